@@ -38,6 +38,7 @@ __all__ = [
     "correlate",
     "extract",
     "knockout",
+    "load_sae",
     "open",
     "paired",
     "prefix",
@@ -60,13 +61,14 @@ _FUNCTIONS = {
     "search": "kvtool.experiments.search.run",
     "show": "kvtool.experiments.show.run",
     "score": "kvtool.experiments.score.run",
+    "load_sae": "kvtool.sae.loading",
     "report": "kvtool.reporting.collect",
 }
 """Function -> the module that holds it under the same name."""
 
 
 def open(path: str | PathLike[str]) -> Store:
-    """An existing store. Raises StoreError where there is none."""
+    """Return an existing store. Raises StoreError where there is none."""
     from kvtool.bounds import check_options
     from kvtool.store import open_store
 
@@ -75,8 +77,8 @@ def open(path: str | PathLike[str]) -> Store:
 
 
 def __getattr__(name: str) -> Any:
-    """The function itself, with its own signature and help; of any other experiment, run.py's
-    function of its name.
+    """Return the function itself, with its own signature and help; of any other experiment,
+    run.py's function of its name.
     """
     from importlib.util import find_spec
 

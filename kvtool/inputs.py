@@ -39,7 +39,7 @@ def read_input(source: FilePath, most_bytes: int) -> bytes:
 
 
 def _file_bytes(source: FilePath, most_bytes: int) -> bytes:
-    """Those of a regular file or a pipe; more than `most_bytes` where there are more."""
+    """Return those of a regular file or a pipe; more than `most_bytes` where there are more."""
     # Without O_NONBLOCK, opening a FIFO would wait for its writer for ever.
     fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(fd, "rb") as file:

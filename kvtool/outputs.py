@@ -122,7 +122,7 @@ def write_output(
 
 
 def _open_in_place(path: Path) -> int:
-    """A descriptor to write into a device or a FIFO.
+    """Return a descriptor to write into a device or a FIFO.
 
     Raises OSError where nothing reads a FIFO in READER_WAIT_S.
     """

@@ -56,11 +56,11 @@ class Registry:
         self.needs = needs
 
     def names(self) -> list[str]:
-        """The names of the table, then those of plug-ins and of installed packages."""
+        """Return the names of the table, then those of plug-ins and of installed packages."""
         return [*self.table, *self._added()]
 
     def load(self, name: str) -> Any:
-        """The object of a name. Raises UsageError that names the nearest known one."""
+        """Return the object of a name. Raises UsageError that names the nearest known one."""
         if name in self.table:
             return load_object(self.table[name])
         target = self._added().get(name)
@@ -82,7 +82,7 @@ class Registry:
         return loaded
 
     def usable(self) -> dict[str, Any]:
-        """All objects by name.
+        """Return all objects by name.
 
         One of a plug-in that cannot be loaded is left out, with a warning.
         """
@@ -95,14 +95,14 @@ class Registry:
         return objects
 
     def unknown(self, name: str) -> str:
-        """The message about a name that is not known."""
+        """Return the message about a name that is not known."""
         names = self.names()
         nearest = get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         return f"{self.what}: unknown name {name!r}; {hint}known: {', '.join(names)}"
 
     def sources(self) -> dict[str, str]:
-        """Where each name comes from: "module:object", or the file of a plug-in."""
+        """Return where each name comes from: "module:object", or the file of a plug-in."""
         sources = dict(self.table)
         if self.group is not None:
             sources |= installed(self.group, frozenset(self.table))
@@ -111,7 +111,7 @@ class Registry:
         return sources
 
     def entries(self, plugin: ModuleType) -> dict[str, Any]:
-        """What the module of a plug-in file adds to this table.
+        """Return what the module of a plug-in file adds to this table.
 
         Raises UsageError for what is no dictionary.
         """
@@ -173,8 +173,8 @@ def installed(group: str, table_names: frozenset[str]) -> dict[str, str]:
 
 
 def load_object(target: Any) -> Any:
-    """The object that "module:object" names, the module of "module"; anything but a text is the
-    object itself.
+    """Return the object that "module:object" names, the module of "module"; anything but a text is
+    the object itself.
     """
     if not isinstance(target, str):
         return target
@@ -183,7 +183,7 @@ def load_object(target: Any) -> Any:
 
 
 def plugin_paths() -> list[str]:
-    """The plug-in files of this process, in the order in which they were named."""
+    """Return the plug-in files of this process, in the order in which they were named."""
     return [path for path in os.environ.get(PLUGINS, "").split(os.pathsep) if path]
 
 
@@ -216,7 +216,7 @@ def add_plugin(path: str | Path) -> None:
 
 @cache
 def load_plugin(path: str) -> ModuleType:
-    """The module of a plug-in file, loaded once."""
+    """Return the module of a plug-in file, loaded once."""
     if not Path(path).is_file():
         raise UsageError(f"--plugin {path}: expected a file of Python, found none; check the path")
     name = f"kvtool_plugin_{Path(path).stem}_{hashlib.sha256(path.encode()).hexdigest()[:8]}"
@@ -273,8 +273,8 @@ plot.py and article.py say how a terminal, a figure and the page show its result
 
 
 def experiment_part(command: str, part: str) -> Any:
-    """A module of an experiment, e.g. its table; None where the experiment has none, or the command
-    is unknown.
+    """Return a module of an experiment, e.g. its table; None where the experiment has none, or the
+    command is unknown.
 
     The experiment of a plug-in file may be any object with the parts as its attributes.
     """
@@ -288,7 +288,7 @@ def experiment_part(command: str, part: str) -> Any:
 
 
 def has_part(command: str, part: str) -> bool:
-    """Whether an experiment has a part, e.g. a plot; a module is looked for, not loaded."""
+    """Return whether an experiment has a part, e.g. a plot; a module is looked for, not loaded."""
     folder = EXPERIMENTS.table.get(command)
     if folder is None:
         return experiment_part(command, part) is not None

@@ -38,14 +38,16 @@ class Result(Displayed):
 
     command, task: e.g. "probe", "semantic-correspondence". metric: the primary one, by which best
         and per_layer choose. n: sampling units scored; n_skipped: those left out because the run or
-        the data set lacks what they need, with up to ten reasons in `skipped`. rows: one per (kind,
-        layer, kv_head) and label, each metric with <metric>_low and <metric>_high. best: the best
-        row of the decoder's kinds (of all, where there are none).
+        the data set lacks what they need, with up to ten reasons in `skipped`; n_unusable: of
+        those, the ones whose annotation or picture cannot be used (of probe and paired). rows: one
+        per (kind, layer, kv_head) and label, each metric with <metric>_low and <metric>_high. best:
+        the best row of the decoder's kinds (of all, where there are none).
     per_layer: the best row of each (kind, layer). baselines: projected and vision blocks of this
         and of other runs of the data set. config: all that the numbers depend on. unit: of the
         metrics: "fraction", "percent" or a physical unit such as "m". items: single records behind
         the rows, e.g. a question each, where a command keeps them. higher_is_better: False for an
-        error, of which the best is the lowest.
+        error, of which the best is the lowest. chance: a row for each predictor that knows nothing
+        of the images, with all metrics, and those of parts of what was scored.
     """
 
     command: str
@@ -59,18 +61,20 @@ class Result(Displayed):
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     n_skipped: int = 0
+    n_unusable: int = 0
     skipped: list[str] = field(default_factory=list)
     unit: str = "fraction"
     items: list[Row] = field(default_factory=list)
     higher_is_better: bool = True
+    chance: list[Row] = field(default_factory=list)
 
     def best_of(self, rows: Sequence[Row]) -> Row | None:
-        """The best of some rows by the primary metric; None where it is defined for none."""
+        """Return the best of some rows by the primary metric; None where it is defined for none."""
         return best_row(rows, self.metric, self.higher_is_better)
 
     def ranked(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows of which the primary metric is defined, the best first; equals stay in their
-        order.
+        """Return the rows of which the primary metric is defined, the best first; equals stay in
+        their order.
         """
         scored = [
             row
@@ -160,9 +164,13 @@ def is_summary(row: Row) -> bool:
     return all(row.get(label, "all") in ("all", None) for label in LABELS)
 
 
+CHANCE = ("chance", "chance_difference", "chance_max")
+"""Fields with an interval that say what knows nothing gets, see docs/measures.md."""
+
+
 def metric_names(row: Row) -> list[str]:
-    """Return the metrics of a row: the fields that have an interval."""
-    return [name for name in row if f"{name}_low" in row]
+    """Return the metrics of a row: the fields that have an interval, but those about chance."""
+    return [name for name in row if f"{name}_low" in row and name not in CHANCE]
 
 
 def best_row(rows: Sequence[Row], metric: str, higher_is_better: bool = True) -> Row | None:

@@ -39,7 +39,7 @@ class Commands(TyperGroup):
             add_verbosity(command)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The names of all commands, those of plug-ins last."""
+        """Return the names of all commands, those of plug-ins last."""
         names = super().list_commands(ctx)
         return [
             *names,
@@ -47,7 +47,7 @@ class Commands(TyperGroup):
         ]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A command by its name.
+        """Return a command by its name.
 
         Entry points are only looked at for a name that is not kvtool's own.
         """
@@ -117,7 +117,7 @@ app.command("demo", epilog=epilog(*demo.EXAMPLES))(demo.demo)
 
 
 def _plugin_command(name: str) -> Any:
-    """The command of a plug-in's experiment. Raises UsageError where it has none."""
+    """Return the command of a plug-in's experiment. Raises UsageError where it has none."""
     part, function_name = experiment_part(name, "command"), name.replace("-", "_")
     function = part if isfunction(part) else getattr(part, function_name, None)
     if function is None:
@@ -133,8 +133,8 @@ def _plugin_command(name: str) -> Any:
 
 
 def _is_usable(name: str) -> bool:
-    """Whether a plug-in's experiment is a command; what is none is left out of the help, with a
-    warning.
+    """Return whether a plug-in's experiment is a command; what is none is left out of the help,
+    with a warning.
     """
     try:
         _plugin_command(name)
@@ -181,6 +181,7 @@ def main_flags(
         ),
     ] = False,
 ) -> None:
+    """Take the flags that stand before a command's name."""
     console.configure(quiet=quiet, verbose=verbose, log_file=log_file)
     console.log.debug("kvtool %s: %s", __version__, shlex.join(sys.argv[1:]))
 

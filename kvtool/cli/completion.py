@@ -51,7 +51,7 @@ def complete_probe_task(incomplete: str) -> list[str]:
 
 
 def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of the runs of the store on the line, or of $KVTOOL_STORE."""
+    """Return names of the runs of the store on the line, or of $KVTOOL_STORE."""
     # After a flag without its value the parser leaves the words before it where they were.
     store = ctx.params.get("store") or next(iter(ctx.args), None) or os.environ.get("KVTOOL_STORE")
     if not store:

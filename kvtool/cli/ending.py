@@ -102,7 +102,7 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def describe(error: BaseException) -> str:
-    """What happened, in one sentence, of an exception that no part of kvtool expected."""
+    """Return what happened, in one sentence, of an exception that no part of kvtool expected."""
     text = " ".join(str(error).split()).rstrip(".")
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" or _is_torch(error, MEMORY):
@@ -138,8 +138,8 @@ def _stopped(exit_code: int) -> int:
 
 
 def _refused(error: typer.TyperException) -> int:
-    """What Typer refuses, as one line in place of its three; a group without a command still prints
-    its help.
+    """Return what Typer refuses, as one line in place of its three; a group without a command still
+    prints its help.
     """
     message, context = error.format_message(), getattr(error, "ctx", None)
     if context is None:

@@ -23,7 +23,8 @@ from kvtool.cli.options import (
     parse_kinds,
     parse_layers,
 )
-from kvtool.errors import BusyError, PartialError
+from kvtool.errors import BusyError, KvtoolError, PartialError
+from kvtool.progress import Advance, silent
 from kvtool.types import InputSize, KeyPosition, Precision, View
 
 if TYPE_CHECKING:
@@ -188,12 +189,10 @@ def run_job(
     from contextlib import ExitStack
 
     from kvtool.engine import local
-    from kvtool.engine.pipeline import Event
-    from kvtool.store.estimate import human
+    from kvtool.engine.pipeline import told
 
     with ExitStack() as stack:
-        advance: console.Advance = console.silent
-        n_bytes = 0
+        advance: Advance = silent
 
         def begin(report: Report) -> None:
             nonlocal advance
@@ -204,10 +203,8 @@ def run_job(
                 )
                 advance = stack.enter_context(bar)
 
-        def tell(event: Event) -> None:
-            nonlocal n_bytes
-            n_bytes += event.n if event.what == "bytes" else 0
-            advance(event.n if event.what in ("done", "failed") else 0, f"{human(n_bytes)} written")
+        def proceed(n: int, note: str) -> None:
+            advance(n, note)  # whichever it is by then
 
         return local.extract(
             job,
@@ -215,7 +212,7 @@ def run_job(
             engine=engine,
             wait_s=wait_s,
             min_free_vram=min_free_vram,
-            tell=tell,
+            tell=told(proceed),
             begin=begin,
         )
 
@@ -229,16 +226,8 @@ def say_source(source: str | None) -> None:
         )
 
 
-def finish(report: Report, format: Format) -> None:
-    """Say what was done.
-
-    Raises PartialError (exit 4) for pictures that failed or could not be listed, BusyError (3)
-    where others hold all that was left; a worker that did its share is done, whatever others still
-    hold.
-    """
-    from kvtool.cli.output import emit_rows
-    from kvtool.store.nonfinite import blocks
-
+def log_failures(report: Report) -> None:
+    """Log why pictures failed: the first ones as errors, the others for -v and --log-file."""
     for number, failure in enumerate(report.failed.values()):
         level = logging.ERROR if number < SHOWN_FAILURES else logging.DEBUG
         console.log.log(level, "failed: %s", failure.reason)
@@ -246,6 +235,19 @@ def finish(report: Report, format: Format) -> None:
         console.log.error(
             "... and %d more: -v and --log-file list all", len(report.failed) - SHOWN_FAILURES
         )
+
+
+def finish(report: Report, format: Format) -> None:
+    """Say what was done.
+
+    Raises PartialError (exit 4) for pictures that failed or could not be listed, KvtoolError (1)
+    where all failed, BusyError (3) where others hold all that was left; a worker that did its share
+    is done, whatever others still hold.
+    """
+    from kvtool.cli.output import emit_rows
+    from kvtool.store.nonfinite import blocks
+
+    log_failures(report)
     row = {
         "run": report.run,
         "images": report.n_images,
@@ -271,6 +273,11 @@ def finish(report: Report, format: Format) -> None:
         if not report.n_done and not report.failed:
             raise BusyError(note)
         console.log.info("%s", note)
+    if len(report.failed) == report.n_images:
+        raise KvtoolError(
+            f"run {report.run}: none of {report.n_images} images could be extracted, and it holds "
+            "none; mend the files and run the same command again"
+        )
     if lost := len(report.failed) + len(report.left_out):
         raise PartialError(
             f"run {report.run}: {lost} of {report.n_images + len(report.left_out)} images failed "
@@ -281,8 +288,9 @@ def finish(report: Report, format: Format) -> None:
 
 def show_estimate(estimate: SizeEstimate, format: Format) -> None:
     """Print what an extraction would take."""
+    from rich.filesize import decimal
+
     from kvtool.cli.output import emit_rows
-    from kvtool.store.estimate import human
 
     emit_rows([asdict(estimate)], format)
     if estimate.n_todo:
@@ -291,7 +299,7 @@ def show_estimate(estimate: SizeEstimate, format: Format) -> None:
         "%d of %d images to extract: %s before compression, about %s on disk; %s free",
         estimate.n_todo,
         estimate.n_images,
-        human(estimate.todo_bytes),
-        human(estimate.expected_bytes),
-        human(estimate.free_bytes),
+        decimal(estimate.todo_bytes),
+        decimal(estimate.expected_bytes),
+        decimal(estimate.free_bytes),
     )

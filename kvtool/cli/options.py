@@ -52,8 +52,8 @@ PlotOption = Annotated[
 
 
 def bounded(name: str, *flags: str, **about: Any) -> Any:
-    """The option of a number whose bounds are in kvtool.bounds under this name; by default the flag
-    has it too.
+    """Return the option of a number whose bounds are in kvtool.bounds under this name; by default
+    the flag has it too.
     """
     low, high = BOUNDS[name]
     return typer.Option(
@@ -76,7 +76,7 @@ def device_name(value: str) -> str:
 
 
 def device_names(value: str) -> str:
-    """The same, several of them."""
+    """Return the same, several of them."""
     for name in value.split(","):
         device_name(name)
     return value
@@ -141,7 +141,7 @@ DataFoldersOption = Annotated[
 
 
 def need_store(store: Path | None) -> Path:
-    """The store argument, or $KVTOOL_STORE. Raises UsageError where neither is given."""
+    """Return the store argument, or $KVTOOL_STORE. Raises UsageError where neither is given."""
     if store is not None:
         return store
     if path := os.environ.get("KVTOOL_STORE"):
@@ -244,5 +244,24 @@ def parse_bytes(text: str | None, flag: str) -> int | None:
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """Those options that the user set: None means 'the default of the library'."""
+    """Return those options that the user set: None means 'the default of the library'."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+StyleOption = Annotated[
+    Literal["plain", "lmms-eval", "vlmevalkit"],
+    typer.Option("--style", help="Word questions as the benchmark or a common evaluator does."),
+]
+AfterQuestionOption = Annotated[
+    str,
+    typer.Option(
+        "--after-question", metavar="TEXT", help="Put a text after every question, on its own line."
+    ),
+]
+QuestionDtypeOption = Annotated[
+    Literal["bfloat16", "float16", "float32"] | None,
+    typer.Option(
+        "--question-dtype",
+        help="Precision in which questions are answered. The default is that of the run.",
+    ),
+]

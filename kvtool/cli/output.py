@@ -29,8 +29,9 @@ def resolve(format: Format, stream: IO[str] | None = None) -> Format:
 
 
 def plot_files(plots: Sequence[Path] | None, name: str = "") -> list[Path]:
-    """Where --plot writes; with a name, of one result among several, it stands before the suffix:
-    x.png, x-name.png. Raises UsageError for what cannot be written, before any work is done.
+    """Return where --plot writes; with a name, of one result among several, it stands before the
+    suffix: x.png, x-name.png. Raises UsageError for what cannot be written, before any work is
+    done.
     """
     from kvtool.reporting.plots import check
 

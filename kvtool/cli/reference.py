@@ -14,14 +14,14 @@ WIDTH = "100"
 
 
 def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The words of a command and of all below it, in the order of the help."""
+    """Yield the words of a command and of all below it, in the order of the help."""
     yield words
     for name, command in getattr(group, "commands", {}).items():
         yield from commands(command, (*words, name))
 
 
 def help_text(command: tuple[str, ...]) -> str:
-    """What `kvtool COMMAND --help` prints at a fixed width."""
+    """Return what `kvtool COMMAND --help` prints at a fixed width."""
     env = {"COLUMNS": WIDTH, "TERMINAL_WIDTH": WIDTH, "NO_COLOR": "1", "TERM": "dumb"}
     return (
         CliRunner().invoke(app, [*command, "--help"], prog_name="kvtool", env=env).output.rstrip()

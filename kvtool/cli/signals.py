@@ -45,7 +45,7 @@ state = State()
 
 
 def received() -> int | None:
-    """The exit code of the signal that ends the command; None where none came."""
+    """Return the exit code of the signal that ends the command; None where none came."""
     return None if state.number is None else 128 + state.number
 
 

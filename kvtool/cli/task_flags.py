@@ -18,8 +18,8 @@ from kvtool.cli.options import finite, given
 
 
 def command_with(tasks: Callable[[], Sequence[str]]) -> type[TyperCommand]:
-    """A command that also takes the options of some tasks; its function finds those that were given
-    in `ctx.obj`.
+    """Return a command that also takes the options of some tasks; its function finds those that
+    were given in `ctx.obj`.
 
     tasks: gives their names. It is called when the command's flags are needed: the help of all
     commands loads no task.
@@ -31,7 +31,7 @@ def command_with(tasks: Callable[[], Sequence[str]]) -> type[TyperCommand]:
             return flags_of(tasks())
 
         def get_params(self, ctx: Any) -> list[Any]:
-            """The command's own flags, then those of its tasks, and --help."""
+            """Return the command's own flags, then those of its tasks, and --help."""
             *flags, help_flag = super().get_params(ctx)
             if ctx.resilient_parsing and not _asks_for_others(
                 {name for flag in flags for name in flag.opts}
@@ -48,13 +48,13 @@ def command_with(tasks: Callable[[], Sequence[str]]) -> type[TyperCommand]:
     return CommandOfTasks
 
 
-SHORT = len("--xy")
+SHORT = 4
 """An unfinished flag of so many characters may still become one of a task."""
 
 
 def _asks_for_others(command_flags: set[str]) -> bool:
-    """Whether the line at Tab has a flag that is not among a command's own, nor the beginning of
-    one: only then tasks, which load NumPy, are worth their time.
+    """Return whether the line at Tab has a flag that is not among a command's own, nor the
+    beginning of one: only then tasks, which load NumPy, are worth their time.
     """
     line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
     *words, last = line.split() or [""]
@@ -66,7 +66,7 @@ def _asks_for_others(command_flags: set[str]) -> bool:
 
 
 def flags_of(tasks: Sequence[str]) -> list[Any]:
-    """A flag for each option of some tasks."""
+    """Return a flag for each option of some tasks."""
     from kvtool.tasks.options import options_of_all
 
     # Typer makes flags of a function's parameters: this one has them all, and is never called.
@@ -85,7 +85,7 @@ def flags_of(tasks: Sequence[str]) -> list[Any]:
 
 
 def _annotation(option: Any) -> Any:
-    """What Typer makes the flag of an option of."""
+    """Return what Typer makes the flag of an option of."""
     name = f"--{option.name.replace('_', '-')}"
     default = "" if option.type is bool else f"; default {option.default}"
     settings: dict[str, Any] = {"help": f"{option.flag.help} ({', '.join(option.tasks)}{default})"}
@@ -96,7 +96,7 @@ def _annotation(option: Any) -> Any:
 
 
 def _offered(option: Any) -> Any:
-    """The type of a flag: the option's own, without the values that are not for users."""
+    """Return the type of a flag: the option's own, without the values that are not for users."""
     if get_origin(option.type) is not Literal:
         return option.type
     return Literal[

@@ -104,8 +104,8 @@ def open_dataset(spec: str | Spec) -> DatasetBase:
 
 
 def tasks_named(name: str) -> tuple[str, ...]:
-    """The tasks that a data set of this name may serve; none for one that is in no table, of an
-    object given in Python or of a plug-in that is not there.
+    """Return the tasks that a data set of this name may serve; none for one that is in no table, of
+    an object given in Python or of a plug-in that is not there.
     """
     try:
         tasks: tuple[str, ...] = DATASETS.load(name).about.tasks
@@ -115,7 +115,7 @@ def tasks_named(name: str) -> tuple[str, ...]:
 
 
 def spec_of(dataset: DatasetBase) -> str:
-    """The NAME:PATH[@SPLIT] that opens a data set again."""
+    """Return the NAME:PATH[@SPLIT] that opens a data set again."""
     root = None if dataset.root is None else str(dataset.root)
     return str(Spec(dataset.name, root, dataset.split or None))
 
@@ -128,5 +128,5 @@ def _expanded(spec: Spec) -> Path:
 
 
 def list_datasets() -> list[About]:
-    """What `kvtool datasets` shows, in the order of the table."""
+    """Return what `kvtool datasets` shows, in the order of the table."""
     return [dataset.about for dataset in DATASETS.usable().values()]

@@ -55,28 +55,32 @@ class Dataset(Protocol):
     root: Path | None
 
     @property
-    def tasks(self) -> tuple[str, ...]: ...
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that the data set can serve, as far as its files allow."""
+        ...
 
     def images(self) -> Sequence[ImageRef]:
-        """All pictures of the split, each once, in a fixed order; ids are unique."""
+        """Return all pictures of the split, each once, in a fixed order; ids are unique."""
         ...
 
     def present(self) -> Sequence[ImageRef]:
-        """Those of the pictures whose files are there."""
+        """Return those of the pictures whose files are there."""
         ...
 
     def left_out(self, limit: int) -> list[str]:
-        """Lines about what was left out so far, of many the first `limit`."""
+        """Return lines about what was left out so far, of many the first `limit`."""
         ...
 
     def texts(self) -> Sequence[str]:
-        """Class names or expressions whose vectors `extract` stores beside the images; may be
-        empty.
+        """Return class names or expressions whose vectors `extract` stores beside the images; may
+        be empty.
         """
         ...
 
     def truth_files(self) -> Sequence[Path]:
-        """Every file but pictures that the split is read from, in a fixed order, there or not."""
+        """Return every file but pictures that the split is read from, in a fixed order, there or
+        not.
+        """
         ...
 
     def truth_digest(self) -> str:
@@ -84,7 +88,7 @@ class Dataset(Protocol):
         ...
 
     def prefix(self, image_id: str, condition: str) -> str:
-        """Text to put before an image under a condition of PREFIX_CONDITIONS.
+        """Return text to put before an image under a condition of PREFIX_CONDITIONS.
 
         Raises UsageError naming the conditions that this data set offers.
         """
@@ -127,7 +131,7 @@ class DatasetBase:
         return self.about.conditions
 
     def lacks(self, service: str) -> str:
-        """What is missing for a task, or for "questions", in a few words; "" where nothing is."""
+        """Return what is missing for a task or for "questions", in a few words; "" for nothing."""
         if service in self.tasks or (service == QUESTIONS and hasattr(self, QUESTIONS)):
             return ""
         return f"{self.name} has no {'' if service == QUESTIONS else 'annotations for '}{service}"
@@ -158,18 +162,21 @@ class DatasetBase:
         raise DatasetError(f"{self.name}: {self.root}: expected a folder, {problem}")
 
     def default_split(self) -> str:
+        """Return the split that counts where none is named."""
         return self.about.splits[0]
 
     def images(self) -> Sequence[ImageRef]:
+        """Return all pictures of the split, each once, in a fixed order."""
         raise NotImplementedError
 
     def present(self) -> list[ImageRef]:
-        """Those of the pictures whose files are there, told by the names in their folders, not by a
-        look at each.
+        """Return those of the pictures whose files are there, told by the names in their folders,
+        not by a look at each.
 
         The others are counted and named in `notes`. Raises DatasetError where none is there.
         """
         images = self.images()
+        self.note_unpictured(self.unpictured())
         # A list of paths has no data set's folder: what it names and is not there has failed.
         on_disk = (
             [ref.path for ref in images if ref.path is not None] if self.root is not None else []
@@ -178,7 +185,7 @@ class DatasetBase:
         if not absent:
             return list(images)
         pictures = [ref for ref in images if ref.path not in absent]
-        first = next(iter(absent))
+        first = next(ref.path for ref in images if ref.path in absent)
         if not pictures:
             raise DatasetError(
                 f"{self.name}: expected {len(images)} pictures, found none of them; the first "
@@ -191,9 +198,15 @@ class DatasetBase:
         )
         return pictures
 
+    def unpictured(self) -> Sequence[str]:
+        """Return the names of pictures that `images` cannot list, for they are not there, but their
+        annotations are; here none.
+        """
+        return ()
+
     def left_out(self, limit: int) -> list[str]:
-        """What was noted and left out so far, a line each; of many the first `limit`, and how many
-        more there are.
+        """Return what was noted and left out so far, a line each; of many the first `limit`, and
+        how many more there are.
         """
         lines = list(dict.fromkeys([*self.notes, *self.unread, *self.skipped]))
         overflow = (
@@ -208,6 +221,14 @@ class DatasetBase:
         if line not in self.notes:
             self.notes.append(line)
 
+    def note_unpictured(self, names: Sequence[str]) -> None:
+        """Count and name the pictures that `images` cannot list, though annotations name them."""
+        if names:
+            self.note(
+                f"{self.name}: {len(names)} of {len(self.images()) + len(names)} pictures are not "
+                f"there, only their annotations: {first_few(names)}"
+            )
+
     def note_repeated(self, path: Path, lines: Sequence[str]) -> None:
         """Say which lines of a list stand there more than once, since each counts once."""
         repeated = [line for line, count in Counter(lines).items() if count > 1]
@@ -218,11 +239,12 @@ class DatasetBase:
             )
 
     def texts(self) -> Sequence[str]:
+        """Return the texts whose vectors are stored beside the images; here none."""
         return ()
 
     def truth_files(self) -> Sequence[Path]:
-        """Every file that the split's truth, questions, texts and prefixes are read from, in a
-        fixed order.
+        """Return every file that the split's truth, questions, texts and prefixes are read from, in
+        a fixed order.
 
         That is everything the loader reads but pictures: lists, masks, JSON, pickles, tables. A
         file that is not there is named too where the loader would read it.
@@ -250,7 +272,7 @@ class DatasetBase:
             yield digest or "missing"
 
     def prefix(self, image_id: str, condition: str) -> str:
-        """Text before an image: nothing, the paper's random sentence, or the data set's own
+        """Return text before an image: nothing, the paper's random sentence, or the data set's own
         sentence.
         """
         if condition not in self.conditions:
@@ -269,17 +291,20 @@ class DatasetBase:
         )
 
     def correct_prefix(self, image_id: str) -> str:
+        """Return a sentence that is true of an image; see `conditions`."""
         raise NotImplementedError
 
     def incorrect_prefix(self, image_id: str) -> str:
+        """Return a sentence that is wrong of an image; see `conditions`."""
         raise NotImplementedError
 
     def unknown_image(self, image_id: str) -> UsageError:
+        """Return the error about an id that the split does not have."""
         return UsageError(f"{self.name}: no image {image_id!r} in split {self.split!r}")
 
 
 def another(names: Sequence[str], correct: str, key: str) -> str:
-    """A name other than the correct one, the same each time for one key."""
+    """Return a name other than the correct one, the same each time for one key."""
     wrong_names = sorted(set(names) - {correct})
     if not wrong_names:
         raise UsageError(

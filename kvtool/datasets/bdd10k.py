@@ -89,16 +89,19 @@ class Bdd10k(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split that are of its domain, if it has one."""
         return self._images
 
     def texts(self) -> Sequence[str]:
-        """Names of the 19 classes by id."""
+        """Return names of the 19 classes by id."""
         return self.class_names
 
     def class_texts(self) -> Sequence[str]:
+        """Return the names of the 19 classes, by train id."""
         return self.texts()
 
     def label_convention(self) -> LabelConvention:
+        """Return how label maps number classes: from 0, 255 for void."""
         return LabelConvention(first_id=0, ignored_id=VOID, has_other=False)
 
     def single_class(self, image_id: str) -> int | None:
@@ -107,10 +110,11 @@ class Bdd10k(DatasetBase):
         return None
 
     def correct_prefix(self, image_id: str) -> str:
+        """Return the sentence of the image's own domain."""
         return SENTENCES[self._known_domain(image_id)]
 
     def incorrect_prefix(self, image_id: str) -> str:
-        """The sentence of the other domain."""
+        """Return the sentence of the other domain."""
         (domain,) = set(SENTENCES) - {self._known_domain(image_id)}
         return SENTENCES[domain]
 
@@ -125,13 +129,13 @@ class Bdd10k(DatasetBase):
         return domain
 
     def attributes(self, image_id: str) -> tuple[str, str] | None:
-        """(timeofday, scene) as the 100K labels have them, e.g. ("daytime", "city street"); None if
-        not listed.
+        """Return (timeofday, scene) as the 100K labels have them, e.g. ("daytime", "city street");
+        None if not listed.
         """
         return self._attributes.get(image_id)
 
     def domain(self, image_id: str) -> str | None:
-        """A name of DOMAINS, or None for any other attributes or none."""
+        """Return a name of DOMAINS, or None for any other attributes or none."""
         attributes = self.attributes(image_id)
         return next(
             (name for name, conditions in DOMAINS.items() if conditions == attributes), None
@@ -159,16 +163,27 @@ class Bdd10k(DatasetBase):
         return attributes
 
     def truth_files(self) -> Sequence[Path]:
-        """The class names, the label maps of the images, and the 100K set's labels."""
+        """Return the class names, the label maps of the images, and the 100K set's labels."""
         maps = (self.truth_file(ref.id) for ref in self.images())
         return [self.folder / CLASSES_FILE, *self._label_files(), *maps]
 
     def _label_files(self) -> list[Path]:
-        """The 100K set's labels that are there."""
+        """Return the 100K set's labels that are there."""
         return sorted((self.folder / _LABELS).glob("det_*.json"))
 
+    def unpictured(self) -> Sequence[str]:
+        """Return the names of label maps of the split's domain that have no picture."""
+        pictures = Listing(self._jpegs).names
+        stems = {Path(name).stem for name in pictures}
+        names = sorted(Path(name).stem for name in self._map_names.names if name.endswith(".png"))
+        return [
+            name
+            for name in names
+            if name not in stems and self.only_domain in (None, self.domain(name))
+        ]
+
     def truth_file(self, image_id: str) -> Path:
-        """Where an image's label map is, or should be."""
+        """Return where an image's label map is, or should be."""
         return self._map_names.place(f"{image_id}.png")
 
     @cached_property
@@ -176,7 +191,9 @@ class Bdd10k(DatasetBase):
         return Listing(self.folder / _MAPS / self.base_split)
 
     def labelled_ids(self) -> list[str]:
-        """Ids of the images that have a label map, in order; the others are named in `skipped`."""
+        """Return ids of the images that have a label map, in order; the others are named in
+        `skipped`.
+        """
         absent_ids = [
             ref.id for ref in self.images() if self._map_names.find(f"{ref.id}.png") is None
         ]
@@ -185,7 +202,7 @@ class Bdd10k(DatasetBase):
         return [ref.id for ref in self.images() if ref.id not in left_out]
 
     def label_map(self, image_id: str) -> LabelMap:
-        """(height, width) uint8: 0-18 class, 255 ignored.
+        """Return (height, width) uint8: 0-18 class, 255 ignored.
 
         Raises DatasetError for any other value.
         """
@@ -201,7 +218,7 @@ class Bdd10k(DatasetBase):
 
 
 def _attributes_of(frame: Any, location: str) -> tuple[str, str, str]:
-    """A frame's name without suffix, its time of day and its scene. Raises DatasetError."""
+    """Return a frame's name without suffix, its time of day and its scene. Raises DatasetError."""
     name, attributes = fields(frame, ("name", "attributes"), location)
     attributes = attributes or {}
     if not isinstance(name, str) or not isinstance(attributes, dict):

@@ -63,10 +63,11 @@ class Blink(DatasetBase):
         return rows
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures of the questions, each once."""
         return [ref for row in self._rows for ref in row.images]
 
     def truth_files(self) -> Sequence[Path]:
-        """The tables, which hold questions and pictures alike."""
+        """Return the tables, which hold questions and pictures alike."""
         return self._files
 
     def questions(self) -> list[Question]:

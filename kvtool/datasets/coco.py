@@ -36,7 +36,7 @@ class Instance:
     image_wh_px: tuple[int, int]
 
     def mask(self) -> LabelMap:
-        """(height, width) uint8 0/1: the union of the polygons."""
+        """Return (height, width) uint8 0/1: the union of the polygons."""
         width, height = self.image_wh_px
         return segmentation_mask(
             self.segmentation, height, width, f"annotation {self.id} of {self.image_id}"
@@ -68,6 +68,7 @@ class Coco(DatasetBase):
         self._folder = require(self.folder, f"{self.split}/", "a folder of images", self.name)
 
     def default_split(self) -> str:
+        """Return the first of the known splits whose folder is there."""
         present = [s for s in _SPLITS if self.root is not None and (self.root / s).is_dir()]
         return present[0] if present else _SPLITS[0]
 
@@ -79,18 +80,35 @@ class Coco(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split's folder in the order of their names."""
         return self._images
 
     def texts(self) -> Sequence[str]:
-        """Category names by id, where the instances are present."""
-        return tuple(self.categories.values()) if self._annotation("instances").is_file() else ()
+        """Return category names by id, where the instances are present."""
+        if not self._annotation("instances").is_file():
+            return ()
+        self._note_unpictured()
+        return tuple(self.categories.values())
+
+    def _note_unpictured(self) -> None:
+        """Note which pictures the instances, which are read in any case, name and that are not
+        there.
+        """
+        (records,) = fields(self._instance_file, ("images",), str(self._annotation("instances")))
+        listed = {ref.id for ref in self.images()}
+        names = [
+            Path(str(record["file_name"])).stem
+            for record in (records if isinstance(records, list) else [])
+            if isinstance(record, dict) and isinstance(record.get("file_name"), str)
+        ]
+        self.note_unpictured([name for name in dict.fromkeys(names) if name not in listed])
 
     def truth_files(self) -> Sequence[Path]:
-        """The captions and the instances."""
+        """Return the captions and the instances."""
         return [self._annotation("captions"), self._annotation("instances")]
 
     def correct_prefix(self, image_id: str) -> str:
-        """The image's first caption by annotation id."""
+        """Return the image's first caption by annotation id."""
         captions = self.captions(image_id)
         if not captions:
             raise DatasetError(
@@ -100,11 +118,11 @@ class Coco(DatasetBase):
         return captions[0]
 
     def captions(self, image_id: str) -> tuple[str, ...]:
-        """An image's captions by annotation id; none is an empty tuple."""
+        """Return an image's captions by annotation id; none is an empty tuple."""
         return self._captions.get(image_id, ())
 
     def instances(self, image_id: str) -> tuple[Instance, ...]:
-        """An image's objects by annotation id; crowd regions among them are marked."""
+        """Return an image's objects by annotation id; crowd regions among them are marked."""
         return tuple(self._instances.get(image_id, ()))
 
     @cached_property
@@ -162,7 +180,7 @@ def _instance(
     image_of: dict[int, dict[str, Any]],
     categories: dict[int, str],
 ) -> Instance:
-    """An object from its annotation. Raises DatasetError."""
+    """Return an object from its annotation. Raises DatasetError."""
     image_number, category = annotation.get("image_id"), annotation.get("category_id")
     image = image_of.get(values.whole(image_number, "image_id"))
     if image is None:
@@ -206,7 +224,7 @@ def by_id(records: Any, location: str, skipped: list[str]) -> dict[int, dict[str
 
 
 def file_name(image: dict[str, Any]) -> str:
-    """The name of an image's file, without the folders that some files put before it.
+    """Return the name of an image's file, without the folders that some files put before it.
 
     Raises DatasetError.
     """
@@ -217,7 +235,7 @@ def file_name(image: dict[str, Any]) -> str:
 
 
 def image_wh_px(image: dict[str, Any]) -> tuple[int, int]:
-    """(width, height) that a COCO file gives an image. Raises DatasetError."""
+    """Return (width, height) that a COCO file gives an image. Raises DatasetError."""
     width, height = (
         values.whole(image.get(side), f"{side} of image {image['id']}")
         for side in ("width", "height")

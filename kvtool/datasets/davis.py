@@ -91,11 +91,12 @@ class Davis(DatasetBase):
         return {f"{sequence}/{stem}": path for stem, path in by_stem(folder, self.unread).items()}
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the frames of the listed sequences, in order."""
         return [ImageRef(i, path) for frames in self._frames.values() for i, path in frames.items()]
 
     def truth_files(self) -> Sequence[Path]:
-        """The list of sequences, and the annotations of their frames; those of frames that are not
-        there too.
+        """Return the list of sequences, and the annotations of their frames; those of frames that
+        are not there too.
         """
         maps: set[Path] = set()
         for sequence, frames in self._frames.items():
@@ -104,6 +105,15 @@ class Davis(DatasetBase):
                 self.truth_file(f"{sequence}/{frame}") for frame in self._annotated(sequence)
             )
         return [self._list, *sorted(maps)]
+
+    def unpictured(self) -> Sequence[str]:
+        """Return the annotated frames that are not there, of sequences that have frames."""
+        return [
+            f"{sequence}/{frame}"
+            for sequence, frames in self._frames.items()
+            for frame in self._annotated(sequence)
+            if f"{sequence}/{frame}" not in frames
+        ]
 
     def _annotated(self, sequence: str) -> list[str]:
         """Frames that have an annotation, by name without suffix."""
@@ -114,7 +124,7 @@ class Davis(DatasetBase):
         ]
 
     def truth_file(self, image_id: str) -> Path:
-        """Where a frame's annotation is, or should be."""
+        """Return where a frame's annotation is, or should be."""
         sequence, _, frame = image_id.rpartition("/")
         return self._map_names[sequence].place(f"{frame}.png")
 
@@ -129,7 +139,7 @@ class Davis(DatasetBase):
         return len(self._frames)
 
     def videos(self) -> list[Video]:
-        """The sequences in the order of the list.
+        """Return the sequences in the order of the list.
 
         A sequence is left out where a frame of it is not there, or where its first frame has no
         usable annotation or no object in it. It and other frames without annotation are named in
@@ -156,7 +166,9 @@ class Davis(DatasetBase):
         return videos
 
     def _video(self, name: str, frame_ids: tuple[str, ...]) -> Video:
-        """A sequence by its first annotation. Raises DatasetError where it cannot be used."""
+        """Return a sequence by its first annotation. Raises DatasetError where it cannot be
+        used.
+        """
         absent = [
             frame for frame in self._annotated(name) if f"{name}/{frame}" not in self._frames[name]
         ]
@@ -173,24 +185,26 @@ class Davis(DatasetBase):
         return Video(name, frame_ids, n_objects)
 
     def has_label_map(self, image_id: str) -> bool:
-        """Whether a frame has an annotation, by the names in its folder."""
+        """Return whether a frame has an annotation, by the names in its folder."""
         path = self.truth_file(image_id)
         return path.name in self._map_names[path.parent.name].names
 
     def label_map(self, image_id: str) -> LabelMap:
-        """(height, width) uint8 as on disk: 0 background, 1..
+        """Return (height, width) uint8 as on disk: 0 background, 1..
 
         object, 255 void (0 to the official scores).
         """
         return read_label_map(self.truth_file(image_id))
 
     def objects(self, image_id: str, n_objects: int) -> Masks:
-        """(object, height, width) bool: one mask an object id 1..n_objects, void as background."""
+        """Return (object, height, width) bool: one mask an object id 1..n_objects, void as
+        background.
+        """
         ids = np.arange(1, n_objects + 1, dtype=np.int64)[:, None, None]
         masks: Masks = ids == self.label_map(image_id)
         return masks
 
 
 def object_count(labels: LabelMap) -> int:
-    """How many objects an annotation has: its greatest id, void aside."""
+    """Return how many objects an annotation has: its greatest id, void aside."""
     return int(labels[labels != VOID].max(initial=0))

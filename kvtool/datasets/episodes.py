@@ -32,7 +32,9 @@ class Episode:
 
 
 def images_of_classes(entries: Sequence[Entry]) -> dict[int, list[str]]:
-    """Class id -> its images, in the order of the entries; of a class without entries, none."""
+    """Return class id -> its images, in the order of the entries; of a class without entries,
+    none.
+    """
     images_by_class: defaultdict[int, list[str]] = defaultdict(list)
     for entry in entries:
         images_by_class[entry.class_id].append(entry.image_id)

@@ -23,8 +23,8 @@ MAX_JSON_BYTES = 1 << 30
 
 
 def require(root: Path, relative: str, what: str, name: str) -> Path:
-    """The file or folder `relative` (with a trailing slash for a folder) below the root of data set
-    `name`.
+    """Return the file or folder `relative` (with a trailing slash for a folder) below the root of
+    data set `name`.
 
     Raises DatasetError with what is there instead, and the likely root when the user's is one level
     off.
@@ -39,7 +39,7 @@ def require(root: Path, relative: str, what: str, name: str) -> Path:
 
 
 def require_any(root: Path, relatives: Sequence[str], what: str, name: str) -> Path:
-    """The first of several places that exists."""
+    """Return the first of several places that exists."""
     for relative in relatives:
         if (root / relative).exists():
             return root / relative
@@ -51,7 +51,7 @@ def require_any(root: Path, relatives: Sequence[str], what: str, name: str) -> P
 
 
 def found(path: Path, root: Path) -> str:
-    """What the nearest existing folder above a missing path holds, in a few words."""
+    """Return what the nearest existing folder above a missing path holds, in a few words."""
     if path.exists():
         return "a folder" if path.is_dir() else "a file"
     folder = path.parent
@@ -66,6 +66,7 @@ def found(path: Path, root: Path) -> str:
 
 
 def advice(root: Path, relative: str) -> str:
+    """Return what to do about a file that is not there: the likely root, or where to read."""
     for candidate in (root.parent, *sorted(p for p in root.iterdir() if p.is_dir())):
         if (candidate / relative).exists():
             return f"did you mean {candidate}?"
@@ -108,7 +109,9 @@ def check_no_pointer(path: Path, data: bytes) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a list, stripped; blank ones left out. Raises DatasetError when none is left."""
+    """Return the lines of a list, stripped; blank ones left out. Raises DatasetError when none is
+    left.
+    """
     lines = [line.strip() for line in split_lines(read_text(path))]
     lines = [line for line in lines if line]
     if not lines:
@@ -124,7 +127,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines of a text.
+    """Return the lines of a text.
 
     Not str.splitlines, which also ends lines at marks that may stand in a JSON string.
     """
@@ -135,7 +138,7 @@ _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 
 
 def by_stem(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
-    """The images directly in a folder by file name without suffix, sorted.
+    """Return the images directly in a folder by file name without suffix, sorted.
 
     Of several pictures with one stem the first counts; the others, and names that cannot be ids,
     are named in `left_out`. Raises DatasetError for a folder that cannot be read.
@@ -168,15 +171,16 @@ CLASSES_FILE = "classes.txt"
 
 
 def class_names(root: Path, default: Sequence[str]) -> tuple[str, ...]:
-    """Names in the order of their ids: from `classes.txt` in the root, one a line, where there is
-    one.
+    """Return names in the order of their ids: from `classes.txt` in the root, one a line, where
+    there is one.
     """
     path = root / CLASSES_FILE
     return tuple(read_lines(path)) if path.is_file() else tuple(default)
 
 
 def pictures_below(folder: Path, left_out: list[str]) -> dict[str, Path]:
-    """The images in a folder and in the folders below it, by their place below it without suffix.
+    """Return the images in a folder and in the folders below it, by their place below it without
+    suffix.
 
     In the order of the folders, sorted within each. What by_stem leaves out, and folders that
     cannot be read, are named in `left_out`; hidden folders are passed over. A folder that is not

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import MAX_LIST_BYTES
-from kvtool.datasets.formats import OTHER_SUFFIXES, READ_SUFFIXES, UNREAD_SUFFIXES, is_picture
+from kvtool.datasets.formats import (
+    OTHER_SUFFIXES,
+    READ_SUFFIXES,
+    UNREAD_SUFFIXES,
+    head_of,
+    is_picture,
+    unread_picture,
+)
 from kvtool.datasets.names import is_hidden, is_utf8, printable
 from kvtool.errors import DatasetError
 from kvtool.inputs import STANDARD_INPUT, read_input
@@ -50,9 +57,11 @@ class ImageFolder(DatasetBase):
             self._images = _pictures_below(self.folder, self.skipped)
 
     def default_split(self) -> str:
+        """Return the empty name: a folder has no splits."""
         return ""
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures of the folder or of the list, in order."""
         return self._images
 
     def truth_files(self) -> Sequence[Path]:
@@ -89,8 +98,8 @@ def _path_of(folder: Path, name: str) -> Path:
 
 
 def _pictures_below(root: Path, skipped: list[str]) -> list[ImageRef]:
-    """Every picture below the folder, sorted by id; what looks like one and is left out is named in
-    `skipped`.
+    """Return every picture below the folder, sorted by id; what looks like one and is left out is
+    named in `skipped`.
     """
     names = sorted(_walk(os.fspath(root), skipped))
     if not names:
@@ -147,17 +156,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_wanted(entry: os.DirEntry[str], skipped: list[str]) -> bool:
-    """Whether a file counts as a picture: by its suffix, or where that says nothing by its first
-    bytes.
+    """Return whether a file counts as a picture: by its suffix, or where that says nothing by its
+    first bytes.
     """
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
     if suffix in OTHER_SUFFIXES or entry.name.endswith("~"):
         return False
     if suffix in UNREAD_SUFFIXES:
-        skipped.append(
-            f"{printable(entry.path)}: {UNREAD_SUFFIXES[suffix]}, a format that kvtool does not "
-            "read"
-        )
+        skipped.append(_unread(entry, UNREAD_SUFFIXES[suffix]))
         return False
     if suffix not in READ_SUFFIXES and not _holds_picture(entry, skipped):
         return False
@@ -168,20 +174,28 @@ def _is_wanted(entry: os.DirEntry[str], skipped: list[str]) -> bool:
 
 
 def _holds_picture(entry: os.DirEntry[str], skipped: list[str]) -> bool:
-    """Whether a file of an unknown suffix is a picture.
+    """Return whether a file of an unknown suffix is a picture.
 
-    Links that lead nowhere are named: they may have been one.
+    Links that lead nowhere are named: they may have been one. So are pictures of a format that is
+    not read.
     """
     try:
         entry.stat()
     except OSError as error:
         skipped.append(f"{printable(entry.path)}: a link that cannot be followed: {error.strerror}")
         return False
-    return entry.is_file() and is_picture(entry.path)
+    head = head_of(entry.path) if entry.is_file() else b""
+    if not is_picture(head) and (name := unread_picture(head)) is not None:
+        skipped.append(_unread(entry, name))
+    return is_picture(head)
+
+
+def _unread(entry: os.DirEntry[str], format_name: str) -> str:
+    return f"{printable(entry.path)}: {format_name}, a format that kvtool does not read"
 
 
 def _stdin_lines() -> list[str]:
-    """Lines of standard input as file names: bytes that are not UTF-8 become surrogates.
+    """Return lines of standard input as file names: bytes that are not UTF-8 become surrogates.
 
     Raises DatasetError.
     """

@@ -51,7 +51,7 @@ class Given(DatasetBase):
 
 
 def given_dataset(value: Any) -> Dataset:
-    """The data set that a value stands for. Raises UsageError for what can be none."""
+    """Return the data set that a value stands for. Raises UsageError for what can be none."""
     if isinstance(value, list | tuple):
         return _of_list(value)
     if type(value).__module__.partition(".")[0] == "datasets":
@@ -84,8 +84,8 @@ def _of_list(values: Sequence[Any]) -> Given:
 
 
 def picture_bytes(picture: Image.Image, name: str) -> bytes:
-    """A picture in memory as the file of its upright RGB pixels (PPM, which has one way to write
-    them).
+    """Return a picture in memory as the file of its upright RGB pixels (PPM, which has one way to
+    write them).
 
     Raises ImageError where it cannot be decoded.
     """
@@ -102,7 +102,7 @@ def picture_bytes(picture: Image.Image, name: str) -> bytes:
 
 
 def _refs_of_rows(data: Any) -> list[ImageRef]:
-    """Every picture of a Hugging Face data set, row by row; ids are `<column>/<row>`.
+    """Return every picture of a Hugging Face data set, row by row; ids are `<column>/<row>`.
 
     Raises UsageError.
     """
@@ -127,7 +127,9 @@ def _refs_of_rows(data: Any) -> list[ImageRef]:
 
 
 def _cell_bytes(data: Any, row: int, column: str) -> bytes:
-    """The bytes of an image cell, its own or those of the file that it names. Raises ImageError."""
+    """Return the bytes of an image cell, its own or those of the file that it names. Raises
+    ImageError.
+    """
     label = f"{column}/{row}"
     try:
         cell = data[row][column]

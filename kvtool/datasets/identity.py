@@ -53,7 +53,7 @@ def compare(
     refs: Iterable[ImageRef],
     texts: Mapping[str, str | None] | None = None,
 ) -> Difference:
-    """How the pictures of a data set differ from those that a run holds.
+    """Return how the pictures of a data set differ from those that a run holds.
 
     A picture whose file has the stamp that it had is taken for unchanged; others are hashed (once,
     see kvtool.digests). texts: the text that is to stand before each image, where it comes from the
@@ -99,13 +99,13 @@ def count(ids: Collection[str], noun: str) -> str:
 
 
 def listed(ids: Sequence[str]) -> str:
-    """The first few ids, and how many there are besides."""
+    """Return the first few ids, and how many there are besides."""
     text = ", ".join(ids[:LISTED])
     return f"{text} and {len(ids) - LISTED} more" if len(ids) > LISTED else text
 
 
 def dataset_of(run: Run, data: str | Path | None = None) -> DatasetBase:
-    """A run's data set, from `data` or from where it was last extracted.
+    """Return a run's data set, from `data` or from where it was last extracted.
 
     Raises KvtoolError where it is not there, and where its pictures are others than the run's;
     pictures that are gone are none of the run's concern here.

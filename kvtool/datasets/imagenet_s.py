@@ -87,10 +87,13 @@ class ImageNetS(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split, class by class."""
         return self._images
 
     def labelled_ids(self) -> list[str]:
-        """Ids of the images that have a map, sorted; those without are named in `skipped`."""
+        """Return ids of the images that have a map, sorted; those without are named in
+        `skipped`.
+        """
         labelled = sorted(self._map_files)
         if (self._base / self.split).is_dir():
             maps = self._map_files
@@ -128,12 +131,12 @@ class ImageNetS(DatasetBase):
         return list(dict.fromkeys((self._base, self.folder, self._base.parent)))
 
     def _category_files(self) -> list[Path]:
-        """The lists of wnids that are there, the one that counts first."""
+        """Return the lists of wnids that are there, the one that counts first."""
         pattern = f"ImageNetS_categories_im{self.size or '*'}.txt"
         return [path for folder in self._folders_of_lists for path in sorted(folder.glob(pattern))]
 
     def class_id(self, image_id: str) -> int:
-        """The class of an image by its folder, from 1."""
+        """Return the class of an image by its folder, from 1."""
         wnid = image_id.partition("/")[0]
         if wnid not in self.wnids:
             raise self.unknown_image(image_id)
@@ -159,17 +162,19 @@ class ImageNetS(DatasetBase):
         return tuple(names[wnid] for wnid in self.wnids)
 
     def texts(self) -> Sequence[str]:
-        """Class names in the order of their ids: the first of each synset's words."""
+        """Return class names in the order of their ids: the first of each synset's words."""
         return self._class_names
 
     def class_texts(self) -> Sequence[str]:
+        """Return the names of the classes in the order of their ids."""
         return self.texts()
 
     def label_convention(self) -> LabelConvention:
+        """Return how label maps number classes: from 1, 0 for the rest."""
         return LabelConvention(first_id=1, ignored_id=IGNORE, has_other=True)
 
     def single_class(self, image_id: str) -> int | None:
-        """The image's own class, by its folder."""
+        """Return the image's own class, by its folder."""
         wnid = image_id.partition("/")[0]
         if wnid not in self.wnids:
             raise DatasetError(
@@ -179,12 +184,19 @@ class ImageNetS(DatasetBase):
         return self.wnids.index(wnid)
 
     def truth_files(self) -> Sequence[Path]:
-        """Where the wnids and their names stand or may stand, and the maps."""
+        """Return where the wnids and their names stand or may stand, and the maps."""
         names = [folder / name for folder in self._folders_of_lists for name in _NAME_FILES]
         return [*self._category_files(), *names, *self._map_files.values()]
 
+    def unpictured(self) -> Sequence[str]:
+        """Return the names of maps without a picture."""
+        if not (self._base / f"{self.split}-segmentation").is_dir():
+            return ()
+        listed = {ref.id for ref in self.images()}
+        return [name for name in self._map_files if name not in listed]
+
     def truth_file(self, image_id: str) -> Path:
-        """An image's map. Raises DatasetError where it has none."""
+        """Return an image's map. Raises DatasetError where it has none."""
         path = self._map_files.get(image_id)
         if path is None:
             raise DatasetError(
@@ -193,7 +205,7 @@ class ImageNetS(DatasetBase):
         return path
 
     def label_map(self, image_id: str) -> IdMap:
-        """(height, width) int32: 0 other, 1..C class, 1000 ignored. Raises DatasetError."""
+        """Return (height, width) int32: 0 other, 1..C class, 1000 ignored. Raises DatasetError."""
         path = self.truth_file(image_id)
         rgb = read_rgb(path)
         if rgb[..., 2].any():
@@ -220,7 +232,7 @@ class ImageNetS(DatasetBase):
         return self.size or max(SIZES)
 
     def mask(self, image_id: str) -> LabelMap:
-        """(height, width) uint8: 1 the image's own class, 0 anything else, 255 ignored."""
+        """Return (height, width) uint8: 1 the image's own class, 0 anything else, 255 ignored."""
         ids = self.label_map(image_id)
         return np.where(
             ids == IGNORE, np.uint8(VOID), (ids == self.class_id(image_id)).astype(np.uint8)
@@ -240,7 +252,7 @@ class ImageNetS(DatasetBase):
 
 
 def read_ids(path: Path) -> IdMap:
-    """(height, width) int32 ids of an ImageNet-S map or prediction."""
+    """Return (height, width) int32 ids of an ImageNet-S map or prediction."""
     return _ids(read_rgb(path))
 
 

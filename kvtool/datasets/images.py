@@ -2,7 +2,7 @@
 
 Rules: EXIF orientation is applied; transparency is laid on white; 16-bit values keep their high
 byte; 32-bit integers and floats, which have no agreed white, are scaled from their own least to
-their own greatest value; CMYK goes through Pillow's plain conversion (no colour profile); of an
+their own greatest value; CMYK goes through Pillow's plain conversion (no color profile); of an
 animation the first frame counts. What may be decoded at all, and how much memory it may take, is
 the business of raster.py.
 """
@@ -35,12 +35,12 @@ _BAND_PIXELS = 1 << 20
 
 
 def load_image(ref: ImageRef) -> Image.Image:
-    """The picture as upright 8-bit RGB. Raises ImageError."""
+    """Return the picture as upright 8-bit RGB. Raises ImageError."""
     return decode(ref, read_bytes(ref)[0])
 
 
 def read_bytes(ref: ImageRef) -> tuple[bytes, digests.Stamp | None]:
-    """The bytes of the picture's file, read once, and the stamp that stands for them.
+    """Return the bytes of the picture's file, read once, and the stamp that stands for them.
 
     Raises ImageError.
 
@@ -61,7 +61,7 @@ def read_bytes(ref: ImageRef) -> tuple[bytes, digests.Stamp | None]:
 
 
 def decode(ref: ImageRef, data: bytes) -> Image.Image:
-    """The bytes of a picture's file as upright 8-bit RGB. Raises ImageError."""
+    """Return the bytes of a picture's file as upright 8-bit RGB. Raises ImageError."""
     try:
         image = open_raster(data, label(ref))
         with turn(image, data):
@@ -76,7 +76,7 @@ def decode(ref: ImageRef, data: bytes) -> Image.Image:
 
 
 def read_size(ref: ImageRef) -> tuple[int, int]:
-    """(width, height) of the upright picture, from the header alone where the format allows.
+    """Return (width, height) of the upright picture, from the header alone where the format allows.
 
     Raises ImageError.
     """
@@ -94,7 +94,9 @@ def read_size(ref: ImageRef) -> tuple[int, int]:
 
 
 def picture_file(ref: ImageRef) -> Path | None:
-    """The file whose stamp stands for the picture: its own, or the container that it lies in."""
+    """Return the file whose stamp stands for the picture: its own, or the container that it lies
+    in.
+    """
     return ref.container if ref.read is not None else ref.path
 
 
@@ -140,12 +142,12 @@ def _digest_inner(refs: Sequence[ImageRef]) -> dict[str, str]:
 
 
 def _inner_place(container: Path, image_id: str) -> Path:
-    """The name under which the digest of a picture inside another file is remembered."""
+    """Return the name under which the digest of a picture inside another file is remembered."""
     return Path(f"{container}#{digests.digest_texts([image_id])}")
 
 
 def label(ref: ImageRef) -> str:
-    """How errors name an image, on one line."""
+    """Return how errors name an image, on one line."""
     return (
         str(ref.path if ref.path is not None else ref.id)
         .encode("unicode_escape", "replace")
@@ -154,7 +156,7 @@ def label(ref: ImageRef) -> str:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The decoded picture as RGB. Raises RasterError."""
+    """Return the decoded picture as RGB. Raises RasterError."""
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     rgb = Image.new("RGB", image.size)
@@ -171,8 +173,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _band_to_rgb(band: Image.Image, deep: bool, scale: tuple[float, float] | None) -> Image.Image:
-    """A band of a picture as RGB; `deep` for 16-bit values, `scale` for those that have no agreed
-    white.
+    """Return a band of a picture as RGB; `deep` for 16-bit values, `scale` for those that have no
+    agreed white.
     """
     if deep:
         return _grey((np.asarray(band).astype(np.int64) >> 8).astype(np.uint8))
@@ -197,7 +199,7 @@ def _grey(values: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Image.Imag
 
 
 def _scale(image: Image.Image) -> tuple[float, float]:
-    """The least and the greatest finite value of a picture; (0, 0) where it has none."""
+    """Return the least and the greatest finite value of a picture; (0, 0) where it has none."""
     low, high = np.inf, -np.inf
     for box in _bands(image.size):
         values = np.asarray(image.crop(box), dtype=np.float64)

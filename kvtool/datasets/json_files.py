@@ -16,7 +16,7 @@ from kvtool.errors import DatasetError
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file. Raises DatasetError that names the place of a syntax error.
+    """Return a JSON file. Raises DatasetError that names the place of a syntax error.
 
     NaN and Infinity are read as such, so that one of them costs its annotation and not the file:
     who takes a number checks that it is finite.
@@ -25,7 +25,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON lines file, or of a file that holds one JSON list of them."""
+    """Return the objects of a JSON lines file, or of a file that holds one JSON list of them."""
     text, expected = read_text(path, MAX_JSON_BYTES), "JSON lines or a JSON list"
     if text.lstrip().startswith("["):
         records = _parse(path, text, expected)
@@ -54,8 +54,8 @@ def _parse(path: Path, text: str, expected: str) -> Any:
 
 
 def stream_json_list(path: Path, chunk: int = 1 << 20) -> Iterator[Any]:
-    """The elements of a top-level JSON list one by one: files of hundreds of MB pass in the memory
-    of one element.
+    """Yield the elements of a top-level JSON list one by one: files of hundreds of MB pass in the
+    memory of one element.
 
     Raises DatasetError.
     """
@@ -111,7 +111,7 @@ _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 
 
 def _whole_elements(decoder: json.JSONDecoder, buffer: str) -> tuple[list[Any], str]:
-    """The elements at the head of the buffer that are known to be whole, and the rest of it.
+    """Return the elements at the head of the buffer that are known to be whole, and the rest of it.
 
     An element is whole once a comma or the closing bracket follows: a number could go on in the
     next block.
@@ -137,7 +137,7 @@ def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
 
 
 def fields(record: Any, names: Sequence[str], location: str) -> list[Any]:
-    """The named values of a record. Raises DatasetError naming the missing ones."""
+    """Return the named values of a record. Raises DatasetError naming the missing ones."""
     if not isinstance(record, dict):
         raise DatasetError(
             f"{location}: expected an object with {', '.join(names)}, found {type(record).__name__}"
@@ -153,7 +153,7 @@ def fields(record: Any, names: Sequence[str], location: str) -> list[Any]:
 
 
 def text_of(value: Any, what: str, location: str) -> str:
-    """A value that must be a text that can be stored.
+    """Return a value that must be a text that can be stored.
 
     Raises DatasetError; `what` names the field.
     """
@@ -169,7 +169,7 @@ def text_of(value: Any, what: str, location: str) -> str:
 
 
 def name_of(value: Any, what: str, location: str) -> str:
-    """A value that must be the name of a file in a folder. Raises DatasetError."""
+    """Return a value that must be the name of a file in a folder. Raises DatasetError."""
     name = text_of(value, what, location)
     if not name.strip() or name in (".", "..") or "/" in name or "\0" in name:
         raise DatasetError(

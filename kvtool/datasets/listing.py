@@ -31,8 +31,8 @@ class Listing:
             ) from None
 
     def find(self, name: str) -> Path | None:
-        """The file of this name; else the only one whose name differs in case or Unicode form
-        alone; else None.
+        """Return the file of this name; else the only one whose name differs in case or Unicode
+        form alone; else None.
         """
         if name in self.names:
             return self.folder / name
@@ -40,7 +40,7 @@ class Listing:
         return self.folder / similar[0] if len(similar) == 1 else None
 
     def place(self, name: str) -> Path:
-        """The file of this name where one is found, else where it should be."""
+        """Return the file of this name where one is found, else where it should be."""
         return self.find(name) or self.folder / name
 
     @cached_property
@@ -53,7 +53,7 @@ class Listing:
 
 
 def absent_files(paths: Iterable[Path]) -> set[Path]:
-    """Those files that are not there, told by the names in their folders."""
+    """Return those files that are not there, told by the names in their folders."""
     listings: dict[Path, Listing] = {}
     absent = set()
     for path in paths:

@@ -30,7 +30,7 @@ VOID = 255
 """Marks pixels that no metric counts."""
 
 _MAX_OUTLINE_PX = 1_000_000
-"""Length of all outlines of a mask together: rasterising takes memory for every pixel on the way.
+"""Length of all outlines of a mask together: rasterizing takes memory for every pixel on the way.
 """
 _MAX_RUN_BITS = 40
 
@@ -39,8 +39,8 @@ IdMap = np.ndarray[tuple[int, int], np.dtype[np.int32]]
 
 
 def read_label_map(path: Path) -> LabelMap:
-    """(height, width) uint8 of an 8-bit grey or palette PNG; palette entries are the labels,
-    colours do not matter.
+    """Return (height, width) uint8 of an 8-bit gray or palette PNG; palette entries are the labels,
+    colors do not matter.
     """
     image = _open(path)
     if image.mode not in ("L", "P"):
@@ -52,9 +52,9 @@ def read_label_map(path: Path) -> LabelMap:
 
 
 def read_rgb(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(height, width, 3) uint8 of a colour-coded map.
+    """Return (height, width, 3) uint8 of a color-coded map.
 
-    Raises DatasetError for grey values, which code no colours.
+    Raises DatasetError for gray values, which code no colors.
     """
     image = _opaque(path, _open(path))
     if image.mode not in ("RGB", "P"):
@@ -66,8 +66,8 @@ def read_rgb(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def read_binary(path: Path) -> LabelMap:
-    """(height, width) uint8 0/1: everything brighter than black is foreground (grey, palette or
-    colour).
+    """Return (height, width) uint8 0/1: everything brighter than black is foreground (gray, palette
+    or color).
     """
     image = _opaque(path, _open(path))
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
@@ -99,7 +99,7 @@ def _open(path: Path) -> Image.Image:
 
 
 def _opaque(path: Path, image: Image.Image) -> Image.Image:
-    """The mask without its alpha channel.
+    """Return the mask without its alpha channel.
 
     Raises DatasetError where that could be the mask itself.
     """
@@ -115,10 +115,10 @@ def _opaque(path: Path, image: Image.Image) -> Image.Image:
 
 
 def segmentation_mask(segmentation: Any, height: int, width: int, location: str) -> LabelMap:
-    """(height, width) uint8 0/1 of a COCO `segmentation`: the union of its polygons, or a run
-    length code.
+    """Return (height, width) uint8 0/1 of a COCO `segmentation`: the union of its polygons, or a
+    run length code.
 
-    Polygons are rasterised by pycocotools, as COCO's own evaluation does. They may reach outside
+    Polygons are rasterized by pycocotools, as COCO's own evaluation does. They may reach outside
     the picture by as much as its own size on each side. `location` names the annotation in errors.
     Raises DatasetError.
     """
@@ -150,7 +150,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int, location: str)
 
 
 def _is_size(height: Any, width: Any) -> bool:
-    """Whether these are the sides of a picture that could be decoded."""
+    """Return whether these are the sides of a picture that could be decoded."""
     sides = (height, width)
     return all(type(side) is int and side > 0 for side in sides) and height * width <= MAX_PIXELS
 
@@ -197,7 +197,7 @@ def _polygon_counts(
 def _outline(
     polygon: Any, height: int, width: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """(n, 2) points x, y of a polygon.
+    """Return (n, 2) points x, y of a polygon.
 
     Raises ValueError for what is no polygon on a picture of this size.
     """

@@ -79,10 +79,11 @@ class Mme(DatasetBase):
         return items
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures of the subsets, each once."""
         return [ImageRef(f"{item.subset}/{item.texts.stem}", item.image) for item in self._items]
 
     def truth_files(self) -> Sequence[Path]:
-        """The texts of the subsets."""
+        """Return the texts of the subsets."""
         return [path for folder in self._subsets for path in sorted(_texts(folder).glob("*.txt"))]
 
     def questions(self) -> list[Question]:
@@ -108,7 +109,7 @@ class Mme(DatasetBase):
 
 
 def _pair(item: _Item) -> list[Question]:
-    """The two questions about an image. Raises DatasetError."""
+    """Return the two questions about an image. Raises DatasetError."""
     lines = read_lines(item.texts)
     if len(lines) != 2:
         raise DatasetError(f"{item.texts}: expected two questions, found {len(lines)}")
@@ -128,6 +129,6 @@ def _pair(item: _Item) -> list[Question]:
 
 
 def _texts(subset: Path) -> Path:
-    """Where a subset keeps its texts."""
+    """Return where a subset keeps its texts."""
     inner = subset / "questions_answers_YN"
     return inner if inner.is_dir() else subset

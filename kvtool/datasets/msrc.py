@@ -1,4 +1,4 @@
-"""MSRC for co-segmentation: the MSRC7 folders by class, or the MSRCv2 release with colour-coded
+"""MSRC for co-segmentation: the MSRC7 folders by class, or the MSRCv2 release with color-coded
 maps (protocol 2).
 """
 
@@ -16,7 +16,7 @@ from kvtool.datasets.files import by_stem, require, require_any
 from kvtool.datasets.masks import VOID, IdMap, LabelMap, read_binary, read_rgb
 from kvtool.errors import DatasetError
 
-V2_COLOURS = {
+V2_COLORS = {
     "bird": (0, 64, 0),
     "car": (64, 0, 128),
     "cat": (0, 192, 128),
@@ -37,7 +37,7 @@ _V2_OTHERS = (
 _V2_VOID = 0
 _V2_SHARE = 0.01
 """A map with more pixels than this in a color of no class is not MSRCv2's: its channels are
-swapped, or it is grey.
+swapped, or it is gray.
 """
 
 
@@ -104,18 +104,27 @@ class Msrc(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures in the order of their names."""
         return self._images
 
     def texts(self) -> Sequence[str]:
+        """Return the names of the classes."""
         return tuple(self.groups())
 
     def truth_files(self) -> Sequence[Path]:
-        """The masks of the pictures."""
+        """Return the masks of the pictures."""
         maps = (self._map_path(ref.id) for ref in self._pictured)
         return [path for path in maps if path is not None]
 
+    def unpictured(self) -> Sequence[str]:
+        """Return the names of masks without a picture."""
+        names = {self._map_path(ref.id) for ref in self._pictured}
+        return [
+            name.removesuffix("_GT") for name, path in self._map_files.items() if path not in names
+        ]
+
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Class -> ids of its images with a mask.
+        """Return class -> ids of its images with a mask.
 
         Images without one, or whose map cannot be used, are in `skipped`.
 
@@ -141,7 +150,7 @@ class Msrc(DatasetBase):
         return {category: tuple(ids) for category, ids in sorted(groups.items())}
 
     def group_mask(self, image_id: str, category: str) -> LabelMap:
-        """(height, width) uint8: 1 the class, 0 anything else, 255 void (MSRCv2's black).
+        """Return (height, width) uint8: 1 the class, 0 anything else, 255 void (MSRCv2's black).
 
         Raises DatasetError.
         """
@@ -149,11 +158,11 @@ class Msrc(DatasetBase):
         if not self._v2:
             return read_binary(path)
         codes = read_codes(path)
-        is_class = codes == _code(V2_COLOURS[category])
+        is_class = codes == _code(V2_COLORS[category])
         return np.where(codes == _V2_VOID, np.uint8(VOID), is_class.astype(np.uint8))
 
     def _shown(self, image_id: str) -> list[str]:
-        """The classes that an image shows.
+        """Return the classes that an image shows.
 
         Raises DatasetError where it has no mask, or one that cannot be used.
         """
@@ -161,10 +170,10 @@ class Msrc(DatasetBase):
         if not self._v2:
             return [image_id.partition("/")[0]]
         present = set(np.unique(read_codes(path)).tolist())
-        return [category for category, color in V2_COLOURS.items() if _code(color) in present]
+        return [category for category, color in V2_COLORS.items() if _code(color) in present]
 
     def truth_file(self, image_id: str) -> Path:
-        """An image's mask. Raises DatasetError where it has none."""
+        """Return an image's mask. Raises DatasetError where it has none."""
         path = self._map_path(image_id)
         if path is None:
             raise DatasetError(f"{self._maps}: no mask of image {image_id}")
@@ -187,13 +196,13 @@ class Msrc(DatasetBase):
 
 
 def read_codes(path: Path) -> IdMap:
-    """(height, width) int32: the colors of an MSRCv2 map as R + 256 G + 65536 B.
+    """Return (height, width) int32: the colors of an MSRCv2 map as R + 256 G + 65536 B.
 
     Raises DatasetError for a map in other colors than MSRCv2's.
     """
     rgb = read_rgb(path).astype(np.int32)
     codes: IdMap = rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16)
-    class_codes = [_V2_VOID, *map(_code, V2_COLOURS.values()), *map(_code, _V2_OTHERS)]
+    class_codes = [_V2_VOID, *map(_code, V2_COLORS.values()), *map(_code, _V2_OTHERS)]
     present_codes, counts = np.unique(codes, return_counts=True)
     is_odd = ~np.isin(present_codes, class_codes)
     if counts[is_odd].sum() > _V2_SHARE * codes.size:

@@ -9,8 +9,8 @@ from typing import Any
 
 
 def brief(value: Any, limit: int = 60) -> str:
-    """A value out of a file as errors show it: on one line, cut off, and of characters that can be
-    printed.
+    """Return a value out of a file as errors show it: on one line, cut off, and of characters that
+    can be printed.
     """
     text = (
         repr(value)
@@ -21,7 +21,7 @@ def brief(value: Any, limit: int = 60) -> str:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a file's name can be an id: one that is not UTF-8 has surrogates in it."""
+    """Return whether a file's name can be an id: one that is not UTF-8 has surrogates in it."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -30,7 +30,7 @@ def is_utf8(name: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """A file's name as errors show it: on one line, its bytes that are not UTF-8 escaped."""
+    """Return a file's name as errors show it: on one line, its bytes that are not UTF-8 escaped."""
     text = os.fsencode(name).decode(errors="backslashreplace")
     return "".join(
         character if character.isprintable() else repr(character)[1:-1] for character in text
@@ -38,5 +38,7 @@ def printable(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is one that systems leave among pictures, or that its owner hid."""
+    """Return whether a file or folder is one that systems leave among pictures, or that its owner
+    hid.
+    """
     return name.startswith(".") or name in ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")

@@ -68,15 +68,18 @@ class Own(OwnMasks):
 
     @property
     def tasks(self) -> tuple[str, ...]:
+        """The tasks that the files in the folder allow."""
         return tuple(task for task in self.about.tasks if not self.lacks(task))
 
     @property
     def conditions(self) -> tuple[str, ...]:
+        """The prefixes that the files allow: those of captions only where there are any."""
         if self._has("captions.jsonl"):
             return self.about.conditions
         return tuple(name for name in self.about.conditions if name not in ("correct", "incorrect"))
 
     def lacks(self, service: str) -> str:
+        """Return which file is missing for a task or for questions; "" where none is."""
         if service in MASK_TASKS:
             absent = [name for name in ("masks/", "classes.json") if not self._has(name)]
             return f"no {' and no '.join(absent)}" if absent else ""
@@ -92,8 +95,8 @@ class Own(OwnMasks):
         return f"{self.name} has no annotations for {service}"
 
     def _refers(self) -> bool:
-        """Whether some caption says what it refers to; a list that cannot be read may, and the task
-        will say why.
+        """Return whether some caption says what it refers to; a list that cannot be read may, and
+        the task will say why.
         """
         if not self._has("captions.jsonl"):
             return False
@@ -105,7 +108,7 @@ class Own(OwnMasks):
     # Captions: prefixes, texts, referring expressions.
 
     def texts(self) -> Sequence[str]:
-        """Names of the classes, then the captions, each once."""
+        """Return names of the classes, then the captions, each once."""
         self.skipped = list(self._unlisted)
         names = list(self.class_texts()) if self._has("classes.json") else []
         if self._has("captions.jsonl"):
@@ -126,12 +129,12 @@ class Own(OwnMasks):
         return self._first_captions[image_id]
 
     def correct_prefix(self, image_id: str) -> str:
-        """The picture's first caption."""
+        """Return the picture's first caption."""
         return self._caption(image_id).text
 
     def incorrect_prefix(self, image_id: str) -> str:
-        """What the first caption's line names as incorrect, else another picture's caption, the
-        same each time.
+        """Return what the first caption's line names as incorrect, else another picture's caption,
+        the same each time.
         """
         caption = self._caption(image_id)
         captions = [image_caption.text for image_caption in self._first_captions.values()]
@@ -143,7 +146,7 @@ class Own(OwnMasks):
         return {caption.line: caption for caption in self._captions[0] if caption.refers}
 
     def expressions(self) -> list[Expression]:
-        """The captions that say what they refer to; ids are the numbers of their lines."""
+        """Return the captions that say what they refer to; ids are the numbers of their lines."""
         self.skipped = [*self._unlisted, *self._captions[1]]
         return [
             Expression(
@@ -153,18 +156,21 @@ class Own(OwnMasks):
         ]
 
     def expression_texts(self) -> Sequence[str]:
+        """Return the text of each expression once, in order."""
         return tuple(dict.fromkeys(caption.text for caption in self._referring.values()))
 
     def place_of(self, expression: Expression) -> str:
+        """Return the line of captions.jsonl that an expression stands on."""
         return f"{self.folder / 'captions.jsonl'}: line {expression.sent_id}"
 
     def image_wh_px(self, expression: Expression) -> tuple[int, int]:
+        """Return the (width, height) in pixels of an expression's picture."""
         height, width = self.object_mask(expression).shape
         return width, height
 
     def object_mask(self, expression: Expression) -> LabelMap:
-        """(height, width) uint8 0/1: the pixels of the class, or whatever is not black in the
-        mask's file.
+        """Return (height, width) uint8 0/1: the pixels of the class, or whatever is not black in
+        the mask's file.
         """
         caption = self._referring[expression.sent_id]
         if caption.mask:
@@ -175,7 +181,7 @@ class Own(OwnMasks):
     # Pairs, videos, questions.
 
     def pairs(self) -> list[Pair]:
-        """The lines of pairs.jsonl, each with the keypoints that its two pictures share, by
+        """Return the lines of pairs.jsonl, each with the keypoints that its two pictures share, by
         name.
         """
         listed, left_out = self._lines("pairs.jsonl", records.pair_of)
@@ -201,8 +207,8 @@ class Own(OwnMasks):
         return list(pairs.values())
 
     def _pair(self, record: records.PairRecord, number_of: dict[str, int]) -> Pair:
-        """A pair. Where no sizes are given they are the pictures' own, where no boxes, the whole
-        pictures.
+        """Return a pair. Where no sizes are given they are the pictures' own, where no boxes, the
+        whole pictures.
         """
         sizes = record.sizes_wh_px or tuple(
             read_size(self._refs[name]) for name in record.image_ids
@@ -236,10 +242,11 @@ class Own(OwnMasks):
 
     @property
     def n_sequences(self) -> int:
+        """Return how many videos there are."""
         return len(self._frames)
 
     def videos(self) -> list[Video]:
-        """The videos whose first mask shows an object; others, and frames without, are in
+        """Return the videos whose first mask shows an object; others, and frames without, are in
         `skipped`.
         """
         videos, left_out = [], []
@@ -264,7 +271,7 @@ class Own(OwnMasks):
         return videos
 
     def _video(self, name: str, frame_ids: tuple[str, ...]) -> Video:
-        """A video by its first mask. Raises DatasetError where it cannot be used."""
+        """Return a video by its first mask. Raises DatasetError where it cannot be used."""
         masks = self._frame_masks(name)
         stems = [Path(file).stem for file in sorted(masks.names) if file.endswith(".png")]
         absent = [stem for stem in stems if f"{VIDEOS}/{name}/{stem}" not in frame_ids]
@@ -280,7 +287,7 @@ class Own(OwnMasks):
         return Video(name, frame_ids, n_objects)
 
     def questions(self) -> list[Question]:
-        """The lines of questions.jsonl; of those with one id the first."""
+        """Return the lines of questions.jsonl; of those with one id the first."""
         listed, left_out = self._lines("questions.jsonl", records.question_of)
         questions = {question.id: question for question in reversed(listed)}
         repeated = [question.id for question in listed if questions[question.id] is not question]

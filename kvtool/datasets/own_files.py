@@ -77,11 +77,14 @@ class OwnFiles(DatasetBase):
         return refs
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures, then the frames of the videos."""
         self.skipped = list(self._unlisted)
         return list(self._refs.values())
 
     def _image_of(self, value: Any) -> str:
-        """The id of the picture that a line names, by its id or its file. Raises DatasetError."""
+        """Return the id of the picture that a line names, by its id or its file. Raises
+        DatasetError.
+        """
         if isinstance(value, str):
             below = value.removeprefix("images/")
             for name in (value, below, below.rpartition(".")[0]):
@@ -90,14 +93,14 @@ class OwnFiles(DatasetBase):
         raise DatasetError(f"expected the id of a picture that is there, found {brief(value)}")
 
     def _has(self, name: str) -> bool:
-        """Whether there is a file, or with a slash at the end a folder, of this name."""
+        """Return whether there is a file, or with a slash at the end a folder, of this name."""
         path = self.folder / name
         return path.is_dir() if name.endswith("/") else path.is_file()
 
     def _lines(
         self, name: str, read: Callable[[int, dict[str, Any], records.ImageOf], Item]
     ) -> tuple[list[Item], list[str]]:
-        """What the lines of a list say, and a reason for each line that is left out.
+        """Return what the lines of a list say, and a reason for each line that is left out.
 
         Raises DatasetError where none is left, or there is no such file.
         """
@@ -120,30 +123,55 @@ class OwnFiles(DatasetBase):
         return self._lines("captions.jsonl", records.caption_of)
 
     def _listing(self, folder: Path) -> Listing:
-        """The names in a folder, read once."""
+        """Return the names in a folder, read once."""
         if folder not in self._listings:
             self._listings[folder] = Listing(folder)
         return self._listings[folder]
 
     def _frame_masks(self, video: str) -> Listing:
-        """The names in the folder of a video's masks."""
+        """Return the names in the folder of a video's masks."""
         return self._listing(self.folder / VIDEOS / video / "masks")
 
     def _mask_place(self, image_id: str) -> tuple[Listing, str]:
-        """The folder and the name of a picture's, or a frame's, mask."""
+        """Return the folder and the name of a picture's, or a frame's, mask."""
         above, _, stem = image_id.rpartition("/")
         is_frame = image_id not in self._pictures and image_id in self._refs
         folder = self.folder / above / "masks" if is_frame else self._masks / above
         return self._listing(folder), stem + _PNG
 
     def truth_file(self, image_id: str) -> Path:
-        """Where a picture's or a frame's mask is, or should be."""
+        """Return where a picture's or a frame's mask is, or should be."""
         listing, name = self._mask_place(image_id)
         return listing.place(name)
 
     def has_label_map(self, image_id: str) -> bool:
+        """Return whether a picture or a frame has a mask."""
         listing, name = self._mask_place(image_id)
         return listing.find(name) is not None
+
+    def unpictured(self) -> Sequence[str]:
+        """Return the names of masks without a picture, those of captions' objects aside."""
+        used = {self.truth_file(name) for name in self._pictures}
+        used.update(self._object_masks())
+        masks = sorted(self._masks.rglob(f"*{_PNG}")) if self._masks.is_dir() else []
+        names = [
+            mask.relative_to(self._masks).with_suffix("") for mask in masks if mask not in used
+        ]
+        frames = [
+            f"{VIDEOS}/{video}/{Path(name).stem}"
+            for video in self._frames
+            for name in sorted(self._frame_masks(video).names)
+            if name.endswith(_PNG)
+        ]
+        return [*map(str, names), *(name for name in frames if name not in self._refs)]
+
+    def _object_masks(self) -> list[Path]:
+        """Return the masks that captions name."""
+        try:
+            captions = self._captions[0] if self._has("captions.jsonl") else []
+        except DatasetError:
+            captions = []
+        return [self.folder / caption.mask for caption in captions if caption.mask]
 
     def truth_files(self) -> Sequence[Path]:
         """Everything that is read but the pictures; the lists whether they are there or not."""
@@ -152,9 +180,4 @@ class OwnFiles(DatasetBase):
         for video in self._frames:  # those of frames that are not there are looked at, too
             masks = self._frame_masks(video)
             maps += [masks.folder / name for name in sorted(masks.names)]
-        try:
-            captions = self._captions[0] if self._has("captions.jsonl") else []
-        except DatasetError:
-            captions = []
-        objects = [self.folder / caption.mask for caption in captions if caption.mask]
-        return list(dict.fromkeys([*lists, *maps, *objects]))
+        return list(dict.fromkeys([*lists, *maps, *self._object_masks()]))

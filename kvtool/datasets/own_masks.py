@@ -25,8 +25,8 @@ class OwnMasks(OwnFiles):
         return records.read_classes(self.folder / "classes.json")
 
     def label_map(self, image_id: str) -> LabelMap:
-        """(height, width) uint8: of a picture class ids with 255 for void, of a frame object ids as
-        on disk.
+        """Return (height, width) uint8: of a picture class ids with 255 for void, of a frame object
+        ids as on disk.
 
         Raises DatasetError for an id that classes.json does not name.
         """
@@ -43,7 +43,7 @@ class OwnMasks(OwnFiles):
         return labels if void is None else np.where(labels == void, np.uint8(VOID), labels)
 
     def _classes_in(self, image_id: str) -> tuple[int, ...]:
-        """The classes that a picture's mask shows.
+        """Return the classes that a picture's mask shows.
 
         Raises DatasetError where there is none to use.
         """
@@ -75,18 +75,21 @@ class OwnMasks(OwnFiles):
         return labels_of, left_out
 
     def _shown(self) -> dict[str, tuple[int, ...]]:
-        """Picture -> the classes of its mask. Pictures without are in `skipped`."""
+        """Return picture -> the classes of its mask. Pictures without are in `skipped`."""
         labels_of, left_out = self._all_shown
         self.skipped = [*self._unlisted, *left_out]
         return labels_of
 
     def labelled_ids(self) -> list[str]:
+        """Return the ids of the pictures that have a usable mask."""
         return list(self._shown())
 
     def class_texts(self) -> Sequence[str]:
+        """Return the names of the classes, in the order of classes.json."""
         return tuple(self._classes.names.values())
 
     def label_convention(self) -> LabelConvention:
+        """Return how masks number classes, as classes.json says."""
         return self._classes.convention
 
     def single_class(self, image_id: str) -> int | None:
@@ -95,10 +98,11 @@ class OwnMasks(OwnFiles):
         return None
 
     def name_of_class(self, class_id: int) -> str:
+        """Return the name of a class by its id in masks."""
         return self._classes.names[class_id]
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Class -> the pictures that show it."""
+        """Return class -> the pictures that show it."""
         images_by_class = images_of_classes(self.entries())
         names = self._classes.names.items()
         return {
@@ -108,7 +112,7 @@ class OwnMasks(OwnFiles):
         }
 
     def group_mask(self, image_id: str, category: str) -> LabelMap:
-        """(height, width) uint8: 1 the class, 0 anything else, 255 void."""
+        """Return (height, width) uint8: 1 the class, 0 anything else, 255 void."""
         ids = {name: number for number, name in self._classes.names.items()}
         if category not in ids:
             raise DatasetError(
@@ -117,11 +121,12 @@ class OwnMasks(OwnFiles):
         return self.class_mask(image_id, ids[category])
 
     def class_mask(self, image_id: str, class_id: int) -> LabelMap:
-        """(height, width) uint8: 1 the class, 0 anything else, 255 void."""
+        """Return (height, width) uint8: 1 the class, 0 anything else, 255 void."""
         labels = self.label_map(image_id)
         return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
 
     def entries(self) -> list[Entry]:
+        """Return every picture with every class that its mask shows."""
         return [Entry(name, label) for name, labels in self._shown().items() for label in labels]
 
     def episodes(

@@ -104,7 +104,8 @@ def _check_classes(names: Mapping[int, str], void: Any, background: Any) -> None
 def usable_lines(
     path: Path, read: Callable[[int, dict[str, Any]], Item], left_out: list[str]
 ) -> Iterator[Item]:
-    """What `read(line number, record)` makes of each line of a JSON lines file, blank ones aside.
+    """Yield what `read(line number, record)` makes of each line of a JSON lines file, blank ones
+    aside.
 
     A line that is no JSON object, or that cannot be used, is left out with its place and the
     reason. Raises DatasetError where the file cannot be read at all.
@@ -148,11 +149,12 @@ class Caption:
 
     @property
     def refers(self) -> bool:
+        """Whether the caption says which pixels it speaks of."""
         return bool(self.category or self.mask)
 
 
 def caption_of(line: int, record: dict[str, Any], image_of: ImageOf) -> Caption:
-    """A line of captions.jsonl."""
+    """Return a line of captions.jsonl."""
     image_id, text = image_of(_given(record, "image")), _text(record, "caption")
     optional = {
         name: _text(record, name) for name in ("incorrect", "class", "mask") if name in record
@@ -170,7 +172,7 @@ def caption_of(line: int, record: dict[str, Any], image_of: ImageOf) -> Caption:
 
 
 def question_of(line: int, record: dict[str, Any], image_of: ImageOf) -> Question:
-    """A line of questions.jsonl.
+    """Return a line of questions.jsonl.
 
     Options get letters, and the answer is the letter of one: "(B)".
     """
@@ -227,7 +229,7 @@ class PairRecord:
 
 
 def pair_of(line: int, record: dict[str, Any], image_of: ImageOf) -> PairRecord:
-    """A line of pairs.jsonl."""
+    """Return a line of pairs.jsonl."""
     first, second = (image_of(image) for image in _two(record, "images"))
     points = [_points(entry) for entry in _two(record, "keypoints")]
     if not points[0].keys() & points[1].keys():
@@ -288,7 +290,7 @@ def _text(record: dict[str, Any], name: str) -> str:
 
 
 def _named(record: dict[str, Any], name: str, default: str | int) -> str | int:
-    """A short name, a text or a whole number."""
+    """Return a short name, a text or a whole number."""
     value = record.get(name, default)
     if isinstance(value, int) and not isinstance(value, bool):
         return value

@@ -33,7 +33,9 @@ T = TypeVar("T")
 
 
 def parquet_files(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    """The files of these patterns below a folder, each once and sorted, without hidden ones."""
+    """Return the files of these patterns below a folder, each once and sorted, without hidden
+    ones.
+    """
     paths = {path for pattern in patterns for path in folder.glob(pattern)}
     return sorted(path for path in paths if not any(map(is_hidden, path.relative_to(folder).parts)))
 
@@ -75,7 +77,7 @@ class ParquetTable:
         return ParquetTable, self._arguments
 
     def images(self, row: int, prefix: str) -> list[ImageRef]:
-        """The row's images that are not null; ids are `<prefix>/<column>`."""
+        """Return the row's images that are not null; ids are `<prefix>/<column>`."""
         names = [name for name in self.image_columns if self._present[name][row]]
         return [
             ImageRef(
@@ -85,7 +87,7 @@ class ParquetTable:
         ]
 
     def image_bytes(self, row: int, column: str) -> bytes:
-        """The bytes of an image cell. Raises ImageError."""
+        """Return the bytes of an image cell. Raises ImageError."""
         group = bisect_right(self._ends, row)
         start = self._ends[group - 1] if group else 0
         try:
@@ -143,14 +145,14 @@ class ParquetTable:
         return [row for batch in batches for row in batch.to_pylist()]
 
     def _valid_cells(self, column: str) -> list[bool]:
-        """Which cells hold an image; a null cell is told from the short `path` alone, without its
-        bytes.
+        """Return which cells hold an image; a null cell is told from the short `path` alone,
+        without its bytes.
         """
         batches = self._batches([f"{column}.path"], None, _MAX_TEXT_BYTES)
         return [valid for batch in batches for valid in batch.column(0).is_valid().to_pylist()]
 
     def _read_cells(self, group: int, column: str) -> Any:
-        """The cells of a row group, a sequence of arrays of _BATCH_ROWS cells."""
+        """Return the cells of a row group, a sequence of arrays of _BATCH_ROWS cells."""
         batches = self._guarded(lambda: list(self._batches([column], [group], _MAX_COLUMN_BYTES)))
         return [batch.column(0) for batch in batches]
 
@@ -176,7 +178,7 @@ class ParquetTable:
             yield batch
 
     def _guarded(self, read: Callable[[], T], expected: str = "damaged parquet file") -> T:
-        """What `read` gives; whatever pyarrow raises becomes one DatasetError line."""
+        """Return what `read` gives; whatever pyarrow raises becomes one DatasetError line."""
         try:
             return read()
         except DatasetError:
@@ -196,7 +198,7 @@ class QuestionRow:
     images: list[ImageRef]
 
     def question(self, group: str, source: str | None = None) -> Question:
-        """The row as a question; `group` and `source` name the columns of these."""
+        """Return the row as a question; `group` and `source` name the columns of these."""
         values = self.values
         return Question(
             id=self.id,
@@ -213,8 +215,8 @@ class QuestionRow:
 def question_rows(
     tables: Sequence[ParquetTable], id_of: Callable[[dict[str, Any]], str], skipped: list[str]
 ) -> list[QuestionRow]:
-    """The rows of all tables in order; those with values of a wrong type are left out and named in
-    `skipped`.
+    """Return the rows of all tables in order; those with values of a wrong type are left out and
+    named in `skipped`.
     """
     rows = []
     for table in tables:

@@ -75,6 +75,7 @@ class Pascal5i(DatasetBase):
         return Entry(image_id, int(class_id))
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images that the list of the fold names, each once."""
         return self._images
 
     @cached_property
@@ -84,7 +85,7 @@ class Pascal5i(DatasetBase):
         return [ImageRef(name, jpegs.place(f"{name}.jpg")) for name in names]
 
     def truth_files(self) -> Sequence[Path]:
-        """The fold's list, the class names, and the label maps of the listed images."""
+        """Return the fold's list, the class names, and the label maps of the listed images."""
         maps = dict.fromkeys(self.truth_file(entry.image_id) for entry in self._listed)
         return [self._list, self.folder / CLASSES_FILE, *maps]
 
@@ -93,7 +94,7 @@ class Pascal5i(DatasetBase):
         return Listing(self._masks)
 
     def entries(self) -> list[Entry]:
-        """The list in its order; entries without a label map are left out and named in
+        """Return the list in its order; entries without a label map are left out and named in
         `skipped`.
         """
         names = dict.fromkeys(entry.image_id for entry in self._listed)
@@ -111,27 +112,30 @@ class Pascal5i(DatasetBase):
         return entries
 
     def class_ids(self) -> tuple[int, ...]:
-        """The fold's five classes, 1-based."""
+        """Return the fold's five classes, 1-based."""
         fold = int(self.split[-1])
         return tuple(range(5 * fold + 1, 5 * fold + 6))
 
     def texts(self) -> Sequence[str]:
-        """Names of the fold's classes, in the order of class_ids()."""
+        """Return names of the fold's classes, in the order of class_ids()."""
         return tuple(self.class_names[c - 1] for c in self.class_ids())
 
     def name_of_class(self, class_id: int) -> str:
+        """Return the name of a class by its id, 1 to 20."""
         return self.class_names[class_id - 1]
 
     def truth_file(self, image_id: str) -> Path:
-        """Where an image's label map is, or should be."""
+        """Return where an image's label map is, or should be."""
         return self._map_names.place(f"{image_id}.png")
 
     def label_map(self, image_id: str) -> LabelMap:
-        """(height, width) uint8: 0 background, 1-20 class, 255 void. Raises DatasetError."""
+        """Return (height, width) uint8: 0 background, 1-20 class, 255 void. Raises DatasetError."""
         return read_label_map(self.truth_file(image_id))
 
     def class_mask(self, image_id: str, class_id: int) -> LabelMap:
-        """(height, width) uint8: 1 where the class is, 255 where the annotation is void, else 0."""
+        """Return (height, width) uint8: 1 where the class is, 255 where the annotation is void,
+        else 0.
+        """
         labels = self.label_map(image_id)
         return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
 

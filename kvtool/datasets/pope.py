@@ -79,12 +79,13 @@ class Pope(DatasetBase):
         return items
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures of the questions, each once."""
         folder = require_any(self.folder, _IMAGES, "COCO's images", self.name)
         names = dict.fromkeys(item.image for item in self._items)
         return [ImageRef(Path(name).stem, folder / name) for name in names]
 
     def truth_files(self) -> Sequence[Path]:
-        """The three question files."""
+        """Return the three question files."""
         return [self.folder / f"coco_pope_{name}.json" for name in FILES]
 
     def questions(self) -> list[Question]:
@@ -103,7 +104,7 @@ class Pope(DatasetBase):
 
 
 def _item(group: str, record: dict[str, Any], location: str) -> _Item:
-    """A question with its fields checked. Raises DatasetError."""
+    """Return a question with its fields checked. Raises DatasetError."""
     number, image, text, label = fields(record, ("question_id", "image", "text", "label"), location)
     if not isinstance(number, int | str) or isinstance(number, bool):
         raise DatasetError(f"{location}: expected question_id as a number, found {brief(number)}")

@@ -31,10 +31,14 @@ class LeavesOut(Protocol):
     """What every data set says of what it left out, see kvtool.datasets.base.DatasetBase."""
 
     @property
-    def notes(self) -> Sequence[str]: ...
+    def notes(self) -> Sequence[str]:
+        """Lines that a user should see, but that count nothing as left out."""
+        ...
 
     @property
-    def skipped(self) -> Sequence[str]: ...
+    def skipped(self) -> Sequence[str]:
+        """One line for each annotation that had to be left out."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class HasEpisodes(LeavesOut, Protocol):
     """Few-shot episodes of single classes: foreground segmentation."""
 
     def entries(self) -> list[Entry]:
-        """Every image with every class that it serves, in a fixed order."""
+        """Return every image with every class that it serves, in a fixed order."""
         ...
 
     def episodes(
@@ -69,18 +73,20 @@ class HasEpisodes(LeavesOut, Protocol):
         ...
 
     def truth_file(self, image_id: str) -> Path:
-        """Where an image's label map is, or should be."""
+        """Return where an image's label map is, or should be."""
         ...
 
     def label_map(self, image_id: str) -> Ids:
-        """Class ids, 255 for void. Raises DatasetError where it cannot be used."""
+        """Return class ids, 255 for void. Raises DatasetError where it cannot be used."""
         ...
 
     def class_mask(self, image_id: str, class_id: int) -> Ids:
         """1 where the class is, 255 where the annotation is void, else 0."""
         ...
 
-    def name_of_class(self, class_id: int) -> str: ...
+    def name_of_class(self, class_id: int) -> str:
+        """Return the name of a class by its id."""
+        ...
 
 
 @runtime_checkable
@@ -88,11 +94,11 @@ class HasGroups(LeavesOut, Protocol):
     """Groups of images that share a class: co-segmentation."""
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Class -> ids of its images."""
+        """Return class -> ids of its images."""
         ...
 
     def truth_file(self, image_id: str) -> Path:
-        """An image's mask. Raises DatasetError where it has none."""
+        """Return an image's mask. Raises DatasetError where it has none."""
         ...
 
     def group_mask(self, image_id: str, category: str) -> Ids:
@@ -105,14 +111,18 @@ class HasLabelMaps(LeavesOut, Protocol):
     """A class id at every pixel, and the classes' names: semantic segmentation."""
 
     def labelled_ids(self) -> list[str]:
-        """Ids of the images that have a label map, in a fixed order."""
+        """Return ids of the images that have a label map, in a fixed order."""
         ...
 
     def class_texts(self) -> Sequence[str]:
-        """The classes' names in the order of their ids; their vectors are those of `texts()`."""
+        """Return the classes' names in the order of their ids; their vectors are those of
+        `texts()`.
+        """
         ...
 
-    def label_convention(self) -> LabelConvention: ...
+    def label_convention(self) -> LabelConvention:
+        """Return how label maps number classes and what is void."""
+        ...
 
     def single_class(self, image_id: str) -> int | None:
         """Index among the names of the one class that the image is asked about; None where that is
@@ -121,11 +131,13 @@ class HasLabelMaps(LeavesOut, Protocol):
         ...
 
     def truth_file(self, image_id: str) -> Path:
-        """An image's label map. Raises DatasetError where it has none."""
+        """Return an image's label map. Raises DatasetError where it has none."""
         ...
 
     def label_map(self, image_id: str) -> Ids:
-        """Ids as label_convention() has them. Raises DatasetError where it cannot be used."""
+        """Return ids as label_convention() has them. Raises DatasetError where it cannot be
+        used.
+        """
         ...
 
 
@@ -133,18 +145,20 @@ class HasLabelMaps(LeavesOut, Protocol):
 class HasExpressions(LeavesOut, Protocol):
     """Sentences about objects, and the objects' masks: referring expression."""
 
-    def expressions(self) -> list[Expression]: ...
+    def expressions(self) -> list[Expression]:
+        """Return the expressions that can be used, in a fixed order."""
+        ...
 
     def expression_texts(self) -> Sequence[str]:
-        """The sentences, each once; their vectors are those of `texts()`."""
+        """Return the sentences, each once; their vectors are those of `texts()`."""
         ...
 
     def place_of(self, expression: Expression) -> str:
-        """Where an expression's object stands, for messages."""
+        """Return where an expression's object stands, for messages."""
         ...
 
     def image_wh_px(self, expression: Expression) -> tuple[int, int]:
-        """(width, height) that the annotation gives the picture. Raises DatasetError."""
+        """Return (width, height) that the annotation gives the picture. Raises DatasetError."""
         ...
 
     def object_mask(self, expression: Expression) -> Ids:
@@ -156,7 +170,9 @@ class HasExpressions(LeavesOut, Protocol):
 class HasPairs(LeavesOut, Protocol):
     """Pairs of images with corresponding keypoints: semantic correspondence."""
 
-    def pairs(self) -> list[Pair]: ...
+    def pairs(self) -> list[Pair]:
+        """Return the pairs that can be used, in a fixed order."""
+        ...
 
 
 @runtime_checkable
@@ -168,14 +184,16 @@ class HasVideos(LeavesOut, Protocol):
         """How many sequences there are, those that cannot be used among them."""
         ...
 
-    def videos(self) -> list[Video]: ...
+    def videos(self) -> list[Video]:
+        """Return the videos that can be used, in a fixed order."""
+        ...
 
     def truth_file(self, image_id: str) -> Path:
-        """Where a frame's annotation is, or should be."""
+        """Return where a frame's annotation is, or should be."""
         ...
 
     def has_label_map(self, image_id: str) -> bool:
-        """Whether a frame has an annotation."""
+        """Return whether a frame has an annotation."""
         ...
 
     def label_map(self, image_id: str) -> Ids:
@@ -187,4 +205,6 @@ class HasVideos(LeavesOut, Protocol):
 class HasQuestions(LeavesOut, Protocol):
     """Questions about images, with answers: knockout, paired, correlate."""
 
-    def questions(self) -> list[Question]: ...
+    def questions(self) -> list[Question]:
+        """Return the questions that can be used, in a fixed order."""
+        ...

@@ -67,7 +67,7 @@ class RasterError(Exception):
 
 
 def open_raster(data: bytes, name: str) -> Image.Image:
-    """The picture with its header read and its size checked.
+    """Return the picture with its header read and its size checked.
 
     Raises RasterError; `name` is the file's.
     """
@@ -129,7 +129,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message on one line."""
+    """Return an exception's message on one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split())[:200] or type(error).__name__
 

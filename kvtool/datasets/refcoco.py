@@ -70,19 +70,21 @@ class RefCoco(DatasetBase):
         )
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images that the expressions of the split speak of, each once."""
         names = Listing(require(self.folder, f"{_JPEGS}/", "COCO's images", self.name))
         listed = dict.fromkeys(self._file_names[e.image_id] for e in self.expressions())
         return [ImageRef(Path(name).stem, names.place(name)) for name in listed]
 
     def texts(self) -> Sequence[str]:
-        """The split's sentences, each once, in order."""
+        """Return the split's sentences, each once, in order."""
         return tuple(dict.fromkeys(e.text for e in self.expressions()))
 
     def expression_texts(self) -> Sequence[str]:
+        """Return the text of each expression once, in order."""
         return self.texts()
 
     def correct_prefix(self, image_id: str) -> str:
-        """The image's first COCO caption."""
+        """Return the image's first COCO caption."""
         captions = self._captions.get(image_id)
         if not captions:
             raise DatasetError(
@@ -91,7 +93,7 @@ class RefCoco(DatasetBase):
         return captions[0]
 
     def truth_files(self) -> Sequence[Path]:
-        """The expressions, the objects, and where captions are or may be."""
+        """Return the expressions, the objects, and where captions are or may be."""
         return [self._refs_file, self._instances_file, *self._caption_files]
 
     @property
@@ -106,16 +108,20 @@ class RefCoco(DatasetBase):
         return self._expressions
 
     def place_of(self, expression: Expression) -> str:
-        """Where an expression's object stands, for messages."""
+        """Return where an expression's object stands, for messages."""
         return f"{self._instances_file}: annotation {expression.ann_id}"
 
     def image_wh_px(self, expression: Expression) -> tuple[int, int]:
-        """(width, height) that instances.json gives the expression's image. Raises DatasetError."""
+        """Return (width, height) that instances.json gives the expression's image. Raises
+        DatasetError.
+        """
         with values.at(str(self._instances_file)):
             return image_wh_px(self._objects[expression.ann_id][1])
 
     def object_mask(self, expression: Expression) -> LabelMap:
-        """(height, width) uint8 0/1: the union of the object's polygons. Raises DatasetError."""
+        """Return (height, width) uint8 0/1: the union of the object's polygons. Raises
+        DatasetError.
+        """
         width, height = self.image_wh_px(expression)
         location, annotation = self.place_of(expression), self._objects[expression.ann_id][0]
         (segmentation,) = fields(annotation, ("segmentation",), location)
@@ -181,8 +187,8 @@ class RefCoco(DatasetBase):
         return list(sentences.values())
 
     def _of_ref(self, ref: Any, location: str) -> list[Expression]:
-        """The sentences of a ref, where it is of this split; what cannot be used of it gets a line
-        in `skipped`.
+        """Return the sentences of a ref, where it is of this split; what cannot be used of it gets
+        a line in `skipped`.
         """
         try:
             _, ann_id, _, category_id, split, sentences = fields(ref, _REF_FIELDS, location)
@@ -231,12 +237,12 @@ class RefCoco(DatasetBase):
 
 
 def _get(records: dict[int, Any], number: Any) -> Any:
-    """The record of an id; None for what is no id."""
+    """Return the record of an id; None for what is no id."""
     return records.get(number) if isinstance(number, int) else None
 
 
 def _expression(sentence: Any, location: str, referent: dict[str, Any]) -> Expression:
-    """A sentence of a ref. Raises DatasetError where it has no id, or says nothing."""
+    """Return a sentence of a ref. Raises DatasetError where it has no id, or says nothing."""
     sent_id, sent = fields(sentence, ("sent_id", "sent"), location)
     with values.at(location):
         text, number = values.text(sent, "sent"), values.whole(sent_id, "sent_id")

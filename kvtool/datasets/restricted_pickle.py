@@ -68,7 +68,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def load_plain(path: Path) -> Any:
-    """The value in a pickle, Python 2 strings read as latin-1.
+    """Return the value in a pickle, Python 2 strings read as latin-1.
 
     Raises DatasetError, also for anything not plain.
     """
@@ -122,7 +122,7 @@ def _check(data: bytes) -> None:
 
 
 def _argument_bytes(data: bytes, start: int, code: int) -> int:
-    """Bytes of an argument that begins with its length.
+    """Return bytes of an argument that begins with its length.
 
     Raises UnpicklingError where the opcode is not plain.
     """

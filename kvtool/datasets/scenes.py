@@ -11,7 +11,7 @@ from kvtool.datasets.base import About, DatasetBase
 
 
 def cache_folder() -> Path:
-    """Where scenes without a path go: `scenes` below the user's cache folder."""
+    """Return where scenes without a path go: `scenes` below the user's cache folder."""
     return digests.cache_folder() / "scenes"
 
 

@@ -136,10 +136,11 @@ class SPair71k(DatasetBase):
         return [ImageRef(f"{c}/{n}", folders[c].place(f"{n}.jpg")) for c, n in names]
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split's pairs, category by category."""
         return self._images
 
     def truth_files(self) -> Sequence[Path]:
-        """The list of pairs and their annotations."""
+        """Return the list of pairs and their annotations."""
         return [self._list, *(self._annotation_file(listed.line) for listed in self._listed)]
 
     def _annotation_file(self, line: str) -> Path:
@@ -154,22 +155,23 @@ class SPair71k(DatasetBase):
         return tuple(sorted({p.category for p in self._listed}))
 
     def categories(self) -> tuple[str, ...]:
+        """Return the names of the categories that the pairs are of, sorted."""
         return self._categories
 
     def class_name(self, category: str) -> str:
-        """The category as a reader writes it: "potted plant" for "pottedplant"."""
+        """Return the category as a reader writes it: "potted plant" for "pottedplant"."""
         return _READABLE.get(category, category.replace("_", " "))
 
     def texts(self) -> Sequence[str]:
-        """Class names in the order of categories()."""
+        """Return class names in the order of categories()."""
         return tuple(self.class_name(c) for c in self.categories())
 
     def correct_prefix(self, image_id: str) -> str:
-        """The class name of the image's object."""
+        """Return the class name of the image's object."""
         return self.class_name(self._category(image_id))
 
     def incorrect_prefix(self, image_id: str) -> str:
-        """The class name of another category, the same each time."""
+        """Return the class name of another category, the same each time."""
         return self.class_name(another(self.categories(), self._category(image_id), image_id))
 
     def _category(self, image_id: str) -> str:
@@ -179,7 +181,7 @@ class SPair71k(DatasetBase):
         return category
 
     def pairs(self, progress: Progress | None = None) -> list[Pair]:
-        """Every pair of the split, from one small JSON file each (12,234 for test: seconds).
+        """Return every pair of the split, from one small JSON file each (12,234 for test: seconds).
 
         A pair without a usable annotation is left out and named in `skipped`. Raises DatasetError
         when none is left.
@@ -237,7 +239,9 @@ class SPair71k(DatasetBase):
 
 
 def _read_pair(listed: _Listed, measures: Sequence[Any], record: dict[str, Any]) -> Pair:
-    """A pair from its annotation. Raises DatasetError for what is not as SPair-71k has it."""
+    """Return a pair from its annotation. Raises DatasetError for what is not as SPair-71k has
+    it.
+    """
     src_size, trg_size, src_kps, trg_kps, src_box, trg_box = measures
     src_kps_px, trg_kps_px = values.points(src_kps, "src_kps"), values.points(trg_kps, "trg_kps")
     ids = record.get("kps_ids", list(range(len(src_kps_px))))
@@ -265,7 +269,7 @@ def _read_pair(listed: _Listed, measures: Sequence[Any], record: dict[str, Any])
 
 
 def checked_pair(pair: Pair) -> Pair:
-    """The pair. Raises DatasetError where its points cannot be told, or not be found."""
+    """Return the pair. Raises DatasetError where its points cannot be told, or not be found."""
     counts = len(pair.src_kps_px), len(pair.trg_kps_px), len(pair.kps_ids)
     if len(set(counts)) > 1 or not pair.src_kps_px:
         counts_text = f"{counts[0]} source and {counts[1]} target points, {counts[2]} ids"

@@ -25,14 +25,14 @@ def at(location: str) -> Iterator[None]:
 
 
 def number(value: Any, what: str) -> float:
-    """A finite number."""
+    """Return a finite number."""
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST:
         return float(value)
     raise DatasetError(f"expected {what} to be a finite number, found {brief(value)}")
 
 
 def whole(value: Any, what: str) -> int:
-    """A whole number, or the digits of one: some tools write them as texts."""
+    """Return a whole number, or the digits of one: some tools write them as texts."""
     if (
         isinstance(value, str)
         and value.isascii()
@@ -51,14 +51,14 @@ def whole(value: Any, what: str) -> int:
 
 
 def text(value: Any, what: str) -> str:
-    """A text that is more than blanks."""
+    """Return a text that is more than blanks."""
     if isinstance(value, str) and value.strip():
         return value
     raise DatasetError(f"expected {what} to be a text, found {brief(value)}")
 
 
 def size(value: Any, what: str) -> tuple[int, int]:
-    """(width, height) of a picture, both positive, from a list that begins with them."""
+    """Return (width, height) of a picture, both positive, from a list that begins with them."""
     width, height = numbers(value[:2] if isinstance(value, list | tuple) else value, 2, what)
     if width < 1 or height < 1 or width != int(width) or height != int(height):
         raise DatasetError(
@@ -83,7 +83,7 @@ def points(value: Any, what: str) -> tuple[tuple[float, float], ...]:
 
 
 def box(value: Any, what: str) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) of a box that has an area."""
+    """Return (left, top, right, bottom) of a box that has an area."""
     left, top, right, bottom = numbers(value, 4, what)
     if right <= left or bottom <= top:
         raise DatasetError(

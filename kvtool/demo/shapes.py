@@ -40,7 +40,7 @@ class ShapePiece:
 
 
 def _polygon(*coordinates: float) -> list[Outline]:
-    """The corners x0, y0, x1, y1, ... are taken in pairs."""
+    """Return the corners x0, y0, x1, y1, ... are taken in pairs."""
     return [tuple(zip(coordinates[::2], coordinates[1::2], strict=True))]
 
 

@@ -137,6 +137,7 @@ def _put_apart(
         if attempt:
             center_xy_px = _sample_center(rng, thing.scale_px, size_wh)
             candidate = replace(thing, center_xy_px=center_xy_px)
+        # How much is hidden counts where it is worst: one neighbor is enough to cover a thing.
         worst = max((_overlap(candidate, neighbor) for neighbor in things), default=0.0)
         if worst < best_overlap:
             best = candidate
@@ -153,6 +154,7 @@ def _sample_categories(rng: np.random.Generator, n_things: int | None) -> list[s
     order = [names[index] for index in rng.integers(len(names), size=count)]
     if count > 1 and rng.random() < REPEAT_CHANCE:
         repeats = int(rng.integers(2, count + 1))
+        # The first category takes the place of the next ones, so that the number of things stays.
         order = [order[0]] * repeats + order[repeats:]
     return [order[index] for index in rng.permutation(count)]
 
@@ -215,11 +217,13 @@ class _Motion:
 
     def pose(self, thing: Thing, frame: int, n_frames: int, size_wh: tuple[int, int]) -> Thing:
         """Move the thing to where it is in a frame."""
+        # Half a wave from 0: the first frame has the first pose, and motion is slow where it turns.
         wave = math.sin(self.pace * math.pi * frame / max(n_frames - 1, 1))
         reach = REACH * thing.scale_px
         center = []
         for axis, side in enumerate(size_wh):
             spot = thing.center_xy_px[axis] + self.drift_xy[axis] * wave * side
+            # However far it drifts, all of the thing stays in the picture.
             center.append(float(np.clip(spot, reach, side - reach)))
         return replace(
             thing,

@@ -96,7 +96,9 @@ class Candidate:
         return self.roster_ids == set(self.extraction.ids) and self._is_copy(folder)
 
     def _is_copy(self, dataset_path: str) -> bool:
-        """Whether the pictures that the run does not hold yet are those of its own place, too."""
+        """Return whether the pictures that the run does not hold yet are those of its own place,
+        too.
+        """
         stored = {picture.id for picture in self.run.pictures}
         unstored = [ref for ref in self.extraction.refs if ref.id not in stored]
         if not unstored:

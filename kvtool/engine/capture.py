@@ -18,7 +18,8 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]]:
-    """Positions of images of equal signature, at most `batch_size` at a time, in order."""
+    """Yield positions of images of equal signature, at most `batch_size` at a time, in order."""
+    # Signatures hold values of several types, which only their texts order.
     order = sorted(range(len(prepared)), key=lambda i: (repr(prepared[i].signature), i))
     for _, group in groupby(order, key=lambda i: prepared[i].signature):
         indices = list(group)
@@ -30,11 +31,12 @@ def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]
 def capture_part(
     model: Model, plan: Plan, prepared: Sequence[Prepared], batch_size: int
 ) -> tuple[Arrays, Arrays]:
-    """Arrays of a part and of its text, (layer, head, tokens of all its images, dim), images as in
-    `prepared`.
+    """Return arrays of a part and of its text, (layer, head, tokens of all its images, dim), images
+    as in `prepared`.
     """
     arrays: dict[str, list[Any]] = {}
     text: dict[str, list[Any]] = {}
+    # Batches mix the order of images; each array goes back to its image's slot.
     for positions in batches(prepared, batch_size):
         captured = _capture(model, plan, [prepared[i] for i in positions])
         for store, captures in ((arrays, captured.arrays), (text, captured.text)):
@@ -76,6 +78,7 @@ def _capture(model: Model, plan: Plan, batch: list[Prepared]) -> Captured:
                 "device, found no memory left; free the device, choose fewer --kinds, or --dtype "
                 f"bfloat16 ({error})"
             ) from None
+    # Outside the handler, where the failed pass's tensors are free.
     half = len(batch) // 2
     first, second = _capture(model, plan, batch[:half]), _capture(model, plan, batch[half:])
     for kind, items in second.arrays.items():

@@ -13,11 +13,12 @@ from kvtool.datasets.base import Dataset
 from kvtool.datasets.given import check_travels, given_dataset
 from kvtool.engine import local
 from kvtool.engine.outcome import Report
-from kvtool.engine.pipeline import Tell
+from kvtool.engine.pipeline import Tell, told
 from kvtool.engine.plan import Changed, Job
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
 from kvtool.models.sizes import check_input
+from kvtool.progress import Progress, called
 from kvtool.text_templates import DEFAULT
 from kvtool.types import InputSize, KeyPosition, Kind, Precision, View
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 class HuggingFaceDataset(Protocol):
     """A datasets.Dataset: rows, and columns that can be cast; the package itself is not needed."""
 
-    def cast_column(self, column: str, feature: object) -> object: ...
+    def cast_column(self, column: str, feature: object) -> object:
+        """Return the data set with a column read as another type, as `datasets` does."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -63,6 +66,7 @@ def extract(
     min_free_vram: int | None = None,
     tell: Tell | None = None,
     begin: Callable[[Report], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> Report:
     """Run a model over a data set once and store what its decoder holds of every image.
 
@@ -109,6 +113,8 @@ def extract(
         wait_s: seconds to wait for parts that other processes hold once all others are done.
         min_free_vram: bytes of a GPU that must be free.
         tell: called with every event of the work. begin: called once before the weights are loaded.
+        progress: called with (images done, note), and once with the number of those to be done;
+            True shows a bar.
 
     Raises KvtoolError; what was committed by then stays, and the same call goes on from there.
     """
@@ -145,9 +151,21 @@ def extract(
         engine=engine,
         wait_s=wait_s,
         min_free_vram=min_free_vram,
-        tell=tell,
-        begin=begin,
+        tell=told(called(progress), tell),
+        begin=_begun(called(progress), begin),
     )
+
+
+def _begun(progress: Progress, begin: Callable[[Report], None] | None) -> Callable[[Report], None]:
+    """Return what is called before the work begins: it says how much there is to do."""
+
+    def start(report: Report) -> None:
+        """Tell the number of images to be done."""
+        progress(0, "", report.n_images - report.n_before)
+        if begin is not None:
+            begin(report)
+
+    return start
 
 
 def _given(value: object, devices: Sequence[str], engine: str) -> tuple[Dataset, str]:

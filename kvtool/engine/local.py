@@ -103,9 +103,8 @@ def extract(
         warn_of_nonfinite(run.config, report.nonfinite, set())
         report.seconds = time.monotonic() - started
         return report
-    if (
-        not extraction.snapshot.revision
-    ):  # a hub model whose weights are not here yet: fetch them, then look again
+    # The weights of a model on the hub may not be here yet: fetch them, then look again.
+    if not extraction.snapshot.revision:
         extraction = replace(extraction, snapshot=resolve(job.model))
         run = find_run(extraction, store) if store else None
     if engine == "local":
@@ -182,20 +181,24 @@ def _extract(
         report.run = run.name
         if not wait_for_others(plan, run, report, started + wait_s):
             break
-    stored = report.n_images - len(missing(plan, run))
-    report.n_by_others = max(0, stored - report.n_before - report.n_done)
-    holders = run.holders() if run else {}
-    parts = {
-        name: owner for name, owner in holders.items() if part_range(name) or name == TEXT_CLAIM
-    }  # no answers
-    report.busy = [
-        f"part {name} is held by {owner or 'an unknown process'}" for name, owner in parts.items()
-    ]
-    report.failed = dict(sorted(report.failed.items()))
-    report.nonfinite = run.nonfinite() if run else {}
+    _conclude(report, plan, run)
     warn_of_nonfinite(plan.config, report.nonfinite, told)
     report.seconds = time.monotonic() - started
     return report
+
+
+def _conclude(report: Report, plan: Plan, run: Run | None) -> None:
+    """Put into a report what the run holds at the end, and who holds what is left."""
+    stored = report.n_images - len(missing(plan, run))
+    report.n_by_others = max(0, stored - report.n_before - report.n_done)
+    # Of the claims on a run, those on answers have nothing to do with its extraction.
+    claims = run.holders().items() if run else ()
+    holders = {name: owner for name, owner in claims if part_range(name) or name == TEXT_CLAIM}
+    report.busy = [
+        f"part {name} is held by {owner or 'an unknown process'}" for name, owner in holders.items()
+    ]
+    report.failed = dict(sorted(report.failed.items()))
+    report.nonfinite = run.nonfinite() if run else {}
 
 
 def missing(plan: Plan, run: Run | None) -> set[int]:

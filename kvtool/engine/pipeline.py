@@ -17,11 +17,14 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, cast
 
+from rich.filesize import decimal
+
 from kvtool.datasets.images import decode, read_bytes
 from kvtool.digests import digest_bytes
 from kvtool.engine.capture import Arrays, capture_part
 from kvtool.engine.plan import Plan
 from kvtool.errors import BusyError, ImageError
+from kvtool.progress import Progress
 from kvtool.store import part_name
 from kvtool.store.nonfinite import StoredBlock
 
@@ -51,6 +54,21 @@ class Event:
 
 
 Tell = Callable[[Event], None]
+
+
+def told(progress: Progress, tell: Tell | None = None) -> Tell:
+    """Return what tells of images that are done or failed, and of the bytes written so far."""
+    n_bytes = 0
+
+    def pass_on(event: Event) -> None:
+        """Count an event."""
+        nonlocal n_bytes
+        n_bytes += event.n if event.what == "bytes" else 0
+        progress(event.n if event.what in ("done", "failed") else 0, f"{decimal(n_bytes)} written")
+        if tell is not None:
+            tell(event)
+
+    return pass_on
 
 
 @dataclass
@@ -102,6 +120,7 @@ def run_parts(
         stop.set()
         for thread in threads:
             thread.join()
+        # After a failure parts may be anywhere on their way: whoever comes next may claim them.
         for leftover in (work, *_drain(ready), *_drain(done)):
             if isinstance(leftover, PartWork):
                 leftover.claim.close()
@@ -135,6 +154,7 @@ def _prepare_parts(
             if stop.is_set():
                 return
             with _claimed(run, plan.config.claim_name(indices[0]), tell) as claim:
+                # Held by another process, or committed by it since the plan was made.
                 if claim is None or covered_now(run, indices):
                     continue
                 prepared = list(
@@ -171,7 +191,7 @@ def _claimed(run: Run, name: str, tell: Tell) -> Iterator[ExitStack | None]:
 
 
 def covered_now(run: Run, indices: Sequence[int]) -> bool:
-    """Whether another process committed these images since the plan was made."""
+    """Return whether another process committed these images since the plan was made."""
     return set(indices) <= run.covered_indices(range(indices[0], indices[-1] + 1))
 
 

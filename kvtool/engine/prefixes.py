@@ -25,15 +25,15 @@ ID_COLUMNS = ("image", "id")
 
 
 def condition_name(prefix: str) -> str:
-    """What a run records of a job's prefix: a file's place is not recorded, since its texts alone
-    count.
+    """Return what a run records of a job's prefix: a file's place is not recorded, since its texts
+    alone count.
     """
     return "file" if prefix.startswith(FILE) else prefix
 
 
 def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:
-    """The text before each image; None where there is none for it, so that the image is counted as
-    failed.
+    """Return the text before each image; None where there is none for it, so that the image is
+    counted as failed.
 
     prefix: none, correct, incorrect, random, text:... or file:CSV. Raises UsageError; and the data
     set's DatasetError where it lacks all of them: a file is missing, not a text.
@@ -61,6 +61,7 @@ def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tup
         try:
             texts.append(dataset.prefix(ref.id, prefix))
         except DatasetError as error:
+            # An image without a text fails alone; without any, the first error is told.
             missing_error = missing_error or error
             texts.append(None)
     if missing_error and all(text is None for text in texts):
@@ -74,6 +75,7 @@ def _texts_of_file(name: str, refs: Sequence[ImageRef]) -> tuple[str | None, ...
         raise UsageError(
             f"{name}: expected a text for at least one image, found none; fill the column text"
         )
+    # No id of the data set at all is a mistake; some that it has not may be of another split.
     unknown = texts.keys() - {ref.id for ref in refs}
     if len(unknown) == len(texts):
         raise UsageError(
@@ -90,13 +92,14 @@ def _texts_of_file(name: str, refs: Sequence[ImageRef]) -> tuple[str | None, ...
 
 
 def read_texts(name: str) -> dict[str, str]:
-    """Image id -> text of a CSV: UTF-8, a header, columns `image` (or `id`) and `text`; rows of no
-    text are left out.
+    """Return image id -> text of a CSV: UTF-8, a header, columns `image` (or `id`) and `text`; rows
+    of no text are left out.
 
     Raises UsageError that names the file and the line.
     """
     lines = _records(name)
     _, header = next(lines, (1, []))
+    # Spreadsheets write headers with capitals and blanks.
     names = [column.strip().lower() for column in header]
     image = next((names.index(column) for column in ID_COLUMNS if column in names), None)
     if image is None or "text" not in names:
@@ -126,7 +129,9 @@ def read_texts(name: str) -> dict[str, str]:
 
 
 def _records(name: str) -> Iterator[tuple[int, list[str]]]:
-    """(line, fields) of each record of a CSV file that is not blank; a record ends on its line."""
+    """Yield (line, fields) of each record of a CSV file that is not blank; a record ends on its
+    line.
+    """
     try:
         data, _ = read_stamped(Path(name).expanduser(), MAX_CSV_BYTES)
     except (OSError, ValueError, RuntimeError) as error:

@@ -54,7 +54,7 @@ def run_ray(
 def collect(
     job: Job, plan: Plan, device: str, min_free_vram: int | None = None
 ) -> tuple[list[Event], KvtoolError | None]:
-    """A worker's events, gathered: they return with the task.
+    """Return a worker's events, gathered: they return with the task.
 
     The device is looked at here, on the worker's node.
     """

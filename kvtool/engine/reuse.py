@@ -115,6 +115,7 @@ def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> Featur
     """
     ref_ids = {ref.id for ref in refs}
     samples = {sample.id: sample for sample in run.samples if sample.id in ref_ids}
+    # A picture that changed since the source was extracted is computed anew.
     difference = compare([picture for picture in run.pictures if picture.id in samples], refs)
     for image in (*difference.changed, *difference.vanished):
         del samples[image]

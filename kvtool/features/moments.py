@@ -8,7 +8,7 @@ default).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvtool.features.grids import GridLayout
+from kvtool.progress import Progress
 from kvtool.store import PartSlice, Run, bits_to_float32
 from kvtool.types import Kind
 
@@ -149,7 +150,7 @@ def stream_groups(
     kind: Kind,
     layouts: Sequence[GridLayout],
     ids: Sequence[str] | None = None,
-    progress: Callable[[int, str], object] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[int, list[list[Moments]]]]:
     """Yield (layer, groups of each layout) for each stored layer of a kind, in one pass over the
     stored vectors.

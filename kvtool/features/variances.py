@@ -5,14 +5,15 @@ See the paper, section 3.2 and A.6.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from kvtool.features.grids import GridLayout, layouts_of
-from kvtool.features.moments import pooled_distances, stream_groups
+from kvtool.features.moments import count_reads, pooled_distances, stream_groups
 from kvtool.layers import layer_groups
+from kvtool.progress import Progress
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.stats.bootstrap import bootstrap, ratio
 from kvtool.stats.modes import Distribution, describe
@@ -27,9 +28,6 @@ from kvtool.types import Kind
 Threshold = float | Literal["auto"]
 
 
-Progress = Callable[[int, str], object]
-
-
 def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -> list[Row]:
     """Return rows with the variance of each (layer, kv_head) and its interval.
 
@@ -39,6 +37,8 @@ def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -
     rows = []
     layouts = layouts_of(run, kind, run.samples)
     n = sum(len(layout.samples) for layout in layouts)
+    if progress is not None:
+        progress(0, "", count_reads(run, kind))
     for layer, groups in stream_groups(run, kind, layouts, progress=progress):
         with np.errstate(invalid="ignore"):
             # The bootstrap draws groups of images; NaN and infinity make the head's variance
@@ -91,6 +91,7 @@ def _judged_rows(rows: Sequence[Row], groups: dict[str, range], cut: float | Non
     group_of = {layer: name for name, layers in groups.items() for layer in layers}
     judged = []
     for row in rows:
+        # A key that hardly varies between images says little about the image.
         agnostic = None if cut is None or row["variance"] is None else bool(row["variance"] < cut)
         group = {"group": group_of[row["layer"]]} if group_of else {}
         judged.append(row | {"input_agnostic": agnostic} | group)

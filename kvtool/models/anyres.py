@@ -2,7 +2,7 @@
 covers.
 
 Base view: the whole image squeezed into one square of the tower's size. Tiles: the image fitted
-into the best of the checkpoint's resolutions, centred on padding, cut into squares of the tower's
+into the best of the checkpoint's resolutions, centered on padding, cut into squares of the tower's
 size; their tokens are stitched into one grid, rows and columns of padding are dropped
 ("un-padded"), and a newline token ends each row. The arithmetic is that of transformers'
 pack_image_features and unpad_image, rounding included.
@@ -50,7 +50,7 @@ class Tower:
 
 
 def base_span(image_wh_px: tuple[int, int], tower: Tower) -> GridSpan:
-    """The base view's grid."""
+    """Return the base view's grid."""
     width, height = image_wh_px
     cover = (0.0, 0.0, width * tower.seen, height * tower.seen)
     return GridSpan("base", 0, (tower.side, tower.side), tower.side, cover)
@@ -76,31 +76,39 @@ class Tiling:
         width, height = self.image_wh_px
         full_height, full_width = (n * self.tower.image_px for n in self.tiles)
         scale_x, scale_y = full_width / width, full_height / height
+        # The smaller scale fits the image into the tiles; the other side is rounded up and cut to
+        # them.
         if scale_x < scale_y:
             return full_width, min(math.ceil(height * scale_x), full_height)
         return min(math.ceil(width * scale_y), full_width), full_height
 
     def _original_px(self, position_px: float, axis: int) -> float:
-        """A position within the tiles, on axis 0 (x) or 1 (y), in pixels of the original image."""
+        """Return a position within the tiles, on axis 0 (x) or 1 (y), in pixels of the original
+        image.
+        """
         fitted = self._fitted_wh_px()[axis]
+        # The fitted image stands centered in the tiles, its padding rounded down as in
+        # transformers.
         offset = (self.tiles[1 - axis] * self.tower.image_px - fitted) // 2
         return (position_px - offset) * self.image_wh_px[axis] / fitted
 
     def padding(self) -> tuple[int, int]:
-        """(rows, cols) of tokens dropped at each end."""
+        """Return (rows, cols) of tokens dropped at each end."""
         width, height = self.image_wh_px
         rows, cols = (n * self.tower.side for n in self.tiles)
+        # A wide image has padding above and below, a tall one at its sides: only one axis loses
+        # tokens.
         if width / height > cols / rows:
             return (rows - int(round(height * (cols / width), 7))) // 2, 0
         return 0, (cols - int(round(width * (rows / height), 7))) // 2
 
     def whole_span(self, start: int) -> GridSpan:
-        """All tokens of the tiles, stitched, padding kept: the tower's view."""
+        """Return all tokens of the tiles, stitched, padding kept: the tower's view."""
         return self._span(start, (0, 0), None, newline=0)
 
     def packed_span(self, start: int, max_tiles: int | None) -> GridSpan:
-        """The tokens a decoder gets: un-padded, shrunk where they exceed max_tiles squares, a
-        newline per row.
+        """Return the tokens a decoder gets: un-padded, shrunk where they exceed max_tiles squares,
+        a newline per row.
         """
         return self._span(start, self.padding(), max_tiles, newline=1)
 
@@ -108,8 +116,10 @@ class Tiling:
         self, start: int, padding: tuple[int, int], max_tiles: int | None, newline: int
     ) -> GridSpan:
         side = self.tower.side
+        # What is left of the grid once the padding is cut off both of its ends.
         content = [self.tiles[axis] * side - 2 * padding[axis] for axis in (0, 1)]
         rows, cols = content
+        # transformers shrinks a grid of many tokens only where it exceeds the limit by a tenth.
         if max_tiles is not None:
             ratio = math.sqrt(rows * cols / (max_tiles * side**2))
             if ratio > 1.1:

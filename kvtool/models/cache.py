@@ -23,6 +23,7 @@ class Finished(Exception):  # noqa: N818  a signal, not an error
 
 @contextmanager
 def until_finished() -> Iterator[None]:
+    """Context in which a pass may end early, by Finished."""
     with suppress(Finished):
         yield
 
@@ -53,7 +54,7 @@ class CaptureCache(Cache):
                 buffer.put(self.rows[layer], states[:, :, tokens])
 
     def arrays(self, part: str, name: str) -> list[Array]:
-        """What was kept of a part, one array per image, (layer, kv_head, token, dim)."""
+        """Return what was kept of a part, one array per image, (layer, kv_head, token, dim)."""
         return self.buffers[part, name].arrays()
 
     def update(
@@ -64,6 +65,7 @@ class CaptureCache(Cache):
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copy a layer's keys and values; end the pass after the last layer asked for."""
         if layer_idx in self.rows:
             self.keep("key", layer_idx, key_states)
             self.keep("value", layer_idx, value_states)
@@ -85,6 +87,7 @@ class PreRopeCache(CaptureCache):
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copy a layer's values; end the pass after the last layer asked for."""
         if layer_idx in self.rows:
             self.keep("value", layer_idx, value_states)
         if layer_idx == self.last:
@@ -98,6 +101,8 @@ class PreRopeCache(CaptureCache):
         def watch(layer: int) -> Callable[[torch.Tensor], None]:
             def see(keys: torch.Tensor) -> None:
                 image, token = keys.shape[:2]
+                # (image, token, kv_head * dim), with or without a norm of each head, as (image,
+                # kv_head, token, dim).
                 self.keep("key", layer, keys.reshape(image, token, -1, head_dim).transpose(1, 2))
 
             return see
@@ -120,6 +125,7 @@ def watched(watchers: Mapping[nn.Module, Callable[[torch.Tensor], None]]) -> Ite
             output[0] if isinstance(output, tuple) else output
         )
 
+    # Hooks go, however the pass ends, since the model is used again.
     handles = [module.register_forward_hook(hook(watch)) for module, watch in watchers.items()]
     try:
         yield
@@ -150,7 +156,7 @@ def layer_outputs(
 
 
 def tower_layers(tower: nn.Module, count: int) -> nn.ModuleList:
-    """The list of a tower's `count` transformer layers, whatever its class calls it."""
+    """Return the list of a tower's `count` transformer layers, whatever its class calls it."""
     for module in tower.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
@@ -158,8 +164,8 @@ def tower_layers(tower: nn.Module, count: int) -> nn.ModuleList:
 
 
 def full_cache(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> DynamicCache:
-    """A cache that holds every token of every layer, (image, kv_head, token, dim), sliding windows
-    or not.
+    """Return a cache that holds every token of every layer, (image, kv_head, token, dim), sliding
+    windows or not.
     """
     cache = DynamicCache()
     for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
@@ -173,12 +179,13 @@ def fork(cache: DynamicCache) -> DynamicCache:
     Nothing is copied.
     """
     grown = copy(cache)
+    # A layer grows by concatenation into new tensors, so that a shallow copy shares them safely.
     grown.layers = [copy(layer) for layer in cache.layers]
     return grown
 
 
 def widened(cache: DynamicCache, rows: int) -> DynamicCache:
-    """A cache of one row as one of several equal rows. Nothing is copied before it grows."""
+    """Return a cache of one row as one of several equal rows. Nothing is copied before it grows."""
     copies = fork(cache)
     layers: list[Any] = copies.layers
     for layer in layers:

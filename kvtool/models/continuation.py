@@ -43,6 +43,7 @@ class Continuation:
     def before_decoder(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
     ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+        """See DecoderModel.before_decoder."""
         raise NotImplementedError
 
     def positions(self, samples: Sequence[Sample]) -> torch.Tensor | None:  # noqa: ARG002
@@ -84,7 +85,7 @@ class Continuation:
     def run(
         self, embeddings: torch.Tensor, positions: torch.Tensor | None, cache: Any
     ) -> torch.Tensor:
-        """The decoder's last hidden states, (row, token, hidden); the cache grows."""
+        """Return the decoder's last hidden states, (row, token, hidden); the cache grows."""
         states: torch.Tensor = self.language_model(
             inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True
         ).last_hidden_state
@@ -133,7 +134,7 @@ class Continuation:
         return full_cache(key.unbind(1), value.unbind(1))
 
     def _stacked(self, arrays: Sequence[Array]) -> torch.Tensor:
-        """(image, layer, kv_head, token, dim) on the device, in the model's precision."""
+        """Return (image, layer, kv_head, token, dim) on the device, in the model's precision."""
         return to_device(
             [from_numpy(array, self.checkpoint.dtype) for array in arrays], self.checkpoint.device
         )
@@ -239,7 +240,7 @@ class Continuation:
         return self.run(embeddings, positions, cache)[:, -ids.shape[1] :]
 
     def _text_ids(self, samples: Sequence[Sample], text: str | Sequence[str]) -> torch.Tensor:
-        """Token ids (row, token) of one text for all samples or one each.
+        """Return token ids (row, token) of one text for all samples or one each.
 
         Raises UsageError on unequal lengths.
         """

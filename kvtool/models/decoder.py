@@ -110,6 +110,7 @@ class DecoderModel(TextReader):
         """See Model.capture."""
         assert self.checkpoint.weights, "a model loaded without weights plans only"
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
+        # Without keys and values the decoder does not run at all.
         decode = bool({"key", "value"} & set(request.kinds))
         vision_layers = request.vision_layers if "vision" in request.kinds else ()
         with self.checkpoint.running():
@@ -181,7 +182,10 @@ class DecoderModel(TextReader):
         names: list[Kind] = [kind for kind in request.kinds if kind in ("key", "value")]
         samples = [item.sample for item in batch]
         start = samples[0].image_start
+        # The prompt ends with the image, so that what stands before it is text.
         parts = {"text": slice(0, start), "image": slice(start, None)}
+        # Keys before their rotation are seen at the projections; the cache itself gets rotated
+        # ones.
         pre_rope = request.keys == "pre-rope" and "key" in names
         cache = (PreRopeCache if pre_rope else CaptureCache)(request.layers, parts, names)
         hooks = (

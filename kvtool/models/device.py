@@ -20,7 +20,9 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name: cpu, cuda or cuda:N. Raises UsageError where it does not exist."""
+    """Return the device of a name: cpu, cuda or cuda:N. Raises UsageError where it does not
+    exist.
+    """
     device = torch.device(check_device(name))
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -34,7 +36,7 @@ def find_device(name: str) -> torch.device:
 
 
 def find_dtype(name: str) -> torch.dtype:
-    """The torch dtype of a precision. Raises UsageError."""
+    """Return the torch dtype of a precision. Raises UsageError."""
     for precision, dtype in DTYPES.items():
         if name == precision:
             return dtype
@@ -93,7 +95,7 @@ def one_head_arrays(layers: Sequence[torch.Tensor]) -> list[Array]:
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
-    """A host tensor as an array that shares its memory; bfloat16 as its bits in uint16."""
+    """Return a host tensor as an array that shares its memory; bfloat16 as its bits in uint16."""
     bits: Any = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
     array: Array = bits.numpy()
     return array

@@ -8,7 +8,7 @@ from kvtool.errors import UsageError
 
 
 def check_device(name: str) -> str:
-    """A device's name as it is written: cpu, cuda or cuda:N.
+    """Return a device's name as it is written: cpu, cuda or cuda:N.
 
     Raises UsageError; whether it exists is seen later.
     """

@@ -32,8 +32,8 @@ def preparing(id: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is that of an allocation: of Python's, the device's, or PyTorch's on the
-    CPU.
+    """Return whether an error is that of an allocation: of Python's, the device's, or PyTorch's on
+    the CPU.
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
@@ -43,8 +43,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def described(error: BaseException) -> str:
-    """What a foreign error says, in one sentence; a pickle's in ours, for PyTorch's offers ways to
-    run its code.
+    """Return what a foreign error says, in one sentence; a pickle's in ours, for PyTorch's offers
+    ways to run its code.
     """
     if isinstance(error, UnpicklingError):
         return (

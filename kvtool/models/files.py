@@ -67,8 +67,8 @@ MESSAGE_LENGTH = 300
 
 
 def one_line(error: BaseException) -> str:
-    """The first sentence of a foreign message in plain text: no terminal escapes, no line breaks,
-    no full stop.
+    """Return the first sentence of a foreign message in plain text: no terminal escapes, no line
+    breaks, no full stop.
     """
     message = error.strerror if isinstance(error, OSError) else None
     message_words = _ESCAPE.sub("", message or str(error)).split()
@@ -80,7 +80,7 @@ def one_line(error: BaseException) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A small text file.
+    """Return a small text file.
 
     Raises ModelError where it cannot be read, is too large or is a git-lfs pointer.
     """
@@ -96,7 +96,9 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A JSON object from a file, members of some names left out at any depth. Raises ModelError."""
+    """Return a JSON object from a file, members of some names left out at any depth. Raises
+    ModelError.
+    """
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return {name: value for name, value in pairs if name not in without}
@@ -115,8 +117,8 @@ def read_json(path: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def weight_files(path: Path) -> list[str]:
-    """Names of the files that transformers loads weights from, in its order of preference; empty
-    where none is there.
+    """Return names of the files that transformers loads weights from, in its order of preference;
+    empty where none is there.
 
     One file before several, safetensors before pickled tensors; of several files, those that the
     index names.
@@ -135,7 +137,7 @@ def weight_files(path: Path) -> list[str]:
 
 
 def _shards(index: Path) -> list[str]:
-    """The files that an index of weights names. Raises ModelError."""
+    """Return the files that an index of weights names. Raises ModelError."""
     weight_map = read_json(index).get("weight_map")
     shards = (
         set(weight_map.values())
@@ -157,7 +159,7 @@ def _all_texts(weight_map: dict[str, Any]) -> bool:
 
 
 def missing_files(path: Path, weights: bool) -> str:
-    """The first missing file of a model's folder, or an empty string."""
+    """Return the first missing file of a model's folder, or an empty string."""
     if not (path / CONFIG).is_file():
         return CONFIG
     if not weights:
@@ -177,13 +179,17 @@ def has_processor(path: Path) -> bool:
 
 
 def settings_files(path: Path) -> list[Path]:
-    """The JSON files of settings that are read of a model; an encoder alone has no tokenizer's."""
+    """Return the JSON files of settings that are read of a model; an encoder alone has no
+    tokenizer's.
+    """
     text = TEXT_SETTINGS if _reads_text(path) else ()
     return list(_matching(path, (CONFIG, *PROCESSORS, *text)))
 
 
 def text_files(path: Path) -> list[Path]:
-    """The chat templates and vocabularies that are read of a model; an encoder alone has none."""
+    """Return the chat templates and vocabularies that are read of a model; an encoder alone has
+    none.
+    """
     return list(_matching(path, (*TEMPLATES, *VOCABULARIES))) if _reads_text(path) else []
 
 
@@ -206,7 +212,7 @@ def pointer_message(path: Path) -> str:
 
 
 def is_pointer(path: Path) -> bool:
-    """Whether a file is the few lines that git leaves in the place of a large file."""
+    """Return whether a file is the few lines that git leaves in the place of a large file."""
     try:
         if path.stat().st_size > POINTER_BYTES:
             return False
@@ -216,7 +222,7 @@ def is_pointer(path: Path) -> bool:
 
 
 def first_pointer(path: Path, weights: bool) -> Path | None:
-    """The first file of a model that is a git-lfs pointer."""
+    """Return the first file of a model that is a git-lfs pointer."""
     if is_pointer(path / CONFIG):
         return path / CONFIG
     files = [path / name for name in weight_files(path)] if weights else []
@@ -263,7 +269,7 @@ def _say_long_hash(path: Path, weights: list[Path]) -> None:
 
 
 def _settings(file: Path) -> str:
-    """What a JSON file of settings says, in one spelling."""
+    """Return what a JSON file of settings says, in one spelling."""
     content = read_json(file, without=ORIGINS)
     if file.name == GENERATION:
         # Answers are greedy: of these settings only the tokens that end them are read.

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from kvtool.errors import ModelError
+from kvtool.models import smollm2
 from kvtool.models.families import EXAMPLES, reads_text
 from kvtool.models.files import (
     CONFIG,
@@ -51,8 +52,8 @@ class Snapshot:
 
 
 def same_model(stored: ModelInfo, snapshot: Snapshot) -> bool:
-    """Whether a stored run is of this model: equal revisions, or equal commits where one of them
-    has no revision.
+    """Return whether a stored run is of this model: equal revisions, or equal commits where one of
+    them has no revision.
     """
     if stored.revision and snapshot.revision:
         return stored.revision == snapshot.revision
@@ -60,7 +61,7 @@ def same_model(stored: ModelInfo, snapshot: Snapshot) -> bool:
 
 
 def resolve(name: str, weights: bool = True) -> Snapshot:
-    """The local snapshot of a hub id, a folder or a shipped model. Raises ModelError.
+    """Return the local snapshot of a hub id, a folder or a shipped model. Raises ModelError.
 
     Without weights only the small files of a hub model are needed, and fetched where they are
     missing.
@@ -69,6 +70,8 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
         from kvtool.demo.weights import demo_path
 
         return _snapshot(name, demo_path(name), weights)
+    if name == smollm2.NAME:
+        return _snapshot(name, smollm2.smollm2_path(), weights)
     folder = _folder(name)
     if folder is not None:
         return _snapshot(str(folder.resolve()), folder, weights)
@@ -85,7 +88,9 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
 
 
 def _folder(name: str) -> Path | None:
-    """The folder of a name that is one; None where there is none. Raises ModelError for a file."""
+    """Return the folder of a name that is one; None where there is none. Raises ModelError for a
+    file.
+    """
     try:
         path = Path(name).expanduser()
         if path.is_dir():
@@ -105,7 +110,7 @@ def _folder(name: str) -> Path | None:
 
 
 def nearest(name: str) -> str:
-    """A hint for an unknown name."""
+    """Return a hint for an unknown name."""
     known_names = ["demo", *(example for examples in EXAMPLES.values() for example in examples)]
     short = {
         example.rpartition("/")[2].lower(): example for example in known_names if example != name
@@ -115,7 +120,7 @@ def nearest(name: str) -> str:
 
 
 def _snapshot(name: str, path: Path, weights: bool) -> Snapshot:
-    """What a folder's model is known by.
+    """Return what a folder's model is known by.
 
     Raises ModelError where something is missing or not what it should be.
     """
@@ -150,7 +155,7 @@ def check_folder(path: Path, name: str, weights: bool) -> None:
 
 
 def _other_folder(path: Path) -> str:
-    """What a folder without config.json holds, and what to do."""
+    """Return what a folder without config.json holds, and what to do."""
     commits = cached_commits(path)
     if commits:
         return f"found a model of the hub's cache; give {path / 'snapshots' / commits[0]}"
@@ -176,15 +181,15 @@ def cached_commits(repo_folder: Path) -> list[str]:
 
 
 def _repo_folder(repo: str) -> Path:
-    """Where the hub's cache keeps a model."""
+    """Return where the hub's cache keeps a model."""
     from huggingface_hub import constants  # its settings alone, which are quick to import
 
     return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
 
 
 def cached_snapshot(repo: str, revision: str) -> Path | None:
-    """The folder of a cached commit, branch, tag or pull request (main if empty); None where there
-    is none.
+    """Return the folder of a cached commit, branch, tag or pull request (main if empty); None where
+    there is none.
     """
     folder = _repo_folder(repo)
     reference = folder / "refs" / (revision or "main")
@@ -197,7 +202,7 @@ def cached_snapshot(repo: str, revision: str) -> Path | None:
 
 
 def _hub_snapshot(name: str, weights: bool) -> Snapshot:
-    """The cached snapshot of a hub model, downloaded where something is missing."""
+    """Return the cached snapshot of a hub model, downloaded where something is missing."""
     repo, _, revision = name.partition("@")
     path = cached_snapshot(repo, revision)
     if path is None or _is_incomplete(path, weights):
@@ -210,7 +215,7 @@ def _hub_snapshot(name: str, weights: bool) -> Snapshot:
 
 
 def _is_incomplete(path: Path, weights: bool) -> bool:
-    """Whether a cached snapshot lacks a file that the hub is likely to have."""
+    """Return whether a cached snapshot lacks a file that the hub is likely to have."""
     if missing_files(path, weights):
         return True
     text = reads_text(str(read_json(path / CONFIG).get("model_type")))
@@ -218,7 +223,8 @@ def _is_incomplete(path: Path, weights: bool) -> bool:
 
 
 def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -> Path:
-    """The snapshot's folder, downloaded; where the hub is out of reach, what is cached of it.
+    """Return the snapshot's folder, downloaded; where the hub is out of reach, what is cached of
+    it.
 
     Raises ModelError.
     """
@@ -230,13 +236,11 @@ def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -
         RevisionNotFoundError,
     )
 
+    ignored = list(DUPLICATES)
     try:
         return Path(
             snapshot_download(
-                repo,
-                revision=revision or None,
-                allow_patterns=patterns,
-                ignore_patterns=list(DUPLICATES),
+                repo, revision=revision or None, allow_patterns=patterns, ignore_patterns=ignored
             )
         )
     except GatedRepoError:
@@ -266,7 +270,7 @@ def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -
 
 
 def _not_in_reach(repo: str, revision: str) -> str:
-    """Why a model is not had without a network, and what to do."""
+    """Return why a model is not had without a network, and what to do."""
     if commits := cached_commits(_repo_folder(repo)):
         return (
             f"expected {revision or 'main'} in the local cache or the hub in reach, found commit "

@@ -49,13 +49,16 @@ class Blocked:
     """Position of the first token after it, of the same shape."""
 
     def visible(self, mask: torch.Tensor | None, n_queries: int, n_keys: int) -> torch.Tensor:
-        """(row, q_head, query, key) bool; `mask` is what is visible without knockout, None for
-        plain causal.
+        """Return (row, q_head, query, key) bool; `mask` is what is visible without knockout, None
+        for plain causal.
         """
+        # The queries are the last positions of the cache.
         keys = torch.arange(n_keys, device=self.starts.device)
         queries = keys[n_keys - n_queries :]
         if mask is None:
             mask = keys <= queries[:, None]
+        # Only text after the image is blocked, and only from the image: what stands before it stays
+        # visible.
         is_image = (self.starts <= keys) & (keys < self.stops)
         blocked = (queries >= self.stops)[:, :, None] & is_image[:, None]
         return mask & ~(blocked[:, None] & self.q_heads[:, None, None])
@@ -97,6 +100,7 @@ def knocked_out(
     """
     by_layer = group_heads(heads, model.info.geometry)
     device = next(model.language_model.parameters()).device
+    # (row, 1): each row of the cache has its image at a place of its own.
     starts = torch.tensor([[sample.image_start] for sample in samples], device=device)
     stops = torch.tensor([[model.image_end(sample)] for sample in samples], device=device)
     layers = model.language_model.layers
@@ -122,6 +126,7 @@ def group_heads(heads: Iterable[Head], geometry: Geometry) -> dict[int, torch.Te
     for layer, kv_head in heads:
         check_head(layer, kv_head, geometry)
         kv_heads_of[layer].add(kv_head)
+    # Neighboring query heads share a KV head.
     group = geometry.q_heads // geometry.kv_heads
     kv_head_numbers = [q_head // group for q_head in range(geometry.q_heads)]
     return {

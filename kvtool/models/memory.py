@@ -12,15 +12,15 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def network_bytes(network: nn.Module, dtype: torch.dtype) -> int:
-    """Bytes of a network's parameters in a precision, and of its buffers as they are; tied ones
-    count once.
+    """Return bytes of a network's parameters in a precision, and of its buffers as they are; tied
+    ones count once.
     """
     weights = sum(parameter.numel() for parameter in network.parameters()) * dtype.itemsize
     return weights + sum(buffer.nbytes for buffer in network.buffers())
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes that a device has left; of the CPU, those this process may still take."""
+    """Return bytes that a device has left; of the CPU, those this process may still take."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
@@ -39,8 +39,8 @@ def _own_cgroup() -> str:
 
 
 def cgroup_rooms(root: Path, group: str) -> list[int]:
-    """Bytes left within the memory limit of a group and of each group above it; what the page cache
-    holds is free.
+    """Return bytes left within the memory limit of a group and of each group above it; what the
+    page cache holds is free.
     """
     rooms: list[int] = []
     for base, limit, usage in (
@@ -58,7 +58,7 @@ def cgroup_rooms(root: Path, group: str) -> list[int]:
 
 
 def _room(folder: Path, limit: str, usage: str) -> int | None:
-    """Bytes left within one group's limit; None where it has no limit, or cannot be read."""
+    """Return bytes left within one group's limit; None where it has no limit, or cannot be read."""
     try:
         n_bytes = int((folder / limit).read_text())
         used = int((folder / usage).read_text())

@@ -83,9 +83,11 @@ class Prompt:
         content: Any = f"{self.image * n_images}\n{QUESTION}"
         if parts:
             content = [*[{"type": "image"}] * n_images, {"type": "text", "text": QUESTION}]
+        # Cut at the images, then at the question: what is left is what the template writes itself.
         *before, tail = self._render(template, content).split(self.opening + self.image)
         before_question, question, after_question = tail.partition(QUESTION)
         text = "".join((*before, before_question, after_question))
+        # A template that drops, doubles or moves one of them does not lay out this turn.
         if len(before) != n_images or not question or self.image in text or QUESTION in text:
             return None
         return Layout(tuple(before), before_question, after_question)
@@ -142,6 +144,8 @@ class Prompt:
         self._refuse_image("prefix", prefix)
         with self._lock:
             if prefix not in self._known:
+                # Tokenized with the image behind it, since a text's last token may depend on what
+                # follows.
                 before = f"{self.head}{prefix}\n" if prefix else self.head
                 ids = self._ids(before + self.opening + self.image, special=True)
                 self._known[prefix] = tuple(ids[: ids.index(self.image_id)])
@@ -158,6 +162,7 @@ class Prompt:
             ids = self._ids(text, special=True)
         pieces: list[list[int]] = [[]]
         for token in ids:
+            # The image tokens themselves are no text: each begins the next piece.
             if token == self.image_id:
                 pieces.append([])
             else:

@@ -57,12 +57,14 @@ class SeveralImages(Continuation):
         ]
         lengths = [len(self.prompt.text_ids(text)) for text in question_texts]
         answers: list[str | None] = [None] * len(question_texts)
+        # Questions whose images and texts are of equal shapes run together: nothing is padded.
         for group_rows in _grouped(
             [(*map(_shape, items), n) for items, n in zip(images, lengths, strict=True)]
         ):
             n_tokens = (
                 sum(item.sample.n_tokens for item in images[group_rows[0]]) + lengths[group_rows[0]]
             )
+            # So many prompts at a time that their tokens stay within the bound, and one at least.
             rows = max(1, PROMPT_TOKENS // n_tokens)
             for start in range(0, len(group_rows), rows):
                 chunk = group_rows[start : start + rows]
@@ -95,11 +97,13 @@ class SeveralImages(Continuation):
 
     @torch.inference_mode()
     def prefill_several(self, images: Sequence[Sequence[Prepared]]) -> tuple[Any, list[Sample]]:
-        """A cache of prompts of equal shapes up to the last token of their last images, one row a
-        prompt; and these images' records moved to their places there. `logits` and `generate` go on
-        from both.
+        """Return a cache of prompts of equal shapes up to the last token of their last images, one
+        row a prompt; and these images' records moved to their places there. `logits` and `generate`
+        go on from both.
         """
         n_images = len(images[0])
+        # Each image runs through the tower once; slot, slot + n_images, ... are the images of one
+        # place.
         tokens = self._image_tokens([item for items in images for item in items])
         embedded: list[torch.Tensor] = []
         parts: list[tuple[int, Sample]] = []
@@ -109,6 +113,8 @@ class SeveralImages(Continuation):
                     [torch.tensor(ids, dtype=torch.long)] * len(images), self.checkpoint.device
                 )
             )
+            # What a family writes after an image (LLaVA's newline) stands before the text that
+            # follows it.
             if slot:
                 text = self.after_images([items[slot - 1].sample for items in images], text)
             embedded += [text, torch.stack(tokens[slot::n_images]).to(text.dtype)]
@@ -118,14 +124,15 @@ class SeveralImages(Continuation):
         cache = full_cache([], [])
         self.run(prompts, positions.to(self.checkpoint.device), cache)
         last = [items[-1].sample for items in images]
+        # The cache ends with the last image, so that text goes on as after a single one.
         image_start = prompts.shape[1] - last[0].n_tokens
         return cache, [
             replace(sample, image_start=image_start, next_position=next_position) for sample in last
         ]
 
     def _image_tokens(self, items: Sequence[Prepared]) -> list[torch.Tensor]:
-        """Each image's tokens as the decoder takes them, (token, hidden); images of one signature
-        run together.
+        """Return each image's tokens as the decoder takes them, (token, hidden); images of one
+        signature run together.
         """
         tokens_of: dict[int, torch.Tensor] = {}
         for group_rows in _grouped([item.signature for item in items]):
@@ -178,14 +185,14 @@ def _check(images: Sequence[Sequence[Prepared]], texts: Sequence[str]) -> None:
 
 
 def _shape(item: Prepared) -> Hashable:
-    """What must be equal in a batch: the image's tokens and, since rotary positions follow them,
-    its grids.
+    """Return what must be equal in a batch: the image's tokens and, since rotary positions follow
+    them, its grids.
     """
     return item.sample.n_tokens, tuple(span.grid for span in item.sample.spans)
 
 
 def _grouped(keys: Sequence[Hashable]) -> list[list[int]]:
-    """Indices of equal keys together, in the order in which the keys first appear."""
+    """Return indices of equal keys together, in the order in which the keys first appear."""
     groups: dict[Hashable, list[int]] = {}
     for index, key in enumerate(keys):
         groups.setdefault(key, []).append(index)

@@ -65,7 +65,9 @@ def check_unexpected(name: str, network: nn.Module, unexpected: Iterable[str]) -
 
 
 def _changes_values(network: nn.Module, modules: set[str], key: str) -> bool:
-    """Whether a weight that the network has no place for would change what its modules compute."""
+    """Return whether a weight that the network has no place for would change what its modules
+    compute.
+    """
     if _HARMLESS.search(key):
         return False
     owner = key.rpartition(".")[0]
@@ -98,7 +100,9 @@ def warn_of_values(name: str, network: nn.Module) -> None:
 
 
 def _is_finite(weight: torch.Tensor) -> bool:
-    """Whether all values are finite; smallest and largest tell, in one pass without a copy."""
+    """Return whether all values are finite; smallest and largest tell, in one pass without a
+    copy.
+    """
     if not weight.is_floating_point() or weight.numel() == 0:
         return True
     smallest, largest = torch.aminmax(weight.detach())

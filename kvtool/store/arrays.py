@@ -107,6 +107,7 @@ class ArraySpec:
             "typesize": self.storage.itemsize,
             "blocksize": 0,
         }
+        # Values of one dimension side by side compress better than those of one token.
         transpose = {"name": "transpose", "configuration": {"order": [0, 1, 3, 2]}}
         compressed = [transpose, little, {"name": "blosc", "configuration": blosc}]
         # An inner chunk is one head of chunk_tokens tokens; the index lies behind all of them.
@@ -157,6 +158,7 @@ class ArrayRecord:
             or spec.shape[0] % spec.shard_layers
         ):
             return f"expected a geometry of positive sizes, found {spec}"
+        # A file for each shard, with its size and its checksum.
         if not spec.n_shards == len(self.shard_nbytes) == len(self.shard_crc32c):
             return f"expected {spec.n_shards} files, found {len(self.shard_nbytes)}"
         if min(self.shard_nbytes) < spec.index_nbytes or spec.chunk_tokens > spec.shape[2]:

@@ -112,7 +112,7 @@ class Store(Displayed, StoredResults):
     def readable_runs(self, condition: Callable[[Run], bool] | None = None) -> list[Run]:
         """Return all runs that open, by name; a warning tells of the others, once.
 
-        wanted: only these, and their images must open, too.
+        condition: only runs that meet it, and their images must open, too.
         """
         runs = []
         for name in self.runs():

@@ -81,6 +81,7 @@ def _transposed(values: Bits) -> Bits:
     out = np.empty(values.shape[::-1], values.dtype)
     for start in range(0, len(values), TRANSPOSE_TOKENS):
         stop = start + TRANSPOSE_TOKENS
+        # Neighboring values of one dimension are alike, and compress better side by side.
         out[:, start:stop] = values[start:stop].T
     return out
 
@@ -89,6 +90,7 @@ def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, location
     """Return values (token, dim) of an inner chunk, a view of `scratch` (dim, token) or, where
     nothing is compressed, of `chunk`. Raises CorruptError that begins with `location`.
     """
+    # The checksum is compared first: damaged bytes never reach the decompressor.
     frame = chunk[:-CRC_NBYTES]
     stored = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little")
     checksum = crc32c(frame)

@@ -24,7 +24,7 @@ def results_among(records: Iterable[Mapping[str, Any]]) -> Iterator[Result]:
 
 
 def kept_results(run: Run, command: str) -> Iterator[Result]:
-    """Those of a command over all images that the run holds, the last first."""
+    """Yield those of a command over all images that the run holds, the last first."""
     images = run.images_hash()
     for result in results_among(open_store(run.store).results()):
         config = result.config

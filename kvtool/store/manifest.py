@@ -227,7 +227,7 @@ def dimension_names(array: str, is_text: bool = False) -> tuple[str, ...]:
     Arrays of a part share a name only where they share the dimension, so that xarray opens the part
     as one data set.
 
-    of_texts: whether the array holds the vectors of class names and expressions, a text in place of
+    is_text: whether the array holds the vectors of class names and expressions, a text in place of
     a token.
     """
     if array in ("projected", "vision", TEXT_MEAN):

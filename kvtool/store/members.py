@@ -159,6 +159,7 @@ def _damage(
 ) -> Iterator[tuple[str, Mend]]:
     """Yield every damaged chunk of a shard; where none is, its checksum as a whole."""
     spec = array.spec
+    # Chunk by chunk, so that a user learns which values are lost.
     layers = range(shard * spec.shard_layers, (shard + 1) * spec.shard_layers)
     whats = list(
         dict.fromkeys(chain.from_iterable(_damaged_chunks(array, layer) for layer in layers))

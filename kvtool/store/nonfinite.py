@@ -60,7 +60,7 @@ def blocks(stored: Iterable[StoredBlock]) -> set[StoredBlock]:
 def describe(stored: Iterable[StoredBlock], config: RunConfig) -> str:
     """Return blocks in words, e.g. "value: layers 3-5, all heads; layer 7, head 2".
 
-    Neighbouring layers with the same heads are told together.
+    Neighboring layers with the same heads are told together.
     """
     heads_at: dict[str, dict[int, list[int]]] = {}
     for array, layer, head in sorted(set(stored)):

@@ -32,7 +32,7 @@ def places_of(runs: Iterable[Run]) -> set[str]:
 
 
 def without_places(text: str, paths: Iterable[str], stores: Sequence[Path] = ()) -> str:
-    """A text, of HTML or JSON too, that has the folders' names in place of their paths.
+    """Return a text, of HTML or JSON too, that has the folders' names in place of their paths.
 
     stores: those of one name in several folders are told apart by the folder that they are in.
     """
@@ -48,8 +48,8 @@ def without_places(text: str, paths: Iterable[str], stores: Sequence[Path] = ())
 
 
 def folder_name(name: str) -> str:
-    """The last part of a path from the root; any other name, such as a model's on the hub, as it
-    is.
+    """Return the last part of a path from the root; any other name, such as a model's on the hub,
+    as it is.
     """
     return Path(name).name if name.startswith("/") else name
 

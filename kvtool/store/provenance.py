@@ -13,17 +13,17 @@ from typing import Any
 from kvtool.store import Run
 
 ALGORITHMS = {
-    "foreground-segmentation": 1,
-    "co-segmentation": 1,
-    "semantic-segmentation": 3,
-    "referring-expression": 3,
-    "semantic-correspondence": 1,
-    "temporal-correspondence": 1,
+    "foreground-segmentation": 2,
+    "co-segmentation": 2,
+    "semantic-segmentation": 4,
+    "referring-expression": 4,
+    "semantic-correspondence": 2,
+    "temporal-correspondence": 2,
     "variance": 1,
-    "knockout": 2,
-    "paired": 2,
-    "prefix": 1,
-    "correlate": 2,
+    "knockout": 3,
+    "paired": 4,
+    "prefix": 4,
+    "correlate": 3,
     "search": 1,
     "answers": 2,
 }

@@ -64,6 +64,7 @@ class Roster:
         """This roster with further images at its end, images gone, and the data set's place as of
         now.
         """
+        # An id that left and came back gets a new index: the old one stays that of the old picture.
         all_absent = self.absent | frozenset(absent)
         listed = {name for index, name in enumerate(self.ids) if index not in all_absent}
         new = tuple(name for name in dict.fromkeys(ids) if name not in listed)
@@ -91,6 +92,7 @@ def read_roster(folder: Path, location: str) -> Roster:
         absent |= set(segment.absent)
         dataset_path = segment.dataset_path
         number += 1
+    # The ledger remembers a segment that was committed and is no longer there.
     if ledger.entry_of(folder.parent.parent, folder / ROSTER / segment_name(number)).exists():
         raise CorruptError(
             f"{location}: roster {segment_name(number)} is gone: `kvtool store repair` restores it"
@@ -113,11 +115,8 @@ def extend_roster(
     while True:
         roster = read_roster(folder, location)
         extended = roster.extended(ids, dataset_path, absent)
-        if (extended.ids, extended.absent, extended.dataset_path) == (
-            roster.ids,
-            roster.absent,
-            roster.dataset_path,
-        ) and roster.n_segments:
+        # With nothing new, too, a run's first segment is written: it says where its data set lies.
+        if roster.n_segments and extended == roster:
             return roster
         segment = segment_attributes(
             extended.ids[len(roster.ids) :],
@@ -129,6 +128,8 @@ def extend_roster(
             os_errors(f"{location}: its roster cannot be written"),
             scratch_folder(store) as scratch,
         ):
+            # Only one writer wins this number; whoever loses reads again and appends what is still
+            # new.
             name = segment_name(roster.n_segments)
             write_segment(scratch / name, segment)
             make_folder(folder / ROSTER)

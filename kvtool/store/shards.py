@@ -113,6 +113,7 @@ class OpenShard:
             max((_end(span[-1]) - span[0].offset for span in self.spans), default=0), np.uint8
         )
         for span in self.spans:
+            # A span is read with one call; its pieces are slices of that buffer.
             base = span[0].offset
             decoded = -1
             data = self._pread(buffer[: _end(span[-1]) - base], base)
@@ -172,6 +173,7 @@ class OpenShard:
 
     def _pread(self, buffer: NDArray[np.uint8], offset: int) -> NDArray[np.uint8]:
         done = 0
+        # A read may give less than was asked for, e.g. on network file systems.
         while done < buffer.nbytes:
             with os_errors(f"{self.location}: cannot be read"):
                 count = os.preadv(self.fd, [buffer[done:].data], offset + done)

@@ -47,7 +47,11 @@ def bench() -> list[Row]:
             assert contents(reused / "runs" / report.run) == contents(pixels / "runs" / second.run)
     images = IMAGES * len(CONDITIONS)
     share = in_tower / first
-    name = f"four prefix conditions, {IMAGES} scenes, tower {share:.0%} of the time: {4 / (4 - 3 * share):.2f} at most"
+    bound = 4 / (4 - 3 * share)
+    name = (
+        f"four prefix conditions, {IMAGES} scenes, tower {share:.0%} of the time: "
+        f"{bound:.2f} at most"
+    )
     return [row(name, "images/s", images / ours, images / theirs, 1.5)]
 
 

@@ -57,7 +57,8 @@ def _bench(root: Path, n_images: int) -> list[Row]:
     rates: dict[str, list[float]] = {"ours": [], "plain": []}
     for start in range(0, n_images, PART_IMAGES):
         arrays = part_arrays(start)
-        rates["plain"].append(part_mb / timed(lambda: write_plain(root / "plain", arrays, start)))  # noqa: B023
+        plain_s = timed(lambda: write_plain(root / "plain", arrays, start))  # noqa: B023
+        rates["plain"].append(part_mb / plain_s)
         rates["ours"].append(part_mb / timed(lambda: write_ours(run, arrays, start)))  # noqa: B023
         write_torch(root / "torch", arrays, start)
         write_blocks(root / "memmap", arrays)
@@ -127,7 +128,8 @@ def memory_rows(root: Path, n_images: int) -> list[Row]:
         ]
         peak_mb = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         limit_mb = 1.5 * n_images * TOKENS * DIM * itemsize / 1e6 + 200
-        name = f"store: peak memory of that read ({'as stored' if raw else 'float32'}) / 1.5 x asked + 200 MB"
+        dtype = "as stored" if raw else "float32"
+        name = f"store: peak memory of that read ({dtype}) / 1.5 x asked + 200 MB"
         rows.append(row(name, "MB", peak_mb, limit_mb, 1.0, "lower"))
     return rows
 

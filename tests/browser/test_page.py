@@ -30,7 +30,10 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 NO_CHROMIUM = "no chromium: apt-get install chromium, or set CHROMIUM"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)]
 
-RED = "data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciIHdpZHRoPSI4IiBoZWlnaHQ9IjgiLz4="
+RED = (
+    "data:image/svg+xml;base64,"
+    "PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciIHdpZHRoPSI4IiBoZWlnaHQ9IjgiLz4="
+)
 LIGHT, DARK = (255, 255, 255), (20, 24, 29)
 
 
@@ -140,10 +143,8 @@ def test_hover_tells_score_interval_and_n(opened: Opened, results: list[Result])
     for row in summaries(results[0])[:3]:
         opened.page.hover(f'#r0 .cell[data-block="{block_of(row)}"]')
         told = opened.page.inner_text("#tip")
-        assert (
-            told
-            == f"value, layer {row['layer']}, head {row['kv_head']}: {interval(results[0], row)}, n = 60"
-        )
+        cell = f"value, layer {row['layer']}, head {row['kv_head']}"
+        assert told == f"{cell}: {interval(results[0], row)}, n = 60"
         opened.page.mouse.move(0, 0)
         assert opened.page.is_hidden("#tip")
 

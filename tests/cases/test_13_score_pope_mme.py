@@ -116,7 +116,10 @@ def test_empty_answers_are_counted(score: Shell, tmp_path: Path) -> None:
     told(outcome, 0, "8 answers are empty and count as yes")
 
 
-PAIR = "a.jpg\tIs it? Please answer yes or no.\tYes\tYes\na.jpg\tIs it not? Please answer yes or no.\tNo\tno.\n"
+PAIR = (
+    "a.jpg\tIs it? Please answer yes or no.\tYes\tYes\n"
+    "a.jpg\tIs it not? Please answer yes or no.\tNo\tno.\n"
+)
 MME: dict[str, tuple[str, float | str]] = {
     "as released": (PAIR, 200.0),
     "from Windows": (MARK + PAIR.replace("\n", "\r\n"), 200.0),

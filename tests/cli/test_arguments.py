@@ -11,7 +11,7 @@ import random
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from kvtool.bounds import BOUNDS, check_number, check_options
 from kvtool.cli import console
 from kvtool.cli.app import app
 from kvtool.errors import UsageError
+from kvtool.store import Run
 from tests.support.runs import new_run
 from tests.support.shell import Shell
 
@@ -121,15 +122,22 @@ def test_flags_of_the_environment_are_no_exception(
     assert f"--{name.lower()}" in err[0]
 
 
-def test_the_same_from_python(tmp_path: Path) -> None:
-    run = new_run(tmp_path / "s.kv")
-    calls: list[tuple[Any, str]] = [
+Call = Callable[[], object]
+
+
+def wrong_extractions(run: Run) -> list[tuple[Call, str]]:
+    """Calls of `extract` that cannot be served, and what their error says."""
+    return [
         (
             lambda: kvtool.extract(run.store, model="m", dataset=[3]),  # type: ignore[list-item]
             "dataset: expected a list of paths",
         ),
         (
-            lambda: kvtool.extract(run.store, model=None, dataset="scenes"),  # type: ignore[arg-type]
+            lambda: kvtool.extract(
+                run.store,
+                model=None,  # type: ignore[arg-type]
+                dataset="scenes",
+            ),
             "model: expected a text, found NoneType",
         ),
         (
@@ -144,12 +152,21 @@ def test_the_same_from_python(tmp_path: Path) -> None:
             lambda: kvtool.extract(run.store, model="m", dataset="scenes", wait_s=math.nan),
             "wait_s: expected a number",
         ),
+    ]
+
+
+def wrong_analyses(run: Run, page: Path) -> list[tuple[Call, str]]:
+    """Other calls that cannot be served, and what their error says."""
+    return [
         (lambda: kvtool.open("a\0b"), "store: expected text"),
         (
             lambda: kvtool.probe(run, "all", seed=-1),
             "seed: expected a whole number from 0 to 4294967295, found -1",
         ),
-        (lambda: kvtool.probe(run, "all", seed=0.5), "seed: expected a whole number"),  # type: ignore[arg-type]
+        (
+            lambda: kvtool.probe(run, "all", seed=0.5),  # type: ignore[arg-type]
+            "seed: expected a whole number",
+        ),
         (
             lambda: kvtool.probe(run, "all", layers=range(10**9)),
             "layers: expected 100000 numbers at most",
@@ -159,11 +176,15 @@ def test_the_same_from_python(tmp_path: Path) -> None:
             lambda: kvtool.variance(run, seed="1"),  # type: ignore[arg-type]
             "seed: expected a whole number from 0 to 4294967295, found '1'",
         ),
-        (lambda: kvtool.report(run.store, tmp_path / "p", title="\ud800"), "title: expected text"),
+        (lambda: kvtool.report(run.store, page, title="\ud800"), "title: expected text"),
         (lambda: kvtool.score("pope", answers="\ud800"), "answers: expected text"),
         (lambda: kvtool.search(run, "a", (0, 0), k=10**4000), "k: expected a whole number"),
     ]
-    for call, message in calls:
+
+
+def test_the_same_from_python(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "s.kv")
+    for call, message in wrong_extractions(run) + wrong_analyses(run, tmp_path / "p"):
         with pytest.raises(UsageError, match=message):
             call()
 

@@ -18,7 +18,10 @@ from kvtool.cli import ending, signals
 from kvtool.errors import BusyError, PartialError
 from tests.support.shell import Shell
 
-REPORT = "this is a fault of kvtool: run again with -v (or KVTOOL_TRACEBACK=1) for the traceback, and report it"
+REPORT = (
+    "this is a fault of kvtool: run again with -v (or KVTOOL_TRACEBACK=1) for the traceback, "
+    "and report it"
+)
 KVTOOL = (sys.executable, "-m", "kvtool")
 
 
@@ -179,7 +182,10 @@ def test_no_signal_while_starting_leaves_a_traceback() -> None:
     random.seed(0)
     for turn in range(12):
         number = (signal.SIGINT, signal.SIGTERM)[turn % 2]
-        code = "import kvtool.__main__ as m; print(flush=True); import sys; sys.argv[1:] = ['models']; m.main()"
+        code = (
+            "import kvtool.__main__ as m; print(flush=True); "
+            "import sys; sys.argv[1:] = ['models']; m.main()"
+        )
         process = subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -226,9 +232,14 @@ def test_a_closed_error_stream_does_not_hide_the_exit_code() -> None:
 
 def test_output_that_is_not_utf8_is_escaped() -> None:
     """JSON stays JSON, and names of files that are no text are printed."""
-    code = "from kvtool.cli import streams, output; streams.prepare(); output.emit_rows([{'n': NAME}], FORMAT)"
-    for encoding, name, escaped in (("ascii", "gr\u00f6\u00dfe \U0001f600", r"gr\u00f6\u00dfe \ud83d\ude00"),
-                                  ("utf-8", "caf\udce9", r"caf\udce9")):  # fmt: skip
+    code = (
+        "from kvtool.cli import streams, output; streams.prepare(); "
+        "output.emit_rows([{'n': NAME}], FORMAT)"
+    )
+    for encoding, name, escaped in (
+        ("ascii", "gr\u00f6\u00dfe \U0001f600", r"gr\u00f6\u00dfe \ud83d\ude00"),
+        ("utf-8", "caf\udce9", r"caf\udce9"),
+    ):
         for format in ("json", "csv", "table"):
             script = code.replace("NAME", ascii(name)).replace("FORMAT", repr(format))
             environment = {**os.environ, "PYTHONIOENCODING": encoding}

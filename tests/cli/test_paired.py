@@ -50,7 +50,8 @@ def test_rows_tables_and_cells(paired: Shell, store: Path, tmp_path: Path) -> No
     rows = rows_of(out)
     assert (code, err) == (0, [])
     assert [(row["kind"], row["layer"], row["kv_head"]) for row in rows] == [
-        *(("value", layer, head) for layer in range(3) for head in range(2)), ("projected", 0, 0), ("vision", 2, 0),
+        *(("value", layer, head) for layer in range(3) for head in range(2)),
+        ("projected", 0, 0), ("vision", 2, 0),
     ]  # fmt: skip
     assert {
         "value",

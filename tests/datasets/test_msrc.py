@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvtool.datasets.msrc import V2_COLOURS, Msrc
+from kvtool.datasets.msrc import V2_COLORS, Msrc
 from kvtool.errors import DatasetError
 from tests.support import datasets as builders
 
@@ -47,10 +47,10 @@ def test_msrc_v2_reads_colours_and_void(tmp_path: Path) -> None:
     background.
     """
     field = np.full((24, 32, 3), (0, 128, 0), np.uint8)  # grass
-    field[2:8, 2:8] = V2_COLOURS["cow"]
-    field[2:8, 20:28] = V2_COLOURS["sheep"]
+    field[2:8, 2:8] = V2_COLORS["cow"]
+    field[2:8, 20:28] = V2_COLORS["sheep"]
     field[1] = 0
-    plain = np.full((24, 32, 3), V2_COLOURS["plane"], np.uint8)
+    plain = np.full((24, 32, 3), V2_COLORS["plane"], np.uint8)
     nothing = np.full((24, 32, 3), (0, 128, 0), np.uint8)
     for name, colours in (("5_1_s", field), ("4_1_s", plain), ("1_1_s", nothing)):
         builders.picture(tmp_path / f"Images/{name}.bmp")

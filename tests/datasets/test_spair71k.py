@@ -22,7 +22,8 @@ def test_images_in_the_order_of_the_pairs(tmp_path: Path, end: str) -> None:
     dataset = open_dataset(f"spair71k:{builders.spair(tmp_path, end)}")
     ids = [ref.id for ref in dataset.images()]
     assert ids == [
-        "aeroplane/a1", "aeroplane/a2", "aeroplane/a3", "pottedplant/p1", "pottedplant/a1", "dog/d1", "dog/d2"
+        "aeroplane/a1", "aeroplane/a2", "aeroplane/a3", "pottedplant/p1", "pottedplant/a1",
+        "dog/d1", "dog/d2",
     ]  # fmt: skip
     assert all(load_image(ref).size == (32, 24) for ref in dataset.images())
     assert (dataset.split, dataset.tasks) == ("test", ("semantic-correspondence",))

@@ -73,7 +73,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def watched(function: Any) -> Any:
         def call(path: Any, *arguments: Any, **options: Any) -> Any:
             if not isinstance(path, int):
-                opened.append(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100  links stay as they are
+                # Links stay as they are.
+                opened.append(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100
             return function(path, *arguments, **options)
 
         return call

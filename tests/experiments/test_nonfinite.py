@@ -5,6 +5,7 @@ that says so.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,10 +41,10 @@ def spoiling(fill: Fill, block: tuple[int, int], image: str = "") -> Fill:
     return spoiled
 
 
-def spair_run(path: Path, root: Path, fill: Fill, **options: object) -> Run:
+def spair_run(path: Path, root: Path, fill: Fill, **options: Any) -> Run:
     dataset = SPair71k(root, "test")
     samples = [sample(ref.id, i, WH, GRID) for i, ref in enumerate(dataset.images())]
-    return write_run(path, "spair71k", "test", root, samples, fill, **options)  # type: ignore[arg-type]
+    return write_run(path, "spair71k", "test", root, samples, fill, **options)
 
 
 def test_search_says_how_many_and_takes_a_sound_layer_where_none_is_asked_for(

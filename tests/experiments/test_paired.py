@@ -243,15 +243,13 @@ def test_pictures_are_drawn_asked_about_and_kept(
     assert by_pck.metric == "value_pck"
     for row in by_pck.rows:
         assert row["n_both"] + row["n_value_only"] == round(6 * row["value_pck"])
-    pairs = open_dataset(parse_spec(f"spair71k:{scenes}/spair71k")).pairs()  # type: ignore[attr-defined]
-    stored_pairs = [
-        pair
-        for pair in pairs
-        if {pair.src_id, pair.trg_id} <= set(store.run(result.config["run"]).ids)
-    ]
+    dataset: Any = open_dataset(parse_spec(f"spair71k:{scenes}/spair71k"))
+    pairs, ids = dataset.pairs(), set(store.run(result.config["run"]).ids)
+    stored_pairs = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids]
     assert 0 < len(stored_pairs) < len(pairs)
     assert result.skipped == [
-        f"{len(pairs) - len(stored_pairs)} of {len(pairs)} pairs have an image that the run does not hold"
+        f"{len(pairs) - len(stored_pairs)} of {len(pairs)} pairs have an image "
+        "that the run does not hold"
     ]
 
 
@@ -289,17 +287,20 @@ def bad_store(path: Path, scenes: Path, name: str) -> Store:
     [
         (
             "none",
-            r"store .* has no run; extract what it needs: kvtool extract .* --model M --dataset blink:PATH@val",
+            r"store .* has no run; extract what it needs: "
+            r"kvtool extract .* --model M --dataset blink:PATH@val",
         ),
         (
             "test",
-            r"blink@test: answers hidden: use @val; extract what it needs: .* --dataset blink:PATH@val",
+            r"blink@test: answers hidden: use @val; extract what it needs: "
+            r".* --dataset blink:PATH@val",
         ),
         ("other", r"is over coco, not blink; extract what it needs: .* --dataset blink:PATH@val"),
         ("keys", r"expected values, found key; extract with --kinds value among them"),
         (
             "foreign",
-            r"expected questions of Art_Style about images that run .* holds, found none \(question val_Art",
+            r"expected questions of Art_Style about images that run .* holds, "
+            r"found none \(question val_Art",
         ),
     ],
 )

@@ -105,7 +105,8 @@ def test_an_item_a_question() -> None:
         "neither": 1,
     }
     assert items[4] == {
-        "id": "q4", "images": ["i4"], "label": "(A)", "answer": "it is (B)", "said": "(B)", "model": False,
+        "id": "q4", "images": ["i4"], "label": "(A)",
+        "answer": "it is (B)", "said": "(B)", "model": False,
         "value": "(A)", "value_right": True, "cell": "value_only",
     }  # fmt: skip
     assert (items[11]["said"], items[11]["value"]) == ("", "")
@@ -133,10 +134,8 @@ def test_random_answers_land_on_chance(n_choices: int) -> None:
 
 def test_a_layer_is_measured_by_the_reading() -> None:
     measured = torch.zeros(1, 2, 2, dtype=torch.long).numpy()
-    assert (
-        ComparedAnswers(questions("AB"), Planted(measured), ["(A)", "(A)"]).measure(None)  # type: ignore[arg-type]
-        is measured
-    )
+    compared = ComparedAnswers(questions("AB"), Planted(measured), ["(A)", "(A)"])
+    assert compared.measure(None) is measured  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,25 +146,32 @@ def test_none_is_the_probe_of_the_run_without_prefix(store: Store, result: Resul
 def test_split_chooses_and_scores_on_halves(store: Store, root: Path) -> None:
     result = kvtool.prefix(store, TASK, select="split")
     right, half = planted_pck(root)
-    _, second = halves(60, 0)
+    _, second = halves(60, 0, images_of_pairs(root))
     best = row_of(result, "correct", "best")
-    assert (block(best), best["n"]) == (PLANTED, 30)
+    assert (block(best), best["n"]) == (PLANTED, len(second))
     assert best["pck_image"] == pytest.approx(right[second].mean())
     assert best["difference"] == pytest.approx((right - half)[second].mean())
     assert row_of(result, "none", "best")["pck_image"] == pytest.approx(half[second].mean())
 
 
-def test_the_paired_interval_is_the_slow_one(result: Result, root: Path) -> None:
-    """Resample by resample: the same pairs drawn of both, their means subtracted."""
+def images_of_pairs(root: Path) -> Array:
+    """(pair, 2) the images that each pair joins."""
+    return np.array([(pair.src_id, pair.trg_id) for pair in SPair71k(root, "test").pairs()])
+
+
+def test_the_paired_interval_is_of_the_differences(result: Result, root: Path) -> None:
+    """Pair by pair the difference of both, resampled by image within categories."""
     right, half = planted_pck(root)
-    rng = np.random.default_rng(0)
-    draws = []
-    for picks in rng.integers(60, size=(1000, 60)):
-        draws.append(sum(right[i] for i in picks) / 60 - sum(half[i] for i in picks) / 60)
+    categories = np.array([pair.category for pair in SPair71k(root, "test").pairs()])
+    differences = bootstrap(
+        np.stack([right - half, np.ones(60)], axis=-1),
+        mean_score,
+        strata=categories,
+        clusters=images_of_pairs(root),
+    )["score"]
     row = row_of(result, "correct", "best")
-    assert (row["difference_low"], row["difference_high"]) == pytest.approx(
-        tuple(np.quantile(draws, [0.025, 0.975]))
-    )
+    assert row["difference_low"] == pytest.approx(float(differences.low))
+    assert row["difference_high"] == pytest.approx(float(differences.high))
 
 
 def table(values: Array, strata: Array | None = None) -> Table:
@@ -269,14 +277,12 @@ def test_a_table_fits_eighty_columns(result: Result) -> None:
     assert "-0.0" not in text
 
 
-def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path) -> None:
-    def ask(task: str = TASK, target: Any = store, **options: Any) -> None:
-        kvtool.prefix(target, task, **options)
-
+def test_requests_that_cannot_be_served(store: Store) -> None:
     with pytest.raises(
         UsageError, match=r"one of the tasks .*referring-expression.*; found 'co-segmentation'"
     ):
-        ask("co-segmentation")
+        kvtool.prefix(store, "co-segmentation")
+    ask = partial(kvtool.prefix, store, TASK)
     with pytest.raises(
         UsageError, match="correct, random, incorrect, which spair71k offers, found 'right'"
     ):
@@ -292,7 +298,7 @@ def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path
     with pytest.raises(
         UsageError, match="expected some of value, found projected; a prefix reaches the decoder"
     ):
-        ask("referring-expression", kinds=["projected"])
+        kvtool.prefix(store, "referring-expression", kinds=["projected"])
     with pytest.raises(UsageError, match="expected max or split"):
         ask(select="best")
     with pytest.raises(
@@ -300,17 +306,21 @@ def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path
         match="option 'cutoff' is of semantic-segmentation and referring-expression alone",
     ):
         ask(cutoff="otsu")
+
+
+def test_requests_that_the_runs_cannot_serve(store: Store, root: Path, tmp_path: Path) -> None:
+    ask = partial(kvtool.prefix, store, TASK)
     with pytest.raises(
         UsageError, match="run correct: expected the run without prefix, found 'correct'"
     ):
         ask(run="correct")
     with pytest.raises(UsageError, match="which cannot serve referring-expression"):
-        ask("referring-expression", run="none")
+        kvtool.prefix(store, "referring-expression", run="none")
     with pytest.raises(
         UsageError,
         match="over imagenet-s or bdd10k or own, found runs: correct, incorrect, none, random; ",
     ):
-        ask("semantic-segmentation")
+        kvtool.prefix(store, "semantic-segmentation")
     with pytest.raises(
         UsageError, match="expected a run without prefix that holds key over spair71k"
     ):
@@ -320,20 +330,6 @@ def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path
         match=r"model 'planted': .*if run none's model moved, give its place with --model",
     ):
         ask(prefix=["text:a cat"])
-    empty = kvtool.store.open_store(tmp_path / "empty.kv", create=True)
-    with pytest.raises(
-        UsageError, match="found runs: none; give --model and --dataset spair71k:PATH to extract it"
-    ):
-        ask(target=empty)
-    new: dict[str, Any] = {"where": empty, "model": "demo", "dataset": f"spair71k:{root}"}
-    with pytest.raises(
-        UsageError,
-        match="expected a data set that serves referring-expression, found one that serves",
-    ):
-        ask("referring-expression", **new)
-    with pytest.raises(UsageError, match="some of none, correct, random, incorrect"):
-        ask(conditions=["right"], **new)
-    assert empty.runs() == []
     shutil.copytree(root, tmp_path / "changed")
     lines = (root / "Layout/large/test.txt").read_text().splitlines()
     (tmp_path / "changed/Layout/large/test.txt").write_text("\n".join(lines[:30]) + "\n")
@@ -341,6 +337,23 @@ def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path
         DatasetError, match="expected the images that run none holds, found 6 images gone"
     ):
         ask(data=tmp_path / "changed")
+
+
+def test_requests_that_a_new_store_cannot_serve(root: Path, tmp_path: Path) -> None:
+    empty = kvtool.store.open_store(tmp_path / "empty.kv", create=True)
+    with pytest.raises(
+        UsageError, match="found runs: none; give --model and --dataset spair71k:PATH to extract it"
+    ):
+        kvtool.prefix(empty, TASK)
+    origin: dict[str, Any] = {"model": "demo", "dataset": f"spair71k:{root}"}
+    with pytest.raises(
+        UsageError,
+        match="expected a data set that serves referring-expression, found one that serves",
+    ):
+        kvtool.prefix(empty, "referring-expression", **origin)
+    with pytest.raises(UsageError, match="some of none, correct, random, incorrect"):
+        kvtool.prefix(empty, TASK, conditions=["right"], **origin)
+    assert empty.runs() == []
 
 
 def test_blocks_are_chosen_on_the_images_of_all_conditions(root: Path, tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from kvtool.pictures import tiles
 from kvtool.pictures.components import FRAME, Sheet
 from kvtool.pictures.contact_sheet import ContactSheet, Tile
 from kvtool.pictures.overlays import OBJECTS, RIGHT, WRONG
-from kvtool.pictures.tiles import columns_of, spread
+from kvtool.pictures.tiles import columns_of
 from kvtool.store import Run, open_store
+from kvtool.tasks.spread import spread
 from kvtool.types import Block
 from tests.support.datasets import picture
 from tests.support.keys import Array, planted
@@ -225,7 +226,7 @@ def test_the_kept_probe_is_asked_and_without_one_it_runs(
     run, done = RUNS["semantic-segmentation"](tmp_path), list[int]()
     options: dict[str, Any] = {
         "task": "semantic-segmentation",
-        "progress": lambda n, _note="": done.append(n),
+        "progress": lambda n, *_: done.append(n),
     }
     kvtool.show(run, run.ids[0], tmp_path / "a.png", block=Block("value", 1, 0), **options)
     assert done == []
@@ -244,8 +245,14 @@ def test_bad_requests(tmp_path: Path) -> None:
         (r"no image 'cow/cow9' among the 8 .*; nearest: 'cow/cow[0-3]', ", {"images": "cow/cow9"}),
         (r"no image 'zzz' .*; for example: 'cow/cow0'", {"images": ["cow/cow0", "zzz"]}),
         (r"--block is of a task", {"block": BEST}),
-        (r"--kind, --layers and --heads are of the maps", {"task": "co-segmentation", "kind": "value"}),
-        (r"no value:9:0; .* kv_heads: 0, 1", {"task": "co-segmentation", "block": Block("value", 9, 0)}),
+        (
+            r"--kind, --layers and --heads are of the maps",
+            {"task": "co-segmentation", "kind": "value"},
+        ),
+        (
+            r"no value:9:0; .* kv_heads: 0, 1",
+            {"task": "co-segmentation", "block": Block("value", 9, 0)},
+        ),
         (r"no value:5:2;", {"task": "co-segmentation", "block": Block("value", 5, 2)}),
         (r"no vision:3:1;", {"task": "co-segmentation", "block": Block("vision", 3, 1)}),
         (r"key is not stored", {"task": "co-segmentation", "block": Block("key", 5, 1)}),

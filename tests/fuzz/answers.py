@@ -193,7 +193,10 @@ def _write_answers(seeds: Path) -> None:
             seeds / f"pope/{name}.json", "".join(json.dumps(r) + "\n" for r in records * 3)
         )
     for subset in ("count", "color"):
-        line = "{}.jpg\tIs it a? Please answer yes or no.\tYes\tyes\n{}.jpg\tIs it b?\tNo\tyes, it is\n"
+        line = (
+            "{}.jpg\tIs it a? Please answer yes or no.\tYes\tyes\n"
+            "{}.jpg\tIs it b?\tNo\tyes, it is\n"
+        )
         builders.write_text(
             seeds / f"mme/answers/{subset}.txt", "".join(line.format(i, i) for i in range(3))
         )

@@ -99,7 +99,7 @@ def judge(attempt: Callable[[], None]) -> Verdict:
         except (Wrong, MemoryError) as finding:
             return _verdict(finding)
         return Verdict("refused", str(error)[:200])
-    except (Exception, Hang, SystemExit, KeyboardInterrupt, RecursionError) as error:  # noqa: BLE001
+    except (Exception, Hang, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
         return _verdict(error)
     return Verdict("refused", _refusals[0]) if _refusals else Verdict("accepted")
 

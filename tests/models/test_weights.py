@@ -149,7 +149,10 @@ def test_weights_that_do_not_fit_are_refused_before_loading(
     )
     monkeypatch.setattr(loading, "free_bytes", lambda _device: needed - 1)
     monkeypatch.setattr(network.network, "from_pretrained", None)
-    figures = f"expected room for {needed / 1e9:.2f} GB of weights in float32 on cpu, found {(needed - 1) / 1e9:.2f} GB"
+    figures = (
+        f"expected room for {needed / 1e9:.2f} GB of weights in float32 on cpu, "
+        f"found {(needed - 1) / 1e9:.2f} GB"
+    )
     assert figures in error(llava, dtype="float32")
     assert "load it in bfloat16" in error(llava, dtype="float32")
 

@@ -295,10 +295,8 @@ def test_a_heatmap_says_what_the_rows_say() -> None:
     for row in rows:
         cell = chart.cells[row["kv_head"]][row["layer"]]
         assert cell is not None
-        assert (
-            cell.label
-            == f"value, layer {row['layer']}, head {row['kv_head']}: {interval(result, row)}, n = 60"
-        )
+        block = f"value, layer {row['layer']}, head {row['kv_head']}"
+        assert cell.label == f"{block}: {interval(result, row)}, n = 60"
         assert cell.best == (row["pck_image"] == (result.best or {})["pck_image"])
     holes = heatmap(result, "value", rows[:3])
     assert holes.cells[1][1] is None
@@ -329,8 +327,8 @@ def test_scales() -> None:
 INFO = {
     "store": "s.kv", "run": "model-semantic-correspondence", "model": "m", "dataset": "spair71k",
     "dataset_path": "/d a", "split": "test", "prefix": "none", "view": "base", "keys": "post-rope",
-    "kinds": ["key", "value"], "dtype": "bfloat16", "layers": [0, 1, 2, 3], "vision_layers": [], "kv_heads": 2,
-    "images": 3, "revision": "0",
+    "kinds": ["key", "value"], "dtype": "bfloat16", "layers": [0, 1, 2, 3],
+    "vision_layers": [], "kv_heads": 2, "images": 3, "revision": "0",
 }  # fmt: skip
 
 
@@ -441,5 +439,8 @@ def test_the_command_of_a_correlation_names_what_it_was_asked() -> None:
     (entry,) = choose(
         [("s.kv", Result("correlate", None, "accuracy", 2, [], config=config | options).to_json())]
     )
-    expected = "kvtool correlate s.kv --models demo@1,demo --tasks co-segmentation --benchmarks blink --restarts 1"
+    expected = (
+        "kvtool correlate s.kv --models demo@1,demo --tasks co-segmentation "
+        "--benchmarks blink --restarts 1"
+    )
     assert result_command(entry, None) == expected

@@ -339,7 +339,10 @@ def mme(root: Path, end: str = "\n") -> Path:
     for subset in ("count", "color", "position", "existence"):
         for number in (1, 2):
             picture(root / f"{subset}/{number:06d}.jpg")
-            text = f"Is it {subset} a? Please answer yes or no.\tYes{end}Is it b? Please answer yes or no.\tNo"
+            text = (
+                f"Is it {subset} a? Please answer yes or no.\tYes{end}"
+                "Is it b? Please answer yes or no.\tNo"
+            )
             write_text(root / f"{subset}/{number:06d}.txt", text)
     picture(root / "artwork/images/1.jpg")
     write_text(

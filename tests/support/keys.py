@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
+from kvtool.store import Run, RunConfig, open_store, part_name
 from kvtool.types import Geometry, ModelInfo, Sample
-from tests.support.units import sample
+from tests.support.units import sample, stored
 
 Array = np.ndarray[Any, Any]
 
@@ -51,23 +51,15 @@ def write(
     for start in range(0, len(images), part_size):
         part = list(images[start : start + part_size])
         arrays: dict[str, Any] = {
-            kind: [_stored(array, dtype) for array in values[start : start + part_size]]
+            kind: [stored(array, dtype) for array in values[start : start + part_size]]
             for kind in run.config.kinds
         }
-        text = np.zeros(
-            (layers, heads, sum(sample.image_start for sample in part), dim), np.float32
-        )
-        texts: dict[str, Any] = {
-            kind: _stored(text, dtype) for kind in run.config.kinds if kind in ("key", "value")
-        }
+        n_before = sum(image.image_start for image in part)
+        text = np.zeros((layers, heads, n_before, dim), np.float32)
+        kinds = [kind for kind in run.config.kinds if kind in ("key", "value")]
+        texts: dict[str, Any] = {kind: stored(text, dtype) for kind in kinds}
         run.commit_part(part_name(start, start + len(part)), part, arrays, texts)
     return run
-
-
-def _stored(values: Array, dtype: str) -> Array:
-    return (
-        float32_to_bits(values.astype(np.float32)) if dtype == "bfloat16" else values.astype(dtype)
-    )
 
 
 def planted(

@@ -21,7 +21,8 @@ NO_HEADS = heads_key(frozenset())
 
 
 def questions_of(folder: Path, subset: str) -> list[Question]:
-    questions: list[Question] = open_dataset(parse_spec(f"blink:{folder / subset}@val")).questions()  # type: ignore[attr-defined]
+    dataset: Any = open_dataset(parse_spec(f"blink:{folder / subset}@val"))
+    questions: list[Question] = dataset.questions()
     return questions
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -66,35 +67,21 @@ def probe(
     runs beside.
     """
     rng = np.random.default_rng(0)
-    rows = [
-        block(
-            kind,
-            layer,
-            head,
-            metric,
-            0.2
-            + 0.3 * np.sin(3 * position / len(layers))
-            + 0.1 * float(rng.random())
-            - 0.05 * which,
-        )
-        for which, kind in enumerate(kinds)
-        for position, layer in enumerate(layers)
-        for head in range(heads)
-    ]
+    rows = []
+    for (which, kind), (position, layer), head in product(
+        enumerate(kinds), enumerate(layers), range(heads)
+    ):
+        value = 0.2 + 0.3 * np.sin(3 * position / len(layers)) + 0.1 * float(rng.random())
+        rows.append(block(kind, layer, head, metric, value - 0.05 * which))
     rows += [row | {"alpha": 0.05, metric: 0.9} for row in rows]
     tower_rows = [block("projected", 0, 0, metric, 0.21), block("vision", 25, 0, metric, 0.302)]
     summaries = [row for row in rows if "alpha" not in row]
     best = {**(best_row(summaries, metric) or {}), "select": "max"}
     baselines = [{"run": "r", "model": MODEL, **row} for row in tower_rows]
     for index in range(n_others):
+        tower = block("vision", 25, 0, metric, 0.33 + 0.02 * index)
         name = f"google/siglip-so400m-patch14-384-number-{index}"
-        baselines.append(
-            {
-                "run": f"siglip-{index}",
-                "model": name,
-                **block("vision", 25, 0, metric, 0.33 + 0.02 * index),
-            }
-        )
+        baselines.append({"run": f"siglip-{index}", "model": name, **tower})
     return about(
         "probe",
         metric,

@@ -53,7 +53,8 @@ def complete(line: str, **environment: str) -> list[str]:
         **environment,
     }
     code = "import sys; sys.argv = ['kvtool']; from kvtool.__main__ import main\n"
-    code += "try: main()\nfinally: print('torch' in sys.modules or 'numpy' in sys.modules, file=sys.stderr)"
+    code += "try: main()\n"
+    code += "finally: print('torch' in sys.modules or 'numpy' in sys.modules, file=sys.stderr)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **completion},

@@ -95,8 +95,10 @@ def variance_result(bimodal: bool = True) -> Result:
     cut = 1.0 if bimodal else None
     rows = [
         {
-            "kind": "key", "layer": i // 2, "kv_head": i % 2, **scored("variance", value, 0.01), "n": 60,
-            "input_agnostic": None if cut is None else value < cut, "group": "early" if i < 4 else "late",
+            "kind": "key", "layer": i // 2, "kv_head": i % 2,
+            **scored("variance", value, 0.01), "n": 60,
+            "input_agnostic": None if cut is None else value < cut,
+            "group": "early" if i < 4 else "late",
         }
         for i, value in enumerate(values)
     ]  # fmt: skip
@@ -108,10 +110,14 @@ def variance_result(bimodal: bool = True) -> Result:
         threshold=cut,
         threshold_from="auto",
         distribution={
-            "bimodal": bimodal, "why": "" if bimodal else "one mode", "modes": [0.11, 5.4] if bimodal else [5.4],
+            "bimodal": bimodal, "why": "" if bimodal else "one mode",
+            "modes": [0.11, 5.4] if bimodal else [5.4],
             "bin_edges": edges, "counts": counts,
         },
-        groups=[{"group": "early", "layers": [0, 1], "n_keys": 4, "n_input_agnostic": 3 if bimodal else None}],
+        groups=[{
+            "group": "early", "layers": [0, 1], "n_keys": 4,
+            "n_input_agnostic": 3 if bimodal else None,
+        }],
         notes=[] if bimodal else ["not bimodal"],
     )  # fmt: skip
     return Result(
@@ -209,8 +215,8 @@ def paired_result() -> Result:
         {"id": f"q{i}", "images": [f"im{i}"], **values, "cell": "value_only"} for i in range(3)
     ]
     return Result(
-        "paired", "semantic-correspondence", "value", 60, [row], best={**row, "select": "max"}, items=items,
-        config=about(), versions=VERSIONS,
+        "paired", "semantic-correspondence", "value", 60, [row],
+        best={**row, "select": "max"}, items=items, config=about(), versions=VERSIONS,
     )  # fmt: skip
 
 

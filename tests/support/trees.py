@@ -9,7 +9,7 @@ import numpy as np
 
 from kvtool.datasets import open_dataset
 from kvtool.datasets.base import DatasetBase
-from kvtool.datasets.msrc import V2_COLOURS
+from kvtool.datasets.msrc import V2_COLORS
 from tests.support import datasets as builders
 
 
@@ -32,7 +32,7 @@ def msrc_v2(root: Path) -> Path:
     for name, category in (("1_1_s", "cow"), ("1_2_s", "cow"), ("2_1_s", "plane")):
         builders.picture(root / f"Images/{name}.bmp")
         builders.colour_bmp(
-            root / f"GroundTruth/{name}_GT.bmp", np.full((24, 32, 3), V2_COLOURS[category])
+            root / f"GroundTruth/{name}_GT.bmp", np.full((24, 32, 3), V2_COLORS[category])
         )
     return root
 

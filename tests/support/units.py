@@ -62,27 +62,51 @@ def write_run(
     samples: Sequence[Sample],
     fill: Fill,
     *,
-    model: str = "planted",
-    name: str = "",
-    prefix: str = "none",
-    kinds: tuple[Kind, ...] = ("value", "projected", "vision"),
-    dtype: str = "bfloat16",
-    layers: int = LAYERS,
-    part_size: int = 5,
     seed: int = 0,
     spoiled: Sequence[Kind] = (),
+    **options: Any,
 ) -> Run:
     """A run whose value vectors are `fill`'s; projected and vision are noise.
 
     Keys repeat the values.
 
-    prefix: the condition; its texts stand in the samples. spoiled: kinds whose very first number is
-    NaN.
+    spoiled: kinds whose very first number is NaN. options: those of `run_config`.
+    """
+    config = run_config(dataset, split, root, **options)
+    run = open_store(path, create=True).create_run(config)
+    rng = np.random.default_rng(seed)
+    for start in range(0, len(samples), config.part_size):
+        part = list(samples[start : start + config.part_size])
+        arrays = _part_arrays(config, part, fill, rng)
+        for kind in spoiled if start == 0 else ():
+            arrays[kind][0].reshape(-1)[0] = 0x7FC0 if config.model.dtype == "bfloat16" else np.nan
+        name = part_name(part[0].index, part[-1].index + 1)
+        run.commit_part(name, part, arrays, _part_text(config, part))
+    run.refresh()
+    return run
+
+
+def run_config(
+    dataset: str,
+    split: str,
+    root: Path,
+    *,
+    model: str = "planted",
+    name: str = "",
+    prefix: str = "none",
+    kinds: tuple[Kind, ...] = ("value", "projected", "vision"),
+    dtype: Any = "bfloat16",
+    layers: int = LAYERS,
+    part_size: int = 5,
+) -> RunConfig:
+    """What a run of planted vectors is made of.
+
+    prefix: the condition; its texts stand in the samples.
     """
     geometry = Geometry(layers, 2 * HEADS, HEADS, DIM, 2 * DIM, 1, DIM)
-    config = RunConfig(
+    return RunConfig(
         name=name,
-        model=ModelInfo(model, f"of {model}", "planted", geometry, dtype, "sdpa"),  # type: ignore[arg-type]
+        model=ModelInfo(model, f"of {model}", "planted", geometry, dtype, "sdpa"),
         dataset=dataset,
         dataset_path=str(root),
         split=split,
@@ -94,42 +118,41 @@ def write_run(
         vision_layers=(3,) if "vision" in kinds else (),
         part_size=part_size,
     )
-    run = open_store(path, create=True).create_run(config)
-    rng = np.random.default_rng(seed)
 
-    def stored(values: Array) -> Array:
-        return (
-            float32_to_bits(values.astype(np.float32))
-            if dtype == "bfloat16"
-            else values.astype(dtype)
-        )
 
-    for start in range(0, len(samples), part_size):
-        part = list(samples[start : start + part_size])
-        arrays: dict[str, Any] = {}
-        value = [
-            np.stack([np.stack([fill(s, i, h) for h in range(HEADS)]) for i in range(layers)])
-            for s in part
-        ]
-        for kind in kinds:
-            if kind in ("key", "value"):
-                arrays[kind] = [stored(v) for v in value]
-            elif kind == "projected":
-                arrays[kind] = [stored(rng.normal(size=(1, 1, s.n_tokens, 2 * DIM))) for s in part]
-            else:
-                arrays[kind] = [
-                    stored(rng.normal(size=(1, 1, s.n_vision_tokens, DIM))) for s in part
-                ]
-        for kind in spoiled if start == 0 else ():
-            arrays[kind][0].reshape(-1)[0] = 0x7FC0 if dtype == "bfloat16" else np.nan
-        text: dict[str, Any] = {
-            kind: stored(np.zeros((layers, HEADS, sum(s.image_start for s in part), DIM)))
-            for kind in ("key", "value")
-            if kind in kinds
-        }
-        run.commit_part(part_name(part[0].index, part[-1].index + 1), part, arrays, text)
-    run.refresh()
-    return run
+def stored(values: Array, dtype: str) -> Array:
+    """Values as a run of this precision stores them."""
+    return (
+        float32_to_bits(values.astype(np.float32)) if dtype == "bfloat16" else values.astype(dtype)
+    )
+
+
+def _part_arrays(
+    config: RunConfig, part: Sequence[Sample], fill: Fill, rng: np.random.Generator
+) -> dict[str, Any]:
+    """The vectors of every kind of each image of a part."""
+    layers, dtype = config.model.geometry.layers, config.model.dtype
+    value = [
+        np.stack([np.stack([fill(s, i, h) for h in range(HEADS)]) for i in range(layers)])
+        for s in part
+    ]
+    arrays: dict[str, Any] = {}
+    for kind in config.kinds:
+        if kind in ("key", "value"):
+            vectors = value
+        elif kind == "projected":
+            vectors = [rng.normal(size=(1, 1, s.n_tokens, 2 * DIM)) for s in part]
+        else:
+            vectors = [rng.normal(size=(1, 1, s.n_vision_tokens, DIM)) for s in part]
+        arrays[kind] = [stored(v, dtype) for v in vectors]
+    return arrays
+
+
+def _part_text(config: RunConfig, part: Sequence[Sample]) -> dict[str, Any]:
+    """Zeros for the text before the images of a part."""
+    shape = (config.model.geometry.layers, HEADS, sum(s.image_start for s in part), DIM)
+    kinds = [kind for kind in ("key", "value") if kind in config.kinds]
+    return {kind: stored(np.zeros(shape), config.model.dtype) for kind in kinds}
 
 
 def noise(seed: int) -> Fill:

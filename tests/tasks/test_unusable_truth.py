@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kvtool.datasets.msrc import V2_COLOURS
+from kvtool.datasets.msrc import V2_COLORS
 from kvtool.errors import KvtoolError
 from kvtool.experiments.probe.run import probe
 from kvtool.result import Result
@@ -324,7 +324,7 @@ def test_msrc_v2_maps_in_other_colors_are_left_out(tmp_path: Path) -> None:
     """Channels swapped, a plane's color is no class's, and a cow's would be a building's."""
     for number in range(4):
         field = np.full((24, 32, 3), (0, 128, 0), np.uint8)
-        field[4:12, 4:12] = V2_COLOURS["plane"]
+        field[4:12, 4:12] = V2_COLORS["plane"]
         builders.picture(tmp_path / f"data/Images/{number}.bmp")
         builders.colour_bmp(tmp_path / f"data/GroundTruth/{number}_GT.bmp", field)
     path = tmp_path / "data/GroundTruth/0_GT.bmp"

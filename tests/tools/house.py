@@ -160,22 +160,22 @@ COUNTS = {
     "modules": Count(
         f"modules over {MODULE_LINES} lines",
         in_all(long_modules),
-        {"kvtool": 9, "tests": 30},
+        {"kvtool": 3, "tests": 30},
     ),
     "functions": Count(
         f"functions over {FUNCTION_LINES} lines",
         in_all(long_functions),
-        {"kvtool": 34, "tests": 19},
+        {"kvtool": 3, "tests": 13},
     ),
     "lines": Count(
         f"lines over {COLUMNS} columns",
         in_all(long_lines),
-        {"kvtool": 20, "tests": 94},
+        {"kvtool": 1, "tests": 0},
     ),
     "names": Count(
         "names that are no nouns",
         in_all(banned_names),
-        {"kvtool": 399, "tests": 1060},
+        {"kvtool": 137, "tests": 0},
     ),
     "circles": Count(
         "modules in import circles",
@@ -185,7 +185,7 @@ COUNTS = {
     "undocumented": Count(
         "public definitions without docstring",
         in_all(undocumented),
-        {"kvtool": 100},
+        {"kvtool": 36},
     ),
 }
 """What is counted. The aim is 0 of each, and of the undocumented at most 5 percent."""

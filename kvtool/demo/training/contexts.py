@@ -132,6 +132,7 @@ class Contexts:
         images: list[npt.NDArray[np.uint8]] = []
         rows: list[list[Slot]] = []
         for _ in range(batch):
+            # Streets are few, and are asked about less than scenes.
             if rng.random() < 0.06:
                 prefix, image, row = self._street_row(rng, prefixed)
             else:
@@ -150,6 +151,7 @@ class Contexts:
         slots = []
         for length in self.lengths:
             filled = None
+            # A question that does not fit the slot is drawn anew.
             while filled is None:
                 question = street_question(rng, street, present)
                 filled = slot(question.text, question.answer, length)
@@ -175,6 +177,7 @@ class Contexts:
     def _prefix(self, rng: np.random.Generator, scene: Scene, choice: float) -> str:
         """Return a category, a caption, the random control, or a sentence on another domain."""
         if choice < 0.5:
+            # A quarter of the names may be of things that are not there: only the image can tell.
             present = rng.random() < 0.75
             pool = [thing.category for thing in scene.things] if present else list(categories())
             return pool[rng.integers(len(pool))]
@@ -221,6 +224,7 @@ class Contexts:
             question = KINDS[kind](scenes[index], rng)
             if question is None:
                 continue
+            # Of several images each is named by its place in the prompt.
             text = question.text.replace("this image", "the image")
             text = text.replace("the image", f"the {ORDINALS[index]} image")
             filled = slot(text, question.answer, length)

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
 from kvtool.asking.answering import Answer, Answerer
-from kvtool.asking.caches import CACHE, Progress, spoiled_arrays
+from kvtool.asking.caches import CACHE, spoiled_arrays
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
 from kvtool.experiments.paired.points import PointQuestion
 from kvtool.models.families import pads_several
+from kvtool.progress import Progress
 from kvtool.store import Run, hash_json
 from kvtool.store.shares import chunk_name
 
@@ -191,7 +192,9 @@ def _prepared(
     )
 
 
-def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> AnswerPrompt:
+def marked_prompt(
+    answerer: Answerer, point: PointQuestion, text: str, folder: Path
+) -> AnswerPrompt:
     """Return the prompt of a question over its two marked pictures, which lie in a folder."""
 
     def prepare() -> list[Prepared]:
@@ -208,4 +211,4 @@ def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> Ans
     if pads_pictures(answerer.run, point.question):
         record["several_images"] = PADDED
     record["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
-    return AnswerPrompt(record, point.question.prompt, prepare)
+    return AnswerPrompt(record, text, prepare)

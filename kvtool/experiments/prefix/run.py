@@ -14,25 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvtool.asking.caches import silent
 from kvtool.bounds import checked
 from kvtool.errors import UsageError
 from kvtool.experiments.prefix.base import find_base, open_data
 from kvtool.experiments.prefix.compared import ComparedRuns, compare_runs
 from kvtool.experiments.prefix.conditions import (
-    Progress,
+    NONE,
     condition_names,
     extract_base,
     make_condition,
 )
 from kvtool.features.layers import Layer
 from kvtool.layers import LayerChoice
+from kvtool.progress import Progress, called
 from kvtool.result import Result, Row, result_key, versions
+from kvtool.stats.bootstrap import pooled
+from kvtool.stats.multiple import with_holm
+from kvtool.stats.permutation import swapped
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
 from kvtool.tasks import TASKS, promptable_tasks
-from kvtool.tasks.base import Array, Select, Table, Task, halves, nonfinite_lines, table_rows
+from kvtool.tasks.base import Array, Select, Table, Task, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, torch_device
 from kvtool.tasks.evaluation import count_blocks, own_options
 from kvtool.tasks.scoring import keep_result
@@ -65,7 +68,7 @@ def prefix(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **options: Any,
 ) -> Result:
     """Score a task without prefix and under each condition, two rows each: the best block, and the
@@ -97,10 +100,11 @@ def prefix(
         fresh: whether everything is scored again.
         wait_s: how long to wait for conditions that other processes score, once all others are
             done.
-        progress: called with a number and a note for the blocks, and once with their number.
+        progress: called with a number and a note for the blocks, and once with their number;
+            True shows a bar.
         options: the task's options, as in probe.
     """
-    progress = progress or silent
+    progress = called(progress)
     task_options = _check(task, kinds, select, {**options, "limit": limit, "seed": seed})
     store, run_name = select_store(target, run, create=None not in (model, dataset))
     base = find_base(store, task, kinds, run_name, model, dataset)
@@ -206,13 +210,9 @@ class ScoredCondition:
             self._held = key, next(iter(self.work.tables(measured))), layer.nonfinite
         head = slice(block.kv_head, block.kv_head + 1)
         (_, table, nonfinite) = self._held
-        units = table.units[head]
-        strata = table.strata
         if self.select == "split":
-            _, second = halves(units.shape[1], self.seed)
-            units = units[:, second]
-            strata = None if strata is None else strata[second]
-        return table._replace(units=units, strata=strata), nonfinite[head]
+            _, table = table.halves(self.seed)
+        return table._replace(units=table.units[head]), nonfinite[head]
 
     def rows(self, compared: ComparedRuns, best: Sequence[Block]) -> list[Row]:
         """Return two rows for each condition: its own best block, and the best block without
@@ -230,8 +230,12 @@ class ScoredCondition:
                 (row,) = table_rows([labels], table, self.seed, nonfinite)
                 n = row.pop("n")
                 differences = difference(table, without, self.work.metric, self.seed, nonfinite)
-                rows.append(row | differences | {"n": n, "run": run.name})
-        return rows
+                row |= differences
+                if condition.name != NONE and not nonfinite.any():
+                    row["swap_p"] = swap_p(table, without, self.work.metric, self.seed)
+                rows.append(row | {"n": n, "run": run.name})
+        # By the best and by the fixed block the conditions are two families of tests.
+        return with_holm(rows, "swap_p", "swap_holm_p", lambda row: row["choice"])
 
 
 def blind(blocks: Sequence[Block]) -> list[str]:
@@ -262,6 +266,18 @@ def difference(
 
     # Both blocks' units side by side: a resample draws them together.
     units = np.concatenate([ours.units, without.units], axis=-1)
-    (row,) = table_rows([{}], Table({}, units, scores, ours.strata), seed, nonfinite)
-    del row["n"]
-    return row
+    both = ours._replace(units=units, scores=scores)
+    (row,) = table_rows([{}], both, seed, nonfinite)
+    return {name: value for name, value in row.items() if name not in ("n", "n_resampled")}
+
+
+def swap_p(ours: Table, without: Table, metric: str, seed: int) -> float | None:
+    """Return the p of no difference, by swapping the two blocks' shares of units at random.
+
+    Units that share a picture are swapped together. None where a score is not defined.
+    """
+    first, second = (table.units[0] for table in (ours, without))
+    if ours.clusters is not None and np.ndim(ours.clusters) == 1:
+        first, second = (pooled(units, None, ours.clusters)[0] for units in (first, second))
+    p = swapped(first, second, ours.scores, metric, seed=seed)
+    return None if np.isnan(p) else p

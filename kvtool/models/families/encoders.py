@@ -186,7 +186,7 @@ class Encoder:
 
 def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle]:
     """A tower's input (3, height, width) as an image processor makes it, by resizing and perhaps a
-    centre crop; and the rectangle of the original image, in its pixels, that it shows.
+    center crop; and the rectangle of the original image, in its pixels, that it shows.
     """
     width, height = image.size
     to_width, to_height = resized_wh_px(image.size, processor.size if processor.do_resize else None)

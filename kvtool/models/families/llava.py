@@ -21,8 +21,8 @@ from kvtool.types import GridSpan, Sample, View
 
 
 def base_only(processor_class: Any) -> Any:
-    """A transformers image processor that takes an image squeezed into the base view's square and
-    makes no tiles.
+    """Return a transformers image processor that takes an image squeezed into the base view's
+    square and makes no tiles.
     """
 
     class BaseOnly(processor_class):  # type: ignore[misc]
@@ -33,7 +33,7 @@ def base_only(processor_class: Any) -> Any:
 
 
 def squeezed(image: Image.Image, processor: Any) -> Image.Image:
-    """The whole image at the base view's size.
+    """Return the whole image at the base view's size.
 
     A processor does the same by way of arrays, twice as slow for photos.
     """
@@ -45,7 +45,7 @@ def squeezed(image: Image.Image, processor: Any) -> Image.Image:
 
 
 def by_image(states: torch.Tensor, views: int) -> torch.Tensor:
-    """(image * view, token, dim) as (image, view, token, dim)."""
+    """Return (image * view, token, dim) as (image, view, token, dim)."""
     return states.reshape(-1, views, *states.shape[1:])
 
 
@@ -125,6 +125,7 @@ class Llava(DecoderModel):
             (best[0] // self.tower.image_px, best[1] // self.tower.image_px),
             self.tower,
         )
+        # The tiles' tokens follow those of the base view.
         start = self.tower.side**2
         return (base, tiling.packed_span(start, self.max_tiles)), (base, tiling.whole_span(start))
 
@@ -134,6 +135,7 @@ class Llava(DecoderModel):
         """See DecoderModel.encode."""
         pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
         views = pixels.shape[1]
+        # One pass gives both: the layers that are projected and those that are stored.
         feeding = self.default_vision_layers() if project else ()
         tower = self.net.model.vision_tower
         layers = tower_layers(tower, self.info.geometry.vision_layers)
@@ -142,6 +144,7 @@ class Llava(DecoderModel):
         tokens = (
             self._project(batch, [outputs[layer] for layer in feeding], views) if project else None
         )
+        # A class token, where the tower has one, stands before the patches.
         patches = self.tower.side**2
         vision = {
             layer: self._row_major(by_image(outputs[layer][:, -patches:], views), batch[0].sample)
@@ -152,8 +155,10 @@ class Llava(DecoderModel):
     def _project(
         self, batch: Sequence[Prepared], feeding: list[torch.Tensor], views: int
     ) -> torch.Tensor:
-        """Image tokens as the decoder takes them, (image, token, hidden)."""
+        """Return image tokens as the decoder takes them, (image, token, hidden)."""
+        # Of several layers the projector takes the concatenated features.
         features = torch.cat(feeding, dim=-1)
+        # "default" drops the class token, which comes first.
         if self.config.vision_feature_select_strategy == "default":
             features = features[:, 1:]
         projected = by_image(self.net.model.multi_modal_projector(features), views)
@@ -179,7 +184,7 @@ class Llava(DecoderModel):
         return packed
 
     def pack_options(self) -> dict[str, Any]:
-        """What the family's packing takes besides."""
+        """Return what the family's packing takes besides."""
         raise NotImplementedError
 
     def _row_major(self, states: torch.Tensor, sample: Sample) -> torch.Tensor:
@@ -191,12 +196,14 @@ class Llava(DecoderModel):
             return base
         side = self.tower.side
         rows, cols = (n // side for n in sample.vision_spans[1].grid)
+        # (tile row, tile col, row, col) becomes (tile row, row, tile col, col): one grid, row by
+        # row.
         tiles = states[:, 1:].reshape(-1, rows, cols, side, side, states.shape[-1])
         stitched = tiles.transpose(2, 3).flatten(1, 4)
         return torch.cat([base, stitched], dim=1)
 
     def after_image(self, sample: Sample) -> torch.Tensor | None:
-        """The newline that ends a base view standing alone; tiles bring theirs."""
+        """Return the newline that ends a base view standing alone; tiles bring theirs."""
         if len(sample.spans) > 1:
             return None
         newline: torch.Tensor = self.net.model.image_newline[None]

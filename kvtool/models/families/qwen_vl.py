@@ -128,6 +128,7 @@ class Qwen2VL(DecoderModel):
         grids = torch.tensor([[1, rows, cols]] * len(batch), device=self.checkpoint.device)
         tower = self.net.model.visual
         layers = tower_layers(tower, self.info.geometry.vision_layers)
+        # Finished ends the pass before the merger where only layers of the tower were asked for.
         tokens = None
         with layer_outputs(layers, vision_layers, stop=not project) as outputs:
             tokens = tower(pixels.flatten(0, 1), grid_thw=grids).pooler_output
@@ -141,6 +142,8 @@ class Qwen2VL(DecoderModel):
         """
         merge = self.config.vision_config.spatial_merge_size
         rows, cols = (int(n) // merge for n in grids[0, 1:])
+        # Patches come block by block, those of a token together; rows of blocks become rows of
+        # patches.
         blocks = self._in_order(states.reshape(-1, merge * merge, states.shape[-1]), grids)
         blocks = blocks.reshape(len(grids), rows, cols, merge, merge, -1)
         return blocks.transpose(2, 3).flatten(1, 4)
@@ -165,6 +168,7 @@ class Qwen2VL(DecoderModel):
         return torch.stack([time, height, width])[:, None]
 
     def text_positions(self, positions: torch.Tensor) -> torch.Tensor:
+        """Text counts on the three axes alike: (row, token) as (3, row, token)."""
         return positions.expand(3, *positions.shape)
 
 

@@ -153,11 +153,16 @@ def test_nothing_defined() -> None:
     ("28 x 8", ["semantic-correspondence", results.MODEL, "spair71k@test", "pck_image", "N = 200"]),
     ("probe", ["best (framed): value, layer"]),
     ("one block", ["best: value, layer 5, head 0"]),
-    ("variance 28 x 4", ["L2 variance", "key", results.MODEL, "N = 1000 images", "input-agnostic (framed)"]),
+    ("variance 28 x 4", [
+        "L2 variance", "key", results.MODEL, "N = 1000 images", "input-agnostic (framed)",
+    ]),
     ("knockout", ["pope", "N = 900", "f1", "none"]),
     ("prefix", ["referring-expression", "refcoco@val", "miou_fgbg", "N = 54"]),
     ("paired 28 x 4", ["art-style", "N = 117", "best (framed): value, layer", "p = 3e-05"]),
-    ("correlate", ["pearson 0.93 [0.88, 0.98], p = 0.040", "spearman not defined", "N = 3 models", "cvbench, blink"]),
+    ("correlate", [
+        "pearson 0.93 [0.88, 0.98], p = 0.040", "spearman not defined", "N = 3 models",
+        "cvbench, blink",
+    ]),
     ("two models", ["expected 3 models or more, found 2"]),
 ])  # fmt: skip
 def test_titles(name: str, words: list[str]) -> None:

@@ -1,0 +1,155 @@
+"""The residual stream at image tokens, from what a run holds: no tower, no pixels, no whole prompt.
+
+A token's stream in a layer depends on its own input and, through attention, on the keys and values
+of the tokens before it. A run stores all of these: `projected` is what enters the decoder, and
+`key` and `value` of every layer are what attention reads. So the streams of any few image tokens
+follow from them alone, at the cost of these few tokens' rows of the decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+from kvtool.errors import UsageError
+from kvtool.models.base import Array
+from kvtool.models.cache import layer_outputs
+from kvtool.models.continuation import Continuation
+from kvtool.models.device import from_numpy, to_device
+from kvtool.types import KeyPosition, Kind, Sample
+
+KINDS_NEEDED: tuple[Kind, ...] = ("key", "value", "projected")
+"""What a run must hold, keys and values of every layer."""
+
+
+class StoredPrompt(Cache):
+    """Gives every layer the keys and values of the whole prompt, whatever tokens are run."""
+
+    def __init__(self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
+        """Take (image, kv_head, token, dim) of each layer."""
+        super().__init__(layer_class_to_replicate=DynamicLayer)
+        self.keys = keys
+        self.values = values
+
+    def update(
+        self,
+        key_states: torch.Tensor,  # noqa: ARG002  the stored ones are the same
+        value_states: torch.Tensor,  # noqa: ARG002
+        layer_idx: int,
+        *_args: Any,
+        **_kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the layer's stored states in place of those of the few tokens that run."""
+        return self.keys[layer_idx], self.values[layer_idx]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
+        """Return 0, since the mask and the positions are given and not counted from here."""
+        return 0
+
+
+@torch.inference_mode()
+def hidden_states(
+    model: Continuation,
+    samples: Sequence[Sample],
+    arrays: Sequence[Mapping[str, Array]],
+    tokens: Array,
+    layers: Sequence[int],
+    keys: KeyPosition = "post-rope",
+) -> torch.Tensor:
+    """Compute the residual stream of chosen image tokens after chosen layers.
+
+    The values are those that a hook on each layer's output sees in a pass over the whole prompt,
+    before the final norm.
+
+    Args:
+        model: A family's loaded model.
+        samples: Images of equal numbers of tokens, before and of the image.
+        arrays: Of each image `key`, `value` (layer, kv_head, token, dim), `text_key`, `text_value`
+            (layer, kv_head, prefix_token, dim) of every layer, and `projected` (1, 1, token,
+            hidden), as stored.
+        tokens: Indices of image tokens, (image, n), in prompt order.
+        layers: The decoder's layers, 0-based.
+        keys: Whether keys were stored before or after the rotary embedding.
+
+    Returns:
+        A tensor (layer, image, n, hidden) in the model's precision.
+
+    Raises UsageError where layers are missing or images differ in their numbers of tokens.
+    """
+    prompt = model.restore(samples, arrays, keys)
+    cache = StoredPrompt(
+        [layer.keys for layer in prompt.layers], [layer.values for layer in prompt.layers]
+    )
+    device = model.checkpoint.device
+    indices = torch.from_numpy(np.ascontiguousarray(tokens)).long().to(device)
+    _check_tokens(indices, samples)
+    # What enters the decoder at the chosen tokens, (image, n, hidden).
+    projected = to_device(
+        [from_numpy(item["projected"][0, 0], model.checkpoint.dtype) for item in arrays], device
+    )
+    entering = projected.gather(1, indices[:, :, None].expand(-1, -1, projected.shape[2]))
+    start = samples[0].image_start
+    positions = _positions(model, samples, start + indices)
+    masks = _masks(model, start + indices, cache.keys[0].shape[2])
+    with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
+        model.language_model(
+            inputs_embeds=entering,
+            position_ids=positions,
+            attention_mask=masks,
+            past_key_values=cache,
+            use_cache=True,
+        )
+    return torch.stack([outputs[layer] for layer in layers])
+
+
+def _check_tokens(tokens: torch.Tensor, samples: Sequence[Sample]) -> None:
+    """Raise UsageError where a token is none of its image's."""
+    count = samples[0].n_tokens
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < count:
+        raise UsageError(
+            f"image {samples[0].id}: expected tokens from 0 to {count - 1}, found "
+            f"{int(tokens.min())} to {int(tokens.max())}"
+        )
+
+
+def _positions(
+    model: Continuation, samples: Sequence[Sample], token_positions: torch.Tensor
+) -> torch.Tensor:
+    """Return the rotary positions of prompt tokens (image, n); with axes where the family has."""
+    positions = model.positions(samples)
+    if positions is None:
+        return token_positions
+    return positions.gather(-1, token_positions.expand(len(positions), -1, -1))
+
+
+def _masks(model: Continuation, queries: torch.Tensor, n_keys: int) -> Any:
+    """Return what each token (image, n) of the prompt may see, (image, 1, n, key).
+
+    A decoder with sliding windows takes a mask for each kind of layer.
+    """
+    config = model.language_model.config
+    keys = torch.arange(n_keys, device=queries.device)
+    distance = queries[:, None, :, None] - keys
+    visible = distance >= 0
+    kinds = set(getattr(config, "layer_types", None) or ())
+    window = getattr(config, "sliding_window", None)
+    windowed = visible if window is None else visible & (distance < window)
+    if len(kinds) <= 1:
+        # All layers are of one kind; a decoder that names none slides where it has a window.
+        slides = kinds == {"sliding_attention"} or not kinds
+        return _as_mask(model, windowed if slides else visible)
+    masks = {"full_attention": visible, "sliding_attention": windowed}
+    return {kind: _as_mask(model, masks[kind]) for kind in sorted(kinds)}
+
+
+def _as_mask(model: Continuation, visible: torch.Tensor) -> torch.Tensor:
+    """Return a mask as the attention backend takes it: eager attention adds it to its logits."""
+    if model.language_model.config._attn_implementation != "eager":
+        return visible
+    dtype = model.checkpoint.dtype
+    zeros = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return zeros.masked_fill(~visible, torch.finfo(dtype).min)

@@ -1,0 +1,121 @@
+"""Transfer: planted words are found in patches, and what knows nothing finds them by chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from kvtool.features.transfer import auroc, choose_features, transfer, word_directions
+
+N_IMAGES = 60
+N_PATCHES = 30
+
+
+def test_area_equals_scikit_learn_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    is_positive = rng.random(200) < 0.2
+    scores = rng.integers(0, 5, (200, 7)).astype(float)
+    scores[:, 3] = 0
+    expected = [roc_auc_score(is_positive, column) for column in scores.T]
+    np.testing.assert_allclose(auroc(scores, is_positive), expected, atol=1e-12)
+    assert auroc(scores, is_positive)[3] == 0.5
+    assert np.isnan(auroc(scores, np.zeros(200, bool))).all()
+
+
+def test_the_feature_that_fires_at_the_word_is_chosen() -> None:
+    rng = np.random.default_rng(1)
+    features = np.where(rng.random((400, 50)) < 0.1, rng.random((400, 50)), 0)
+    labels = {name: np.zeros(400, bool) for name in ("cat", "dog", "absent")}
+    labels["cat"][::20] = True
+    labels["dog"][7::20] = True
+    features[labels["cat"], 11] = 2
+    features[labels["dog"], 30] = 2
+    choices = choose_features(features, labels)
+    assert {name: choice.feature for name, choice in choices.items()} == {"cat": 11, "dog": 30}
+    assert choices["cat"].auroc == pytest.approx(1, abs=1e-3)
+    # A word at which nothing fires has no feature.
+    features[labels["dog"]] = 0
+    assert set(choose_features(features, labels)) == {"cat"}
+
+
+def scene(rng: np.random.Generator, strength: float) -> tuple[Any, Any, Any]:
+    """Scores and labels of three concepts over patches; `strength` is what showing one adds."""
+    images = np.repeat(np.arange(N_IMAGES), N_PATCHES)
+    labels = {}
+    scores = {}
+    for concept in ("cat", "dog", "ball"):
+        labels[concept] = (rng.random(len(images)) < 0.15).astype(np.int8)
+        scores[concept] = rng.standard_normal(len(images)) + strength * labels[concept]
+    return scores, labels, images
+
+
+def test_transfer_is_the_mean_area_over_concepts() -> None:
+    scores, labels, images = scene(np.random.default_rng(2), 1.0)
+    result = transfer(scores, labels, images)
+    expected = {name: roc_auc_score(labels[name], scores[name]) for name in scores}
+    assert result.by_concept == pytest.approx(expected)
+    assert result.value == pytest.approx(np.mean(list(expected.values())))
+    assert result.low < result.value < result.high
+
+
+def test_patches_that_are_unsure_and_concepts_without_patches_do_not_count() -> None:
+    scores, labels, images = scene(np.random.default_rng(3), 1.0)
+    unsure = np.random.default_rng(4).random(len(images)) < 0.3
+    labels["cat"][unsure] = -1
+    labels["dog"][:] = 0
+    result = transfer(scores, labels, images)
+    assert set(result.by_concept) == {"cat", "ball"}
+    is_sure = ~unsure
+    expected = roc_auc_score(labels["cat"][is_sure], scores["cat"][is_sure])
+    assert result.by_concept["cat"] == pytest.approx(expected)
+    nothing = transfer(scores, dict.fromkeys(labels, np.zeros(len(images), np.int8)), images)
+    assert np.isnan(nothing.value)
+
+
+def test_many_images_are_resampled_in_groups() -> None:
+    rng = np.random.default_rng(5)
+    images = np.arange(2000)
+    labels = {"cat": (rng.random(2000) < 0.2).astype(np.int8)}
+    scores = {"cat": rng.standard_normal(2000) + labels["cat"]}
+    result = transfer(scores, labels, images)
+    assert result.value == pytest.approx(roc_auc_score(labels["cat"], scores["cat"]))
+    assert 0.01 < result.high - result.low < 0.1
+
+
+@pytest.mark.slow
+def test_intervals_of_scores_that_know_nothing_hold_one_half() -> None:
+    """Patches of an image share their score's level, so that images must be resampled."""
+    n_draws = 400
+    covered = 0
+    for draw in range(n_draws):
+        rng = np.random.default_rng(draw)
+        images = np.repeat(np.arange(80), 12)
+        labels = {f"c{i}": (rng.random(960) < 0.3).astype(np.int8) for i in range(12)}
+        level = rng.standard_normal(80)[images]
+        scores = {name: rng.standard_normal(960) + level for name in labels}
+        result = transfer(scores, labels, images, seed=draw, draws=300)
+        covered += result.low <= 0.5 <= result.high
+    assert 0.92 <= covered / n_draws <= 0.98
+
+
+def test_word_directions_tell_words_of_a_kind_apart() -> None:
+    rng = np.random.default_rng(6)
+    centers = rng.standard_normal((3, 16)) * 3
+    words = rng.integers(0, 4, 600)
+    states = rng.standard_normal((600, 16))
+    # One channel varies a hundredfold and says nothing: its variance takes its weight away.
+    states[:, 0] *= 100
+    for word in range(3):
+        states[words == word] += centers[word]
+    names = ("cat", "dog", "ball")
+    labels = {name: words == index for index, name in enumerate(names)}
+    directions = word_directions(states, labels | {"absent": np.zeros(600, bool)})
+    assert set(directions) == set(names)
+    for name, is_word in labels.items():
+        among = words < 3
+        scores = (states @ directions[name])[among]
+        assert roc_auc_score(is_word[among], scores) > 0.97
+    assert word_directions(states, {"cat": labels["cat"]}) == {}
