@@ -74,11 +74,7 @@ def evaluate(
         task_kinds, notes = _with_texts(run, task_kinds, arguments.get("text_template", DEFAULT))
     plan = plan_blocks(run, kinds, layers, heads, task_kinds)
     dataset = dataset_of(run, data)
-    lack = "" if dataset.name in TASKS.load(task).serves else dataset.lacks(task)
-    if lack:
-        raise UsageError(
-            f"{dataset.name} {dataset.root}: expected a data set that serves {task}, found {lack}"
-        )
+    _check_annotated(dataset, task)
     image_ids = set(run.ids) if ids is None else set(run.ids) & set(ids)
     config = _config(
         plan, image_ids if ids is not None else None, select, seed, task, arguments, dataset
@@ -141,6 +137,15 @@ def check_served(run: Run, task: str) -> None:
         raise UsageError(
             f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; "
             f"data sets that can: {', '.join(datasets_for(task)) or 'none'}"
+        )
+
+
+def _check_annotated(dataset: DatasetBase, task: str) -> None:
+    """Raises UsageError where a data set lacks the annotations of a task."""
+    lack = "" if dataset.name in TASKS.load(task).serves else dataset.lacks(task)
+    if lack:
+        raise UsageError(
+            f"{dataset.name} {dataset.root}: expected a data set that serves {task}, found {lack}"
         )
 
 

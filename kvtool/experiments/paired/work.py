@@ -119,27 +119,15 @@ class PairedWork:
         compared = ComparedAnswers(questions, self.paired.reading, options, config["metric"])
         unanswered = self._unanswered(compared, config["select"])
         metric = compared.metric
-        seed = config["seed"]
         recorded = RecordedAnswers(compared)
-        rows, half_rows = score_blocks(
-            recorded, self.plan, device, config["select"], seed, progress
-        )
-        rows = [compared.counted(row) for row in rows]
-        half_rows = [compared.counted(row) for row in half_rows]
-        # Beside what guessing gives: the best of as many blocks, or one chosen on the first half.
-        answered = compared.answered
-        rows = beside_guesses(rows, compared, answered, len(recorded.candidates()) or 1, seed)
-        scored = answered
-        if half_rows:
-            scored = answered[halves(len(answered), seed)[1]]
-            half_rows = beside_guesses(half_rows, compared, scored, 1, seed)
+        rows, half_rows, scored = self._rows(recorded, config, device, progress)
         best = choose_best(rows, half_rows, metric)
         lines = nonfinite_lines(self.run, rows)
         if best is None:
             raise KvtoolError(
                 f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
             )
-        best = best | recorded.tests(best, scored, seed)
+        best = best | recorded.tests(best, scored, config["seed"])
         baselines = [{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES]
         measured = recorded.blocks[best["kind"], best["layer"], best["kv_head"]]
         items = self._items(compared, answers, measured, scored)
@@ -159,6 +147,30 @@ class PairedWork:
             skipped=[*lines, *unanswered, *left_out.lines][:MAX_REASONS],
             items=items,
         )
+
+    def _rows(
+        self,
+        recorded: RecordedAnswers,
+        config: dict[str, Any],
+        device: torch.device,
+        progress: Progress,
+    ) -> tuple[list[Row], list[Row], Array]:
+        """Return a row for each block, those of the second half's questions with select "split",
+        and the indices of the questions that the best block is scored on.
+        """
+        compared, seed = recorded.compared, config["seed"]
+        rows, half_rows = score_blocks(
+            recorded, self.plan, device, config["select"], seed, progress
+        )
+        rows = [compared.counted(row) for row in rows]
+        half_rows = [compared.counted(row) for row in half_rows]
+        # Beside what guessing gives: the best of as many blocks, or one chosen on the first half.
+        answered = compared.answered
+        rows = beside_guesses(rows, compared, answered, len(recorded.candidates()) or 1, seed)
+        if not half_rows:
+            return rows, half_rows, answered
+        scored = answered[halves(len(answered), seed)[1]]
+        return rows, beside_guesses(half_rows, compared, scored, 1, seed), scored
 
     def _unanswered(self, compared: ComparedAnswers, select: str) -> list[str]:
         """Return a line for each question that the model does not answer.
