@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 
 class CoSegmentation:
+    """The task of finding what the images of a class have in common, scored by Jaccard index."""
+
     name: ClassVar[str] = "co-segmentation"
     metric: ClassVar[str] = "j_mean"
     unit: ClassVar[str] = "fraction"
@@ -122,6 +124,7 @@ class CoSegmentation:
         return groups, left_out
 
     def settings(self) -> dict[str, Any]:
+        """Return the options that the numbers depend on."""
         return {
             "saliency": "border",
             "void": self.void,
@@ -131,6 +134,7 @@ class CoSegmentation:
         }
 
     def images(self) -> set[str]:
+        """Return the ids of the images of all classes."""
         return {image for images in self.groups.values() for image in images}
 
     def measure(self, layer: Layer) -> Array:
@@ -195,6 +199,7 @@ class CoSegmentation:
         return spread(next(iter(self.groups.values())), count)
 
     def truth(self, record: Row) -> Array:
+        """Return the mask of a record's class in its image, (height, width)."""
         return self.dataset.group_mask(record["image"], record["category"])
 
     def _predict(
@@ -236,6 +241,7 @@ class CoSegmentation:
         return self._cells[key]
 
     def tables(self, measured: Array) -> Iterator[Table]:
+        """Yield the summary over all images, then a table for each class."""
         units = foreground_units(measured[..., :2], measured[..., 2:])
         # The numbers of the seeds follow each other on the last axis.
         flat = units.reshape(*units.shape[:2], -1)

@@ -62,6 +62,8 @@ of one class.
 
 
 class ForegroundSegmentation:
+    """The task of few-shot segmentation: a class is learned from an episode's supports."""
+
     name: ClassVar[str] = "foreground-segmentation"
     metric: ClassVar[str] = "miou"
     unit: ClassVar[str] = "fraction"
@@ -110,9 +112,11 @@ class ForegroundSegmentation:
         self._labels = lru_cache(LABELS_KEPT)(self._read_labels)
 
     def settings(self) -> dict[str, Any]:
+        """Return the options that the numbers depend on."""
         return {"episodes": self.n, "shots": self.shots, "c": self.c, "features": "standardized"}
 
     def images(self) -> set[str]:
+        """Return the ids of the queries and supports of all episodes."""
         return {
             image for episode in self.episodes for image in (episode.query_id, *episode.support_ids)
         }
@@ -171,6 +175,7 @@ class ForegroundSegmentation:
         return spread(rarest[: EXAMPLES_AMONG * count], count)
 
     def truth(self, record: Row) -> Array:
+        """Return the mask of a record's class in its query, (height, width)."""
         return self._truth(record["query"], record["class_id"])
 
     def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array, Array]]:
@@ -246,6 +251,7 @@ class ForegroundSegmentation:
         return patch_labels(self._truth(image_id, class_id), span)
 
     def tables(self, measured: Array) -> Iterator[Table]:
+        """Yield the summary over all episodes, then a table for each class."""
         # Classes without an episode have no score: none of theirs is 0.
         ids, class_index = np.unique(
             [episode.class_id for episode in self.episodes], return_inverse=True

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 
 class ReferringExpression:
+    """The task of segmenting the object that a sentence is about."""
+
     name: ClassVar[str] = "referring-expression"
     metric: ClassVar[str] = "miou_fgbg"
     unit: ClassVar[str] = "fraction"
@@ -109,9 +111,11 @@ class ReferringExpression:
         self._saved = list(self._sentences)
 
     def settings(self) -> dict[str, Any]:
+        """Return the options that the numbers depend on."""
         return {"cutoff": self.cutoff, "limit": self.limit, **asdict(self.text_choice)}
 
     def images(self) -> set[str]:
+        """Return the ids of the images that sentences are about."""
         return set(self._sentences)
 
     def measure(self, layer: Layer) -> Array:
@@ -169,6 +173,7 @@ class ReferringExpression:
         return [files[number] for number in sorted(files)]
 
     def truth(self, record: Row) -> Array:
+        """Return the mask of the object of a record's sentence, (height, width)."""
         expression = next(
             candidate for candidate in self.expressions if candidate.sent_id == record["sent_id"]
         )
@@ -203,6 +208,7 @@ class ReferringExpression:
         return masks[expression.ann_id]
 
     def tables(self, measured: Array) -> Iterator[Table]:
+        """Yield the summary over all sentences."""
         units = foreground_units(measured[..., :2], measured[..., 2:4])
         k = units.shape[-1]
         # Sentences about an image share it, whichever object they mean.

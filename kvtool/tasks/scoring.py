@@ -17,9 +17,10 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.result import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store
 from kvtool.store.shares import Share, chunk_name
-from kvtool.tasks.base import BlockPlan, Task, nonfinite_lines, score_blocks
+from kvtool.tasks.base import BlockPlan, Task, nonfinite_lines
 from kvtool.tasks.blocks import BASELINES, DECODER, baseline_plan, torch_device
 from kvtool.tasks.chance import Chances, beside_chance
+from kvtool.tasks.walk import score_blocks
 
 if TYPE_CHECKING:
     import torch
@@ -59,10 +60,12 @@ class Scoring:
 
     @cached_property
     def compute_device(self) -> torch.device:
+        """The device that scores."""
         return torch_device(self.device)
 
     @cached_property
     def task(self) -> Task:
+        """The task, made when it is first needed."""
         return self.make_task(self.compute_device)
 
     @cached_property
@@ -72,6 +75,7 @@ class Scoring:
 
     @cached_property
     def key(self) -> str:
+        """The key under which the store keeps the result."""
         return result_key(self.config)
 
     @property

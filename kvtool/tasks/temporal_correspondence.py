@@ -41,6 +41,8 @@ PROPAGATIONS = ("dino", "nearest")
 
 
 class TemporalCorrespondence:
+    """The task of following the objects of a video from their masks in its first frame."""
+
     name: ClassVar[str] = "temporal-correspondence"
     metric: ClassVar[str] = "j_and_f"
     unit: ClassVar[str] = "fraction"
@@ -99,9 +101,11 @@ class TemporalCorrespondence:
         self.n = len(self.objects)
 
     def settings(self) -> dict[str, Any]:
+        """Return the options that the numbers depend on."""
         return {"propagation": self.propagation, "limit": self.limit}
 
     def images(self) -> set[str]:
+        """Return the ids of the frames of all sequences."""
         return {frame for video in self.videos for frame in video.frame_ids}
 
     def measure(self, layer: Layer) -> Array:
@@ -234,6 +238,7 @@ class TemporalCorrespondence:
         return torch.from_numpy(one_hot).to(self.device)[None]
 
     def tables(self, measured: Array) -> Iterator[Table]:
+        """Yield the summary over all objects, then a table for each object."""
         # Objects of a sequence share its frames.
         sequences = np.array([video for video, _ in self.objects])
         yield Table({}, measured, davis_scores, clusters=sequences)

@@ -164,7 +164,7 @@ COUNTS = {
     "modules": Count(
         f"modules over {MODULE_LINES} lines",
         in_all(long_modules),
-        {"kvtool": 3, "tests": 30},
+        {"kvtool": 0, "tests": 30},
     ),
     "functions": Count(
         f"functions over {FUNCTION_LINES} lines",
@@ -189,10 +189,10 @@ COUNTS = {
     "undocumented": Count(
         "public definitions without docstring",
         in_all(undocumented),
-        {"kvtool": 36},
+        {"kvtool": 0},
     ),
 }
-"""What is counted. The aim is 0 of each, and of the undocumented at most 5 percent."""
+"""What is counted. The aim is 0 of each."""
 
 
 def documented_percent(modules: Sequence[Module]) -> float:

@@ -35,7 +35,7 @@ def letter(index: int) -> str:
 
 @dataclass(frozen=True)
 class ComparedAnswers:
-    """Answered questions, as kvtool.tasks.base.score_blocks scores them.
+    """Answered questions, as kvtool.tasks.walk.score_blocks scores them.
 
     Args:
         questions: the questions.

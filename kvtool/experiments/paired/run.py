@@ -17,14 +17,8 @@ from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import UsageError
-from kvtool.experiments.paired.tasks import (
-    HIDDEN_ANSWER,
-    NOT_HELD,
-    PairedQuestions,
-    PairedTask,
-    paired_task,
-    serving_run,
-)
+from kvtool.experiments.paired.questions import HIDDEN_ANSWER, NOT_HELD, PairedQuestions
+from kvtool.experiments.paired.tasks import PairedTask, paired_task, serving_run
 from kvtool.experiments.paired.work import PairedWork
 from kvtool.layers import LayerChoice
 from kvtool.outputs import check_folder

@@ -25,19 +25,18 @@ from kvtool.experiments.paired.answers import (
 from kvtool.experiments.paired.cells import ComparedAnswers
 from kvtool.experiments.paired.guesses import RecordedAnswers, beside_guesses
 from kvtool.experiments.paired.points import DRAWING, picture_files, write_pictures
-from kvtool.experiments.paired.tasks import (
-    PairedQuestions,
-    PairedTask,
-)
+from kvtool.experiments.paired.questions import PairedQuestions
+from kvtool.experiments.paired.tasks import PairedTask
 from kvtool.metrics.answers import parse_choice
 from kvtool.progress import Progress
 from kvtool.result import Result, Row, versions
 from kvtool.stats.bootstrap import Array
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
-from kvtool.tasks.base import BlockPlan, halves, nonfinite_lines, score_blocks
+from kvtool.tasks.base import BlockPlan, halves, nonfinite_lines
 from kvtool.tasks.blocks import BASELINES
 from kvtool.tasks.scoring import choose_best, per_layer
+from kvtool.tasks.walk import score_blocks
 
 if TYPE_CHECKING:
     import torch
