@@ -17,7 +17,7 @@ from kvtool.reporting.plots.style import MARK
 from kvtool.result import Result, Row, is_summary
 from tests.reporting.plots.drawn import drawn
 from tests.support import results
-from tests.support.results import SHAPES
+from tests.support.result_shapes import SHAPES
 
 
 def meshes(drawing: Figure) -> list[QuadMesh]:
