@@ -1,4 +1,4 @@
-"""The index of a search against FAISS used by hand: its lists, files and recall, and its building."""
+"""The index of a search against FAISS used by hand: its lists, files, recall and building."""
 
 from __future__ import annotations
 
