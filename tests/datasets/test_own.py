@@ -12,7 +12,7 @@ from kvtool.datasets import open_dataset
 from kvtool.datasets.own import Own
 from kvtool.errors import DatasetError, UsageError
 from tests.support import datasets as builders
-from tests.support.own import rewrite
+from tests.support.datasets.own_data import rewrite
 
 
 def test_everything_is_read(root: Path) -> None:

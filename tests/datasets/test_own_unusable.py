@@ -13,7 +13,7 @@ import pytest
 from kvtool.datasets.own import Own
 from kvtool.errors import DatasetError
 from tests.support import datasets as builders
-from tests.support.own import rewrite
+from tests.support.datasets.own_data import rewrite
 
 
 @pytest.mark.parametrize(
