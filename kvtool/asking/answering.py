@@ -15,9 +15,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
-from kvtool.asking.caches import CACHE, Progress, spoiled_arrays
+from kvtool.asking.caches import CACHE, spoiled_arrays
 from kvtool.asking.heads import Heads
 from kvtool.errors import ModelError, UsageError
+from kvtool.progress import Progress
 from kvtool.result import result_key
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS
@@ -89,7 +90,11 @@ class Answerer:
         info = self.run.config.model
         (device,) = resolve_devices((self.device,), min_free_vram=None)
         model = load_model(
-            self.model or info.name, device=device, dtype=info.dtype, attention=ATTENTION
+            self.model or info.name,
+            device=device,
+            dtype=info.dtype,
+            attention=ATTENTION,
+            size=self.run.config.input_size,
         )
         if model.info.revision != info.revision:
             raise ModelError(

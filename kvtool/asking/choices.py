@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvtool.asking.answering import Answer, Answerer
-from kvtool.asking.caches import Progress
 from kvtool.asking.records import scored, side_by_side
 from kvtool.datasets.base import DatasetBase, Question
 from kvtool.datasets.protocols import HasQuestions
 from kvtool.errors import DatasetError
 from kvtool.metrics.answers import parse_choice
 from kvtool.metrics.choices import BLINK, CVBENCH, ChoiceCell, accuracy, choice_scores, choice_units
+from kvtool.progress import Progress
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
 

@@ -10,7 +10,6 @@ import numpy as np
 from kvtool.asking.records import (
     LISTED,
     FilePath,
-    Progress,
     none_left,
     results_folder,
     scored,
@@ -20,6 +19,7 @@ from kvtool.datasets.files import found, read_text
 from kvtool.datasets.mme import PAPER_SUBSETS
 from kvtool.errors import DatasetError
 from kvtool.metrics.answers import mme_scores, mme_units, parse_mme
+from kvtool.progress import Progress
 from kvtool.result import Result, Row, versions
 from kvtool.stats.bootstrap import Array
 

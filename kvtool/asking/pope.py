@@ -13,7 +13,6 @@ import numpy as np
 from kvtool.asking.records import (
     LISTED,
     FilePath,
-    Progress,
     need,
     need_text,
     none_left,
@@ -23,6 +22,7 @@ from kvtool.asking.records import (
 )
 from kvtool.errors import DatasetError, UsageError
 from kvtool.metrics.answers import parse_pope, pope_scores, pope_units
+from kvtool.progress import Progress
 from kvtool.result import Result, Row, versions
 from kvtool.stats.bootstrap import Array
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,8 +18,6 @@ from kvtool.result import Row
 from kvtool.stats.bootstrap import Array, Estimate, Scores, bootstrap
 
 FilePath = str | PathLike[str]
-Progress = Callable[..., None]
-"""Called with (files or sequences done, name) and, where there are many, how many there are."""
 
 LISTED = 10
 """How many missing or skipped things are named; all are counted."""

@@ -48,7 +48,7 @@ def command_with(tasks: Callable[[], Sequence[str]]) -> type[TyperCommand]:
     return CommandOfTasks
 
 
-SHORT = len("--xy")
+SHORT = 4
 """An unfinished flag of so many characters may still become one of a task."""
 
 

@@ -64,6 +64,16 @@ class Task(Scored, Protocol):
     as it is, "" has no mark. higher_is_better: False for an error. serves: names of data sets whose
     own list of tasks lacks this one. promptable: whether `kvtool prefix` compares it under texts
     before the image.
+
+    Of its pictures, which `show` and the page draw alike, a class says `drawing`: "masks",
+    "objects" or "matches", see kvtool.pictures.tiles; or it draws its files itself, by
+    draw(picture, record, folder). Tasks of masks and objects also have truth(record): what a saved
+    record is scored against, (height, width) ids. Where they differ from the default, a class has
+    examples(count), ids of images that stand for the others; given(), ids of images whose truth it
+    starts from; and picture_options, options of its pictures that are not those of its scores.
+
+    A task may say n_unusable, too: of n_skipped, the units whose annotation or picture cannot be
+    used, for which `kvtool probe` ends with exit code 4.
     """
 
     name: ClassVar[str]
@@ -86,9 +96,6 @@ class Task(Scored, Protocol):
     def only(self, images: Collection[str]) -> None:
         """From now on `save` writes what is about these images alone, bit for bit as among all;
         `measure` is over.
-
-        Tasks of masks also have truth(record): what a saved record is scored against, (height,
-        width) ids.
         """
         ...
 

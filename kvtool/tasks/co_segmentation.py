@@ -30,6 +30,7 @@ from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
+from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
 from kvtool.types import KINDS, Kind
 
@@ -52,6 +53,7 @@ class CoSegmentation:
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    drawing: ClassVar[str] = "masks"
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class CoSegmentation:
         self.groups, left_out = self._usable(dataset, ids)
         self.n = sum(map(len, self.groups.values()))
         self.skipped, self.n_skipped = left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         self._saved = self.images()
         if not self.groups:
             why = "the run holds two images of no class that can be used: extract more of the data set"
@@ -137,6 +140,10 @@ class CoSegmentation:
             save_mask(folder / name, predicted[index])
             files.append({"file": name, "category": category, "image": image.id})
         return files
+
+    def examples(self, count: int) -> list[str]:
+        """Images of the first class, which are clustered together: another one costs as much."""
+        return spread(next(iter(self.groups.values())), count)
 
     def truth(self, record: Row) -> Array:
         return self.dataset.group_mask(record["image"], record["category"])

@@ -11,6 +11,7 @@ maps.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -22,12 +23,13 @@ from kvtool.datasets.episodes import Entry, Episode
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.protocols import HasEpisodes
 from kvtool.errors import DatasetError
-from kvtool.features.layers import GridImage, Layer, cell_shares, upsample
+from kvtool.features.layers import GridImage, Layer, patch_labels, upsample
 from kvtool.metrics.segmentation import binary_counts, fewshot_scores, fewshot_units
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
+from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
 from kvtool.types import KINDS, GridSpan, Kind
 
@@ -41,6 +43,10 @@ BATCH_FLOATS = {"cpu": 2**23, "cuda": 2**29}
 
 MASKS_KEPT = 256
 LABELS_KEPT = 4096
+EXAMPLES_AMONG = 3
+"""Examples are chosen among so many times their number: episodes that follow each other are often
+of one class.
+"""
 
 
 class ForegroundSegmentation:
@@ -51,6 +57,7 @@ class ForegroundSegmentation:
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    drawing: ClassVar[str] = "masks"
 
     def __init__(
         self,
@@ -82,6 +89,7 @@ class ForegroundSegmentation:
         self.episodes = dataset.episodes(count, shots, seed, usable)
         left_out.lines += [line for line in dataset.skipped if line not in left_out.lines]
         self.n, self.skipped, self.n_skipped = len(self.episodes), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         self._saved: Collection[int] = range(self.n)
         self._truth = lru_cache(MASKS_KEPT)(self._read_truth)
         self._labels = lru_cache(LABELS_KEPT)(self._read_labels)
@@ -120,6 +128,12 @@ class ForegroundSegmentation:
             files.append({"file": name, "episode": episode.index, **about})
             save_mask(folder / name, predicted[index])
         return files
+
+    def examples(self, count: int) -> list[str]:
+        """Queries of few episodes: whatever is solved together with one takes its time too."""
+        times = Counter(episode.query_id for episode in self.episodes)
+        rarest = sorted(times, key=times.__getitem__)
+        return spread(rarest[: EXAMPLES_AMONG * count], count)
 
     def truth(self, record: Row) -> Array:
         return self._truth(record["query"], record["class_id"])
@@ -223,11 +237,3 @@ def check_entry(dataset: HasEpisodes, entry: Entry, wh_px: Size) -> None:
             f"{where}: expected pixels of class {entry.class_id} as the fold's list has it, found "
             "none"
         )
-
-
-def patch_labels(mask: Array, span: GridSpan) -> tuple[Array, Array]:
-    """Majority label of each patch of a (H, W) mask of 1, 0 and 255 (void), and whether it has any
-    other pixel.
-    """
-    foreground, background = cell_shares(mask == 1, span), cell_shares(mask == 0, span)
-    return foreground > background, foreground + background > 0

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,9 +24,18 @@ from kvtool.features.layers import GridImage, Layer
 from kvtool.metrics.segmentation import binary_counts, foreground_units, refcoco_scores
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
-from kvtool.tasks.language import Cutoff, centred_texts, check_cutoff, check_texts, foreground
+from kvtool.tasks.language import (
+    Cutoff,
+    Template,
+    TextChoice,
+    TextVector,
+    centred_texts,
+    check_cutoff,
+    foreground,
+)
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape, check_size
+from kvtool.text_templates import DEFAULT
 from kvtool.types import Kind
 
 if TYPE_CHECKING:
@@ -41,7 +51,8 @@ class ReferringExpression:
     higher_is_better: ClassVar[bool] = True
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("value",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("value", "projected")
+    drawing: ClassVar[str] = "masks"
 
     def __init__(
         self,
@@ -51,8 +62,11 @@ class ReferringExpression:
         *,
         limit: int | None = None,
         cutoff: Cutoff = "mean",
+        text_vector: TextVector = "last",
+        text_template: Template = DEFAULT,
     ) -> None:
         check_cutoff(cutoff)
+        self.text_choice = TextChoice(text_vector, text_template)
         self.dataset, self.device, self.limit, self.cutoff = dataset, device, limit, cutoff
         listed = dataset.expressions()
         left_out = LeftOut.of(dataset)
@@ -69,6 +83,7 @@ class ReferringExpression:
             held, lambda one: check_object(dataset, one, ids[one.image_id]), limit
         )
         self.n, self.skipped, self.n_skipped = len(self.expressions), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         if not self.expressions:
             raise left_out.none_left(
                 self.name, f"the objects of none of {len(held)} sentences can be used"
@@ -80,7 +95,7 @@ class ReferringExpression:
         self._saved = list(self._of_image)
 
     def settings(self) -> dict[str, Any]:
-        return {"cutoff": self.cutoff, "limit": self.limit}
+        return {"cutoff": self.cutoff, "limit": self.limit, **asdict(self.text_choice)}
 
     def images(self) -> set[str]:
         return set(self._of_image)
@@ -123,8 +138,7 @@ class ReferringExpression:
         """Every image with its sentences: their indices and masks (head, height, width)."""
         import torch
 
-        check_texts(layer.run, self.texts, self.name)
-        vectors = centred_texts(layer, self.texts)
+        vectors = centred_texts(layer, self.texts, self.name, self.text_choice)
         row_of = {text: row for row, text in enumerate(self.texts)}
         for image in layer.each(self._saved):
             rows = {

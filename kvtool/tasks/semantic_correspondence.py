@@ -34,6 +34,7 @@ from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_lines
+from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_size
 from kvtool.types import KINDS, Backend, Kind
 
@@ -65,6 +66,7 @@ class SemanticCorrespondence:
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    drawing: ClassVar[str] = "matches"
 
     def __init__(
         self,
@@ -92,6 +94,7 @@ class SemanticCorrespondence:
             )
         self.pairs = left_out.usable(present, lambda pair: check_pair(pair, ids), limit)
         self.n, self.skipped, self.n_skipped = len(self.pairs), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         if not self.pairs:
             raise left_out.none_left(self.name, f"none of {len(present)} pairs can be used")
         self._groups = [_Category(of, self.pairs) for of in _by_category(self.pairs)]
@@ -132,6 +135,11 @@ class SemanticCorrespondence:
             [_answer(self.pairs[number], points[number]) for number in self._saved],
         )
         return [{"file": "answers.jsonl", "pairs": len(self._saved)}]
+
+    def examples(self, count: int) -> list[str]:
+        """Images of pairs from all over the list."""
+        pairs = spread(self.pairs, count)
+        return [image for pair in pairs for image in (pair.src_id, pair.trg_id)]
 
     def _predict(self, layer: Layer) -> Iterator[tuple[_Target, Array]]:
         """Target images, and the points found in them (head, keypoint, 2): those of all pairs with

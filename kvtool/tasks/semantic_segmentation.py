@@ -13,7 +13,8 @@ for every class.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -36,15 +37,18 @@ from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
 from kvtool.tasks.language import (
     Cutoff,
+    Template,
+    TextChoice,
+    TextVector,
     centred_texts,
     check_cutoff,
-    check_texts,
     foreground,
     thresholds,
 )
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_ids, save_labels, save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
+from kvtool.text_templates import DEFAULT
 from kvtool.types import Kind
 
 if TYPE_CHECKING:
@@ -62,7 +66,10 @@ class SemanticSegmentation:
     higher_is_better: ClassVar[bool] = True
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("value",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("value", "projected")
+    drawing: ClassVar[str] = "masks"
+    picture_options: ClassVar[Mapping[str, Any]] = {"all_classes": False}
+    """A map of all classes has no mask of one: those of the given classes are scored beside it."""
 
     def __init__(
         self,
@@ -75,8 +82,11 @@ class SemanticSegmentation:
         all_classes: Annotated[
             bool, Flag("Each pixel to its best class, for the official miou.")
         ] = False,
+        text_vector: TextVector = "last",
+        text_template: Template = DEFAULT,
     ) -> None:
         check_cutoff(cutoff)
+        self.text_choice = TextChoice(text_vector, text_template)
         self.dataset, self.device, self.limit = dataset, device, limit
         self.cutoff, self.all_classes = cutoff, all_classes
         self.texts = dataset.class_texts()
@@ -92,6 +102,7 @@ class SemanticSegmentation:
             held, lambda image: check_map(dataset, image, ids[image]), limit
         )
         self.n, self.skipped, self.n_skipped = len(self.names), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         if not self.names:
             raise left_out.none_left(
                 self.name, f"the maps of none of {len(held)} images can be used"
@@ -103,7 +114,12 @@ class SemanticSegmentation:
         self._rows = {image: row for row, image in enumerate(self.names)}
 
     def settings(self) -> dict[str, Any]:
-        return {"cutoff": self.cutoff, "all_classes": self.all_classes, "limit": self.limit}
+        return {
+            "cutoff": self.cutoff,
+            "all_classes": self.all_classes,
+            "limit": self.limit,
+            **asdict(self.text_choice),
+        }
 
     def images(self) -> set[str]:
         return set(self.names)
@@ -168,8 +184,7 @@ class SemanticSegmentation:
         return np.where(ids == self.convention.ignored_id, np.uint8(VOID), shown.astype(np.uint8))
 
     def _classes(self, layer: Layer) -> Tensor:
-        check_texts(layer.run, self.texts, self.name)
-        return centred_texts(layer, self.texts)
+        return centred_texts(layer, self.texts, self.name, self.text_choice)
 
     def _given(self, image_id: str, truth: Array) -> list[int]:
         """Indices of the texts of an image's given classes."""

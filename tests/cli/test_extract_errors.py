@@ -25,6 +25,18 @@ def test_failed_images_are_exit_4_and_listed(
     assert err[-1].startswith("kvtool: ")
 
 
+def test_where_all_images_fail_nothing_was_done(
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
+    for path in few.iterdir():
+        path.write_bytes(path.read_bytes()[:60])
+    code, out, err = kvtool(
+        "extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}"
+    )
+    assert (code, json.loads(out[0])["extracted"]) == (1, 0)
+    assert "images could be extracted, and it holds none; mend the files" in err[-1]
+
+
 def test_pictures_that_cannot_be_listed_are_exit_4_too(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:

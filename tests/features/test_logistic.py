@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from kvtool.features import logistic
-from kvtool.features.logistic_steps import FULL_HESSIAN_TO
+from kvtool.features.logistic_steps import FULL_HESSIAN_TO, solve_factored
 
 
 def planted(
@@ -94,3 +94,16 @@ def test_every_method_reaches_the_same_optimum(dim: int) -> None:
     ours = logistic.objective(x, labels, torch.ones(1, 400), solution)
     theirs = logistic.objective(x[:1], labels, torch.ones(1, 400), peer)
     assert float(ours[0]) <= float(theirs[0]) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [1, 9, 65, 200])
+def test_two_triangular_solves_are_the_solution(dim: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(dim)
+    root = torch.randn(3, dim, dim, generator=generator, dtype=dtype)
+    matrix = root @ root.transpose(1, 2) / dim + torch.eye(dim, dtype=dtype)
+    right = torch.randn(3, dim + 1, generator=generator, dtype=dtype)[:, :-1]
+    solution = solve_factored(torch.linalg.cholesky(matrix), right)
+    expected = torch.linalg.solve(matrix.double(), right.double())
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-11
+    assert torch.allclose(solution.double(), expected, rtol=tolerance, atol=tolerance)

@@ -27,7 +27,7 @@ def harmless_json(rng: Random, data: bytes) -> bytes:
     """
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return harmless_text(rng, data)
     if rng.random() < 0.3:
         return BYTE_ORDER_MARK + data

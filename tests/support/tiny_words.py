@@ -81,3 +81,13 @@ def word_id(word: str) -> int:
 
 
 VOCABULARY = len(SPECIAL) + len(QWEN_SPECIAL) + 1 + len(WORDS)
+
+
+def text_tokenizer() -> Any:
+    """A tokenizer of a text tower: it ends a text with <|im_end|>, and pads with <unk>."""
+    words = tokenizer(None)
+    words.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <|im_end|>", special_tokens=[("<|im_end|>", token_id("<|im_end|>"))]
+    )
+    words.pad_token = "<unk>"
+    return words

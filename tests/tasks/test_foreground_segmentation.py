@@ -15,11 +15,11 @@ from sklearn.linear_model import LogisticRegression
 from kvtool.datasets.pascal5i import Pascal5i
 from kvtool.errors import KvtoolError
 from kvtool.experiments.probe.run import probe
+from kvtool.features.layers import patch_labels
 from kvtool.metrics.segmentation import VOID
 from kvtool.result import Row
 from kvtool.store import Run
 from kvtool.tasks import foreground_segmentation
-from kvtool.tasks.foreground_segmentation import patch_labels
 from kvtool.types import GridSpan
 from tests.support.datasets import label_png
 from tests.support.fields import assert_documented

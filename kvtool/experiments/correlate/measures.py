@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from kvtool.asking.answering import Answer, Answerer, AnswerTable
-from kvtool.asking.caches import Progress
 from kvtool.asking.choices import ChoiceQuestion, ask, first_of_cells, perception
 from kvtool.asking.records import with_interval
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import check_pictures, dataset_of
 from kvtool.errors import KvtoolError
 from kvtool.experiments.correlate.subjects import Identity, Subject
+from kvtool.progress import Progress
 from kvtool.result import Result, Row
 from kvtool.stats.bootstrap import Estimate, mean_of_independent
 from kvtool.store import Run, open_store

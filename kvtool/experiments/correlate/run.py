@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kvtool.asking.answering import ATTENTION, Answer
-from kvtool.asking.caches import Progress, no_answer, silent
+from kvtool.asking.caches import no_answer
 from kvtool.asking.choices import BENCHMARKS, score_choices
 from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError
@@ -27,6 +27,7 @@ from kvtool.experiments.correlate.subjects import (
     find_runs,
     find_subjects,
 )
+from kvtool.progress import Progress, called, silent
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.store import Store, hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS
@@ -58,7 +59,7 @@ def correlate(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **options: Any,
 ) -> Result:
     """Return a row for each model, and the coefficients of segmentation and accuracy over the
@@ -91,7 +92,8 @@ def correlate(
         fresh: whether everything is probed and asked again.
         wait_s: how long to wait for models that other processes probe and ask, once all others are
             done.
-        progress: called with 1 and a note for each question answered, and once with their number.
+        progress: called with 1 and a note for each question answered, and once with their number;
+            True shows a bar.
         options: the tasks' options, as in probe.
     """
     check_names(tasks, benchmarks)
@@ -117,7 +119,7 @@ def correlate(
         return stored
     probing = {"select": select, "device": device, "seed": seed, "fresh": fresh}
     request = MeasureRequest(task_options, model or {}, max_new_tokens, probing)
-    measured = _measure_all(subjects, common, request, wait_s, progress or silent)
+    measured = _measure_all(subjects, common, request, wait_s, called(progress))
     return keep_result(home, key, _result(subjects, measured, common, config, incomplete))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
 from kvtool.asking.benchmarks import open_benchmark, unaskable
-from kvtool.asking.caches import WAIT_S, Progress, find_base, holding_run, silent, unanswerable
+from kvtool.asking.caches import WAIT_S, find_base, holding_run, unanswerable
 from kvtool.asking.heads import (
     HeadSet,
     Row,
@@ -31,6 +31,7 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.knockout.work import KnockoutWork
 from kvtool.features.variances import kept_variances
 from kvtool.layers import parse_numbers, resolve_layers
+from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
 from kvtool.store import Run, Store
 from kvtool.store.select import Target, select_store
@@ -61,7 +62,7 @@ def knockout(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Result:
     """Score a benchmark under no knockout, the chosen heads, their early, middle and late parts,
     and controls.
@@ -94,7 +95,8 @@ def knockout(
         fresh: whether everything is asked and scored again; else an interrupted call goes on.
         wait_s: how long to wait for images that other processes ask about, once all others are
             done.
-        progress: called with 1 and a note for each image, and once with their number.
+        progress: called with 1 and a note for each image, and once with their number;
+            True shows a bar.
     """
     store, run_name = select_store(target, run, create=model is not None)
     if max_new_tokens < 1 or (limit is not None and limit < 1):
@@ -102,7 +104,7 @@ def knockout(
     check_answers(answers, official)
     blocking = Blocking(heads, layers, controls, draws, seed)
     asking = Asking(
-        store, model, device, max_new_tokens, limit, fresh, official is not None, progress or silent
+        store, model, device, max_new_tokens, limit, fresh, official is not None, called(progress)
     )
     work = _prepare(benchmark, run_name, blocking, asking)
     key = result_key(work.settings)

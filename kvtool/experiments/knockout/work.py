@@ -10,10 +10,11 @@ from typing import Any
 from kvtool.asking.answer_files import write_answers, write_official
 from kvtool.asking.answering import ATTENTION, Answer, Answerer
 from kvtool.asking.benchmarks import Answers, Benchmark, score_conditions
-from kvtool.asking.caches import Progress, no_answer
+from kvtool.asking.caches import no_answer
 from kvtool.asking.heads import HeadCondition
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError
+from kvtool.progress import Progress
 from kvtool.result import Result, versions
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from kvtool.cli.completion import complete_paired
 from kvtool.cli.options import (
     DataOption,
     DeviceOption,
+    Format,
     FormatOption,
     HeadsOption,
     KindsOption,
@@ -28,6 +29,10 @@ from kvtool.cli.options import (
     parse_model,
     store_and_word,
 )
+from kvtool.errors import PartialError
+
+if TYPE_CHECKING:
+    from kvtool.result import Result
 
 Cell = Literal["both", "value-only", "model-only", "neither"]
 
@@ -140,7 +145,7 @@ def paired(
     do with 3.
     """
     import kvtool
-    from kvtool.cli.output import emit_rows, plot_files, resolve, write_plots
+    from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.reporting.emit import emit
 
     plots = plot_files(plot)
@@ -175,14 +180,25 @@ def paired(
         console.log.warning("left out: %s", line)
     if show is None:
         emit(result, resolve(format))
-        write_plots(result, plots)
-        return
+    else:
+        _emit_cell(result, show, format)
+    write_plots(result, plots)
+    if result.n_unusable:
+        raise PartialError(
+            f"paired {name}: {result.n_unusable} questions cannot be used and were left out, "
+            f"{result.n} compared"
+        )
+
+
+def _emit_cell(result: Result, show: Cell, format: Format) -> None:
+    """Print the questions of one cell."""
+    from kvtool.cli.output import emit_rows
+
     questions = [item for item in result.items if item["cell"] == show.replace("-", "_")]
     names = ("id", "label", "answer", "said", "value", "images", "files")
-    title = f"{name}: {show}, {len(questions)} of {result.n} questions"
+    title = f"{result.task}: {show}, {len(questions)} of {result.n} questions"
     emit_rows(
         [{key: item[key] for key in names if key in item} for item in questions],
         format,
         title=title,
     )
-    write_plots(result, plots)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
-from kvtool.asking.caches import Progress, silent
 from kvtool.bounds import checked
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import UsageError
@@ -28,6 +27,7 @@ from kvtool.experiments.paired.tasks import (
 from kvtool.experiments.paired.work import PairedWork
 from kvtool.layers import LayerChoice
 from kvtool.outputs import check_folder
+from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
@@ -66,7 +66,7 @@ def paired(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **options: Any,
 ) -> Result:
     """Compare what the model says and what its image values know, question by question.
@@ -98,7 +98,7 @@ def paired(
         wait_s: how long to wait for questions that other processes ask, and for their scores, once
             all others are done.
         progress: called with a number and a note for questions and blocks, and once with their
-            number.
+            number; True shows a bar.
         options: of the task alone: reading ("choice" or "pck", which of its two scores makes the
             cells of semantic-correspondence); folds and c (of relative-depth's linear probe).
     """
@@ -126,7 +126,7 @@ def paired(
         "max_new_tokens": max_new_tokens,
         **questions.settings,
     }
-    asking = Asking(model, device, max_new_tokens, fresh, wait_s, progress or silent)
+    asking = Asking(model, device, max_new_tokens, fresh, wait_s, called(progress))
     result = None if fresh else store.kept(result_key(config), Result.from_json)
     if result is None:
         result = _ask_and_score(work, config, folder, asking)
@@ -181,7 +181,7 @@ def _ask_and_score(
 def _check_questions(questions: PairedQuestions, run: Run, task: PairedTask, select: str) -> None:
     """Check that enough questions remain. Raises UsageError."""
     if not questions.questions:
-        raise UsageError(_none_left(run, task, questions.skipped))
+        raise UsageError(_none_left(run, task, questions.left_out.lines))
     if select == "split" and len(questions.questions) < 2:
         raise UsageError(
             f"paired {task.name}: --select split: expected two questions or more, found one; "
@@ -237,10 +237,11 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
         )
     if skipped and not any(NOT_HELD in line for line in skipped):
         return (
-            f"paired {task.name}: expected {what} that can be asked, found none{reason}; use the "
-            "official files"
+            f"paired {task.name}: expected {what} that can be asked, found none{reason}; "
+            f"{'mend them' if run.config.dataset == 'own' else 'use the official files'}"
         )
     return (
         f"paired {task.name}: expected {what} about images that run {run.name} holds, found "
-        f"none{reason}; extract them: kvtool extract {run.store} --model M --dataset {task.spec}"
+        f"none{reason}; extract them: kvtool extract {run.store} --model M --dataset "
+        f"{task.spec_over(run.config.dataset)}"
     )

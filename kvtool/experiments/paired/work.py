@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool.asking.answer_files import write_lines
 from kvtool.asking.answering import ATTENTION, Answer, Answerer
-from kvtool.asking.caches import Progress, no_answer
+from kvtool.asking.caches import no_answer
 from kvtool.datasets.base import ImageRef
 from kvtool.errors import KvtoolError
 from kvtool.experiments.paired.answers import (
+    PADDED,
     ask_one_image,
     ask_several_images,
     marked_prompt,
+    pads_pictures,
     stored_prompt,
 )
 from kvtool.experiments.paired.cells import ComparedAnswers
@@ -28,6 +30,7 @@ from kvtool.experiments.paired.tasks import (
 )
 from kvtool.features.layers import Layer
 from kvtool.metrics.answers import parse_choice
+from kvtool.progress import Progress
 from kvtool.result import Result, Row, versions
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
@@ -104,7 +107,7 @@ class PairedWork:
 
         Raises KvtoolError where no block answers, or the model too few questions.
         """
-        questions = self.asked.questions
+        questions, left_out = self.asked.questions, self.asked.left_out
         options = [
             None if answer is None else parse_choice(answer, question.choices)
             for answer, question in zip(answers, questions, strict=True)
@@ -135,8 +138,9 @@ class PairedWork:
             baselines=baselines,
             config=config,
             versions=versions(),
-            n_skipped=len(unanswered) + len(self.asked.skipped),
-            skipped=[*lines, *unanswered, *self.asked.skipped][:NAMED],
+            n_skipped=len(unanswered) + left_out.count,
+            n_unusable=len(unanswered) + left_out.unusable,
+            skipped=[*lines, *unanswered, *left_out.lines][:NAMED],
             items=items,
         )
 
@@ -188,6 +192,15 @@ class PairedWork:
         )
         write_lines(path, (json.dumps(line, ensure_ascii=False) for line in lines))
 
+    def _several_images(self) -> str | None:
+        """Return how pictures of questions over several enter the prompt: padded to squares, or as
+        they are stored; None where each question has one picture.
+        """
+        questions = self.asked.questions
+        if any(pads_pictures(self.run, question) for question in questions):
+            return PADDED
+        return "stored" if any(len(question.image_ids) > 1 for question in questions) else None
+
     def config(self) -> dict[str, Any]:
         """Return what the numbers depend on."""
         texts = [
@@ -203,6 +216,7 @@ class PairedWork:
             "questions": len(texts),
             "questions_hash": hash_json([texts, points]),
             "pictures": self.pictures_key,
+            "several_images": self._several_images(),
             "drawing": None if self.asked.points is None else DRAWING,
             "attention": ATTENTION,
             "blocks": [

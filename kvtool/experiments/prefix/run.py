@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvtool.asking.caches import silent
 from kvtool.bounds import checked
 from kvtool.errors import UsageError
 from kvtool.experiments.prefix.base import find_base, open_data
 from kvtool.experiments.prefix.compared import ComparedRuns, compare_runs
 from kvtool.experiments.prefix.conditions import (
-    Progress,
     condition_names,
     extract_base,
     make_condition,
 )
 from kvtool.features.layers import Layer
 from kvtool.layers import LayerChoice
+from kvtool.progress import Progress, called
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
@@ -65,7 +64,7 @@ def prefix(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **options: Any,
 ) -> Result:
     """Score a task without prefix and under each condition, two rows each: the best block, and the
@@ -97,10 +96,11 @@ def prefix(
         fresh: whether everything is scored again.
         wait_s: how long to wait for conditions that other processes score, once all others are
             done.
-        progress: called with a number and a note for the blocks, and once with their number.
+        progress: called with a number and a note for the blocks, and once with their number;
+            True shows a bar.
         options: the task's options, as in probe.
     """
-    progress = progress or silent
+    progress = called(progress)
     task_options = _check(task, kinds, select, {**options, "limit": limit, "seed": seed})
     store, run_name = select_store(target, run, create=None not in (model, dataset))
     base = find_base(store, task, kinds, run_name, model, dataset)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.datasets.pascal5i import Pascal5i
+from kvtool.features.layers import patch_labels
 from kvtool.metrics.segmentation import VOID
 from kvtool.store import Run
-from kvtool.tasks.foreground_segmentation import patch_labels
 from kvtool.types import Sample
 from tests.support.datasets import label_png, picture, write_text
 from tests.support.units import DIM, PLANTED, Array, Fill, noise, sample, write_run
