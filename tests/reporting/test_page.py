@@ -1,5 +1,5 @@
-"""The report page without a browser: what is chosen and drawn, and that nothing of a result gets out
-of its text.
+"""The report page without a browser: what is chosen and drawn, and that nothing of a result leaves
+its text.
 """
 
 from __future__ import annotations
