@@ -99,6 +99,9 @@ BARE = re.compile(
 )
 
 
+MARKS = re.compile(r"\*+|`+|(?<!\w)_+|_+(?!\w)")
+
+
 def parse_choice(answer: str, choices: Sequence[str]) -> str:
     """Return the option that an answer names, "(A)", "(B)", ...
 
@@ -111,7 +114,7 @@ def parse_choice(answer: str, choices: Sequence[str]) -> str:
     3. The choices' texts, as whole words, the longest where a text is part of another.
 
     Case and width (of East Asian forms) are ignored, and so are letters beyond the number of
-    choices.
+    choices and the marks of Markdown: "**B**" is B.
     """
     text = _plain(answer)
     first_line = _plain(answer.strip().partition("\n")[0])
@@ -133,7 +136,10 @@ def parse_choice(answer: str, choices: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """Return a text in lower case on one line, full-width letters as plain ones, without the stars,
+    underscores and backticks by which Markdown marks words."""
+    unmarked = MARKS.sub("", unicodedata.normalize("NFKC", text))
+    return " ".join(unmarked.casefold().split())
 
 
 def _only(letters: set[str]) -> str:

@@ -67,7 +67,7 @@ def evaluate(
         check_free(folder)
     if device != "auto":
         check_device(device)
-    own = own_options(task, {**options, "limit": limit, "seed": seed})
+    own = own_options(task, {**options, "limit": limit, "seed": seed, "select": select})
     able: tuple[Kind, ...] = kind_of_task.kinds
     notes: list[str] = []
     if kinds is None and "text_template" in options_of(task):
@@ -234,6 +234,8 @@ def _config(
         "select": select,
         "seed": seed,
         "options": {
-            name: value for name, value in options.items() if name not in ("seed", "backend")
+            name: value
+            for name, value in options.items()
+            if name not in ("seed", "select", "backend")
         },
     }

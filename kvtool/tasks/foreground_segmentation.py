@@ -24,9 +24,20 @@ from kvtool.datasets.masks import VOID
 from kvtool.datasets.protocols import HasEpisodes
 from kvtool.errors import DatasetError
 from kvtool.features.layers import GridImage, Layer, patch_labels, upsample
-from kvtool.metrics.segmentation import binary_counts, fewshot_scores, fewshot_units
+from kvtool.metrics.segmentation import fewshot_scores, fewshot_units
 from kvtool.result import Row
-from kvtool.tasks.base import Array, Table
+from kvtool.tasks.base import Array, Grids, Table
+from kvtool.tasks.chance import pixels_unseen
+from kvtool.tasks.episodes import classes_without, draw_episodes
+from kvtool.tasks.maps import (
+    COUNTS,
+    RANKING,
+    Truth,
+    guessed_counts,
+    map_counts,
+    undefined,
+    with_ranking,
+)
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.spread import spread
@@ -35,6 +46,7 @@ from kvtool.types import KINDS, GridSpan, Kind
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from kvtool.features import logistic
 
@@ -70,8 +82,10 @@ class ForegroundSegmentation:
         shots: Annotated[int, Flag("Support images of an episode.")] = 5,
         c: Annotated[float, Flag("Inverse strength of the few-shot probe's L2 penalty.")] = 1.0,
         seed: int = 0,
+        select: str = "max",
     ) -> None:
         self.dataset, self.device, self.c, self.shots, self.seed = dataset, device, c, shots, seed
+        self.sizes = ids
         count = episodes if limit is None else min(limit, episodes)
         listed = dataset.entries()
         left_out = LeftOut.of(dataset)
@@ -86,8 +100,9 @@ class ForegroundSegmentation:
             raise left_out.none_left(
                 self.name, f"the label maps of none of {len(held)} entries can be used"
             )
-        self.episodes = dataset.episodes(count, shots, seed, usable)
+        self.episodes, self._half = draw_episodes(dataset, count, shots, seed, usable, select)
         left_out.lines += [line for line in dataset.skipped if line not in left_out.lines]
+        left_out.lines += classes_without(dataset, usable, self.episodes, left_out.lines)
         self.n, self.skipped, self.n_skipped = len(self.episodes), left_out.lines, left_out.count
         self.n_unusable = left_out.unusable
         self._saved: Collection[int] = range(self.n)
@@ -95,7 +110,7 @@ class ForegroundSegmentation:
         self._labels = lru_cache(LABELS_KEPT)(self._read_labels)
 
     def settings(self) -> dict[str, Any]:
-        return {"episodes": self.n, "shots": self.shots, "c": self.c}
+        return {"episodes": self.n, "shots": self.shots, "c": self.c, "features": "standardized"}
 
     def images(self) -> set[str]:
         return {
@@ -103,11 +118,31 @@ class ForegroundSegmentation:
         }
 
     def measure(self, layer: Layer) -> Array:
-        """(head, episode, 4): pixels of background and foreground intersection, then union."""
-        counts = np.zeros((len(layer.heads), self.n, 4), np.int64)
-        for episode, query, predicted in self._predict(layer):
-            counts[:, episode.index] = self._score(predicted, query, episode)
+        """(head, episode, 7): map_counts of the query's mask and its logits."""
+        counts = np.zeros((len(layer.heads), self.n, COUNTS))
+        for episode, query, logits, predicted in self._predict(layer):
+            truth = self._truth_on(query.span, episode)
+            counts[:, episode.index] = map_counts(predicted, logits, truth)
         return counts
+
+    def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
+        """What knows nothing of the images gets, as `measure` gives it.
+
+        Everything background is also what the majority of the supports' patches says.
+        """
+        truths = (
+            (episode.index, self._truth_on(grids[episode.query_id], episode))
+            for episode in self.episodes
+        )
+        return guessed_counts(truths, self._cut, self.n, seed)
+
+    def _cut(self, maps: Tensor, truth: Truth) -> Array:
+        return (upsample(maps, truth.span, truth.mask.shape[::-1]) > 0).cpu().numpy()
+
+    def unseen(self, grids: Grids) -> Array:
+        """(episode, 2): pixels of its query outside the grid's cover, and all of them."""
+        queries = [episode.query_id for episode in self.episodes]
+        return np.array([pixels_unseen(grids[query], self.sizes[query]) for query in queries])
 
     def only(self, images: Collection[str]) -> None:
         """Episodes whose query is one of them."""
@@ -116,7 +151,7 @@ class ForegroundSegmentation:
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """<episode>.png: the mask of its query."""
         files = []
-        for episode, _, predicted in self._predict(layer):
+        for episode, _, _, predicted in self._predict(layer):
             if episode.index not in self._saved:
                 continue
             name = f"{episode.index:04d}.png"
@@ -138,9 +173,10 @@ class ForegroundSegmentation:
     def truth(self, record: Row) -> Array:
         return self._truth(record["query"], record["class_id"])
 
-    def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array]]:
-        """Episodes in order, their queries, and their masks (head, height, width); those of a batch
-        together, since with others beside it an episode might round a pixel differently.
+    def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array, Array]]:
+        """Episodes in order, their queries, logits (head, token) and masks (head, height, width);
+        those of a batch together, since with others beside it an episode might round a pixel
+        differently.
         """
         import torch
 
@@ -157,7 +193,8 @@ class ForegroundSegmentation:
             for episode, (weights, bias) in zip(batch, of_episode, strict=True):
                 query = images[episode.query_id]
                 logits = torch.bmm(query.values, weights[:, :, None])[:, :, 0] + bias[:, None]
-                yield episode, query, (upsample(logits, query.span, query.wh_px) > 0).cpu().numpy()
+                predicted = (upsample(logits, query.span, query.wh_px) > 0).cpu().numpy()
+                yield episode, query, logits.cpu().numpy(), predicted
 
     def _batches(self, layer: Layer) -> Iterator[list[Episode]]:
         """Episodes in order, as many at once as BATCH_FLOATS allows for the layer's first
@@ -193,12 +230,13 @@ class ForegroundSegmentation:
             torch.from_numpy(part.repeat(heads, 1).reshape(-1, rows)).to(self.device)
             for part in (labels, weights)
         )
-        return logistic.fit(features.flatten(0, 1), *both, c=self.c)
+        return logistic.fit_standardized(features.flatten(0, 1), *both, c=self.c)
 
-    def _score(self, predicted: Array, query: GridImage, episode: Episode) -> Array:
-        truth = self._truth(query.id, episode.class_id)
-        check_shape(truth, query.wh_px, str(self.dataset.truth_file(query.id)))
-        return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
+    def _truth_on(self, span: GridSpan, episode: Episode) -> Truth:
+        query = episode.query_id
+        mask = self._truth(query, episode.class_id)
+        check_shape(mask, self.sizes[query], str(self.dataset.truth_file(query)))
+        return Truth(mask == 1, mask != VOID, span)
 
     def _read_truth(self, image_id: str, class_id: int) -> Array:
         return self.dataset.class_mask(image_id, class_id)
@@ -212,17 +250,30 @@ class ForegroundSegmentation:
         ids, class_index = np.unique(
             [episode.class_id for episode in self.episodes], return_inverse=True
         )
-        intersection, union = measured[..., :2], measured[..., 2:]
-        yield Table(
-            {},
-            fewshot_units(intersection, union, class_index, len(ids)),
-            fewshot_scores,
-            class_index,
-        )
+        # Episodes with one query see one picture twice: pictures are resampled, not episodes.
+        queries = np.array([episode.query_id for episode in self.episodes])
+        yield self._table({}, measured, class_index, queries)._replace(half=self._half)
         for index, class_id in enumerate(ids.tolist()):
-            of = class_index == index
-            units = fewshot_units(intersection[:, of], union[:, of], np.zeros(of.sum(), int), 1)
-            yield Table({"category": self.dataset.name_of_class(class_id)}, units, fewshot_scores)
+            of = np.flatnonzero(class_index == index)
+            table = self._table({}, measured[:, of], np.zeros(len(of), int), queries[of])
+            category = self.dataset.name_of_class(class_id)
+            yield table._replace(labels={"category": category}, strata=None, members=of)
+
+    def _table(
+        self, labels: dict[str, Any], measured: Array, class_index: Array, queries: Array
+    ) -> Table:
+        intersection, union = measured[..., :2], measured[..., 2:4]
+        n_classes = int(class_index.max()) + 1
+        units = fewshot_units(intersection, union, class_index, n_classes)
+        k = units.shape[-1]
+        return Table(
+            labels,
+            np.concatenate([units, measured[..., RANKING]], axis=-1),
+            with_ranking(lambda sums: fewshot_scores(sums[..., :k]), slice(k, None)),
+            class_index,
+            queries,
+            facts=undefined(measured),
+        )
 
 
 def check_entry(dataset: HasEpisodes, entry: Entry, wh_px: Size) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
+from kvtool.datasets.protocols import LabelConvention
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.features.layers import GridImage, Layer, upsample
 from kvtool.store import Run
@@ -15,7 +16,7 @@ from kvtool.store.manifest import TEXT_MEAN
 from kvtool.tasks.base import Array
 from kvtool.tasks.options import Flag
 from kvtool.text_templates import DEFAULT, TextTemplate
-from kvtool.types import Kind
+from kvtool.types import GridSpan, Kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,9 +133,31 @@ def _otsu(maps: Tensor) -> Tensor:
     return (edges[..., 0] / 2).to(maps)
 
 
-def foreground(maps: Tensor, image: GridImage, cutoff: str) -> Array:
-    """(..., height, width) bool from maps (..., token): upsampled bilinearly, cut at a threshold of
-    the tokens.
+def foreground(maps: Tensor, span: GridSpan, wh_px: tuple[int, int], cutoff: str) -> Array:
+    """(..., height, width) bool from maps (..., token) on a grid: upsampled bilinearly to an image,
+    cut at a threshold of the tokens.
     """
     cut = thresholds(maps, cutoff)
-    return (upsample(maps, image.span, image.wh_px) > cut[..., None, None]).cpu().numpy()
+    return (upsample(maps, span, wh_px) > cut[..., None, None]).cpu().numpy()
+
+
+def best_ids(
+    image: GridImage, classes: Tensor, cutoff: str, convention: LabelConvention
+) -> Iterator[Array]:
+    """Yield for each head the id of each pixel's best class, (height, width), of class vectors
+    (head, class, dim); `other`, where the data set has it, below the cut of that class's map.
+    """
+    import torch
+
+    for values, vectors in zip(image.values, classes, strict=True):
+        maps = vectors @ values.T
+        best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)
+        ids = torch.zeros(image.wh_px[::-1], dtype=torch.long, device=maps.device)
+        above = torch.zeros_like(ids, dtype=torch.bool)
+        cuts = zip(maps, thresholds(maps, cutoff), strict=True)
+        for number, (scores, cut) in enumerate(cuts, convention.first_id):
+            dense = upsample(scores, image.span, image.wh_px)
+            better = dense > best
+            best, ids = torch.where(better, dense, best), torch.where(better, number, ids)
+            above = torch.where(better, dense > cut, above)
+        yield (torch.where(above, ids, 0) if convention.has_other else ids).cpu().numpy()

@@ -12,7 +12,7 @@ scores.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -31,8 +31,17 @@ from kvtool.metrics.correspondence import (
     pck_units,
 )
 from kvtool.result import Row
-from kvtool.tasks.base import Array, Table
+from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.options import Flag
+from kvtool.tasks.points import (
+    best_patches,
+    n_correct,
+    n_unseen,
+    pixel_points,
+    random_patches,
+    random_points,
+    same_places,
+)
 from kvtool.tasks.predictions import save_lines
 from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_size
@@ -83,6 +92,7 @@ class SemanticCorrespondence:
         ] = "auto",
     ) -> None:
         pairs = dataset.pairs()
+        self.sizes = ids
         self.upsample, self.backend, self.limit, self.device = upsample, backend, limit, device
         left_out = LeftOut.of(dataset)
         present = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
@@ -115,6 +125,38 @@ class SemanticCorrespondence:
                 np.add.reduceat(correct, target.starts, axis=2), 0, 2
             )
         return found
+
+    def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
+        """What knows nothing of the images gets, as `measure` gives it: a random point of the
+        target's box, the center of a random patch of its grid, and the place that the source's
+        point has in its own image.
+        """
+        points: dict[str, Callable[[Pair, np.random.Generator], Array]] = {
+            "random point": random_points,
+            "random patch": lambda pair, rng: random_patches(pair, grids[pair.trg_id], rng),
+            "same place": lambda pair, _: same_places(pair),
+        }
+        for name, guess in points.items():
+            # A generator of its own for each pair: what it draws depends on no other pair.
+            generators = (np.random.default_rng([seed, index]) for index in range(self.n))
+            pairs = zip(self.pairs, generators, strict=True)
+            correct = [n_correct(pair, guess(pair, rng)) for pair, rng in pairs]
+            yield name, np.stack(correct, axis=1)
+
+    def ceiling(self, grids: Grids) -> Array:
+        """(1, pair, alpha) number of keypoints of the best patches; of pixels with `upsample`."""
+        best = (
+            pixel_points(pair, self.sizes[pair.trg_id])
+            if self.upsample
+            else best_patches(pair, grids[pair.trg_id])
+            for pair in self.pairs
+        )
+        correct = [n_correct(pair, points) for pair, points in zip(self.pairs, best, strict=True)]
+        return np.stack(correct, axis=1)
+
+    def unseen(self, grids: Grids) -> Array:
+        """(pair, 2): keypoints of which an end lies outside its grid's cover, and all of them."""
+        return np.array([n_unseen(pair, grids) for pair in self.pairs])
 
     def only(self, images: Collection[str]) -> None:
         """Of one image all pairs, of several the pairs among them."""
@@ -163,23 +205,32 @@ class SemanticCorrespondence:
         from kvtool.features.neighbors import nearest
 
         if self.upsample:
-            return nearest_pixels(queries.float(), image)
-        _, cells = nearest(queries, image.stored, backend=self.backend)
-        return image.centres_px()[cells[:, :, 0]]
+            points = nearest_pixels(queries.float(), image)
+        else:
+            _, cells = nearest(queries, image.stored, backend=self.backend)
+            points = image.centres_px()[cells[:, :, 0]]
+        # A vector of NaN is near to nothing: it must not match the first cell.
+        finite = queries.isfinite().all(-1).cpu().numpy()
+        return np.where(finite[:, :, None], points, np.nan)
 
     def tables(self, measured: Array) -> Iterator[Table]:
         total = np.array([len(pair.src_kps_px) for pair in self.pairs])
         units = pck_units(np.moveaxis(measured, 2, 0), total)
         primary = units[ALPHAS.index(PRIMARY_ALPHA)]
-        yield Table({}, primary, pck_scores)
-        for alpha, of_alpha in zip(ALPHAS, units, strict=True):
-            yield Table({"alpha": alpha}, of_alpha, pck_scores)
         categories = np.array([pair.category for pair in self.pairs])
+        # Pairs with an image in common are dependent: images are resampled.
+        images = np.array([(pair.src_id, pair.trg_id) for pair in self.pairs])
+        yield Table({}, primary, pck_scores, categories, images)
+        for alpha, of_alpha in zip(ALPHAS, units, strict=True):
+            yield Table({"alpha": alpha}, of_alpha, pck_scores, categories, images)
         for category in np.unique(categories):
+            members = np.flatnonzero(categories == category)
             yield Table(
                 {"alpha": PRIMARY_ALPHA, "category": str(category)},
-                primary[:, categories == category],
+                primary[:, members],
                 pck_scores,
+                clusters=images[members],
+                members=members,
             )
 
 

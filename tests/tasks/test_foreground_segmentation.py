@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from kvtool.datasets.pascal5i import Pascal5i
 from kvtool.errors import KvtoolError
@@ -60,7 +62,8 @@ def slow_counts(
                 if zeros + ones:
                     features.append(values[name][cell])
                     labels.append(ones > zeros)
-        model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(np.array(features), labels)
+        model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, max_iter=10_000))
+        model.fit(np.array(features), labels)
         truth = dataset.class_mask(episode.query_id, episode.class_id)
         logits = torch.from_numpy(
             model.decision_function(values[episode.query_id]).reshape(1, 1, *GRID)
@@ -165,7 +168,7 @@ def test_two_computations_are_equal(tmp_path: Path) -> None:
 
 
 def test_split(tmp_path: Path) -> None:
-    result = probe(make_run(tmp_path, 1), TASK, episodes=40, select="split")
+    result = probe(make_run(tmp_path, 1, per_class=12), TASK, episodes=40, select="split")
     assert result.best is not None
     assert (result.best["layer"], result.best["kv_head"]) == PLANTED
     assert (result.best["n"], result.best["chosen_miou"], result.best["miou"]) == (20, 1.0, 1.0)

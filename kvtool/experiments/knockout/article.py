@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kvtool.reporting.commands import flags
+from kvtool.reporting.commands import UNWORDED, WORDED, flags
 from kvtool.reporting.conditions import condition, condition_rows, conditions_article
 from kvtool.reporting.numbers import interval, plural, probability, ranges, relation
 from kvtool.reporting.sentences import SURE
@@ -20,16 +20,17 @@ article = conditions_article
 def knockout_effect(result: Result, none: Row, row: Row) -> str:
     """Set a condition beside no knockout.
 
-    The intervals of the score decide, then McNemar's test of the answers.
+    The intervals of the score decide, then McNemar's test of the answers, corrected for the number
+    of conditions.
     """
     blocking = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
     scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
     side = relation(row, none, result.metric)
-    p = row.get("mcnemar_p")
+    p = row.get("mcnemar_holm_p", row.get("mcnemar_p"))
     test = (
         ""
         if p is None
-        else f"{row['n_lost']} answers lost, {row['n_gained']} gained, {probability(p)}"
+        else f"{row['n_lost']} answers lost, {row['n_gained']} gained, {_corrected(row, p)}"
     )
     if side in ("above", "below"):
         verb = "raised" if side == "above" else "lowered"
@@ -41,6 +42,12 @@ def knockout_effect(result: Result, none: Row, row: Row) -> str:
             f"{scores}."
         )
     return f"{blocking} made no difference that could be told: {scores}{'; ' * bool(test)}{test}."
+
+
+def _corrected(row: Row, p: float) -> str:
+    """Return a p, and the raw one beside it where it was corrected for several conditions."""
+    raw = row["mcnemar_p"]
+    return probability(p) if p == raw else f"{probability(p)} by Holm, {probability(raw)} raw"
 
 
 def sentences(result: Result) -> Iterator[str]:
@@ -78,9 +85,12 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
     layers = None if config.get("layers") is None else ranges(config["layers"])
     values = {
         "run": config.get("heads_run"),
+        "threshold": config.get("threshold"),
         "layers": layers,
         "controls": ",".join(config.get("controls") or []) or None,
-        **{name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed")},
+        **{
+            name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed", *WORDED)
+        },
     }
     arguments = [
         "knockout",
@@ -90,4 +100,4 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
         "--heads",
         heads,
     ]
-    return arguments + flags(values, {"draws": 1, "max_new_tokens": 16, "seed": 0})
+    return arguments + flags(values, {"draws": 1, "max_new_tokens": 16, "seed": 0, **UNWORDED})

@@ -192,7 +192,9 @@ def _prepared(
     )
 
 
-def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> AnswerPrompt:
+def marked_prompt(
+    answerer: Answerer, point: PointQuestion, text: str, folder: Path
+) -> AnswerPrompt:
     """Return the prompt of a question over its two marked pictures, which lie in a folder."""
 
     def prepare() -> list[Prepared]:
@@ -209,4 +211,4 @@ def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> Ans
     if pads_pictures(answerer.run, point.question):
         record["several_images"] = PADDED
     record["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
-    return AnswerPrompt(record, point.question.prompt, prepare)
+    return AnswerPrompt(record, text, prepare)

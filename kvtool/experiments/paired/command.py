@@ -10,6 +10,7 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_paired
 from kvtool.cli.options import (
+    AfterQuestionOption,
     DataOption,
     DeviceOption,
     Format,
@@ -18,7 +19,9 @@ from kvtool.cli.options import (
     KindsOption,
     LayersOption,
     PlotOption,
+    QuestionDtypeOption,
     RunOption,
+    StyleOption,
     WaitOption,
     bounded,
     given,
@@ -113,6 +116,9 @@ def paired(
             help="Write every question and answer to a file, as JSON lines.",
         ),
     ] = None,
+    style: StyleOption = "plain",
+    after_question: AfterQuestionOption = "",
+    question_dtype: QuestionDtypeOption = None,
     max_new_tokens: Annotated[
         int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
     ] = 16,
@@ -157,6 +163,9 @@ def paired(
             run=run,
             select=select,
             answers=answers,
+            style=style,
+            after_question=after_question,
+            question_dtype=question_dtype,
             max_new_tokens=max_new_tokens,
             model=parse_model(model),
             device=device,

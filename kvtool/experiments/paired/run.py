@@ -7,12 +7,13 @@ are set beside the model's: both right, the values alone, the model alone, neith
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
+from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import UsageError
@@ -36,7 +37,7 @@ from kvtool.tasks.base import Select
 from kvtool.tasks.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
-from kvtool.types import Kind
+from kvtool.types import Kind, Precision
 
 if TYPE_CHECKING:
     pass
@@ -59,6 +60,9 @@ def paired(
     n: int | None = None,
     pictures: str | Path | None = None,
     answers: str | Path | None = None,
+    style: str = "plain",
+    after_question: str = "",
+    question_dtype: Precision | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
     model: str | None = None,
     data: str | Path | None = None,
@@ -89,6 +93,9 @@ def paired(
         n: the most questions, by default 200 of semantic-correspondence, or all of BLINK's.
         pictures: a new folder for the marked pictures, by default one in the store.
         answers: a file for a JSON line a question.
+        style: whose wording the questions have, as in knockout.
+        after_question: a text put after every question, on a line of its own.
+        question_dtype: the precision in which questions are answered, by default the run's.
         max_new_tokens: the most tokens of an answer.
         model: the place of the run's model, if its name does not say it.
         data: the place of the run's data set, if it moved.
@@ -104,6 +111,7 @@ def paired(
     """
     # All that can be wrong with the options is said before anything is read.
     paired = paired_task(task)
+    wording = Wording(style, after_question)
     _check(paired, select, n, max_new_tokens, options, pictures)
     check_answers(answers)
     if pictures is not None:
@@ -115,6 +123,8 @@ def paired(
     task_options = {name: value for name, value in options.items() if name != "reading"}
     questions = paired.make(dataset, sizes_of(source), paired.subset, n, seed, **task_options)
     _check_questions(questions, source, paired, select)
+    asked = [wording.of(question) for question in questions.questions]
+    questions = replace(questions, questions=asked)
     refs = {ref.id: ref for ref in dataset.images()}
     work = PairedWork(store, source, paired, questions, plan, refs)
     folder = work.draw(None if pictures is None else Path(pictures))
@@ -123,10 +133,12 @@ def paired(
         "select": select,
         "n": n,
         "seed": seed,
+        **wording.settings(),
+        "question_dtype": question_dtype,
         "max_new_tokens": max_new_tokens,
         **questions.settings,
     }
-    asking = Asking(model, device, max_new_tokens, fresh, wait_s, called(progress))
+    asking = Asking(model, device, max_new_tokens, fresh, wait_s, called(progress), question_dtype)
     result = None if fresh else store.kept(result_key(config), Result.from_json)
     if result is None:
         result = _ask_and_score(work, config, folder, asking)
@@ -145,6 +157,7 @@ class Asking:
     fresh: bool
     wait_s: float
     progress: Progress
+    dtype: Precision | None
 
 
 def _ask_and_score(
@@ -162,6 +175,7 @@ def _ask_and_score(
             asking.max_new_tokens,
             asking.fresh,
             share=share,
+            dtype=asking.dtype,
         )
         answers = work.ask(answerer, folder, asking.progress)
 

@@ -23,15 +23,16 @@ from kvtool.experiments.paired.answers import (
     stored_prompt,
 )
 from kvtool.experiments.paired.cells import ComparedAnswers
+from kvtool.experiments.paired.guesses import RecordedAnswers, beside_guesses
 from kvtool.experiments.paired.points import DRAWING, picture_files, write_pictures
 from kvtool.experiments.paired.tasks import (
     PairedQuestions,
     PairedTask,
 )
-from kvtool.features.layers import Layer
 from kvtool.metrics.answers import parse_choice
 from kvtool.progress import Progress
 from kvtool.result import Result, Row, versions
+from kvtool.stats.bootstrap import Array
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.tasks.base import BlockPlan, halves, nonfinite_lines, score_blocks
@@ -88,7 +89,10 @@ class PairedWork:
         n_blocks = sum(len(layers) * len(heads) for _, layers, heads in self.plan.blocks)
         progress(0, "", len(questions) + n_blocks)
         if self.asked.points is not None and folder is not None:
-            prompts = [marked_prompt(answerer, point, folder) for point in self.asked.points]
+            pairs = zip(self.asked.points, questions, strict=True)
+            prompts = [
+                marked_prompt(answerer, point, question.prompt, folder) for point, question in pairs
+            ]
         # Single images go on from their stored caches; several are prepared together.
         elif all(len(question.image_ids) == 1 for question in questions):
             return ask_one_image(answerer, questions, progress)
@@ -115,18 +119,30 @@ class PairedWork:
         compared = ComparedAnswers(questions, self.asked.reading, options, config["metric"])
         unanswered = self._unanswered(compared, config["select"])
         metric = compared.metric
-        drawing = (config["select"], config["seed"])
-        rows, half_rows = score_blocks(compared, self.plan, device, *drawing, progress)
+        seed = config["seed"]
+        recorded = RecordedAnswers(compared)
+        rows, half_rows = score_blocks(
+            recorded, self.plan, device, config["select"], seed, progress
+        )
         rows = [compared.counted(row) for row in rows]
         half_rows = [compared.counted(row) for row in half_rows]
+        # Beside what guessing gives: the best of as many blocks, or one chosen on the first half.
+        answered = compared.answered
+        rows = beside_guesses(rows, compared, answered, len(recorded.candidates()) or 1, seed)
+        scored = answered
+        if half_rows:
+            scored = answered[halves(len(answered), seed)[1]]
+            half_rows = beside_guesses(half_rows, compared, scored, 1, seed)
         best = choose_best(rows, half_rows, metric)
         lines = nonfinite_lines(self.run, rows)
         if best is None:
             raise KvtoolError(
                 f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
             )
+        best = best | recorded.tests(best, scored, seed)
         baselines = [{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES]
-        items = self._items(compared, answers, best, config, device)
+        measured = recorded.blocks[best["kind"], best["layer"], best["kv_head"]]
+        items = self._items(compared, answers, measured, scored)
         return Result(
             command="paired",
             task=self.task.name,
@@ -163,19 +179,13 @@ class PairedWork:
         self,
         compared: ComparedAnswers,
         answers: Sequence[Answer],
-        best: Row,
-        config: Mapping[str, Any],
-        device: torch.device,
+        measured: Array,
+        scored: Array,
     ) -> list[Row]:
-        """Return a record for each question of the best block, with the files of marked
-        pictures."""
-        scored = compared.answered
-        # With "split" the first half chose the block: only the second half has cells.
-        if config["select"] == "split":
-            scored = scored[halves(len(scored), config["seed"])[1]]
-        heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
-        layer = Layer(self.run, best["kind"], best["layer"], heads, device)
-        measured = compared.measure(layer)[heads.index(best["kv_head"])]
+        """Return a record for each question of the best block, with the files of marked pictures.
+
+        With "split" the first half chose the block: only the questions `scored` have cells.
+        """
         items = list(compared.items(measured, answers, scored))
         if self.asked.points is None:
             return items

@@ -19,6 +19,7 @@ from kvtool.errors import UsageError
 from kvtool.experiments.prefix.base import find_base, open_data
 from kvtool.experiments.prefix.compared import ComparedRuns, compare_runs
 from kvtool.experiments.prefix.conditions import (
+    NONE,
     condition_names,
     extract_base,
     make_condition,
@@ -27,11 +28,14 @@ from kvtool.features.layers import Layer
 from kvtool.layers import LayerChoice
 from kvtool.progress import Progress, called
 from kvtool.result import Result, Row, result_key, versions
+from kvtool.stats.bootstrap import pooled
+from kvtool.stats.multiple import with_holm
+from kvtool.stats.permutation import swapped
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
 from kvtool.tasks import TASKS, promptable_tasks
-from kvtool.tasks.base import Array, Select, Table, Task, halves, nonfinite_lines, table_rows
+from kvtool.tasks.base import Array, Select, Table, Task, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, torch_device
 from kvtool.tasks.evaluation import count_blocks, own_options
 from kvtool.tasks.scoring import keep_result
@@ -206,13 +210,9 @@ class ScoredCondition:
             self._held = key, next(iter(self.work.tables(measured))), layer.nonfinite
         head = slice(block.kv_head, block.kv_head + 1)
         (_, table, nonfinite) = self._held
-        units = table.units[head]
-        strata = table.strata
         if self.select == "split":
-            _, second = halves(units.shape[1], self.seed)
-            units = units[:, second]
-            strata = None if strata is None else strata[second]
-        return table._replace(units=units, strata=strata), nonfinite[head]
+            _, table = table.halves(self.seed)
+        return table._replace(units=table.units[head]), nonfinite[head]
 
     def rows(self, compared: ComparedRuns, best: Sequence[Block]) -> list[Row]:
         """Return two rows for each condition: its own best block, and the best block without
@@ -230,8 +230,12 @@ class ScoredCondition:
                 (row,) = table_rows([labels], table, self.seed, nonfinite)
                 n = row.pop("n")
                 differences = difference(table, without, self.work.metric, self.seed, nonfinite)
-                rows.append(row | differences | {"n": n, "run": run.name})
-        return rows
+                row |= differences
+                if condition.name != NONE and not nonfinite.any():
+                    row["swap_p"] = swap_p(table, without, self.work.metric, self.seed)
+                rows.append(row | {"n": n, "run": run.name})
+        # By the best and by the fixed block the conditions are two families of tests.
+        return with_holm(rows, "swap_p", "swap_holm_p", lambda row: row["choice"])
 
 
 def blind(blocks: Sequence[Block]) -> list[str]:
@@ -262,6 +266,18 @@ def difference(
 
     # Both blocks' units side by side: a resample draws them together.
     units = np.concatenate([ours.units, without.units], axis=-1)
-    (row,) = table_rows([{}], Table({}, units, scores, ours.strata), seed, nonfinite)
-    del row["n"]
-    return row
+    both = ours._replace(units=units, scores=scores)
+    (row,) = table_rows([{}], both, seed, nonfinite)
+    return {name: value for name, value in row.items() if name not in ("n", "n_resampled")}
+
+
+def swap_p(ours: Table, without: Table, metric: str, seed: int) -> float | None:
+    """Return the p of no difference, by swapping the two blocks' shares of units at random.
+
+    Units that share a picture are swapped together. None where a score is not defined.
+    """
+    first, second = (table.units[0] for table in (ours, without))
+    if ours.clusters is not None and np.ndim(ours.clusters) == 1:
+        first, second = (pooled(units, None, ours.clusters)[0] for units in (first, second))
+    p = swapped(first, second, ours.scores, metric, seed=seed)
+    return None if np.isnan(p) else p

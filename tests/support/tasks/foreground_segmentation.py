@@ -52,7 +52,7 @@ def planted(dataset: Pascal5i, wrong: int = 0) -> Fill:
             foreground, valid = patch_labels(dataset.class_mask(s.id, class_id), s.base())
             if class_id == 1:
                 foreground[np.flatnonzero(~foreground & valid)[:wrong]] = True
-            values[s.base().token_indices()] = 0.05 * values[s.base().token_indices()]
+            values[s.base().token_indices()] = 0.01 * values[s.base().token_indices()]
             values[s.base().token_indices()] += np.where(foreground[:, None], 1, -1) * direction
         return values
 
