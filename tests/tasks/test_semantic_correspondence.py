@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -272,31 +273,11 @@ def test_baselines_and_other_runs(tmp_path: Path) -> None:
     dataset = SPair71k(root, "test")
     samples = [sample(ref.id, i, WH, GRID) for i, ref in enumerate(dataset.images())]
     store, fill = tmp_path / "store", planted(dataset.pairs())
-    main = write_run(store, "spair71k", "test", root, samples, fill, name="main")
-    tower = write_run(
-        store,
-        "spair71k",
-        "test",
-        root,
-        samples,
-        fill,
-        name="tower",
-        model="siglip",
-        kinds=("vision",),
-        seed=7,
-    )
-    write_run(
-        store,
-        "spair71k",
-        "test",
-        root,
-        samples[:2],
-        fill,
-        name="short",
-        model="clip",
-        kinds=("vision",),
-    )
-    write_run(store, "spair71k", "test", root, samples, fill, name="same-model", kinds=("vision",))
+    write = partial(write_run, store, "spair71k", "test", root)
+    main = write(samples, fill, name="main")
+    tower = write(samples, fill, name="tower", model="siglip", kinds=("vision",), seed=7)
+    write(samples[:2], fill, name="short", model="clip", kinds=("vision",))
+    write(samples, fill, name="same-model", kinds=("vision",))
     result = probe(main, TASK)
     assert [(row["run"], row["kind"]) for row in result.baselines] == [
         ("main", "projected"),
