@@ -1,5 +1,5 @@
-"""kvtool show: the results and runs that it reads, files that it replaces, and one line for each bad
-request.
+"""kvtool show: the results and runs that it reads, files that it replaces, and one line for each
+bad request.
 """
 
 from __future__ import annotations
