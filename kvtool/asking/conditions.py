@@ -107,6 +107,7 @@ class AnswerSheet:
         self.benchmark = benchmark
         self.questions = questions
         self.seed = seed
+        self._options: dict[str, Array] = {}
         self.truth = np.array([benchmark.truth(question) for question in questions])
         images = [question.image_ids[0] for question in questions]
         self.pictures = numbered(digests.get(image) or image for image in images)
@@ -131,9 +132,13 @@ class AnswerSheet:
         ]
 
     def options(self, answers: Answers) -> Array:
-        """Return the options that the answers name, (question,)."""
-        pairs = zip(answers.texts, self.questions, strict=True)
-        return np.array([self.benchmark.read_option(text, question) for text, question in pairs])
+        """Return the options that the answers name, (question,), read once of each condition."""
+        if answers.label not in self._options:
+            pairs = zip(answers.texts, self.questions, strict=True)
+            self._options[answers.label] = np.array(
+                [self.benchmark.read_option(text, question) for text, question in pairs]
+            )
+        return self._options[answers.label]
 
     def correct(self, answers: Answers) -> Array:
         """Return which answers are right, (question,) bool."""

@@ -206,9 +206,10 @@ def _textless_lines(run: Run, able: Sequence[Kind]) -> list[str]:
     if "vision" in able:
         return []
     return [
-        f"run {other.name} is no baseline: its model ({other.config.model.family}) has no text tower"
-        for other in _other_runs(run, BASELINES)
-        if not other.config.layers and not baseline_kinds(other, able)
+        f"run {encoder.name} is no baseline: its model ({encoder.config.model.family}) has no text "
+        "tower"
+        for encoder in _other_runs(run, BASELINES)
+        if not encoder.config.layers and not baseline_kinds(encoder, able)
     ]
 
 

@@ -36,11 +36,11 @@ class Share:
     """How many of n runs had what was counted."""
 
     name: str
-    count: int
+    hits: int
     n: int
 
     def __str__(self) -> str:
-        share = self.count / self.n
+        share = self.hits / self.n
         error = (share * (1 - share) / self.n) ** 0.5
         return f"{self.name:62} {100 * share:5.1f} % +- {100 * error:.1f}"
 

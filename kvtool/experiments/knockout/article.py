@@ -20,18 +20,18 @@ article = conditions_article
 def knockout_effect(result: Result, none: Row, row: Row) -> str:
     """Set a condition beside no knockout.
 
-    The intervals of the score decide, then McNemar's test of the answers, corrected for the number
-    of conditions.
+    The intervals of the score decide, then a test of the answers, corrected for the number of
+    conditions: by picture where there is one, else McNemar's, which takes questions as independent.
     """
     blocking = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
     scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
     side = relation(row, none, result.metric)
-    p = row.get("mcnemar_holm_p", row.get("mcnemar_p"))
-    test = (
-        ""
-        if p is None
-        else f"{row['n_lost']} answers lost, {row['n_gained']} gained, {_corrected(row, p)}"
-    )
+    test_name = "picture" if "picture_p" in row else "mcnemar"
+    p = row.get(f"{test_name}_holm_p", row.get(f"{test_name}_p"))
+    test = ""
+    if p is not None:
+        certainty = _corrected(row[f"{test_name}_p"], p)
+        test = f"{row['n_lost']} answers lost, {row['n_gained']} gained, {certainty}"
     if side in ("above", "below"):
         verb = "raised" if side == "above" else "lowered"
         return f"{blocking} {verb} the score: {scores}{'; ' * bool(test)}{test}."
@@ -44,9 +44,8 @@ def knockout_effect(result: Result, none: Row, row: Row) -> str:
     return f"{blocking} made no difference that could be told: {scores}{'; ' * bool(test)}{test}."
 
 
-def _corrected(row: Row, p: float) -> str:
+def _corrected(raw: float, p: float) -> str:
     """Return a p, and the raw one beside it where it was corrected for several conditions."""
-    raw = row["mcnemar_p"]
     return probability(p) if p == raw else f"{probability(p)} by Holm, {probability(raw)} raw"
 
 
