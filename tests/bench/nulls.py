@@ -47,8 +47,8 @@ class Share:
 
 def counted(names: list[str], runs: int, run: Callable[[int], list[bool]]) -> Iterator[Share]:
     """Count over runs (by their seed) how often each thing held."""
-    counts = np.array([run(seed) for seed in range(runs)], int).sum(axis=0)
-    return (Share(name, int(count), runs) for name, count in zip(names, counts, strict=True))
+    totals = np.array([run(seed) for seed in range(runs)], int).sum(axis=0)
+    return (Share(name, int(count), runs) for name, count in zip(names, totals, strict=True))
 
 
 def paired_nulls(n_choices: int, common: float) -> Callable[[int], list[bool]]:
@@ -137,8 +137,8 @@ def simulations(runs: int, only: str = "") -> Iterator[Share]:
     claims = ["value_p", "value_only_p", "better_p", "McNemar of the best, uncorrected"]
     planned: list[tuple[list[str], int, Callable[[int], list[bool]]]] = []
     for n_choices, common in ((2, 0.0), (2, 0.5), (4, 0.0), (4, 0.5)):
-        study = f"paired, best of {BLOCKS}, {n_choices} choices, {common:.0%} in common: "
-        planned.append(([study + claim for claim in claims], runs, paired_nulls(n_choices, common)))
+        title = f"paired, best of {BLOCKS}, {n_choices} choices, {common:.0%} in common: "
+        planned.append(([title + claim for claim in claims], runs, paired_nulls(n_choices, common)))
     tests = ["McNemar, distinct questions", "picture_p", "McNemar, line by line"]
     tests.append("accuracy's interval holds the truth")
     for kind in ("questions", "pictures"):

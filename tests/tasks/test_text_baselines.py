@@ -140,12 +140,12 @@ def test_another_template_is_another_result(store: Path) -> None:
         run="llava_onevision",
         text_template="alone:{}",
     )
-    single = probe(run, text_template="alone:{}", layers=[1])
+    bare = probe(run, text_template="alone:{}", layers=[1])
     turn = probe(run, layers=[1])
-    assert single.config["text_template"] == "alone:{}"
-    assert single.rows != turn.rows
+    assert bare.config["text_template"] == "alone:{}"
+    assert bare.rows != turn.rows
     # The input embedding of a word is the same wherever it stands.
-    assert single.baselines[0] == turn.baselines[0]
+    assert bare.baselines[0] == turn.baselines[0]
 
 
 def test_texts_of_values_alone_leave_projected_out(tmp_path: Path) -> None:

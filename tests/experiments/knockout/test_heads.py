@@ -12,8 +12,9 @@ from kvtool.errors import UsageError
 from kvtool.experiments.knockout.sources import HeadSource
 from kvtool.experiments.variance.run import variance
 from kvtool.store import Run
-from tests.experiments.knockout.asked import OPTIONS
 from tests.support.planted import CONSTANT, planted_model, planted_pope
+
+OPTIONS: dict[str, Any] = {"max_new_tokens": 1}
 
 
 @pytest.fixture(scope="module")
