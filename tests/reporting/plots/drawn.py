@@ -1,4 +1,4 @@
-"""A figure as it is printed."""
+"""A figure as it is printed, and its title."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ def drawn(result: Result) -> Figure:
     drawing = figure(result)
     FigureCanvasAgg(drawing).draw()  # type: ignore[no-untyped-call]
     return drawing
+
+
+def title(drawing: Figure) -> str:
+    return drawing.get_suptitle()
