@@ -72,8 +72,8 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
 
         return _snapshot(name, demo_path(name), weights)
     if name.startswith(SCHEME):
-        folder = Path(name.removeprefix(SCHEME)).expanduser()
-        return _snapshot(f"{SCHEME}{folder.resolve()}", folder, weights)
+        adapter = Path(name.removeprefix(SCHEME)).expanduser()
+        return _snapshot(f"{SCHEME}{adapter.resolve()}", adapter, weights)
     if name == smollm2.NAME:
         return _snapshot(name, smollm2.smollm2_path(), weights)
     folder = _folder(name)

@@ -173,6 +173,7 @@ def adapted(
     Returns (image, token, hidden) in float32.
     """
     rows, cols = grid
-    squares = patches.float().unflatten(1, (rows // pool, pool, cols // pool, pool))
+    count, _, dim = patches.shape
+    squares = patches.float().reshape(count, rows // pool, pool, cols // pool, pool, dim)
     tokens: torch.Tensor = linear(squares.mean(dim=(2, 4)).flatten(1, 2))
     return tokens
