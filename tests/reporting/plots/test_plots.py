@@ -173,7 +173,6 @@ def test_models_as_points() -> None:
     models = [row for row in result.rows if "model" in row]
     points = dict(np.asarray(line.get_xydata()).tolist()[0] for line in axes.lines)
     assert points == {row["segmentation"]: row["accuracy"] for row in models}
-    assert [text.get_text() for text in drawing.legends[0].get_texts()] == [
-        row["model"] for row in models
-    ]
+    names = [text.get_text() for text in drawing.legends[0].get_texts()]
+    assert names == [row["model"] for row in models]
     assert len({(line.get_marker(), line.get_color()) for line in axes.lines}) == len(models)
