@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 from kvtool.pictures.thumbnails import Drawn
 from kvtool.reporting import render
 from kvtool.result import Result
+from kvtool.types import Block
 from tests.browser.opened import CHROMIUM, RED, Opened
 from tests.support import studies
 
@@ -33,7 +34,7 @@ def results() -> list[Result]:
 @pytest.fixture(scope="module")
 def path(results: list[Result], tmp_path_factory: pytest.TempPathFactory) -> Path:
     best = results[0].best or {}
-    block = (best["kind"], best["layer"], best["kv_head"])
+    block = Block(best["kind"], best["layer"], best["kv_head"])
     drawings = [Drawn("p1", f"a caption {studies.NASTY}", 64, 48)]
     study = studies.study(*results, pictures={"p1": RED}, examples={0: {block: drawings}})
     file = tmp_path_factory.mktemp("page") / "page.html"
