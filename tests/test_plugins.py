@@ -77,7 +77,7 @@ def test_an_error_in_meters_of_which_the_lowest_is_best(kvtool: Kvtool, store: P
     done = kvtool.run(
         "probe", store, TASK, "--kinds", "vision", "--format", "json", "--plot", "probe.png"
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 4, done.stderr  # one depth map is damaged
     result = json.loads(done.stdout)
     assert (result["unit"], result["higher_is_better"], result["n"], result["n_skipped"]) == (
         "m",
