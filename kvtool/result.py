@@ -45,7 +45,8 @@ class Result(Displayed):
         and of other runs of the data set. config: all that the numbers depend on. unit: of the
         metrics: "fraction", "percent" or a physical unit such as "m". items: single records behind
         the rows, e.g. a question each, where a command keeps them. higher_is_better: False for an
-        error, of which the best is the lowest.
+        error, of which the best is the lowest. chance: a row for each predictor that knows nothing
+        of the images, with all metrics, and those of parts of what was scored.
     """
 
     command: str
@@ -63,6 +64,7 @@ class Result(Displayed):
     unit: str = "fraction"
     items: list[Row] = field(default_factory=list)
     higher_is_better: bool = True
+    chance: list[Row] = field(default_factory=list)
 
     def best_of(self, rows: Sequence[Row]) -> Row | None:
         """Return the best of some rows by the primary metric; None where it is defined for none."""
@@ -160,9 +162,13 @@ def is_summary(row: Row) -> bool:
     return all(row.get(label, "all") in ("all", None) for label in LABELS)
 
 
+CHANCE = ("chance", "chance_difference", "chance_max")
+"""Fields with an interval that say what knows nothing gets, see docs/measures.md."""
+
+
 def metric_names(row: Row) -> list[str]:
-    """Return the metrics of a row: the fields that have an interval."""
-    return [name for name in row if f"{name}_low" in row]
+    """Return the metrics of a row: the fields that have an interval, but those about chance."""
+    return [name for name in row if f"{name}_low" in row and name not in CHANCE]
 
 
 def best_row(rows: Sequence[Row], metric: str, higher_is_better: bool = True) -> Row | None:

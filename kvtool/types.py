@@ -68,6 +68,11 @@ class GridSpan:
         row = int((y_px - y0) / (y1 - y0) * rows // 1)
         return min(max(row, 0), rows - 1), min(max(col, 0), cols - 1)
 
+    def covers(self, x_px: float, y_px: float) -> bool:
+        """Tell whether a pixel position lies inside the grid's cover."""
+        x0, y0, x1, y1 = self.cover_xyxy_px
+        return x0 <= x_px < x1 and y0 <= y_px < y1
+
     def token_at(self, x_px: float, y_px: float) -> int:
         """Index, among the image's tokens, of the token over a pixel position."""
         row, col = self.cell_at(x_px, y_px)

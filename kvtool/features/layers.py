@@ -60,14 +60,19 @@ class GridImage:
         return [row * self.grid[1] + col for row, col in cells]
 
     def centres_px(self) -> Array:
-        """Return the centers of the cells, (row * col, 2): (x, y) in pixels of the original
-        image."""
-        x0, y0, x1, y1 = self.span.cover_xyxy_px
-        rows, cols = self.grid
-        # Cells share the covered rectangle evenly.
-        x = x0 + (np.arange(cols) + 0.5) * (x1 - x0) / cols
-        y = y0 + (np.arange(rows) + 0.5) * (y1 - y0) / rows
-        return np.stack([np.tile(x, rows), np.repeat(y, cols)], axis=1)
+        """Return the centers of the cells, see centers_px."""
+        return centers_px(self.span)
+
+
+def centers_px(span: GridSpan) -> Array:
+    """Return the centers of a grid's cells, (row * col, 2): (x, y) in pixels of the original
+    image."""
+    x0, y0, x1, y1 = span.cover_xyxy_px
+    rows, cols = span.grid
+    # Cells share the covered rectangle evenly.
+    x = x0 + (np.arange(cols) + 0.5) * (x1 - x0) / cols
+    y = y0 + (np.arange(rows) + 0.5) * (y1 - y0) / rows
+    return np.stack([np.tile(x, rows), np.repeat(y, cols)], axis=1)
 
 
 class Layer:
@@ -212,6 +217,21 @@ def _membership(pixels: int, start: float, stop: float, cells: int) -> Array:
     cell = np.floor((np.arange(pixels) + 0.5 - start) / (stop - start) * cells).astype(int)
     one_hot: Array = cell[:, None] == np.arange(cells)
     return one_hot.astype(np.float32)
+
+
+def cell_pixels(mask: Array, span: GridSpan) -> Array:
+    """Count the true pixels of a mask (H, W) by cell, (row * col,) int64.
+
+    Pixels outside the grid's cover count in the nearest cell.
+    """
+    down, across = nearest_cells(span, (mask.shape[1], mask.shape[0]))
+    rows, cols = span.grid
+    # Pixels of a row of cells together first, then those of a column: sums of small numbers.
+    tall = np.zeros((rows, mask.shape[1]), np.int64)
+    np.add.at(tall, down, mask)
+    counts = np.zeros((cols, rows), np.int64)
+    np.add.at(counts, across, tall.T)
+    return counts.T.reshape(-1)
 
 
 def nearest_cells(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:

@@ -46,7 +46,8 @@ class HeatmapCell:
 class Heatmap:
     """Layers across, heads down; cells by head, then layer; None where a block is not scored.
 
-    low, high: what the darkest and the brightest color stand for.
+    low, high: what the darkest and the brightest color stand for. chance_at: where chance lies
+    between them, in percent; None where it is beyond them or not known.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class Heatmap:
     high: str
     caption: str
     tight: bool
+    chance_at: float | None = None
 
 
 def heatmap(
@@ -95,8 +97,13 @@ def heatmap(
         )
     cells = [[cell_of.get((head, layer)) for layer in layers] for head in heads]
     caption = f"{kind}: {result.metric}{unit_mark(result)}"
+    chance = rows[0].get("chance") if rows else None
+    chance_at = None
+    if chance is not None:
+        caption += f", chance {show(result, chance)}"
+        chance_at = 100 * brightness(chance) if low <= chance <= high else None
     low_text, high_text = (show(result, end) for end in ends)
-    return Heatmap(kind, layers, heads, cells, low_text, high_text, caption, tight)
+    return Heatmap(kind, layers, heads, cells, low_text, high_text, caption, tight, chance_at)
 
 
 def cell_label(result: Result, row: Row) -> str:

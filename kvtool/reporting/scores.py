@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.reporting.chance import against_chance, chance_interval, guess_rows
 from kvtool.reporting.numbers import interval, show, unit_mark
 from kvtool.result import LABELS, Result, Row, block_name, is_summary, metric_names
 
@@ -46,7 +47,7 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
         ):
             continue  # an encoder's best block is the baseline itself
         rows.append((block_name(row) + (f", {name}" if name and name != this_run else ""), row))
-    return rows
+    return rows + guess_rows(result)
 
 
 def _scores(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
@@ -86,10 +87,14 @@ def _by_label(result: Result, rows: Sequence[Row]) -> Table:
         table.add_column(Text(name), overflow="fold")
     for name in metrics:
         table.add_column(Text(name), justify="right")
+    has_chance = any(row.get("chance") is not None for row in rows)
+    if has_chance:
+        table.add_column("chance", justify="right")
     table.add_column("n", justify="right")
     for row in rows:
         cells = [str(row.get(name, "")) for name in labels]
         cells += [interval(result, row, name) for name in metrics]
+        cells += [chance_interval(result, row)] * has_chance
         table.add_row(*map(Text, [*cells, str(row.get("n", ""))]))
     return table
 
@@ -144,6 +149,8 @@ def score_tables(result: Result) -> Iterator[RenderableType]:
     leading = _leading_rows(result)
     if leading:
         yield _scores(result, leading)
+    if (line := against_chance(result)) is not None:
+        yield Text(f"{line}\n")
     yield from block_tables(result)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from kvtool.reporting.chance import chance_interval
 from kvtool.reporting.numbers import interval, unit_mark, words
 from kvtool.result import LABELS, Result, Row, metric_names
 
@@ -67,16 +68,28 @@ def _shared(rows: Sequence[Row], column: str) -> bool:
 def scores_table(
     result: Result, labeled: Sequence[tuple[str, Row]], title: str, data: str
 ) -> PageTable:
-    """Return a row for each (name, row): its metrics with their intervals, and n."""
+    """Return a row for each (name, row): its metrics with their intervals, chance where it is
+    known, and n."""
     names = chain.from_iterable(metric_names(row) for _, row in labeled)
     metrics = list(dict.fromkeys(names))[:METRICS_SHOWN]
+    has_chance = any(row.get("chance") is not None for _, row in labeled)
     rows = [
-        [name, *(interval(result, row, metric) for metric in metrics), words(row.get("n"))]
+        [
+            name,
+            *(interval(result, row, metric) for metric in metrics),
+            *([chance_interval(result, row)] * has_chance),
+            words(row.get("n")),
+        ]
         for name, row in labeled
     ]
     return PageTable(
         title,
-        ["", *(f"{metric}{unit_mark(result)}" for metric in metrics), "n"],
+        [
+            "",
+            *(f"{metric}{unit_mark(result)}" for metric in metrics),
+            *(["chance"] * has_chance),
+            "n",
+        ],
         rows[:ROWS_SHOWN],
         data,
     )

@@ -1,6 +1,7 @@
-"""95 % intervals: the percentile bootstrap over sampling units.
+"""95 % intervals: the percentile bootstrap over sampling units, or over what they share.
 
-It is seeded, and all blocks of a run see the same resamples.
+It is seeded, and all blocks of a run see the same resamples. Units that share a picture are not
+independent: `clusters` says which do, and what is resampled then is the pictures.
 """
 
 from __future__ import annotations
@@ -17,6 +18,13 @@ Scores = Callable[[Array], dict[str, Array]]
 AT_ONCE = 2**18
 """So many weights (draws times units) are in memory at a time, in a few arrays of 2 MB."""
 
+FEWER = 4
+"""So many pictures fewer than there are, but half of them at least, are drawn where units join two.
+
+Scores of a unit less the mean of its stratum are smaller than those less the true mean, and a unit
+shares the mean's error on both of its sides. Found by simulation, see docs/measures.md.
+"""
+
 
 class Estimate(NamedTuple):
     """A score and its interval, arrays of one shape; they are NaN where the score is undefined."""
@@ -31,47 +39,170 @@ def bootstrap(
     scores: Scores,
     *,
     strata: Array | None = None,
+    clusters: Array | None = None,
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """Compute scores of units with percentile intervals.
 
-    Resamples in which a score is undefined (NaN) are left out of its interval. A single unit gives
-    low = value = high.
+    Resamples in which a score is undefined (NaN) are left out of its interval. A single unit, or
+    units of a single cluster, give low = value = high.
 
     Args:
         units: (..., n, k), numbers of n units that add up.
         scores: Turns sums over units (..., k) into named scores (...).
-        strata: Labels (n,). Each is resampled by itself, so that no class vanishes.
+        strata: Labels (n,). Each is resampled by itself, so that no class vanishes. A cluster
+            belongs to the stratum of its first unit.
+        clusters: Labels (n,) of what units share, such as their picture: clusters are resampled
+            whole. Or (n, 2), the two pictures that a unit joins, see `_of_pairs`.
         draws: The number of resamples.
         level: The level of the intervals.
         seed: The random seed of the resamples.
     """
-    n, k = units.shape[-2:]
-    lead = units.shape[:-2]
-    values = scores(units.sum(axis=-2))
-    flat = np.moveaxis(units, -2, 0).reshape(n, -1).astype(np.float64, copy=False)
-    resampled: dict[str, list[Array]] = {name: [] for name in values}
-    rng = np.random.default_rng(seed)
-    # The sum of a resample is a weighted sum of the units: a matrix product for a chunk of draws.
-    chunk = max(1, min(draws, AT_ONCE // max(n, 1)))
-    for first in range(0, draws, chunk):
-        weights = resample_weights(n, min(chunk, draws - first), rng, strata)
-        sums = (weights @ flat).reshape(len(weights), *lead, k)
-        for name, value in scores(sums).items():
-            resampled[name].append(value)
     tail = (1 - level) / 2
+    rng = np.random.default_rng(seed)
+    if clusters is not None and np.ndim(clusters) == 2:
+        return _of_pairs(units, scores, strata, clusters, draws, tail, rng)
+    if clusters is not None:
+        units, strata = pooled(units, strata, clusters)
+    resampled = _resample(units, scores, _multinomial(units, strata, rng), draws)
     return {
-        name: Estimate(value, *_percentiles(np.concatenate(resampled[name]), tail))
-        for name, value in values.items()
+        name: Estimate(value, *_percentiles(resampled[name], tail))
+        for name, value in scores(units.sum(axis=-2)).items()
     }
 
 
+def count_clusters(n: int, clusters: Array | None) -> int:
+    """Return how many things are resampled: units, or distinct labels of clusters."""
+    return n if clusters is None else len(np.unique(clusters))
+
+
+def pooled(units: Array, strata: Array | None, clusters: Array) -> tuple[Array, Array | None]:
+    """Return the sums of units by cluster (..., cluster, k), and each cluster's stratum."""
+    _, first, cluster = np.unique(clusters, return_index=True, return_inverse=True)
+    sums = np.zeros((len(first), *units.shape[:-2], units.shape[-1]))
+    np.add.at(sums, cluster, np.moveaxis(units, -2, 0))
+    return np.moveaxis(sums, 0, -2), None if strata is None else np.asarray(strata)[first]
+
+
+def _multinomial(
+    units: Array, strata: Array | None, rng: np.random.Generator
+) -> Callable[[int], Array]:
+    """Return what draws the weights of the common bootstrap over units, see `_resample`."""
+    return lambda count: resample_weights(units.shape[-2], count, rng, strata)
+
+
+def _resample(
+    units: Array, scores: Scores, weigh: Callable[[int], Array], draws: int
+) -> dict[str, Array]:
+    """Score resamples of units, (draw, ...) by name; `weigh` draws weights (count, n)."""
+    n, k = units.shape[-2:]
+    lead = units.shape[:-2]
+    flat = np.moveaxis(units, -2, 0).reshape(n, -1).astype(np.float64, copy=False)
+    resampled: dict[str, list[Array]] = {}
+    # The sum of a resample is a weighted sum of the units: a matrix product for a chunk of draws.
+    chunk = max(1, min(draws, AT_ONCE // max(n, 1)))
+    for first in range(0, draws, chunk):
+        weights = weigh(min(chunk, draws - first))
+        sums = (weights @ flat).reshape(len(weights), *lead, k)
+        for name, value in scores(sums).items():
+            resampled.setdefault(name, []).append(value)
+    return {name: np.concatenate(values) for name, values in resampled.items()}
+
+
+def _of_pairs(
+    units: Array,
+    scores: Scores,
+    strata: Array | None,
+    clusters: Array,
+    draws: int,
+    tail: float,
+    rng: np.random.Generator,
+) -> dict[str, Estimate]:
+    """Bootstrap units that join two pictures each, by picture.
+
+    A unit weighs as the mean of its two pictures' counts, which gives a quarter of the variance,
+    but a unit's own counts twice. So that of a bootstrap over pairs is taken from it: inclusion
+    and exclusion (Cameron, Gelbach and Miller 2011). No interval is narrower than that over pairs.
+    """
+    pictures, first, flat_sides = np.unique(clusters, return_index=True, return_inverse=True)
+    sides = flat_sides.reshape(-1, 2)
+    labels = np.zeros(len(sides)) if strata is None else np.asarray(strata)
+    stratum = labels[first // 2]  # flattened, a unit's two pictures follow each other
+
+    def means(count: int) -> Array:
+        """Weigh units by the mean of how often their two pictures were drawn."""
+        weights = resample_weights(len(pictures), count, rng, stratum, FEWER)
+        return _keeping_shares((weights[:, sides[:, 0]] + weights[:, sides[:, 1]]) / 2, labels)
+
+    by_picture = _resample(units, scores, means, draws)
+    # A pair of pictures is one pair both ways round.
+    pair = np.sort(sides, axis=1) @ np.array([len(pictures), 1])
+    pairs, pair_strata = pooled(units, labels, pair)
+    by_pair = _resample(pairs, scores, _multinomial(pairs, pair_strata, rng), draws)
+    single = scores(np.moveaxis(units, -2, 0))
+    return {
+        name: _combined(
+            Estimate(value, *_percentiles(by_picture[name], tail)),
+            Estimate(value, *_percentiles(by_pair[name], tail)),
+            _enlargement(stratum),
+            single[name],
+        )
+        for name, value in scores(units.sum(axis=-2)).items()
+    }
+
+
+def _enlargement(strata: Array) -> float:
+    """Return by how much drawing FEWER pictures enlarges variances, on average over pictures."""
+    sizes = np.unique(strata, return_counts=True)[1]
+    return float((sizes**2 / n_drawn(sizes, FEWER)).sum() / sizes.sum())
+
+
+def _combined(
+    by_picture: Estimate, by_pair: Estimate, enlargement: float, single: Array
+) -> Estimate:
+    """Combine the intervals of `_of_pairs`; `single` has the scores of each unit (n, ...)."""
+    value = by_picture.value
+
+    def distance(picture_end: Array, pair_end: Array) -> Array:
+        """Return how far an end lies from the value."""
+        squared = 4 * (picture_end - value) ** 2 - enlargement * (pair_end - value) ** 2
+        return np.asarray(np.sqrt(np.maximum(squared, (pair_end - value) ** 2)))
+
+    low = value - distance(by_picture.low, by_pair.low)
+    high = value + distance(by_picture.high, by_pair.high)
+    # No mean lies beyond all that it is the mean of.
+    lowest, highest = np.fmin.reduce(single), np.fmax.reduce(single)
+    return Estimate(value, np.maximum(low, lowest), np.minimum(high, highest))
+
+
+def _keeping_shares(weights: Array, strata: Array) -> Array:
+    """Scale weights (draw, n) so that each stratum weighs as much as it has units."""
+    for label in np.unique(strata):
+        members = strata == label
+        total = weights[:, members].sum(axis=1, keepdims=True)
+        weights[:, members] *= ratio(members.sum(), total, empty=0.0)
+    return weights
+
+
+def n_drawn(sizes: Array | int, fewer: int) -> Array:
+    """Return how many members of groups of these sizes are drawn; half of them at least."""
+    members = np.asarray(sizes)
+    return np.asarray(np.maximum((members + 1) // 2, members - fewer))
+
+
 def resample_weights(
-    n: int, draws: int, rng: np.random.Generator, strata: Array | None = None
+    n: int,
+    draws: int,
+    rng: np.random.Generator,
+    strata: Array | None = None,
+    fewer: int = 0,
 ) -> Array:
-    """Draw how often each of n units is in each resample with replacement, (draws, n) float64."""
+    """Draw how often each of n units is in each resample with replacement, (draws, n) float64.
+
+    Of each stratum as many are drawn as it has members, or `fewer`.
+    """
     weights = np.zeros((draws, n))
     if strata is None:
         groups = [np.arange(n)]
@@ -80,7 +211,8 @@ def resample_weights(
     rows = np.arange(draws)[:, None]
     for members in groups:
         # Each pair of draw and unit is a bin of one count over all draws.
-        picks = members[rng.integers(len(members), size=(draws, len(members)))]
+        size = (draws, int(n_drawn(len(members), fewer)))
+        picks = members[rng.integers(len(members), size=size)]
         weights += np.bincount((rows * n + picks).ravel(), minlength=draws * n).reshape(draws, n)
     return weights
 

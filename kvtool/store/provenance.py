@@ -13,16 +13,16 @@ from typing import Any
 from kvtool.store import Run
 
 ALGORITHMS = {
-    "foreground-segmentation": 1,
+    "foreground-segmentation": 2,
     "co-segmentation": 1,
-    "semantic-segmentation": 1,
-    "referring-expression": 1,
-    "semantic-correspondence": 1,
-    "temporal-correspondence": 1,
+    "semantic-segmentation": 2,
+    "referring-expression": 2,
+    "semantic-correspondence": 2,
+    "temporal-correspondence": 2,
     "variance": 1,
     "knockout": 2,
     "paired": 2,
-    "prefix": 1,
+    "prefix": 2,
     "correlate": 2,
     "search": 1,
     "answers": 2,

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from kvtool.errors import UsageError
 from kvtool.features.layers import Layer
 from kvtool.result import Row, metric_names
-from kvtool.stats.bootstrap import Estimate, Scores, bootstrap
+from kvtool.stats.bootstrap import Estimate, Scores, bootstrap, count_clusters
 from kvtool.store import Run
 from kvtool.store.nonfinite import WHAT, describe
-from kvtool.types import Kind
+from kvtool.types import GridSpan, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -25,15 +26,73 @@ Array = np.ndarray[Any, Any]
 Select = ("max", "split")
 
 
+Grids = Mapping[str, GridSpan]
+"""Where the base grid of each image lies, by the image's id."""
+
+
 class Table(NamedTuple):
-    """Rows to make of one layer: labels they carry ({} for the summary), units (head, n, k), how to
-    score sums of them, and strata (n,) within which units are resampled.
+    """Rows to make of one layer.
+
+    labels: what they carry, {} for the summary. units: (head, n, k). scores: how to score sums of
+    them. strata: (n,), within which units are resampled. clusters: (n,) or (n, 2), what units share
+    and what is resampled in their place, see kvtool.stats.bootstrap. members: (n,) indices of these
+    among the task's units, None for all of them. half: (n,) 0 or 1, where the task says which half
+    of select "split" a unit is in. facts: further fields of the rows.
     """
 
     labels: dict[str, Any]
     units: Array
     scores: Scores
     strata: Array | None = None
+    clusters: Array | None = None
+    members: Array | None = None
+    half: Array | None = None
+    facts: Row | None = None
+
+    def of(self, chosen: Array) -> Table:
+        """The same for some of the units, by their indices in the table."""
+        parts = {name: getattr(self, name) for name in ("strata", "clusters", "half")}
+        return self._replace(
+            units=self.units[:, chosen],
+            members=chosen if self.members is None else self.members[chosen],
+            **{name: None if part is None else part[chosen] for name, part in parts.items()},
+        )
+
+    def halves(self, seed: int) -> tuple[Table, Table]:
+        """The units by which select "split" chooses a block, and those on which it scores it.
+
+        Raises UsageError where one of them is empty.
+        """
+        if self.half is not None:
+            sides = np.flatnonzero(self.half == 0), np.flatnonzero(self.half == 1)
+        else:
+            sides = halves(self.units.shape[1], seed, self.clusters)
+        if not all(map(len, sides)):
+            raise UsageError(
+                "--select split: expected sampling units on two halves of the pictures, found "
+                "them on one of the halves alone; use max"
+            )
+        return self.of(sides[0]), self.of(sides[1])
+
+
+class Level(NamedTuple):
+    """What knows nothing gets on the units of one table.
+
+    row: fields that go into rows. metric: the one that is compared. units: (draw, n, k) of the best
+    predictor that knows nothing; no draws where there is none.
+    """
+
+    row: Row
+    metric: str
+    units: Array
+
+
+class Levels(Protocol):
+    """Chance levels of a task on the grids of a run's kind, see kvtool.tasks.chance."""
+
+    def of(self, run: Run, kind: Kind, table: Table) -> Level | None:
+        """That of the task's table with these labels and units."""
+        ...
 
 
 class Scored(Protocol):
@@ -59,6 +118,9 @@ class Task(Scored, Protocol):
 
     Options are keyword-only parameters with defaults; `settings` gives back those that the numbers
     depend on.
+
+    Three more methods may be there, see kvtool.tasks.chance: guesses(grids, seed), ceiling(grids)
+    and unseen(grids).
 
     unit: of the metrics: "fraction" and "percent" are shown as percent, a physical unit such as "m"
     as it is, "" has no mark. higher_is_better: False for an error. serves: names of data sets whose
@@ -114,17 +176,19 @@ def score_blocks(
     select: str,
     seed: int,
     progress: Callable[..., None] | None,
+    levels: Levels | None = None,
 ) -> tuple[list[Row], list[Row]]:
     """Rows of all blocks of a plan; and for select "split", the summary rows of the two halves of
     the units.
 
     A half's row holds what was found on the first half (to choose by) as `chosen_<metric>`, and the
     second half's scores. A block of which some image or text that the task reads holds values that
-    are not finite has no scores (all None), but their number as `nonfinite`. Memory: what one layer
-    needs (see Layer and the task); results are a few numbers a block.
+    are not finite has no scores (all None), but their number as `nonfinite`. With `levels` rows
+    also say what knows nothing gets. Memory: what one layer needs (see Layer and the task); results
+    are a few numbers a block.
     """
     rows: list[Row] = []
-    halves: list[Row] = []
+    split: list[Row] = []
     for kind, layers, heads in plan.blocks:
         for number in layers:
             layer = Layer(plan.run, kind, number, heads, device)
@@ -132,22 +196,37 @@ def score_blocks(
             blocks = [{"kind": kind, "layer": number, "kv_head": head} for head in heads]
             tables = list(task.tables(measured))
             for table in tables:
-                rows += table_rows(blocks, table, seed, layer.nonfinite)
+                level = None if levels is None else levels.of(plan.run, kind, table)
+                rows += table_rows(blocks, table, seed, layer.nonfinite, level)
             if select == "split":
-                halves += _half_rows(blocks, tables[0], task.metric, seed, layer.nonfinite)
+                first, second = tables[0].halves(seed)
+                level = None if levels is None else levels.of(plan.run, kind, second)
+                half_rows = table_rows(blocks, second, seed, layer.nonfinite, level)
+                split += _with_chosen(half_rows, first, task.metric, layer.nonfinite)
             if progress is not None:
                 progress(len(heads), f"{kind} layer {number}")
-    return rows, halves
+    return rows, split
 
 
 def table_rows(
-    blocks: Sequence[Row], table: Table, seed: int, nonfinite: Array | None = None
+    blocks: Sequence[Row],
+    table: Table,
+    seed: int,
+    nonfinite: Array | None = None,
+    level: Level | None = None,
 ) -> list[Row]:
     """A row for each block of a table's units; no scores where `nonfinite` (block,) is not 0."""
-    found = bootstrap(table.units, table.scores, strata=table.strata, seed=seed)
+    units, scores = table.units, table.scores
+    if level is not None and len(level.units) and not table.labels:
+        units, scores = _beside_chance(table, level)
+    found = bootstrap(units, scores, strata=table.strata, clusters=table.clusters, seed=seed)
     n = table.units.shape[1]
+    n_resampled = count_clusters(n, table.clusters)
+    resampled = {} if table.clusters is None else {"n_resampled": n_resampled}
+    counts = {"n": n, **resampled, **(table.facts or {})}
+    chance = {} if level is None else level.row
     rows = [
-        {**block, **table.labels, **_scores(found, index, n), "n": n}
+        {**block, **table.labels, **_scores(found, index, n_resampled), **chance, **counts}
         for index, block in enumerate(blocks)
     ]
     if nonfinite is None:
@@ -158,8 +237,27 @@ def table_rows(
     ]
 
 
+def _beside_chance(table: Table, level: Level) -> tuple[Array, Scores]:
+    """A table's units with those of what knows nothing behind them, and what scores both: the
+    table's scores, and the blocks' primary metric less chance, in the same resamples.
+    """
+    heads = len(table.units)
+
+    def scores(sums: Array) -> dict[str, Array]:
+        """Score sums (..., head and draw, k) to (..., head)."""
+        both = table.scores(sums)
+        primary = both[level.metric]
+        difference = primary[..., :heads] - primary[..., heads:].mean(axis=-1, keepdims=True)
+        return {name: score[..., :heads] for name, score in both.items()} | {
+            "chance_difference": difference
+        }
+
+    return np.concatenate([table.units, level.units]), scores
+
+
 def _without_scores(row: Row, nonfinite: int) -> Row:
-    scores = {metric + end for metric in metric_names(row) for end in ("", "_low", "_high")}
+    names = [*metric_names(row), "chance_difference"]
+    scores = {name + end for name in names for end in ("", "_low", "_high")}
     return {name: None if name in scores else value for name, value in row.items()} | {
         "nonfinite": nonfinite
     }
@@ -176,7 +274,7 @@ def nonfinite_lines(run: Run, rows: Sequence[Row]) -> list[str]:
 
 
 def _scores(found: Mapping[str, Estimate], index: int, n: int) -> Row:
-    """Scores of a block with the ends of their intervals; one unit alone has none."""
+    """Scores of a block with the ends of their intervals; none where one thing is resampled."""
     row: Row = {}
     for name, estimate in found.items():
         for suffix, values in zip(("", "_low", "_high"), estimate, strict=True):
@@ -185,23 +283,25 @@ def _scores(found: Mapping[str, Estimate], index: int, n: int) -> Row:
     return row
 
 
-def halves(n: int, seed: int) -> tuple[Array, Array]:
+def halves(n: int, seed: int, clusters: Array | None = None) -> tuple[Array, Array]:
     """Indices of the units by which select "split" chooses a block, and of those on which it scores
     it.
+
+    Units of a cluster, see kvtool.stats.bootstrap, are on one side; units that join two pictures of
+    different sides are on none.
     """
-    order = np.random.default_rng(seed).permutation(n)
-    return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+    shared = np.arange(n) if clusters is None else clusters
+    labels, cluster = np.unique(shared, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    side = np.ones(len(labels), int)
+    side[order[: len(labels) // 2]] = 0
+    sides = side[cluster].reshape(n, -1)
+    return np.flatnonzero((sides == 0).all(axis=1)), np.flatnonzero((sides == 1).all(axis=1))
 
 
-def _half_rows(
-    blocks: Sequence[Row], table: Table, metric: str, seed: int, nonfinite: Array
-) -> list[Row]:
-    first, second = halves(table.units.shape[1], seed)
-    chosen = table.scores(table.units[:, first].sum(axis=1))[metric]
-    strata = None if table.strata is None else table.strata[second]
-    rows = table_rows(
-        blocks, table._replace(units=table.units[:, second], strata=strata), seed, nonfinite
-    )
+def _with_chosen(rows: Sequence[Row], first: Table, metric: str, nonfinite: Array) -> list[Row]:
+    """The second half's rows with what the blocks get on the first half."""
+    chosen = first.scores(first.units.sum(axis=1))[metric]
     known = np.where(nonfinite > 0, np.nan, chosen)
     return [
         {**row, f"chosen_{metric}": float(value)} for row, value in zip(rows, known, strict=True)

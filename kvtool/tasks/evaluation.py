@@ -66,7 +66,7 @@ def evaluate(
     if device != "auto":
         check_device(device)
     plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
-    own = own_options(task, {**options, "limit": limit, "seed": seed})
+    own = own_options(task, {**options, "limit": limit, "seed": seed, "select": select})
     dataset = dataset_of(run, data)
     lacking = "" if dataset.name in TASKS.load(task).serves else dataset.lacks(task)
     if lacking:
@@ -201,6 +201,8 @@ def _config(
         "select": select,
         "seed": seed,
         "options": {
-            name: value for name, value in options.items() if name not in ("seed", "backend")
+            name: value
+            for name, value in options.items()
+            if name not in ("seed", "select", "backend")
         },
     }

@@ -11,7 +11,8 @@ maps.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -21,11 +22,21 @@ import numpy as np
 from kvtool.datasets.episodes import Entry, Episode
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.protocols import HasEpisodes
-from kvtool.errors import DatasetError
+from kvtool.errors import DatasetError, UsageError
 from kvtool.features.layers import GridImage, Layer, cell_shares, upsample
-from kvtool.metrics.segmentation import binary_counts, fewshot_scores, fewshot_units
+from kvtool.metrics.segmentation import fewshot_scores, fewshot_units
 from kvtool.result import Row
-from kvtool.tasks.base import Array, Table
+from kvtool.tasks.base import Array, Grids, Table
+from kvtool.tasks.chance import pixels_unseen
+from kvtool.tasks.maps import (
+    COUNTS,
+    RANKING,
+    Truth,
+    guessed_counts,
+    map_counts,
+    undefined,
+    with_ranking,
+)
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
@@ -33,6 +44,7 @@ from kvtool.types import KINDS, GridSpan, Kind
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from kvtool.features import logistic
 
@@ -63,8 +75,10 @@ class ForegroundSegmentation:
         shots: Annotated[int, Flag("Support images of an episode.")] = 5,
         c: Annotated[float, Flag("Inverse strength of the few-shot probe's L2 penalty.")] = 1.0,
         seed: int = 0,
+        select: str = "max",
     ) -> None:
         self.dataset, self.device, self.c, self.shots, self.seed = dataset, device, c, shots, seed
+        self.sizes = ids
         count = episodes if limit is None else min(limit, episodes)
         listed = dataset.entries()
         left_out = LeftOut.of(dataset)
@@ -79,8 +93,9 @@ class ForegroundSegmentation:
             raise left_out.none_left(
                 self.name, f"the label maps of none of {len(held)} entries can be used"
             )
-        self.episodes = dataset.episodes(count, shots, seed, usable)
+        self.episodes, self._half = draw(dataset, count, shots, seed, usable, select)
         left_out.lines += [line for line in dataset.skipped if line not in left_out.lines]
+        left_out.lines += classes_without(dataset, usable, self.episodes, left_out.lines)
         self.n, self.skipped, self.n_skipped = len(self.episodes), left_out.lines, left_out.count
         self._saved: Collection[int] = range(self.n)
         self._truth = lru_cache(MASKS_KEPT)(self._read_truth)
@@ -95,11 +110,31 @@ class ForegroundSegmentation:
         }
 
     def measure(self, layer: Layer) -> Array:
-        """(head, episode, 4): pixels of background and foreground intersection, then union."""
-        counts = np.zeros((len(layer.heads), self.n, 4), np.int64)
-        for episode, query, predicted in self._predict(layer):
-            counts[:, episode.index] = self._score(predicted, query, episode)
+        """(head, episode, 7): map_counts of the query's mask and its logits."""
+        counts = np.zeros((len(layer.heads), self.n, COUNTS))
+        for episode, query, logits, predicted in self._predict(layer):
+            truth = self._truth_on(query.span, episode)
+            counts[:, episode.index] = map_counts(predicted, logits, truth)
         return counts
+
+    def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
+        """What knows nothing of the images gets, as `measure` gives it.
+
+        Everything background is also what the majority of the supports' patches says.
+        """
+        truths = (
+            (episode.index, self._truth_on(grids[episode.query_id], episode))
+            for episode in self.episodes
+        )
+        return guessed_counts(truths, self._cut, self.n, seed)
+
+    def _cut(self, maps: Tensor, truth: Truth) -> Array:
+        return (upsample(maps, truth.span, truth.mask.shape[::-1]) > 0).cpu().numpy()
+
+    def unseen(self, grids: Grids) -> Array:
+        """(episode, 2): pixels of its query outside the grid's cover, and all of them."""
+        queries = [episode.query_id for episode in self.episodes]
+        return np.array([pixels_unseen(grids[query], self.sizes[query]) for query in queries])
 
     def only(self, images: Collection[str]) -> None:
         """Episodes whose query is one of them."""
@@ -108,7 +143,7 @@ class ForegroundSegmentation:
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """<episode>.png: the mask of its query."""
         files = []
-        for episode, _, predicted in self._predict(layer):
+        for episode, _, _, predicted in self._predict(layer):
             if episode.index not in self._saved:
                 continue
             name = f"{episode.index:04d}.png"
@@ -124,9 +159,10 @@ class ForegroundSegmentation:
     def truth(self, record: Row) -> Array:
         return self._truth(record["query"], record["class_id"])
 
-    def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array]]:
-        """Episodes in order, their queries, and their masks (head, height, width); those of a batch
-        together, since with others beside it an episode might round a pixel differently.
+    def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array, Array]]:
+        """Episodes in order, their queries, logits (head, token) and masks (head, height, width);
+        those of a batch together, since with others beside it an episode might round a pixel
+        differently.
         """
         import torch
 
@@ -143,7 +179,8 @@ class ForegroundSegmentation:
             for episode, (weights, bias) in zip(batch, of_episode, strict=True):
                 query = images[episode.query_id]
                 logits = torch.bmm(query.values, weights[:, :, None])[:, :, 0] + bias[:, None]
-                yield episode, query, (upsample(logits, query.span, query.wh_px) > 0).cpu().numpy()
+                predicted = (upsample(logits, query.span, query.wh_px) > 0).cpu().numpy()
+                yield episode, query, logits.cpu().numpy(), predicted
 
     def _batches(self, layer: Layer) -> Iterator[list[Episode]]:
         """Episodes in order, as many at once as BATCH_FLOATS allows for the layer's first
@@ -181,10 +218,11 @@ class ForegroundSegmentation:
         )
         return logistic.fit(features.flatten(0, 1), *both, c=self.c)
 
-    def _score(self, predicted: Array, query: GridImage, episode: Episode) -> Array:
-        truth = self._truth(query.id, episode.class_id)
-        check_shape(truth, query.wh_px, str(self.dataset.truth_file(query.id)))
-        return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
+    def _truth_on(self, span: GridSpan, episode: Episode) -> Truth:
+        query = episode.query_id
+        mask = self._truth(query, episode.class_id)
+        check_shape(mask, self.sizes[query], str(self.dataset.truth_file(query)))
+        return Truth(mask == 1, mask != VOID, span)
 
     def _read_truth(self, image_id: str, class_id: int) -> Array:
         return self.dataset.class_mask(image_id, class_id)
@@ -198,17 +236,78 @@ class ForegroundSegmentation:
         ids, class_index = np.unique(
             [episode.class_id for episode in self.episodes], return_inverse=True
         )
-        intersection, union = measured[..., :2], measured[..., 2:]
-        yield Table(
-            {},
-            fewshot_units(intersection, union, class_index, len(ids)),
-            fewshot_scores,
-            class_index,
-        )
+        # Episodes with one query see one picture twice: pictures are resampled, not episodes.
+        queries = np.array([episode.query_id for episode in self.episodes])
+        yield self._table({}, measured, class_index, queries)._replace(half=self._half)
         for index, class_id in enumerate(ids.tolist()):
-            of = class_index == index
-            units = fewshot_units(intersection[:, of], union[:, of], np.zeros(of.sum(), int), 1)
-            yield Table({"category": self.dataset.name_of_class(class_id)}, units, fewshot_scores)
+            of = np.flatnonzero(class_index == index)
+            table = self._table({}, measured[:, of], np.zeros(len(of), int), queries[of])
+            category = self.dataset.name_of_class(class_id)
+            yield table._replace(labels={"category": category}, strata=None, members=of)
+
+    def _table(
+        self, labels: dict[str, Any], measured: Array, class_index: Array, queries: Array
+    ) -> Table:
+        intersection, union = measured[..., :2], measured[..., 2:4]
+        n_classes = int(class_index.max()) + 1
+        units = fewshot_units(intersection, union, class_index, n_classes)
+        k = units.shape[-1]
+        return Table(
+            labels,
+            np.concatenate([units, measured[..., RANKING]], axis=-1),
+            with_ranking(lambda sums: fewshot_scores(sums[..., :k]), slice(k, None)),
+            class_index,
+            queries,
+            facts=undefined(measured),
+        )
+
+
+def draw(
+    dataset: HasEpisodes,
+    count: int,
+    shots: int,
+    seed: int,
+    entries: Sequence[Entry],
+    select: str,
+) -> tuple[list[Episode], Array | None]:
+    """Episodes of some entries; for select "split" those of two halves of the images, which share
+    neither queries nor supports, and which half (0 or 1) each is of.
+    """
+    if select != "split":
+        return dataset.episodes(count, shots, seed, entries), None
+    if count < 2:
+        raise UsageError(f"--select split: expected two episodes or more, found {count}; use max")
+    classes = {entry.image_id: entry.class_id for entry in entries}
+    shuffled = np.random.default_rng(seed).permutation(list(classes)).tolist()
+    # Every other image of a class, so that both halves have images of all.
+    first = set(sorted(shuffled, key=lambda image: classes[image])[::2])
+    episodes: list[Episode] = []
+    for side, n in ((True, count // 2), (False, count - count // 2)):
+        members = [entry for entry in entries if (entry.image_id in first) == side]
+        try:
+            drawn = dataset.episodes(n, shots, seed, members)
+        except DatasetError as error:
+            raise DatasetError(
+                f"{error}; --select split draws them from half of the images: use max"
+            ) from None
+        episodes += [replace(one, index=len(episodes) + one.index) for one in drawn]
+    return episodes, np.arange(count) // max(1, count // 2) > 0
+
+
+def classes_without(
+    dataset: HasEpisodes,
+    entries: Sequence[Entry],
+    episodes: Sequence[Episode],
+    lines: Sequence[str],
+) -> list[str]:
+    """A line that names the classes that entries have and no episode is of, but those that `lines`
+    name.
+    """
+    scored = {episode.class_id for episode in episodes}
+    absent = sorted({entry.class_id for entry in entries} - scored)
+    names = [dataset.name_of_class(class_id) for class_id in absent]
+    unnamed = [name for name in names if not any(line.endswith(f" {name}") for line in lines)]
+    return [f"no episode is of {', '.join(unnamed)}: no score counts them"] if unnamed else []
 
 
 def check_entry(dataset: HasEpisodes, entry: Entry, wh_px: Size) -> None:

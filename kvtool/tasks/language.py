@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.features.layers import GridImage, Layer, upsample
+from kvtool.features.layers import Layer, upsample
 from kvtool.store import Run
 from kvtool.tasks.base import Array
 from kvtool.tasks.options import Flag
+from kvtool.types import GridSpan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,9 +90,9 @@ def _otsu(maps: Tensor) -> Tensor:
     return (edges[..., 0] / 2).to(maps)
 
 
-def foreground(maps: Tensor, image: GridImage, cutoff: str) -> Array:
-    """(..., height, width) bool from maps (..., token): upsampled bilinearly, cut at a threshold of
-    the tokens.
+def foreground(maps: Tensor, span: GridSpan, wh_px: tuple[int, int], cutoff: str) -> Array:
+    """(..., height, width) bool from maps (..., token) on a grid: upsampled bilinearly to an image,
+    cut at a threshold of the tokens.
     """
     cut = thresholds(maps, cutoff)
-    return (upsample(maps, image.span, image.wh_px) > cut[..., None, None]).cpu().numpy()
+    return (upsample(maps, span, wh_px) > cut[..., None, None]).cpu().numpy()

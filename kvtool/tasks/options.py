@@ -19,8 +19,8 @@ from kvtool.bounds import BOUNDS
 from kvtool.errors import UsageError
 from kvtool.tasks import TASKS
 
-COMMON = {"limit", "seed"}
-"""Options that every task is given, whether it draws anything or not."""
+COMMON = {"limit", "seed", "select"}
+"""Options that every task is given, whether it takes them or not."""
 
 TYPES = (bool, int, float, str)
 

@@ -20,16 +20,27 @@ import numpy as np
 from kvtool.datasets.protocols import HasExpressions
 from kvtool.errors import DatasetError, KvtoolError
 from kvtool.features.layers import GridImage, Layer
-from kvtool.metrics.segmentation import binary_counts, foreground_units, refcoco_scores
+from kvtool.metrics.segmentation import foreground_units, refcoco_scores
 from kvtool.result import Row
-from kvtool.tasks.base import Array, Table
+from kvtool.tasks.base import Array, Grids, Table
+from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.language import Cutoff, centred_texts, check_cutoff, check_texts, foreground
+from kvtool.tasks.maps import (
+    COUNTS,
+    RANKING,
+    Truth,
+    guessed_counts,
+    map_counts,
+    undefined,
+    with_ranking,
+)
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape, check_size
 from kvtool.types import Kind
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from kvtool.datasets.refcoco import Expression
 
@@ -54,6 +65,7 @@ class ReferringExpression:
     ) -> None:
         check_cutoff(cutoff)
         self.dataset, self.device, self.limit, self.cutoff = dataset, device, limit, cutoff
+        self.sizes = ids
         listed = dataset.expressions()
         left_out = LeftOut.of(dataset)
         held = [expression for expression in listed if expression.image_id in ids]
@@ -86,14 +98,34 @@ class ReferringExpression:
         return set(self._of_image)
 
     def measure(self, layer: Layer) -> Array:
-        """(head, sentence, 4): pixels of background and foreground intersection, then union."""
-        counts = np.zeros((len(layer.heads), self.n, 4), np.int64)
+        """(head, sentence, 7): map_counts of the mask of every sentence and its map."""
+        counts = np.zeros((len(layer.heads), self.n, COUNTS))
         for image, sentences in self._predict(layer):
             known: dict[int, Array] = {}
-            for index, predicted in sentences:
-                truth = self._truth(self.expressions[index], image, known)
-                counts[:, index] = np.concatenate(binary_counts(predicted, truth), axis=-1)
+            for index, maps, predicted in sentences:
+                mask = self._truth(self.expressions[index], image.wh_px, known)
+                counts[:, index] = map_counts(predicted, maps, Truth(mask, None, image.span))
         return counts
+
+    def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
+        """What knows nothing of the images gets, as `measure` gives it."""
+        return guessed_counts(self._truths(grids), self._cut, self.n, seed)
+
+    def _truths(self, grids: Grids) -> Iterator[tuple[int, Truth]]:
+        """Every sentence's index, and its truth."""
+        for image, indices in self._of_image.items():
+            known: dict[int, Array] = {}
+            for index in indices:
+                mask = self._truth(self.expressions[index], self.sizes[image], known)
+                yield index, Truth(mask, None, grids[image])
+
+    def _cut(self, maps: Tensor, truth: Truth) -> Array:
+        return foreground(maps, truth.span, truth.mask.shape[::-1], self.cutoff)
+
+    def unseen(self, grids: Grids) -> Array:
+        """(sentence, 2): pixels of its image outside the grid's cover, and all of them."""
+        images = (expression.image_id for expression in self.expressions)
+        return np.array([pixels_unseen(grids[image], self.sizes[image]) for image in images])
 
     def only(self, images: Collection[str]) -> None:
         """The sentences about them."""
@@ -103,7 +135,7 @@ class ReferringExpression:
         """<sent_id>.png: the mask of a sentence."""
         files: dict[int, Row] = {}
         for image, sentences in self._predict(layer):
-            for number, predicted in sentences:
+            for number, _, predicted in sentences:
                 one = self.expressions[number]
                 about = {
                     "sent_id": one.sent_id,
@@ -119,8 +151,12 @@ class ReferringExpression:
         expression = next(one for one in self.expressions if one.sent_id == record["sent_id"])
         return self.dataset.object_mask(expression)
 
-    def _predict(self, layer: Layer) -> Iterator[tuple[GridImage, Iterator[tuple[int, Array]]]]:
-        """Every image with its sentences: their indices and masks (head, height, width)."""
+    def _predict(
+        self, layer: Layer
+    ) -> Iterator[tuple[GridImage, Iterator[tuple[int, Array, Array]]]]:
+        """Every image with its sentences: their indices, maps (head, token) and masks (head,
+        height, width).
+        """
         import torch
 
         check_texts(layer.run, self.texts, self.name)
@@ -130,20 +166,37 @@ class ReferringExpression:
             rows = {
                 index: row_of[self.expressions[index].text] for index in self._of_image[image.id]
             }
-            maps = (
+            scored = (
                 (index, torch.bmm(image.values, vectors[:, row, :, None])[:, :, 0])
                 for index, row in rows.items()
             )
-            yield image, ((index, foreground(one, image, self.cutoff)) for index, one in maps)
+            where = image.span, image.wh_px
+            yield (
+                image,
+                (
+                    (index, maps.cpu().numpy(), foreground(maps, *where, self.cutoff))
+                    for index, maps in scored
+                ),
+            )
 
-    def _truth(self, expression: Expression, image: GridImage, known: dict[int, Array]) -> Array:
+    def _truth(self, expression: Expression, wh_px: Size, known: dict[int, Array]) -> Array:
         if expression.ann_id not in known:
             known[expression.ann_id] = self.dataset.object_mask(expression) == 1
-            check_shape(known[expression.ann_id], image.wh_px, self.dataset.place_of(expression))
+            check_shape(known[expression.ann_id], wh_px, self.dataset.place_of(expression))
         return known[expression.ann_id]
 
     def tables(self, measured: Array) -> Iterator[Table]:
-        yield Table({}, foreground_units(measured[..., :2], measured[..., 2:]), refcoco_scores)
+        units = foreground_units(measured[..., :2], measured[..., 2:4])
+        k = units.shape[-1]
+        # Sentences about an image share it, whichever object they mean.
+        images = np.array([expression.image_id for expression in self.expressions])
+        yield Table(
+            {},
+            np.concatenate([units, measured[..., RANKING]], axis=-1),
+            with_ranking(refcoco_scores, slice(k, None)),
+            clusters=images,
+            facts=undefined(measured),
+        )
 
 
 def check_object(dataset: HasExpressions, expression: Expression, wh_px: Size) -> None:

@@ -19,6 +19,7 @@ from kvtool.store import Run, Store
 from kvtool.store.shares import Share, chunk_name
 from kvtool.tasks.base import BlockPlan, Task, nonfinite_lines, score_blocks
 from kvtool.tasks.blocks import BASELINES, DECODER, baseline_plan, torch_device
+from kvtool.tasks.chance import Chances, beside_chance
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +63,10 @@ class Scoring:
     @cached_property
     def task(self) -> Task:
         return self.make_task(self.where)
+
+    @cached_property
+    def chances(self) -> Chances:
+        return Chances(self.task, self.config["seed"])
 
     @cached_property
     def key(self) -> str:
@@ -108,8 +113,10 @@ class Scoring:
                 f"{task.name}: --select split: expected two sampling units or more, found "
                 f"{task.n}; use max"
             )
-        rows, halves = score_blocks(task, self.plan, self.where, select, seed, self.progress)
-        return Result(
+        rows, halves = score_blocks(
+            task, self.plan, self.where, select, seed, self.progress, self.chances
+        )
+        result = Result(
             command="probe",
             task=task.name,
             metric=task.metric,
@@ -126,7 +133,12 @@ class Scoring:
             skipped=[*nonfinite_lines(run, rows), *task.skipped][:NAMED],
             unit=task.unit,
             higher_is_better=task.higher_is_better,
+            chance=list(self.chances.rows),
         )
+        if result.best is None:
+            return result
+        n_blocks = len(eligible(rows))
+        return replace(result, best=beside_chance(result.best, result, n_blocks))
 
     def _able(
         self, others: Sequence[Run], images: Sequence[str]
@@ -187,7 +199,13 @@ class Scoring:
     def _of(self, run: Run) -> list[Row]:
         """The summary rows of another run's projected and vision blocks."""
         rows, _ = score_blocks(
-            self.task, baseline_plan(run), self.where, "max", self.config["seed"], self.progress
+            self.task,
+            baseline_plan(run),
+            self.where,
+            "max",
+            self.config["seed"],
+            self.progress,
+            self.chances,
         )
         return [_named(run, row) for row in rows if is_summary(row)]
 
@@ -216,17 +234,20 @@ def keep(store: Store, key: str, record: Mapping[str, Any]) -> None:
     store.keep(key, dict(record))
 
 
+def eligible(rows: Sequence[Row]) -> list[Row]:
+    """The summary rows among which the best is chosen: the decoder's kinds, or all where there are
+    none.
+    """
+    summary = [row for row in rows if is_summary(row)]
+    return [row for row in summary if row["kind"] in DECODER] or summary
+
+
 def choose_best(
     rows: Sequence[Row], halves: Sequence[Row], metric: str, higher_is_better: bool = True
 ) -> Row | None:
     """The best block of the decoder's kinds, or of all where there are none; with halves, chosen on
     the first half.
     """
-
-    def eligible(found: Sequence[Row]) -> list[Row]:
-        summary = [row for row in found if is_summary(row)]
-        return [row for row in summary if row["kind"] in DECODER] or summary
-
     if not halves:
         best = best_row(eligible(rows), metric, higher_is_better)
         return None if best is None else {**best, "select": "max"}

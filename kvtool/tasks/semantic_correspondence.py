@@ -12,7 +12,7 @@ scores.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -22,7 +22,7 @@ import numpy as np
 from kvtool.datasets.protocols import HasPairs
 from kvtool.datasets.spair71k import Pair
 from kvtool.errors import KvtoolError
-from kvtool.features.layers import GridImage, Layer, upsampling
+from kvtool.features.layers import GridImage, Layer, centers_px, upsampling
 from kvtool.metrics.correspondence import (
     ALPHAS,
     box_side_px,
@@ -31,11 +31,12 @@ from kvtool.metrics.correspondence import (
     pck_units,
 )
 from kvtool.result import Row
-from kvtool.tasks.base import Array, Table
+from kvtool.tasks.base import Array, Grids, Table
+from kvtool.tasks.chance import DRAWS
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_lines
 from kvtool.tasks.truth import LeftOut, Sizes, check_size
-from kvtool.types import KINDS, Backend, Kind
+from kvtool.types import KINDS, Backend, GridSpan, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +82,7 @@ class SemanticCorrespondence:
         ] = "auto",
     ) -> None:
         pairs = dataset.pairs()
+        self.sizes = ids
         self.upsample, self.backend, self.limit, self.device = upsample, backend, limit, device
         left_out = LeftOut.of(dataset)
         present = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
@@ -112,6 +114,38 @@ class SemanticCorrespondence:
                 np.add.reduceat(correct, target.starts, axis=2), 0, 2
             )
         return found
+
+    def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
+        """What knows nothing of the images gets, as `measure` gives it: a random point of the
+        target's box, the center of a random patch of its grid, and the place that the source's
+        point has in its own image.
+        """
+        points: dict[str, Callable[[Pair, np.random.Generator], Array]] = {
+            "random point": random_points,
+            "random patch": lambda pair, rng: random_patches(pair, grids[pair.trg_id], rng),
+            "same place": lambda pair, _: same_places(pair),
+        }
+        for name, guess in points.items():
+            # A generator of its own for each pair: what it draws depends on no other pair.
+            generators = (np.random.default_rng([seed, index]) for index in range(self.n))
+            pairs = zip(self.pairs, generators, strict=True)
+            correct = [_n_correct(pair, guess(pair, rng)) for pair, rng in pairs]
+            yield name, np.stack(correct, axis=1)
+
+    def ceiling(self, grids: Grids) -> Array:
+        """(1, pair, alpha) number of keypoints that the best patches find; with `upsample`, pixels."""
+        best = (
+            pixel_points(pair, self.sizes[pair.trg_id])
+            if self.upsample
+            else best_patches(pair, grids[pair.trg_id])
+            for pair in self.pairs
+        )
+        correct = [_n_correct(pair, found) for pair, found in zip(self.pairs, best, strict=True)]
+        return np.stack(correct, axis=1)
+
+    def unseen(self, grids: Grids) -> Array:
+        """(pair, 2): keypoints of which an end lies outside its grid's cover, and all of them."""
+        return np.array([_n_unseen(pair, grids) for pair in self.pairs])
 
     def only(self, images: Collection[str]) -> None:
         """Of one image all pairs, of several the pairs among them."""
@@ -163,15 +197,20 @@ class SemanticCorrespondence:
         total = np.array([len(pair.src_kps_px) for pair in self.pairs])
         units = pck_units(np.moveaxis(measured, 2, 0), total)
         primary = units[ALPHAS.index(PRIMARY_ALPHA)]
-        yield Table({}, primary, pck_scores)
-        for alpha, of_alpha in zip(ALPHAS, units, strict=True):
-            yield Table({"alpha": alpha}, of_alpha, pck_scores)
         categories = np.array([pair.category for pair in self.pairs])
+        # Pairs with an image in common are dependent: images are resampled.
+        images = np.array([(pair.src_id, pair.trg_id) for pair in self.pairs])
+        yield Table({}, primary, pck_scores, categories, images)
+        for alpha, of_alpha in zip(ALPHAS, units, strict=True):
+            yield Table({"alpha": alpha}, of_alpha, pck_scores, categories, images)
         for category in np.unique(categories):
+            members = np.flatnonzero(categories == category)
             yield Table(
                 {"alpha": PRIMARY_ALPHA, "category": str(category)},
-                primary[:, categories == category],
+                primary[:, members],
                 pck_scores,
+                clusters=images[members],
+                members=members,
             )
 
 
@@ -182,6 +221,54 @@ def check_pair(pair: Pair, ids: Sizes) -> None:
     where = pair.file or f"pair {pair.id}"
     check_size(pair.src_wh_px, ids[pair.src_id], f"{where}: source {pair.src_id}")
     check_size(pair.trg_wh_px, ids[pair.trg_id], f"{where}: target {pair.trg_id}")
+
+
+def random_points(pair: Pair, rng: np.random.Generator) -> Array:
+    """(draw, keypoint, 2) points of the target's box, all as likely."""
+    low, high = np.reshape(pair.trg_box_xyxy_px, (2, 2))
+    return low + rng.random((DRAWS, len(pair.trg_kps_px), 2)) * (high - low)
+
+
+def random_patches(pair: Pair, span: GridSpan, rng: np.random.Generator) -> Array:
+    """(draw, keypoint, 2) centers of patches of the target, all as likely."""
+    centers = centers_px(span)
+    return centers[rng.integers(len(centers), size=(DRAWS, len(pair.trg_kps_px)))]
+
+
+def same_places(pair: Pair) -> Array:
+    """(1, keypoint, 2) the source's points, on a target that is stretched to the source's size."""
+    shares = np.array(pair.src_kps_px) / np.array(pair.src_wh_px)
+    return (shares * np.array(pair.trg_wh_px))[None]
+
+
+def best_patches(pair: Pair, span: GridSpan) -> Array:
+    """(1, keypoint, 2) the centers of patches nearest to the true points."""
+    centers = centers_px(span)
+    offsets = np.array(pair.trg_kps_px)[:, None] - centers
+    return centers[np.square(offsets).sum(-1).argmin(1)][None]
+
+
+def pixel_points(pair: Pair, wh_px: tuple[int, int]) -> Array:
+    """(1, keypoint, 2) the pixels nearest to the true points."""
+    return np.clip(np.round(pair.trg_kps_px), 0, np.array(wh_px) - 1)[None]
+
+
+def _n_correct(pair: Pair, points_px: Array) -> Array:
+    """(draw, alpha) number of keypoints that points (draw, keypoint, 2) find."""
+    correct = correct_keypoints(
+        points_px, np.array(pair.trg_kps_px), box_side_px(pair.trg_box_xyxy_px)
+    )
+    return correct.sum(axis=-1).T
+
+
+def _n_unseen(pair: Pair, grids: Grids) -> tuple[int, int]:
+    ends = zip(pair.src_kps_px, pair.trg_kps_px, strict=True)
+    spans = grids[pair.src_id], grids[pair.trg_id]
+    unseen = sum(
+        not all(span.covers(*point) for span, point in zip(spans, points, strict=True))
+        for points in ends
+    )
+    return unseen, len(pair.trg_kps_px)
 
 
 class _Category:

@@ -7,13 +7,13 @@ ImageNet-S, all of the ground truth's of BDD: what scores above a class's mean o
 foreground. With `all_classes` each pixel also goes to its best class, for the official metric; in
 ImageNet-S to none where that class scores below the mean of its map.
 
-Memory: one image's maps; four counts per image, head and given class, with `all_classes` three more
-for every class.
+Memory: one image's maps; seven numbers per image, head and given class, with `all_classes` three
+more for every class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -26,14 +26,14 @@ from kvtool.errors import KvtoolError
 from kvtool.features.layers import GridImage, Layer, upsample
 from kvtool.metrics.segmentation import (
     bdd_scores,
-    binary_counts,
     class_counts,
     fgbg_scores,
     foreground_units,
     imagenet_s_scores,
 )
 from kvtool.result import Row
-from kvtool.tasks.base import Array, Table
+from kvtool.tasks.base import Array, Grids, Table
+from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.language import (
     Cutoff,
     centred_texts,
@@ -42,17 +42,27 @@ from kvtool.tasks.language import (
     foreground,
     thresholds,
 )
+from kvtool.tasks.maps import (
+    COUNTS,
+    RANKING,
+    Truth,
+    guessed_counts,
+    map_counts,
+    undefined,
+    with_ranking,
+)
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_ids, save_labels, save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
-from kvtool.types import Kind
+from kvtool.types import GridSpan, Kind
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 GIVEN = 13
-"""Columns of foreground_units; those of class_counts follow."""
+"""Columns of foreground_units; those of ranking_units follow, then those of class_counts."""
+RANKED = slice(GIVEN, GIVEN + 3)
 
 
 class SemanticSegmentation:
@@ -96,6 +106,7 @@ class SemanticSegmentation:
             raise left_out.none_left(
                 self.name, f"the maps of none of {len(held)} images can be used"
             )
+        self.sizes = ids
         self.convention = dataset.label_convention()
         self._single = {image: dataset.single_class(image) for image in self.names}
         self._slots = len(self.texts) if None in self._single.values() else 1
@@ -109,33 +120,85 @@ class SemanticSegmentation:
         return set(self.names)
 
     def measure(self, layer: Layer) -> Array:
-        """(head, image, 4 slots): pixels of background and foreground intersection and union for
-        the image's own class (ImageNet-S: one slot) or for each class (else: zeros where the image
-        lacks it); with all_classes (head, image, 4 slots + 3 ids): then intersection, prediction
-        and truth of every id.
+        """(head, image, 7 slots): map_counts for the image's own class (ImageNet-S: one slot) or
+        for each class (else: zeros where the image lacks it); with all_classes (head, image, 7
+        slots + 3 ids): then intersection, prediction and truth of every id.
         """
         classes = self._classes(layer)
-        ids = self.convention.first_id + len(self.texts)
-        measured = np.zeros(
-            (len(layer.heads), self.n, 4 * self._slots + 3 * ids * self.all_classes), np.int32
-        )
+        measured = np.zeros((len(layer.heads), self.n, COUNTS * self._slots + 3 * self._n_ids))
         for image in layer.each(self.names):
-            truth = self.dataset.label_map(image.id)
-            check_shape(truth, image.wh_px, str(self.dataset.truth_file(image.id)))
+            labels = self._labels(image.id)
             row = measured[:, self._rows[image.id]]
-            for text in self._given(image.id, truth):
-                said, kept = (
-                    self._foreground(image, classes, text),
-                    truth != self.convention.ignored_id,
-                )
-                counts = binary_counts(said, truth == self.convention.first_id + text, kept)
-                row[:, 4 * (text % self._slots) :][:, :4] = np.concatenate(counts, axis=-1)
+            for text in self._given(image.id, labels):
+                maps, predicted = self._foreground(image, classes, text)
+                truth = self._truth_of(labels, text, image.span)
+                row[:, self._slot(text)] = map_counts(predicted, maps, truth)
             if self.all_classes:
                 for head, best in enumerate(self._ids(image, classes)):
-                    row[head, 4 * self._slots :] = class_counts(
-                        best, truth, ids, self.convention.ignored_id
-                    ).reshape(-1)
+                    row[head, COUNTS * self._slots :] = self._class_counts(best, labels)
         return measured
+
+    def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
+        """What knows nothing of the images gets, as `measure` gives it; with all_classes each pixel
+        goes to the background, or to no class that the data set has.
+        """
+        units = [
+            (image, text)
+            for image in self.names
+            for text in self._given(image, self._labels(image))
+        ]
+        counted = guessed_counts(self._truths(units, grids), self._cut, len(units), seed)
+        for name, counts in counted:
+            shape = (len(counts), self.n, COUNTS * self._slots + 3 * self._n_ids)
+            measured = np.zeros(shape)
+            for index, (image, text) in enumerate(units):
+                measured[:, self._rows[image], self._slot(text)] = counts[:, index]
+            if self.all_classes:
+                for image in self.names:
+                    labels = self._labels(image)
+                    nothing = self._class_counts(np.zeros_like(labels), labels)
+                    measured[:, self._rows[image], COUNTS * self._slots :] = nothing
+            yield name, measured
+
+    def _truths(
+        self, units: Sequence[tuple[str, int]], grids: Grids
+    ) -> Iterator[tuple[int, Truth]]:
+        """The truth of each image and class."""
+        labels, read = np.zeros((0, 0), int), ""
+        for index, (image, text) in enumerate(units):
+            if image != read:
+                labels, read = self._labels(image), image
+            yield index, self._truth_of(labels, text, grids[image])
+
+    def _cut(self, maps: Tensor, truth: Truth) -> Array:
+        return foreground(maps, truth.span, truth.mask.shape[::-1], self.cutoff)
+
+    def unseen(self, grids: Grids) -> Array:
+        """(image, 2): pixels outside the grid's cover, and all of them."""
+        return np.array([pixels_unseen(grids[image], self.sizes[image]) for image in self.names])
+
+    @property
+    def _n_ids(self) -> int:
+        """How many ids class counts have, 0 where there are none."""
+        return (self.convention.first_id + len(self.texts)) * self.all_classes
+
+    def _slot(self, text: int) -> slice:
+        """The columns of a class's map_counts."""
+        first = COUNTS * (text % self._slots)
+        return slice(first, first + COUNTS)
+
+    def _labels(self, image_id: str) -> Array:
+        """An image's label map."""
+        labels = self.dataset.label_map(image_id)
+        check_shape(labels, self.sizes[image_id], str(self.dataset.truth_file(image_id)))
+        return labels
+
+    def _truth_of(self, labels: Array, text: int, span: GridSpan) -> Truth:
+        keep = labels != self.convention.ignored_id
+        return Truth(labels == self.convention.first_id + text, keep, span)
+
+    def _class_counts(self, predicted: Array, labels: Array) -> Array:
+        return class_counts(predicted, labels, self._n_ids, self.convention.ignored_id).reshape(-1)
 
     def only(self, images: Collection[str]) -> None:
         self._saved = [image for image in self.names if image in images]
@@ -158,7 +221,8 @@ class SemanticSegmentation:
                     else f"{image.id}/{self.convention.first_id + text:02d}.png"
                 )
                 files.append({"file": name, "image": image.id, "category": self.texts[text]})
-                save_mask(folder / name, self._foreground(image, classes, text)[index])
+                _, predicted = self._foreground(image, classes, text)
+                save_mask(folder / name, predicted[index])
         return sorted(files, key=lambda record: record["file"])
 
     def truth(self, record: Row) -> Array:
@@ -181,13 +245,13 @@ class SemanticSegmentation:
             label - first_id for label in labels if first_id <= label != self.convention.ignored_id
         ]
 
-    def _foreground(self, image: GridImage, classes: Tensor, text: int) -> Array:
-        """(head, height, width) bool of a class."""
+    def _foreground(self, image: GridImage, classes: Tensor, text: int) -> tuple[Array, Array]:
+        """The maps (head, token) and masks (head, height, width) of a class."""
         import torch
 
-        return foreground(
-            torch.bmm(image.values, classes[:, text, :, None])[:, :, 0], image, self.cutoff
-        )
+        maps = torch.bmm(image.values, classes[:, text, :, None])[:, :, 0]
+        predicted = foreground(maps, image.span, image.wh_px, self.cutoff)
+        return maps.cpu().numpy(), predicted
 
     def _ids(self, image: GridImage, classes: Tensor) -> Iterator[Array]:
         """(height, width) of each head: the id of each pixel's best class; `other`, where the data
@@ -211,29 +275,41 @@ class SemanticSegmentation:
             yield (torch.where(above, ids, 0) if self.convention.has_other else ids).cpu().numpy()
 
     def tables(self, measured: Array) -> Iterator[Table]:
-        given = measured[..., : 4 * self._slots].reshape(*measured.shape[:2], self._slots, 4)
+        n_given = COUNTS * self._slots
+        given = measured[..., :n_given].reshape(*measured.shape[:2], self._slots, COUNTS)
         summary = _units(given.sum(axis=2))
         yield Table(
-            {}, np.concatenate([summary, measured[..., 4 * self._slots :]], axis=-1), self._scores
+            {},
+            np.concatenate([summary, measured[..., n_given:]], axis=-1),
+            with_ranking(self._scores, RANKED),
+            facts=undefined(given.reshape(len(given), -1, COUNTS)),
         )
         for text, category in enumerate(self.texts):
-            one = given[:, :, text % self._slots]
+            of_class = given[:, :, text % self._slots]
             if self._slots == 1:
                 shown = np.array([self._single[image] == text for image in self.names])
             else:
-                shown = one[0].any(axis=-1)
+                shown = of_class[0, :, :4].any(axis=-1)
             if shown.any():
-                yield Table({"category": category}, _units(one[:, shown]), fgbg_scores)
+                yield Table(
+                    {"category": category},
+                    _units(of_class[:, shown]),
+                    with_ranking(lambda sums: fgbg_scores(sums[..., :GIVEN]), RANKED),
+                    members=np.flatnonzero(shown),
+                    facts=undefined(of_class[:, shown]),
+                )
 
     def _scores(self, sums: Array) -> dict[str, Array]:
+        scores = fgbg_scores(sums[..., :GIVEN])
         if not self.all_classes:
-            return fgbg_scores(sums[..., :GIVEN])
+            return scores
         official = imagenet_s_scores if self.convention.has_other else bdd_scores
-        return fgbg_scores(sums[..., :GIVEN]) | official(sums[..., GIVEN:])
+        return scores | official(sums[..., RANKED.stop :])
 
 
 def _units(counts: Array) -> Array:
-    return foreground_units(counts[..., :2], counts[..., 2:])
+    units = foreground_units(counts[..., :2], counts[..., 2:4])
+    return np.concatenate([units, counts[..., RANKING]], axis=-1)
 
 
 def check_map(dataset: HasLabelMaps, image_id: str, wh_px: Size) -> None:

@@ -11,7 +11,8 @@ Memory: eight frames of a sequence, and the products of some tokens with them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -24,7 +25,8 @@ from kvtool.errors import DatasetError, KvtoolError, UsageError
 from kvtool.features.layers import GridImage, Layer, upsample
 from kvtool.metrics.video import boundary_accuracy, davis_scores, davis_units, region_similarity
 from kvtool.result import Row
-from kvtool.tasks.base import Array, Table
+from kvtool.tasks.base import Array, Grids, Table
+from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_labels
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
@@ -67,6 +69,7 @@ class TemporalCorrespondence:
             propagation,
             limit,
         )
+        self.sizes = ids
         videos = dataset.videos()
         left_out = LeftOut([*dataset.notes, *dataset.skipped], dataset.n_sequences - len(videos))
         whole = [video for video in videos if set(video.frame_ids) <= ids.keys()]
@@ -100,20 +103,56 @@ class TemporalCorrespondence:
         return np.concatenate([self._measure_video(layer, video) for video in self.videos], axis=1)
 
     def _measure_video(self, layer: Layer, video: Video) -> Array:
-        scored = len(video.frame_ids) - 2
-        j, f = np.zeros((2, len(layer.heads), video.n_objects, scored))
-        for index, (frame, soft) in enumerate(self._propagate(layer, video)):
-            if index >= scored:
-                break
-            truth = self.dataset.label_map(frame.id)
-            check_shape(truth, frame.wh_px, str(self.dataset.truth_file(frame.id)))
-            for head in range(len(layer.heads)):
-                said = index_mask(soft[head], frame)
+        heads = range(len(layer.heads))
+        return self._score(
+            video,
+            (
+                [index_mask(soft[head], frame) for head in heads]
+                for frame, soft in self._propagate(layer, video)
+            ),
+            len(heads),
+        )
+
+    def _score(self, video: Video, masks: Iterable[Sequence[Array]], n: int) -> Array:
+        """(n, object, 7): davis_units of the ids that n predictors give the frames after the
+        first.
+        """
+        scored = video.frame_ids[1:-1]
+        j, f = np.zeros((2, n, video.n_objects, len(scored)))
+        for column, (frame, predicted) in enumerate(zip(scored, masks, strict=False)):
+            truth = self._labels(frame)
+            for row, ids in enumerate(predicted):
                 for number in range(1, video.n_objects + 1):
-                    pair = said == number, truth == number
-                    j[head, number - 1, index] = region_similarity(*pair)
-                    f[head, number - 1, index] = boundary_accuracy(*pair)
+                    pair = ids == number, truth == number
+                    j[row, number - 1, column] = region_similarity(*pair)
+                    f[row, number - 1, column] = boundary_accuracy(*pair)
         return davis_units(j, f)
+
+    def _labels(self, frame: str) -> Array:
+        """A frame's annotation."""
+        labels = self.dataset.label_map(frame)
+        check_shape(labels, self.sizes[frame], str(self.dataset.truth_file(frame)))
+        return labels
+
+    def guesses(self, _grids: Grids, _seed: int) -> Iterator[tuple[str, Array]]:
+        """What knows nothing of later frames gets, as `measure` gives it: the first frame's mask
+        held still.
+        """
+        still = []
+        for video in self.videos:
+            first = self._labels(video.frame_ids[0])
+            still.append(self._score(video, repeat([first]), 1))
+        yield "first mask held still", np.concatenate(still, axis=1)
+
+    def unseen(self, grids: Grids) -> Array:
+        """(object, 2): pixels of its scored frames outside the grid's cover, and all of them."""
+        counts = []
+        for video in self.videos:
+            pixels = [
+                pixels_unseen(grids[frame], self.sizes[frame]) for frame in video.frame_ids[1:-1]
+            ]
+            counts += [np.sum(pixels, axis=0)] * video.n_objects
+        return np.array(counts)
 
     def only(self, images: Collection[str]) -> None:
         """The sequences that have one of these frames, whole."""
@@ -179,10 +218,15 @@ class TemporalCorrespondence:
         return torch.from_numpy(one_hot).to(self.device)[None]
 
     def tables(self, measured: Array) -> Iterator[Table]:
-        yield Table({}, measured, davis_scores)
+        # Objects of a sequence share its frames.
+        sequences = np.array([video for video, _ in self.objects])
+        yield Table({}, measured, davis_scores, clusters=sequences)
         for index, (video, number) in enumerate(self.objects):
             yield Table(
-                {"object": f"{video}_{number}"}, measured[:, index : index + 1], davis_scores
+                {"object": f"{video}_{number}"},
+                measured[:, index : index + 1],
+                davis_scores,
+                members=np.array([index]),
             )
 
 

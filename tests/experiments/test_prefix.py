@@ -146,25 +146,32 @@ def test_none_is_the_probe_of_the_run_without_prefix(store: Store, result: Resul
 def test_split_chooses_and_scores_on_halves(store: Store, root: Path) -> None:
     result = kvtool.prefix(store, TASK, select="split")
     right, half = planted_pck(root)
-    _, second = halves(60, 0)
+    _, second = halves(60, 0, images_of_pairs(root))
     best = row_of(result, "correct", "best")
-    assert (block(best), best["n"]) == (PLANTED, 30)
+    assert (block(best), best["n"]) == (PLANTED, len(second))
     assert best["pck_image"] == pytest.approx(right[second].mean())
     assert best["difference"] == pytest.approx((right - half)[second].mean())
     assert row_of(result, "none", "best")["pck_image"] == pytest.approx(half[second].mean())
 
 
-def test_the_paired_interval_is_the_slow_one(result: Result, root: Path) -> None:
-    """Resample by resample: the same pairs drawn of both, their means subtracted."""
+def images_of_pairs(root: Path) -> Array:
+    """(pair, 2) the images that each pair joins."""
+    return np.array([(pair.src_id, pair.trg_id) for pair in SPair71k(root, "test").pairs()])
+
+
+def test_the_paired_interval_is_of_the_differences(result: Result, root: Path) -> None:
+    """Pair by pair the difference of both, resampled by image within categories."""
     right, half = planted_pck(root)
-    rng = np.random.default_rng(0)
-    draws = []
-    for picks in rng.integers(60, size=(1000, 60)):
-        draws.append(sum(right[i] for i in picks) / 60 - sum(half[i] for i in picks) / 60)
+    categories = np.array([pair.category for pair in SPair71k(root, "test").pairs()])
+    differences = bootstrap(
+        np.stack([right - half, np.ones(60)], axis=-1),
+        mean_score,
+        strata=categories,
+        clusters=images_of_pairs(root),
+    )["score"]
     row = row_of(result, "correct", "best")
-    assert (row["difference_low"], row["difference_high"]) == pytest.approx(
-        tuple(np.quantile(draws, [0.025, 0.975]))
-    )
+    assert row["difference_low"] == pytest.approx(float(differences.low))
+    assert row["difference_high"] == pytest.approx(float(differences.high))
 
 
 def table(values: Array, strata: Array | None = None) -> Table:

@@ -165,7 +165,7 @@ def test_two_computations_are_equal(tmp_path: Path) -> None:
 
 
 def test_split(tmp_path: Path) -> None:
-    result = probe(make_run(tmp_path, 1), TASK, episodes=40, select="split")
+    result = probe(make_run(tmp_path, 1, per_class=12), TASK, episodes=40, select="split")
     assert result.best is not None
     assert (result.best["layer"], result.best["kv_head"]) == PLANTED
     assert (result.best["n"], result.best["chosen_miou"], result.best["miou"]) == (20, 1.0, 1.0)

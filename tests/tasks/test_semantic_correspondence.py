@@ -218,11 +218,18 @@ def test_split_chooses_on_one_half(run: Run) -> None:
         *PLANTED,
         "split",
     )
-    assert result.best["n"] == 30
-    order = np.random.default_rng(0).permutation(60)
     pairs = pairs_of(run)
-    halves = [[pairs[i] for i in sorted(half)] for half in (order[:30], order[30:])]
+    images = sorted({image for pair in pairs for image in (pair.src_id, pair.trg_id)})
+    order = np.random.default_rng(0).permutation(len(images))
+    first = {images[i] for i in order[: len(images) // 2]}
+    # The halves share no image: pairs that join them are in neither.
+    ends = [{pair.src_id in first, pair.trg_id in first} for pair in pairs]
+    halves = [
+        [pair for pair, sides in zip(pairs, ends, strict=True) if sides == {side}]
+        for side in (True, False)
+    ]
     choice, scored = (slow_pck(run, "value", *PLANTED, half)[0] for half in halves)
+    assert result.best["n"] == len(halves[1])
     assert result.best["chosen_pck_image"] == pytest.approx(choice)
     assert result.best["pck_image"] == pytest.approx(scored)
 

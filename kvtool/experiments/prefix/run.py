@@ -32,7 +32,7 @@ from kvtool.store import Run
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
 from kvtool.tasks import TASKS, promptable_tasks
-from kvtool.tasks.base import Array, Select, Table, Task, halves, nonfinite_lines, table_rows
+from kvtool.tasks.base import Array, Select, Table, Task, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, torch_device
 from kvtool.tasks.evaluation import count_blocks, own_options
 from kvtool.tasks.scoring import keep_result
@@ -206,13 +206,9 @@ class ScoredCondition:
             self._held = key, next(iter(self.work.tables(measured))), layer.nonfinite
         head = slice(block.kv_head, block.kv_head + 1)
         (_, table, nonfinite) = self._held
-        units = table.units[head]
-        strata = table.strata
         if self.select == "split":
-            _, second = halves(units.shape[1], self.seed)
-            units = units[:, second]
-            strata = None if strata is None else strata[second]
-        return table._replace(units=units, strata=strata), nonfinite[head]
+            _, table = table.halves(self.seed)
+        return table._replace(units=table.units[head]), nonfinite[head]
 
     def rows(self, compared: ComparedRuns, best: Sequence[Block]) -> list[Row]:
         """Return two rows for each condition: its own best block, and the best block without
@@ -262,6 +258,6 @@ def difference(
 
     # Both blocks' units side by side: a resample draws them together.
     units = np.concatenate([ours.units, without.units], axis=-1)
-    (row,) = table_rows([{}], Table({}, units, scores, ours.strata), seed, nonfinite)
-    del row["n"]
-    return row
+    both = ours._replace(units=units, scores=scores)
+    (row,) = table_rows([{}], both, seed, nonfinite)
+    return {name: value for name, value in row.items() if name not in ("n", "n_resampled")}

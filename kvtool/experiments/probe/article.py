@@ -16,6 +16,7 @@ from kvtool.reporting.articles import (
     is_grid,
     level_style,
 )
+from kvtool.reporting.chance import against_chance, chance_level, companions, guess_rows
 from kvtool.reporting.commands import block_flags, flags
 from kvtool.reporting.heatmap import heatmap
 from kvtool.reporting.numbers import better, interval, relation
@@ -35,8 +36,9 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     series = [(kind, STYLES[kind], _of_kind(result.per_layer, kind)) for kind in kinds]
     has_curve = any(len(layer_rows) > 1 for _, _, layer_rows in series)
     levels = [(baseline_label(result, row), level_style(result, row), row) for row in baselines]
+    guesses = guess_rows(result)
     best = [] if result.best is None else [(f"best: {block_name(result.best)}", result.best)]
-    labeled = [*best, *((baseline_label(result, row), row) for row in baselines)]
+    labeled = [*best, *((baseline_label(result, row), row) for row in baselines), *guesses]
     scored = [row for _, row in labeled]
     tables = [
         scores_table(
@@ -52,11 +54,39 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         template="probe.html",
         charts={
             "heatmaps": [heatmap(result, kind, _of_kind(rows, kind)) for kind in kinds],
-            "curve": charts.layers_chart(result, series, levels) if has_curve else None,
+            "curve": charts.layers_chart(result, series, [*levels, *_chance(result, result.metric)])
+            if has_curve
+            else None,
+            "companions": [
+                _companion(result, metric, kinds, rows)
+                for metric in companions(result)
+                if has_curve
+            ],
         },
         tables=tables,
         blocks=clickable_blocks(result, examples),
     )
+
+
+def _chance(result: Result, metric: str) -> list[tuple[str, str, Row]]:
+    """Return the level of what knows nothing, as a chart takes it."""
+    level = chance_level(result, metric)
+    return [] if level is None else [(level[0], "s-other s-dashed", level[1])]
+
+
+def _companion(
+    result: Result, metric: str, kinds: Sequence[str], rows: Sequence[Row]
+) -> charts.LineChart:
+    """Return the curve of a measure without a cut, the best block of each layer by it."""
+    by_metric = replace(result, metric=metric, higher_is_better=True)
+    series = []
+    for kind in kinds:
+        layers: dict[int, list[Row]] = {}
+        for row in _of_kind(rows, kind):
+            layers.setdefault(row["layer"], []).append(row)
+        bests = (by_metric.best_of(layer_rows) for layer_rows in layers.values())
+        series.append((kind, STYLES[kind], [row for row in bests if row is not None]))
+    return charts.layers_chart(by_metric, series, _chance(result, metric))
 
 
 def _of_kind(rows: Sequence[Row], kind: str) -> list[Row]:
@@ -91,6 +121,8 @@ def sentences(result: Result) -> Iterator[str]:
     best = result.best
     if best is None or best.get(result.metric) is None:
         return
+    if (line := against_chance(result)) is not None:
+        yield line
     if (line := last_layer(result)) is not None:
         yield line
     for row in leading_baselines(result):

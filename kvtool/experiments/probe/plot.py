@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kvtool.reporting.numbers import unit_word
+from kvtool.reporting.chance import NO_BETTER, chance_level, companions, is_no_better
+from kvtool.reporting.numbers import in_percent, unit_word
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.panels import DECODER, best_words, main_kinds, map_rows, over_maps
 from kvtool.reporting.plots.style import (
     COLORS,
     DASHES,
+    INK,
     MARKERS,
+    PALE,
     in_words,
     metric_label,
     metric_ticks,
@@ -45,6 +49,8 @@ def draw(result: Result) -> Figure:
     if best is not None:
         score = in_words(result, scored(best, result.metric))
         notes.append(f"{score} {unit_word(result)}".rstrip())
+    if is_no_better(result):
+        notes.append(NO_BETTER)
     return over_maps(result, blocks, CURVE_IN, partial(curves, result=result, blocks=blocks), notes)
 
 
@@ -71,6 +77,9 @@ def curves(axes: Axes, width_in: float, result: Result, blocks: Sequence[Row]) -
         color = COLORS[(index + len(LOOKS)) % len(COLORS)]
         label = f"{name}: {in_words(result, score)}"
         axes.axhline(score.value, color=color, linestyle=DASHES[index % len(DASHES)], label=label)
+    draw_chance(axes, result, result.metric, color=INK)
+    if "auroc" in companions(result) and in_percent(result):
+        draw_auroc(axes, result, [row for row in blocks if row["kind"] == kinds[0]])
     layers = [row["layer"] for row in blocks if row["kind"] in kinds]
     axes.set(
         xlim=(min(layers) - 0.5, max(layers) + 0.5), ylabel=metric_label(result, result.metric)
@@ -79,6 +88,28 @@ def curves(axes: Axes, width_in: float, result: Result, blocks: Sequence[Row]) -
     axes.yaxis.set_major_formatter(metric_ticks(result))
     if not map_rows(blocks):
         axes.set_xlabel(f"layer, {', '.join(kinds)}")
+
+
+def draw_chance(axes: Axes, result: Result, metric: str, color: str) -> None:
+    """Draw a line at what knows nothing gets, where that is known."""
+    level = chance_level(result, metric)
+    if level is None or level[1].get(metric) is None:
+        return
+    score = scored(level[1], metric)
+    name = level[0] if metric == result.metric else f"chance, {metric}"
+    label = f"{name}: {in_words(result, score)}"
+    axes.axhline(score.value, color=color, linewidth=0.8, linestyle=(0, (1, 2)), label=label)
+
+
+def draw_auroc(axes: Axes, result: Result, rows: Sequence[Row]) -> None:
+    """Draw the best area under the ROC curve of each layer, the companion that needs no cut."""
+    by_auroc = replace(result, metric="auroc", higher_is_better=True)
+    layers = sorted({row["layer"] for row in rows})
+    bests = [by_auroc.best_of([row for row in rows if row["layer"] == layer]) for layer in layers]
+    label = "auroc, best of each layer"
+    intervals = [scored(row or {}, "auroc") for row in bests]
+    points(axes, layers, intervals, label=label, color=PALE, marker="x", zorder=2)
+    draw_chance(axes, result, "auroc", color=PALE)
 
 
 def baselines(result: Result, curve_kinds: Sequence[str]) -> list[tuple[str, Row]]:

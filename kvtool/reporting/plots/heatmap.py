@@ -115,10 +115,12 @@ def color_bar(
     label: str,
     height_in: float,
     format: Formatter | None = None,
+    mark: float | None = None,
 ) -> Colorbar:
     """Draw a color bar beside all panels, which are `height_in` high together.
 
-    A label that is longer is left to the other panels and the title.
+    A label that is longer is left to the other panels and the title. `mark` is a number to draw a
+    line at.
     """
     few = MaxNLocator(max(1, min(8, int(height_in / TICK_IN))))
     bar = figure.colorbar(
@@ -126,6 +128,8 @@ def color_bar(
     )
     bar.outline.set_visible(False)
     bar.minorticks_off()
+    if mark is not None:
+        bar.ax.axhline(mark, color=MARK, linewidth=1.3)
     if width_of(label, SMALL_PT) <= height_in:
         bar.set_label(label)
     return bar

@@ -62,6 +62,7 @@ def over_maps(
             metric_label(result, result.metric),
             sum(heights),
             metric_ticks(result),
+            next((row["chance"] for row in blocks if row.get("chance") is not None), None),
         )
     lines += title(figure, about(result), notes)
     figure.set_figheight(top_in + sum(heights) + AXIS_IN * (1 + len(maps)) + LINE_IN * lines)

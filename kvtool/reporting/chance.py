@@ -1,0 +1,66 @@
+"""What knows nothing gets, beside the scores: its rows, its level in curves and maps, and the one
+sentence about it."""
+
+from __future__ import annotations
+
+from kvtool.metrics.ranking import COMPANIONS
+from kvtool.reporting.numbers import better, in_percent, interval, show
+from kvtool.result import Result, Row, best_row, is_summary
+
+NO_BETTER = "no better than chance"
+
+
+def guess_rows(result: Result) -> list[tuple[str, Row]]:
+    """Return what each predictor that knows nothing gets on all units, with its name."""
+    kinds = [row["kind"] for row in result.chance]
+    best_kind = (result.best or {}).get("kind")
+    # Rows of the best block's grids, which kinds of the same grids share.
+    kind = best_kind if best_kind in kinds else next(iter(kinds), None)
+    return [
+        (f"chance: {row['predictor']}", row)
+        for row in result.chance
+        if row["kind"] == kind and is_summary(row)
+    ]
+
+
+def chance_level(result: Result, metric: str | None = None) -> tuple[str, Row] | None:
+    """Return the best of what knows nothing by a metric, with its name; None where there is none."""
+    metric = metric or result.metric
+    rows = guess_rows(result)
+    # Measures without a cut are better where they are higher, whatever the primary one is.
+    is_higher = metric in COMPANIONS or result.higher_is_better
+    best = best_row([row for _, row in rows], metric, is_higher)
+    return next(((name, row) for name, row in rows if row is best), None)
+
+
+def companions(result: Result) -> list[str]:
+    """Return the measures without a cut that a result's rows have."""
+    return [name for name in COMPANIONS if result.rows and name in result.rows[0]]
+
+
+def is_no_better(result: Result) -> bool:
+    """Tell whether the best block does not exceed what knows nothing gets."""
+    return (result.best or {}).get("exceeds_chance") is False
+
+
+def chance_interval(result: Result, row: Row) -> str:
+    """Return a row's chance level with its interval."""
+    return interval(result, row, "chance")
+
+
+def against_chance(result: Result) -> str | None:
+    """Say whether the best block exceeds what knows nothing gets; None where nothing is known."""
+    best = result.best
+    if best is None or best.get("chance") is None or best.get(result.metric) is None:
+        return None
+    what = f"{best['chance_kind']}, {chance_interval(result, best)}"
+    if (maximum := best.get("chance_max")) is not None:
+        mark = " %" if in_percent(result) else ""
+        what += f"; the best of as many blocks that know nothing would get {show(result, maximum)}{mark}"
+    match best.get("exceeds_chance"):
+        case True:
+            difference = interval(result, best, "chance_difference")
+            return f"It is {better(result)} chance ({what}); the difference is {difference}."
+        case False:
+            return f"It is {NO_BETTER} ({what})."
+    return f"Chance: {what}; without an interval nothing is said of a difference."

@@ -1,0 +1,228 @@
+"""What knows nothing gets on a task under the same rule: the chance levels beside its scores.
+
+A task may say, each for where the grids of a kind lie (image id -> grid):
+
+- guesses(grids, seed): names of predictors that know nothing of what an image shows, and what
+  `measure` would give for them, (draw, n, ...); a random predictor has several draws.
+- ceiling(grids): the same, (1, n, ...), for the best that patches of these grids could get.
+- unseen(grids): (n, 2), how much of what is scored lies outside the grids, and how much there is.
+
+`tables` scores them with the code, units and strata of the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kvtool.result import Result, Row, best_row, is_summary
+from kvtool.stats.bootstrap import Estimate, bootstrap, count_clusters
+from kvtool.store import Run
+from kvtool.tasks.base import Array, Grids, Level, Table, Task
+from kvtool.types import GridSpan, Kind
+
+DRAWS = 8
+"""Draws of a random predictor. A draw costs about what a head costs once."""
+MAXIMA = 4000
+"""Simulated maxima over as many blocks as a result chose from."""
+
+
+def pixels_unseen(span: GridSpan, wh_px: tuple[int, int]) -> tuple[int, int]:
+    """How many pixels of an image have their center outside a grid's cover, and how many it has."""
+    x0, y0, x1, y1 = span.cover_xyxy_px
+    seen = [
+        np.count_nonzero((low <= np.arange(size) + 0.5) & (np.arange(size) + 0.5 < high))
+        for size, low, high in ((wh_px[0], x0, x1), (wh_px[1], y0, y1))
+    ]
+    n_pixels = wh_px[0] * wh_px[1]
+    return n_pixels - seen[0] * seen[1], n_pixels
+
+
+@dataclass
+class Chances:
+    """The chance levels of a task, on each set of grids once.
+
+    rows: what each predictor that knows nothing gets, as a result keeps them.
+    """
+
+    task: Task
+    seed: int
+    rows: list[Row] = field(default_factory=list)
+    _known: list[tuple[Grids, _OnGrids]] = field(default_factory=list)
+
+    def of(self, run: Run, kind: Kind, table: Table) -> Level | None:
+        """The level of a table of the task on a run's grids; None where the task has none."""
+        if not any(hasattr(self.task, name) for name in ("guesses", "ceiling", "unseen")):
+            return None
+        images = self.task.images()
+        grids = {sample.id: sample.base(kind) for sample in run.samples if sample.id in images}
+        known = next((on_grids for other, on_grids in self._known if other == grids), None)
+        if known is None:
+            known = _OnGrids(self.task, self.seed, grids)
+            self.rows += [{"kind": kind, **row} for row in known.rows()]
+            self._known.append((grids, known))
+        return known.level(table)
+
+
+class _OnGrids:
+    """What knows nothing gets on some grids: a table for each predictor and label."""
+
+    def __init__(self, task: Task, seed: int, grids: Grids) -> None:
+        self.seed = seed
+        self.metric, self.higher_is_better = task.metric, task.higher_is_better
+        guesses = getattr(task, "guesses", None)
+        self.guesses: dict[str, dict[str, Table]] = {}
+        if guesses is not None:
+            for name, measured in guesses(grids, seed):
+                self.guesses[name] = _by_label(task.tables(measured))
+        ceiling = getattr(task, "ceiling", None)
+        self.ceiling = {} if ceiling is None else _by_label(task.tables(ceiling(grids)))
+        unseen = getattr(task, "unseen", None)
+        self.unseen = None if unseen is None else np.asarray(unseen(grids), np.float64)
+        self._levels: dict[tuple[str, int], Level] = {}
+
+    def level(self, table: Table) -> Level:
+        """The level beside a table, computed once for all blocks."""
+        key = repr(table.labels), table.units.shape[1]
+        if key not in self._levels:
+            self._levels[key] = self._level(table)
+        return self._levels[key]
+
+    def _level(self, table: Table) -> Level:
+        row: Row = {}
+        units = np.zeros((0, *table.units.shape[1:]))
+        guesses = {name: _alike(tables, table) for name, tables in self.guesses.items()}
+        rows = [
+            {"chance_kind": name, **mean_row(guess, self.seed)} for name, guess in guesses.items()
+        ]
+        best = best_row(rows, self.metric, self.higher_is_better)
+        if best is not None:
+            ends = {end: best[self.metric + end] for end in ("", "_low", "_high")}
+            row |= {f"chance{end}": value for end, value in ends.items()}
+            row["chance_kind"] = best["chance_kind"]
+            units = guesses[best["chance_kind"]].units
+        if self.ceiling:
+            row["ceiling"] = mean_row(_alike(self.ceiling, table), self.seed)[self.metric]
+        if self.unseen is not None:
+            outside, total = self.unseen[_members(table)].sum(axis=0)
+            row["unseen"] = float(outside / total) if total else None
+        return Level(row, self.metric, units)
+
+    def rows(self) -> Iterator[Row]:
+        """A row for each predictor and label; of a random one also how its draws are spread."""
+        for name, tables in self.guesses.items():
+            for table in tables.values():
+                draws = table.scores(table.units.sum(axis=1))[self.metric]
+                spread = {} if len(draws) < 2 else {"draws_sd": float(np.std(draws, ddof=1))}
+                scored = mean_row(table, self.seed)
+                yield {"predictor": name, **table.labels, **scored, **spread, "draws": len(draws)}
+
+
+def _by_label(tables: Iterator[Table]) -> dict[str, Table]:
+    return {repr(table.labels): table for table in tables}
+
+
+def _members(table: Table) -> Any:
+    return slice(None) if table.members is None else table.members
+
+
+def _alike(tables: Mapping[str, Table], table: Table) -> Table:
+    """The table of the same labels, over the same units: the summary's may be of a half."""
+    guess = tables[repr(table.labels)]
+    is_half = guess.members is None and table.members is not None
+    return guess.of(_members(table)) if is_half else guess
+
+
+def mean_row(table: Table, seed: int) -> Row:
+    """The means over draws of a random predictor's scores, with intervals over units."""
+
+    def scores(sums: Array) -> dict[str, Array]:
+        """Score sums (..., draw, k) to (...)."""
+        return {name: score.mean(axis=-1) for name, score in table.scores(sums).items()}
+
+    resampling: dict[str, Any] = {"strata": table.strata, "clusters": table.clusters}
+    n = table.units.shape[1]
+    has_interval = count_clusters(n, table.clusters) > 1
+    row: Row = {}
+    for name, estimate in bootstrap(table.units, scores, seed=seed, **resampling).items():
+        row |= _fields(name, estimate, has_interval)
+    return {**row, "n": n}
+
+
+def _fields(name: str, estimate: Estimate, has_interval: bool) -> Row:
+    numbers = [None if np.isnan(number) else float(number) for number in estimate]
+    ends = numbers[1:] if has_interval else [None, None]
+    return dict(zip((name, f"{name}_low", f"{name}_high"), [numbers[0], *ends], strict=True))
+
+
+def beside_chance(best: Row, result: Result, n_blocks: int) -> Row:
+    """The best row with what it would be among blocks that know nothing, and whether it exceeds
+    that.
+
+    chance_max: the expected best of so many blocks that know nothing, with the interval in which 95
+    % of such bests lie; where it was chosen on the other half, nothing was chosen by its score and
+    it has none. exceeds_chance: its difference to chance is beyond 0, and it is beyond the interval
+    of chance_max; None where that cannot be told.
+    """
+    if best.get("chance") is None or best.get(result.metric) is None:
+        return best
+    sign = 1 if result.higher_is_better else -1
+    facing = "_low" if result.higher_is_better else "_high"
+    difference = best.get(f"chance_difference{facing}")
+    if difference is None:
+        return {**best, "exceeds_chance": None}
+    exceeds = sign * difference > 0
+    maximum: Row = {}
+    if best.get("select") != "split":
+        maximum = _maximum(best, result, n_blocks)
+        beyond = maximum.get("chance_max_high" if sign > 0 else "chance_max_low")
+        exceeds = exceeds and (beyond is None or sign * (best[result.metric] - beyond) > 0)
+    return {**best, **maximum, "exceeds_chance": bool(exceeds)}
+
+
+def _maximum(best: Row, result: Result, n_blocks: int) -> Row:
+    """chance_max of `beside_chance`: simulated maxima of normal draws, with the mean and the spread
+    of each random predictor's draws; {} where no predictor is random.
+    """
+    rows = [
+        row for row in result.chance if is_summary(row) and row["kind"] == _grid_of(result, best)
+    ]
+    random = [row for row in rows if "draws_sd" in row and row.get(result.metric) is not None]
+    if not random:
+        return {}
+    sign = 1 if result.higher_is_better else -1
+    rng = np.random.default_rng(result.config.get("seed", 0))
+    level = sign * best["chance"]
+    maxima = np.full(MAXIMA, level)
+    for row in random:
+        # The maximum of so many uniform numbers is a power of one of them.
+        highest = rng.random(MAXIMA) ** (1 / n_blocks)
+        draws = sign * row[result.metric] + row["draws_sd"] * _normal_quantile(highest)
+        maxima = np.maximum(maxima, draws)
+    low, high = np.quantile(maxima, [0.025, 0.975])
+    ends = sorted((sign * float(low), sign * float(high)))
+    return {
+        "chance_max": sign * float(maxima.mean()),
+        "chance_max_low": ends[0],
+        "chance_max_high": ends[1],
+    }
+
+
+def _grid_of(result: Result, best: Row) -> str:
+    """The kind whose chance rows hold for the best block's."""
+    kinds = [row["kind"] for row in result.chance]
+    return best["kind"] if best["kind"] in kinds else kinds[0]
+
+
+def _normal_quantile(shares: Array) -> Array:
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri(shares))
+
+
+def level_of(rows: Sequence[Row], metric: str, higher_is_better: bool = True) -> Row | None:
+    """The best of what knows nothing by a metric, among a result's chance rows of all units."""
+    return best_row([row for row in rows if is_summary(row)], metric, higher_is_better)
