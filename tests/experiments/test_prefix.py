@@ -21,13 +21,13 @@ from kvtool.datasets.spair71k import Pair, SPair71k
 from kvtool.demo.layouts import write_scenes
 from kvtool.engine import local
 from kvtool.errors import DatasetError, KvtoolError, ModelError, UsageError
-from kvtool.experiments.prefix.run import difference
 from kvtool.experiments.probe.run import probe
 from kvtool.reporting.emit import emit
 from kvtool.result import Result, Row
 from kvtool.stats.bootstrap import bootstrap
 from kvtool.store import Run, Store
 from kvtool.tasks.base import Array, Table, halves
+from kvtool.tasks.differences import difference
 from kvtool.types import Kind, Sample
 from tests.support.damage import assert_computed_again
 from tests.support.fields import assert_documented

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kvtool.asking.caches import silent
 from kvtool.bounds import checked
 from kvtool.errors import UsageError
@@ -34,6 +32,7 @@ from kvtool.store.shares import sharing
 from kvtool.tasks import TASKS, promptable_tasks
 from kvtool.tasks.base import Array, Select, Table, Task, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, torch_device
+from kvtool.tasks.differences import difference
 from kvtool.tasks.evaluation import count_blocks, own_options
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
@@ -238,26 +237,3 @@ def blind(blocks: Sequence[Block]) -> list[str]:
         "values of layer 0 do not see the text before them, and one was the best; --layers "
         "chooses among others"
     ]
-
-
-def difference(
-    ours: Table, without: Table, metric: str, seed: int, nonfinite: Array | None = None
-) -> Row:
-    """Return a block's score less another's over the same units, with its interval.
-
-    The bootstrap is paired: each resample draws units, and with a unit both blocks' share of it.
-    None where our block's values are not finite.
-    """
-    k = ours.units.shape[-1]
-
-    def scores(sums: Array) -> dict[str, Array]:
-        """Score both blocks' sums side by side."""
-        return {
-            "difference": ours.scores(sums[..., :k])[metric] - without.scores(sums[..., k:])[metric]
-        }
-
-    # Both blocks' units side by side: a resample draws them together.
-    units = np.concatenate([ours.units, without.units], axis=-1)
-    both = ours._replace(units=units, scores=scores)
-    (row,) = table_rows([{}], both, seed, nonfinite)
-    return {name: value for name, value in row.items() if name not in ("n", "n_resampled")}

@@ -1,0 +1,148 @@
+"""Tests by permutation: is the best of many more than chance, do two conditions differ?
+
+Every p counts the case at hand among the permuted ones, so that it is never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from kvtool.stats.bootstrap import AT_ONCE, Array, Scores
+
+DRAWS = 1999
+TIE = 1e-9
+"""Statistics that differ by less count as equal, or rounding would decide."""
+
+
+class BestOfBlocks(NamedTuple):
+    """What permuted questions say of the best of several blocks.
+
+    Attributes:
+        right_p: How often the best of blocks that know nothing has as many answers right.
+        value_only_p: How often it has as many right where the model is wrong.
+        value_only: Shares of questions that the best block has right and the model wrong, (draw,).
+    """
+
+    right_p: float
+    value_only_p: float
+    value_only: Array
+
+
+def permuted_best(
+    choices: Array, labels: Array, model_right: Array, n_choices: Array, *, seed: int = 0
+) -> BestOfBlocks:
+    """Test the best block against blocks that know nothing of the questions.
+
+    Where the values know nothing, their choices belong to any question as well as to their own: the
+    questions (label and the model's answer together) are permuted among those with as many choices.
+    All blocks see the same permutation, so that what they have in common, and their preferences for
+    some letters, remain. In each draw the best block is chosen anew.
+
+    Args:
+        choices: (block, question) indices of choices; negative ones are never right.
+        labels: (question,), the right choices.
+        model_right: (question,) bool.
+        n_choices: (question,), the number of choices.
+        seed: The random seed of the permutations.
+    """
+    n_blocks, n = choices.shape
+    width = int(n_choices.max())
+    # One column a question and choice: the right answers of a block are then a matrix product.
+    answers = (choices[:, :, None] == np.arange(width)).reshape(n_blocks, -1).astype(np.float32)
+    observed = _best(answers, np.arange(n)[None], labels, model_right, width)
+    best_right = []
+    gains = []
+    for order in _orders(n_choices, n_blocks + width * n, seed):
+        right_counts, alone_counts = _best(answers, order, labels, model_right, width)
+        best_right.append(right_counts)
+        gains.append(alone_counts)
+    return BestOfBlocks(
+        _share_as_high(np.concatenate(best_right), observed[0][0]),
+        _share_as_high(np.concatenate(gains), observed[1][0]),
+        np.concatenate(gains) / n,
+    )
+
+
+def _orders(strata: Array, per_draw: int, seed: int) -> Iterator[Array]:
+    """Yield orders of questions within strata, (draw, question), as many at once as fit."""
+    rng = np.random.default_rng(seed)
+    chunk = max(1, min(DRAWS, 4 * AT_ONCE // per_draw))
+    members = [np.flatnonzero(strata == label) for label in np.unique(strata)]
+    for first in range(0, DRAWS, chunk):
+        count = min(chunk, DRAWS - first)
+        order = np.empty((count, len(strata)), np.int64)
+        for positions in members:
+            order[:, positions] = rng.permuted(np.tile(positions, (count, 1)), axis=1)
+        yield order
+
+
+def _best(
+    answers: Array, order: Array, labels: Array, model_right: Array, width: int
+) -> tuple[Array, Array]:
+    """Return the best block's right answers, and those where the model is wrong, (draw,) each."""
+    truth = (labels[order][:, :, None] == np.arange(width)).astype(np.float32)
+    wrong = truth * ~model_right[order][:, :, None]
+    right_counts = truth.reshape(len(order), -1) @ answers.T
+    alone_counts = wrong.reshape(len(order), -1) @ answers.T
+    best = right_counts.argmax(axis=1)
+    rows = np.arange(len(order))
+    return right_counts[rows, best], alone_counts[rows, best]
+
+
+def _share_as_high(permuted: Array, observed: float) -> float:
+    return float((1 + (permuted >= observed - TIE).sum()) / (1 + len(permuted)))
+
+
+def flipped_best(right: Array, model_right: Array, *, seed: int = 0) -> float:
+    """Test whether some block answers more questions right than the model; return p, one-sided.
+
+    Where values and model are as good as each other, a question that one of them alone has right
+    may as well be the other's: the signs of the differences are flipped question by question, the
+    same for all blocks, and the best block is chosen anew (Westfall and Young 1993). Of one block
+    it is the one-sided sign test, which McNemar's is two-sided.
+
+    Args:
+        right: (block, question) bool.
+        model_right: (question,) bool.
+        seed: The random seed of the flips.
+    """
+    differences = (right.astype(np.float32) - model_right.astype(np.float32)).T
+    observed = float(differences.sum(axis=0).max())
+    rng = np.random.default_rng(seed)
+    signs = rng.choice(np.array([-1, 1], np.float32), size=(DRAWS, len(differences)))
+    return _share_as_high((signs @ differences).max(axis=1), observed)
+
+
+def swapped(
+    first_units: Array, second_units: Array, scores: Scores, metric: str, *, seed: int = 0
+) -> float:
+    """Test whether two conditions score differently over the same units; return p, two-sided.
+
+    Where they do not differ, each unit's numbers may as well be the other condition's: they are
+    swapped unit by unit at random. NaN where the difference of the scores is not defined.
+
+    Args:
+        first_units: (n, k), numbers of n units that add up, under one condition.
+        second_units: (n, k), under the other.
+        scores: Turns sums over units (..., k) into named scores (...).
+        metric: The score to compare.
+        seed: The random seed of the swaps.
+    """
+    first, second = (units.sum(axis=0, dtype=np.float64) for units in (first_units, second_units))
+    observed = float(scores(first)[metric] - scores(second)[metric])
+    if np.isnan(observed):
+        return observed
+    rng = np.random.default_rng(seed)
+    change = (second_units - first_units).astype(np.float64)
+    differences = []
+    chunk = max(1, min(DRAWS, AT_ONCE // len(change)))
+    for start in range(0, DRAWS, chunk):
+        # A swapped unit takes its numbers from the first sum to the second, and the reverse.
+        swaps = rng.integers(2, size=(min(chunk, DRAWS - start), len(change)))
+        moved = swaps.astype(np.float64) @ change
+        differences.append(np.abs(scores(first + moved)[metric] - scores(second - moved)[metric]))
+    permuted = np.concatenate(differences)
+    return _share_as_high(permuted[~np.isnan(permuted)], abs(observed))
