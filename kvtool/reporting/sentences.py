@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvtool.registry import experiment_part
+from kvtool.reporting.differences import comparisons
 from kvtool.reporting.numbers import better, in_percent, interval, relation, unit_word
 from kvtool.result import Result, Row, block_name
 
@@ -70,10 +71,11 @@ def baseline_name(result: Result, row: Row) -> str:
     return f"{what}{layer}" + (f" of {row.get('model') or row['run']}" if is_other_run else "")
 
 
-def between_models(results: Sequence[Result]) -> str | None:
+def between_models(results: Sequence[Result], compared: Sequence[Result] = ()) -> str | None:
     """Compare the two best models on one task and data set, without prefix.
 
-    It is None for fewer than two, or where they are not comparable: other data, other sampling
+    Where `kvtool compare` set their runs side by side (`compared`), its paired difference speaks;
+    else two intervals, which show less. It is None for fewer than two, or where they are not comparable: other data, other sampling
     units, or several results of one model.
     """
     bare = [result for result in results if result.config.get("prefix") in (None, "none")]
@@ -90,7 +92,11 @@ def between_models(results: Sequence[Result]) -> str | None:
     side = better(results[0])
     sign = -1 if side == "above" else 1
     ranked = sorted(scored, key=lambda pair: sign * float(pair[0][pair[1].metric]))
-    first, second = (best for best, _ in ranked[:2])
+    (first, first_result), (second, second_result) = ranked[:2]
+    pair = {str(result.config.get("run")) for result in (first_result, second_result)}
+    paired = next(comparisons(compared, first_result.task, first_result.config, pair), None)
+    if paired is not None:
+        return f"Of {len(scored)} models these two are the best. {paired}"
     names = [
         f"{result.config.get('model')} ({interval(result, best)})" for best, result in ranked[:2]
     ]

@@ -24,6 +24,8 @@ ALGORITHMS = {
     "paired": 2,
     "prefix": 2,
     "correlate": 2,
+    "average": 1,
+    "compare": 1,
     "search": 1,
     "answers": 2,
 }

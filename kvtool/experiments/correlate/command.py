@@ -19,6 +19,7 @@ from kvtool.cli.options import (
     given,
     need_store,
     parse_folders,
+    parse_list,
 )
 from kvtool.cli.task_flags import command_with
 from kvtool.errors import PartialError
@@ -133,10 +134,10 @@ def correlate(
             wait_s=wait,
             progress=advance,
             **given(
-                models=_names(models),
-                runs=_names(runs),
-                tasks=_names(tasks),
-                benchmarks=_names(benchmarks),
+                models=parse_list(models),
+                runs=parse_list(runs),
+                tasks=parse_list(tasks),
+                benchmarks=parse_list(benchmarks),
             ),
             **context.obj,
         )
@@ -152,7 +153,3 @@ def correlate(
         raise PartialError(
             f"correlate: {result.n_skipped} models were left out, {result.n} compared{tail}"
         )
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",")]
