@@ -60,9 +60,7 @@ def differences(
     ]
 
 
-def difference_p(
-    ours: Table, without: Table, metric: str, row: Row, seed: int
-) -> float | None:
+def difference_p(ours: Table, without: Table, metric: str, row: Row, seed: int) -> float | None:
     """Return the two-sided p of no difference between two blocks; None where it is not defined.
 
     Where they do not differ, a unit's numbers may as well be the other block's: they are swapped at

@@ -274,7 +274,10 @@ def compare(
 def test_the_command_line(compare: Shell, result: Result, store: Store, tmp_path: Path) -> None:
     png, page = tmp_path / "a.png", tmp_path / "page.html"
     expected = [json.loads(json.dumps(row)) for row in result.flat_rows()]
-    for words in (["--runs", "half,full,small", TASK], [store.path, TASK, "--runs", ",".join(RUNS)]):
+    for words in (
+        ["--runs", "half,full,small", TASK],
+        [store.path, TASK, "--runs", ",".join(RUNS)],
+    ):
         code, out, _ = compare(*words, "--format", "jsonl", "--plot", png)
         assert code == 0
         assert [json.loads(line) for line in out.splitlines()] == expected

@@ -32,7 +32,7 @@ EXAMPLES = (
 
 
 def _tasks() -> Sequence[str]:
-    from kvtool.experiments.correlate.subjects import SEGMENTATION
+    from kvtool.tasks.sets import SEGMENTATION
 
     return SEGMENTATION
 
