@@ -103,7 +103,7 @@ def _order(stored: KeptResult) -> tuple[Any, ...]:
 def _group(store: str, result: Result) -> str:
     settings = [
         result.config.get(name)
-        for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers")
+        for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers", "runs")
     ]
     return json.dumps([store, result.command, result.task, *settings], default=str)
 

@@ -23,6 +23,8 @@ RESULTS: dict[str, tuple[list[str], Result]] = {
     "prefix": (["referring-expression"], results.prefix()),
     "paired": (["art-style"], results.paired(8, 2)),
     "correlate": ([], results.correlate()),
+    "average": ([], results.average()),
+    "compare": (["a", "b", "semantic-correspondence"], results.compare()),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -231,16 +232,20 @@ def test_another_task_or_data_set(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_result_is_kept_documented_and_said(
-    store: Store, result: Result, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: Store,
+    result: Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert_documented(result.to_json())
     assert kvtool.compare(store, RUNS, TASK).to_json() == result.to_json()
     sentences = sentences_of(result)
     assert sentences[0].startswith("The best block of full (value, layer 5, head 1) is above that")
     assert "Of 18 blocks that full and half both have, " in sentences[2]
-    assert_computed_again(
-        store.path, lambda: kvtool.compare(store, RUNS, TASK), monkeypatch, caplog
-    )
+    copy = tmp_path / "copy.kv"
+    shutil.copytree(store.path, copy)
+    assert_computed_again(copy, lambda: kvtool.compare(copy, RUNS, TASK), monkeypatch, caplog)
 
 
 def test_the_page_sets_two_models_apart_by_the_paired_difference(

@@ -121,9 +121,7 @@ def _estimate(rows: Sequence[Row], name: str) -> Estimate:
 
 def block_means(scores: Sequence[TaskScores]) -> list[Row]:
     """Return the means of the blocks that all tasks score."""
-    common = [
-        block for block in scores[0].blocks if all(block in other.blocks for other in scores)
-    ]
+    common = [block for block in scores[0].blocks if all(block in other.blocks for other in scores)]
     rows = [[task.row(task.blocks[block]) for block in common] for task in scores]
     means = mean_rows(rows, [task.source for task in scores])
     return [
@@ -163,4 +161,3 @@ def subsets(
         if some := [task for task in scores if task.task in members]:
             named[name] = some
     return named | {"all": list(scores)}
-

@@ -44,9 +44,7 @@ def check_tasks(tasks: Sequence[str]) -> None:
     or what is measured in a physical unit.
     """
     if not tasks or len(set(tasks)) < len(tasks):
-        raise UsageError(
-            f"average: expected tasks, each once; found {', '.join(tasks) or 'none'}"
-        )
+        raise UsageError(f"average: expected tasks, each once; found {', '.join(tasks) or 'none'}")
     for task in tasks:
         task_class = TASKS.load(task)
         if task_class.unit not in ("fraction", "percent") or not task_class.higher_is_better:

@@ -125,9 +125,7 @@ def average(
 
         pairs = [(model, task) for model in averaged for task in model.runs]
         share.each(pairs, score, "probes")
-    by_model = {
-        model.name: [probed[model.name, task] for task in model.runs] for model in averaged
-    }
+    by_model = {model.name: [probed[model.name, task] for task in model.runs] for model in averaged}
     settings = {"select": select, "seed": seed, "options": task_options}
     config = _config(averaged, by_model, {task: str(source) for task, source in sources.items()})
     result = _result(averaged, by_model, config | settings, notes)
@@ -294,4 +292,5 @@ def _best(result: Result) -> Row | None:
         return None
     ours = [row for row in result.chance if row["model"] == best["model"]]
     n_blocks = sum(row["model"] == best["model"] for row in blocks)
-    return beside_chance({**best, "select": "max"}, replace(result, chance=ours), n_blocks)
+    best = {**best, "chance_kind": MEAN_GUESS, "select": "max"}
+    return beside_chance(best, replace(result, chance=ours), n_blocks)
