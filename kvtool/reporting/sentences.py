@@ -75,8 +75,8 @@ def between_models(results: Sequence[Result], compared: Sequence[Result] = ()) -
     """Compare the two best models on one task and data set, without prefix.
 
     Where `kvtool compare` set their runs side by side (`compared`), its paired difference speaks;
-    else two intervals, which show less. It is None for fewer than two, or where they are not comparable: other data, other sampling
-    units, or several results of one model.
+    else two intervals, which show less. It is None for fewer than two, or where they are not
+    comparable: other data, other sampling units, or several results of one model.
     """
     bare = [result for result in results if result.config.get("prefix") in (None, "none")]
     scored = [

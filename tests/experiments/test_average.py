@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def result(stores: list[Path]) -> Result:
 
 @pytest.fixture(scope="module")
 def probes(runs: Mapping[str, Run]) -> dict[str, Result]:
-    options = {"co-segmentation": {"restarts": 1}}
+    options: dict[str, dict[str, Any]] = {"co-segmentation": {"restarts": 1}}
     return {task: kvtool.probe(run, task, **options.get(task, {})) for task, run in runs.items()}
 
 
@@ -83,11 +84,9 @@ def test_means_and_intervals_by_hand(
     assert row["score"] == pytest.approx(mean)
     assert row["score_low"] == pytest.approx(mean - away / len(values))
     assert (row["n_tasks"], row["n"]) == (len(tasks), sum(score["n"] for score in scores))
-    chances = [score.get("chance") for score in scores]
-    if None in chances:
-        assert row["chance"] is None
-    else:
-        assert row["chance"] == pytest.approx(sum(chances) / len(chances))
+    chances = [np.nan if (level := score.get("chance")) is None else level for score in scores]
+    mean_chance = float(np.mean(chances))
+    assert row["chance"] == (None if np.isnan(mean_chance) else pytest.approx(mean_chance))
 
 
 def test_only_blocks_that_all_tasks_score_are_averaged(result: Result) -> None:
@@ -227,7 +226,7 @@ def test_several_models_on_the_same_images(tmp_path: Path) -> None:
     ],
 )
 def test_bad_requests_are_one_line(
-    stores: list[Path], options: dict[str, object], message: str
+    stores: list[Path], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         kvtool.average(stores, **options)

@@ -59,7 +59,7 @@ def scores(store: Store) -> Callable[..., np.ndarray[Any, Any]]:
 
     def of(name: str, layer: int, head: int) -> np.ndarray[Any, Any]:
         run = store.run(name)
-        dataset = SPair71k(Path(run.config.dataset_path), "test")
+        dataset = SPair71k(Path(str(run.config.dataset_path)), "test")
         task = TASKS.load(TASK)(dataset, sizes_of(run), torch.device("cpu"))
         vectors = Layer(run, "value", layer, [head], torch.device("cpu"))
         (summary, *_) = task.tables(task.measure(vectors))
@@ -226,7 +226,7 @@ def test_bad_requests_are_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_another_task_or_data_set(store: Store, tmp_path: Path) -> None:
+def test_a_task_that_the_data_set_does_not_serve(store: Store) -> None:
     with pytest.raises(UsageError, match="cannot serve co-segmentation"):
         kvtool.compare(store, RUNS, "co-segmentation")
 
@@ -287,7 +287,7 @@ def test_the_command_line(compare: Shell, result: Result, store: Store, tmp_path
         assert code == 0
         assert [json.loads(line) for line in out.splitlines()] == expected
     assert png.read_bytes()[:4] == b"\x89PNG"
-    code, out, err = compare("half", "full", TASK, "--format", "json")
+    code, out, _ = compare("half", "full", TASK, "--format", "json")
     assert (code, json.loads(out)["config"]["run"]) == (0, "half")
     kvtool.report(store.path, page)
     text = page.read_text()
