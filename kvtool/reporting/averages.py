@@ -43,7 +43,7 @@ def _has_others(result: Result) -> bool:
 
 
 def rows_of(rows: Sequence[Row], model: str, subset: str) -> list[Row]:
-    """Return the rows of a model and subset, without these labels, as a map or a curve takes them."""
+    """Return the rows of a model and subset without the subset, as maps and curves take them."""
     return [
         {name: value for name, value in row.items() if name != "subset"}
         for row in rows
@@ -74,5 +74,5 @@ def complete_baselines(result: Result, model: str, subset: str) -> list[Row]:
 def baseline_title(row: Row) -> str:
     """Return the name of a baseline: its kind, with its model where that is another one."""
     layer = f", layer {row['layer']}" if row["kind"] == "vision" else ""
-    other = "" if row["model"] == row["average_of"] else f" of {row['model']}"
-    return f"{row['kind']}{layer}{other}"
+    owner = "" if row["model"] == row["average_of"] else f" of {row['model']}"
+    return f"{row['kind']}{layer}{owner}"

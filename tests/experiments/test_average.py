@@ -1,4 +1,6 @@
-"""Averages over tasks: means and intervals by hand, missing tasks, several models, the command line."""
+"""Averages over tasks: means and intervals by hand, missing tasks, several models, the command
+line.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,11 @@ TASKS = ("co-segmentation", "referring-expression", "semantic-correspondence")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
     """A run of one model for each task, in a store each."""
     root = tmp_path_factory.mktemp("runs")
-    made = {}
+    task_runs = {}
     for task in TASKS:
         (root / task).mkdir()
-        made[task] = RUNS[task](root / task)
-    return made
+        task_runs[task] = RUNS[task](root / task)
+    return task_runs
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +131,13 @@ def test_baselines_are_over_the_tasks_that_have_them(
     ]
     (row,) = rows
     having = [
-        (probe.metric, other)
+        (probe.metric, baseline)
         for probe in probes.values()
-        for other in probe.baselines
-        if other["kind"] == "projected"
+        for baseline in probe.baselines
+        if baseline["kind"] == "projected"
     ]
     assert row["n_tasks"] == len(having)
-    scores = [other[metric] for metric, other in having]
+    scores = [baseline[metric] for metric, baseline in having]
     assert row["score"] == pytest.approx(sum(scores) / len(scores))
 
 
@@ -205,8 +207,8 @@ def test_several_models_on_the_same_images(tmp_path: Path) -> None:
     assert layers == {names[0]: {0, 1, 2}, names[1]: {0, 1}}
     single = kvtool.average(store, models=["model of two"])
     assert {row["model"] for row in single.rows} == {"model of two"}
-    others = {row["model"] for row in single.baselines}
-    assert others == {"model of one", "model of two"} or others == {"model of two"}
+    owners = {row["model"] for row in single.baselines}
+    assert owners == {"model of one", "model of two"} or owners == {"model of two"}
     with pytest.raises(UsageError, match="average: no model nobody with a run of this"):
         kvtool.average(store, models=["nobody"])
     with pytest.raises(UsageError, match="average: no run nothing in the stores"):

@@ -21,7 +21,7 @@ from kvtool.reporting.sentences import between_models, sentences_of
 from kvtool.result import Result, Row
 from kvtool.stats.bootstrap import bootstrap
 from kvtool.store import Store
-from kvtool.tasks.base import halves
+from kvtool.tasks.base import Array, halves
 from tests.support.comparisons import TASK, pair_run, write_runs
 from tests.support.damage import assert_computed_again
 from tests.support.fields import assert_documented
@@ -49,7 +49,7 @@ def result(store: Store) -> Result:
 
 
 @pytest.fixture(scope="module")
-def scores(store: Store) -> Callable[..., np.ndarray[Any, Any]]:
+def scores(store: Store) -> Callable[..., Array]:
     """PCK of every pair by a block of a run, asked of the task itself."""
     import torch
 
@@ -57,20 +57,18 @@ def scores(store: Store) -> Callable[..., np.ndarray[Any, Any]]:
     from kvtool.tasks import TASKS
     from kvtool.tasks.truth import sizes_of
 
-    def of(name: str, layer: int, head: int) -> np.ndarray[Any, Any]:
+    def of(name: str, layer: int, head: int) -> Array:
         run = store.run(name)
         dataset = SPair71k(Path(str(run.config.dataset_path)), "test")
         task = TASKS.load(TASK)(dataset, sizes_of(run), torch.device("cpu"))
         vectors = Layer(run, "value", layer, [head], torch.device("cpu"))
         (summary, *_) = task.tables(task.measure(vectors))
-        return np.array(
-            [summary.scores(units)["pck_image"] for units in np.moveaxis(summary.units[0], 0, 0)]
-        )
+        return np.array([summary.scores(units)["pck_image"] for units in summary.units[0]])
 
     return of
 
 
-def pairs_of(root: Path) -> np.ndarray[Any, Any]:
+def pairs_of(root: Path) -> Array:
     """(pair, 2) the images that each pair joins."""
     return np.array([(pair.src_id, pair.trg_id) for pair in SPair71k(root, "test").pairs()])
 
@@ -86,12 +84,12 @@ def row_of(result: Result, run: str, choice: str, block: tuple[int, int] | None 
     return row
 
 
-def mean_score(sums: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+def mean_score(sums: Array) -> dict[str, Array]:
     return {"score": sums[..., 0] / sums[..., 1]}
 
 
 def test_a_block_that_both_have_is_compared_as_by_hand(
-    store: Store, result: Result, root: Path, scores: Callable[..., np.ndarray[Any, Any]]
+    store: Store, result: Result, root: Path, scores: Callable[..., Array]
 ) -> None:
     """The difference pair by pair, resampled by image within categories."""
     ours, without = scores("full", *PLANTED), scores("half", *PLANTED)
@@ -110,17 +108,17 @@ def test_a_block_that_both_have_is_compared_as_by_hand(
     assert row["difference_high"] == pytest.approx(float(by_hand.high))
     assert 0 < row["p"] < row["holm_p"] < 0.001
     probed = kvtool.probe(store.run("full"), TASK)
-    (same,) = [
-        other
-        for other in probed.rows
-        if (other["kind"], other["layer"], other["kv_head"]) == ("value", *PLANTED)
-        and not {"alpha", "category"} & other.keys()
+    (probe_row,) = [
+        entry
+        for entry in probed.rows
+        if (entry["kind"], entry["layer"], entry["kv_head"]) == ("value", *PLANTED)
+        and not {"alpha", "category"} & entry.keys()
     ]
-    assert row["pck_image_low"] == same["pck_image_low"]
+    assert row["pck_image_low"] == probe_row["pck_image_low"]
 
 
 def test_best_against_best_is_chosen_on_the_other_half(
-    store: Store, result: Result, root: Path, scores: Callable[..., np.ndarray[Any, Any]]
+    store: Store, result: Result, root: Path, scores: Callable[..., Array]
 ) -> None:
     row = row_of(result, "full", "best")
     first, second = halves(result.n, 0, pairs_of(root))
@@ -157,10 +155,10 @@ def test_blocks_that_one_run_lacks_have_no_row(result: Result) -> None:
 def test_the_order_of_the_runs_turns_the_sign(store: Store, result: Result) -> None:
     turned = kvtool.compare(store, ["full", "half"], TASK)
     for choice, block in (("best", None), ("block", PLANTED)):
-        there, back = row_of(result, "full", choice, block), row_of(turned, "half", choice, block)
-        assert back["difference"] == pytest.approx(-there["difference"])
-        assert back["difference_low"] == pytest.approx(-there["difference_high"], abs=0.02)
-        assert back["p"] == pytest.approx(there["p"], abs=0.01)
+        forth, back = row_of(result, "full", choice, block), row_of(turned, "half", choice, block)
+        assert back["difference"] == pytest.approx(-forth["difference"])
+        assert back["difference_low"] == pytest.approx(-forth["difference_high"], abs=0.02)
+        assert back["p"] == pytest.approx(forth["p"], abs=0.01)
 
 
 def test_a_run_and_its_copy_do_not_differ(root: Path, tmp_path: Path) -> None:
@@ -257,8 +255,8 @@ def test_the_page_sets_two_models_apart_by_the_paired_difference(
     assert sentence is not None
     assert sentence.startswith("Of 2 models these two are the best. The best block of full")
     assert "paired over" in sentence
-    other = kvtool.compare(store, ["half", "small"], TASK)
-    assert between_models(probes, [other]) == between_models(probes)
+    unrelated = kvtool.compare(store, ["half", "small"], TASK)
+    assert between_models(probes, [unrelated]) == between_models(probes)
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "jsonl"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kvtool.experiments.average.means import best_of_layers
 from kvtool.result import Result, Row, best_row
 
 MODEL = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
@@ -309,27 +310,13 @@ def average(models: int = 1, layers: int = 8, heads: int = 2) -> Result:
             tower = block("projected" if n_having == n_tasks else "vision", 0, 0, "score", 0.33)
             baselines.append(labels | tower | {"average_of": model, "n_tasks": n_having})
     bests = [row for row in rows if row["subset"] == "all"]
-    per_layer_rows = [
-        best
-        for model, subset, layer in product(model_names, [*names, *sets, "all"], range(layers))
-        if (
-            best := best_row(
-                [
-                    row
-                    for row in rows
-                    if (row["model"], row["subset"], row["layer"]) == (model, subset, layer)
-                ],
-                "score",
-            )
-        )
-    ]
     entries = [{"name": name, "revision": "a", "probes": []} for name in model_names]
     return about(
         "average",
         "score",
         rows,
         best=best_row(bests, "score"),
-        per_layer=per_layer_rows,
+        per_layer=best_of_layers(rows),
         baselines=baselines,
         items=items,
         config={"models": entries, "tasks": dict.fromkeys(names, "d@s"), "notes": []},

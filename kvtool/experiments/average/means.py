@@ -121,7 +121,7 @@ def _estimate(rows: Sequence[Row], name: str) -> Estimate:
 
 def block_means(scores: Sequence[TaskScores]) -> list[Row]:
     """Return the means of the blocks that all tasks score."""
-    common = [block for block in scores[0].blocks if all(block in other.blocks for other in scores)]
+    common = [block for block in scores[0].blocks if all(block in task.blocks for task in scores)]
     rows = [[task.row(task.blocks[block]) for block in common] for task in scores]
     means = mean_rows(rows, [task.source for task in scores])
     return [
@@ -156,8 +156,8 @@ def subsets(
     scores: Sequence[TaskScores], sets: Mapping[str, Sequence[str]]
 ) -> dict[str, list[TaskScores]]:
     """Return the tasks of each subset: each by itself, the sets of the paper, and all."""
-    named: dict[str, list[TaskScores]] = {task.task: [task] for task in scores}
+    members_of: dict[str, list[TaskScores]] = {task.task: [task] for task in scores}
     for name, members in sets.items():
-        if some := [task for task in scores if task.task in members]:
-            named[name] = some
-    return named | {"all": list(scores)}
+        if present := [task for task in scores if task.task in members]:
+            members_of[name] = present
+    return members_of | {"all": list(scores)}

@@ -30,13 +30,13 @@ class AveragedModel:
 
     Attributes:
         name: what rows call it.
-        missing: a line for each task without a run.
+        lacks: a line for each task without a run.
     """
 
     name: str
     identity: Identity
     runs: Mapping[str, Run]
-    missing: tuple[str, ...]
+    lacks: tuple[str, ...]
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
@@ -66,11 +66,11 @@ def find_models(
     Of several data sets that serve a task it is the one that most models have. Raises UsageError
     for an unknown model, KvtoolError where no model has any task.
     """
-    wanted = set(DECODER) & set(kinds or DECODER)
+    decoder_kinds = set(DECODER) & set(kinds or DECODER)
 
     def serves(run: Run, task: str) -> bool:
         """Tell whether a run has vectors of the decoder over a data set of the task."""
-        return bool(wanted & set(run.config.kinds)) and task in tasks_of(run)
+        return bool(decoder_kinds & set(run.config.kinds)) and task in tasks_of(run)
 
     groups = runs_by_model(runs, lambda run: any(serves(run, task) for task in tasks))
     if models is not None:
@@ -92,23 +92,24 @@ def find_models(
             task: [run for run in model_runs if serves(run, task) and source_of(run) == source]
             for task, source in sources.items()
         }
-        chosen = {task: fullest_run(found) for task, found in serving.items() if found}
+        task_runs = {
+            task: fullest_run(candidates) for task, candidates in serving.items() if candidates
+        }
         name = _name(identity, list(groups))
-        missing = tuple(_missing(name, task, sources) for task in tasks if task not in chosen)
-        if chosen:
-            averaged.append(AveragedModel(name, identity, chosen, missing))
+        lacks = tuple(_missing(name, task, sources) for task in tasks if task not in task_runs)
+        if task_runs:
+            averaged.append(AveragedModel(name, identity, task_runs, lacks))
     return averaged, sources
 
 
 def _name(identity: Identity, identities: Sequence[Identity]) -> str:
     """Return a model's name; with its precision and view where others have the name, too."""
-    alike = [other for other in identities if other.name == identity.name]
-    if len(alike) == 1:
+    if sum(candidate.name == identity.name for candidate in identities) == 1:
         return identity.name
     return f"{identity.name} ({identity.dtype}, {identity.view}, {identity.revision[:8]})"
 
 
 def _missing(model: str, task: str, sources: Mapping[str, RunSource]) -> str:
     """Say which run a model lacks for a task."""
-    where = str(sources[task]) if task in sources else " or ".join(datasets_for(task))
-    return f"model {model}: {task} is no part of its average: no run over {where}: extract it"
+    data = str(sources[task]) if task in sources else " or ".join(datasets_for(task))
+    return f"model {model}: {task} is no part of its average: no run over {data}: extract it"

@@ -1,5 +1,5 @@
-"""Averages as a figure: a column for each set of tasks, its best head of each layer above the map of
-layers and heads (the paper's figures 2 and 11 to 13).
+"""Averages as a figure: a column for each set of tasks, its best head of each layer above the map
+of layers and heads (the paper's figures 2 and 11 to 13).
 
 Of one model the tasks are drawn beside their mean; of several models their means on one axis.
 """
@@ -142,8 +142,7 @@ def _curves(axes: Axes, result: Result, subset: str) -> None:
         style = DASHES[index % len(DASHES)]
         axes.axhline(row[result.metric], color=PALE, linestyle=style, label=name)
     axes.set(ylabel=metric_label(result, "mean" if len(models) > 1 else result.metric))
-    axes.set_title(subset, loc="right")
-    axes.set_xlabel("layer")
+    axes.set_xlabel(f"layer: {subset}")
     axes.yaxis.set_major_formatter(metric_ticks(result))
 
 

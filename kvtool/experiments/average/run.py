@@ -24,10 +24,10 @@ from kvtool.experiments.average.means import (
 from kvtool.experiments.average.models import AveragedModel, check_tasks, find_models
 from kvtool.layers import LayerChoice
 from kvtool.result import Result, Row, best_row, result_key, versions
-from kvtool.store import Run, Store, open_store
+from kvtool.store import Store, open_store
 from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import StorePath, open_stores
-from kvtool.store.shares import Share, sharing
+from kvtool.store.shares import sharing
 from kvtool.tasks.base import Select
 from kvtool.tasks.blocks import DECODER
 from kvtool.tasks.by_model import find_runs
@@ -68,9 +68,9 @@ def average(
     model that lacks some tasks the average is over the others, and `skipped` says so. `items` are
     the best block of each task and the means of these bests, the paper's table 6.
 
-    Raises UsageError for unknown names and tasks that cannot be averaged, KvtoolError where no model
-    has any task; where other processes still probe, UnfinishedError if this process did some of it,
-    else BusyError.
+    Raises UsageError for unknown names and tasks that cannot be averaged, KvtoolError where no
+    model has any task; where other processes still probe, UnfinishedError if this process did some
+    of it, else BusyError.
 
     Args:
         stores: their runs without prefix are sorted by model, whatever store they are in.
@@ -118,10 +118,11 @@ def average(
             """Probe one model on one task."""
             model, task = pair
             run = model.runs[task]
-            place = (data or {}).get(run.config.dataset)
+            folder = (data or {}).get(run.config.dataset)
             ids = images[task] if images[task] != set(run.ids) else None
-            given = {**probing, "ids": ids, "data": place, **task_options[task]}
-            probed[model.name, task] = TaskScores(task, run, _probe(run, task, share, given))
+            changes = {"ids": ids, "data": folder, **task_options[task]}
+            result = evaluate(run, task, share=share.part, **probing, **changes)
+            probed[model.name, task] = TaskScores(task, run, result)
 
         pairs = [(model, task) for model in averaged for task in model.runs]
         share.each(pairs, score, "probes")
@@ -131,11 +132,6 @@ def average(
     result = _result(averaged, by_model, config | settings, notes)
     key = result_key(["average", result.config])
     return keep_result(open_store(opened[0].path), key, result)
-
-
-def _probe(run: Run, task: str, share: Share, options: Mapping[str, Any]) -> Result:
-    """Return the probe of a run, kept or computed."""
-    return evaluate(run, task, share=share.part, **options)
 
 
 def _task_options(tasks: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -153,9 +149,9 @@ def _common_images(models: Sequence[AveragedModel]) -> tuple[dict[str, set[str]]
     images: dict[str, set[str]] = {}
     notes = []
     for task in dict.fromkeys(task for model in models for task in model.runs):
-        held = [set(model.runs[task].ids) for model in models if task in model.runs]
-        images[task] = set.intersection(*held)
-        if n_others := len(set.union(*held) - images[task]):
+        image_sets = [set(model.runs[task].ids) for model in models if task in model.runs]
+        images[task] = set.intersection(*image_sets)
+        if n_others := len(set.union(*image_sets) - images[task]):
             notes.append(f"{task}: {n_others} images that some models lack are left out of all")
         if not images[task]:
             raise UsageError(
@@ -209,7 +205,7 @@ def _result(
                 {"average_of": model, "subset": subset, **row} for row in baseline_means(members)
             ]
             items.append({**labels, **_mean_of_bests(members)})
-    skipped = [line for model in models for line in model.missing]
+    skipped = [line for model in models for line in model.lacks]
     result = Result(
         command="average",
         task=None,
@@ -244,12 +240,12 @@ def _mean_of_bests(scores: Sequence[TaskScores]) -> Row:
     bests = [task.result.best for task in scores]
     if any(best is None for best in bests):
         return {SCORE: None, "n_tasks": len(scores)}
-    known = [best for best in bests if best is not None]
-    rows = [[task.row(best)] for task, best in zip(scores, known, strict=True)]
+    best_rows = [best for best in bests if best is not None]
+    rows = [[task.row(best)] for task, best in zip(scores, best_rows, strict=True)]
     (mean,) = mean_rows(rows, [task.source for task in scores])
     if len(scores) > 1:
         return mean
-    block = {name: known[0][name] for name in ("kind", "layer", "kv_head")}
+    block = {name: best_rows[0][name] for name in ("kind", "layer", "kv_head")}
     return {**block, **mean, "run": scores[0].run.name}
 
 
@@ -257,8 +253,8 @@ def _chance(model: str, scores: Sequence[TaskScores]) -> Row:
     """Return what the best predictor of each task that knows nothing gets on average, and how the
     mean of random ones is spread from draw to draw.
     """
-    best_blocks = [row for row in block_means(scores) if row["kind"] in DECODER]
-    first = next(iter(best_blocks or block_means(scores)), None)
+    means = block_means(scores)
+    first = next((row for row in means if row["kind"] in DECODER), next(iter(means), None))
     if first is None:
         return {"kind": None, "model": model, "predictor": MEAN_GUESS, SCORE: None}
     level = {SCORE + end: first["chance" + end] for end in ("", "_low", "_high")}

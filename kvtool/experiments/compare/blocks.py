@@ -37,9 +37,9 @@ class LayerUnits(NamedTuple):
 
     def narrowed(self, heads: Sequence[int]) -> LayerUnits:
         """Return the same for some of the heads, in their order."""
-        chosen = [self.heads.index(head) for head in heads]
-        table = self.table._replace(units=self.table.units[chosen])
-        return self._replace(heads=tuple(heads), table=table, nonfinite=self.nonfinite[chosen])
+        indices = [self.heads.index(head) for head in heads]
+        table = self.table._replace(units=self.table.units[indices])
+        return self._replace(heads=tuple(heads), table=table, nonfinite=self.nonfinite[indices])
 
 
 @dataclass
@@ -61,10 +61,10 @@ class Leader:
 
     def offer(self, units: LayerUnits) -> None:
         """Look at the blocks of one layer; of equals the first remains."""
-        chosen = scored = units.table
+        choosing = scored = units.table
         if self.select == "split":
-            chosen, scored = units.table.halves(self.seed)
-        scores = self.sign * chosen.scores(chosen.units.sum(axis=1))[self.metric]
+            choosing, scored = units.table.halves(self.seed)
+        scores = self.sign * choosing.scores(choosing.units.sum(axis=1))[self.metric]
         scores = np.where(np.isnan(scores) | (units.nonfinite > 0), -np.inf, scores)
         index = int(np.argmax(scores))
         group = units.kind in DECODER
@@ -177,8 +177,8 @@ class ComparedBlocks:
             secondary = {name + end for name in metric_names(row) for end in ends}
             secondary -= {metric + end for end in ends}
             base_score = {f"base_score{end}": base_row[metric + end] for end in ends}
-            kept = {name: value for name, value in row.items() if name not in secondary}
-            yield kept | base_score | gap | {"p": p}
+            primary = {name: value for name, value in row.items() if name not in secondary}
+            yield primary | base_score | gap | {"p": p}
 
     def _measure(self, plan: BlockPlan, kind: Kind, layer: int) -> LayerUnits | None:
         """Return a layer's units; None where the plan has no such layer."""

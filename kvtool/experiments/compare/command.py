@@ -65,8 +65,8 @@ def compare(
         Literal["max", "split"],
         typer.Option(
             "--select",
-            help="Choose the best blocks on the other half of the data (split), or on the data that "
-            "they are compared on (max), which is optimistic for both runs.",
+            help="Choose the best blocks on the other half of the data (split), or on the data "
+            "that they are compared on (max), which is optimistic for both runs.",
         ),
     ] = "split",
     data: DataOption = None,

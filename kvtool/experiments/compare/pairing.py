@@ -59,13 +59,13 @@ def paired_images(runs: Sequence[Run]) -> PairedImages:
     digests: list[dict[str, str]] = [
         {picture.id: picture.digest for picture in run.pictures} for run in runs
     ]
-    held = set(digests[0]).intersection(*digests[1:])
+    common = set(digests[0]).intersection(*digests[1:])
     changed = [
         image
         for image in digests[0]
-        if image in held and len({by_id[image] for by_id in digests}) > 1
+        if image in common and len({by_id[image] for by_id in digests}) > 1
     ]
-    ids = held.difference(changed)
+    ids = common.difference(changed)
     images = set(digests[0]).union(*digests[1:])
     reasons = [
         f"run {run.name} lacks {count(absent, 'image')} that another run holds ({listed(absent)})"

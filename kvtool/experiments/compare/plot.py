@@ -76,8 +76,8 @@ def draw(result: Result) -> Figure:
 
 def _chosen(result: Result) -> str:
     """Say how the best blocks were chosen."""
-    where = "the other half" if result.config.get("select") == "split" else "the same data"
-    return f"best blocks chosen on {where}"
+    half = "the other half" if result.config.get("select") == "split" else "the same data"
+    return f"best blocks chosen on {half}"
 
 
 def _runs(result: Result) -> list[str]:

@@ -35,9 +35,9 @@ def tables(result: Result) -> Iterator[RenderableType]:
 
 def _best_table(result: Result, rows: list[Row]) -> Table:
     """Return a line for each run, its best block beside that of the first run."""
-    chosen = "chosen on the other half" if result.config.get("select") == "split" else "optimistic"
+    choice = "chosen on the other half" if result.config.get("select") == "split" else "optimistic"
     table = Table(
-        title=Text(f"best blocks, {chosen}: {result.metric}{unit_mark(result)}, 95 % interval"),
+        title=Text(f"best blocks, {choice}: {result.metric}{unit_mark(result)}, 95 % interval"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
