@@ -15,6 +15,7 @@ from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
 from kvtool.errors import UsageError
+from kvtool.progress import bar
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -44,6 +45,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "blocks": (1, MOST_BLOCKS),
     "c": (1e-9, 1e9),
     "wait_s": (0, 1e9),
+    "min_pixels": (1, 1 << 26),
+    "max_pixels": (1, 1 << 26),
 }
 """Smallest and largest value of an option of this name, whatever command takes it."""
 FLOATS = ("c", "wait_s")
@@ -74,7 +77,8 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-    """Return a public function that checks its options first; its signature stays what it is."""
+    """Return a public function that checks its options first, and shows a bar for `progress=True`;
+    its signature stays what it is."""
     # Read once, since the signature of a function never changes.
     parameters = signature(function)
 
@@ -85,7 +89,11 @@ def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Re
         check_options(
             {**arguments, **arguments.get("options", {})} if "options" in arguments else arguments
         )
-        return function(*args, **options)
+        if options.get("progress") is not True:
+            return function(*args, **options)
+        with bar(function.__name__) as advance:
+            shown_options: Any = {**options, "progress": advance}
+            return function(*args, **shown_options)
 
     return call
 

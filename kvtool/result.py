@@ -38,9 +38,10 @@ class Result(Displayed):
 
     command, task: e.g. "probe", "semantic-correspondence". metric: the primary one, by which best
         and per_layer choose. n: sampling units scored; n_skipped: those left out because the run or
-        the data set lacks what they need, with up to ten reasons in `skipped`. rows: one per (kind,
-        layer, kv_head) and label, each metric with <metric>_low and <metric>_high. best: the best
-        row of the decoder's kinds (of all, where there are none).
+        the data set lacks what they need, with up to ten reasons in `skipped`; n_unusable: of
+        those, the ones whose annotation or picture cannot be used (of probe and paired). rows: one
+        per (kind, layer, kv_head) and label, each metric with <metric>_low and <metric>_high. best:
+        the best row of the decoder's kinds (of all, where there are none).
     per_layer: the best row of each (kind, layer). baselines: projected and vision blocks of this
         and of other runs of the data set. config: all that the numbers depend on. unit: of the
         metrics: "fraction", "percent" or a physical unit such as "m". items: single records behind
@@ -60,6 +61,7 @@ class Result(Displayed):
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     n_skipped: int = 0
+    n_unusable: int = 0
     skipped: list[str] = field(default_factory=list)
     unit: str = "fraction"
     items: list[Row] = field(default_factory=list)

@@ -175,6 +175,27 @@ class Sample(Displayed):
 
 
 @dataclass(frozen=True)
+class InputSize:
+    """To what size pictures are brought before a tower sees them, where that is not the
+    checkpoint's own way.
+
+    image_size: "384" for a square of that side, "480x832" (height x width), or "short:480" for that
+        shorter side and the picture's own aspect ratio; empty leaves it to the checkpoint.
+    min_pixels, max_pixels: bounds of the area of a family that keeps the aspect ratio; 0 leaves
+        the checkpoint's.
+    """
+
+    image_size: str = ""
+    min_pixels: int = 0
+    max_pixels: int = 0
+
+    @property
+    def given(self) -> list[str]:
+        """The options that are not left to the checkpoint."""
+        return [name for name, value in vars(self).items() if value]
+
+
+@dataclass(frozen=True)
 class Geometry:
     """Sizes of a model's decoder and tower; an encoder alone has zeros for the decoder."""
 

@@ -18,7 +18,18 @@ from tests.tools.source import PACKAGE, ROOT, import_graph, module_files, reacha
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "display"),
-    ("types", "registry", "bounds", "digests", "outputs", "inputs", "layers", "schema"),
+    (
+        "types",
+        "registry",
+        "text_templates",
+        "bounds",
+        "progress",
+        "digests",
+        "outputs",
+        "inputs",
+        "layers",
+        "schema",
+    ),
     ("result", "stats", "metrics"),
     ("models", "datasets", "store", "demo", "sae"),
     ("features", "engine"),

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kvtool.pictures.examples import SIDE_PX
 from kvtool.registry import RESERVED
 from tests.support import tiny
+from tests.support.page import Reader
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -272,7 +274,8 @@ def test_the_report(kvtool: Kvtool, store: Path) -> None:
         r"scores [\d.]+ \[[\d., ]+\] m in depth_error \(n = 5; lower is better\)", page
     )
     assert "Relative depth per pixel" in page
-    assert "data:image/" in page
+    (examples,) = (entry["examples"] for entry in Reader(page).data["blocks"].values())
+    assert {row["width_px"] for rows in examples.values() for row in rows} == {2 * SIDE_PX}
     assert ("The longest vectors are those of vision, layer" in page) == (not kvtool.words)
 
 

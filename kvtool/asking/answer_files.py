@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kvtool.asking.benchmarks import Answers, Benchmark
+from kvtool.asking.benchmarks import Benchmark
+from kvtool.asking.conditions import Answers
 from kvtool.datasets.base import Question
 from kvtool.outputs import check_folder, check_output, write_output
 

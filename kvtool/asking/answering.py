@@ -15,14 +15,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
-from kvtool.asking.caches import CACHE, Progress, spoiled_arrays
+from kvtool.asking.caches import CACHE, spoiled_arrays
 from kvtool.asking.heads import Heads
 from kvtool.errors import ModelError, UsageError
+from kvtool.progress import Progress
 from kvtool.result import result_key
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.shares import Share, chunk_name
-from kvtool.types import Sample
+from kvtool.types import Precision, Sample
 
 if TYPE_CHECKING:
     from kvtool.models.base import LanguageModel
@@ -64,6 +65,7 @@ class Answerer:
         share: the questions of which this process takes a part, where several are at work.
         answers: what this answerer has read or generated, so that it asks nothing twice, even where
             everything is to be asked again.
+        dtype: the precision in which questions are answered, by default the run's.
     """
 
     store: Store
@@ -75,6 +77,7 @@ class Answerer:
     beside: Answerer | None = None
     share: Share = field(default_factory=Share)
     answers: AnswerTable = field(default_factory=dict)
+    dtype: Precision | None = None
 
     @cached_property
     def loaded(self) -> LanguageModel:
@@ -89,7 +92,11 @@ class Answerer:
         info = self.run.config.model
         (device,) = resolve_devices((self.device,), min_free_vram=None)
         model = load_model(
-            self.model or info.name, device=device, dtype=info.dtype, attention=ATTENTION
+            self.model or info.name,
+            device=device,
+            dtype=self.dtype or info.dtype,
+            attention=ATTENTION,
+            size=self.run.config.input_size,
         )
         if model.info.revision != info.revision:
             raise ModelError(
@@ -107,9 +114,10 @@ class Answerer:
     @cached_property
     def key(self) -> str:
         """The key of all that an answer depends on but image, text and heads."""
-        return result_key(
-            [ALGORITHMS["answers"], self.run.config.hash, ATTENTION, self.max_new_tokens]
-        )
+        settings = [ALGORITHMS["answers"], self.run.config.hash, ATTENTION, self.max_new_tokens]
+        if self.dtype not in (None, self.run.config.model.dtype):
+            settings.append(self.dtype)
+        return result_key(settings)
 
     @cached_property
     def samples(self) -> dict[str, Sample]:

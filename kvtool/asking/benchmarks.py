@@ -1,16 +1,15 @@
-"""Questions to ask about one image each: POPE's, MME's and those of other data sets, and scores of
-their answers under conditions side by side."""
+"""Questions to ask about one image each: POPE's, MME's and those of other data sets, and how their
+answers are read and scored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kvtool.asking.mme import mean_scores
+from kvtool.asking.mme import mean_scores, tops
 from kvtool.asking.pope import pooled_and_macro
-from kvtool.asking.records import scored, side_by_side
 from kvtool.datasets import DATASETS, open_dataset, parse_spec
 from kvtool.datasets.base import DatasetBase, Question
 from kvtool.errors import UsageError
@@ -24,9 +23,7 @@ from kvtool.metrics.answers import (
     pope_units,
 )
 from kvtool.metrics.choices import accuracy, choice_units
-from kvtool.result import Row
 from kvtool.stats.bootstrap import Array, Scores, ratio
-from kvtool.stats.mcnemar import mcnemar
 
 FIRST = ("f1", "macro_f1", "score", "mme*", "accuracy", "acc", "acc_plus", "yes_ratio")
 """Scores that lead a row."""
@@ -62,6 +59,8 @@ class Benchmark:
     truth: Callable[[Question], str] = lambda question: question.answer.lower()
     """What an answer has to say to be right."""
     is_official: bool = True
+    top: Callable[[int], float | Mapping[str, float]] = lambda _: 1.0
+    """Of the number of groups: the best score that there is, see kvtool.stats.proportions."""
 
 
 def _pope_summary(_files: Sequence[str]) -> Scores:
@@ -122,6 +121,7 @@ BENCHMARKS = {
         unit_of=lambda question: (question.group, question.image_ids[0]),
         group_scores=_mme_scores,
         all_scores=_mme_summary,
+        top=lambda n_subsets: {**tops(n_subsets), "yes_ratio": 100.0},
     ),
 }
 
@@ -160,6 +160,8 @@ def _option(answer: str, question: Question) -> str:
     """Return what an answer says to a question of own_benchmark; "other" where it says nothing."""
     if question.choices:
         return parse_choice(answer, question.choices) or "other"
+    if not answer.strip():
+        return "other"
     if _plain_answer(question) in ("yes", "no"):
         return parse_pope(answer)
     return plain_text(answer) or "other"
@@ -212,139 +214,3 @@ def unaskable(question: Question, failures: Mapping[str, str]) -> str:
     if not question.answer:
         return "its answer is not public"
     return failures.get(question.image_ids[0], "")
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The answers of one condition, or of one draw of it: a text for each question."""
-
-    condition: str
-    draw: int | None
-    n_heads: int
-    texts: tuple[str, ...]
-
-    @property
-    def label(self) -> str:
-        """A name for files: none, dependent-0."""
-        return self.condition if self.draw is None else f"{self.condition}-{self.draw}"
-
-
-def score_conditions(
-    benchmark: Benchmark, questions: Sequence[Question], conditions: Sequence[Answers], seed: int
-) -> Iterator[Row]:
-    """Yield the rows of each condition: all groups together, then each group.
-
-    Of several draws their mean comes first, then each draw with all groups together. McNemar's test
-    compares every condition with the first one. All intervals are over the same resamples.
-    """
-    sheet = AnswerSheet(benchmark, questions)
-    baseline = sheet.correct(conditions[0])
-    for name in dict.fromkeys(condition.condition for condition in conditions):
-        draws = [condition for condition in conditions if condition.condition == name]
-        yield from sheet.rows(draws, None if name == conditions[0].condition else baseline, seed)
-
-
-class AnswerSheet:
-    """The questions of a benchmark group by group, as their answers are scored."""
-
-    def __init__(self, benchmark: Benchmark, questions: Sequence[Question]) -> None:
-        self.benchmark = benchmark
-        self.questions = questions
-        self.truth = np.array([benchmark.truth(question) for question in questions])
-        groups = np.array([question.group for question in questions])
-        self.groups = {
-            str(name): np.flatnonzero(groups == name) for name in dict.fromkeys(groups.tolist())
-        }
-
-    def options(self, answers: Answers) -> Array:
-        """Return the options that the answers name, (question,)."""
-        pairs = zip(answers.texts, self.questions, strict=True)
-        return np.array([self.benchmark.read_option(text, question) for text, question in pairs])
-
-    def correct(self, answers: Answers) -> Array:
-        """Return which answers are right, (question,) bool."""
-        correct: Array = self.options(answers) == self.truth
-        return correct
-
-    def rows(self, draws: Sequence[Answers], baseline: Array | None, seed: int) -> Iterator[Row]:
-        """Yield the condition's rows; with several draws the first ones are means over them,
-        without McNemar's test."""
-        labels: Row = {"condition": draws[0].condition}
-        if len(draws) == 1:
-            yield from self._rows(labels, draws, baseline, seed)
-            return
-        yield from self._rows(labels | {"draw": "all"}, draws, None, seed)
-        for answers in draws:
-            yield next(self._rows(labels | {"draw": answers.draw}, [answers], baseline, seed))
-
-    def _rows(
-        self, labels: Row, draws: Sequence[Answers], baseline: Array | None, seed: int
-    ) -> Iterator[Row]:
-        labels = labels | {"n_heads": draws[0].n_heads}
-        parts = {
-            name: [self._units(answers, rows) for answers in draws]
-            for name, rows in self.groups.items()
-        }
-        # All groups together: each group in its columns, and the draws beside one another.
-        units_and_groups = [side_by_side(groups) for groups in zip(*parts.values(), strict=True)]
-        together = np.concatenate([units for units, _ in units_and_groups], axis=1)
-        strata = units_and_groups[0][1]
-        scores = mean_over_draws(self.benchmark.all_scores(list(parts)), len(draws))
-        all_rows = np.arange(len(self.truth))
-        counts = self._counts(draws, all_rows, baseline)
-        yield {
-            **labels,
-            **scored(together, scores, strata=strata, seed=seed),
-            "n": len(together),
-            **counts,
-        }
-        # Then each group alone.
-        scores = mean_over_draws(self.benchmark.group_scores, len(draws))
-        for name, rows in self.groups.items():
-            units = np.concatenate(parts[name], axis=1)
-            counts = self._counts(draws, rows, baseline)
-            yield {
-                **labels,
-                self.benchmark.label: name,
-                **scored(units, scores, seed=seed),
-                "n": len(units),
-                **counts,
-            }
-
-    def _units(self, answers: Answers, rows: Array) -> Array:
-        return self.benchmark.units(
-            self.options(answers)[rows] == "yes", self.correct(answers)[rows]
-        )
-
-    def _counts(self, draws: Sequence[Answers], rows: Array, baseline: Array | None) -> Row:
-        """Count questions and answers that are neither yes nor no, and test against the
-        baseline."""
-        n_unreadable = [int((self.options(answers)[rows] == "other").sum()) for answers in draws]
-        row: Row = {
-            "n_questions": len(rows),
-            "n_other": sum(n_unreadable) / len(n_unreadable)
-            if len(n_unreadable) > 1
-            else n_unreadable[0],
-        }
-        # The test is of one draw: several have no common answer to a question.
-        if baseline is not None:
-            test = mcnemar(baseline[rows], self.correct(draws[0])[rows])
-            row |= {
-                "n_lost": test.lost,
-                "n_gained": test.gained,
-                "mcnemar_p": test.p,
-                "mcnemar_mid_p": test.mid_p,
-            }
-        return row
-
-
-def mean_over_draws(scores: Scores, n_draws: int) -> Scores:
-    """Return scores of sums of several draws side by side, (..., draw * k), averaged over the
-    draws."""
-
-    def averaged(sums: Array) -> dict[str, Array]:
-        """Average the scores over the draws."""
-        by_draw = scores(sums.reshape(*sums.shape[:-1], n_draws, -1))
-        return {name: values.mean(axis=-1) for name, values in by_draw.items()}
-
-    return averaged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kvtool.datasets.identity import compare
 from kvtool.engine.plan import Job
 from kvtool.errors import BusyError, ModelError, UsageError
 from kvtool.models.hub import resolve, same_model
+from kvtool.progress import Progress
 from kvtool.store import Run, RunConfig, Store, same_numbers
 from kvtool.store.encoding import Bits
 from kvtool.store.manifest import TEXT_KINDS
@@ -24,12 +25,6 @@ CACHE: tuple[Kind, ...] = ("key", "value")
 """The kinds from which a model can go on."""
 WAIT_S = 600.0
 """How long to wait for images that another process is extracting."""
-Progress = Callable[..., None]
-"""Called with (images or questions answered, note), and with their total as a third."""
-
-
-def silent(_n: int, _note: str = "", _total: int | None = None) -> None:
-    """Show nothing; the progress of a caller without any."""
 
 
 def find_base(

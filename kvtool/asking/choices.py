@@ -5,19 +5,19 @@ All of CV-Bench, and the four sub-tasks of BLINK that the paper calls perception
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kvtool.asking.answering import Answer, Answerer
-from kvtool.asking.caches import Progress
-from kvtool.asking.records import scored, side_by_side
+from kvtool.asking.records import numbered, scored, side_by_side
 from kvtool.datasets.base import DatasetBase, Question
 from kvtool.datasets.protocols import HasQuestions
 from kvtool.errors import DatasetError
 from kvtool.metrics.answers import parse_choice
 from kvtool.metrics.choices import BLINK, CVBENCH, ChoiceCell, accuracy, choice_scores, choice_units
+from kvtool.progress import Progress
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
 
@@ -106,12 +106,17 @@ def ask(
 
 
 def score_choices(
-    questions: Sequence[ChoiceQuestion], answers: Sequence[str], seed: int
+    questions: Sequence[ChoiceQuestion],
+    answers: Sequence[str],
+    seed: int,
+    digests: Mapping[str, str] | None = None,
 ) -> tuple[Row, list[Row]]:
     """Return the scores with intervals, see choice_scores, and a row for each task or sub-task.
 
-    Questions are resampled within their cell, the same resamples for every model. The rows count
-    the questions as n, and as n_other the answers that name no choice, which are wrong.
+    Pictures are resampled with all questions about them, within the cell that asks first, the same
+    resamples for every model. The rows count the questions as n, the pictures as n_pictures, and as
+    n_other the answers that name no choice, which are wrong. `digests` tell the pictures of image
+    ids apart, since a benchmark has one picture under several ids; without one the id does.
     """
     options = [question.read(answer) for question, answer in zip(questions, answers, strict=True)]
     correct = np.array(
@@ -122,20 +127,28 @@ def score_choices(
     cell_of_question = np.array([cells.index(question.cell) for question in questions])
     members = [np.flatnonzero(cell_of_question == number) for number in range(len(cells))]
     units, strata = side_by_side([choice_units(correct[rows]) for rows in members])
-    row = scored(units, choice_scores(cells), strata=strata, seed=seed)
+    images = [question.image for question in questions]
+    picture = numbered((digests or {}).get(image) or image for image in images)
+    pictures = picture[np.concatenate(members)]
+    row = scored(units, choice_scores(cells), strata=strata, clusters=pictures, seed=seed)
     groups: dict[tuple[str, str], list[Array]] = {}
     for cell, rows in zip(cells, members, strict=True):
         groups.setdefault(cell[:2], []).append(rows)
-    return row | _counts(unreadable), [
+    return row | _counts(unreadable, picture), [
         {"benchmark": benchmark, "subset": group}
-        | _group(correct, unreadable, np.concatenate(rows), seed)
+        | _group(correct, unreadable, picture, np.concatenate(rows), seed)
         for (benchmark, group), rows in groups.items()
     ]
 
 
-def _group(correct: Array, unreadable: Array, rows: Array, seed: int) -> Row:
-    return scored(choice_units(correct[rows]), accuracy, seed=seed) | _counts(unreadable[rows])
+def _group(correct: Array, unreadable: Array, picture: Array, rows: Array, seed: int) -> Row:
+    scores = scored(choice_units(correct[rows]), accuracy, clusters=picture[rows], seed=seed)
+    return scores | _counts(unreadable[rows], picture[rows])
 
 
-def _counts(unreadable: Array) -> Row:
-    return {"n": len(unreadable), "n_other": int(unreadable.sum())}
+def _counts(unreadable: Array, picture: Array) -> Row:
+    return {
+        "n": len(unreadable),
+        "n_pictures": len(np.unique(picture)),
+        "n_other": int(unreadable.sum()),
+    }

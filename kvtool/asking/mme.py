@@ -10,7 +10,6 @@ import numpy as np
 from kvtool.asking.records import (
     LISTED,
     FilePath,
-    Progress,
     none_left,
     results_folder,
     scored,
@@ -20,6 +19,7 @@ from kvtool.datasets.files import found, read_text
 from kvtool.datasets.mme import PAPER_SUBSETS
 from kvtool.errors import DatasetError
 from kvtool.metrics.answers import mme_scores, mme_units, parse_mme
+from kvtool.progress import Progress
 from kvtool.result import Result, Row, versions
 from kvtool.stats.bootstrap import Array
 
@@ -136,13 +136,14 @@ def _rows(units: dict[str, Array], n_unreadable: Sequence[int], seed: int) -> li
     """Return the summary, in which images are drawn within their subsets, and a row for each
     subset."""
     together, strata = side_by_side(list(units.values()))
-    mean = scored(together, mean_scores(list(units)), strata=strata, seed=seed)
+    scores = mean_scores(list(units))
+    mean = scored(together, scores, strata=strata, seed=seed, top=tops(len(units)))
     rows: list[Row] = [{**mean, "n": len(together), "n_other": sum(n_unreadable)}]
     for (subset, subset_units), n_other in zip(units.items(), n_unreadable, strict=True):
         rows.append(
             {
                 "subset": subset,
-                **scored(subset_units, _scores, seed=seed),
+                **scored(subset_units, _scores, seed=seed, top=tops(1)),
                 "n": len(subset_units),
                 "n_other": n_other,
             }
@@ -153,6 +154,12 @@ def _rows(units: dict[str, Array], n_unreadable: Sequence[int], seed: int) -> li
 def _scores(sums: Array) -> dict[str, Array]:
     scores = mme_scores(sums)
     return {name: scores[name] for name in ("score", "acc", "acc_plus")}
+
+
+def tops(n_subsets: int) -> dict[str, float]:
+    """Return the best of each score that there is, in MME's percent."""
+    shares = {"acc": 100.0, "acc_plus": 100.0}
+    return shares | {"score": 200.0, "mme*": 200.0, "total": 200.0 * n_subsets}
 
 
 def mean_scores(subsets: Sequence[str]) -> Callable[[Array], dict[str, Array]]:

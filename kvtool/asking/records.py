@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,35 +16,56 @@ from kvtool.datasets.files import read_text
 from kvtool.errors import DatasetError
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array, Estimate, Scores, bootstrap
+from kvtool.stats.proportions import widened
 
 FilePath = str | PathLike[str]
-Progress = Callable[..., None]
-"""Called with (files or sequences done, name) and, where there are many, how many there are."""
 
 LISTED = 10
 """How many missing or skipped things are named; all are counted."""
 
 
 def estimates(
-    units: Array, scores: Scores, *, strata: Array | None = None, seed: int = 0
+    units: Array,
+    scores: Scores,
+    *,
+    strata: Array | None = None,
+    clusters: Array | None = None,
+    seed: int = 0,
+    top: float | Mapping[str, float] = 1.0,
 ) -> dict[str, Estimate]:
     """Return the scores of `units` (n, k) with their intervals.
 
-    The ends are NaN where no unit can be drawn instead of another: one alone has no interval.
+    The ends are NaN where nothing can be drawn instead of another: one unit, or the units of one
+    cluster, have no interval. An interval that collapses at an edge of its score's range is
+    widened.
+
+    Args:
+        units: (n, k), numbers of n units that add up.
+        scores: Turns sums over units (..., k) into named scores (...).
+        strata: Labels (n,) within which to resample.
+        clusters: Labels (n,) of what is resampled whole, such as the unit's picture.
+        seed: The random seed of the resamples.
+        top: The best score that there is, see kvtool.stats.proportions.
     """
-    largest = len(units) if strata is None else int(np.unique(strata, return_counts=True)[1].max())
-    if largest > 1:
-        return bootstrap(units, scores, strata=strata, seed=seed)
+    first = np.arange(len(units))
+    if clusters is not None:
+        first = np.unique(clusters, return_index=True)[1]
+    counts = [len(first)]
+    if strata is not None:
+        counts = np.unique(np.asarray(strata)[first], return_counts=True)[1].tolist()
+    if max(counts) > 1:
+        resampled = bootstrap(units, scores, strata=strata, clusters=clusters, seed=seed)
+        return widened(resampled, len(first), top)
     values = {name: np.asarray(value) for name, value in scores(units.sum(axis=0)).items()}
     # Nothing can be resampled: the scores stand, their ends are unknown.
     unknown = {name: np.full_like(value, np.nan) for name, value in values.items()}
     return {name: Estimate(value, unknown[name], unknown[name]) for name, value in values.items()}
 
 
-def scored(units: Array, scores: Scores, *, strata: Array | None = None, seed: int = 0) -> Row:
+def scored(units: Array, scores: Scores, **resampling: Any) -> Row:
     """Return the fields of `estimates`: every score, <score>_low and <score>_high."""
     row: Row = {}
-    for name, estimate in estimates(units, scores, strata=strata, seed=seed).items():
+    for name, estimate in estimates(units, scores, **resampling).items():
         row |= with_interval(name, *(float(number) for number in estimate))
     return row
 
@@ -66,6 +87,12 @@ def side_by_side(groups: Sequence[Array]) -> tuple[Array, Array]:
     # A unit's row is zero outside its group's columns.
     columns[np.arange(len(group)), group] = np.concatenate(groups)
     return columns.reshape(len(group), -1), group
+
+
+def numbered(labels: Iterable[Hashable]) -> Array:
+    """Number labels by their first mention, so that resamples do not depend on their names."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels])
 
 
 def results_folder(path: FilePath, what: str) -> Path:

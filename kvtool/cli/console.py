@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
-from typing import Protocol, TextIO
+from typing import TextIO
+
+from kvtool.progress import Advance, Tally, silent, terminal_bar
 
 log = logging.getLogger("kvtool")
 HEARTBEAT_SECONDS = 60.0
@@ -97,64 +96,6 @@ def is_quiet() -> bool:
     return bool(log.handlers) and log.handlers[0].level >= logging.ERROR
 
 
-class Advance(Protocol):
-    """Say that `n` more units are done, with a short note on the state of things; `total`, where it
-    becomes known.
-    """
-
-    def __call__(self, n: int, note: str = "", total: int | None = None) -> None: ...
-
-
-def silent(n: int, note: str = "", total: int | None = None) -> None:
-    """An Advance that shows nothing."""
-
-
-@dataclass
-class Tally:
-    """How much is done since the start, and what can be said of the rest."""
-
-    total: int | None
-    done: int
-    advanced: int = 0
-    note: str = ""
-    started: float = field(default_factory=time.monotonic)
-
-    def add(self, n: int, note: str, total: int | None) -> None:
-        """Count `n` more units; `total` replaces the number of all units where it is known."""
-        self.advanced += n
-        self.note = note
-        self.total = total or self.total
-
-    @property
-    def elapsed_s(self) -> float:
-        """Return the seconds since the start, never zero."""
-        return max(time.monotonic() - self.started, 1e-9)
-
-    def rate(self) -> str:
-        """Of this command alone, in a unit that leaves a digit before the point."""
-        per_second = self.advanced / self.elapsed_s
-        for seconds, unit in ((1, "s"), (60, "min")):
-            if per_second * seconds >= 1:
-                return f"{per_second * seconds:.1f}/{unit}"
-        return f"{per_second * 3600:.1f}/h"
-
-    def line(self, what: str, unit: str) -> str:
-        """Return all of it in words."""
-        if not self.advanced:
-            parts = [f"{what}: at work for {_clock(self.elapsed_s)}"]
-        else:
-            total = f" of {self.total}" if self.total else ""
-            parts = [f"{what}: {self.done + self.advanced}{total} {unit}", self.rate()]
-            if self.total:
-                remaining = self.total - self.done - self.advanced
-                parts.append(f"{_clock(remaining * self.elapsed_s / self.advanced)} left")
-        return ", ".join([*parts, self.note] if self.note else parts)
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
-
-
 @contextmanager
 def progress(
     what: str, total: int | None, *, done: int = 0, unit: str = "images"
@@ -167,47 +108,9 @@ def progress(
     if is_quiet():
         yield silent
     elif sys.stderr.isatty():
-        yield from _bar(what, tally, unit)
+        yield from terminal_bar(what, tally, unit)
     else:
         yield from _lines(what, tally, unit)
-
-
-def _bar(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    # Data goes to standard output as it is; notes go through rich, which puts them above the bar.
-    with Progress(
-        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
-    ) as bars:
-        task = bars.add_task(
-            escape(what), total=tally.total, completed=tally.done, rate="", note=""
-        )
-
-        def advance(n: int, note: str = "", total: int | None = None) -> None:
-            tally.add(n, note, total)
-            rate = tally.rate() if tally.advanced else ""
-            bars.update(task, advance=n, total=tally.total, rate=rate, note=escape(note))
-
-        yield advance
 
 
 def _lines(what: str, tally: Tally, unit: str) -> Iterator[Advance]:

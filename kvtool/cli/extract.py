@@ -23,8 +23,9 @@ from kvtool.cli.options import (
     parse_kinds,
     parse_layers,
 )
-from kvtool.errors import BusyError, PartialError
-from kvtool.types import KeyPosition, Precision, View
+from kvtool.errors import BusyError, KvtoolError, PartialError
+from kvtool.progress import Advance, silent
+from kvtool.types import InputSize, KeyPosition, Precision, View
 
 if TYPE_CHECKING:
     from kvtool.engine.outcome import Report, SizeEstimate
@@ -113,6 +114,30 @@ def extract(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")
     ] = False,
+    image_size: Annotated[
+        str,
+        typer.Option(
+            "--image-size",
+            metavar="SIZE",
+            help="The size that pictures are brought to before an encoder or Qwen's tower: 384 "
+            "(a square), 480x832 (height x width), or short:480 (the shorter side; the picture's "
+            "own aspect ratio). Default: the checkpoint's.",
+        ),
+    ] = "",
+    min_pixels: Annotated[
+        int | None, bounded("min_pixels", help="Smallest area of a picture in Qwen's tower.")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, bounded("max_pixels", help="Largest area of a picture in Qwen's tower.")
+    ] = None,
+    text_template: Annotated[
+        str,
+        typer.Option(
+            "--text-template",
+            help="What stands around class names and expressions, {} in their place; several "
+            "joined by | are averaged; after alone: they stand outside the chat template.",
+        ),
+    ] = "{}",
     format: FormatOption = "auto",
 ) -> None:
     """Run a model over a data set once and store keys, values, projected and vision features of its
@@ -125,6 +150,7 @@ def extract(
     and --run NAME makes another run.
     """
     from kvtool.engine.plan import Job
+    from kvtool.models.sizes import check_input
 
     job = Job(
         store=str(need_store(store)),
@@ -144,6 +170,8 @@ def extract(
         strict=strict,
         changed=changed,
         reuse=not no_reuse,
+        text_template=text_template,
+        size=check_input(InputSize(image_size, min_pixels or 0, max_pixels or 0)),
     )
     vram = parse_bytes(min_free_vram, "--min-free-vram")
     if dry_run:
@@ -161,12 +189,10 @@ def run_job(
     from contextlib import ExitStack
 
     from kvtool.engine import local
-    from kvtool.engine.pipeline import Event
-    from kvtool.store.estimate import human
+    from kvtool.engine.pipeline import told
 
     with ExitStack() as stack:
-        advance: console.Advance = console.silent
-        n_bytes = 0
+        advance: Advance = silent
 
         def begin(report: Report) -> None:
             nonlocal advance
@@ -177,10 +203,8 @@ def run_job(
                 )
                 advance = stack.enter_context(bar)
 
-        def tell(event: Event) -> None:
-            nonlocal n_bytes
-            n_bytes += event.n if event.what == "bytes" else 0
-            advance(event.n if event.what in ("done", "failed") else 0, f"{human(n_bytes)} written")
+        def proceed(n: int, note: str) -> None:
+            advance(n, note)  # whichever it is by then
 
         return local.extract(
             job,
@@ -188,7 +212,7 @@ def run_job(
             engine=engine,
             wait_s=wait_s,
             min_free_vram=min_free_vram,
-            tell=tell,
+            tell=told(proceed),
             begin=begin,
         )
 
@@ -216,9 +240,9 @@ def log_failures(report: Report) -> None:
 def finish(report: Report, format: Format) -> None:
     """Say what was done.
 
-    Raises PartialError (exit 4) for pictures that failed or could not be listed, BusyError (3)
-    where others hold all that was left; a worker that did its share is done, whatever others still
-    hold.
+    Raises PartialError (exit 4) for pictures that failed or could not be listed, KvtoolError (1)
+    where all failed, BusyError (3) where others hold all that was left; a worker that did its share
+    is done, whatever others still hold.
     """
     from kvtool.cli.output import emit_rows
     from kvtool.store.nonfinite import blocks
@@ -249,6 +273,11 @@ def finish(report: Report, format: Format) -> None:
         if not report.n_done and not report.failed:
             raise BusyError(note)
         console.log.info("%s", note)
+    if len(report.failed) == report.n_images:
+        raise KvtoolError(
+            f"run {report.run}: none of {report.n_images} images could be extracted, and it holds "
+            "none; mend the files and run the same command again"
+        )
     if lost := len(report.failed) + len(report.left_out):
         raise PartialError(
             f"run {report.run}: {lost} of {report.n_images + len(report.left_out)} images failed "
@@ -259,8 +288,9 @@ def finish(report: Report, format: Format) -> None:
 
 def show_estimate(estimate: SizeEstimate, format: Format) -> None:
     """Print what an extraction would take."""
+    from rich.filesize import decimal
+
     from kvtool.cli.output import emit_rows
-    from kvtool.store.estimate import human
 
     emit_rows([asdict(estimate)], format)
     if estimate.n_todo:
@@ -269,7 +299,7 @@ def show_estimate(estimate: SizeEstimate, format: Format) -> None:
         "%d of %d images to extract: %s before compression, about %s on disk; %s free",
         estimate.n_todo,
         estimate.n_images,
-        human(estimate.todo_bytes),
-        human(estimate.expected_bytes),
-        human(estimate.free_bytes),
+        decimal(estimate.todo_bytes),
+        decimal(estimate.expected_bytes),
+        decimal(estimate.free_bytes),
     )

@@ -251,3 +251,22 @@ def parse_bytes(text: str | None, flag: str) -> int | None:
 def given(**options: Any) -> dict[str, Any]:
     """Return those options that the user set: None means 'the default of the library'."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+StyleOption = Annotated[
+    Literal["plain", "lmms-eval", "vlmevalkit"],
+    typer.Option("--style", help="Word questions as the benchmark or a common evaluator does."),
+]
+AfterQuestionOption = Annotated[
+    str,
+    typer.Option(
+        "--after-question", metavar="TEXT", help="Put a text after every question, on its own line."
+    ),
+]
+QuestionDtypeOption = Annotated[
+    Literal["bfloat16", "float16", "float32"] | None,
+    typer.Option(
+        "--question-dtype",
+        help="Precision in which questions are answered. The default is that of the run.",
+    ),
+]

@@ -48,8 +48,9 @@ def report(
     values know and the model does not; configurations, versions and the commands that make it
     again. Never loads the model.
     """
+    from rich.filesize import decimal
+
     import kvtool
-    from kvtool.store.estimate import human
 
     folders = stores or [need_store(None)]
     with console.progress("report", None, unit="results") as advance:
@@ -65,6 +66,6 @@ def report(
         )
     for note in page.notes:
         console.log.warning("%s", note)
-    size = human(page.n_bytes)
+    size = decimal(page.n_bytes)
     console.log.info("results: %d, pictures: %d, %s", page.n_results, page.n_pictures, size)
     print(page.path)

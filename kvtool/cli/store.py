@@ -45,15 +45,18 @@ def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
 
     bytes is their sum; parts_bytes, texts_bytes and so on say what they are for.
     """
+    from rich.filesize import decimal
+
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.store import open_store
-    from kvtool.store.estimate import human
 
     row = open_store(need_store(store)).info()
     if resolve(format) != "table":
         emit_rows([row], format)
         return
-    texts = {name: human(value) if name.endswith("bytes") else value for name, value in row.items()}
+    texts = {
+        name: decimal(value) if name.endswith("bytes") else value for name, value in row.items()
+    }
     emit_rows(
         [{"what": name.replace("_", " "), "value": value} for name, value in texts.items()], format
     )

@@ -176,6 +176,7 @@ class DatasetBase:
         The others are counted and named in `notes`. Raises DatasetError where none is there.
         """
         images = self.images()
+        self.note_unpictured(self.unpictured())
         # A list of paths has no data set's folder: what it names and is not there has failed.
         on_disk = (
             [ref.path for ref in images if ref.path is not None] if self.root is not None else []
@@ -184,7 +185,7 @@ class DatasetBase:
         if not absent:
             return list(images)
         pictures = [ref for ref in images if ref.path not in absent]
-        first = next(iter(absent))
+        first = next(ref.path for ref in images if ref.path in absent)
         if not pictures:
             raise DatasetError(
                 f"{self.name}: expected {len(images)} pictures, found none of them; the first "
@@ -196,6 +197,12 @@ class DatasetBase:
             f"{first})"
         )
         return pictures
+
+    def unpictured(self) -> Sequence[str]:
+        """Return the names of pictures that `images` cannot list, for they are not there, but their
+        annotations are; here none.
+        """
+        return ()
 
     def left_out(self, limit: int) -> list[str]:
         """Return what was noted and left out so far, a line each; of many the first `limit`, and
@@ -213,6 +220,14 @@ class DatasetBase:
         """Have a line said once, however often it is met."""
         if line not in self.notes:
             self.notes.append(line)
+
+    def note_unpictured(self, names: Sequence[str]) -> None:
+        """Count and name the pictures that `images` cannot list, though annotations name them."""
+        if names:
+            self.note(
+                f"{self.name}: {len(names)} of {len(self.images()) + len(names)} pictures are not "
+                f"there, only their annotations: {first_few(names)}"
+            )
 
     def note_repeated(self, path: Path, lines: Sequence[str]) -> None:
         """Say which lines of a list stand there more than once, since each counts once."""

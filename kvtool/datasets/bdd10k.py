@@ -171,6 +171,17 @@ class Bdd10k(DatasetBase):
         """Return the 100K set's labels that are there."""
         return sorted((self.folder / _LABELS).glob("det_*.json"))
 
+    def unpictured(self) -> Sequence[str]:
+        """Return the names of label maps of the split's domain that have no picture."""
+        pictures = Listing(self._jpegs).names
+        stems = {Path(name).stem for name in pictures}
+        names = sorted(Path(name).stem for name in self._map_names.names if name.endswith(".png"))
+        return [
+            name
+            for name in names
+            if name not in stems and self.only_domain in (None, self.domain(name))
+        ]
+
     def truth_file(self, image_id: str) -> Path:
         """Return where an image's label map is, or should be."""
         return self._map_names.place(f"{image_id}.png")

@@ -85,7 +85,23 @@ class Coco(DatasetBase):
 
     def texts(self) -> Sequence[str]:
         """Return category names by id, where the instances are present."""
-        return tuple(self.categories.values()) if self._annotation("instances").is_file() else ()
+        if not self._annotation("instances").is_file():
+            return ()
+        self._note_unpictured()
+        return tuple(self.categories.values())
+
+    def _note_unpictured(self) -> None:
+        """Note which pictures the instances, which are read in any case, name and that are not
+        there.
+        """
+        (records,) = fields(self._instance_file, ("images",), str(self._annotation("instances")))
+        listed = {ref.id for ref in self.images()}
+        names = [
+            Path(str(record["file_name"])).stem
+            for record in (records if isinstance(records, list) else [])
+            if isinstance(record, dict) and isinstance(record.get("file_name"), str)
+        ]
+        self.note_unpictured([name for name in dict.fromkeys(names) if name not in listed])
 
     def truth_files(self) -> Sequence[Path]:
         """Return the captions and the instances."""

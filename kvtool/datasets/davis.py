@@ -106,6 +106,15 @@ class Davis(DatasetBase):
             )
         return [self._list, *sorted(maps)]
 
+    def unpictured(self) -> Sequence[str]:
+        """Return the annotated frames that are not there, of sequences that have frames."""
+        return [
+            f"{sequence}/{frame}"
+            for sequence, frames in self._frames.items()
+            for frame in self._annotated(sequence)
+            if f"{sequence}/{frame}" not in frames
+        ]
+
     def _annotated(self, sequence: str) -> list[str]:
         """Frames that have an annotation, by name without suffix."""
         return [

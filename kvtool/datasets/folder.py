@@ -8,7 +8,14 @@ from pathlib import Path
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import MAX_LIST_BYTES
-from kvtool.datasets.formats import OTHER_SUFFIXES, READ_SUFFIXES, UNREAD_SUFFIXES, is_picture
+from kvtool.datasets.formats import (
+    OTHER_SUFFIXES,
+    READ_SUFFIXES,
+    UNREAD_SUFFIXES,
+    head_of,
+    is_picture,
+    unread_picture,
+)
 from kvtool.datasets.names import is_hidden, is_utf8, printable
 from kvtool.errors import DatasetError
 from kvtool.inputs import STANDARD_INPUT, read_input
@@ -156,10 +163,7 @@ def _is_wanted(entry: os.DirEntry[str], skipped: list[str]) -> bool:
     if suffix in OTHER_SUFFIXES or entry.name.endswith("~"):
         return False
     if suffix in UNREAD_SUFFIXES:
-        skipped.append(
-            f"{printable(entry.path)}: {UNREAD_SUFFIXES[suffix]}, a format that kvtool does not "
-            "read"
-        )
+        skipped.append(_unread(entry, UNREAD_SUFFIXES[suffix]))
         return False
     if suffix not in READ_SUFFIXES and not _holds_picture(entry, skipped):
         return False
@@ -172,14 +176,22 @@ def _is_wanted(entry: os.DirEntry[str], skipped: list[str]) -> bool:
 def _holds_picture(entry: os.DirEntry[str], skipped: list[str]) -> bool:
     """Return whether a file of an unknown suffix is a picture.
 
-    Links that lead nowhere are named: they may have been one.
+    Links that lead nowhere are named: they may have been one. So are pictures of a format that is
+    not read.
     """
     try:
         entry.stat()
     except OSError as error:
         skipped.append(f"{printable(entry.path)}: a link that cannot be followed: {error.strerror}")
         return False
-    return entry.is_file() and is_picture(entry.path)
+    head = head_of(entry.path) if entry.is_file() else b""
+    if not is_picture(head) and (name := unread_picture(head)) is not None:
+        skipped.append(_unread(entry, name))
+    return is_picture(head)
+
+
+def _unread(entry: os.DirEntry[str], format_name: str) -> str:
+    return f"{printable(entry.path)}: {format_name}, a format that kvtool does not read"
 
 
 def _stdin_lines() -> list[str]:

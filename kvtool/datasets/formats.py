@@ -61,7 +61,8 @@ OTHER_SUFFIXES = frozenset(f".{suffix}" for suffix in _NO_PICTURES.split())
 """What lies beside pictures and is none: passed over without a look."""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-HEAD_BYTES = 64
+HEAD_BYTES = 512
+"""Enough for the comment before an SVG's first tag."""
 
 _READ_SIGNATURES = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]"
@@ -82,13 +83,24 @@ _OTHER_SIGNATURES = (
 )
 
 
-def is_picture(path: str | os.PathLike[str]) -> bool:
-    """Return whether the first bytes of a regular file are those of a picture that kvtool reads."""
+def head_of(path: str | os.PathLike[str]) -> bytes:
+    """The first bytes of a regular file; none of anything else."""
     try:
         with open_regular(path) as fd:
-            return _READ_SIGNATURES.match(os.read(fd, HEAD_BYTES)) is not None
+            return os.read(fd, HEAD_BYTES)
     except (OSError, ValueError):
-        return False
+        return b""
+
+
+def is_picture(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a picture that kvtool reads."""
+    return _READ_SIGNATURES.match(head) is not None
+
+
+def unread_picture(head: bytes) -> str | None:
+    """The name of a picture format that kvtool does not read, by the first bytes of a file."""
+    name = unread_format(head)
+    return name if name in _UNREAD else None
 
 
 def unread_format(head: bytes) -> str | None:
@@ -110,9 +122,9 @@ def refusal(data: bytes, name: str) -> str | None:
     if data.startswith(LFS_POINTER):
         return "a git-lfs pointer, not the picture; fetch it: git lfs pull"
     suffix = PurePath(name).suffix.lower()
-    if suffix in RAW_SUFFIXES and _READ_SIGNATURES.match(head):
+    if suffix in RAW_SUFFIXES and is_picture(head):
         return f"{UNREAD_SUFFIXES[suffix]}, which kvtool does not read; develop it to JPEG or PNG"
-    if _READ_SIGNATURES.match(head):
+    if is_picture(head):
         return None
     format_name = unread_format(head) or UNREAD_SUFFIXES.get(suffix)
     return (

@@ -188,6 +188,13 @@ class ImageNetS(DatasetBase):
         names = [folder / name for folder in self._folders_of_lists for name in _NAME_FILES]
         return [*self._category_files(), *names, *self._map_files.values()]
 
+    def unpictured(self) -> Sequence[str]:
+        """Return the names of maps without a picture."""
+        if not (self._base / f"{self.split}-segmentation").is_dir():
+            return ()
+        listed = {ref.id for ref in self.images()}
+        return [name for name in self._map_files if name not in listed]
+
     def truth_file(self, image_id: str) -> Path:
         """Return an image's map. Raises DatasetError where it has none."""
         path = self._map_files.get(image_id)

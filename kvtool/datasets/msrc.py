@@ -116,6 +116,13 @@ class Msrc(DatasetBase):
         maps = (self._map_path(ref.id) for ref in self._pictured)
         return [path for path in maps if path is not None]
 
+    def unpictured(self) -> Sequence[str]:
+        """Return the names of masks without a picture."""
+        names = {self._map_path(ref.id) for ref in self._pictured}
+        return [
+            name.removesuffix("_GT") for name, path in self._map_files.items() if path not in names
+        ]
+
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Return class -> ids of its images with a mask.
 

@@ -149,6 +149,30 @@ class OwnFiles(DatasetBase):
         listing, name = self._mask_place(image_id)
         return listing.find(name) is not None
 
+    def unpictured(self) -> Sequence[str]:
+        """Return the names of masks without a picture, those of captions' objects aside."""
+        used = {self.truth_file(name) for name in self._pictures}
+        used.update(self._object_masks())
+        masks = sorted(self._masks.rglob(f"*{_PNG}")) if self._masks.is_dir() else []
+        names = [
+            mask.relative_to(self._masks).with_suffix("") for mask in masks if mask not in used
+        ]
+        frames = [
+            f"{VIDEOS}/{video}/{Path(name).stem}"
+            for video in self._frames
+            for name in sorted(self._frame_masks(video).names)
+            if name.endswith(_PNG)
+        ]
+        return [*map(str, names), *(name for name in frames if name not in self._refs)]
+
+    def _object_masks(self) -> list[Path]:
+        """Return the masks that captions name."""
+        try:
+            captions = self._captions[0] if self._has("captions.jsonl") else []
+        except DatasetError:
+            captions = []
+        return [self.folder / caption.mask for caption in captions if caption.mask]
+
     def truth_files(self) -> Sequence[Path]:
         """Everything that is read but the pictures; the lists whether they are there or not."""
         lists = [self.folder / name for name in ("classes.json", *LISTS)]
@@ -156,9 +180,4 @@ class OwnFiles(DatasetBase):
         for video in self._frames:  # those of frames that are not there are looked at, too
             masks = self._frame_masks(video)
             maps += [masks.folder / name for name in sorted(masks.names)]
-        try:
-            captions = self._captions[0] if self._has("captions.jsonl") else []
-        except DatasetError:
-            captions = []
-        objects = [self.folder / caption.mask for caption in captions if caption.mask]
-        return list(dict.fromkeys([*lists, *maps, *objects]))
+        return list(dict.fromkeys([*lists, *maps, *self._object_masks()]))

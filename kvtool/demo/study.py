@@ -51,7 +51,7 @@ TOWER = "demo-tower"
 """The tower is as it was before the joint training (the paper's SigLIP without finetuning)."""
 STAGES = ("demo@1", "demo@2", "demo@3")
 """The model earlier in its joint training: the other points of the paper's figure 3."""
-QUICK: dict[str, Any] = {"episodes": 100, "restarts": 1}
+QUICK: dict[str, Any] = {"episodes": 100, "seeds": 2, "restarts": 2}
 """The options of the probes that `correlate` repeats for every stage."""
 QUIETEST = 4
 """So many keys of least variance stand in for input-agnostic ones, where no two modes are seen."""

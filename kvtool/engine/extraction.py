@@ -13,11 +13,14 @@ from kvtool.datasets.base import Dataset
 from kvtool.datasets.given import check_travels, given_dataset
 from kvtool.engine import local
 from kvtool.engine.outcome import Report
-from kvtool.engine.pipeline import Tell
+from kvtool.engine.pipeline import Tell, told
 from kvtool.engine.plan import Changed, Job
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
-from kvtool.types import KeyPosition, Kind, Precision, View
+from kvtool.models.sizes import check_input
+from kvtool.progress import Progress, called
+from kvtool.text_templates import DEFAULT
+from kvtool.types import InputSize, KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,12 +56,17 @@ def extract(
     changed: Changed = "refuse",
     strict: bool = False,
     reuse: bool = True,
+    text_template: str = DEFAULT,
+    image_size: str | int = "",
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
     devices: Sequence[str] = ("auto",),
     engine: str = "local",
     wait_s: float = 0.0,
     min_free_vram: int | None = None,
     tell: Tell | None = None,
     begin: Callable[[Report], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> Report:
     """Run a model over a data set once and store what its decoder holds of every image.
 
@@ -92,12 +100,21 @@ def extract(
         strict: stop at the first image that cannot be read.
         reuse: take features before the decoder from a run of another prefix, where the store has
         one.
+        text_template: what stands around class names and expressions when the model reads them:
+            "a photo of a {}.", several joined by | (their vectors are averaged), or "alone:{}"
+            for texts outside the chat template. A run can hold several.
+        image_size: the size that pictures are brought to before an encoder, or Qwen's tower, sees
+            them: 384 (a square), "480x832" (height x width) or "short:480" (the shorter side, at
+            the picture's own aspect ratio, in whole patches). The checkpoint's own by default.
+        min_pixels, max_pixels: bounds of a picture's area in Qwen's tower.
         devices: names of torch devices, a process each; "auto" is cuda:0 where there is one, else
         cpu.
         engine: "local", or "ray" for tasks of a Ray cluster.
         wait_s: seconds to wait for parts that other processes hold once all others are done.
         min_free_vram: bytes of a GPU that must be free.
         tell: called with every event of the work. begin: called once before the weights are loaded.
+        progress: called with (images done, note), and once with the number of those to be done;
+            True shows a bar.
 
     Raises KvtoolError; what was committed by then stays, and the same call goes on from there.
     """
@@ -124,6 +141,8 @@ def extract(
         changed=changed,
         strict=strict,
         reuse=reuse,
+        text_template=text_template,
+        size=check_input(InputSize(str(image_size), min_pixels or 0, max_pixels or 0)),
     )
     return local.extract(
         job,
@@ -132,9 +151,21 @@ def extract(
         engine=engine,
         wait_s=wait_s,
         min_free_vram=min_free_vram,
-        tell=tell,
-        begin=begin,
+        tell=told(called(progress), tell),
+        begin=_begun(called(progress), begin),
     )
+
+
+def _begun(progress: Progress, begin: Callable[[Report], None] | None) -> Callable[[Report], None]:
+    """Return what is called before the work begins: it says how much there is to do."""
+
+    def start(report: Report) -> None:
+        """Tell the number of images to be done."""
+        progress(0, "", report.n_images - report.n_before)
+        if begin is not None:
+            begin(report)
+
+    return start
 
 
 def _given(value: object, devices: Sequence[str], engine: str) -> tuple[Dataset, str]:

@@ -26,6 +26,7 @@ from kvtool.outputs import check_folder
 from kvtool.store import existing_store, open_store
 from kvtool.store.layout import part_range
 from kvtool.store.nonfinite import StoredBlock
+from kvtool.store.texts import text_arrays
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset
@@ -42,7 +43,9 @@ def estimate(job: Job) -> SizeEstimate:
     extraction = open_extraction(job)
     store = existing_store(job.store)
     run = find_run(extraction, store) if store else None
-    model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
+    model = load_model(
+        job.model, dtype=job.dtype, attention=job.attention, weights=False, size=job.size
+    )
     plan = make_plan(extraction, model, run, store)
     todo = missing(plan, run)
     if run is not None:
@@ -121,7 +124,8 @@ def is_done(extraction: Extraction, run: Run) -> bool:
     requested_ids = set(extraction.ids[: extraction.job.limit])
     if not requested_ids <= {picture.id for picture in run.pictures}:
         return False
-    if "value" in run.config.kinds and not set(extraction.dataset.texts()) <= set(run.text_names):
+    texts = tuple(extraction.dataset.texts()) if text_arrays(run.config) else ()
+    if run.texts(extraction.job.text_template).lacks(texts):
         return False
     with contextlib.suppress(StoreError):  # a store that cannot be written still holds all
         run.enroll(extraction.ids, extraction.dataset_path)
@@ -145,7 +149,9 @@ def _extract(
     from kvtool.store.estimate import check_space, expected_bytes
 
     job = extraction.job
-    model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
+    model = load_model(
+        job.model, dtype=job.dtype, attention=job.attention, weights=False, size=job.size
+    )
     plan = make_plan(extraction, model, run, store)
     store = store or open_store(job.store, create=True)
     store.sweep_tmp()

@@ -21,9 +21,11 @@ from kvtool.engine.candidates import Candidate
 from kvtool.engine.prefixes import FROM_DATA, condition_name, prefix_texts
 from kvtool.errors import ChangedError, CorruptError, RunConflictError, UsageError
 from kvtool.layers import named_layers
+from kvtool.models.families import last_norm
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.store import Run, RunConfig, Store
 from kvtool.store.parts import Part
+from kvtool.text_templates import TextTemplate
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset, ImageRef
@@ -103,8 +105,9 @@ def open_extraction(job: Job, dataset: Dataset | None = None) -> Extraction:
         )
     if job.limit is not None and job.limit < 1:
         raise UsageError(f"--limit: expected a positive number of images, found {job.limit}")
+    TextTemplate.parse(job.text_template)
     prefixes = prefix_texts(job.prefix, dataset, refs)
-    if job.kinds is None or "value" in job.kinds:
+    if job.kinds is None or {"value", "projected"} & set(job.kinds):
         dataset.texts()  # its lines about what is left out belong to those of the pictures
     for line in dataset.left_out(LISTED):
         # An error is told under -q, too.
@@ -198,6 +201,8 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
         layers = tuple(named_layers(layers, depth))
     if layers is not None:
         layers = tuple(sorted(set(layers)))
+    vision_layers = defaults.vision_layers if layers is None or not is_encoder else layers
+    norm = last_norm(stored.model.family, is_encoder, geometry.vision_layers, vision_layers)
     return replace(
         stored,
         model=replace(stored.model, revision=revision, dtype=job.dtype, attention=job.attention),
@@ -208,8 +213,12 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
         keys=job.keys,
         kinds=defaults.kinds if job.kinds is None else _in_order(job.kinds, defaults.kinds),
         layers=() if is_encoder else defaults.layers if layers is None else layers,
-        vision_layers=defaults.vision_layers if layers is None or not is_encoder else layers,
+        vision_layers=vision_layers,
         codec=job.codec,
+        vision_norm=norm,
+        image_size=job.size.image_size,
+        min_pixels=job.size.min_pixels,
+        max_pixels=job.size.max_pixels,
     )
 
 

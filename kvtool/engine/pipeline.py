@@ -17,11 +17,14 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, cast
 
+from rich.filesize import decimal
+
 from kvtool.datasets.images import decode, read_bytes
 from kvtool.digests import digest_bytes
 from kvtool.engine.capture import Arrays, capture_part
 from kvtool.engine.plan import Plan
 from kvtool.errors import BusyError, ImageError
+from kvtool.progress import Progress
 from kvtool.store import part_name
 from kvtool.store.nonfinite import StoredBlock
 
@@ -51,6 +54,21 @@ class Event:
 
 
 Tell = Callable[[Event], None]
+
+
+def told(progress: Progress, tell: Tell | None = None) -> Tell:
+    """Return what tells of images that are done or failed, and of the bytes written so far."""
+    n_bytes = 0
+
+    def pass_on(event: Event) -> None:
+        """Count an event."""
+        nonlocal n_bytes
+        n_bytes += event.n if event.what == "bytes" else 0
+        progress(event.n if event.what in ("done", "failed") else 0, f"{decimal(n_bytes)} written")
+        if tell is not None:
+            tell(event)
+
+    return pass_on
 
 
 @dataclass

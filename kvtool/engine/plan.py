@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
-from kvtool.engine.prefixes import condition_name
-from kvtool.errors import ImageError, RunConflictError, UsageError
-from kvtool.store import Choice, RunConfig
-from kvtool.store.layout import check_name
-from kvtool.types import KeyPosition, Kind, Precision, View
+from kvtool.engine.settings import new_config, select_arrays
+from kvtool.errors import ImageError, RunConflictError
+from kvtool.store import RunConfig
+from kvtool.store.texts import text_arrays
+from kvtool.text_templates import DEFAULT
+from kvtool.types import InputSize, KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import ImageRef
@@ -44,6 +45,8 @@ class Job:
     run: name of the run; stem: a name for a new one, to which a number is put where it is taken.
     changed: what to do where pictures of the run changed or vanished since: refuse, or replace what
     is stored of them.
+    text_template: what stands around class names and expressions, see kvtool.text_templates.
+    size: to what size pictures are brought, where that is not the checkpoint's own way.
     """
 
     store: str
@@ -64,6 +67,8 @@ class Job:
     changed: Changed = "refuse"
     strict: bool = False
     reuse: bool = True
+    text_template: str = DEFAULT
+    size: InputSize = field(default_factory=InputSize)
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Plan:
         prefixes: the text before each of them, None where there is none.
         indices: the index of each in the run's roster.
         texts: class names and expressions to store.
+        text_template: what they are put into.
         source: the run that features before the decoder are taken from, where it holds the picture.
         is_new: whether the run was not there yet when the plan was made.
     """
@@ -94,6 +100,7 @@ class Plan:
     source: str | None = None
     is_new: bool = True
     is_named: bool = False
+    text_template: str = DEFAULT
 
     @cached_property
     def position_of(self) -> dict[int, int]:
@@ -185,19 +192,15 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
     from kvtool.engine.reuse import find_source
 
     job, dataset = extraction.job, extraction.dataset
-    request = model.request(job.kinds, job.layers, job.keys)
-    if job.keys == "pre-rope" and "key" not in request.kinds:
-        raise UsageError(
-            f"--keys pre-rope: expected key to be kept, found {', '.join(request.kinds)}; leave "
-            "--keys out"
-        )
-    config = new_config(extraction, model, request, store) if run is None else run.config
+    selection = select_arrays(extraction, model, run, store)
+    request = selection.request
+    config = new_config(extraction, model, selection, store) if run is None else run.config
     refs, prefixes = extraction.refs[: job.limit], extraction.prefixes[: job.limit]
     source = find_source(store, config, refs) if store and job.reuse else None
     image_bytes, n_probed = mean_image_bytes(model, request, refs, prefixes, job.view, source)
     if run is None:
         config = replace(config, part_size=part_size(image_bytes))
-    texts = tuple(dataset.texts()) if "value" in request.kinds else ()
+    texts = tuple(dataset.texts()) if text_arrays(config) else ()
     name = source.run.name if source else None
     ids, indices = tuple(extraction.ids), tuple(range(len(refs)))
     plan = Plan(
@@ -213,36 +216,12 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
         n_probed,
         source=name,
         is_named=job.run is not None,
+        text_template=job.text_template,
     )
     if run is None:
         return plan
     index_of = run.roster.extended(ids, extraction.dataset_path).index_of
     return replace(plan, indices=tuple(index_of[ref.id] for ref in refs), is_new=False)
-
-
-def new_config(
-    extraction: Extraction, model: Model, request: Request, store: Store | None
-) -> RunConfig:
-    """The settings of a new run, with a name that no run of the store has."""
-    job, dataset = extraction.job, extraction.dataset
-    default = model.request(None, None, job.keys)
-    config = RunConfig(
-        name="",
-        model=model.info,
-        dataset=dataset.name,
-        dataset_path=extraction.dataset_path,
-        split=dataset.split,
-        prefix=condition_name(job.prefix),
-        view=job.view,
-        keys=job.keys,
-        kinds=request.kinds,
-        layers=request.layers,
-        vision_layers=request.vision_layers,
-        codec=job.codec,
-        defaults=Choice(default.kinds, default.layers, default.vision_layers),
-    )
-    stem = check_name(job.run or job.stem or config.run_name, "run name")
-    return replace(config, name=store.free_name(stem) if store and not job.run else stem)
 
 
 def part_size(image_bytes: int) -> int:

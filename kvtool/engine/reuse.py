@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from kvtool.datasets.identity import compare
 from kvtool.errors import CorruptError
+from kvtool.models.text_vectors import TextVectors
 from kvtool.store import Run, RunConfig, Store, same_numbers
 from kvtool.types import Kind, Sample
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from kvtool.datasets.base import ImageRef
     from kvtool.models.base import LanguageModel, Prepared
 
-SHARED = ("dataset", "split", "view")
+SHARED = ("dataset", "split", "view", "input_size")
 """Fields of a run's configuration that must be equal, beside those of the model that its numbers
 depend on.
 """
@@ -66,31 +65,22 @@ class FeatureSource:
             arrays["vision"] = arrays["vision"][list(self.vision_rows)]
         return model.prepare_stored(sample, arrays, prefix)
 
-    def text_values(
-        self, texts: Sequence[str], layers: Sequence[int]
-    ) -> np.ndarray[Any, Any] | None:
-        """(text, layer, kv_head, dim) of texts run alone, as stored; None where the run lacks one
-        of them.
+    def text_vectors(
+        self, config: RunConfig, names: Sequence[str], template: str
+    ) -> TextVectors | None:
+        """Vectors of texts run without an image that a run of `config` has, as stored; None where
+        this run lacks one of them.
         """
-        config = self.run.config
         try:
-            rows = {name: row for row, name in enumerate(self.run.text_names)}
-            if (
-                "value" not in config.kinds
-                or not set(layers) <= set(config.layers)
-                or not set(texts) <= rows.keys()
-            ):
-                return None
-            text_rows = [rows[text] for text in texts]
-            heads = range(config.heads_and_dim("value")[0])
-            blocks = [
-                [self.run.text_values(layer, head, raw=True)[text_rows] for head in heads]
-                for layer in layers
-            ]
+            texts = self.run.texts(template)
+            vectors = texts.vectors_for(config, names)
         except CorruptError as error:
             warn_of_damage(error)
             return None
-        return np.moveaxis(np.array(blocks), 2, 0)
+        counts = texts.token_counts
+        if vectors is None or not set(names) <= counts.keys():
+            return None
+        return TextVectors(vectors, [counts[name] for name in names])
 
 
 def find_source(store: Store, config: RunConfig, refs: Sequence[ImageRef]) -> FeatureSource | None:

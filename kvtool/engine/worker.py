@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def lacks_texts(plan: Plan, run: Run | None) -> bool:
     """Return whether text vectors of the plan are not stored yet."""
-    return not set(plan.texts) <= set(run.text_names if run else ())
+    return bool(plan.texts) and (run is None or run.texts(plan.text_template).lacks(plan.texts))
 
 
 def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[str, ...]:
@@ -58,7 +58,9 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
     """One worker: load the model, see what the run still lacks, and do what nobody else holds."""
     from kvtool.models import load_model
 
-    model = load_model(job.model, device=device, dtype=job.dtype, attention=job.attention)
+    model = load_model(
+        job.model, device=device, dtype=job.dtype, attention=job.attention, size=job.size
+    )
     store = open_store(job.store)
     check_same_model(plan.config.model, model.info)
     run = plan.open_run(store)
@@ -99,8 +101,11 @@ def write_texts(plan: Plan, run: Run, model: Any, source: FeatureSource | None =
     """
     if lacks_texts(plan, run):
         with contextlib.suppress(BusyError), run.claim(TEXT_CLAIM):
-            vectors = source.text_values(plan.texts, plan.request.layers) if source else None
-            run.commit_text(
-                plan.texts,
-                model.text_values(plan.texts, plan.request.layers) if vectors is None else vectors,
+            vectors = (
+                source.text_vectors(plan.config, plan.texts, plan.text_template) if source else None
             )
+            if vectors is None:
+                vectors = model.text_vectors(
+                    plan.texts, plan.request.layers, plan.request.kinds, plan.text_template
+                )
+            run.commit_text(plan.texts, vectors.arrays, plan.text_template, vectors.token_counts)

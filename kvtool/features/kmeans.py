@@ -1,4 +1,4 @@
-"""k-means of many sets of points at once: Lloyd's algorithm from several seeded starts."""
+"""k-means of many sets of points at once: Lloyd's algorithm from the best of several seeded starts."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from torch import Tensor
 AT_ONCE = {"cpu": 2**18, "cuda": 2**25}
 """Point values of the starts that run side by side: what a CPU's cache holds, or a GPU needs."""
 
+TRIAL = 3
+"""Steps after which starts are compared: bad ones are seen by then, and the rest of their way, most
+of the time, is saved (docs/decisions/probes-saliency.md)."""
+
 
 def kmeans(
     points: Tensor, k: int, *, restarts: int = 10, iterations: int = 300, seed: int = 0
 ) -> Tensor:
-    """Return the centroids (problem, k, dim) with the least sum of squared distances over all
-    starts.
+    """Return the centroids (problem, k, dim) of the start that looks best after a few steps.
 
-    Starts are drawn as k-means++ does, the same for equal inputs and seed. A centroid that no point
-    is nearest to stays where it is.
+    Starts are drawn as k-means++ does, the same for equal inputs and seed. All of them take TRIAL
+    steps, and the one with the least sum of squared distances then goes on to its end. A centroid
+    that no point is nearest to stays where it is.
 
     Args:
         points: (problem, n, dim), one set of points for each problem.
         k: the number of clusters.
-        restarts: the number of starts, of which the best is returned.
+        restarts: the number of starts.
         iterations: the most steps of Lloyd's algorithm.
         seed: the random seed of the starts.
     """
@@ -38,17 +42,17 @@ def kmeans(
         # Several starts run as further problems of one batch: all problems of a start, then the
         # next start's.
         copies = points.repeat(len(batch), 1, 1)
-        ends = _lloyd(
-            copies, _plus_plus(copies, batch.repeat_interleave(problems, dim=0)), iterations
-        )
+        starts = _plus_plus(copies, batch.repeat_interleave(problems, dim=0))
+        ends = _lloyd(copies, starts, min(TRIAL, iterations))
         centroids.append(ends.reshape(len(batch), problems, -1, dim))
-        # Sums in double precision decide between starts that end close to one another.
+        # Sums in double precision decide between starts that are close to one another.
         sse.append(
             assign(copies, ends)[1].sum(1, dtype=torch.float64).reshape(len(batch), problems)
         )
     # The start with the least sum of squares, for each problem by itself.
     best = torch.cat(sse).argmin(0)
-    return torch.cat(centroids)[best, torch.arange(problems, device=points.device)]
+    chosen = torch.cat(centroids)[best, torch.arange(problems, device=points.device)]
+    return _lloyd(points, chosen, iterations)
 
 
 def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:

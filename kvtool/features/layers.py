@@ -212,6 +212,14 @@ def cell_shares(mask: Array, span: GridSpan) -> Array:
     return np.asarray(down.T @ mask.astype(np.float32) @ across).reshape(-1)
 
 
+def patch_labels(mask: Array, span: GridSpan) -> tuple[Array, Array]:
+    """Return the majority label of each patch of a mask (H, W) of 1, 0 and 255 (void), and whether
+    it has any pixel that is not void; both (row * col,) bool."""
+    foreground = cell_shares(mask == 1, span)
+    background = cell_shares(mask == 0, span)
+    return foreground > background, foreground + background > 0
+
+
 def _membership(pixels: int, start: float, stop: float, cells: int) -> Array:
     """Return the cell that holds each pixel's center, (pixels, cells) float32 one-hot."""
     cell = np.floor((np.arange(pixels) + 0.5 - start) / (stop - start) * cells).astype(int)

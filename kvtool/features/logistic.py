@@ -77,6 +77,29 @@ def fit(
     return Fit(w, torch.where(mixed, b, constant), converged)
 
 
+def fit_standardized(features: Tensor, labels: Tensor, weights: Tensor, *, c: float = 1.0) -> Fit:
+    """Solve all problems on standardized features; the solutions are for the features as they are.
+
+    Each channel has mean 0 and deviation 1 over the rows with weight. The penalty would otherwise
+    weigh what varies little more, and the vectors of layers differ in size by orders of magnitude:
+    one C would be another strength in each of them. Arguments are those of `fit`.
+    """
+    count, n, _ = features.shape
+    share = weights.to(features).expand(count, n)
+    share = share / share.sum(1, keepdim=True).clamp_min(1e-30)
+    mean = torch.bmm(share[:, None], features)
+    centered = features - mean
+    deviation = torch.bmm(share[:, None], centered.square()).sqrt()
+    # Rounding leaves a constant channel a tiny deviation: it must not be blown up.
+    is_varying = deviation > 1e-6 * (mean.abs() + deviation)
+    inverse = torch.where(is_varying, 1 / deviation.clamp_min(1e-30), 0.0)
+    solution = fit(centered * inverse, labels, weights, c=c)
+    # Take standardizing back: w . (x - mean) / deviation + b is linear in x.
+    scaled = solution.weights * inverse[:, 0].double()
+    bias = solution.bias - (scaled * mean[:, 0].double()).sum(1)
+    return Fit(scaled, bias, solution.converged)
+
+
 def objective(
     features: Tensor, labels: Tensor, weights: Tensor, solution: Fit, *, c: float = 1.0
 ) -> Tensor:

@@ -11,6 +11,18 @@ FULL_HESSIAN_TO = 512
 """Largest dim for one matrix of dim x dim as the preconditioner."""
 
 
+def solve_factored(factor: Tensor, right: Tensor) -> Tensor:
+    """Return x (problem, dim) of L L' x = right, by the lower Cholesky factors L (problem, dim,
+    dim).
+
+    Two triangular solves: torch.cholesky_solve copies the factors for the same bits, which was most
+    of a few-shot probe's time (dim 384, 12 problems: 37 ms against 1 ms).
+    """
+    half: Tensor = torch.linalg.solve_triangular(factor, right[:, :, None], upper=False)
+    solution: Tensor = torch.linalg.solve_triangular(factor.transpose(1, 2), half, upper=True)
+    return solution[:, :, 0]
+
+
 class Newton:
     """Newton's direction: minus the inverse Hessian times the gradient, intercept last."""
 
@@ -38,7 +50,7 @@ class Newton:
         hessian[:, dim, dim].add_(1e-12)  # where every row is certain, or left out
         # Where the factorization fails, steepest descent takes the step.
         factor, failed = torch.linalg.cholesky_ex(hessian)
-        solution = torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
+        solution = solve_factored(factor, gradient)
         return -torch.where((failed > 0)[:, None], gradient, solution)
 
     def add(self, moved: Tensor, change: Tensor) -> None:
@@ -67,7 +79,7 @@ class Preconditioner:
     def __call__(self, q: Tensor) -> Tensor:
         if self.factor is None:
             return q * self.diagonal
-        solved = torch.cholesky_solve(q[:, :-1, None], self.factor)[:, :, 0]
+        solved = solve_factored(self.factor, q[:, :-1])
         return torch.cat([solved, q[:, -1:] * self.diagonal[:, -1:]], dim=1)
 
 

@@ -8,7 +8,7 @@ default).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kvtool.errors import UsageError
+from kvtool.features.grids import GridLayout
+from kvtool.progress import Progress
 from kvtool.store import PartSlice, Run, bits_to_float32
-from kvtool.types import Kind, Sample
+from kvtool.types import Kind
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
@@ -127,43 +128,85 @@ def distances(groups: Sequence[Moments]) -> Array:
     return sums_and_counts
 
 
+def pooled_distances(layouts: Sequence[Sequence[Moments]]) -> Array:
+    """Return the distances of groups within each of several layouts, (head, group, 2).
+
+    Images of one layout are compared with their own mean alone. Where there are several, each
+    mean takes one image's worth of its layout's distances away, so that the divisor is the number
+    of images less one, or layouts of few images would count as too constant.
+    """
+    pieces = []
+    for groups in layouts:
+        sums_and_counts = distances(groups)
+        if len(layouts) > 1:
+            n = sum(group.n for group in groups)
+            sums_and_counts[..., 1] *= (n - 1) / n
+        pieces.append(sums_and_counts)
+    return np.concatenate(pieces, axis=1)
+
+
 def stream_groups(
     run: Run,
     kind: Kind,
+    layouts: Sequence[GridLayout],
     ids: Sequence[str] | None = None,
-    progress: Callable[[int, str], object] | None = None,
-) -> Iterator[tuple[int, list[Moments]]]:
-    """Yield (layer, groups) for each stored layer of a kind, in one pass over the stored vectors.
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, list[list[Moments]]]]:
+    """Yield (layer, groups of each layout) for each stored layer of a kind, in one pass over the
+    stored vectors.
 
-    The images (all, or `ids`) are cut into GROUPS of neighbors in the data set's order, one image
-    each where there are fewer. Processes may take some of the ids each:
-    functools.reduce(Moments.merge, ...) over all their groups is that of all images. Memory: the
-    groups of one layer and two parts of the run, whatever the number of images. `progress` is
-    called with 1 and a note for each part read. Raises UsageError as shared_tokens does.
+    The images of a layout (all, or `ids`) are cut into groups of neighbors in the data set's order,
+    one image each where there are few: GROUPS for all layouts together, and one more for each of
+    them at most. Processes may take some of the ids each: functools.reduce(Moments.merge, ...) over
+    all their groups of a layout is that of all its images. Memory: the groups of one layer and two
+    parts of the run, whatever the number of images. `progress` is called with 1 and a note for each
+    part read.
     """
-    selection = None if ids is None else set(ids)
-    samples = [sample for sample in run.samples if selection is None or sample.id in selection]
-    tokens = shared_tokens(run, kind, samples)
-    count = min(GROUPS, len(samples))
-    group_of = {sample.index: rank * count // len(samples) for rank, sample in enumerate(samples)}
-    moments: dict[int, Moments] = {}
+    group_of = _groups(layouts, None if ids is None else set(ids))
+    image_ids = [image for image in run.ids if image in group_of]
+    moments: dict[tuple[int, int], Moments] = {}
     previous: int | None = None
     # Parts of a layer follow each other: a new layer ends the one before.
-    for layer, part in _ahead(run.stream(kind, ids=ids, raw=True)):
+    for layer, part in _ahead(run.stream(kind, ids=image_ids, raw=True)):
         if previous is not None and layer != previous:
-            yield previous, list(moments.values())
+            yield previous, _by_layout(moments, len(layouts))
             moments = {}
         previous = layer
         with np.errstate(
             invalid="ignore", over="ignore"
         ):  # what is not finite has a variance that is not defined
-            for group, values in _by_group(part, tokens, group_of):
-                heads, _, _, dim = values.shape
-                moments.setdefault(group, Moments.zeros(heads, len(tokens), dim)).add(values)
+            for group, values in _by_group(part, layouts, group_of):
+                heads, _, tokens, dim = values.shape
+                moments.setdefault(group, Moments.zeros(heads, tokens, dim)).add(values)
         if progress is not None:
             progress(1, f"{kind} layer {layer}")
     if previous is not None:
-        yield previous, list(moments.values())
+        yield previous, _by_layout(moments, len(layouts))
+
+
+def _groups(
+    layouts: Sequence[GridLayout], selection: set[str] | None
+) -> dict[str, tuple[int, int]]:
+    """Return the (layout, group) of each image: GROUPS are shared out by the images of layouts."""
+    members = [
+        [sample.id for sample in layout.samples if selection is None or sample.id in selection]
+        for layout in layouts
+    ]
+    total = sum(map(len, members))
+    group_of = {}
+    for number, images in enumerate(members):
+        n_groups = min(len(images), max(1, round(GROUPS * len(images) / total))) if images else 0
+        for rank, image in enumerate(images):
+            group_of[image] = number, rank * n_groups // len(images)
+    return group_of
+
+
+def _by_layout(moments: dict[tuple[int, int], Moments], n_layouts: int) -> list[list[Moments]]:
+    """Return the groups of each layout, in the order in which they were met."""
+    return [
+        [group for (number, _), group in moments.items() if number == layout]
+        for layout in range(n_layouts)
+    ]
 
 
 def count_reads(run: Run, kind: Kind) -> int:
@@ -182,59 +225,21 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 def _by_group(
-    part: PartSlice, tokens: NDArray[np.int64], group_of: dict[int, int]
-) -> Iterator[tuple[int, NDArray[Any]]]:
+    part: PartSlice, layouts: Sequence[GridLayout], group_of: dict[str, tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], NDArray[Any]]]:
     """Yield values (head, image, token, dim) of the images of one part, by group."""
-    heads, total, dim = part.values.shape
-    if total == len(part.samples) * len(tokens):
-        values = part.values.reshape(heads, len(part.samples), len(tokens), dim)
-    else:
-        values = part.values[:, part.offsets[:-1, None] + tokens]
-    groups = [group_of[sample.index] for sample in part.samples]
+    groups = [group_of[sample.id] for sample in part.samples]
     for group in dict.fromkeys(groups):
-        first = groups.index(
-            group
-        )  # images of a part rise by index, so those of a group lie together
-        yield group, values[:, first : first + groups.count(group)]
+        positions = [position for position, key in enumerate(groups) if key == group]
+        yield group, _vectors(part, positions, layouts[group[0]].tokens)
 
 
-def shared_tokens(run: Run, kind: Kind, samples: Sequence[Sample]) -> NDArray[np.int64]:
-    """Return the positions of the base grid among each image's tokens.
-
-    Raises UsageError where images differ in it.
-
-    A token position then means the same place in every image and, for keys after the rotary
-    embedding, has the same rotation, so that the variance is that of the keys before it.
-    """
-    if len(samples) < 2:
-        raise UsageError(
-            f"variance: run {run.name}: expected 2 images or more, found {len(samples)}: extract "
-            "more"
-        )
-    first = samples[0]
-    for sample in samples:
-        if _layout(sample, kind) != _layout(first, kind):
-            raise UsageError(
-                f"variance: run {run.name}: image {first.id} has {_layout(first, kind)}, image "
-                f"{sample.id} {_layout(sample, kind)}: the variance over images is taken at fixed "
-                "token positions: extract pictures of one size, or with a model of one base view"
-            )
-        if (
-            kind == "key"
-            and run.config.keys == "post-rope"
-            and sample.image_start != first.image_start
-        ):
-            raise UsageError(
-                f"variance: run {run.name}: image {first.id} starts at prompt position "
-                f"{first.image_start}, image {sample.id} at {sample.image_start}, so their keys "
-                "are "
-                "rotated differently: extract with --keys pre-rope, or with prefixes of one length"
-            )
-    return np.array(first.base(kind).token_indices(), np.int64)
-
-
-def _layout(sample: Sample, kind: Kind) -> str:
-    span = sample.base(kind)
-    rows, cols = span.grid
-    newlines = ", with newlines" if span.row_stride != cols else ""
-    return f"{rows} x {cols} tokens{newlines}" + (f" from token {span.start}" if span.start else "")
+def _vectors(part: PartSlice, positions: Sequence[int], tokens: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the vectors (head, image, token, dim) of some images of one layout."""
+    heads, _, dim = part.values.shape
+    start, stop = int(part.offsets[positions[0]]), int(part.offsets[positions[-1] + 1])
+    # Images that lie together, and have no tokens beside the grid's, are read without a copy.
+    is_dense = positions[-1] - positions[0] == len(positions) - 1
+    if is_dense and stop - start == len(positions) * len(tokens):
+        return part.values[:, start:stop].reshape(heads, len(positions), len(tokens), dim)
+    return part.values[:, part.offsets[np.array(positions), None] + tokens]

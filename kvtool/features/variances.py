@@ -5,13 +5,15 @@ See the paper, section 3.2 and A.6.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from kvtool.features.moments import distances, stream_groups
+from kvtool.features.grids import GridLayout, layouts_of
+from kvtool.features.moments import count_reads, pooled_distances, stream_groups
 from kvtool.layers import layer_groups
+from kvtool.progress import Progress
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.stats.bootstrap import bootstrap, ratio
 from kvtool.stats.modes import Distribution, describe
@@ -26,21 +28,23 @@ from kvtool.types import Kind
 Threshold = float | Literal["auto"]
 
 
-Progress = Callable[[int, str], object]
-
-
 def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -> list[Row]:
     """Return rows with the variance of each (layer, kv_head) and its interval.
 
-    Fields are None where values are not finite.
+    Fields are None where values are not finite. `n` counts the images whose grid another image
+    shares; over several grids the variance is that within each.
     """
     rows = []
-    for layer, groups in stream_groups(run, kind, progress=progress):
+    layouts = layouts_of(run, kind, run.samples)
+    n = sum(len(layout.samples) for layout in layouts)
+    if progress is not None:
+        progress(0, "", count_reads(run, kind))
+    for layer, groups in stream_groups(run, kind, layouts, progress=progress):
         with np.errstate(invalid="ignore"):
             # The bootstrap draws groups of images; NaN and infinity make the head's variance
             # undefined.
             scores = bootstrap(
-                distances(groups),
+                pooled_distances(groups),
                 lambda sums: {"variance": ratio(sums[..., 0], sums[..., 1])},
                 seed=seed,
             )
@@ -49,9 +53,7 @@ def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -
                 float(number) if np.isfinite(number) else None for number in estimate
             )
             fields = {"variance": value, "variance_low": low, "variance_high": high}
-            rows.append(
-                {"kind": kind, "layer": layer, "kv_head": head, **fields, "n": len(run.ids)}
-            )
+            rows.append({"kind": kind, "layer": layer, "kv_head": head, **fields, "n": n})
     return rows
 
 
@@ -62,12 +64,13 @@ def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Thre
     distribution = describe(defined, config["seed"])
     cut = distribution.valley if threshold == "auto" else threshold
     judged = _judged_rows(rows, _groups(run, config["kind"]), cut)
+    layouts = layouts_of(run, config["kind"], run.samples)
     groups = [name for name in dict.fromkeys(row.get("group") for row in judged) if name]
     return Result(
         command="variance",
         task=None,
         metric="variance",
-        n=len(run.ids),
+        n=sum(len(layout.samples) for layout in layouts),
         rows=judged,
         config=config
         | {
@@ -75,7 +78,8 @@ def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Thre
             "threshold_from": "auto" if threshold == "auto" else "given",
             "distribution": distribution.to_json(),
             "groups": [_count(name, judged, cut) for name in groups],
-            "notes": _notes(rows, run, distribution, cut),
+            "grids": [{"grid": layout.name, "images": len(layout.samples)} for layout in layouts],
+            "notes": [*_grid_notes(run, layouts), *_notes(rows, run, distribution, cut)],
         },
         versions=versions(),
         unit="variance",
@@ -92,6 +96,19 @@ def _judged_rows(rows: Sequence[Row], groups: dict[str, range], cut: float | Non
         group = {"group": group_of[row["layer"]]} if group_of else {}
         judged.append(row | {"input_agnostic": agnostic} | group)
     return judged
+
+
+def _grid_notes(run: Run, layouts: Sequence[GridLayout]) -> list[str]:
+    """Say how images of several grids were pooled, and how many share theirs with none."""
+    n = sum(len(layout.samples) for layout in layouts)
+    n_alone = len(run.ids) - n
+    remainder = f"; left out, since no other image has their grid: {n_alone}" if n_alone else ""
+    if len(layouts) > 1:
+        return [
+            f"{n} images stand on {len(layouts)} grids: variances are those over images of one "
+            f"grid, pooled over the grids{remainder}"
+        ]
+    return [f"{n} images of one grid, {layouts[0].name}{remainder}"] if n_alone else []
 
 
 def _notes(

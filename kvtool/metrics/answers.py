@@ -6,6 +6,7 @@ The sources are `evaluate.py` of POPE (Li et al. 2023) and `eval_tool` of MME (F
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
@@ -98,6 +99,9 @@ BARE = re.compile(
 )
 
 
+MARKS = re.compile(r"\*+|`+|(?<!\w)_+|_+(?!\w)")
+
+
 def parse_choice(answer: str, choices: Sequence[str]) -> str:
     """Return the option that an answer names, "(A)", "(B)", ...
 
@@ -109,7 +113,8 @@ def parse_choice(answer: str, choices: Sequence[str]) -> str:
        it comes after "answer", "the answer is", "option" and the like.
     3. The choices' texts, as whole words, the longest where a text is part of another.
 
-    Case is ignored, and so are letters beyond the number of choices.
+    Case and width (of East Asian forms) are ignored, and so are letters beyond the number of
+    choices and the marks of Markdown: "**B**" is B.
     """
     text = _plain(answer)
     first_line = _plain(answer.strip().partition("\n")[0])
@@ -131,7 +136,10 @@ def parse_choice(answer: str, choices: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+    """Return a text in lower case on one line, full-width letters as plain ones, without the stars,
+    underscores and backticks by which Markdown marks words."""
+    unmarked = MARKS.sub("", unicodedata.normalize("NFKC", text))
+    return " ".join(unmarked.casefold().split())
 
 
 def _only(letters: set[str]) -> str:

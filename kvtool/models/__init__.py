@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvtool.types import Precision
+from kvtool.types import InputSize, Precision
 
 if TYPE_CHECKING:
     from kvtool.models.base import Model
@@ -19,14 +19,16 @@ def load_model(
     dtype: Precision = "bfloat16",
     attention: str = "sdpa",
     weights: bool = True,
+    size: InputSize = InputSize(),
 ) -> Model:
     """Load a model by hub id (optionally id@revision), folder, "demo", "demo-tower" or
     "demo@1".."demo@3".
 
     With weights=False it plans only: `info`, `request` and `prepare` work, `capture` does not, and
     of a hub model nothing but its small files is fetched. Raises ModelError (not a model, unknown
-    family, files missing) and UsageError (device, dtype or attention not available).
+    family, files missing) and UsageError (device, dtype or attention not available, or a size that
+    its family cannot bring pictures to).
     """
     from kvtool.models.loading import Settings, load
 
-    return load(name, Settings(device, dtype, attention), weights)
+    return load(name, Settings(device, dtype, attention, size), weights)

@@ -11,7 +11,7 @@ pack_image_features and unpad_image, rounding included.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvtool.types import GridSpan
 
@@ -54,6 +54,13 @@ def base_span(image_wh_px: tuple[int, int], tower: Tower) -> GridSpan:
     width, height = image_wh_px
     cover = (0.0, 0.0, width * tower.seen, height * tower.seen)
     return GridSpan("base", 0, (tower.side, tower.side), tower.side, cover)
+
+
+def moved_span(span: GridSpan, right_px: float, down_px: float) -> GridSpan:
+    """A grid over the same pixels of a picture whose origin moved."""
+    x0, y0, x1, y1 = span.cover_xyxy_px
+    cover = (x0 + right_px, y0 + down_px, x1 + right_px, y1 + down_px)
+    return replace(span, cover_xyxy_px=cover)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice, named_layers
+from kvtool.models.text_vectors import TextVectors
 from kvtool.types import GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
 
 Array = np.ndarray[Any, Any]
@@ -76,11 +77,8 @@ class Model(Protocol):
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:
-        """Resolve the user's choice against this model; None means the family's default.
-
-        Raises UsageError.
-
-        `layers` are the decoder's; of an encoder alone, which has none, they are the tower's.
+        """Resolve the user's choice against this model; None means the family's default. `layers`
+        are the decoder's, or the tower's of an encoder alone. Raises UsageError.
         """
         ...
 
@@ -100,9 +98,14 @@ class Model(Protocol):
         """
         ...
 
-    def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:
-        """Value vectors of each text's last token, the text run alone: (text, layer, kv_head, dim),
-        in the run's precision.
+    def text_vectors(
+        self, texts: Sequence[str], layers: Sequence[int], kinds: Sequence[Kind], template: str
+    ) -> TextVectors:
+        """Vectors of texts run without an image, in the patterns of a template
+        (kvtool.text_templates) and averaged over them, that tokens of these kinds are compared
+        with.
+
+        Raises UsageError for a text without a token, and of a model that reads none.
         """
         ...
 
@@ -118,6 +121,12 @@ class LanguageModel(Model, Protocol):
 
     language_model: Any
     """The decoder without its head, a transformers module: the place to set another attention."""
+
+    def text_values(
+        self, texts: Sequence[str], layers: Sequence[int], template: str = "{}"
+    ) -> Array:
+        """Values of each text's last token, (text, layer, kv_head, dim), see text_vectors."""
+        ...
 
     def prepare_stored(
         self, sample: Sample, arrays: Mapping[str, Array], prefix: str = ""
@@ -188,6 +197,16 @@ class LanguageModel(Model, Protocol):
         """Greedy answers to several texts about one image, from a cache of one row.
 
         Texts of equal numbers of tokens run together, so that nothing is padded.
+        """
+        ...
+
+    def prepare_several(
+        self, image: Image.Image, *, id: str, index: int, view: View = "base"
+    ) -> Prepared:
+        """Make an image ready for a prompt of several, as transformers' processor does: the same as
+        `prepare` but where that pads it (kvtool.models.families.pads_several).
+
+        Raises ImageError.
         """
         ...
 

@@ -1,14 +1,12 @@
-"""What multimodal families share: what to keep, capture, and texts run alone."""
+"""What multimodal families share: what to keep, and capture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import groupby
 from typing import Any, ClassVar, get_args
 
-import numpy as np
 import torch
 
 from kvtool.errors import UsageError
@@ -18,13 +16,11 @@ from kvtool.models.cache import CaptureCache, PreRopeCache, until_finished
 from kvtool.models.device import from_numpy, one_head_arrays, to_device
 from kvtool.models.loading import Checkpoint
 from kvtool.models.prompts import Prompt
-from kvtool.models.several import SeveralImages
+from kvtool.models.texts import TextReader
 from kvtool.types import BEFORE_DECODER, KINDS, Geometry, KeyPosition, Kind, Sample
 
-TEXT_BATCH = 64
 
-
-class DecoderModel(SeveralImages):
+class DecoderModel(TextReader):
     """A tower, a projector and a decoder with rotary positions.
 
     A family adds how it prepares and encodes images.
@@ -202,33 +198,3 @@ class DecoderModel(SeveralImages):
         for name in names:
             captured.arrays[name] = cache.arrays("image", name)
             captured.text[name] = cache.arrays("text", name)
-
-    @torch.inference_mode()
-    def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:
-        """See Model.text_values. Texts of equal numbers of tokens run together; none is padded."""
-        layers = chosen_layers(layers, self.info.geometry.layers, ())
-        ids = [self.prompt.alone_ids(text) for text in texts]
-        if not texts or not all(ids):
-            empty = repr(texts[ids.index([])]) if texts else "no text"
-            raise UsageError(
-                f"texts: expected at least one token in each, found {empty}; leave it out"
-            )
-        rows: list[Array | None] = [None] * len(ids)
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        for _, group in groupby(order, key=lambda i: len(ids[i])):
-            group_rows = list(group)
-            for start in range(0, len(group_rows), TEXT_BATCH):
-                chunk = group_rows[start : start + TEXT_BATCH]
-                for i, row in zip(
-                    chunk, self._last_values([ids[i] for i in chunk], layers), strict=True
-                ):
-                    rows[i] = row
-        return np.stack([row for row in rows if row is not None])
-
-    def _last_values(self, ids: list[list[int]], layers: Sequence[int]) -> list[Array]:
-        """Values (layer, kv_head, dim) of the last token of each text of equal length."""
-        cache = CaptureCache(layers, {"last": slice(-1, None)}, ["value"])
-        tokens = to_device([torch.tensor(token_ids) for token_ids in ids], self.checkpoint.device)
-        with until_finished():
-            self.run(self.embed(tokens), None, cache)
-        return [array[:, :, 0] for array in cache.arrays("last", "value")]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast, get_args
 
@@ -24,14 +24,13 @@ from kvtool.models.faults import described, is_out_of_memory, quiet
 from kvtool.models.files import CONFIG, has_processor, has_tokenizer, read_json
 from kvtool.models.hub import Snapshot, resolve
 from kvtool.models.memory import free_bytes, network_bytes
+from kvtool.models.sizes import MOST_PIXELS, check_input
 from kvtool.models.weights import check_missing, check_shapes, check_unexpected, warn_of_values
-from kvtool.types import Geometry, ModelInfo, Precision, View
+from kvtool.types import Geometry, InputSize, ModelInfo, Precision, View
 
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 MOST_LAYERS = 1024
 LAYER_COUNTS = ("num_hidden_layers", "depth", "num_layers", "n_layers")
-MOST_PIXELS = 1 << 26
-"""Of a model's input; a damaged configuration may ask for more than any memory holds."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Settings:
     device: str = "cpu"
     dtype: Precision = "bfloat16"
     attention: str = "sdpa"
+    size: InputSize = field(default_factory=InputSize)
 
 
 def load(name: str, settings: Settings, weights: bool) -> Model:
@@ -58,6 +58,7 @@ def load(name: str, settings: Settings, weights: bool) -> Model:
         raise ModelError(f"model {name}: config.json: {unknown_type(model_type)}")
     check_layers(name, config)
     checkpoint = Checkpoint(snapshot, settings, weights)
+    check_size_options(name, FAMILIES.load(model_type), settings.size)
     with checkpoint.reading(f"files of one {model_type} checkpoint"):
         model = cast(Model, FAMILIES.load(model_type)(checkpoint))
         _try_image(name, model)
@@ -78,6 +79,19 @@ def _try_image(name: str, model: Model) -> None:
                 "any image, found: "
                 f"{reason}; fetch the file again"
             ) from error
+
+
+def check_size_options(name: str, family: Any, size: InputSize) -> None:
+    """Raises UsageError where pictures cannot be brought to a size for models of a family."""
+    check_input(size)
+    able: tuple[str, ...] = getattr(family, "size_options", ())
+    if unable := [option for option in size.given if option not in able]:
+        flags = ", ".join(f"--{option.replace('_', '-')}" for option in able)
+        raise UsageError(
+            f"--{unable[0].replace('_', '-')}: expected a model whose input size can be chosen so, "
+            f"found {name}, a {family.family}, which takes {flags or 'pictures at one size alone'};"
+            " leave it out"
+        )
 
 
 def unknown_type(model_type: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -178,18 +178,35 @@ class Prompt:
             ids = self._ids(self.image + text, special=False)
         return ids[ids.index(self.image_id) + 1 :]
 
-    def alone_ids(self, text: str) -> list[int]:
-        """Token ids of a text without any prompt, with the start token where the tokenizer adds
-        one.
+    def placed_ids(self, text: str, is_alone: bool) -> tuple[list[int], int]:
+        """Token ids of a prompt without an image that ends with a text, and how many are the
+        text's.
+
+        The text stands in the user's turn after its opening; alone, or where the template opens a
+        turn with nothing, after the start token that the tokenizer may add.
         """
+        opening = "" if is_alone else self._turn_opening
         with self._lock:
-            ids = self._ids(text, special=True)
+            ids = self._unended(self._ids(opening + text, special=True), text)
+            before = self._unended(self._ids(opening, special=True), "") if opening else []
+            # A tokenizer's own start token is no part of the text either.
+            if not opening and ids and ids[0] == self.tokenizer.bos_token_id:
+                before = ids[:1]
+        return ids, max(len(ids) - len(before), min(len(ids), 1) if text else 0)
+
+    def _unended(self, ids: list[int], text: str) -> list[int]:
+        """Token ids without the end token that a tokenizer adds to a text."""
         end = self.tokenizer.eos_token_id
-        return (
-            ids[:-1]
-            if len(ids) > 1 and ids[-1] == end and not text.endswith(self.tokenizer.eos_token)
-            else ids
-        )
+        is_added = len(ids) > 1 and ids[-1] == end and not text.endswith(self.tokenizer.eos_token)
+        return ids[:-1] if is_added else ids
+
+    @cached_property
+    def _turn_opening(self) -> str:
+        """What the chat template writes before the text of a user's turn without an image."""
+        contents: tuple[Any, ...] = ([{"type": "text", "text": QUESTION}], QUESTION)
+        turn = self._render(self.template, contents[0 if self._parts else 1])
+        opening, question, _ = turn.partition(QUESTION)
+        return opening if question and self.image not in opening else self.head
 
     def _refuse_image(self, what: str, text: str) -> None:
         if self.image in text:

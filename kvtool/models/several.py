@@ -13,13 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from PIL import Image
 
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.models.base import Prepared
 from kvtool.models.cache import full_cache
 from kvtool.models.continuation import Continuation
 from kvtool.models.device import to_device
-from kvtool.types import Sample
+from kvtool.types import Sample, View
 
 PROMPT_TOKENS = 16_384
 """Image and question tokens that run at a time: at least one prompt, at most as many as stay within
@@ -32,6 +33,18 @@ class SeveralImages(Continuation):
 
     See kvtool.models.base.LanguageModel.
     """
+
+    def prepare(
+        self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
+    ) -> Prepared:
+        """See Model.prepare."""
+        raise NotImplementedError
+
+    def prepare_several(
+        self, image: Image.Image, *, id: str, index: int, view: View = "base"
+    ) -> Prepared:
+        """See LanguageModel.prepare_several."""
+        return self.prepare(image, id=id, index=index, view=view)
 
     def ask_several(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int = 32

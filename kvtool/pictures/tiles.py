@@ -1,13 +1,12 @@
-"""A tile for each sampling unit that `kvtool show` draws: the prediction over the picture, and the
-truth."""
+"""A tile for each sampling unit that `kvtool show` and the page draw: the prediction over the
+picture, and the truth."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -31,7 +30,9 @@ from kvtool.pictures.overlays import (
 )
 from kvtool.result import Row
 from kvtool.tasks.base import Array
+from kvtool.tasks.saved import Saved, drawing_of, given_images
 from kvtool.tasks.semantic_correspondence import PRIMARY_ALPHA
+from kvtool.tasks.spread import spread
 
 WIDTH_PX = 1960
 """The width of a sheet, margins included."""
@@ -43,54 +44,57 @@ NEAR = f"at most {PRIMARY_ALPHA:g} of the box's longer side from the truth", "fu
 Refs = Mapping[str, ImageRef]
 
 
-class Units(NamedTuple):
-    """What a task saved of a block: the task, a record for each file, and the folder with the
-    files."""
-
-    task: Any
-    records: list[Row]
-    folder: Path
-
-
 Draw = Callable[[int], Tile]
-"""Makes the tile of a unit, given the longer side of its pictures in px."""
+"""Makes the tile of a sampling unit, given the longer side of its pictures in px."""
+
+
+class Drawings(NamedTuple):
+    """How the sampling units of a block are drawn.
+
+    Args:
+        units: a function that makes its tile for each.
+        panels: pictures side by side in a tile.
+        legend: marks in them and what these mean.
+    """
+
+    units: list[Draw]
+    panels: int
+    legend: list[tuple[Image.Image, str]]
 
 
 def sheet_of(
-    units: Units, refs: Refs, images: Collection[str], limit: int, title: str
+    saved: Saved, refs: Refs, images: Collection[str], limit: int, title: str
 ) -> tuple[ContactSheet, int, int]:
     """Return a contact sheet of up to `limit` units, evenly chosen; their number, and that of all
     units.
 
     `images` are the ids that were asked for; of a sequence, its frames.
     """
-    panels = 2
-    legend = mask_marks()
-    if units.task.name == "semantic-correspondence":
-        units_to_draw = _pairs(units, refs)
-        legend = match_marks(*NEAR)
-    elif units.task.name == "temporal-correspondence":
-        units_to_draw = _frames(units, refs, images)
-        panels = 1
-        legend = mask_marks(_n_objects(units))
-    elif hasattr(units.task, "draw"):
-        units_to_draw = [partial(_drawn, units, refs, record) for record in units.records]
-        panels = 1
-        legend = []
-    elif hasattr(units.task, "truth"):
-        units_to_draw = [partial(_mask, units, refs, record) for record in units.records]
-    else:
-        raise UsageError(
-            f"show: {units.task.name} draws no pictures: its class has neither draw nor truth"
-        )
-    drawn_units = spread(units_to_draw, limit)
-    columns = columns_of(len(drawn_units), panels)
+    drawings = drawings_of(saved, refs, images)
+    drawn_units = spread(drawings.units, limit)
+    columns = columns_of(len(drawn_units), drawings.panels)
     # The panels of a row share the sheet's width.
     side_px = (WIDTH_PX - 2 * MARGIN_PX - (columns - 1) * GAP_PX) // (
-        columns * panels
+        columns * drawings.panels
     ) - GAP_PX // 2
     tiles = [draw(min(LARGEST_PX, side_px)) for draw in drawn_units]
-    return ContactSheet(tiles, columns, title, legend), len(tiles), len(units_to_draw)
+    sheet = ContactSheet(tiles, columns, title, drawings.legend)
+    return sheet, len(tiles), len(drawings.units)
+
+
+def drawings_of(saved: Saved, refs: Refs, images: Collection[str]) -> Drawings:
+    """Return the drawings of what a task saved of some images.
+
+    A task that has `draw` draws itself; of others `drawing` says what their files hold. Raises
+    UsageError for a task that says neither.
+    """
+    drawing = drawing_of(saved.task)
+    if drawing is None or drawing not in DRAWINGS:
+        raise UsageError(
+            f"{saved.task.name} draws no pictures: its class has neither draw nor truth, and its "
+            f"drawing is none of {', '.join(DRAWINGS)}"
+        )
+    return DRAWINGS[drawing](saved, refs, images)
 
 
 def columns_of(n_tiles: int, panels: int) -> int:
@@ -103,39 +107,32 @@ def columns_of(n_tiles: int, panels: int) -> int:
     return min(6 // panels, columns)
 
 
-def spread(records: Sequence[Any], count: int) -> list[Any]:
-    """Return `count` records, evenly chosen; the first is among them."""
-    if len(records) <= count:
-        return list(records)
-    return [records[index * len(records) // count] for index in range(count)]
-
-
-def _mask(units: Units, refs: Refs, record: Row, side_px: int) -> Tile:
+def _mask(saved: Saved, refs: Refs, record: Row, side_px: int) -> Tile:
     """Draw the truth's outline on the left, the predicted mask with it on the right."""
     image = str(record.get("image") or record["query"])
-    predicted = np.asarray(Image.open(units.folder / record["file"])) > 0
-    truth = units.task.truth(record)
+    predicted = np.asarray(Image.open(saved.folder / record["file"])) > 0
+    truth = saved.task.truth(record)
     picture = fit(load_image(refs[image]), side_px)
     panels = side_by_side(
         [draw_masks(picture, None, truth), draw_masks(gray(picture), predicted, truth)]
     )
     return Tile(
-        panels, (f"{_words(units, record)} · IoU {_iou(predicted, truth)}", _place(image, record))
+        panels, (f"{_words(saved, record)} · IoU {_iou(predicted, truth)}", _place(image, record))
     )
 
 
-def _drawn(units: Units, refs: Refs, record: Row, side_px: int) -> Tile:
+def _drawn(saved: Saved, refs: Refs, record: Row, side_px: int) -> Tile:
     """What a task of a plug-in draws of itself."""
     picture = fit(load_image(refs[record["image"]]), side_px)
-    return Tile(units.task.draw(picture, record, units.folder), (str(record["image"]),))
+    return Tile(saved.task.draw(picture, record, saved.folder), (str(record["image"]),))
 
 
-def _words(units: Units, record: Row) -> str:
+def _words(saved: Saved, record: Row) -> str:
     """Say what was to be segmented."""
     if "sent" in record:
         return f'"{record["sent"]}"'
     if "class_id" in record:
-        return str(units.task.dataset.name_of_class(record["class_id"]))
+        return str(saved.task.dataset.name_of_class(record["class_id"]))
     return str(record["category"])
 
 
@@ -149,17 +146,30 @@ def _iou(predicted: Array, truth: Array) -> str:
     return f"{intersection[1] / union[1]:.2f}" if union[1] else "undefined"
 
 
-def _pairs(units: Units, refs: Refs) -> list[Draw]:
-    (record,) = units.records
-    lines = (units.folder / record["file"]).read_text(encoding="utf-8").splitlines()
-    return [partial(_pair, refs, json.loads(line)) for line in lines]
+def _own(saved: Saved, refs: Refs, _images: Collection[str]) -> Drawings:
+    """Let a task draw each record itself."""
+    units: list[Draw] = [partial(_drawn, saved, refs, record) for record in saved.records]
+    return Drawings(units, 1, [])
 
 
-def _pair(refs: Refs, answer: Row, side_px: int) -> Tile:
+def _masks(saved: Saved, refs: Refs, _images: Collection[str]) -> Drawings:
+    """Draw one mask of each record."""
+    units: list[Draw] = [partial(_mask, saved, refs, record) for record in saved.records]
+    return Drawings(units, 2, mask_marks())
+
+
+def _matches(saved: Saved, refs: Refs, _images: Collection[str]) -> Drawings:
+    """Draw the pairs of the only file, a line each."""
+    (record,) = saved.records
+    pairs = {pair.id: (pair.src_id, pair.trg_id) for pair in saved.task.pairs}
+    lines = (saved.folder / record["file"]).read_text(encoding="utf-8").splitlines()
+    answers = [json.loads(line) for line in lines]
+    units: list[Draw] = [partial(_pair, refs, pairs[row["filename"]], row) for row in answers]
+    return Drawings(units, 2, match_marks(*NEAR))
+
+
+def _pair(refs: Refs, ids: tuple[str, str], answer: Row, side_px: int) -> Tile:
     """Draw two images and the points of the first that were looked for in the second."""
-    ids = [
-        f"{answer['category']}/{Path(answer[name]).stem}" for name in ("src_imname", "trg_imname")
-    ]
     source, target = (load_image(refs[image]) for image in ids)
     points = np.array(answer["prd_kps"]), np.array(answer["trg_kps"])
     right = correct_keypoints(*points, box_side_px(answer["trg_bndbox"]), [PRIMARY_ALPHA])[
@@ -179,26 +189,26 @@ def _pair(refs: Refs, answer: Row, side_px: int) -> Tile:
     )
 
 
-def _frames(units: Units, refs: Refs, images: Collection[str]) -> list[Draw]:
-    """Draw the frames asked for, after the first one of their sequence, whose masks were given."""
-    first = {video.frame_ids[0] for video in units.task.videos}
-    records = [
-        record for record in units.records if record["image"] in first or record["image"] in images
+def _objects(saved: Saved, refs: Refs, images: Collection[str]) -> Drawings:
+    """Draw the objects of each image that was asked for; those of a frame whose masks were given as
+    such."""
+    first_frames = given_images(saved.task)
+    records = [record for record in saved.records if record["image"] in images]
+    units: list[Draw] = [
+        partial(_object_ids, saved, refs, record, record["image"] in first_frames)
+        for record in records
     ]
-    return [partial(_frame, units, refs, record, record["image"] in first) for record in records]
+    masks = (np.asarray(Image.open(saved.folder / record["file"])) for record in records)
+    n_objects = max((int(mask.max()) for mask in masks), default=1)
+    return Drawings(units, 1, mask_marks(n_objects))
 
 
-def _frame(units: Units, refs: Refs, record: Row, is_given: bool, side_px: int) -> Tile:
-    predicted = np.asarray(Image.open(units.folder / record["file"]))
-    truth = units.task.truth(record)
+def _object_ids(saved: Saved, refs: Refs, record: Row, is_given: bool, side_px: int) -> Tile:
+    predicted = np.asarray(Image.open(saved.folder / record["file"]))
+    truth = saved.task.truth(record)
     picture = gray(fit(load_image(refs[record["image"]]), side_px))
     masks = draw_masks(picture, predicted, None if is_given else truth)
     return Tile(masks, (record["image"], "given" if is_given else _similarity(predicted, truth)))
-
-
-def _n_objects(units: Units) -> int:
-    images = {record["image"] for record in units.records}
-    return max(int(video.n_objects) for video in units.task.videos if video.frame_ids[0] in images)
 
 
 def _similarity(predicted: Array, truth: Array | None) -> str:
@@ -209,3 +219,12 @@ def _similarity(predicted: Array, truth: Array | None) -> str:
     return "J " + ", ".join(
         f"{region_similarity(predicted == number, truth == number):.2f}" for number in objects
     )
+
+
+DRAWINGS: Mapping[str, Callable[[Saved, Refs, Collection[str]], Drawings]] = {
+    "itself": _own,
+    "masks": _masks,
+    "matches": _matches,
+    "objects": _objects,
+}
+"""By what the files of a task hold, see kvtool.tasks.saved.drawing_of."""

@@ -15,15 +15,22 @@ from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, PageTable, plain_table
 from kvtool.reporting.trimming import trim
 from kvtool.result import LABELS, Result, Row, metric_names
+from kvtool.tasks import TASKS
+from kvtool.tasks.saved import drawing_of
+from kvtool.types import Block
 
 STYLES = {"value": "s-value", "key": "s-key", "projected": "s-projected", "vision": "s-vision"}
 MASKS_LEGEND = "Filled: what the block predicts. White line: the ground truth."
 LEGENDS = {
-    "semantic-correspondence": (
+    "masks": MASKS_LEGEND,
+    "objects": MASKS_LEGEND,
+    "matches": (
         "Green, whole lines: found within 0.1 of the object's box. Broken lines: not. "
         "White rings: where it is."
-    )
+    ),
 }
+"""What the marks in a task's pictures mean, by what is drawn; a task that draws itself has no
+marks of ours."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def level_style(result: Result, row: Row) -> str:
     return STYLES.get(row["kind"], "s-other") + (" s-dashed" if is_other_run else "")
 
 
-def clickable_blocks(result: Result, examples: Mapping[Any, list[Drawn]]) -> dict[str, Any]:
+def clickable_blocks(result: Result, examples: Mapping[Block, list[Drawn]]) -> dict[str, Any]:
     """Return what the script shows of a block that was clicked: number formats and pictures."""
     first = next((row for row in result.rows if metric_names(row)), {})
     best = None
@@ -132,9 +139,9 @@ def clickable_blocks(result: Result, examples: Mapping[Any, list[Drawn]]) -> dic
         "percent": in_percent(result),
         "unit": unit_mark(result),
         "best": best,
-        "legend": LEGENDS.get(str(result.task), MASKS_LEGEND),
+        "legend": LEGENDS.get(drawing_of(TASKS.usable().get(str(result.task))) or "", ""),
         "examples": {
-            "/".join(map(str, block)): list(map(vars, pictures))
+            f"{block.kind}/{block.layer}/{block.kv_head}": list(map(vars, pictures))
             for block, pictures in examples.items()
         },
     }

@@ -4,7 +4,7 @@ sentence about it."""
 from __future__ import annotations
 
 from kvtool.metrics.ranking import COMPANIONS
-from kvtool.reporting.numbers import better, in_percent, interval, show
+from kvtool.reporting.numbers import better, interval, show
 from kvtool.result import Result, Row, best_row, is_summary
 
 NO_BETTER = "no better than chance"
@@ -17,19 +17,20 @@ def guess_rows(result: Result) -> list[tuple[str, Row]]:
     # Rows of the best block's grids, which kinds of the same grids share.
     kind = best_kind if best_kind in kinds else next(iter(kinds), None)
     return [
-        (f"chance: {row['predictor']}", row)
+        (f"chance, {row['predictor']}", row)
         for row in result.chance
         if row["kind"] == kind and is_summary(row)
     ]
 
 
 def chance_level(result: Result, metric: str | None = None) -> tuple[str, Row] | None:
-    """Return the best of what knows nothing by a metric, with its name; None where there is none."""
+    """Return the best of what knows nothing by a metric, with its name, if there is any."""
     metric = metric or result.metric
     rows = guess_rows(result)
-    # Measures without a cut are better where they are higher, whatever the primary one is.
-    is_higher = metric in COMPANIONS or result.higher_is_better
-    best = best_row([row for _, row in rows], metric, is_higher)
+    if metric in COMPANIONS:
+        # Of a map that is constant they are known, and a random one only strays from them.
+        rows = [(name, row) for name, row in rows if row["draws"] == 1] or rows
+    best = best_row([row for _, row in rows], metric, result.higher_is_better)
     return next(((name, row) for name, row in rows if row is best), None)
 
 
@@ -55,8 +56,8 @@ def against_chance(result: Result) -> str | None:
         return None
     what = f"{best['chance_kind']}, {chance_interval(result, best)}"
     if (maximum := best.get("chance_max")) is not None:
-        mark = " %" if in_percent(result) else ""
-        what += f"; the best of as many blocks that know nothing would get {show(result, maximum)}{mark}"
+        expected = show(result, maximum)
+        what += f"; the best of as many blocks that know nothing would get {expected}"
     match best.get("exceeds_chance"):
         case True:
             difference = interval(result, best, "chance_difference")

@@ -8,7 +8,7 @@ said on the page.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +21,13 @@ from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import UsageError
 from kvtool.outputs import check_output, write_output
 from kvtool.pictures.thumbnails import Pictures
+from kvtool.progress import Progress, called
 from kvtool.reporting import KeptResult, Study, choose, render
 from kvtool.reporting.gather import PICTURE_BYTES, Gathered, RunPictures
 from kvtool.result import versions
 from kvtool.store import Store
 from kvtool.store.places import places_of, without_places
 from kvtool.store.select import StorePath, open_stores
-
-Progress = Callable[..., object]
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,7 +63,7 @@ def report(
     blocks: int = 6,
     data: Mapping[str, str | Path] | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Page:
     """Write a self-contained HTML page about all results that the stores keep.
 
@@ -81,7 +80,8 @@ def report(
         blocks: the number of best blocks with pictures.
         data: the places of data sets, by name, if they moved.
         device: the device of the predictions.
-        progress: called with (results done, note), and once with their number as a third.
+        progress: called with (results done, note), and once with their number as a third;
+            True shows a bar.
     """
     if examples < 0 or blocks < 1:
         raise UsageError("report: expected examples of 0 or more and blocks of 1 or more")
@@ -99,23 +99,19 @@ def report(
         )
     source = RunPictures(opened, data or {})
     pictures = Gathered(source, Pictures(PICTURE_BYTES), examples, blocks, device)
-    _gather_all(results, pictures, progress)
+    _gather_all(results, pictures, called(progress))
     study = _study(title, results, source, pictures)
     page = _without_places(render(study), list(opened.values())).encode()
     write_output(path, page, "report")
     return Page(Path(path), len(page), len(results), len(study.pictures), study.notes)
 
 
-def _gather_all(
-    results: Sequence[KeptResult], pictures: Gathered, progress: Progress | None
-) -> None:
+def _gather_all(results: Sequence[KeptResult], pictures: Gathered, progress: Progress) -> None:
     """Draw the pictures of all results."""
-    if progress is not None:
-        progress(0, "", len(results))
+    progress(0, "", len(results))
     for position, stored in enumerate(results):
         pictures.gather(position, stored)
-        if progress is not None:
-            progress(1, f"{stored.result.command} {stored.result.task or ''}".strip())
+        progress(1, f"{stored.result.command} {stored.result.task or ''}".strip())
 
 
 def _study(

@@ -66,6 +66,12 @@ def block_flags(blocks: list[Row], info: Row | None) -> list[str]:
     return arguments
 
 
+WORDED = ("style", "after_question", "question_dtype")
+"""Options of how questions are asked."""
+UNWORDED = {"style": "plain", "after_question": ""}
+"""Their defaults."""
+
+
 def flags(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> list[str]:
     """Return options as flags: None, false and defaults are left out, true is the flag alone."""
     arguments: list[str] = []

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -20,6 +19,7 @@ from kvtool.reporting import KeptResult
 from kvtool.reporting.study import ITEMS_SHOWN
 from kvtool.result import Row
 from kvtool.store import Run, Store
+from kvtool.types import Block
 
 PICTURE_BYTES = 4_500_000
 """The most bytes of all pictures of a page, as text."""
@@ -74,7 +74,7 @@ class Gathered:
     n_examples: int
     n_blocks: int
     device: str
-    examples: dict[int, dict[Any, list[Drawn]]] = field(default_factory=dict)
+    examples: dict[int, dict[Block, list[Drawn]]] = field(default_factory=dict)
     sheets: dict[int, list[Drawn]] = field(default_factory=dict)
     thumbnails: dict[tuple[str, str, str], Drawn] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

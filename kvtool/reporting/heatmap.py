@@ -69,8 +69,7 @@ def heatmap(
     layers = sorted({row["layer"] for row in rows})
     heads = sorted({row["kv_head"] for row in rows})
     scored = [float(row[result.metric]) for row in rows if row.get(result.metric) is not None]
-    low = min(scored, default=0.0)
-    high = max(scored, default=1.0)
+    low, high = min(scored, default=0.0), max(scored, default=1.0)
     # The brightest is the best: of an error the lowest.
     ends = (low, high) if result.higher_is_better else (high, low)
     best = None if result.command == "variance" else result.best_of(rows)
@@ -96,14 +95,17 @@ def heatmap(
             row.get("input_agnostic") is True,
         )
     cells = [[cell_of.get((head, layer)) for layer in layers] for head in heads]
-    caption = f"{kind}: {result.metric}{unit_mark(result)}"
     chance = rows[0].get("chance") if rows else None
-    chance_at = None
-    if chance is not None:
-        caption += f", chance {show(result, chance)}"
-        chance_at = 100 * brightness(chance) if low <= chance <= high else None
+    is_within = chance is not None and low <= chance <= high
+    chance_at = 100 * brightness(float(chance or 0)) if is_within else None
     low_text, high_text = (show(result, end) for end in ends)
+    caption = _caption(result, kind, chance)
     return Heatmap(kind, layers, heads, cells, low_text, high_text, caption, tight, chance_at)
+
+
+def _caption(result: Result, kind: str, chance: float | None) -> str:
+    level = "" if chance is None else f", chance {show(result, chance)}"
+    return f"{kind}: {result.metric}{unit_mark(result)}{level}"
 
 
 def cell_label(result: Result, row: Row) -> str:

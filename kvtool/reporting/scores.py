@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kvtool.reporting.chance import against_chance, chance_interval, guess_rows
+from kvtool.reporting.chance import against_chance, guess_rows
 from kvtool.reporting.numbers import interval, show, unit_mark
 from kvtool.result import LABELS, Result, Row, block_name, is_summary, metric_names
 
@@ -94,7 +94,7 @@ def _by_label(result: Result, rows: Sequence[Row]) -> Table:
     for row in rows:
         cells = [str(row.get(name, "")) for name in labels]
         cells += [interval(result, row, name) for name in metrics]
-        cells += [chance_interval(result, row)] * has_chance
+        cells += [show(result, row.get("chance"))] * has_chance
         table.add_row(*map(Text, [*cells, str(row.get("n", ""))]))
     return table
 

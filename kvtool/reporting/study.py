@@ -13,11 +13,10 @@ from kvtool.registry import EXPERIMENTS
 from kvtool.result import Result, Row
 from kvtool.store.kept import results_among
 from kvtool.tasks import TASKS
+from kvtool.types import Block
 
 ITEMS_SHOWN = 24
 """Questions with their pictures; the CSV has all."""
-BlockKey = tuple[str, int, int]
-"""(kind, layer, kv_head)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Study:
     kept: tuple[KeptResult, ...]
     runs: tuple[Row, ...] = ()
     pictures: Mapping[str, str] = field(default_factory=dict)
-    examples: Mapping[int, Mapping[BlockKey, list[Drawn]]] = field(default_factory=dict)
+    examples: Mapping[int, Mapping[Block, list[Drawn]]] = field(default_factory=dict)
     sheets: Mapping[int, list[Drawn]] = field(default_factory=dict)
     thumbnails: Mapping[tuple[str, str, str], Drawn] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

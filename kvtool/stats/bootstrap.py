@@ -40,6 +40,7 @@ def bootstrap(
     *,
     strata: Array | None = None,
     clusters: Array | None = None,
+    repeats: int = 1,
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -56,6 +57,9 @@ def bootstrap(
             belongs to the stratum of its first unit.
         clusters: Labels (n,) of what units share, such as their picture: clusters are resampled
             whole. Or (n, 2), the two pictures that a unit joins, see `_of_pairs`.
+        repeats: A unit's k numbers are those of so many repetitions of the whole, such as the
+            seeds of a clustering, one after another. They are resampled beside the units, in each
+            stratum by itself; `scores` has to add them up.
         draws: The number of resamples.
         level: The level of the intervals.
         seed: The random seed of the resamples.
@@ -66,7 +70,10 @@ def bootstrap(
         return _of_pairs(units, scores, strata, clusters, draws, tail, rng)
     if clusters is not None:
         units, strata = pooled(units, strata, clusters)
-    resampled = _resample(units, scores, _multinomial(units, strata, rng), draws)
+    weigh = _multinomial(units, strata, rng)
+    if repeats > 1:
+        weigh = _with_repeats(units.shape[-2], repeats, strata, rng)
+    resampled = _resample(units, scores, weigh, draws)
     return {
         name: Estimate(value, *_percentiles(resampled[name], tail))
         for name, value in scores(units.sum(axis=-2)).items()
@@ -93,10 +100,54 @@ def _multinomial(
     return lambda count: resample_weights(units.shape[-2], count, rng, strata)
 
 
+def _with_repeats(
+    n: int, repeats: int, strata: Array | None, rng: np.random.Generator
+) -> Callable[[int], Array]:
+    """Return what draws weights (count, repeat, n): those of n units, times how often each
+    repetition was drawn in a unit's stratum.
+
+    Repetitions of different strata have nothing in common. Of units and of repetitions some fewer
+    than there are are drawn, see `_n_drawn_of_few`.
+    """
+    labels = np.zeros(n) if strata is None else np.asarray(strata)
+    names, stratum = np.unique(labels, return_inverse=True)
+    n_strata = len(names)
+    evenly = np.full(repeats, 1 / repeats)
+    n_repeats = _n_drawn_of_few(repeats, n_strata)
+    members = max(1, n // n_strata)
+    fewer = members - _n_drawn_of_few(members, n_strata)
+
+    def weights(count: int) -> Array:
+        """Draw weights of units and of repetitions."""
+        of_units = _keeping_shares(resample_weights(n, count, rng, labels, fewer=fewer), labels)
+        picks = rng.multinomial(n_repeats, evenly, size=(count, n_strata))
+        return of_units[:, None] * np.moveaxis(picks[:, stratum], 2, 1)
+
+    return weights
+
+
+def _n_drawn_of_few(count: int, n_strata: int) -> int:
+    """Return how many of so many members of each stratum are drawn, for an interval of their mean
+    that is as wide as Student's.
+
+    One fewer makes the variance right (Rao and Wu 1988); the rest is for the quantile of t, whose
+    degrees of freedom are those of all strata, in place of the normal one.
+    """
+    from scipy.stats import norm, t
+
+    if count < 2:
+        return count
+    narrower = float(norm.ppf(0.975) / t.ppf(0.975, n_strata * (count - 1)))
+    return max(1, round((count - 1) * narrower**2))
+
+
 def _resample(
     units: Array, scores: Scores, weigh: Callable[[int], Array], draws: int
 ) -> dict[str, Array]:
-    """Score resamples of units, (draw, ...) by name; `weigh` draws weights (count, n)."""
+    """Score resamples of units, (draw, ...) by name.
+
+    `weigh` draws weights (count, n), or (count, repeat, n) where repetitions weigh differently.
+    """
     n, k = units.shape[-2:]
     lead = units.shape[:-2]
     flat = np.moveaxis(units, -2, 0).reshape(n, -1).astype(np.float64, copy=False)
@@ -105,10 +156,25 @@ def _resample(
     chunk = max(1, min(draws, AT_ONCE // max(n, 1)))
     for first in range(0, draws, chunk):
         weights = weigh(min(chunk, draws - first))
-        sums = (weights @ flat).reshape(len(weights), *lead, k)
+        sums = _weighted_sums(weights, flat, k).reshape(len(weights), *lead, k)
         for name, value in scores(sums).items():
             resampled.setdefault(name, []).append(value)
     return {name: np.concatenate(values) for name, values in resampled.items()}
+
+
+def _weighted_sums(weights: Array, flat: Array, k: int) -> Array:
+    """Sum units flat (n, m * k) by weights, see `_resample`; returns (count, m * k)."""
+    if weights.ndim == 2:
+        return np.asarray(weights @ flat)
+    count, repeats, n = weights.shape
+    blocks = flat.reshape(n, -1, repeats, k // repeats)
+    sums = np.empty((count, *blocks.shape[1:]))
+    for repeat in range(repeats):
+        block = blocks[:, :, repeat]
+        sums[:, :, repeat] = (weights[:, repeat] @ block.reshape(n, -1)).reshape(
+            -1, *block.shape[1:]
+        )
+    return sums.reshape(count, -1)
 
 
 def _of_pairs(

@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
+from rich.filesize import decimal
+
 from kvtool.errors import SpaceError
 from kvtool.store.encoding import STORED_DTYPE
 from kvtool.types import Geometry, Kind, ModelInfo, Precision, Sample
@@ -84,16 +86,7 @@ def check_space(path: str | PathLike[str], needed_bytes: int) -> None:
     free = free_bytes(path)
     if needed_bytes + MARGIN_BYTES > free:
         raise SpaceError(
-            f"store {path}: expected {human(needed_bytes)} and {human(MARGIN_BYTES)} to spare, "
-            f"found {human(free)} free: free some, or keep fewer --kinds, --layers or images "
+            f"store {path}: expected {decimal(needed_bytes)} and {decimal(MARGIN_BYTES)} to spare, "
+            f"found {decimal(free)} free: free some, or keep fewer --kinds, --layers or images "
             "(--limit)"
         )
-
-
-def human(nbytes: float) -> str:
-    """Return a number of bytes with a decimal unit: 1.5 GB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(nbytes) < 1000:
-            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.1f} TB"

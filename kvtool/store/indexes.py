@@ -111,9 +111,9 @@ def load(run: Run, name: str) -> tuple[dict[str, Any], dict[str, CheckedFile]] |
     Raises DamagedIndexError.
     """
     folder = folder_of(run) / name
-    if not folder.is_dir():
-        return None
     try:
+        if not folder.is_dir():
+            return None
         attributes = read_group(folder, str(folder))
         files = schema.read(dict[str, Pieces], attributes.pop("files", None), f"{folder}: files")
         if (stored_as := attributes.pop("committed_as", None)) != name:

@@ -116,7 +116,10 @@ def sweep(folder: Path) -> None:
     """Delete the stale claims of a run's folder of locks, where it can be written, and what those
     left that dropped one with an earlier kvtool.
     """
-    for path in layout.entries(folder):
+    paths: list[Path] = []
+    with suppress(OSError):  # a folder that cannot be listed is not swept this time
+        paths = layout.entries(folder)
+    for path in paths:
         with suppress(OSError):
             if path.suffix == SUFFIX:
                 _drop_if_stale(folder.parents[2], path)

@@ -14,15 +14,20 @@ from typing import Any
 from kvtool import schema
 from kvtool.store.encoding import Codec
 from kvtool.store.layout import part_name
-from kvtool.types import Geometry, KeyPosition, Kind, ModelInfo, Sample, View
+from kvtool.types import Geometry, InputSize, KeyPosition, Kind, ModelInfo, Sample, View
 
 TEXT_KINDS = {"text_key": "key", "text_value": "value"}
 """Arrays of the prompt's tokens before the image, and the kind whose geometry they share."""
+TEXT_MEAN = "projected_mean"
+"""Of a class name or expression: the mean of its input embeddings, beside that of its last token.
+"""
 
 FOLDER = "folder"
 """The data set of pictures alone, whose runs are told apart by their folder's name."""
 _STEM_LENGTH = 120
-_NOT_IDENTITY = ("name", "dataset_path", "part_size", "defaults")
+_NOT_IDENTITY = ("name", "dataset_path", "part_size", "defaults", "beside")
+_LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels")
+"""Fields that runs of older versions lack: where they are empty, they are no part of the hash."""
 _NOT_IDENTITY_OF_MODEL = ("name", "commit")
 
 
@@ -52,6 +57,10 @@ class RunConfig:
     dataset: the spec's name, e.g. "spair71k"; dataset_path: where it lay when the run was made.
     prefix: "none", "correct", "incorrect", "random", "text:..." or "file" (one an image); samples
         have the texts.
+    image_size, min_pixels, max_pixels: see kvtool.types.InputSize.
+    vision_norm: of an encoder alone, the norm that its last layer is kept after, as its class calls
+        it; empty where that layer is not kept, or the class has none for patches.
+    beside: of an encoder alone, the model whose tower says which layers are its default.
     keys: whether keys are stored after or before the rotary embedding.
     layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at
         most.
@@ -71,6 +80,16 @@ class RunConfig:
     codec: Codec = "lz4"
     part_size: int = 16
     defaults: Choice = Choice()
+    vision_norm: str = ""
+    image_size: str = ""
+    min_pixels: int = 0
+    max_pixels: int = 0
+    beside: str = ""
+
+    @property
+    def input_size(self) -> InputSize:
+        """To what size pictures were brought before the tower."""
+        return InputSize(self.image_size, self.min_pixels, self.max_pixels)
 
     @property
     def hash(self) -> str:
@@ -81,7 +100,9 @@ class RunConfig:
     def _identity(self) -> dict[str, Any]:
         """What the hash covers."""
         record = {
-            name: value for name, value in self.to_json().items() if name not in _NOT_IDENTITY
+            name: value
+            for name, value in self.to_json().items()
+            if name not in _NOT_IDENTITY and (value or name not in _LATER)
         }
         return record | {"model": _model_identity(self.model)}
 
@@ -110,7 +131,7 @@ class RunConfig:
         """Return the model's number of each stored layer of a kind (or of text_key, text_value);
         projected has layer 0.
         """
-        if kind == "projected":
+        if kind in ("projected", TEXT_MEAN):
             return (0,)
         return self.vision_layers if kind == "vision" else self.layers
 
@@ -119,7 +140,7 @@ class RunConfig:
         vision have one head.
         """
         geometry = self.model.geometry
-        if kind == "projected":
+        if kind in ("projected", TEXT_MEAN):
             return 1, geometry.hidden
         return (
             (1, geometry.vision_dim) if kind == "vision" else (geometry.kv_heads, geometry.head_dim)
@@ -139,7 +160,8 @@ class RunConfig:
         theirs = config._identity
         model = ours.pop("model")
         other_model = theirs.pop("model")
-        pairs = [(name, ours[name], theirs[name]) for name in ours]
+        names = dict.fromkeys((*ours, *theirs))
+        pairs = [(name, ours.get(name, ""), theirs.get(name, "")) for name in names]
         # The model is compared field by field, since it is what mostly differs.
         pairs += [(f"model {name}", model[name], other_model[name]) for name in model]
         return [
@@ -208,9 +230,10 @@ def dimension_names(array: str, is_text: bool = False) -> tuple[str, ...]:
     is_text: whether the array holds the vectors of class names and expressions, a text in place of
     a token.
     """
-    if array in ("projected", "vision"):
-        token = "token" if array == "projected" else "vision_token"
-        return f"{array}_layer", f"{array}_head", token, f"{array}_dim"
+    if array in ("projected", "vision", TEXT_MEAN):
+        token = "vision_token" if array == "vision" else "token"
+        kind = "projected" if array == TEXT_MEAN else array
+        return f"{kind}_layer", f"{kind}_head", "text" if is_text else token, f"{kind}_dim"
     token = "text_token" if array in TEXT_KINDS else "token"
     return "layer", "kv_head", "text" if is_text else token, "dim"
 

@@ -13,7 +13,7 @@ from kvtool import schema
 from kvtool.errors import CorruptError
 from kvtool.store import layout
 from kvtool.store.arrays import ArrayRecord, StoredArray
-from kvtool.store.manifest import RunConfig, samples_from_json
+from kvtool.store.manifest import TEXT_MEAN, RunConfig, samples_from_json
 from kvtool.types import Sample
 
 
@@ -137,9 +137,18 @@ def check_text(part: Part, config: RunConfig) -> None:
     """As check_part, of a part of texts."""
     texts = schema.read(list[str], part.attributes.get("names"), f"{part.location}: names")
     _check_nonfinite(part, config)
-    check_arrays(part.arrays, config, part.location, {"value": len(texts)})
-    if "value" not in part.arrays:
+    names = ("value", "projected", TEXT_MEAN)
+    check_arrays(part.arrays, config, part.location, dict.fromkeys(names, len(texts)))
+    if not part.arrays:
         raise CorruptError(f"{part.location}: expected an array value, found none: {layout.REPAIR}")
+    counts = schema.read(
+        list[int], part.attributes.get("token_counts", []), f"{part.location}: token_counts"
+    )
+    if len(counts) not in (0, len(texts)):
+        raise CorruptError(
+            f"{part.location}: token_counts: expected {len(texts)}, found {len(counts)}: "
+            f"{layout.REPAIR}"
+        )
 
 
 def _check_nonfinite(part: Part, config: RunConfig) -> None:

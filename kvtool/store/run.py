@@ -14,7 +14,9 @@ from kvtool.store.files import fsync_folder, os_errors, remove_committed
 from kvtool.store.manifest import token_offsets
 from kvtool.store.roster import Roster, extend_roster
 from kvtool.store.stored_run import StoredRun
+from kvtool.store.texts import text_attributes
 from kvtool.store.writer import Pieces
+from kvtool.text_templates import DEFAULT
 from kvtool.types import Sample
 
 
@@ -106,19 +108,31 @@ class Run(StoredRun):
         self._parts.pop(f"parts/{name}", None)
         self.refresh()
 
-    def commit_text(self, names: Sequence[str], values: Bits) -> None:
-        """Store value vectors (text, layer, kv_head, dim) of class names or expressions; known
-        names are left out.
+    def commit_text(
+        self,
+        names: Sequence[str],
+        vectors: Bits | Mapping[str, Bits],
+        template: str = DEFAULT,
+        token_counts: Sequence[int] = (),
+    ) -> None:
+        """Store vectors (text, layer, head, dim) of class names or expressions; names whose vectors
+        are known in this template are left out.
+
+        vectors: by array, see kvtool.store.texts.text_arrays; an array alone is that of `value`.
         """
+        arrays = vectors if isinstance(vectors, Mapping) else {"value": vectors}
+        counts = dict(zip(names, token_counts, strict=False))
         # Another writer may commit texts at the same place meanwhile: then this looks again.
         while True:
-            stored = set(self.text_names)
+            texts = self.texts(template)
+            stored = set.intersection(*(set(texts.names(array)) for array in arrays))
             new = {name: position for position, name in enumerate(names) if name not in stored}
             if not new:
                 return
             folder = self.folder / "text" / self._next_text()
-            vectors = values[list(new.values())]
-            if writer.write_text(self.store, folder, self.config, list(new), vectors):
+            attributes = text_attributes(list(new), template, counts)
+            chosen = {name: array[list(new.values())] for name, array in arrays.items()}
+            if writer.write_text(self.store, folder, self.config, chosen, attributes):
                 return
 
     def info(self) -> dict[str, Any]:

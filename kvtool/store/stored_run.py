@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.filesize import decimal
 
 from kvtool.digests import digest_texts
 from kvtool.display import Displayed, Facts, listing, numbers
-from kvtool.errors import StoreError, UsageError
+from kvtool.errors import StoreError
 from kvtool.store.blocks import BlockValues, PartSlice
 from kvtool.store.doors import ZarrPart, open_arrays
-from kvtool.store.encoding import STORED_DTYPE, Bits
+from kvtool.store.encoding import Bits
 from kvtool.store.image import RunImage
 from kvtool.store.parts import Picture
 from kvtool.store.reader import PartsReader
 from kvtool.store.run_parts import RunParts
-from kvtool.store.shards import ReadRequest, Rows, read_all
-from kvtool.store.tokens import Numbers, TokenChoice, token_table
+from kvtool.store.texts import TextSet
+from kvtool.store.tokens import Numbers, TokenChoice, Tokens, choose, token_table
+from kvtool.text_templates import DEFAULT
 from kvtool.types import Kind, ModelInfo, Sample
 
 
@@ -129,9 +130,11 @@ class StoredRun(Displayed, RunParts):
         ids: Sequence[str] | None = None,
         raw: bool = False,
         *,
-        tokens: Numbers | None = None,
+        tokens: Tokens | None = None,
         rows: Numbers | None = None,
         cols: Numbers | None = None,
+        category: str | None = None,
+        data: str | Path | None = None,
     ) -> BlockValues:
         """Read one block, or several, over all images or over some.
 
@@ -145,14 +148,19 @@ class StoredRun(Displayed, RunParts):
             kv_head: the head's number, or several in any order.
             ids: the images, in this order; None reads all, by dataset index.
             raw: return the values as stored (bfloat16 as uint16 bits), else float32.
-            tokens: indices, or a slice, of the tokens to take of each image.
+            tokens: indices, or a slice, of the tokens to take of each image; or such for each
+                image by its id, which then are the images to read.
             rows, cols: rows and columns of the base grid to take of each image, row by row, in
                 place of `tokens`.
+            category: the name of a class of the data set, in place of them: the tokens whose
+                patches its label maps give to the class, of the images that have some; see
+                kvtool.features.classes.
+            data: the place of the data set for `category`, if it moved.
 
-        Raises UsageError where a block, an image or a token is not stored, CorruptError where bytes
-        are not those that were written.
+        Raises UsageError where a block, an image, a token or a class is not there, CorruptError
+        where bytes are not those that were written.
         """
-        choice = TokenChoice(tokens, rows, cols)
+        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols), category, data)
         return self._reader.read(kind, layer, kv_head, ids, raw, choice)
 
     def tokens(
@@ -160,9 +168,11 @@ class StoredRun(Displayed, RunParts):
         ids: Sequence[str] | None = None,
         kind: Kind = "value",
         *,
-        tokens: Numbers | None = None,
+        tokens: Tokens | None = None,
         rows: Numbers | None = None,
         cols: Numbers | None = None,
+        category: str | None = None,
+        data: str | Path | None = None,
     ) -> Any:
         """Return a table of tokens: row i belongs to the vector i that `read` gives for the same
         arguments.
@@ -171,8 +181,9 @@ class StoredRun(Displayed, RunParts):
         columns image, token, row, col, x_px, y_px and grid, see kvtool.store.tokens. Raises
         UsageError as read does.
         """
+        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols), category, data)
         samples = self.samples if ids is None else [self._reader.sample(image) for image in ids]
-        return token_table(samples, kind, TokenChoice(tokens, rows, cols))
+        return token_table(samples, kind, choice)
 
     def stream(
         self,
@@ -208,35 +219,32 @@ class StoredRun(Displayed, RunParts):
         """
         return open_arrays(self._reader.parts, self.config, array)
 
+    def texts(self, template: str = DEFAULT) -> TextSet:
+        """Return the class names and expressions whose vectors are stored in a template, as of
+        now.
+        """
+        return TextSet.of(self.config, self._scan("text"), template)
+
+    @property
+    def text_templates(self) -> list[str]:
+        """The templates that texts are stored in, the default one first."""
+        stored = {part.attributes.get("template", DEFAULT) for part in self._scan("text")}
+        return sorted(
+            (template for template in stored if self.texts(template).parts),
+            key=lambda template: (template != DEFAULT, template),
+        )
+
     @property
     def text_names(self) -> list[str]:
-        """The class names and expressions whose vectors are stored, as of now."""
-        return [name for part in self._scan("text") for name in part.attributes["names"]]
+        """The class names and expressions whose value vectors are stored, as of now."""
+        return self.texts().names()
 
     def text_values(self, layer: int, kv_head: int, raw: bool = False) -> Bits:
         """Return the (text, dim) value vectors of text_names.
 
         Raises UsageError where the layer or head is not stored.
         """
-        heads, dim = self.config.heads_and_dim("value")
-        if layer not in self.config.layers or not 0 <= kv_head < heads:
-            raise UsageError(
-                f"run {self.name}: no texts for layer {layer}, kv_head {kv_head}: "
-                "see its layers and heads"
-            )
-        stored_layer = self.config.layers.index(layer)
-        requests = []
-        start = 0
-        # Each part of texts goes behind the one before it.
-        for part in self._scan("text"):
-            count = len(part.attributes["names"])
-            rows = [Rows(0, count, start)]
-            requests.append(ReadRequest(part.arrays["value"], stored_layer, [kv_head], rows))
-            start += count
-        dtype = STORED_DTYPE[self.config.model.dtype] if raw else np.dtype(np.float32)
-        values = np.empty((start, dim), dtype)
-        read_all(requests, values[None])
-        return values
+        return self.texts().values(layer, kv_head, raw)
 
     @cached_property
     def _reader(self) -> PartsReader:

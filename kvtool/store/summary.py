@@ -14,6 +14,7 @@ from kvtool.store import layout
 from kvtool.store.files import member_names
 from kvtool.store.parts import Part
 from kvtool.store.roster import Roster
+from kvtool.store.texts import VERSION as TEXT_VERSION
 
 if TYPE_CHECKING:
     from kvtool.store.run import Run
@@ -49,7 +50,11 @@ def summarize(run: Run) -> dict[str, Any]:
         "codec": config.codec,
         "images": len(indices),
         "images_total": max(len(roster.index_of), len(indices)),
-        "texts": sum(len(part.attributes["names"]) for part in texts),
+        "texts": sum(
+            len(part.attributes["names"])
+            for part in texts
+            if part.attributes.get("version", 1) == TEXT_VERSION
+        ),
         "parts": len(parts),
         "bytes": sum(part.nbytes for part in [*parts, *texts]),
         "damaged_parts": n_damaged,

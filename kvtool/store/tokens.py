@@ -4,19 +4,26 @@ pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvtool.errors import UsageError
+from kvtool.registry import load_object
 from kvtool.types import GridSpan, Kind, Sample
+
+if TYPE_CHECKING:
+    from kvtool.store.stored_run import StoredRun
 
 Numbers = int | slice | Sequence[int]
 """One number, a slice, or several numbers in the order that is meant."""
+Tokens = Numbers | Mapping[str, Numbers]
+"""The same tokens of every image, or those of each image by its id."""
 Indices = NDArray[np.int64]
 COLUMNS = ("image", "token", "row", "col", "x_px", "y_px", "grid")
 
@@ -26,12 +33,13 @@ class TokenChoice:
     """The tokens that are meant of every image; all of them where nothing is chosen.
 
     Args:
-        tokens: indices among the image's tokens, or a slice of them.
+        tokens: indices among the image's tokens, or a slice of them; for each image by its id,
+            where they differ: an image that is not there has none.
         rows, cols: rows and columns of the base grid; one that is None means all of them. The
             tokens come row by row.
     """
 
-    tokens: Numbers | None = None
+    tokens: Tokens | None = None
     rows: Numbers | None = None
     cols: Numbers | None = None
 
@@ -54,6 +62,8 @@ class TokenChoice:
         n_tokens = count_tokens(sample, kind)
         if self.is_all:
             return np.arange(n_tokens)
+        if isinstance(self.tokens, Mapping):
+            return _numbers(self.tokens.get(sample.id, ()), n_tokens, sample, "token")
         if self.tokens is not None:
             return _numbers(self.tokens, n_tokens, sample, "token")
         # The base grid is spanned by every pair of a chosen row and a chosen column.
@@ -64,6 +74,30 @@ class TokenChoice:
 
 
 ALL_TOKENS = TokenChoice()
+CLASS_TOKENS = "kvtool.features.classes:class_tokens"
+"""What knows the tokens of a class: by name, since it reads data sets and runs, and stands on
+them."""
+
+
+def choose(
+    run: StoredRun,
+    kind: Kind,
+    ids: Sequence[str] | None,
+    choice: TokenChoice,
+    category: str | None,
+    data: str | Path | None,
+) -> tuple[Sequence[str] | None, TokenChoice]:
+    """Return the images and the tokens that are meant, those of a class too, see StoredRun.read.
+
+    Raises UsageError.
+    """
+    if category is not None:
+        if not choice.is_all:
+            raise UsageError("category: expected no tokens, rows or cols beside it, found some")
+        choice = TokenChoice(load_object(CLASS_TOKENS)(run, category, kind, ids, data))
+    if ids is None and isinstance(choice.tokens, Mapping):
+        ids = [image for image in run.ids if image in choice.tokens]
+    return ids, choice
 
 
 def count_tokens(sample: Sample, kind: Kind) -> int:

@@ -65,17 +65,20 @@ def write_part(
 
 
 def write_text(
-    store: Path, folder: Path, config: RunConfig, names: Sequence[str], values: Bits
+    store: Path,
+    folder: Path,
+    config: RunConfig,
+    vectors: Mapping[str, Bits],
+    attributes: dict[str, Any],
 ) -> int:
-    """Commit `folder` with the value vectors (text, layer, kv_head, dim) of these names.
+    """Commit `folder` with vectors (text, layer, head, dim) of the texts that `attributes` names.
 
     0: another was first.
     """
     label = f"run {config.name}, text {folder.name}"
-    arrays = {"value": np.moveaxis(values, 0, 2)}
-    return _commit(
-        store, folder, config, arrays, {"value": [len(names)]}, {"names": list(names)}, label
-    )
+    arrays = {name: np.moveaxis(array, 0, 2) for name, array in vectors.items()}
+    lengths = {name: [len(attributes["names"])] for name in arrays}
+    return _commit(store, folder, config, arrays, lengths, attributes, label)
 
 
 def select(pieces: Pieces, offsets: Sequence[int], positions: Sequence[int]) -> list[Bits]:

@@ -15,6 +15,8 @@ from kvtool.errors import UsageError
 from kvtool.features.layers import Layer
 from kvtool.result import Row, metric_names
 from kvtool.stats.bootstrap import Estimate, Scores, bootstrap, count_clusters
+from kvtool.stats.halves import halves as halves
+from kvtool.stats.proportions import widened
 from kvtool.store import Run
 from kvtool.store.nonfinite import WHAT, describe
 from kvtool.types import GridSpan, Kind
@@ -37,7 +39,8 @@ class Table(NamedTuple):
     them. strata: (n,), within which units are resampled. clusters: (n,) or (n, 2), what units share
     and what is resampled in their place, see kvtool.stats.bootstrap. members: (n,) indices of these
     among the task's units, None for all of them. half: (n,) 0 or 1, where the task says which half
-    of select "split" a unit is in. facts: further fields of the rows.
+    of select "split" a unit is in. facts: further fields of the rows. repeats: of how many
+    repetitions, such as seeds, a unit's k numbers are.
     """
 
     labels: dict[str, Any]
@@ -48,14 +51,20 @@ class Table(NamedTuple):
     members: Array | None = None
     half: Array | None = None
     facts: Row | None = None
+    repeats: int = 1
 
-    def of(self, chosen: Array) -> Table:
+    def of(self, rows: Array) -> Table:
         """The same for some of the units, by their indices in the table."""
-        parts = {name: getattr(self, name) for name in ("strata", "clusters", "half")}
+
+        def part(numbers: Array | None) -> Array | None:
+            return None if numbers is None else numbers[rows]
+
         return self._replace(
-            units=self.units[:, chosen],
-            members=chosen if self.members is None else self.members[chosen],
-            **{name: None if part is None else part[chosen] for name, part in parts.items()},
+            units=self.units[:, rows],
+            strata=part(self.strata),
+            clusters=part(self.clusters),
+            members=rows if self.members is None else self.members[rows],
+            half=part(self.half),
         )
 
     def halves(self, seed: int) -> tuple[Table, Table]:
@@ -87,12 +96,8 @@ class Level(NamedTuple):
     units: Array
 
 
-class Levels(Protocol):
-    """Chance levels of a task on the grids of a run's kind, see kvtool.tasks.chance."""
-
-    def of(self, run: Run, kind: Kind, table: Table) -> Level | None:
-        """That of the task's table with these labels and units."""
-        ...
+Levels = Callable[[Run, Kind, Table], Level | None]
+"""The chance level of a table of a task on the grids of a run's kind, see kvtool.tasks.chance."""
 
 
 class Scored(Protocol):
@@ -119,13 +124,22 @@ class Task(Scored, Protocol):
     Options are keyword-only parameters with defaults; `settings` gives back those that the numbers
     depend on.
 
-    Three more methods may be there, see kvtool.tasks.chance: guesses(grids, seed), ceiling(grids)
-    and unseen(grids).
+    It may have guesses(grids, seed), ceiling(grids) and unseen(grids), see kvtool.tasks.chance.
 
     unit: of the metrics: "fraction" and "percent" are shown as percent, a physical unit such as "m"
     as it is, "" has no mark. higher_is_better: False for an error. serves: names of data sets whose
     own list of tasks lacks this one. promptable: whether `kvtool prefix` compares it under texts
     before the image.
+
+    Of its pictures, which `show` and the page draw alike, a class says `drawing`: "masks",
+    "objects" or "matches", see kvtool.pictures.tiles; or it draws its files itself, by
+    draw(picture, record, folder). Tasks of masks and objects also have truth(record): what a saved
+    record is scored against, (height, width) ids. Where they differ from the default, a class has
+    examples(count), ids of images that stand for the others; given(), ids of images whose truth it
+    starts from; and picture_options, options of its pictures that are not those of its scores.
+
+    A task may say n_unusable, too: of n_skipped, the units whose annotation or picture cannot be
+    used, for which `kvtool probe` ends with exit code 4.
     """
 
     name: ClassVar[str]
@@ -148,9 +162,6 @@ class Task(Scored, Protocol):
     def only(self, images: Collection[str]) -> None:
         """From now on `save` writes what is about these images alone, bit for bit as among all;
         `measure` is over.
-
-        Tasks of masks also have truth(record): what a saved record is scored against, (height,
-        width) ids.
         """
         ...
 
@@ -196,11 +207,11 @@ def score_blocks(
             blocks = [{"kind": kind, "layer": number, "kv_head": head} for head in heads]
             tables = list(task.tables(measured))
             for table in tables:
-                level = None if levels is None else levels.of(plan.run, kind, table)
+                level = None if levels is None else levels(plan.run, kind, table)
                 rows += table_rows(blocks, table, seed, layer.nonfinite, level)
             if select == "split":
                 first, second = tables[0].halves(seed)
-                level = None if levels is None else levels.of(plan.run, kind, second)
+                level = None if levels is None else levels(plan.run, kind, second)
                 half_rows = table_rows(blocks, second, seed, layer.nonfinite, level)
                 split += _with_chosen(half_rows, first, task.metric, layer.nonfinite)
             if progress is not None:
@@ -219,9 +230,15 @@ def table_rows(
     units, scores = table.units, table.scores
     if level is not None and len(level.units) and not table.labels:
         units, scores = _beside_chance(table, level)
-    found = bootstrap(units, scores, strata=table.strata, clusters=table.clusters, seed=seed)
+    resampling: dict[str, Any] = {
+        "strata": table.strata,
+        "clusters": table.clusters,
+        "repeats": table.repeats,
+    }
+    found = bootstrap(units, scores, seed=seed, **resampling)
     n = table.units.shape[1]
     n_resampled = count_clusters(n, table.clusters)
+    found = widened(found, n_resampled)
     resampled = {} if table.clusters is None else {"n_resampled": n_resampled}
     counts = {"n": n, **resampled, **(table.facts or {})}
     chance = {} if level is None else level.row
@@ -245,10 +262,10 @@ def _beside_chance(table: Table, level: Level) -> tuple[Array, Scores]:
 
     def scores(sums: Array) -> dict[str, Array]:
         """Score sums (..., head and draw, k) to (..., head)."""
-        both = table.scores(sums)
-        primary = both[level.metric]
+        scored = table.scores(sums)
+        primary = scored[level.metric]
         difference = primary[..., :heads] - primary[..., heads:].mean(axis=-1, keepdims=True)
-        return {name: score[..., :heads] for name, score in both.items()} | {
+        return {name: score[..., :heads] for name, score in scored.items()} | {
             "chance_difference": difference
         }
 
@@ -281,22 +298,6 @@ def _scores(found: Mapping[str, Estimate], index: int, n: int) -> Row:
             value = float(values[index])
             row[name + suffix] = None if np.isnan(value) or (suffix and n == 1) else value
     return row
-
-
-def halves(n: int, seed: int, clusters: Array | None = None) -> tuple[Array, Array]:
-    """Indices of the units by which select "split" chooses a block, and of those on which it scores
-    it.
-
-    Units of a cluster, see kvtool.stats.bootstrap, are on one side; units that join two pictures of
-    different sides are on none.
-    """
-    shared = np.arange(n) if clusters is None else clusters
-    labels, cluster = np.unique(shared, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    side = np.ones(len(labels), int)
-    side[order[: len(labels) // 2]] = 0
-    sides = side[cluster].reshape(n, -1)
-    return np.flatnonzero((sides == 0).all(axis=1)), np.flatnonzero((sides == 1).all(axis=1))
 
 
 def _with_chosen(rows: Sequence[Row], first: Table, metric: str, nonfinite: Array) -> list[Row]:

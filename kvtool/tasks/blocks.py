@@ -31,9 +31,10 @@ def plan_blocks(
     """
     stored = [kind for kind in run.config.kinds if kind in able]
     if not stored:
+        why = "" if "vision" in able else f"; {run.config.model.family} has no text tower here"
         raise UsageError(
             f"run {run.name}: the task scores {', '.join(able)}; stored: "
-            f"{', '.join(run.config.kinds)}"
+            f"{', '.join(run.config.kinds)}{why if not run.config.layers else ''}"
         )
     if kinds is None:
         decoder = [kind for kind in ("value", "key") if kind in stored][:1]
@@ -91,9 +92,14 @@ def _check(run: Run, kind: str, what: str, wanted: Sequence[int], have: Sequence
         )
 
 
-def baseline_plan(run: Run) -> BlockPlan:
+def baseline_kinds(run: Run, able: Sequence[Kind] = KINDS) -> list[Kind]:
+    """The kinds by which a run is a baseline for others, of those that a task is able to score."""
+    return [kind for kind in BASELINES if kind in run.config.kinds and kind in able]
+
+
+def baseline_plan(run: Run, able: Sequence[Kind] = KINDS) -> BlockPlan:
     """The blocks by which a run is a baseline for others."""
-    return plan_blocks(run, [kind for kind in BASELINES if kind in run.config.kinds], None, None)
+    return plan_blocks(run, baseline_kinds(run, able), None, None, able)
 
 
 def torch_device(name: str) -> torch.device:

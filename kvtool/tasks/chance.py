@@ -3,7 +3,8 @@
 A task may say, each for where the grids of a kind lie (image id -> grid):
 
 - guesses(grids, seed): names of predictors that know nothing of what an image shows, and what
-  `measure` would give for them, (draw, n, ...); a random predictor has several draws.
+  `measure` would give for them, (draw, n, ...); a random predictor has several draws, independent
+  of each other and from unit to unit.
 - ceiling(grids): the same, (1, n, ...), for the best that patches of these grids could get.
 - unseen(grids): (n, 2), how much of what is scored lies outside the grids, and how much there is.
 
@@ -12,7 +13,7 @@ A task may say, each for where the grids of a kind lie (image id -> grid):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ from kvtool.types import GridSpan, Kind
 
 DRAWS = 8
 """Draws of a random predictor. A draw costs about what a head costs once."""
+RECOMBINED = 200
+"""Draws that are put together from those of single units, to know how a score varies."""
 MAXIMA = 4000
 """Simulated maxima over as many blocks as a result chose from."""
 
@@ -38,7 +41,7 @@ def pixels_unseen(span: GridSpan, wh_px: tuple[int, int]) -> tuple[int, int]:
         for size, low, high in ((wh_px[0], x0, x1), (wh_px[1], y0, y1))
     ]
     n_pixels = wh_px[0] * wh_px[1]
-    return n_pixels - seen[0] * seen[1], n_pixels
+    return n_pixels - int(seen[0] * seen[1]), n_pixels
 
 
 @dataclass
@@ -51,20 +54,20 @@ class Chances:
     task: Task
     seed: int
     rows: list[Row] = field(default_factory=list)
-    _known: list[tuple[Grids, _OnGrids]] = field(default_factory=list)
+    _computed: list[tuple[Grids, _OnGrids]] = field(default_factory=list)
 
     def of(self, run: Run, kind: Kind, table: Table) -> Level | None:
         """The level of a table of the task on a run's grids; None where the task has none."""
-        if not any(hasattr(self.task, name) for name in ("guesses", "ceiling", "unseen")):
+        if not any(getattr(self.task, name, None) for name in ("guesses", "ceiling", "unseen")):
             return None
         images = self.task.images()
         grids = {sample.id: sample.base(kind) for sample in run.samples if sample.id in images}
-        known = next((on_grids for other, on_grids in self._known if other == grids), None)
-        if known is None:
-            known = _OnGrids(self.task, self.seed, grids)
-            self.rows += [{"kind": kind, **row} for row in known.rows()]
-            self._known.append((grids, known))
-        return known.level(table)
+        on_grids = next((level for spans, level in self._computed if spans == grids), None)
+        if on_grids is None:
+            on_grids = _OnGrids(self.task, self.seed, grids)
+            self.rows += [{"kind": kind, **row} for row in on_grids.rows()]
+            self._computed.append((grids, on_grids))
+        return on_grids.level(table)
 
 
 class _OnGrids:
@@ -115,10 +118,28 @@ class _OnGrids:
         """A row for each predictor and label; of a random one also how its draws are spread."""
         for name, tables in self.guesses.items():
             for table in tables.values():
-                draws = table.scores(table.units.sum(axis=1))[self.metric]
-                spread = {} if len(draws) < 2 else {"draws_sd": float(np.std(draws, ddof=1))}
-                scored = mean_row(table, self.seed)
-                yield {"predictor": name, **table.labels, **scored, **spread, "draws": len(draws)}
+                n_draws = len(table.units)
+                row = {"predictor": name, **table.labels, **mean_row(table, self.seed)}
+                if n_draws > 1:
+                    row["draws_sd"] = spread_of_draws(table, self.metric, self.seed)
+                yield {**row, "draws": n_draws}
+
+
+def spread_of_draws(table: Table, metric: str, seed: int) -> float:
+    """The standard deviation of a random predictor's scores over its draws.
+
+    A few draws say little of it. But units are drawn independently: of each unit any draw may
+    stand beside any of the others, which makes many draws of few. They vary as draws do whose
+    units' variance is that among the few, which is too small by one in their number.
+    """
+    n_draws, n, _ = table.units.shape
+    rng = np.random.default_rng(seed)
+    sums = [
+        table.units[rng.integers(n_draws, size=n), np.arange(n)].sum(axis=0)
+        for _ in range(RECOMBINED)
+    ]
+    spread = np.std(table.scores(np.array(sums))[metric], ddof=1)
+    return float(spread * np.sqrt(n_draws / max(1, n_draws - 1)))
 
 
 def _by_label(tables: Iterator[Table]) -> dict[str, Table]:
@@ -199,9 +220,10 @@ def _maximum(best: Row, result: Result, n_blocks: int) -> Row:
     maxima = np.full(MAXIMA, level)
     for row in random:
         # The maximum of so many uniform numbers is a power of one of them.
-        highest = rng.random(MAXIMA) ** (1 / n_blocks)
-        draws = sign * row[result.metric] + row["draws_sd"] * _normal_quantile(highest)
-        maxima = np.maximum(maxima, draws)
+        highest = _normal_quantile(rng.random(MAXIMA) ** (1 / n_blocks))
+        # Their mean is known from a few draws alone.
+        error = rng.normal(size=MAXIMA) / np.sqrt(row["draws"])
+        maxima = np.maximum(maxima, sign * row[result.metric] + row["draws_sd"] * (highest + error))
     low, high = np.quantile(maxima, [0.025, 0.975])
     ends = sorted((sign * float(low), sign * float(high)))
     return {
@@ -214,15 +236,10 @@ def _maximum(best: Row, result: Result, n_blocks: int) -> Row:
 def _grid_of(result: Result, best: Row) -> str:
     """The kind whose chance rows hold for the best block's."""
     kinds = [row["kind"] for row in result.chance]
-    return best["kind"] if best["kind"] in kinds else kinds[0]
+    return str(best["kind"] if best["kind"] in kinds else kinds[0])
 
 
 def _normal_quantile(shares: Array) -> Array:
     from scipy.special import ndtri
 
     return np.asarray(ndtri(shares))
-
-
-def level_of(rows: Sequence[Row], metric: str, higher_is_better: bool = True) -> Row | None:
-    """The best of what knows nothing by a metric, among a result's chance rows of all units."""
-    return best_row([row for row in rows if is_summary(row)], metric, higher_is_better)

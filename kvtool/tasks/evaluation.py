@@ -22,11 +22,13 @@ from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share
 from kvtool.tasks import TASKS, datasets_for, tasks_over
 from kvtool.tasks.base import BlockPlan, Select
-from kvtool.tasks.blocks import BASELINES, baseline_plan, plan_blocks
+from kvtool.tasks.blocks import BASELINES, baseline_kinds, baseline_plan, plan_blocks
+from kvtool.tasks.language import wordless_kinds
 from kvtool.tasks.options import COMMON, check_values, task_options
 from kvtool.tasks.predictions import check_free, save_best
 from kvtool.tasks.scoring import Scoring
 from kvtool.tasks.truth import sizes_of
+from kvtool.text_templates import DEFAULT
 from kvtool.types import Kind
 
 if TYPE_CHECKING:
@@ -65,8 +67,12 @@ def evaluate(
         check_free(folder)
     if device != "auto":
         check_device(device)
-    plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
     own = own_options(task, {**options, "limit": limit, "seed": seed, "select": select})
+    able: tuple[Kind, ...] = kind_of_task.kinds
+    notes: list[str] = []
+    if kinds is None and "text_template" in options_of(task):
+        able, notes = _with_texts(run, able, own.get("text_template", DEFAULT))
+    plan = plan_blocks(run, kinds, layers, heads, able)
     dataset = dataset_of(run, data)
     lacking = "" if dataset.name in TASKS.load(task).serves else dataset.lacks(task)
     if lacking:
@@ -84,8 +90,10 @@ def evaluate(
         device=device,
         progress=progress,
         share=share or Share(),
+        notes=notes,
     )
-    others = _other_runs(run) if set(BASELINES) <= set(kind_of_task.kinds) else []
+    others = _other_runs(run, kind_of_task.kinds)
+    scoring.notes += _textless_lines(run, kind_of_task.kinds)
     result = scoring.result(others, fresh)
     if folder is not None:
         save_best(scoring.task, plan, result, scoring.where, folder)
@@ -116,9 +124,7 @@ def count_blocks(
     able = TASKS.load(task).kinds
     check_served(run, task)
     plans = [plan_blocks(run, kinds, layers, heads, able)]
-    plans += (
-        [baseline_plan(other) for other in _other_runs(run)] if set(BASELINES) <= set(able) else []
-    )
+    plans += [baseline_plan(other, able) for other in _other_runs(run, able)]
     return sum(
         len(of_layers) * len(of_heads) for plan in plans for _, of_layers, of_heads in plan.blocks
     )
@@ -165,9 +171,25 @@ def algorithm_of(task: str) -> Any:
     return digest_texts([Path(getfile(kind)).read_text(encoding="utf-8")])
 
 
-def _other_runs(run: Run) -> list[Run]:
+def _with_texts(
+    run: Run, able: tuple[Kind, ...], template: str
+) -> tuple[tuple[Kind, ...], list[str]]:
+    """The kinds that a task which compares tokens with texts scores of a run when none are named,
+    and a line for what is left out: `projected` where there are vectors of texts for `value` alone.
+    """
+    wordless = wordless_kinds(run, able, template)
+    if wordless != ["projected"] or "value" not in run.config.kinds:
+        return able, []
+    line = (
+        f"run {run.name}: projected is left out, for no vectors of texts are stored for it; "
+        "extract the run again to have them"
+    )
+    return tuple(kind for kind in able if kind != "projected"), [line]
+
+
+def _other_runs(run: Run, able: Sequence[Kind]) -> list[Run]:
     """Runs of the same data set and split by other models: their projected and vision blocks are
-    baselines.
+    baselines, where the task is able to score these.
     """
     ours = run.config
     return [
@@ -175,7 +197,19 @@ def _other_runs(run: Run) -> list[Run]:
         for other in open_store(run.store).readable_runs(lambda other: other.name != run.name)
         if (other.config.dataset, other.config.split) == (ours.dataset, ours.split)
         and not same_numbers(other.config.model, ours.model)
-        and any(kind in other.config.kinds for kind in BASELINES)
+        and baseline_kinds(other, able)
+    ]
+
+
+def _textless_lines(run: Run, able: Sequence[Kind]) -> list[str]:
+    """A line for each encoder over the same data that no task of texts can be scored on."""
+    if "vision" in able:
+        return []
+    return [
+        f"run {encoder.name} is no baseline: its model ({encoder.config.model.family}) has no text "
+        "tower"
+        for encoder in _other_runs(run, BASELINES)
+        if not encoder.config.layers and not baseline_kinds(encoder, able)
     ]
 
 

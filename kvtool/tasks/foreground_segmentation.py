@@ -11,8 +11,8 @@ maps.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -22,12 +22,13 @@ import numpy as np
 from kvtool.datasets.episodes import Entry, Episode
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.protocols import HasEpisodes
-from kvtool.errors import DatasetError, UsageError
-from kvtool.features.layers import GridImage, Layer, cell_shares, upsample
+from kvtool.errors import DatasetError
+from kvtool.features.layers import GridImage, Layer, patch_labels, upsample
 from kvtool.metrics.segmentation import fewshot_scores, fewshot_units
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
+from kvtool.tasks.episodes import classes_without, draw_episodes
 from kvtool.tasks.maps import (
     COUNTS,
     RANKING,
@@ -39,6 +40,7 @@ from kvtool.tasks.maps import (
 )
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
+from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
 from kvtool.types import KINDS, GridSpan, Kind
 
@@ -53,6 +55,10 @@ BATCH_FLOATS = {"cpu": 2**23, "cuda": 2**29}
 
 MASKS_KEPT = 256
 LABELS_KEPT = 4096
+EXAMPLES_AMONG = 3
+"""Examples are chosen among so many times their number: episodes that follow each other are often
+of one class.
+"""
 
 
 class ForegroundSegmentation:
@@ -63,6 +69,7 @@ class ForegroundSegmentation:
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    drawing: ClassVar[str] = "masks"
 
     def __init__(
         self,
@@ -93,16 +100,17 @@ class ForegroundSegmentation:
             raise left_out.none_left(
                 self.name, f"the label maps of none of {len(held)} entries can be used"
             )
-        self.episodes, self._half = draw(dataset, count, shots, seed, usable, select)
+        self.episodes, self._half = draw_episodes(dataset, count, shots, seed, usable, select)
         left_out.lines += [line for line in dataset.skipped if line not in left_out.lines]
         left_out.lines += classes_without(dataset, usable, self.episodes, left_out.lines)
         self.n, self.skipped, self.n_skipped = len(self.episodes), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         self._saved: Collection[int] = range(self.n)
         self._truth = lru_cache(MASKS_KEPT)(self._read_truth)
         self._labels = lru_cache(LABELS_KEPT)(self._read_labels)
 
     def settings(self) -> dict[str, Any]:
-        return {"episodes": self.n, "shots": self.shots, "c": self.c}
+        return {"episodes": self.n, "shots": self.shots, "c": self.c, "features": "standardized"}
 
     def images(self) -> set[str]:
         return {
@@ -155,6 +163,12 @@ class ForegroundSegmentation:
             files.append({"file": name, "episode": episode.index, **about})
             save_mask(folder / name, predicted[index])
         return files
+
+    def examples(self, count: int) -> list[str]:
+        """Queries of few episodes: whatever is solved together with one takes its time too."""
+        times = Counter(episode.query_id for episode in self.episodes)
+        rarest = sorted(times, key=times.__getitem__)
+        return spread(rarest[: EXAMPLES_AMONG * count], count)
 
     def truth(self, record: Row) -> Array:
         return self._truth(record["query"], record["class_id"])
@@ -216,7 +230,7 @@ class ForegroundSegmentation:
             torch.from_numpy(part.repeat(heads, 1).reshape(-1, rows)).to(self.device)
             for part in (labels, weights)
         )
-        return logistic.fit(features.flatten(0, 1), *both, c=self.c)
+        return logistic.fit_standardized(features.flatten(0, 1), *both, c=self.c)
 
     def _truth_on(self, span: GridSpan, episode: Episode) -> Truth:
         query = episode.query_id
@@ -262,54 +276,6 @@ class ForegroundSegmentation:
         )
 
 
-def draw(
-    dataset: HasEpisodes,
-    count: int,
-    shots: int,
-    seed: int,
-    entries: Sequence[Entry],
-    select: str,
-) -> tuple[list[Episode], Array | None]:
-    """Episodes of some entries; for select "split" those of two halves of the images, which share
-    neither queries nor supports, and which half (0 or 1) each is of.
-    """
-    if select != "split":
-        return dataset.episodes(count, shots, seed, entries), None
-    if count < 2:
-        raise UsageError(f"--select split: expected two episodes or more, found {count}; use max")
-    classes = {entry.image_id: entry.class_id for entry in entries}
-    shuffled = np.random.default_rng(seed).permutation(list(classes)).tolist()
-    # Every other image of a class, so that both halves have images of all.
-    first = set(sorted(shuffled, key=lambda image: classes[image])[::2])
-    episodes: list[Episode] = []
-    for side, n in ((True, count // 2), (False, count - count // 2)):
-        members = [entry for entry in entries if (entry.image_id in first) == side]
-        try:
-            drawn = dataset.episodes(n, shots, seed, members)
-        except DatasetError as error:
-            raise DatasetError(
-                f"{error}; --select split draws them from half of the images: use max"
-            ) from None
-        episodes += [replace(one, index=len(episodes) + one.index) for one in drawn]
-    return episodes, np.arange(count) // max(1, count // 2) > 0
-
-
-def classes_without(
-    dataset: HasEpisodes,
-    entries: Sequence[Entry],
-    episodes: Sequence[Episode],
-    lines: Sequence[str],
-) -> list[str]:
-    """A line that names the classes that entries have and no episode is of, but those that `lines`
-    name.
-    """
-    scored = {episode.class_id for episode in episodes}
-    absent = sorted({entry.class_id for entry in entries} - scored)
-    names = [dataset.name_of_class(class_id) for class_id in absent]
-    unnamed = [name for name in names if not any(line.endswith(f" {name}") for line in lines)]
-    return [f"no episode is of {', '.join(unnamed)}: no score counts them"] if unnamed else []
-
-
 def check_entry(dataset: HasEpisodes, entry: Entry, wh_px: Size) -> None:
     """Raises DatasetError where an image's label map cannot be used, is not of the image's size, or
     lacks the class.
@@ -322,11 +288,3 @@ def check_entry(dataset: HasEpisodes, entry: Entry, wh_px: Size) -> None:
             f"{where}: expected pixels of class {entry.class_id} as the fold's list has it, found "
             "none"
         )
-
-
-def patch_labels(mask: Array, span: GridSpan) -> tuple[Array, Array]:
-    """Majority label of each patch of a (H, W) mask of 1, 0 and 255 (void), and whether it has any
-    other pixel.
-    """
-    foreground, background = cell_shares(mask == 1, span), cell_shares(mask == 0, span)
-    return foreground > background, foreground + background > 0

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
+from kvtool.datasets.protocols import LabelConvention
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.features.layers import Layer, upsample
+from kvtool.features.layers import GridImage, Layer, upsample
 from kvtool.store import Run
+from kvtool.store.manifest import TEXT_MEAN
 from kvtool.tasks.base import Array
 from kvtool.tasks.options import Flag
-from kvtool.types import GridSpan
+from kvtool.text_templates import DEFAULT, TextTemplate
+from kvtool.types import GridSpan, Kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,29 +24,68 @@ if TYPE_CHECKING:
 Cutoff = Annotated[str, Flag("Where a text's map is cut: mean, otsu or fraction:P.")]
 
 
-def check_texts(run: Run, texts: Sequence[str], task: str) -> None:
-    """Raises KvtoolError where a text has no vector in the run."""
-    missing = sorted(set(texts) - set(run.text_names))
-    if missing:
-        raise KvtoolError(
-            f"run {run.name}: {task} needs the vectors of {len(set(texts))} texts, found none of "
-            f"{missing[0]!r}"
-            f" and {len(missing) - 1} more: extract the run again with its whole data set"
-        )
+TextVector = Annotated[
+    Literal["last", "mean"],
+    Flag("Which input embedding of a text `projected` is scored against: last or mean of tokens."),
+]
+Template = Annotated[
+    str, Flag("The template whose text vectors are scored, as it was given to extract.")
+]
 
 
-def centred_texts(layer: Layer, texts: Sequence[str]) -> Tensor:
-    """(head, text, dim) vectors of the texts' last tokens less their mean, so that a dot product
-    with a token is its score less the token's mean score over all texts.
+@dataclass(frozen=True)
+class TextChoice:
+    """Which of a run's vectors of texts are meant."""
+
+    text_vector: str = "last"
+    text_template: str = DEFAULT
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a template that is none."""
+        TextTemplate.parse(self.text_template)
+
+    def array(self, layer: Layer) -> str:
+        """Return the array of text vectors that a layer's tokens are compared with.
+
+        An encoder's text tower gives a text one vector, whichever of a decoder's is meant.
+        """
+        is_mean = self.text_vector == "mean" and layer.kind == "projected"
+        return TEXT_MEAN if is_mean and layer.run.config.layers else layer.kind
+
+
+def centred_texts(layer: Layer, names: Sequence[str], task: str, choice: TextChoice) -> Tensor:
+    """(head, text, dim) vectors of the texts less their mean, so that a dot product with a token is
+    its score less the token's mean score over all texts.
+
+    Raises KvtoolError where a text has no vector in the run.
     """
     import torch
 
-    index = {name: row for row, name in enumerate(layer.run.text_names)}
-    rows = [index[text] for text in texts]
-    vectors = np.stack([layer.run.text_values(layer.layer, head)[rows] for head in layer.heads])
+    texts, array = layer.run.texts(choice.text_template), choice.array(layer)
+    position_of = {name: position for position, name in enumerate(texts.names(array))}
+    if missing := sorted(set(names) - position_of.keys()):
+        raise KvtoolError(
+            f"run {layer.run.name}: {task} needs the vectors of {len(set(names))} texts, found "
+            f"none of {missing[0]!r} and {len(missing) - 1} more for {layer.kind} in the text "
+            f"template {choice.text_template!r}: extract the run again with it and its whole data "
+            f"set; images are not run again (stored: {_templates(layer.run)})"
+        )
+    rows = [position_of[name] for name in names]
+    vectors = np.stack([texts.values(layer.layer, head, array=array)[rows] for head in layer.heads])
     stored = torch.from_numpy(vectors).to(layer.device)
     layer.count_nonfinite(stored)
     return stored - stored.mean(1, keepdim=True)
+
+
+def wordless_kinds(run: Run, able: Sequence[Kind], text_template: str) -> list[Kind]:
+    """Return the kinds that a run stores and a task could score, but without vectors of texts."""
+    texts = run.texts(text_template)
+    return [kind for kind in able if kind in run.config.kinds and not texts.names(kind)]
+
+
+def _templates(run: Run) -> str:
+    """The templates of a run's text vectors, in words."""
+    return ", ".join(map(repr, run.text_templates)) or "no texts"
 
 
 def check_cutoff(cutoff: str) -> None:
@@ -96,3 +139,25 @@ def foreground(maps: Tensor, span: GridSpan, wh_px: tuple[int, int], cutoff: str
     """
     cut = thresholds(maps, cutoff)
     return (upsample(maps, span, wh_px) > cut[..., None, None]).cpu().numpy()
+
+
+def best_ids(
+    image: GridImage, classes: Tensor, cutoff: str, convention: LabelConvention
+) -> Iterator[Array]:
+    """Yield for each head the id of each pixel's best class, (height, width), of class vectors
+    (head, class, dim); `other`, where the data set has it, below the cut of that class's map.
+    """
+    import torch
+
+    for values, vectors in zip(image.values, classes, strict=True):
+        maps = vectors @ values.T
+        best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)
+        ids = torch.zeros(image.wh_px[::-1], dtype=torch.long, device=maps.device)
+        above = torch.zeros_like(ids, dtype=torch.bool)
+        cuts = zip(maps, thresholds(maps, cutoff), strict=True)
+        for number, (scores, cut) in enumerate(cuts, convention.first_id):
+            dense = upsample(scores, image.span, image.wh_px)
+            better = dense > best
+            best, ids = torch.where(better, dense, best), torch.where(better, number, ids)
+            above = torch.where(better, dense > cut, above)
+        yield (torch.where(above, ids, 0) if convention.has_other else ids).cpu().numpy()

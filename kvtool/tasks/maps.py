@@ -100,8 +100,8 @@ def with_ranking(scores: Scores, ranking: slice) -> Scores:
 
     def both(sums: Array) -> dict[str, Array]:
         """Score sums (..., k)."""
-        named = scores(sums)
-        primary = next(iter(named))
-        return {primary: named[primary]} | ranking_scores(sums[..., ranking]) | named
+        mask_scores = scores(sums)
+        primary = next(iter(mask_scores))
+        return {primary: mask_scores[primary]} | ranking_scores(sums[..., ranking]) | mask_scores
 
     return both

@@ -113,7 +113,9 @@ def _option(task: str, kind: Any, parameter: Parameter) -> Option:
     """The option that a keyword-only parameter declares."""
     annotation = parameter.annotation
     if isinstance(annotation, str):  # the module has `from __future__ import annotations`
-        annotation = eval(annotation, vars(sys.modules[kind.__module__]))
+        # Its names are those of the module that declares the parameter, perhaps a base class's.
+        module = vars(sys.modules[kind.__module__])
+        annotation = eval(annotation, getattr(kind.__init__, "__globals__", module))
     base, *metadata = get_args(annotation) if hasattr(annotation, "__metadata__") else (annotation,)
     flag = next((each for each in metadata if isinstance(each, Flag)), None)
     is_choice = get_origin(base) is Literal

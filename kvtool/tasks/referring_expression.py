@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,7 +25,15 @@ from kvtool.metrics.segmentation import foreground_units, refcoco_scores
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
-from kvtool.tasks.language import Cutoff, centred_texts, check_cutoff, check_texts, foreground
+from kvtool.tasks.language import (
+    Cutoff,
+    Template,
+    TextChoice,
+    TextVector,
+    centred_texts,
+    check_cutoff,
+    foreground,
+)
 from kvtool.tasks.maps import (
     COUNTS,
     RANKING,
@@ -36,6 +45,7 @@ from kvtool.tasks.maps import (
 )
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape, check_size
+from kvtool.text_templates import DEFAULT
 from kvtool.types import Kind
 
 if TYPE_CHECKING:
@@ -52,7 +62,8 @@ class ReferringExpression:
     higher_is_better: ClassVar[bool] = True
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("value",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("value", "projected")
+    drawing: ClassVar[str] = "masks"
 
     def __init__(
         self,
@@ -62,8 +73,11 @@ class ReferringExpression:
         *,
         limit: int | None = None,
         cutoff: Cutoff = "mean",
+        text_vector: TextVector = "last",
+        text_template: Template = DEFAULT,
     ) -> None:
         check_cutoff(cutoff)
+        self.text_choice = TextChoice(text_vector, text_template)
         self.dataset, self.device, self.limit, self.cutoff = dataset, device, limit, cutoff
         self.sizes = ids
         listed = dataset.expressions()
@@ -81,6 +95,7 @@ class ReferringExpression:
             held, lambda one: check_object(dataset, one, ids[one.image_id]), limit
         )
         self.n, self.skipped, self.n_skipped = len(self.expressions), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         if not self.expressions:
             raise left_out.none_left(
                 self.name, f"the objects of none of {len(held)} sentences can be used"
@@ -92,7 +107,7 @@ class ReferringExpression:
         self._saved = list(self._of_image)
 
     def settings(self) -> dict[str, Any]:
-        return {"cutoff": self.cutoff, "limit": self.limit}
+        return {"cutoff": self.cutoff, "limit": self.limit, **asdict(self.text_choice)}
 
     def images(self) -> set[str]:
         return set(self._of_image)
@@ -114,9 +129,9 @@ class ReferringExpression:
     def _truths(self, grids: Grids) -> Iterator[tuple[int, Truth]]:
         """Every sentence's index, and its truth."""
         for image, indices in self._of_image.items():
-            known: dict[int, Array] = {}
+            masks: dict[int, Array] = {}
             for index in indices:
-                mask = self._truth(self.expressions[index], self.sizes[image], known)
+                mask = self._truth(self.expressions[index], self.sizes[image], masks)
                 yield index, Truth(mask, None, grids[image])
 
     def _cut(self, maps: Tensor, truth: Truth) -> Array:
@@ -159,8 +174,7 @@ class ReferringExpression:
         """
         import torch
 
-        check_texts(layer.run, self.texts, self.name)
-        vectors = centred_texts(layer, self.texts)
+        vectors = centred_texts(layer, self.texts, self.name, self.text_choice)
         row_of = {text: row for row, text in enumerate(self.texts)}
         for image in layer.each(self._saved):
             rows = {
@@ -170,14 +184,9 @@ class ReferringExpression:
                 (index, torch.bmm(image.values, vectors[:, row, :, None])[:, :, 0])
                 for index, row in rows.items()
             )
-            where = image.span, image.wh_px
-            yield (
-                image,
-                (
-                    (index, maps.cpu().numpy(), foreground(maps, *where, self.cutoff))
-                    for index, maps in scored
-                ),
-            )
+            grid = image.span, image.wh_px, self.cutoff
+            masks = ((index, maps.cpu().numpy(), foreground(maps, *grid)) for index, maps in scored)
+            yield image, masks
 
     def _truth(self, expression: Expression, wh_px: Size, known: dict[int, Array]) -> Array:
         if expression.ann_id not in known:

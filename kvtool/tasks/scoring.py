@@ -8,12 +8,12 @@ scoring of its own two kinds, and nothing of what was kept before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
-from kvtool.errors import CorruptError, UsageError
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.result import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store
 from kvtool.store.shares import Share, chunk_name
@@ -45,7 +45,7 @@ class Scoring:
     """One probe: the blocks of a plan on a task that is only made where something is not kept yet.
 
     config: all that the scores depend on. make_task: the task on a device. share: what this process
-    does of it, others being at it too.
+    does of it, others being at it too. notes: lines about what the plan leaves out.
     """
 
     store: Store
@@ -55,6 +55,7 @@ class Scoring:
     device: str
     progress: Callable[..., None] | None
     share: Share
+    notes: list[str] = field(default_factory=list)
 
     @cached_property
     def where(self) -> torch.device:
@@ -66,6 +67,7 @@ class Scoring:
 
     @cached_property
     def chances(self) -> Chances:
+        """What knows nothing gets on the task."""
         return Chances(self.task, self.config["seed"])
 
     @cached_property
@@ -89,9 +91,10 @@ class Scoring:
             )
 
         name = chunk_name("scores", str(self.config["task"]), self.key)
-        return self.share.result(
+        result = self.share.result(
             self.plan.run, name, lambda: None if fresh else self._whole(others), make
         )
+        return replace(result, skipped=[*result.skipped, *self.notes][:NAMED])
 
     def _whole(self, others: Sequence[Run]) -> Result | None:
         """The result, where nothing has to be scored for it."""
@@ -114,7 +117,7 @@ class Scoring:
                 f"{task.n}; use max"
             )
         rows, halves = score_blocks(
-            task, self.plan, self.where, select, seed, self.progress, self.chances
+            task, self.plan, self.where, select, seed, self.progress, self.chances.of
         )
         result = Result(
             command="probe",
@@ -130,6 +133,7 @@ class Scoring:
             config=self.config | task.settings() | {"baseline_runs": []},
             versions=versions(),
             n_skipped=task.n_skipped,
+            n_unusable=getattr(task, "n_unusable", 0),  # tasks of plug-ins may not say
             skipped=[*nonfinite_lines(run, rows), *task.skipped][:NAMED],
             unit=task.unit,
             higher_is_better=task.higher_is_better,
@@ -171,7 +175,7 @@ class Scoring:
                     continue
                 try:
                     rows += self._of(run)
-                except CorruptError as error:  # damage of a run stops no other
+                except KvtoolError as error:  # damage or a lack of texts of a run stops no other
                     lines.append(f"run {run.name} is no baseline: {error}")
                     able.remove(run)
                     entries.remove(entry)
@@ -200,12 +204,12 @@ class Scoring:
         """The summary rows of another run's projected and vision blocks."""
         rows, _ = score_blocks(
             self.task,
-            baseline_plan(run),
+            baseline_plan(run, self.task.kinds),
             self.where,
             "max",
             self.config["seed"],
             self.progress,
-            self.chances,
+            self.chances.of,
         )
         return [_named(run, row) for row in rows if is_summary(row)]
 

@@ -22,7 +22,7 @@ import numpy as np
 from kvtool.datasets.protocols import HasPairs
 from kvtool.datasets.spair71k import Pair
 from kvtool.errors import KvtoolError
-from kvtool.features.layers import GridImage, Layer, centers_px, upsampling
+from kvtool.features.layers import GridImage, Layer, upsampling
 from kvtool.metrics.correspondence import (
     ALPHAS,
     box_side_px,
@@ -32,11 +32,20 @@ from kvtool.metrics.correspondence import (
 )
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Grids, Table
-from kvtool.tasks.chance import DRAWS
 from kvtool.tasks.options import Flag
+from kvtool.tasks.points import (
+    best_patches,
+    n_correct,
+    n_unseen,
+    pixel_points,
+    random_patches,
+    random_points,
+    same_places,
+)
 from kvtool.tasks.predictions import save_lines
+from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_size
-from kvtool.types import KINDS, Backend, GridSpan, Kind
+from kvtool.types import KINDS, Backend, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +75,7 @@ class SemanticCorrespondence:
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    drawing: ClassVar[str] = "matches"
 
     def __init__(
         self,
@@ -94,6 +104,7 @@ class SemanticCorrespondence:
             )
         self.pairs = left_out.usable(present, lambda pair: check_pair(pair, ids), limit)
         self.n, self.skipped, self.n_skipped = len(self.pairs), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         if not self.pairs:
             raise left_out.none_left(self.name, f"none of {len(present)} pairs can be used")
         self._groups = [_Category(of, self.pairs) for of in _by_category(self.pairs)]
@@ -129,23 +140,23 @@ class SemanticCorrespondence:
             # A generator of its own for each pair: what it draws depends on no other pair.
             generators = (np.random.default_rng([seed, index]) for index in range(self.n))
             pairs = zip(self.pairs, generators, strict=True)
-            correct = [_n_correct(pair, guess(pair, rng)) for pair, rng in pairs]
+            correct = [n_correct(pair, guess(pair, rng)) for pair, rng in pairs]
             yield name, np.stack(correct, axis=1)
 
     def ceiling(self, grids: Grids) -> Array:
-        """(1, pair, alpha) number of keypoints that the best patches find; with `upsample`, pixels."""
+        """(1, pair, alpha) number of keypoints of the best patches; of pixels with `upsample`."""
         best = (
             pixel_points(pair, self.sizes[pair.trg_id])
             if self.upsample
             else best_patches(pair, grids[pair.trg_id])
             for pair in self.pairs
         )
-        correct = [_n_correct(pair, found) for pair, found in zip(self.pairs, best, strict=True)]
+        correct = [n_correct(pair, points) for pair, points in zip(self.pairs, best, strict=True)]
         return np.stack(correct, axis=1)
 
     def unseen(self, grids: Grids) -> Array:
         """(pair, 2): keypoints of which an end lies outside its grid's cover, and all of them."""
-        return np.array([_n_unseen(pair, grids) for pair in self.pairs])
+        return np.array([n_unseen(pair, grids) for pair in self.pairs])
 
     def only(self, images: Collection[str]) -> None:
         """Of one image all pairs, of several the pairs among them."""
@@ -166,6 +177,11 @@ class SemanticCorrespondence:
             [_answer(self.pairs[number], points[number]) for number in self._saved],
         )
         return [{"file": "answers.jsonl", "pairs": len(self._saved)}]
+
+    def examples(self, count: int) -> list[str]:
+        """Images of pairs from all over the list."""
+        pairs = spread(self.pairs, count)
+        return [image for pair in pairs for image in (pair.src_id, pair.trg_id)]
 
     def _predict(self, layer: Layer) -> Iterator[tuple[_Target, Array]]:
         """Target images, and the points found in them (head, keypoint, 2): those of all pairs with
@@ -189,9 +205,13 @@ class SemanticCorrespondence:
         from kvtool.features.neighbors import nearest
 
         if self.upsample:
-            return nearest_pixels(queries.float(), image)
-        _, cells = nearest(queries, image.stored, backend=self.backend)
-        return image.centres_px()[cells[:, :, 0]]
+            points = nearest_pixels(queries.float(), image)
+        else:
+            _, cells = nearest(queries, image.stored, backend=self.backend)
+            points = image.centres_px()[cells[:, :, 0]]
+        # A vector of NaN is near to nothing: it must not match the first cell.
+        finite = queries.isfinite().all(-1).cpu().numpy()
+        return np.where(finite[:, :, None], points, np.nan)
 
     def tables(self, measured: Array) -> Iterator[Table]:
         total = np.array([len(pair.src_kps_px) for pair in self.pairs])
@@ -221,54 +241,6 @@ def check_pair(pair: Pair, ids: Sizes) -> None:
     where = pair.file or f"pair {pair.id}"
     check_size(pair.src_wh_px, ids[pair.src_id], f"{where}: source {pair.src_id}")
     check_size(pair.trg_wh_px, ids[pair.trg_id], f"{where}: target {pair.trg_id}")
-
-
-def random_points(pair: Pair, rng: np.random.Generator) -> Array:
-    """(draw, keypoint, 2) points of the target's box, all as likely."""
-    low, high = np.reshape(pair.trg_box_xyxy_px, (2, 2))
-    return low + rng.random((DRAWS, len(pair.trg_kps_px), 2)) * (high - low)
-
-
-def random_patches(pair: Pair, span: GridSpan, rng: np.random.Generator) -> Array:
-    """(draw, keypoint, 2) centers of patches of the target, all as likely."""
-    centers = centers_px(span)
-    return centers[rng.integers(len(centers), size=(DRAWS, len(pair.trg_kps_px)))]
-
-
-def same_places(pair: Pair) -> Array:
-    """(1, keypoint, 2) the source's points, on a target that is stretched to the source's size."""
-    shares = np.array(pair.src_kps_px) / np.array(pair.src_wh_px)
-    return (shares * np.array(pair.trg_wh_px))[None]
-
-
-def best_patches(pair: Pair, span: GridSpan) -> Array:
-    """(1, keypoint, 2) the centers of patches nearest to the true points."""
-    centers = centers_px(span)
-    offsets = np.array(pair.trg_kps_px)[:, None] - centers
-    return centers[np.square(offsets).sum(-1).argmin(1)][None]
-
-
-def pixel_points(pair: Pair, wh_px: tuple[int, int]) -> Array:
-    """(1, keypoint, 2) the pixels nearest to the true points."""
-    return np.clip(np.round(pair.trg_kps_px), 0, np.array(wh_px) - 1)[None]
-
-
-def _n_correct(pair: Pair, points_px: Array) -> Array:
-    """(draw, alpha) number of keypoints that points (draw, keypoint, 2) find."""
-    correct = correct_keypoints(
-        points_px, np.array(pair.trg_kps_px), box_side_px(pair.trg_box_xyxy_px)
-    )
-    return correct.sum(axis=-1).T
-
-
-def _n_unseen(pair: Pair, grids: Grids) -> tuple[int, int]:
-    ends = zip(pair.src_kps_px, pair.trg_kps_px, strict=True)
-    spans = grids[pair.src_id], grids[pair.trg_id]
-    unseen = sum(
-        not all(span.covers(*point) for span, point in zip(spans, points, strict=True))
-        for points in ends
-    )
-    return unseen, len(pair.trg_kps_px)
 
 
 class _Category:

@@ -13,7 +13,8 @@ more for every class.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -23,7 +24,7 @@ import numpy as np
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.protocols import HasLabelMaps
 from kvtool.errors import KvtoolError
-from kvtool.features.layers import GridImage, Layer, upsample
+from kvtool.features.layers import GridImage, Layer
 from kvtool.metrics.segmentation import (
     bdd_scores,
     class_counts,
@@ -36,11 +37,13 @@ from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.language import (
     Cutoff,
+    Template,
+    TextChoice,
+    TextVector,
+    best_ids,
     centred_texts,
     check_cutoff,
-    check_texts,
     foreground,
-    thresholds,
 )
 from kvtool.tasks.maps import (
     COUNTS,
@@ -54,6 +57,7 @@ from kvtool.tasks.maps import (
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_ids, save_labels, save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
+from kvtool.text_templates import DEFAULT
 from kvtool.types import GridSpan, Kind
 
 if TYPE_CHECKING:
@@ -72,7 +76,10 @@ class SemanticSegmentation:
     higher_is_better: ClassVar[bool] = True
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = ("value",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("value", "projected")
+    drawing: ClassVar[str] = "masks"
+    picture_options: ClassVar[Mapping[str, Any]] = {"all_classes": False}
+    """A map of all classes has no mask of one: those of the given classes are scored beside it."""
 
     def __init__(
         self,
@@ -85,8 +92,11 @@ class SemanticSegmentation:
         all_classes: Annotated[
             bool, Flag("Each pixel to its best class, for the official miou.")
         ] = False,
+        text_vector: TextVector = "last",
+        text_template: Template = DEFAULT,
     ) -> None:
         check_cutoff(cutoff)
+        self.text_choice = TextChoice(text_vector, text_template)
         self.dataset, self.device, self.limit = dataset, device, limit
         self.cutoff, self.all_classes = cutoff, all_classes
         self.texts = dataset.class_texts()
@@ -102,6 +112,7 @@ class SemanticSegmentation:
             held, lambda image: check_map(dataset, image, ids[image]), limit
         )
         self.n, self.skipped, self.n_skipped = len(self.names), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         if not self.names:
             raise left_out.none_left(
                 self.name, f"the maps of none of {len(held)} images can be used"
@@ -114,15 +125,19 @@ class SemanticSegmentation:
         self._rows = {image: row for row, image in enumerate(self.names)}
 
     def settings(self) -> dict[str, Any]:
-        return {"cutoff": self.cutoff, "all_classes": self.all_classes, "limit": self.limit}
+        return {
+            "cutoff": self.cutoff,
+            "all_classes": self.all_classes,
+            "limit": self.limit,
+            **asdict(self.text_choice),
+        }
 
     def images(self) -> set[str]:
         return set(self.names)
 
     def measure(self, layer: Layer) -> Array:
         """(head, image, 7 slots): map_counts for the image's own class (ImageNet-S: one slot) or
-        for each class (else: zeros where the image lacks it); with all_classes (head, image, 7
-        slots + 3 ids): then intersection, prediction and truth of every id.
+        for each (zeros where the image lacks it); with all_classes 3 more numbers for every id.
         """
         classes = self._classes(layer)
         measured = np.zeros((len(layer.heads), self.n, COUNTS * self._slots + 3 * self._n_ids))
@@ -139,9 +154,7 @@ class SemanticSegmentation:
         return measured
 
     def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
-        """What knows nothing of the images gets, as `measure` gives it; with all_classes each pixel
-        goes to the background, or to no class that the data set has.
-        """
+        """What knows nothing gets, as `measure` gives it; with all_classes each pixel has id 0."""
         units = [
             (image, text)
             for image in self.names
@@ -232,8 +245,7 @@ class SemanticSegmentation:
         return np.where(ids == self.convention.ignored_id, np.uint8(VOID), shown.astype(np.uint8))
 
     def _classes(self, layer: Layer) -> Tensor:
-        check_texts(layer.run, self.texts, self.name)
-        return centred_texts(layer, self.texts)
+        return centred_texts(layer, self.texts, self.name, self.text_choice)
 
     def _given(self, image_id: str, truth: Array) -> list[int]:
         """Indices of the texts of an image's given classes."""
@@ -254,25 +266,7 @@ class SemanticSegmentation:
         return maps.cpu().numpy(), predicted
 
     def _ids(self, image: GridImage, classes: Tensor) -> Iterator[Array]:
-        """(height, width) of each head: the id of each pixel's best class; `other`, where the data
-        set has it, below the cut of that class's map.
-        """
-        import torch
-
-        for values, of_head in zip(image.values, classes, strict=True):
-            maps = of_head @ values.T
-            best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)
-            ids = torch.zeros(image.wh_px[::-1], dtype=torch.long, device=maps.device)
-            above = torch.zeros_like(ids, dtype=torch.bool)
-            cuts = enumerate(
-                zip(maps, thresholds(maps, self.cutoff), strict=True), self.convention.first_id
-            )
-            for number, (one, cut) in cuts:
-                dense = upsample(one, image.span, image.wh_px)
-                better = dense > best
-                best, ids = torch.where(better, dense, best), torch.where(better, number, ids)
-                above = torch.where(better, dense > cut, above)
-            yield (torch.where(above, ids, 0) if self.convention.has_other else ids).cpu().numpy()
+        return best_ids(image, classes, self.cutoff, self.convention)
 
     def tables(self, measured: Array) -> Iterator[Table]:
         n_given = COUNTS * self._slots
@@ -287,9 +281,9 @@ class SemanticSegmentation:
         for text, category in enumerate(self.texts):
             of_class = given[:, :, text % self._slots]
             if self._slots == 1:
-                shown = np.array([self._single[image] == text for image in self.names])
+                shown = np.array([self._single[image] == text for image in self.names], bool)
             else:
-                shown = of_class[0, :, :4].any(axis=-1)
+                shown = np.asarray(of_class[0, :, :4].any(axis=-1))
             if shown.any():
                 yield Table(
                     {"category": category},

@@ -29,6 +29,7 @@ from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_labels
+from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
 from kvtool.types import KINDS, Kind
 
@@ -47,6 +48,7 @@ class TemporalCorrespondence:
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    drawing: ClassVar[str] = "objects"
 
     def __init__(
         self,
@@ -71,7 +73,8 @@ class TemporalCorrespondence:
         )
         self.sizes = ids
         videos = dataset.videos()
-        left_out = LeftOut([*dataset.notes, *dataset.skipped], dataset.n_sequences - len(videos))
+        unusable = dataset.n_sequences - len(videos)
+        left_out = LeftOut([*dataset.notes, *dataset.skipped], unusable, unusable)
         whole = [video for video in videos if set(video.frame_ids) <= ids.keys()]
         left_out.many(len(videos) - len(whole), "sequences have frames that the run does not hold")
         if not whole:
@@ -83,6 +86,7 @@ class TemporalCorrespondence:
             whole, lambda video: check_video(dataset, video, ids), limit
         )
         self.skipped, self.n_skipped = left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         if not self.videos:
             raise left_out.none_left(self.name, f"none of {len(whole)} sequences can be used")
         self.objects = [
@@ -174,6 +178,14 @@ class TemporalCorrespondence:
             for video in self._saved
             for frame in video.frame_ids
         ]
+
+    def given(self) -> set[str]:
+        """First frames, whose masks are propagated."""
+        return {video.frame_ids[0] for video in self.videos}
+
+    def examples(self, count: int) -> list[str]:
+        """Frames of the first sequence, which is propagated whole, without the given one."""
+        return spread(self.videos[0].frame_ids[1:], count)
 
     def truth(self, record: Row) -> Array | None:
         """Object ids, None where the frame has no annotation."""

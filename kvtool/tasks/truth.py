@@ -56,22 +56,35 @@ def check_shape(truth: Array, picture_wh_px: Size, where: str) -> None:
 @dataclass
 class LeftOut:
     """What a task leaves out: `lines` to be read by the user, those on many units first; `count`
-    units in all.
+    units in all, of which `unusable` have an annotation or a picture that cannot be used. The
+    others are not in the run, which is no fault of them.
     """
 
     lines: list[str] = field(default_factory=list)
     count: int = 0
+    unusable: int = 0
 
     @classmethod
     def of(cls, dataset: Any) -> LeftOut:
         """What a data set left out as it was read."""
-        return cls([*dataset.notes, *dataset.skipped], len(dataset.skipped))
+        n_skipped = len(dataset.skipped)
+        return cls([*dataset.notes, *dataset.skipped], n_skipped, n_skipped)
 
     def many(self, count: int, line: str) -> None:
-        """Units that one line speaks of."""
+        """Units that the run does not hold, or not enough of, in one line."""
         if count:
             self.lines.insert(0, f"{count} {line}")
             self.count += count
+
+    def absent(self, line: str) -> None:
+        """A unit of which something is not there to be used: nothing is wrong with it."""
+        self.lines.append(line)
+        self.count += 1
+
+    def bad(self, line: str) -> None:
+        """A unit whose annotation or picture cannot be used."""
+        self.absent(line)
+        self.unusable += 1
 
     def usable(
         self, units: Sequence[Unit], check: Callable[[Unit], None], limit: int | None = None
@@ -92,8 +105,7 @@ class LeftOut:
                 if reason is None:
                     passed.append(unit)
                 else:
-                    self.lines.append(reason)
-                    self.count += 1
+                    self.bad(reason)
         return passed
 
     def none_left(self, task: str, why: str) -> KvtoolError:

@@ -1,92 +1,88 @@
 """The campaign at length: `python -m tests.campaign [part ...]`, or `make campaign`.
 
-Prints what was wrong as it is seen, and writes build/campaign.json: a list of {name, tried, lost,
-doubled, wrong, tracebacks, hangs}. Ends with 1 where any of the last five is not 0.
+Says beforehand how long it will take, prints what was wrong as parts end, and writes
+build/campaign.json after each of them: a list of {name, tried, lost, doubled, wrong, tracebacks,
+hangs}. Parts that are named alone replace their lines of that file. Ends with 1 where any of the
+last five figures is not 0.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
+import multiprocessing
+import os
 import sys
-import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Collection
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from tests.campaign import crashes, faults, images, kills, machine
-from tests.campaign.places import new_folder
+from tests.campaign.images import missing
+from tests.campaign.parts import PARTS, run_part
 from tests.campaign.tally import Tally
+from tests.support.figures import write_rows
 
-FUZZ_S = 1500
-"""Each kind of hostile input ends when its share of this time is over."""
-PARTS: dict[str, Callable[[Path, int], list[Tally]]] = {
-    "crashes": lambda folder, seed: crashes.run(folder, seed),
-    "images": lambda folder, seed: images.run(folder, seed, cuts=50),
-    "machine": lambda folder, _: machine.run(folder, examples=300, steps=40),
-    "kills": lambda folder, seed: kills.run(folder, seed, kills=2000),
-    "fuzz": lambda folder, seed: fuzz(folder, seed),
-    "faults": lambda folder, _: faults.run(folder),
-}
-"""What a part of the campaign does in a folder of its own, with a seed."""
-
-
-def fuzz(folder: Path, seed: int) -> list[Tally]:
-    """Hostile inputs, in a process with an environment of its own; a run out of memory counts as a
-    traceback.
-    """
-    rows = folder / "fuzz.json"
-    command = ("--seed", str(seed), "--out", str(rows), "--seconds", str(FUZZ_S))
-    subprocess.run([sys.executable, "-m", "tests.fuzz", *command], stdout=sys.stderr, check=False)
-    tallies = []
-    for row in json.loads(rows.read_text()):
-        counts = {field: row[field] for field in ("tried", "lost", "doubled", "wrong", "hangs")}
-        tally = Tally(row["name"], tracebacks=row["tracebacks"] + row["memory"], **counts)
-        if faulty := tally.lost + tally.doubled + tally.wrong + tally.tracebacks + tally.hangs:
-            tally.notes.append(f"{tally.name}: {faulty} faults, listed in build/fuzz/faults.json")
-        tallies.append(tally)
-    return tallies
+SHOWN_NOTES = 20
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all by default")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument(
         "--folder", type=Path, help="where stores are written; by default in memory"
     )
     parser.add_argument("--output", type=Path, default=Path("build/campaign.json"))
     arguments = parser.parse_args()
-    tallies: list[Tally] = []
-    for name in arguments.parts or PARTS:
-        tallies += run_part(name, arguments.seed, arguments.folder)
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(
-            json.dumps([tally.to_json() for tally in tallies], indent=1) + "\n"
-        )
-    return 0 if all(tally.clean for tally in tallies) else 1
+    if unknown := set(arguments.parts) - PARTS.keys():
+        parser.error(f"no part {min(unknown)}: there are {', '.join(PARTS)}")
+    names = [name for name in PARTS if name in arguments.parts or not arguments.parts]
+    if not arguments.parts:
+        arguments.output.unlink(missing_ok=True)
+    print(f"{', '.join(names)}: {_expectation(names, arguments.processes)}", file=sys.stderr)
+    return int(not run_parts(names, arguments))
 
 
-def run_part(name: str, seed: int, parent: Path | None) -> list[Tally]:
-    """Run one part and print what it found, a line for each tally."""
-    started = time.monotonic()
-    with new_folder(parent) as folder:
-        try:
-            tallies = PARTS[name](folder, seed)
-        except Exception:  # noqa: BLE001  the other parts are still to be tried
-            tallies = [Tally(name)]
-            tallies[0].count("tracebacks", f"{name}: {traceback.format_exc()}")
+def _expectation(names: Collection[str], processes: int) -> str:
+    """How long these parts take together."""
+    seconds = [PARTS[name].expected_s for name in names]
+    total_s = max(*seconds, sum(seconds) / processes) if len(seconds) > 1 else seconds[0]
+    return f"about {total_s / 60:.0f} min on {processes} free cores"
+
+
+def run_parts(names: Collection[str], arguments: argparse.Namespace) -> bool:
+    """Run parts, several at once, and write the figures of each as it ends; whether all were
+    clean.
+    """
+    clean = True
+    with ProcessPoolExecutor(
+        arguments.processes, multiprocessing.get_context("spawn"), max_tasks_per_child=1
+    ) as executor:
+        futures = {
+            executor.submit(run_part, name, arguments.seed, arguments.folder): name
+            for name in names
+        }
+        for future in as_completed(futures):
+            tallies, seconds = future.result()
+            show(futures[future], tallies, seconds)
+            write_rows(arguments.output, [tally.to_json() for tally in tallies])
+            clean = clean and all(tally.clean for tally in tallies)
+    return clean
+
+
+def show(name: str, tallies: list[Tally], seconds: float) -> None:
+    """Print what a part found, and a line for each tally."""
     if not tallies:
-        print(f"{name}: left out: {images.missing()}", file=sys.stderr)
+        print(f"{name}: left out: {missing()}", file=sys.stderr)
     for tally in tallies:
-        for note in tally.notes:
+        for note in tally.notes[:SHOWN_NOTES]:
             print(note, file=sys.stderr)
+        if len(tally.notes) > SHOWN_NOTES:
+            print(f"{tally.name}: {len(tally.notes) - SHOWN_NOTES} more", file=sys.stderr)
         counts = ", ".join(
             f"{value} {key}" for key, value in tally.to_json().items() if key != "name"
         )
-        print(f"{tally.name}: {counts} ({time.monotonic() - started:.0f} s)", file=sys.stderr)
-    return tallies
+        print(f"{tally.name}: {counts} ({seconds:.0f} s)", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

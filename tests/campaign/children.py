@@ -4,6 +4,7 @@ are a dead one's.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import pickle
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from kvtool.errors import KvtoolError
-from tests.campaign.tally import HANG_S
+from tests.support.patience import hang_s
 
 Report = Callable[[Any], None]
 DONE, REFUSED, BROKEN = 0, 1, 70
@@ -43,10 +44,11 @@ class Child:
     def __init__(self, work: Callable[[Report], object]) -> None:
         reading, writing = os.pipe()
         sys.stdout.flush()
+        limit_s = hang_s()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(reading)
-            _run(work, writing)
+            _run(work, writing, limit_s)
         os.close(writing)
         self._fd, self._data = reading, b""
         self._status: int | None = None
@@ -100,26 +102,39 @@ def run_child(work: Callable[[Report], object]) -> Outcome:
     return Child(work).wait()
 
 
-def _run(work: Callable[[Report], object], fd: int) -> NoReturn:
+def _run(work: Callable[[Report], object], fd: int, limit_s: float) -> NoReturn:
     """In the child: never returns.
 
-    Nothing of the parent (pytest, its handlers, its buffers) runs here.
+    Nothing of the parent (pytest, its handlers, its buffers, its callbacks of the collector) runs
+    here.
     """
-    write = os.write  # the original one, whatever `work` wraps
     code = BROKEN
     try:
+        gc.callbacks.clear()  # hypothesis' one would swallow the exception that SIGTERM raises
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, HANG_S)
-        work(lambda value: _send(write, fd, ("report", value)))
-        code = DONE
-    except KvtoolError as error:
-        code = REFUSED if "\n" not in str(error) else BROKEN
-        _send(write, fd, ("error", str(error)))
-    except SystemExit as stop:
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        code = _code(work, fd)
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    except SystemExit as stop:  # SIGTERM came after the work had ended, or while an error was sent
         code = int(stop.code or 0)
+    finally:
+        os._exit(code)
+
+
+def _code(work: Callable[[Report], object], fd: int) -> int:
+    """The exit code of `work(report)`, whose error is sent, too."""
+    write = os.write  # the original one, whatever `work` wraps
+    try:
+        work(lambda value: _send(write, fd, ("report", value)))
+    except KvtoolError as error:
+        _send(write, fd, ("error", str(error)))
+        return REFUSED if "\n" not in str(error) else BROKEN
+    except SystemExit:
+        raise
     except BaseException:  # noqa: BLE001  the child must not go on as a second test run
         _send(write, fd, ("error", traceback.format_exc()))
-    os._exit(code)
+        return BROKEN
+    return DONE
 
 
 def _send(write: Callable[[int, Any], int], fd: int, record: tuple[str, Any]) -> None:

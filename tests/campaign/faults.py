@@ -102,18 +102,15 @@ def with_fault(
     return outcome, names
 
 
-def faults(count: int, step: int) -> Iterator[Fault]:
-    """Every kind of fault at every `step`-th of so many calls, each kind beginning elsewhere."""
+def faults(names: Sequence[str], step: int) -> Iterator[Fault]:
+    """Every kind of fault at every `step`-th of these calls, each kind beginning elsewhere.
+
+    Only a write can stop half way.
+    """
     for offset, kind in enumerate(KINDS):
-        for number in range(1 + offset % step, count + 1, step):
-            yield Fault(number, kind.code, kind.lasting, kind.late, kind.short)
-
-
-def run(folder: Path, step: int = 1) -> list[Tally]:
-    """Faults in writing and in reading, at every `step`-th call."""
-    extract(folder / "whole.kv")
-    expected = tree(folder / "whole.kv")
-    return [_writing(folder, expected, step), _reading(folder, expected, step)]
+        for number in range(1 + offset % step, len(names) + 1, step):
+            if not kind.short or names[number - 1] == "write":
+                yield Fault(number, kind.code, kind.lasting, kind.late, kind.short)
 
 
 def _struck(fault: Fault, called: Sequence[object]) -> object:
@@ -121,12 +118,15 @@ def _struck(fault: Fault, called: Sequence[object]) -> object:
     return called[fault.number - 1] if fault.number <= len(called) else "not reached"
 
 
-def _writing(folder: Path, expected: dict[str, bytes], step: int) -> Tally:
+def run_writing(folder: Path, step: int = 1) -> list[Tally]:
+    """Faults at every `step`-th call of an extraction, after each of which it is run again."""
+    extract(folder / "whole.kv")
+    expected = tree(folder / "whole.kv")
     tally = Tally("faults: the n-th call of an extraction")
     _, names = with_fault(
         Fault(0), folder / "counted.kv", lambda report: extract(folder / "counted.kv", report)
     )
-    for fault in faults(len(names), step):
+    for fault in faults(names, step):
         path = folder / "faulty.kv"
         work = partial(extract, path)
         outcome, called = with_fault(fault, path, work)
@@ -134,14 +134,16 @@ def _writing(folder: Path, expected: dict[str, bytes], step: int) -> Tally:
         _count_end(outcome, tally, what)
         check_after_cut(path, outcome.reports, expected, tally, what)
         shutil.rmtree(path, ignore_errors=True)
-    return tally
+    return [tally]
 
 
-def _reading(folder: Path, expected: dict[str, bytes], step: int) -> Tally:
+def run_reading(folder: Path, step: int = 1) -> list[Tally]:
     """Reading under a fault never gives a wrong value and never changes a byte."""
     tally, path = Tally("faults: the n-th call of reading"), folder / "whole.kv"
+    extract(path)
+    expected = tree(path)
     _, names = with_fault(Fault(0), path, lambda report: _read(path, report))
-    for fault in faults(len(names), step):
+    for fault in faults(names, step):
         tally.tried += 1
         outcome, called = with_fault(fault, path, lambda report: _read(path, report))
         what = f"reading, {fault} ({_struck(fault, called)})"
@@ -150,7 +152,7 @@ def _reading(folder: Path, expected: dict[str, bytes], step: int) -> Tally:
             tally.count("wrong", f"{what}: {note}")
     if tree(path) != expected:
         tally.count("wrong", "reading changed the store")
-    return tally
+    return [tally]
 
 
 def _read(path: Path, report: Report) -> None:

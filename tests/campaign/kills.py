@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from kvtool.store import open_store
 from kvtool.store.verify import verify
@@ -29,13 +30,24 @@ PAUSE_S = 0.008
 
 def work(path: Path, report: Report) -> None:
     """What a worker does until every part is there, whoever wrote it; SIGTERM ends it as it ends a
-    command.
+    command: whatever error the unwinding leads to, the signal was its end.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    run = open_store(path, create=True).create_run(CONFIG)
-    report("run")
-    while not extract_parts(run, report, IMAGES):
-        time.sleep(0.002)
+    signals: list[int] = []
+
+    def unwind(number: int, _: object) -> NoReturn:
+        signals.append(number)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, unwind)
+    try:
+        run = open_store(path, create=True).create_run(CONFIG)
+        report("run")
+        while not extract_parts(run, report, IMAGES):
+            time.sleep(0.002)
+    except Exception:
+        if not signals:
+            raise
+        sys.exit(128 + signals[0])
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What a part of the campaign counts, and the limit in time that makes a hang one."""
+"""What a part of the campaign counts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kvtool.errors import KvtoolError
-
-HANG_S = 20.0
+from tests.support.patience import hang_s
 
 
 class HangError(BaseException):
-    """Something took longer than HANG_S; no Exception, so that no net in between catches it."""
+    """Something took longer than hang_s; no Exception, so that no net in between catches it."""
 
 
 @dataclass
@@ -49,11 +48,11 @@ class Tally:
 
     @contextmanager
     def watched(self, what: str) -> Iterator[None]:
-        """Count an exception as a traceback, a refusal (KvtoolError) as lost, and more than HANG_S
+        """Count an exception as a traceback, a refusal (KvtoolError) as lost, and more than hang_s
         as a hang.
         """
         before = signal.signal(signal.SIGALRM, _hang)
-        signal.setitimer(signal.ITIMER_REAL, HANG_S)
+        signal.setitimer(signal.ITIMER_REAL, hang_s())
         try:
             yield
         except HangError:

@@ -79,10 +79,11 @@ BROKEN: dict[str, tuple[Change, str]] = {
 def test_a_broken_pair_is_left_out_and_named(probed: Probed, case: str) -> None:
     change, words = BROKEN[case]
     outcome = probed(change)
-    (line,) = told(outcome, 0, words)
+    line, end = told(outcome, 4, words)
+    assert end.startswith("kvtool: probe: annotations or pictures cannot be used")
     assert f"{ANNOTATIONS}/000001-a1-a2:aeroplane.json" in line
     result = json.loads(outcome[1])
-    assert (result["n"], result["n_skipped"]) == (PAIRS - 1, 1)
+    assert (result["n"], result["n_skipped"], result["n_unusable"]) == (PAIRS - 1, 1, 1)
 
 
 def test_a_picture_that_is_not_there(probed: Probed) -> None:

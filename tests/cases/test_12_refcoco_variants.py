@@ -142,14 +142,14 @@ BROKEN: dict[str, tuple[Change, str]] = {
 def test_a_broken_annotation_is_left_out_and_named(commands: Commands, case: str) -> None:
     change, words = BROKEN[case]
     _, probed = commands(change)
-    err = told(probed, 0, words)
+    err = told(probed, 4, words)
     assert any(str(BROKEN_ID) in line and "refcoco/" in line for line in err)
     assert json.loads(probed[1])["n"] == SENTENCES - 1
 
 
 def test_an_annotation_without_an_id_is_named(commands: Commands) -> None:
     _, probed = commands(instances(lambda tree: tree["annotations"].append({"image_id": 1})))
-    told(probed, 0, "instances.json: annotations: item 3: expected the fields id, found image_id")
+    told(probed, 4, "instances.json: annotations: item 3: expected the fields id, found image_id")
     assert json.loads(probed[1])["n"] == SENTENCES
 
 
@@ -169,7 +169,7 @@ def test_sentences_that_are_none_are_left_out(
 ) -> None:
     extracted, probed = commands(first_ref(sentences=sentences))
     told(extracted, 0, words)
-    told(probed, 0, words)
+    told(probed, 4, words)
     assert json.loads(probed[1])["n"] == left
 
 

@@ -136,6 +136,18 @@ def test_failed_images_are_exit_4_and_listed(
     assert err[-1].startswith("kvtool: ")
 
 
+def test_where_all_images_fail_nothing_was_done(
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
+    for path in few.iterdir():
+        path.write_bytes(path.read_bytes()[:60])
+    code, out, err = kvtool(
+        "extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}"
+    )
+    assert (code, json.loads(out[0])["extracted"]) == (1, 0)
+    assert "images could be extracted, and it holds none; mend the files" in err[-1]
+
+
 def test_pictures_that_cannot_be_listed_are_exit_4_too(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -315,7 +327,7 @@ def test_the_log_file_has_the_command_and_what_came_of_it(
         (few / f"{i:03d}.png").write_bytes(b"")
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     code, _, err = kvtool("--log-file", tmp_path / "log", *command)
-    assert code == 4
+    assert code == 1
     assert len(err) == 22
     assert err[20] == "... and 10 more: -v and --log-file list all"
     log = (tmp_path / "log").read_text()

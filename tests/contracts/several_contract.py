@@ -83,9 +83,13 @@ class SeveralContract:
             for image, size in zip(coarse, SIZES, strict=False)
         ]
 
+    def stored_images(self) -> list[Image.Image]:
+        """Images that are stored with the pixels that they have in a prompt of several."""
+        return self.images(3)
+
     def prepared(self, model: Any, images: list[Image.Image]) -> list[Prepared]:
         return [
-            model.prepare(image, id=str(i), index=i, view=self.view)
+            model.prepare_several(image, id=str(i), index=i, view=self.view)
             for i, image in enumerate(images)
         ]
 
@@ -173,7 +177,7 @@ class SeveralContract:
         assert model.ask_several(items, [TEXTS[0]] * 8, 12) == expected
 
     def test_images_of_a_run_answer_like_their_pixels(self, model: Any) -> None:
-        images = self.images(3)
+        images = self.stored_images()
         items = [
             model.prepare(image, id=str(i), index=i, view=self.view, prefix="red cat")
             for i, image in enumerate(images)

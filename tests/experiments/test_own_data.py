@@ -170,3 +170,13 @@ def run(arguments: list[str], piped: str) -> tuple[int, str]:
 
     outcome = CliRunner().invoke(app, arguments, input=piped)
     return outcome.exit_code, outcome.stdout or repr(outcome.exception)
+
+
+def test_where_no_question_is_left_the_data_set_to_extract_is_ones_own(
+    store: Path, tmp_path: Path
+) -> None:
+    root = Path(str(open_store(store).run().config.dataset_path))
+    few = tmp_path / "few.kv"
+    kvtool.extract(few, model="demo", dataset=f"own:{root}", devices=("cpu",), limit=1)
+    with pytest.raises(UsageError, match=r"extract them: .* --dataset own:PATH$"):
+        kvtool.paired(few, "image-choice", max_new_tokens=2)

@@ -20,7 +20,6 @@ from kvtool.experiments.paired.readings import (
     LinearProbe,
     MeanCosine,
     PointCosine,
-    standardized,
     stratified_folds,
 )
 from kvtool.features.layers import Layer
@@ -219,16 +218,3 @@ def test_folds_are_seeded_even_and_stratified() -> None:
         counts = Counter(fold for fold, truth in zip(folds, labels, strict=True) if truth == label)
         assert max(counts.values()) - min(counts.values()) <= 1
         assert len(counts) == 5
-
-
-def test_standardized_by_the_training_rows_alone() -> None:
-    features = torch.from_numpy(np.random.default_rng(0).normal(3, 2, (2, 30, 5)))
-    features[:, :, 4] = 7.0
-    train = torch.arange(30) < 20
-    scaled = standardized(features, train)
-    torch.testing.assert_close(scaled[:, :20, :4].mean(1), torch.zeros(2, 4, dtype=torch.float64))
-    torch.testing.assert_close(
-        scaled[:, :20, :4].std(1, correction=0), torch.ones(2, 4, dtype=torch.float64)
-    )
-    assert (scaled[:, :, 4] == 0).all()
-    assert scaled[:, 20:, :4].mean().abs() > 1e-3

@@ -103,6 +103,16 @@ def test_davis_leaves_out_what_cannot_be_scored_and_reads_no_ends(tmp_path: Path
     assert "nothing" in result.skipped[0]
 
 
+def test_davis_counts_sequences_and_names_frames(tmp_path: Path) -> None:
+    data, results = davis_tree(tmp_path)
+    for number in (1, 2):
+        (data / f"Annotations/480p/two/0000{number}.png").unlink()
+    result = kvtool.score("davis", data=data, results=results)
+    assert list(by(result, "object")) == ["gone_1"]
+    # Two frames of one sequence, and the sequence that has no object.
+    assert (len(result.skipped), result.n_skipped) == (3, 2)
+
+
 def test_davis_a_prediction_without_an_object_scores_it_as_empty(tmp_path: Path) -> None:
     data, results = davis_tree(tmp_path)
     for frame in (1, 2):

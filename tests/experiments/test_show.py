@@ -22,8 +22,9 @@ from kvtool.pictures import tiles
 from kvtool.pictures.components import FRAME, Sheet
 from kvtool.pictures.contact_sheet import ContactSheet, Tile
 from kvtool.pictures.overlays import OBJECTS, RIGHT, WRONG
-from kvtool.pictures.tiles import columns_of, spread
+from kvtool.pictures.tiles import columns_of
 from kvtool.store import Run, open_store
+from kvtool.tasks.spread import spread
 from kvtool.types import Block
 from tests.support.datasets import picture
 from tests.support.keys import Array, planted
@@ -225,7 +226,7 @@ def test_the_kept_probe_is_asked_and_without_one_it_runs(
     run, done = RUNS["semantic-segmentation"](tmp_path), list[int]()
     options: dict[str, Any] = {
         "task": "semantic-segmentation",
-        "progress": lambda n, _note="": done.append(n),
+        "progress": lambda n, *_: done.append(n),
     }
     kvtool.show(run, run.ids[0], tmp_path / "a.png", block=Block("value", 1, 0), **options)
     assert done == []

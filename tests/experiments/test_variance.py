@@ -20,6 +20,7 @@ import kvtool
 from kvtool.errors import UsageError
 from kvtool.experiments.variance.run import variance
 from kvtool.features import moments, variances
+from kvtool.features.grids import layouts_of
 from kvtool.features.moments import Moments, distances, stream_groups
 from kvtool.features.variances import measure
 from kvtool.result import Result
@@ -118,16 +119,18 @@ def test_only_the_base_grid_counts(tmp_path: Path) -> None:
 
 def test_partial_sums_of_processes_are_those_of_the_run(tmp_path: Path) -> None:
     run = planted(tmp_path / "s", 12, layers=2)
-    by_layer = {
-        layer: reduce(Moments.merge, groups).variance for layer, groups in stream_groups(run, "key")
+    layouts = layouts_of(run, "key", run.samples)
+    whole = {
+        layer: reduce(Moments.merge, groups).variance
+        for layer, (groups,) in stream_groups(run, "key", layouts)
     }
-    shares = [dict(stream_groups(run, "key", ids=run.ids[share::3])) for share in range(3)]
-    for layer, expected in by_layer.items():
-        merged = reduce(Moments.merge, [group for share in shares for group in share[layer]])
+    shares = [dict(stream_groups(run, "key", layouts, run.ids[share::3])) for share in range(3)]
+    for layer, expected in whole.items():
+        merged = reduce(Moments.merge, [group for share in shares for group in share[layer][0]])
         assert merged.n == 12
         np.testing.assert_allclose(merged.variance, expected, rtol=1e-12)
         np.testing.assert_allclose(
-            by_layer[layer], [row["variance"] for row in measure(run, "key", 0)][4 * layer :][:4]
+            whole[layer], [row["variance"] for row in measure(run, "key", 0)][4 * layer :][:4]
         )
 
 
@@ -278,22 +281,10 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
     assert sum(result.config["distribution"]["counts"]) == 10
 
 
-def uneven(path: Path) -> Run:
-    images = [
-        *samples(3),
-        *(
-            replace(sample, index=sample.index + 3, id=f"b{sample.index}")
-            for sample in samples(2, (4, 3))
-        ),
-    ]
-    return write(path, images, np.zeros((5, 2, 2, 12, 8)))
-
-
-def moved(path: Path) -> Run:
-    images = samples(4, start=2)
-    span = replace(images[2].spans[0], start=1)
-    images[2] = replace(images[2], spans=(span,))
-    return write(path, images, np.zeros((4, 2, 2, 14, 8)))
+def strangers(path: Path) -> Run:
+    """Two images, each on a grid of its own."""
+    images = [*samples(1), replace(samples(1, (4, 3))[0], index=1, id="b0")]
+    return write(path, images, np.zeros((2, 2, 2, 12, 8)))
 
 
 def shifted(path: Path) -> Run:
@@ -306,8 +297,7 @@ def shifted(path: Path) -> Run:
     ("make", "options", "message"),
     [
         (lambda path: planted(path, 1), {}, "expected 2 images or more, found 1"),
-        (uneven, {}, "image folder/image 0 has 3 x 4 tokens, image b0 4 x 3 tokens"),
-        (moved, {}, "3 x 4 tokens from token 2, image folder/image 2 3 x 4 tokens from token 1"),
+        (strangers, {}, "image folder/image 0 has 3 x 4 tokens, image b0 4 x 3 tokens, and no two"),
         (shifted, {}, "starts at prompt position 1, image folder/image 3 at 4"),
         (planted, {"kind": "value"}, "has no value, only key"),
         (planted, {"threshold": -1}, "found -1"),

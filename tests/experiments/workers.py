@@ -31,7 +31,7 @@ COUNTED: dict[str, tuple[str, str, str, Callable[..., int]]] = {
         lambda _, __, texts, *___: len(texts),
     ),
     "probes": ("kvtool.tasks.scoring", "", "score_blocks", lambda *_: 1),
-    "variance": ("kvtool.experiments.variance.run", "", "measure", lambda *_: 1),
+    "variance": ("kvtool.features.variances", "", "measure", lambda *_: 1),
 }
 """Module, class, function, and how much one call computes."""
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from kvtool.features import logistic
-from kvtool.features.logistic_steps import FULL_HESSIAN_TO
+from kvtool.features.logistic_steps import FULL_HESSIAN_TO, solve_factored
 
 
 def planted(
@@ -94,3 +96,49 @@ def test_every_method_reaches_the_same_optimum(dim: int) -> None:
     ours = logistic.objective(x, labels, torch.ones(1, 400), solution)
     theirs = logistic.objective(x[:1], labels, torch.ones(1, 400), peer)
     assert float(ours[0]) <= float(theirs[0]) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [1, 9, 65, 200])
+def test_two_triangular_solves_are_the_solution(dim: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(dim)
+    root = torch.randn(3, dim, dim, generator=generator, dtype=dtype)
+    matrix = root @ root.transpose(1, 2) / dim + torch.eye(dim, dtype=dtype)
+    right = torch.randn(3, dim + 1, generator=generator, dtype=dtype)[:, :-1]
+    solution = solve_factored(torch.linalg.cholesky(matrix), right)
+    expected = torch.linalg.solve(matrix.double(), right.double())
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-11
+    assert torch.allclose(solution.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["plain", "outlier", "small", "collinear"])
+def test_standardized_is_scikit_learns_on_scaled_features(kind: str) -> None:
+    x, labels = planted(3, 500, 12, 2, kind)
+    weights = torch.ones(1, 500)
+    weights[0, ::9] = 0
+    solution = logistic.fit_standardized(x, labels, weights, c=0.1)
+    used = (weights[0] > 0).numpy()
+    for i in range(3):
+        rows = x[i].double().numpy()
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-12, max_iter=9999))
+        model.fit(rows[used], labels[0].numpy()[used])
+        logits = x[i].double() @ solution.weights[i] + solution.bias[i]
+        np.testing.assert_allclose(logits.numpy(), model.decision_function(rows), atol=2e-3)
+
+
+def test_the_size_of_a_layers_vectors_is_no_strength_of_the_penalty() -> None:
+    """The same vectors at a hundredth of the size: the plain fit is near its prior, this the same."""
+    x, labels = planted(1, 500, 12, 3, "plain")
+    weights = torch.ones(1, 500)
+
+    def right(fit: logistic.Fit, features: torch.Tensor) -> torch.Tensor:
+        logits = features[0].double() @ fit.weights[0] + fit.bias[0]
+        return ((logits > 0) == labels[0]).double().mean()
+
+    small = 0.01 * x
+    sizes = (x, small)
+    plain = [right(logistic.fit(features, labels, weights), features) for features in sizes]
+    fits = [logistic.fit_standardized(features, labels, weights) for features in sizes]
+    scaled = [right(fit, features) for fit, features in zip(fits, sizes, strict=True)]
+    assert plain[0] - plain[1] > 0.03
+    assert scaled[0] == scaled[1]

@@ -11,7 +11,6 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 # Before anything of torch or transformers is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,6 +23,7 @@ FAULTS = ("lost", "doubled", "wrong", "tracebacks", "hangs", "memory")
 def main() -> int:
     options = _parser().parse_args()
     from tests.fuzz.running import campaign
+    from tests.support.figures import write_rows
 
     if options.only is not None:
         return _again(options)
@@ -53,16 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("build/campaign.json"))
     parser.add_argument("--keep", type=Path, default=Path("build/fuzz"))
     return parser
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Put the rows into a file of rows, in the place of those of the same names."""
-    stored = json.loads(path.read_text()) if path.is_file() else []
-    names = {row["name"] for row in rows}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps([row for row in stored if row["name"] not in names] + rows, indent=1) + "\n"
-    )
 
 
 def _again(options: argparse.Namespace) -> int:

@@ -113,12 +113,16 @@ def hostile_json(rng: Random, data: bytes) -> bytes:
     if rng.random() < 0.25:
         return hostile_text(rng, data)
     try:
+        return _changed_json(rng, data)
+    except (ValueError, RecursionError):  # damaged before, or nested too deeply
+        return hostile_text(rng, data)
+
+
+def _changed_json(rng: Random, data: bytes) -> bytes:
+    try:
         value, lines = json.loads(data), False
     except ValueError:
-        try:
-            value, lines = [json.loads(line) for line in data.splitlines() if line.strip()], True
-        except ValueError:  # damaged before
-            return hostile_text(rng, data)
+        value, lines = [json.loads(line) for line in data.splitlines() if line.strip()], True
     for _ in range(rng.choice((1, 1, 2, 4))):
         value = hostile_value(rng, value)
     if lines and isinstance(value, list):
@@ -370,7 +374,7 @@ def harmless_json(rng: Random, data: bytes) -> bytes:
     """
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return harmless_text(rng, data)
     if rng.random() < 0.3:
         return BYTE_ORDER_MARK + data

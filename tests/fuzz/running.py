@@ -150,14 +150,13 @@ def run_kind(
     try:
         opened = seeded(kind, scratch / "seeds")
         start = time.monotonic()
-        for batch in _batches(numbers):
-            for tried in try_inputs(opened, batch, seed, scratch, keeper):
-                tally.add(tried, keeper.command(tried.number))
-                if tried.verdict.outcome in OUTCOMES:
-                    keeper.count(tried.verdict)
-                tally.seconds = time.monotonic() - start
-                if limit_s is not None and tally.seconds > limit_s:
-                    return tally
+        for tried in _tries(opened, numbers, seed, scratch, keeper):
+            tally.add(tried, keeper.command(tried.number))
+            if tried.verdict.outcome in OUTCOMES:
+                keeper.count(tried.verdict)
+            tally.seconds = time.monotonic() - start
+            if limit_s is not None and tally.seconds > limit_s:
+                return tally
     finally:
         os.chdir(cwd)
         clear(scratch)
@@ -170,9 +169,18 @@ def scratch_folder(name: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-", dir=parent))
 
 
-def _batches(numbers: range) -> Iterator[range]:
+def _tries(kind: Kind, numbers: range, seed: int, scratch: Path, keeper: Keeper) -> Iterator[Tried]:
+    """Each input, in batches of one worker.
+
+    One that hangs is tried again, by itself, and that counts: where others use the cores of this
+    machine, any process may stand still for 20 s.
+    """
     for start in range(0, len(numbers), BATCH):
-        yield numbers[start : start + BATCH]
+        batch = numbers[start : start + BATCH]
+        for tried in try_inputs(kind, batch, seed, scratch, keeper):
+            if tried.verdict.outcome == "hangs":
+                (tried,) = try_inputs(kind, [tried.number], seed, scratch, keeper)
+            yield tried
 
 
 def seeded(kind: type[Kind], seeds: Path) -> Kind:

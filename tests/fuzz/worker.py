@@ -23,8 +23,8 @@ from types import FrameType
 
 from tests.fuzz.kind import Kind
 from tests.fuzz.oracle import PACKAGE, Hang, Verdict, judge
+from tests.support.patience import hang_s
 
-HANG_S = 20
 GRACE_S = 15
 """A worker that says nothing for this long after its time is killed: it hangs in C code."""
 MEMORY_BYTES = 2 << 30
@@ -79,7 +79,7 @@ def _one_worker(
     os.close(writing)
     done, hung = 0, False
     try:
-        for line in _lines(reading):
+        for line in _lines(reading, pid):
             record = json.loads(line)
             done += 1
             yield Tried(record["number"], Verdict(**record["verdict"]), record["peak_mb"])
@@ -100,11 +100,14 @@ def _one_worker(
         yield tried
 
 
-def _lines(fd: int) -> Iterator[bytes]:
-    """Lines of a pipe until it is closed. Raises TimeoutError where nothing comes for too long."""
+def _lines(fd: int, pid: int) -> Iterator[bytes]:
+    """Lines of a process until it closes its pipe.
+
+    Raises TimeoutError where nothing comes for too long.
+    """
     buffer = b""
     while True:
-        ready, _, _ = select.select([fd], [], [], HANG_S + GRACE_S)
+        ready, _, _ = select.select([fd], [], [], hang_s(pid) + GRACE_S)
         if not ready:
             raise TimeoutError
         block = os.read(fd, 1 << 16)
@@ -177,7 +180,7 @@ def _grown_mb() -> float:
 
 
 def _hang(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise Hang(f"no end after {HANG_S} s")
+    raise Hang(f"no end after {hang_s():.0f} s")
 
 
 def _try(kind: Kind, number: int, seed: int, scratch: Path) -> Tried:
@@ -190,7 +193,7 @@ def _try(kind: Kind, number: int, seed: int, scratch: Path) -> Tried:
     folder.mkdir()
     os.chdir(folder)
     rng = input_random(kind, seed, number)
-    signal.setitimer(signal.ITIMER_REAL, HANG_S, 2)
+    signal.setitimer(signal.ITIMER_REAL, hang_s(), 2)
     try:
         verdict = judge(lambda: kind.attempt(rng, folder))
     finally:

@@ -61,6 +61,9 @@ DEPTHS = ("A is closer", "B is closer")
         ("Point B is closer", DEPTHS, "(B)"),
         ("same", ("same", "Same", "other"), ""),
         ("a+b (c", ("a+b (c", ""), "(A)"),
+        ("\uff08\uff21\uff09", SIDES, "(A)"),  # full-width letters and brackets
+        ("\uff22\uff0e", SIDES, "(B)"),
+        ("\uff39\uff45\uff53", YES_NO, "(A)"),
         ("", SIDES, ""),
         ("", ("", "no"), ""),
     ],

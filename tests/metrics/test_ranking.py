@@ -18,8 +18,8 @@ def test_cells_are_scored_as_their_pixels(levels: int) -> None:
     positives, negatives = rng.integers(0, 9, (2, CELLS))
     precision, area = rank_cells(scores, positives, negatives)
     labels = np.concatenate([np.ones(positives.sum()), np.zeros(negatives.sum())])
-    for index, of_map in enumerate(scores):
-        pixels = np.concatenate([of_map.repeat(positives), of_map.repeat(negatives)])
+    for index, cells in enumerate(scores):
+        pixels = np.concatenate([cells.repeat(positives), cells.repeat(negatives)])
         assert precision[index] == pytest.approx(average_precision_score(labels, pixels))
         assert area[index] == pytest.approx(roc_auc_score(labels, pixels))
 

@@ -41,7 +41,9 @@ class AloneContract(EncoderContract):
         options = {"interpolate_pos_encoding": True} if type(self) is TestDino else {}
         with torch.inference_mode():
             outputs = reference(pixels.to(reference.dtype), output_hidden_states=True, **options)
-        return to_array(outputs.hidden_states[layer + 1][0, self.special :])
+        is_last = layer == reference.config.num_hidden_layers - 1
+        states = outputs.last_hidden_state if is_last else outputs.hidden_states[layer + 1]
+        return to_array(states[0, self.special :])
 
     def test_cover_is_what_the_crop_shows(self, model: Model) -> None:
         sample = model.prepare(tiny.noise(70, 45), id="a", index=0).sample
@@ -59,7 +61,7 @@ class AloneContract(EncoderContract):
         with pytest.raises(UsageError, match=r"reads no text"):
             model.prepare(tiny.noise(8, 8), id="a", index=0, prefix="the cat")
         with pytest.raises(UsageError, match=r"reads no text"):
-            model.text_values(["cat"], [0])
+            model.text_vectors(["cat"], [], ("projected",), "{}")
 
     def test_layers_are_the_towers(self, model: Model) -> None:
         assert model.request(None, None).vision_layers == (2,)

@@ -106,8 +106,8 @@ def test_pickled_weights_are_read_without_running_code(
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
     models = [load_model(str(path), dtype="float32") for path in (folder, source)]
-    values = [model.text_values(["the cat"], [0, 2]) for model in models]
-    np.testing.assert_array_equal(values[0], values[1])
+    vectors = [model.text_vectors(["the cat"], [0, 2], ["value"], "{}") for model in models]
+    np.testing.assert_array_equal(vectors[0].arrays["value"], vectors[1].arrays["value"])
 
     class Harmful:
         def __reduce__(self) -> Any:

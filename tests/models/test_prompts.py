@@ -161,9 +161,13 @@ def test_start_token_is_put_once(tmp_path: Path) -> None:
     assert prompt(tmp_path, tiny.LLAVA_TEMPLATE, adds_start=True).prefix_ids("")[0] == start
     parsed = prompt(tmp_path, "<s>" + tiny.LLAVA_TEMPLATE, adds_start=True)
     assert parsed.prefix_ids("").count(start) == 1
-    assert parsed.alone_ids("red cat") == [start, tiny.word_id("red"), tiny.word_id("cat")]
+    words = [tiny.word_id("red"), tiny.word_id("cat")]
+    assert parsed.placed_ids("red cat", is_alone=True) == ([start, *words], 2)
+    ids, count = parsed.placed_ids("red cat", is_alone=False)
+    assert (ids.count(start), ids[0], ids[-count:]) == (1, start, words)
     assert start not in parsed.text_ids("red cat")
-    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).alone_ids("red") == [tiny.word_id("red")]
+    startless = prompt(tmp_path, tiny.LLAVA_TEMPLATE)
+    assert startless.placed_ids("red", is_alone=True) == ([tiny.word_id("red")], 1)
 
 
 def test_the_image_mark_cannot_hide_in_text(tmp_path: Path) -> None:

@@ -3,22 +3,53 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from tests.contracts.families import llava_next, llava_onevision, qwen_vl
 from tests.contracts.several_contract import SeveralContract
+from tests.support import tiny
 
 
 class TestLlavaOnevision(SeveralContract):
+    """Pictures that are not square are padded, as by transformers' own processor."""
+
     family = llava_onevision.LlavaOnevision
+
+    def stored_images(self) -> list[Image.Image]:
+        """Squares, which padding leaves as they are."""
+        return [image.resize((40, 40)) for image in self.images(3)]
+
+    def test_the_grid_of_a_padded_picture_reaches_beyond_it(self, model: Any) -> None:
+        """70 x 45 px in a square of 70 px, of which the patches see 32 of 34 parts."""
+        sample = model.prepare_several(tiny.noise(70, 45), id="a", index=3).sample
+        seen = 70 * 32 / 34
+        assert sample.base().cover_xyxy_px == pytest.approx((0, -12, seen, seen - 12))
+        assert (sample.image_wh_px, sample.index, sample.base().grid) == ((70, 45), 3, (4, 4))
+
+    def test_a_square_picture_is_prepared_as_alone(self, model: Any) -> None:
+        image = tiny.noise(40, 40)
+        alone = model.prepare(image, id="a", index=0)
+        several = model.prepare_several(image, id="a", index=0)
+        np.testing.assert_array_equal(several.tensors["pixels"], alone.tensors["pixels"])
+        assert several.sample == alone.sample
+
+
+class TestLlavaOnevisionSqueezed(SeveralContract):
+    """The base view that a run stores, where a caller asks over that: transformers' answer over
+    pictures that were squeezed before.
+    """
+
+    family = llava_onevision.LlavaOnevision
+
+    def prepared(self, model: Any, images: list[Image.Image]) -> list[Any]:
+        return [model.prepare(image, id=str(i), index=i) for i, image in enumerate(images)]
 
     def own_inputs(
         self, reference: Any, folder: Path, images: list[Image.Image], text: str
     ) -> dict[str, Any]:
-        """transformers pads an image among several to a square; squeezed before, it is the base
-        view of an image alone. See docs/decisions/models-several-images.md.
-        """
         squeezed = [image.resize((34, 34), Image.Resampling.BICUBIC) for image in images]
         return super().own_inputs(reference, folder, squeezed, text)
 

@@ -96,7 +96,7 @@ def test_matches_are_those_of_the_block(tmp_path: Path) -> None:
     for block, pictures in blocks.items():
         kind, layer, head = block.split("/")
         row = spair.summary(result, kind, int(layer), int(head))
-        words = [entry["caption"].rpartition(": ")[2].split() for entry in pictures]
+        words = [entry["caption"].split(" · ")[1].split() for entry in pictures]
         rights, totals = (sum(int(parts[position]) for parts in words) for position in (0, 2))
         assert len(pictures) == result.n
         assert rights / totals == pytest.approx(row["pck_point"])

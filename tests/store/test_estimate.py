@@ -84,11 +84,3 @@ def test_too_little_space_says_both_figures_and_what_to_do(
     assert "expected 2.6 TB" in str(caught.value)
     assert "found 1.5 GB free" in str(caught.value)
     assert "--limit" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("nbytes", "text"),
-    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2e6, "2.0 MB"), (4.2e10, "42.0 GB")],
-)
-def test_human_units(nbytes: float, text: str) -> None:
-    assert estimate.human(nbytes) == text

@@ -207,3 +207,13 @@ def test_of_many_threads_one_holds_at_a_time(
     for thread in threads:
         thread.join()
     assert peak == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_not_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> list[Path]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("kvtool.store.layout.entries", fail)
+    locks.sweep(tmp_path)

@@ -23,7 +23,10 @@ CHANGED: dict[str, Any] = {
     "layers": (1,),
     "vision_layers": (0, 1),
     "codec": "none",
+    **{"vision_norm": "layernorm", "image_size": "384", "min_pixels": 64, "max_pixels": 640},
 }
+LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels", "beside")
+"""Fields that runs of older stores lack."""
 
 
 def test_a_configuration_survives_json() -> None:
@@ -46,13 +49,31 @@ def test_name_place_of_the_data_and_size_of_parts_are_no_identity() -> None:
         "dataset_path",
         "part_size",
         "defaults",
+        "beside",
     }
     variant = config(
-        name="other", dataset_path="/elsewhere", part_size=8, defaults=Choice(("key",), (0,), (0,))
+        name="other",
+        dataset_path="/elsewhere",
+        part_size=8,
+        defaults=Choice(("key",), (0,), (0,)),
+        beside="tiny",
     )
     assert config(model=replace(config().model, name="elsewhere/tiny")).hash == config().hash
     assert variant.hash == config().hash
     assert config().differences(variant) == []
+
+
+def test_runs_of_older_stores_keep_their_hash() -> None:
+    """The hash of a record without the later fields, as it was made before there were any."""
+    record = config().to_json()
+    older = {name: value for name, value in record.items() if name not in LATER}
+    assert RunConfig.from_json(json.loads(json.dumps(older))) == config()
+    excluded = ("name", "dataset_path", "part_size", "defaults")
+    identity = {name: value for name, value in older.items() if name not in excluded}
+    model = {
+        name: older["model"][name] for name in older["model"] if name not in ("name", "commit")
+    }
+    assert hash_json({**identity, "model": model}) == config().hash
 
 
 def test_a_run_without_a_name_gets_one_that_is_a_file_name() -> None:

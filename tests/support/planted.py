@@ -104,6 +104,12 @@ def brightness_in_channel(net: Any) -> None:
     projector.linear_2.bias[BRIGHTNESS] = -axis @ (white + black) / 2
 
 
+def planted_picture(index: int) -> Image.Image:
+    """White for odd indices, black for even ones; no two are quite the same picture."""
+    level = 255 - index if index % 2 else index
+    return Image.new("RGB", (40, 40), (level, level, level))
+
+
 def planted_pope(folder: Path, n_images: int = 8) -> Path:
     """Half of the images white, half black; of each, three questions about a cat (yes) and three
     about a dog (no).
@@ -112,9 +118,7 @@ def planted_pope(folder: Path, n_images: int = 8) -> Path:
     lines: list[str] = []
     for index in range(n_images):
         name = f"{index:03d}.png"
-        Image.new("RGB", (40, 40), "white" if index % 2 else "black").save(
-            folder / "val2014" / name
-        )
+        planted_picture(index).save(folder / "val2014" / name)
         for wording in WORDINGS:
             for animal, label in (("cat", "yes"), ("dog", "no")):
                 record = {
@@ -130,11 +134,12 @@ def planted_pope(folder: Path, n_images: int = 8) -> Path:
 
 def planted_mme(folder: Path, n_images: int = 8) -> Path:
     """The same as two of MME's subsets."""
-    for subset, wording in (("existence", WORDINGS[0]), ("position", WORDINGS[1])):
+    subsets = (("existence", WORDINGS[0]), ("position", WORDINGS[1]))
+    for number, (subset, wording) in enumerate(subsets):
         (folder / subset).mkdir(parents=True)
         for index in range(n_images):
             path = folder / subset / f"{index:03d}.png"
-            Image.new("RGB", (40, 40), "white" if index % 2 else "black").save(path)
+            planted_picture(number * n_images + index).save(path)
             pairs = (("cat", "Yes"), ("dog", "No"))
             text = "".join(f"{wording.format(animal)}\t{answer}\n" for animal, answer in pairs)
             path.with_suffix(".txt").write_text(text)

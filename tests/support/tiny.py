@@ -255,14 +255,39 @@ def siglip_full(folder: Path) -> Path:
 def clip_full(folder: Path) -> Path:
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-    text = {**VISION, "vocab_size": 40, "max_position_embeddings": 16}
+    end = token_id("<|im_end|>")
+    text = {**VISION, "vocab_size": 40, "max_position_embeddings": 16, "eos_token_id": end}
     config = CLIPConfig(
-        text_config=text, vision_config={**VISION, "image_size": 34, "patch_size": 8}
+        text_config=text,
+        vision_config={**VISION, "image_size": 34, "patch_size": 8},
+        projection_dim=20,
     )
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": 34}, crop_size={"height": 34, "width": 34}
     )
     return save(folder, CLIPModel(config), processor)
+
+
+def text_tokenizer() -> Any:
+    """A tokenizer of a text tower: it ends a text with <|im_end|>, and pads with <unk>."""
+    words = tokenizer(None)
+    words.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <|im_end|>", special_tokens=[("<|im_end|>", token_id("<|im_end|>"))]
+    )
+    words.pad_token = "<unk>"
+    return words
+
+
+def siglip_of_two(folder: Path) -> Path:
+    """As published, with the text tower's tokenizer."""
+    text_tokenizer().save_pretrained(siglip_full(folder))
+    return folder
+
+
+def clip_of_two(folder: Path) -> Path:
+    """As published: the text tower's embedding is that of the end token."""
+    text_tokenizer().save_pretrained(clip_full(folder))
+    return folder
 
 
 def clip(folder: Path) -> Path:

@@ -14,9 +14,9 @@ from torch.nn.functional import normalize
 
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.probe.run import probe
+from kvtool.features import clusters
 from kvtool.features.kmeans import assign, kmeans
 from kvtool.features.layers import nearest_cells
-from kvtool.tasks import co_segmentation as cs
 from kvtool.types import GridSpan
 from tests.support.fields import assert_documented
 from tests.support.tasks.co_segmentation import GRID, TASK, make_run
@@ -34,17 +34,19 @@ def test_golden_chain() -> None:
     data = np.load(GOLDEN / "coseg_kmeans_a.npz")
     count = int(data["n_images"])
     values = [torch.from_numpy(data[f"desc_{i}"].astype(np.float32))[None] for i in range(count)]
-    _, k, sse = cs.choose_clusters([normalize(v, dim=-1) for v in values])
+    _, k, sse = clusters.choose_clusters([normalize(v, dim=-1) for v in values])
     assert k.tolist() == [int(data["k"])]
     expected = data["sse_per_k"]
     np.testing.assert_allclose(sse[0, : k[0] - 1], expected[:-1], rtol=0.01)
     np.testing.assert_allclose(sse[0, k[0] - 1], expected[-1], rtol=0.03)
     assert np.isnan(sse[0, k[0] :]).all()
-    masks = cs.cosegment(
-        values, [torch.from_numpy(data[f"saliency_{i}"])[None] for i in range(count)]
-    )
+    labels, k = clusters.shared_clusters(values)
+    tokens = [label[0] for label in labels]
+    saliency = [data[f"saliency_{i}"].astype(float) for i in range(count)]
+    votes = clusters.count_votes(tokens, saliency, int(k[0]))
+    is_foreground = votes >= np.ceil(clusters.VOTES * count)
     for i in range(count):
-        token_mask = masks[i][0].reshape(data[f"grid_{i}"])
+        token_mask = is_foreground[tokens[i]].reshape(data[f"grid_{i}"])
         assert (token_mask == data[f"token_mask_{i}"]).mean() >= 0.995
         height, width = map(int, data[f"size_{i}"])
         rows, cols = nearest_cells(span_of(data[f"grid_{i}"], height, width), (width, height))
@@ -55,9 +57,11 @@ def test_golden_votes() -> None:
     data = np.load(GOLDEN / "coseg_votes_a.npz")
     count, k = int(data["n_images"]), int(data["k"])
     labels = [data[f"labels_{i}"] for i in range(count)]
-    votes = cs.count_votes(labels, [data[f"saliency_{i}"].astype(float) for i in range(count)], k)
+    votes = clusters.count_votes(
+        labels, [data[f"saliency_{i}"].astype(float) for i in range(count)], k
+    )
     assert votes.tolist() == data["votes"].tolist()
-    foreground = votes >= np.ceil(cs.VOTES * count)
+    foreground = votes >= np.ceil(clusters.VOTES * count)
     assert np.flatnonzero(foreground).tolist() == data["foreground_clusters"].tolist()
     for i in range(count):
         mask = data[f"mask_{i}"]
@@ -85,12 +89,26 @@ def test_kmeans_is_as_good_as_scikit_learns() -> None:
     assert torch.equal(again, centroids)
 
 
-def test_border_saliency_by_hand() -> None:
-    values = torch.zeros(1, 9, 2)
-    values[0, :, 0] = 2.0
-    values[0, 4] = torch.tensor([0.0, 5.0])
-    assert cs.border_saliency(values, (3, 3))[0].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]
-    assert not cs.border_saliency(torch.ones(1, 9, 2), (3, 3)).any()
+def test_a_cluster_is_the_object_where_it_lies_inside() -> None:
+    # 4 x 5 cells: 14 on the border, 6 inside. Cluster 0 has 1 of 14 and 3 of 6; cluster 1 has 13
+    # of 14 and 2 of 6; cluster 2 has none and 1; cluster 3 is absent.
+    label = np.ones((4, 5), int)
+    label[1, 1:4] = 0
+    label[0, 0] = 0
+    label[2, 1] = 2
+    assert clusters.inside_clusters([label.reshape(-1)], [(4, 5)], 4).tolist() == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    # The shares are of all images together.
+    everywhere = np.zeros((4, 5), int)
+    labels = [label.reshape(-1), everywhere.reshape(-1)]
+    # Cluster 0 now has 15 of 28 and 9 of 12.
+    assert clusters.inside_clusters(labels, [(4, 5)] * 2, 3).tolist() == [False, False, True]
+    # Without an inside there is no object.
+    assert not clusters.inside_clusters([np.zeros(8, int)], [(2, 4)], 1).any()
 
 
 def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from kvtool.datasets.pascal5i import Pascal5i
 from kvtool.errors import KvtoolError
 from kvtool.experiments.probe.run import probe
+from kvtool.features.layers import patch_labels
 from kvtool.metrics.segmentation import VOID
 from kvtool.result import Row
 from kvtool.store import Run
 from kvtool.tasks import foreground_segmentation
-from kvtool.tasks.foreground_segmentation import patch_labels
 from kvtool.types import GridSpan
 from tests.support.datasets import label_png
 from tests.support.fields import assert_documented
@@ -60,7 +62,8 @@ def slow_counts(
                 if zeros + ones:
                     features.append(values[name][cell])
                     labels.append(ones > zeros)
-        model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(np.array(features), labels)
+        model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, max_iter=10_000))
+        model.fit(np.array(features), labels)
         truth = dataset.class_mask(episode.query_id, episode.class_id)
         logits = torch.from_numpy(
             model.decision_function(values[episode.query_id]).reshape(1, 1, *GRID)

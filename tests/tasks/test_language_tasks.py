@@ -154,8 +154,10 @@ def test_a_run_without_its_texts(tmp_path: Path) -> None:
     run = imagenet_run(tmp_path)
     with pytest.raises(KvtoolError, match="needs the vectors of 3 texts"):
         probe(run, "semantic-segmentation")
-    with pytest.raises(UsageError, match="projected is without text vectors"):
+    with pytest.raises(KvtoolError, match=r"more for projected in the text template '\{\}'"):
         probe(run, "semantic-segmentation", kinds=["projected"])
+    with pytest.raises(UsageError, match="vision is without text vectors"):
+        probe(run, "semantic-segmentation", kinds=["vision"])
     for cutoff in ("median", "fraction:2", "fraction:x"):
         with pytest.raises(UsageError, match="expected mean, otsu or fraction"):
             probe(run, "semantic-segmentation", cutoff=cutoff)

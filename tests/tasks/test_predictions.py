@@ -319,7 +319,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(
 
 def test_the_total_of_a_progress_bar(tmp_path: Path) -> None:
     run, done = msrc.make_run(tmp_path), list[int]()
-    probe(run, msrc.TASK, progress=lambda n, _note="": done.append(n))
+    probe(run, msrc.TASK, progress=lambda n, *_: done.append(n))
     assert sum(done) == count_blocks(run, msrc.TASK) == 6 * 2 + 2
     assert count_blocks(run, msrc.TASK, kinds=["value"], **BLOCK) == 1
 

@@ -17,15 +17,18 @@ from kvtool.datasets.spair71k import Pair, SPair71k
 from kvtool.errors import KvtoolError, StoreError, UsageError
 from kvtool.experiments.probe.run import probe
 from kvtool.features import layers
-from kvtool.features.layers import GridImage
+from kvtool.features.layers import GridImage, Layer
 from kvtool.store import Run, Store, open_store
+from kvtool.tasks.base import halves
 from kvtool.tasks.evaluation import tasks_of
-from kvtool.tasks.semantic_correspondence import nearest_pixels
+from kvtool.tasks.semantic_correspondence import SemanticCorrespondence, nearest_pixels
+from kvtool.tasks.truth import sizes_of
 from tests.support.fields import assert_documented
 from tests.support.tasks.semantic_correspondence import (
     GRID,
     TASK,
     WH,
+    make_run,
     planted,
     summary,
     write_spair,
@@ -219,17 +222,15 @@ def test_split_chooses_on_one_half(run: Run) -> None:
         "split",
     )
     pairs = pairs_of(run)
-    images = sorted({image for pair in pairs for image in (pair.src_id, pair.trg_id)})
-    order = np.random.default_rng(0).permutation(len(images))
-    first = {images[i] for i in order[: len(images) // 2]}
+    joined = np.array([(pair.src_id, pair.trg_id) for pair in pairs])
+    sides = halves(len(pairs), 0, joined)
     # The halves share no image: pairs that join them are in neither.
-    ends = [{pair.src_id in first, pair.trg_id in first} for pair in pairs]
-    halves = [
-        [pair for pair, sides in zip(pairs, ends, strict=True) if sides == {side}]
-        for side in (True, False)
-    ]
-    choice, scored = (slow_pck(run, "value", *PLANTED, half)[0] for half in halves)
-    assert result.best["n"] == len(halves[1])
+    assert set(joined[sides[0]].flat).isdisjoint(joined[sides[1]].flat)
+    assert min(map(len, sides)) >= 12
+    choice, scored = (
+        slow_pck(run, "value", *PLANTED, [pairs[i] for i in side])[0] for side in sides
+    )
+    assert result.best["n"] == len(sides[1])
     assert result.best["chosen_pck_image"] == pytest.approx(choice)
     assert result.best["pck_image"] == pytest.approx(scored)
 
@@ -381,3 +382,16 @@ def test_memory_is_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         assert {image.id for image in layer.each(run.ids)} == set(run.ids)
         assert layer.held_bytes == 2 * one_image
+
+
+def test_a_vector_of_nan_matches_no_cell(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    dataset = SPair71k(Path(str(run.config.dataset_path)), "test")
+    task = SemanticCorrespondence(dataset, sizes_of(run), torch.device("cpu"))
+    layer = Layer(run, "value", PLANTED[0], [PLANTED[1]], torch.device("cpu"))
+    image = next(iter(layer.each([dataset.pairs()[0].trg_id])))
+    queries = image.stored[:, :3].clone()
+    queries[:, 1] = torch.nan
+    points = task._match(queries, image)
+    assert np.isnan(points[:, 1]).all()
+    assert np.isfinite(points[:, [0, 2]]).all()

@@ -58,3 +58,12 @@ def test_the_site_builds_without_a_warning_and_names_no_folder_of_this_machine(
         text = page.read_text()
         assert str(ROOT) not in text
         assert str(Path.home()) + "/" not in text
+
+
+def test_every_page_is_on_the_site() -> None:
+    """In the table of contents of its folder's index; Sphinx says so too, but is not everywhere."""
+    for index in (ROOT / "docs").rglob("index.md"):
+        trees = re.findall(r"```{toctree}\n(.*?)```", index.read_text("utf-8"), re.DOTALL)
+        entries = [line for tree in trees for line in tree.splitlines() if line[:1] not in ":"]
+        pages = {path for entry in entries for path in index.parent.glob(f"{entry}.md")}
+        assert set(index.parent.glob("*.md")) - {index} <= pages

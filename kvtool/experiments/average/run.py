@@ -6,7 +6,7 @@ correspondence tasks, each weighing the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from kvtool.experiments.average.means import (
 )
 from kvtool.experiments.average.models import AveragedModel, check_tasks, find_models
 from kvtool.layers import LayerChoice
+from kvtool.progress import Progress, called
 from kvtool.result import Result, Row, best_row, result_key, versions
 from kvtool.store import Store, open_store
 from kvtool.store.provenance import ALGORITHMS
@@ -57,7 +58,7 @@ def average(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Callable[..., None] | None = None,
+    progress: Progress | bool | None = None,
     **options: Any,
 ) -> Result:
     """Return the mean over tasks of every block's score, for each model of some stores.
@@ -89,7 +90,7 @@ def average(
         seed: the random seed of probes and intervals.
         fresh: whether everything is probed again.
         wait_s: how long to wait for what other processes probe, once all else is done.
-        progress: called with (blocks done, note).
+        progress: called with (blocks done, note); True shows a bar.
         options: the tasks' options, as in probe.
     """
     names = TASKS_AVERAGED if tasks is None else tuple(tasks)
@@ -109,7 +110,7 @@ def average(
         "device": device,
         "seed": seed,
         "fresh": fresh,
-        "progress": progress,
+        "progress": called(progress),
     }
     probed: dict[tuple[str, str], TaskScores] = {}
     with sharing(wait_s) as share:

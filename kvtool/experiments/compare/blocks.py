@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from kvtool.features.layers import Layer
+from kvtool.progress import Progress
 from kvtool.result import Row, metric_names
 from kvtool.store import Run
 from kvtool.tasks.base import Array, BlockPlan, Table, Task, table_rows
@@ -19,8 +20,6 @@ from kvtool.tasks.differences import difference_p, differences
 from kvtool.types import Block, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
 
 
@@ -104,7 +103,7 @@ class ComparedBlocks:
         """The run that others are compared with."""
         return self.plans[0].run
 
-    def rows(self, progress: Callable[..., None] | None) -> Iterator[Row]:
+    def rows(self, progress: Progress) -> Iterator[Row]:
         """Yield a row for each block that a run has in common with the first one.
 
         Every layer of every run is measured once; in memory are those of one (kind, layer).
@@ -120,8 +119,7 @@ class ComparedBlocks:
                     continue
                 units_by_run[plan.run.name] = units
                 self.leaders[plan.run.name].offer(units)
-                if progress is not None:
-                    progress(len(units.heads), f"{plan.run.name}: {kind} layer {layer}")
+                progress(len(units.heads), f"{plan.run.name}: {kind} layer {layer}")
             without = units_by_run.pop(self.base.name, None)
             for run, units in units_by_run.items():
                 if without is not None:

@@ -6,7 +6,7 @@ statistic, block by block and best against best.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from kvtool.experiments.compare.pairing import (
     runs_to_compare,
 )
 from kvtool.layers import LayerChoice
+from kvtool.progress import Progress, called
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.stats.multiple import with_holm
 from kvtool.store import Store, open_store
@@ -52,7 +53,7 @@ def compare(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Callable[..., None] | None = None,
+    progress: Progress | bool | None = None,
     **options: Any,
 ) -> Result:
     """Compare runs over the same images on a task, each with the first one.
@@ -83,7 +84,7 @@ def compare(
         seed: the random seed of episodes, halves, intervals and swaps.
         fresh: whether everything is compared again.
         wait_s: how long to wait for another process that compares the same.
-        progress: called with (blocks done, note).
+        progress: called with (blocks done, note); True shows a bar.
         options: the task's options, as in probe.
     """
     task_class = TASKS.load(task)
@@ -105,7 +106,7 @@ def compare(
         sizes = sizes_of(chosen_runs[0], images.ids)
         work: Task = task_class(dataset, sizes, compute_device, **task_options)
         blocks = ComparedBlocks(work, plans, compute_device, select, seed)
-        return keep_result(home, key, _result(work, blocks, images, config, progress))
+        return keep_result(home, key, _result(work, blocks, images, config, called(progress)))
 
     def stored() -> Result | None:
         """Return what is kept, unless all is to be computed anew."""
@@ -150,7 +151,7 @@ def _result(
     blocks: ComparedBlocks,
     images: PairedImages,
     config: dict[str, Any],
-    progress: Callable[..., None] | None,
+    progress: Progress,
 ) -> Result:
     """Return the result: best against best first, then the blocks that both runs have."""
     block_rows = list(blocks.rows(progress))

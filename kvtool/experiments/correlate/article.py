@@ -8,7 +8,7 @@ from typing import Any
 
 from kvtool.reporting import charts
 from kvtool.reporting.articles import Article
-from kvtool.reporting.commands import flags
+from kvtool.reporting.commands import UNWORDED, WORDED, flags
 from kvtool.reporting.numbers import plural, probability
 from kvtool.reporting.sentences import capitalized
 from kvtool.reporting.study import KeptResult, Study
@@ -39,7 +39,9 @@ def correlation(row: Row) -> str:
     name, value, low, high = (
         row.get(field) for field in ("coefficient", "value", "value_low", "value_high")
     )
-    models = plural(row["n"], "model")
+    family = row.get("family")
+    whose = {None: "", "all": " of all families"}.get(family, f" of {family}")
+    models = plural(row["n"], "model") + whose
     if value is None:
         return f"{capitalized(str(name))} is not defined over {models}."
     if low is None or high is None:
@@ -49,6 +51,8 @@ def correlation(row: Row) -> str:
         )
     number = f"{value:.2f} [{low:.2f}, {high:.2f}]"
     p = "" if row.get("p") is None else f", {probability(row['p'])}"
+    if row.get("p") is not None and row.get("holm_p", row["p"]) != row["p"]:
+        p += f" ({probability(row['holm_p'])} by Holm)"
     if low > 0 or high < 0:
         sign = "positive" if low > 0 else "negative"
         return f"{capitalized(str(name))} over {models} is {sign}: {number}{p}."
@@ -72,10 +76,12 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
         "tasks": ",".join(config.get("tasks", {})) or None,
         "benchmarks": ",".join(config.get("benchmarks", [])) or None,
         **{name: config.get(name) for name in ("select", "limit", "max_new_tokens", "seed")},
+        **{name: config.get(name) for name in WORDED},
         **task_options,
+        "pooled": config.get("pooled", False),
     }
     return [
         "correlate",
         stored.store,
-        *flags(values, {"select": "max", "max_new_tokens": 16, "seed": 0}),
+        *flags(values, {"select": "max", "max_new_tokens": 16, "seed": 0, **UNWORDED}),
     ]

@@ -10,10 +10,13 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.options import (
+    AfterQuestionOption,
     DataFoldersOption,
     DeviceOption,
     FormatOption,
     PlotOption,
+    QuestionDtypeOption,
+    StyleOption,
     WaitOption,
     bounded,
     given,
@@ -72,6 +75,13 @@ def correlate(
             help="Ask at most so many questions of each task or sub-task and image collection.",
         ),
     ] = None,
+    pooled: Annotated[
+        bool,
+        typer.Option("--pooled", help="Correlate over the models of all families together too."),
+    ] = False,
+    style: StyleOption = "plain",
+    after_question: AfterQuestionOption = "",
+    question_dtype: QuestionDtypeOption = None,
     max_new_tokens: Annotated[
         int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
     ] = 16,
@@ -112,8 +122,8 @@ def correlate(
     The runs, without prefix, are extracted beforehand, in one store or several: pascal5i, msrc,
     imagenet-s, refcoco with values; cvbench and blink with --kinds key,value. What was probed and
     asked before is taken from the stores. Several at once share probes and images, as kvtool
-    knockout does. Without three complete models there is no coefficient: the table all the same,
-    and exit code 4.
+    knockout does. Coefficients are over the models of one family, its sizes and versions. Without
+    three complete models of one there is none: the table all the same, and exit code 4.
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
@@ -124,6 +134,10 @@ def correlate(
         result = kvtool.correlate(
             stores or [need_store(None)],
             limit=limit,
+            pooled=pooled,
+            style=style,
+            after_question=after_question,
+            question_dtype=question_dtype,
             max_new_tokens=max_new_tokens,
             model=parse_folders(model, "--model"),
             data=parse_folders(data, "--data"),

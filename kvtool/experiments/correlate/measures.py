@@ -4,6 +4,7 @@ asked."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -12,19 +13,21 @@ from typing import Any
 import numpy as np
 
 from kvtool.asking.answering import Answer, Answerer, AnswerTable
-from kvtool.asking.caches import Progress
 from kvtool.asking.choices import ChoiceQuestion, ask, first_of_cells, perception
 from kvtool.asking.records import with_interval
+from kvtool.asking.wording import Wording
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import check_pictures, dataset_of
 from kvtool.errors import KvtoolError
 from kvtool.experiments.correlate.subjects import Subject
+from kvtool.progress import Progress
 from kvtool.result import Result, Row
 from kvtool.stats.bootstrap import Estimate, mean_of_independent
 from kvtool.store import Run, open_store
 from kvtool.store.shares import Share
 from kvtool.tasks.by_model import Identity
 from kvtool.tasks.evaluation import evaluate
+from kvtool.types import Precision
 
 
 class Common:
@@ -32,18 +35,27 @@ class Common:
 
     `images` are ids by task, `questions` those of all benchmarks; `notes` say how many are left out
     because some models lack them. Raises KvtoolError where no image of a task or no question of a
-    benchmark remains.
+    benchmark remains. `digests` tell the pictures of the questions apart, by image id.
 
     Args:
         subjects: the models, each with its runs.
         data: the places of data sets, by name.
         limit: the most questions, see first_of_cells.
+        wording: how they are worded.
+        dtype: the precision in which they are answered, by default each run's.
     """
 
     def __init__(
-        self, subjects: Sequence[Subject], data: Mapping[str, str], limit: int | None
+        self,
+        subjects: Sequence[Subject],
+        data: Mapping[str, str],
+        limit: int | None,
+        wording: Wording,
+        dtype: Precision | None,
     ) -> None:
         self.data = data
+        self.wording = wording
+        self.dtype = dtype
         self._opened: dict[tuple[str, str, str | None], DatasetBase] = {}
         self.notes: list[str] = []
         self.images = {task: self._images(task, subjects) for task in subjects[0].segmented}
@@ -54,6 +66,9 @@ class Common:
             for subject, runs in zip(subjects, self._holding(subjects), strict=True)
         }
         self.questions = first_of_cells(self._questions(subjects), limit)
+        asked_runs = chain.from_iterable(subjects[0].asked.values())
+        pictures = chain.from_iterable(run.pictures for run in asked_runs)
+        self.digests = {picture.id: picture.digest for picture in pictures}
         for run in (run for subject in subjects for run in subject.segmented.values()):
             self._dataset(run)
         self.truth_hashes = sorted(
@@ -82,7 +97,8 @@ class Common:
             runs: dict[ChoiceQuestion, Run] = {}
             for run in chain.from_iterable(subject.asked.values()):
                 for question in perception(self._dataset(run), set(run.ids)):
-                    runs.setdefault(question, run)
+                    worded = replace(question, question=self.wording.of(question.question))
+                    runs.setdefault(worded, run)
             holding.append(runs)
         return holding
 
@@ -214,12 +230,10 @@ class Common:
         def ask_over(run: Run) -> None:
             """Ask about the pictures that one run holds."""
             answers = self._found.setdefault((run.store, run.name), {})
-            store = open_store(run.store)
             # The first answerer's weights serve the other runs.
             beside = answerers[0] if answerers else None
-            answerers.append(
-                Answerer(store, run, model, device, max_new_tokens, fresh, beside, share, answers)
-            )
+            common = (model, device, max_new_tokens, fresh, beside, share, answers, self.dtype)
+            answerers.append(Answerer(open_store(run.store), run, *common))
             replies.update(
                 ask(
                     answerers[-1],

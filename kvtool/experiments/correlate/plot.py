@@ -76,9 +76,10 @@ def words(result: Result) -> list[str]:
 
 
 def coefficient(row: Row) -> str:
-    """Say a coefficient: 'pearson 0.93 [0.20, 1.00], p = 0.040'."""
+    """Say a coefficient: 'pearson of llava_onevision 0.93 [0.20, 1.00], p = 0.040'."""
     value, low, high, p = (row.get(name) for name in ("value", "value_low", "value_high", "p"))
-    text = f"{row['coefficient']} " + ("not defined" if value is None else f"{value:.2f}")
+    family = f"of {row['family']} " if row.get("family") else ""
+    text = f"{row['coefficient']} {family}" + ("not defined" if value is None else f"{value:.2f}")
     if low is not None and high is not None:
         text += f" [{low:.2f}, {high:.2f}]"
     return text if p is None else f"{text}, {probability(p)}"

@@ -12,13 +12,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kvtool.asking.answering import ATTENTION, Answer
-from kvtool.asking.caches import Progress, no_answer, silent
+from kvtool.asking.caches import no_answer
 from kvtool.asking.choices import BENCHMARKS, score_choices
+from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.correlate.coefficients import correlations
 from kvtool.experiments.correlate.measures import Common
 from kvtool.experiments.correlate.subjects import Subject, check_names, find_subjects
+from kvtool.progress import Progress, called, silent
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.store import Store, hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS
@@ -29,6 +31,7 @@ from kvtool.tasks.by_model import Identity, RunSource, find_runs
 from kvtool.tasks.evaluation import options_of
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.sets import SEGMENTATION
+from kvtool.types import Precision
 
 NAMED = 10
 """How many left-out models are named; all are counted."""
@@ -45,6 +48,10 @@ def correlate(
     benchmarks: Sequence[str] = BENCHMARKS,
     select: str = "max",
     limit: int | None = None,
+    pooled: bool = False,
+    style: str = "plain",
+    after_question: str = "",
+    question_dtype: Precision | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
     model: Mapping[str, str] | None = None,
     data: Mapping[str, str] | None = None,
@@ -52,11 +59,11 @@ def correlate(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **options: Any,
 ) -> Result:
     """Return a row for each model, and the coefficients of segmentation and accuracy over the
-    models.
+    models of each family.
 
     Probes and answers are taken from the stores where they were computed before; a model's weights
     are loaded for the first question that is new to its store. Models that lack a run, or have no
@@ -77,6 +84,10 @@ def correlate(
         select: how the best value is chosen, as in probe.
         limit: the most questions of each CV-Bench task and image collection and of each BLINK
             sub-task.
+        pooled: whether there are coefficients over the models of all families too.
+        style: whose wording the questions have, as in knockout.
+        after_question: a text put after every question, on a line of its own.
+        question_dtype: the precision in which questions are answered, by default the runs'.
         max_new_tokens: the most tokens of an answer.
         model: the places of models, by their names in the runs.
         data: the places of data sets, by their names in the runs.
@@ -85,7 +96,8 @@ def correlate(
         fresh: whether everything is probed and asked again.
         wait_s: how long to wait for models that other processes probe and ask, once all others are
             done.
-        progress: called with 1 and a note for each question answered, and once with their number.
+        progress: called with 1 and a note for each question answered, and once with their number;
+            True shows a bar.
         options: the tasks' options, as in probe.
     """
     check_names(tasks, benchmarks)
@@ -96,11 +108,15 @@ def correlate(
         find_runs(opened, runs, "correlate"), models, tasks, benchmarks
     )
     _check_subjects(subjects, incomplete)
-    common = Common(subjects, data or {}, limit)
+    wording = Wording(style, after_question)
+    common = Common(subjects, data or {}, limit, wording, question_dtype)
     settings = {
         "select": select,
         "max_new_tokens": max_new_tokens,
         "limit": limit,
+        "pooled": pooled,
+        **wording.settings(),
+        "question_dtype": question_dtype,
         "seed": seed,
         "options": task_options,
     }
@@ -111,7 +127,7 @@ def correlate(
         return stored
     probing = {"select": select, "device": device, "seed": seed, "fresh": fresh}
     request = MeasureRequest(task_options, model or {}, max_new_tokens, probing)
-    measured = _measure_all(subjects, common, request, wait_s, progress or silent)
+    measured = _measure_all(subjects, common, request, wait_s, called(progress))
     return keep_result(home, key, _result(subjects, measured, common, config, incomplete))
 
 
@@ -203,13 +219,13 @@ def _result(
                 f"questions without an answer, first: {no_answer(first)}"
             )
             continue
-        answered, parts = score_choices(common.questions, answers, config["seed"])
-        labels = {"model": subject.identity.name, "revision": subject.identity.revision}
+        answered, parts = score_choices(common.questions, answers, config["seed"], common.digests)
+        labels = subject.labels
         rows.append(labels | segmented | answered | {"runs": [run.name for run in subject.runs]})
         items += [labels | part for part in parts]
     if not rows:
         raise KvtoolError(f"correlate: expected models that answer, found none: {incomplete[0]}")
-    coefficients, notes = correlations(rows)
+    coefficients, notes = correlations(rows, config["pooled"])
     return Result(
         command="correlate",
         task=None,

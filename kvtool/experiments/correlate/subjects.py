@@ -36,6 +36,17 @@ class Subject:
     asked: Mapping[str, Sequence[Run]]
 
     @property
+    def family(self) -> str:
+        """The family of the model, such as llava_onevision."""
+        return self.runs[0].config.model.family
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What rows call the model."""
+        identity = self.identity
+        return {"model": identity.name, "revision": identity.revision, "family": self.family}
+
+    @property
     def runs(self) -> list[Run]:
         """All runs of the model, each once."""
         runs = chain(self.segmented.values(), *self.asked.values())

@@ -71,7 +71,10 @@ def _line(row: Row) -> Text:
     else:
         interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]"
         text = f"{value:.3f} {interval}, p = {p:.3f}"
-    return Text(f"{row['coefficient']}: {text}, N = {row['n']} models", style="bold")
+        if row.get("holm_p", p) != p:
+            text += f" (Holm {row['holm_p']:.3f})"
+    family = f" ({row['family']})" if row.get("family") else ""
+    return Text(f"{row['coefficient']}: {text}, N = {row['n']} models{family}", style="bold")
 
 
 def _short_names(models: Sequence[Row]) -> list[str]:

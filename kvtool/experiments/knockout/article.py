@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kvtool.reporting.commands import flags
+from kvtool.reporting.commands import UNWORDED, WORDED, flags
 from kvtool.reporting.conditions import condition, condition_rows, conditions_article
 from kvtool.reporting.numbers import interval, plural, probability, ranges, relation
 from kvtool.reporting.sentences import SURE
@@ -20,17 +20,18 @@ article = conditions_article
 def knockout_effect(result: Result, none: Row, row: Row) -> str:
     """Set a condition beside no knockout.
 
-    The intervals of the score decide, then McNemar's test of the answers.
+    The intervals of the score decide, then a test of the answers, corrected for the number of
+    conditions: by picture where there is one, else McNemar's, which takes questions as independent.
     """
     blocking = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
     scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
     side = relation(row, none, result.metric)
-    p = row.get("mcnemar_p")
-    test = (
-        ""
-        if p is None
-        else f"{row['n_lost']} answers lost, {row['n_gained']} gained, {probability(p)}"
-    )
+    test_name = "picture" if "picture_p" in row else "mcnemar"
+    p = row.get(f"{test_name}_holm_p", row.get(f"{test_name}_p"))
+    test = ""
+    if p is not None:
+        certainty = _corrected(row[f"{test_name}_p"], p)
+        test = f"{row['n_lost']} answers lost, {row['n_gained']} gained, {certainty}"
     if side in ("above", "below"):
         verb = "raised" if side == "above" else "lowered"
         return f"{blocking} {verb} the score: {scores}{'; ' * bool(test)}{test}."
@@ -41,6 +42,11 @@ def knockout_effect(result: Result, none: Row, row: Row) -> str:
             f"{scores}."
         )
     return f"{blocking} made no difference that could be told: {scores}{'; ' * bool(test)}{test}."
+
+
+def _corrected(raw: float, p: float) -> str:
+    """Return a p, and the raw one beside it where it was corrected for several conditions."""
+    return probability(p) if p == raw else f"{probability(p)} by Holm, {probability(raw)} raw"
 
 
 def sentences(result: Result) -> Iterator[str]:
@@ -78,9 +84,12 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
     layers = None if config.get("layers") is None else ranges(config["layers"])
     values = {
         "run": config.get("heads_run"),
+        "threshold": config.get("threshold"),
         "layers": layers,
         "controls": ",".join(config.get("controls") or []) or None,
-        **{name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed")},
+        **{
+            name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed", *WORDED)
+        },
     }
     arguments = [
         "knockout",
@@ -90,4 +99,4 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
         "--heads",
         heads,
     ]
-    return arguments + flags(values, {"draws": 1, "max_new_tokens": 16, "seed": 0})
+    return arguments + flags(values, {"draws": 1, "max_new_tokens": 16, "seed": 0, **UNWORDED})

@@ -10,12 +10,15 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_benchmark
 from kvtool.cli.options import (
+    AfterQuestionOption,
     DeviceOption,
     FormatOption,
     LayersOption,
     PlotOption,
+    QuestionDtypeOption,
     RunOption,
     StoreArgument,
+    StyleOption,
     WaitOption,
     bounded,
     need_store,
@@ -26,6 +29,7 @@ from kvtool.errors import PartialError
 
 EXAMPLES = (
     "kvtool knockout study.kv --benchmark pope:POPE --heads agnostic",
+    "kvtool knockout study.kv --benchmark pope:POPE --heads lowest:4 --limit 20",
     "kvtool knockout study.kv --benchmark pope:POPE --heads heads.jsonl --limit 20",
     "kvtool variance study.kv --threshold 2 \\\n"
     "    | kvtool knockout study.kv --benchmark mme:MME --heads - --layers late",
@@ -48,11 +52,20 @@ def knockout(
         typer.Option(
             "--heads",
             metavar="SOURCE",
-            help="Heads to block: numbers such as 0-3,5 in all layers; agnostic; or JSON lines of "
-            "layer, kv_head: a FILE, - for stdin.",
+            help="Heads to block: agnostic; lowest:N, the keys of lowest variance; layer:head, as "
+            "3:1,4:0; numbers such as 0-3,5 in all layers; or JSON lines of layer, kv_head: a "
+            "FILE, - for stdin.",
         ),
     ],
     store: StoreArgument = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            help="Variance below which keys are agnostic. The default is the valley between two "
+            "modes.",
+        ),
+    ] = None,
     layers: LayersOption = None,
     controls: Annotated[
         str | None,
@@ -63,6 +76,9 @@ def knockout(
         ),
     ] = None,
     draws: Annotated[int, bounded("draws", help="How often each control is drawn.")] = 1,
+    style: StyleOption = "plain",
+    after_question: AfterQuestionOption = "",
+    question_dtype: QuestionDtypeOption = None,
     max_new_tokens: Annotated[
         int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
     ] = 16,
@@ -124,9 +140,13 @@ def knockout(
             need_store(store),
             benchmark,
             heads,
+            threshold=threshold,
             layers=parse_layers(layers),
             controls=[] if controls is None else [name.strip() for name in controls.split(",")],
             draws=draws,
+            style=style,
+            after_question=after_question,
+            question_dtype=question_dtype,
             max_new_tokens=max_new_tokens,
             limit=limit,
             answers=answers,

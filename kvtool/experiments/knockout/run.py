@@ -7,8 +7,7 @@ kvtool.asking.heads for the conditions.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,41 +15,39 @@ from typing import Any
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
 from kvtool.asking.benchmarks import open_benchmark, unaskable
-from kvtool.asking.caches import WAIT_S, Progress, find_base, holding_run, silent, unanswerable
-from kvtool.asking.heads import (
-    HeadSet,
-    Row,
-    head_set,
-    make_conditions,
-    read_rows,
-)
+from kvtool.asking.caches import find_base, holding_run, unanswerable
+from kvtool.asking.heads import make_conditions
+from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.datasets.protocols import HasQuestions
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.experiments.knockout.sources import Heads, HeadSource
 from kvtool.experiments.knockout.work import KnockoutWork
-from kvtool.features.variances import kept_variances
-from kvtool.layers import parse_numbers, resolve_layers
+from kvtool.layers import resolve_layers
+from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
 from kvtool.store import Run, Store
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
+from kvtool.types import Precision
 
 MAX_NEW_TOKENS = 16
-
-
-HeadSource = str | Path | Iterable[Mapping[str, Any] | tuple[int, int]]
 
 
 @checked
 def knockout(
     target: Target,
     benchmark: str,
-    heads: HeadSource,
+    heads: Heads,
     *,
+    threshold: float | None = None,
     layers: str | Sequence[int] | None = None,
     controls: Sequence[str] = (),
     draws: int = 1,
+    style: str = "plain",
+    after_question: str = "",
+    question_dtype: Precision | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
     limit: int | None = None,
     answers: str | Path | None = None,
@@ -61,7 +58,7 @@ def knockout(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Result:
     """Score a benchmark under no knockout, the chosen heads, their early, middle and late parts,
     and controls.
@@ -77,12 +74,20 @@ def knockout(
             holds are extracted first.
         benchmark: pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set with questions
             about one image each, e.g. own:PATH.
-        heads: "agnostic" (input-agnostic keys of the run, by their variance), KV heads of all
-            layers such as "0-3,5", a file of JSON lines, "-" for standard input, or rows with layer
-            and kv_head, or (layer, kv_head) pairs.
+        heads: "agnostic" (input-agnostic keys of the run, by their variance), "lowest:N" (the N
+            keys of the lowest variance), heads by layer and number such as "3:1,4:0", KV heads of
+            all layers such as "0-3,5", a file of JSON lines, "-" for standard input, or rows with
+            layer and kv_head, or (layer, kv_head) pairs.
+        threshold: of "agnostic": the variance below which keys are input-agnostic, by default the
+            valley between the two modes of the run's variances.
         layers: early, middle, late, last:N or numbers; blocks only there.
         controls: "dependent" and "random": as many heads in the same layers.
         draws: how often each control is drawn.
+        style: whose wording the questions have: "plain" (the benchmark's own), "lmms-eval" or
+            "vlmevalkit".
+        after_question: a text put after every question, on a line of its own.
+        question_dtype: the precision in which questions are answered from the stored caches, by
+            default the run's; "float32" rounds the least.
         max_new_tokens: the most tokens of an answer.
         limit: the number of images, by default all.
         answers: a file for the answers, see answer_files.
@@ -94,15 +99,25 @@ def knockout(
         fresh: whether everything is asked and scored again; else an interrupted call goes on.
         wait_s: how long to wait for images that other processes ask about, once all others are
             done.
-        progress: called with 1 and a note for each image, and once with their number.
+        progress: called with 1 and a note for each image, and once with their number;
+            True shows a bar.
     """
     store, run_name = select_store(target, run, create=model is not None)
     if max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
     check_answers(answers, official)
-    blocking = Blocking(heads, layers, controls, draws, seed)
+    source = HeadSource.parse(heads, threshold)
+    blocking = Blocking(source, layers, controls, draws, seed)
     asking = Asking(
-        store, model, device, max_new_tokens, limit, fresh, official is not None, progress or silent
+        store=store,
+        model=model,
+        device=device,
+        max_new_tokens=max_new_tokens,
+        limit=limit,
+        official=official is not None,
+        progress=called(progress),
+        wording=Wording(style, after_question),
+        dtype=question_dtype,
     )
     work = _prepare(benchmark, run_name, blocking, asking)
     key = result_key(work.settings)
@@ -110,7 +125,9 @@ def knockout(
     if rereads and (stored := store.kept(key, Result.from_json)) is not None:
         return stored
     with sharing(wait_s) as share:
-        answerer = Answerer(store, work.run, model, device, max_new_tokens, fresh, share=share)
+        answerer = Answerer(
+            store, work.run, model, device, max_new_tokens, fresh, share=share, dtype=question_dtype
+        )
         texts = work.ask(answerer, asking.progress)
     work, conditions = work.answered(texts)
     result = work.result(conditions)
@@ -123,11 +140,15 @@ def knockout(
 class Blocking:
     """The heads to block and the controls to draw, as in knockout."""
 
-    heads: HeadSource
+    source: HeadSource
     layers: str | Sequence[int] | None
     controls: Sequence[str]
     draws: int
     seed: int
+
+    def layers_of(self, run: Run) -> tuple[int, ...] | None:
+        """Return the layers to block in as numbers; None for all."""
+        return resolve_layers(self.layers, run.config.model.geometry.layers)
 
 
 @dataclass(frozen=True)
@@ -139,16 +160,14 @@ class Asking:
     device: str
     max_new_tokens: int
     limit: int | None
-    fresh: bool
     official: bool
     progress: Progress
+    wording: Wording
+    dtype: Precision | None
 
 
 def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking) -> KnockoutWork:
     """Determine the run, the questions and the conditions; extract images that no run holds."""
-    is_agnostic = blocking.heads == "agnostic"
-    numbers = _head_numbers(blocking.heads)
-    rows = None if is_agnostic or numbers else _rows(blocking.heads)
     benchmark, dataset = open_benchmark(spec)
     if asking.official and not benchmark.is_official:
         raise UsageError(
@@ -157,19 +176,17 @@ def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking
         )
     store = asking.store
     # Whose heads are blocked: heads that are named belong to a run over the benchmark, if any.
-    base = find_base(store, run_name, asking.model, None if is_agnostic else dataset)
+    base = find_base(
+        store, run_name, asking.model, None if blocking.source.of_variance else dataset
+    )
     refs = _pictures(dataset)[: asking.limit]
     extraction = (asking.model, dataset, refs, asking.device, asking.progress)
     if base is None:
         base, _ = holding_run(store, None, *extraction)
+    heads, head_notes = blocking.source.of(base)
     geometry = base.config.model.geometry
-    if numbers:
-        rows = _rows((layer, kv_head) for layer in range(geometry.layers) for kv_head in numbers)
-    heads, source, head_notes = _heads(rows, blocking.heads, base)
-    layers = resolve_layers(blocking.layers, geometry.layers)
-    conditions, notes = make_conditions(
-        heads, geometry, layers, blocking.controls, blocking.draws, blocking.seed
-    )
+    drawing = (blocking.controls, blocking.draws, blocking.seed)
+    conditions, notes = make_conditions(heads, geometry, blocking.layers_of(base), *drawing)
     # Whose caches answer: a run over the benchmark's pictures, of the same model and settings.
     holding, failed = holding_run(store, base, *extraction)
     failed |= unanswerable(holding, {ref.id for ref in refs})
@@ -180,83 +197,38 @@ def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking
         benchmark=benchmark,
         dataset=dataset,
         refs=tuple(refs),
-        questions=tuple(questions),
+        questions=tuple(map(asking.wording.of, questions)),
         conditions=tuple(conditions),
         skipped=tuple(skipped),
         notes=(*head_notes, *notes),
         seed=blocking.seed,
     )
-    settings = _settings(spec, source, base, layers, blocking, asking)
+    settings = _settings(spec, base, blocking, asking)
     return replace(work, settings=work.config() | settings)
 
 
 def _settings(
     spec: str,
-    source: str,
     base: Run,
-    layers: tuple[int, ...] | None,
     blocking: Blocking,
     asking: Asking,
 ) -> dict[str, Any]:
     """Return the settings of a knockout as its result names them."""
+    layers = blocking.layers_of(base)
     return {
         "benchmark": spec,
-        "heads": source,
+        "heads": blocking.source.name,
+        "threshold": blocking.source.threshold,
         "heads_run": base.name,
         "layers": None if layers is None else list(layers),
         "controls": list(blocking.controls),
         "draws": blocking.draws,
         "seed": blocking.seed,
+        **asking.wording.settings(),
+        "question_dtype": asking.dtype,
         "max_new_tokens": asking.max_new_tokens,
         "limit": asking.limit,
     }
-
-
-def _head_numbers(heads: HeadSource) -> tuple[int, ...] | None:
-    """Return the KV heads of a text such as 0-3,5, which stand for those of all layers.
-
-    It is None for any other source.
-    """
-    if not isinstance(heads, str) or not re.fullmatch(r"[\d,\s-]*\d[\d,\s-]*", heads):
-        return None
-    return None if Path(heads).exists() else parse_numbers(heads, "--heads")
-
-
-def _rows(heads: HeadSource) -> list[tuple[str, Row]]:
-    """Return the rows that name heads, and the location of each."""
-    if isinstance(heads, str | Path):
-        return read_rows(str(heads))
-    rows = (
-        row if isinstance(row, Mapping) else dict(zip(("layer", "kv_head"), row, strict=True))
-        for row in heads
-    )
-    return [(f"heads: row {number}", dict(row)) for number, row in enumerate(rows, 1)]
-
-
-def _heads(
-    rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run
-) -> tuple[HeadSet, str, list[str]]:
-    """Return the heads to block, the name of their source, and notes.
-
-    Without rows they are the run's input-agnostic keys. Raises UsageError.
-    """
-    notes: list[str] = []
-    if rows is not None:
-        source = "given"
-        if isinstance(heads, str | Path):
-            source = "standard input" if str(heads) == "-" else str(heads)
-    else:
-        source = "agnostic"
-        variances = kept_variances(base, "key", 0, wait_s=WAIT_S)
-        if not any(row["input_agnostic"] for row in variances.rows):
-            reason = "; ".join(variances.config["notes"]) or "every key is above the threshold"
-            raise UsageError(
-                f"heads agnostic: run {base.name} has no input-agnostic key: {reason}, and pipe it "
-                "to --heads -"
-            )
-        notes = [f"heads agnostic: {note}" for note in variances.config["notes"]]
-        rows = [(f"variance of run {base.name}", row) for row in variances.rows]
-    return head_set(rows, base.config.model.geometry, source), source, notes
 
 
 def _pictures(dataset: DatasetBase) -> Sequence[ImageRef]:

@@ -21,7 +21,7 @@ PARTS_SHOWN = 4
 
 def tables(result: Result) -> Iterator[RenderableType]:
     """Yield condition, blocked heads, the primary metric and its parts, yes-ratio, and McNemar's
-    exact p."""
+    exact p, raw and corrected for the number of conditions."""
     label = "file" if any("file" in row for row in result.rows) else "subset"
     parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
     names = {name for row in result.rows for name in row}
@@ -35,7 +35,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
     table.add_column("condition", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column(Text(result.metric), justify="right", no_wrap=True)
-    for part in (*columns, "yes", "p"):
+    for part in (*columns, "yes", "p", "Holm"):
         table.add_column(Text(str(part)), justify="right", overflow="fold", min_width=5)
     for row in result.rows:
         if label not in row:
@@ -56,12 +56,12 @@ def _part(rows: Sequence[Row], total: Row, label: str, part: str) -> Row | None:
 def _cells(result: Result, row: Row, part_rows: Sequence[Row | None]) -> list[str]:
     draw = row.get("draw")
     name = row["condition"] if draw in (None, "all") else f"{row['condition']} {draw}"
-    p = row.get("mcnemar_p")
+    tests = (row.get("mcnemar_p"), row.get("mcnemar_holm_p"))
     return [
         name,
         str(row["n_heads"]),
         interval(result, row),
         *("-" if part is None else show(result, part.get(result.metric)) for part in part_rows),
         show(result, row.get("yes_ratio")),
-        "" if p is None else p_value(p),
+        *("" if p is None else p_value(p) for p in tests),
     ]

@@ -9,11 +9,13 @@ from typing import Any
 
 from kvtool.asking.answer_files import write_answers, write_official
 from kvtool.asking.answering import ATTENTION, Answer, Answerer
-from kvtool.asking.benchmarks import Answers, Benchmark, score_conditions
-from kvtool.asking.caches import Progress, no_answer
+from kvtool.asking.benchmarks import Benchmark
+from kvtool.asking.caches import no_answer
+from kvtool.asking.conditions import Answers, score_conditions
 from kvtool.asking.heads import HeadCondition
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError
+from kvtool.progress import Progress
 from kvtool.result import Result, versions
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
@@ -96,14 +98,19 @@ class KnockoutWork:
 
     def result(self, conditions: Sequence[Answers]) -> Result:
         """Score the answers of every condition."""
-        rows = list(score_conditions(self.benchmark, self.questions, conditions, self.seed))
+        digests = {picture.id: picture.digest for picture in self.run.pictures}
+        rows = score_conditions(self.benchmark, self.questions, conditions, self.seed, digests)
+        empty = max(row["n_empty"] for row in rows)
+        notes = list(self.notes)
+        if empty and self.benchmark.name == "pope":
+            notes.append(f"empty answers count as yes, as POPE's script reads them: {empty:g}")
         return Result(
             command="knockout",
             task=self.benchmark.name,
             metric=self.benchmark.metric,
             n=rows[0]["n"],
             rows=rows,
-            config=self.settings | {"notes": list(self.notes)},
+            config=self.settings | {"notes": notes},
             versions=versions(),
             n_skipped=len(self.skipped),
             skipped=list(self.skipped[:NAMED]),

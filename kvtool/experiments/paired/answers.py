@@ -15,17 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
 from kvtool.asking.answering import Answer, Answerer
-from kvtool.asking.caches import CACHE, Progress, spoiled_arrays
+from kvtool.asking.caches import CACHE, spoiled_arrays
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
 from kvtool.experiments.paired.points import PointQuestion
-from kvtool.store import hash_json
+from kvtool.models.families import pads_several
+from kvtool.progress import Progress
+from kvtool.store import Run, hash_json
 from kvtool.store.shares import chunk_name
 
 if TYPE_CHECKING:
     from kvtool.models.base import Prepared
 
+PADDED = "padded"
+"""How pictures among several enter a prompt where the model's processor pads them."""
 AT_ONCE = 16
 """Questions over several images that are claimed and asked together."""
 
@@ -148,24 +152,38 @@ def stored_prompt(
 ) -> AnswerPrompt:
     """Return the prompt of a question over pictures of the run.
 
-    They are restored from what the run holds of them before the decoder, or else read as pixels.
+    They are restored from what the run holds of them before the decoder, or else read as pixels;
+    read, too, where the model's processor pads them among others.
     """
+    is_padded = pads_pictures(answerer.run, question)
 
     def prepare() -> list[Prepared] | None:
         """Prepare the question's pictures."""
-        prepared = [_prepared(answerer, image, refs) for image in question.image_ids]
+        prepared = [_prepared(answerer, image, refs, is_padded) for image in question.image_ids]
         finite = [picture for picture in prepared if picture is not None]
         return finite if len(finite) == len(prepared) else None
 
     pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
-    return AnswerPrompt(pictures, question.prompt, prepare)
+    key = [PADDED, pictures] if is_padded else pictures
+    return AnswerPrompt(key, question.prompt, prepare)
 
 
-def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared | None:
+def pads_pictures(run: Run, question: Question) -> bool:
+    """Return whether one of a question's pictures, of several, enters the prompt padded."""
+    sizes = [run.image(image).sample.image_wh_px for image in question.image_ids]
+    family = run.config.model.family
+    return len(sizes) > 1 and any(pads_several(family, image_wh_px) for image_wh_px in sizes)
+
+
+def _prepared(
+    answerer: Answerer, image: str, refs: Mapping[str, ImageRef], is_padded: bool
+) -> Prepared | None:
     """Return an image as the model takes it; None where what is stored of it is not finite."""
     run = answerer.run
     model = answerer.loaded
     sample = answerer.samples[image]
+    if is_padded and pads_several(run.config.model.family, sample.image_wh_px):
+        return model.prepare_several(load_image(refs[image]), id=image, index=sample.index)
     if "projected" in run.config.kinds:
         arrays = run.read_image(image, ["projected"], raw=True)
         return None if spoiled_arrays(arrays) else model.prepare_stored(sample, arrays)
@@ -174,7 +192,9 @@ def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> P
     )
 
 
-def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> AnswerPrompt:
+def marked_prompt(
+    answerer: Answerer, point: PointQuestion, text: str, folder: Path
+) -> AnswerPrompt:
     """Return the prompt of a question over its two marked pictures, which lie in a folder."""
 
     def prepare() -> list[Prepared]:
@@ -183,10 +203,12 @@ def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> Ans
         model = answerer.loaded
         view = answerer.run.config.view
         return [
-            model.prepare(load_image(ref), id=ref.id, index=index, view=view)
+            model.prepare_several(load_image(ref), id=ref.id, index=index, view=view)
             for index, ref in enumerate(refs)
         ]
 
     record = {name: value for name, value in point.record().items() if name != "files"}
+    if pads_pictures(answerer.run, point.question):
+        record["several_images"] = PADDED
     record["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
-    return AnswerPrompt(record, point.question.prompt, prepare)
+    return AnswerPrompt(record, text, prepare)

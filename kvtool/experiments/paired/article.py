@@ -8,7 +8,7 @@ from typing import Any
 
 from kvtool.reporting import charts
 from kvtool.reporting.articles import Article
-from kvtool.reporting.commands import block_flags, flags
+from kvtool.reporting.commands import UNWORDED, WORDED, block_flags, flags
 from kvtool.reporting.numbers import interval, plural, probability
 from kvtool.reporting.sentences import SURE, chosen_how
 from kvtool.reporting.study import ITEMS_SHOWN, KeptResult, Study
@@ -34,6 +34,9 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         if row.get(field) is not None:
             shares = {f"share{end}": row.get(f"{field}{end}") for end in ends}
             cells.append((name, shares, f"c-{field}"))
+    if row.get("guess_best_value_only") is not None:
+        shares = {f"share{end}": row[f"guess_best_value_only{end}"] for end in ends}
+        cells.insert(2, (f"the same, best of {row['n_blocks']} guessing", shares, "c-neither"))
     chart = charts.whiskers(
         result, cells, "share", f"{block_name(row)}: share of questions, %", bars=True
     )
@@ -88,6 +91,9 @@ def paired_test(result: Result, row: Row) -> str:
     value = row.get("value")
     model = row.get("model")
     p = row.get("mcnemar_p")
+    # Chosen as the best on these questions, a block is better than the model by the choice alone.
+    if value is not None and model is not None and value > model:
+        p = row.get("better_p", p)
     sides = f"values {interval(result, row, 'value')}, model {interval(result, row, 'model')}"
     if value is None or model is None or p is None:
         return f"Which of them answers better was not tested: {sides}."
@@ -98,11 +104,33 @@ def paired_test(result: Result, row: Row) -> str:
     return f"Values and model are not distinguishable: {sides} ({probability(p)})."
 
 
+def beside_guessing(result: Result, row: Row) -> Iterator[str]:
+    """Set the best block beside blocks that guess: all answers, then those the model has wrong."""
+    n_blocks = row.get("n_blocks", 1)
+    guessing = f"the best of {n_blocks} guessing blocks" if n_blocks > 1 else "a guessing block"
+    for score, guess, test, what in (
+        ("value", "chance_max", "value_p", "questions right"),
+        ("value_only", "guess_best_value_only", "value_only_p", "right where the model is wrong"),
+    ):
+        p = row.get(test)
+        if p is None:
+            continue
+        sides = f"{interval(result, row, score)} against {interval(result, row, guess)}"
+        if p < SURE:
+            yield f"The values have more {what} than {guessing}: {sides} ({probability(p)})."
+        else:
+            yield (
+                f"The values have no more {what} than {guessing} may: {sides} ({probability(p)}), "
+                "which is no better than chance."
+            )
+
+
 def sentences(result: Result) -> Iterator[str]:
     """Say what the cells show, a sentence each."""
     row = result.best or best_row(result.rows, "value")
     if row is not None:
         yield paired_cells(result, row)
+        yield from beside_guessing(result, row)
         yield paired_test(result, row)
         if row.get("select") == "max":
             yield chosen_how(result)
@@ -120,5 +148,6 @@ def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> 
     values = {
         name: config.get(name) for name in ("select", "seed", "n", "max_new_tokens", "folds", "c")
     }
+    values |= {name: config.get(name) for name in WORDED}
     values["reading"] = "pck" if config.get("metric") == "value_pck" else None
-    return arguments + flags(values, {"select": "max", "seed": 0, "max_new_tokens": 16})
+    return arguments + flags(values, {"select": "max", "seed": 0, "max_new_tokens": 16, **UNWORDED})

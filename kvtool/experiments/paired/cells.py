@@ -67,10 +67,14 @@ class ComparedAnswers:
         return np.flatnonzero([said is not None for said in self.said])
 
     @cached_property
+    def n_choices(self) -> Array:
+        """The number of each question's choices, (question,)."""
+        return np.array([len(question.choices) for question in self.questions])
+
+    @cached_property
     def chance(self) -> float:
         """The share of right answers by chance, among the questions that are scored."""
-        scored = (self.questions[index] for index in self.answered)
-        return float(np.mean([1 / len(question.choices) for question in scored]))
+        return float((1 / self.n_choices[self.answered]).mean())
 
     def measure(self, layer: Layer) -> Array:
         """Return (head, question, 1 + further), see Reading.read."""

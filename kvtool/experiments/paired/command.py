@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kvtool.cli import console
 from kvtool.cli.completion import complete_paired
 from kvtool.cli.options import (
+    AfterQuestionOption,
     DataOption,
     DeviceOption,
+    Format,
     FormatOption,
     HeadsOption,
     KindsOption,
     LayersOption,
     PlotOption,
+    QuestionDtypeOption,
     RunOption,
+    StyleOption,
     WaitOption,
     bounded,
     given,
@@ -28,6 +32,10 @@ from kvtool.cli.options import (
     parse_model,
     store_and_word,
 )
+from kvtool.errors import PartialError
+
+if TYPE_CHECKING:
+    from kvtool.result import Result
 
 Cell = Literal["both", "value-only", "model-only", "neither"]
 
@@ -108,6 +116,9 @@ def paired(
             help="Write every question and answer to a file, as JSON lines.",
         ),
     ] = None,
+    style: StyleOption = "plain",
+    after_question: AfterQuestionOption = "",
+    question_dtype: QuestionDtypeOption = None,
     max_new_tokens: Annotated[
         int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
     ] = 16,
@@ -140,7 +151,7 @@ def paired(
     do with 3.
     """
     import kvtool
-    from kvtool.cli.output import emit_rows, plot_files, resolve, write_plots
+    from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.reporting.emit import emit
 
     plots = plot_files(plot)
@@ -152,6 +163,9 @@ def paired(
             run=run,
             select=select,
             answers=answers,
+            style=style,
+            after_question=after_question,
+            question_dtype=question_dtype,
             max_new_tokens=max_new_tokens,
             model=parse_model(model),
             device=device,
@@ -175,14 +189,25 @@ def paired(
         console.log.warning("left out: %s", line)
     if show is None:
         emit(result, resolve(format))
-        write_plots(result, plots)
-        return
+    else:
+        _emit_cell(result, show, format)
+    write_plots(result, plots)
+    if result.n_unusable:
+        raise PartialError(
+            f"paired {name}: {result.n_unusable} questions cannot be used and were left out, "
+            f"{result.n} compared"
+        )
+
+
+def _emit_cell(result: Result, show: Cell, format: Format) -> None:
+    """Print the questions of one cell."""
+    from kvtool.cli.output import emit_rows
+
     questions = [item for item in result.items if item["cell"] == show.replace("-", "_")]
     names = ("id", "label", "answer", "said", "value", "images", "files")
-    title = f"{name}: {show}, {len(questions)} of {result.n} questions"
+    title = f"{result.task}: {show}, {len(questions)} of {result.n} questions"
     emit_rows(
         [{key: item[key] for key in names if key in item} for item in questions],
         format,
         title=title,
     )
-    write_plots(result, plots)

@@ -45,8 +45,33 @@ def draw(result: Result) -> Figure:
         best_words(best, block_name(best), best["kind"] in map_rows(result.rows)),
         f"{best['n']} questions" if best["n"] != result.n else "",
         "" if p is None else f"McNemar {probability(p)}",
+        *tested(best),
     ]
     return over_maps(result, result.rows, BARS_IN, partial(bars, result=result, best=best), notes)
+
+
+def tested(best: Row) -> list[str]:
+    """Say how sure it is that the values know more than guessing gives, where that was tested."""
+    p = best.get("value_p")
+    return [] if p is None else [f"values against guessing {probability(p)}"]
+
+
+def mark_guesses(axes: Axes, best: Row) -> None:
+    """Mark what the best of as many guessing blocks gets, beside the bars of which it speaks."""
+    n_blocks = best.get("n_blocks", 1)
+    for name, y in (("chance_max", PLACES[0]), ("guess_best_value_only", PLACES[4])):
+        score = scored(best, name)
+        if not isfinite(score.value):
+            continue
+        label = f"best of {n_blocks} guessing, 95 %" if name == "chance_max" else None
+        axes.hlines([y + 0.28], [score.low], [score.high], colors=["#b03060"], linewidth=1.6)
+        look: dict[str, Any] = {
+            "color": "#b03060",
+            "marker": "|",
+            "markersize": 6,
+            "linestyle": "none",
+        }
+        axes.plot([score.value], [y + 0.28], label=label, **look)
 
 
 def bars(axes: Axes, _width_in: float, result: Result, best: Row) -> None:
@@ -76,6 +101,7 @@ def bars(axes: Axes, _width_in: float, result: Result, best: Row) -> None:
         )
     chance = f"chance: {in_words(result, scored(best, 'chance'))} %"
     axes.vlines(best["chance"], *CHANCE, colors=[INK], linestyles="dashed", label=chance)
+    mark_guesses(axes, best)
     axes.set_yticks(PLACES, [label for _, label in names])
     axes.tick_params(axis="y", length=0)
     axes.set(xlabel="questions, %", ylim=(PLACES[-1] + 0.6, -0.6))

@@ -216,29 +216,14 @@ class LinearProbe:
             held_out = torch.tensor(
                 [number == fold for number in self.folds], device=features.device
             )
-            scaled = standardized(features, ~held_out)
-            solution = logistic.fit(scaled, labels, (~held_out).float()[None], c=self.c)
+            weights = (~held_out).float()[None]
+            solution = logistic.fit_standardized(features, labels, weights, c=self.c)
             logits = (
-                torch.einsum("hnd,hd->hn", scaled.double(), solution.weights)
+                torch.einsum("hnd,hd->hn", features.double(), solution.weights)
                 + solution.bias[:, None]
             )
             choices[:, held_out] = (logits[:, held_out] > 0).long()
         return np.asarray(torch.where(finite[:, None], choices, NONE).cpu())[:, :, None]
-
-
-def standardized(features: torch.Tensor, train: torch.Tensor) -> torch.Tensor:
-    """Return features (head, n, dim) with mean 0 and deviation 1 over the rows of `train` (n,).
-
-    A constant feature becomes 0.
-    """
-    import torch
-
-    rows = features[:, train]
-    mean = rows.mean(1, keepdim=True)
-    deviation = rows.std(1, correction=0, keepdim=True)
-    # Rounding leaves a constant feature a tiny deviation: it must not be blown up.
-    least = 1e-6 * rows.abs().amax(1, keepdim=True)
-    return torch.where(deviation > least, (features - mean) / deviation.clamp_min(1e-30), 0.0)
 
 
 def stratified_folds(labels: Sequence[int], folds: int, seed: int) -> tuple[int, ...]:

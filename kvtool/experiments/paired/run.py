@@ -7,13 +7,13 @@ are set beside the model's: both right, the values alone, the model alone, neith
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
-from kvtool.asking.caches import Progress, silent
+from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import UsageError
@@ -28,6 +28,7 @@ from kvtool.experiments.paired.tasks import (
 from kvtool.experiments.paired.work import PairedWork
 from kvtool.layers import LayerChoice
 from kvtool.outputs import check_folder
+from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
@@ -36,7 +37,7 @@ from kvtool.tasks.base import Select
 from kvtool.tasks.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
-from kvtool.types import Kind
+from kvtool.types import Kind, Precision
 
 if TYPE_CHECKING:
     pass
@@ -59,6 +60,9 @@ def paired(
     n: int | None = None,
     pictures: str | Path | None = None,
     answers: str | Path | None = None,
+    style: str = "plain",
+    after_question: str = "",
+    question_dtype: Precision | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
     model: str | None = None,
     data: str | Path | None = None,
@@ -66,7 +70,7 @@ def paired(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **options: Any,
 ) -> Result:
     """Compare what the model says and what its image values know, question by question.
@@ -89,6 +93,9 @@ def paired(
         n: the most questions, by default 200 of semantic-correspondence, or all of BLINK's.
         pictures: a new folder for the marked pictures, by default one in the store.
         answers: a file for a JSON line a question.
+        style: whose wording the questions have, as in knockout.
+        after_question: a text put after every question, on a line of its own.
+        question_dtype: the precision in which questions are answered, by default the run's.
         max_new_tokens: the most tokens of an answer.
         model: the place of the run's model, if its name does not say it.
         data: the place of the run's data set, if it moved.
@@ -98,12 +105,13 @@ def paired(
         wait_s: how long to wait for questions that other processes ask, and for their scores, once
             all others are done.
         progress: called with a number and a note for questions and blocks, and once with their
-            number.
+            number; True shows a bar.
         options: of the task alone: reading ("choice" or "pck", which of its two scores makes the
             cells of semantic-correspondence); folds and c (of relative-depth's linear probe).
     """
     # All that can be wrong with the options is said before anything is read.
     paired = paired_task(task)
+    wording = Wording(style, after_question)
     _check(paired, select, n, max_new_tokens, options, pictures)
     check_answers(answers)
     if pictures is not None:
@@ -115,6 +123,8 @@ def paired(
     task_options = {name: value for name, value in options.items() if name != "reading"}
     questions = paired.make(dataset, sizes_of(source), paired.subset, n, seed, **task_options)
     _check_questions(questions, source, paired, select)
+    asked = [wording.of(question) for question in questions.questions]
+    questions = replace(questions, questions=asked)
     refs = {ref.id: ref for ref in dataset.images()}
     work = PairedWork(store, source, paired, questions, plan, refs)
     folder = work.draw(None if pictures is None else Path(pictures))
@@ -123,10 +133,12 @@ def paired(
         "select": select,
         "n": n,
         "seed": seed,
+        **wording.settings(),
+        "question_dtype": question_dtype,
         "max_new_tokens": max_new_tokens,
         **questions.settings,
     }
-    asking = Asking(model, device, max_new_tokens, fresh, wait_s, progress or silent)
+    asking = Asking(model, device, max_new_tokens, fresh, wait_s, called(progress), question_dtype)
     result = None if fresh else store.kept(result_key(config), Result.from_json)
     if result is None:
         result = _ask_and_score(work, config, folder, asking)
@@ -145,6 +157,7 @@ class Asking:
     fresh: bool
     wait_s: float
     progress: Progress
+    dtype: Precision | None
 
 
 def _ask_and_score(
@@ -162,6 +175,7 @@ def _ask_and_score(
             asking.max_new_tokens,
             asking.fresh,
             share=share,
+            dtype=asking.dtype,
         )
         answers = work.ask(answerer, folder, asking.progress)
 
@@ -181,7 +195,7 @@ def _ask_and_score(
 def _check_questions(questions: PairedQuestions, run: Run, task: PairedTask, select: str) -> None:
     """Check that enough questions remain. Raises UsageError."""
     if not questions.questions:
-        raise UsageError(_none_left(run, task, questions.skipped))
+        raise UsageError(_none_left(run, task, questions.left_out.lines))
     if select == "split" and len(questions.questions) < 2:
         raise UsageError(
             f"paired {task.name}: --select split: expected two questions or more, found one; "
@@ -237,10 +251,11 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
         )
     if skipped and not any(NOT_HELD in line for line in skipped):
         return (
-            f"paired {task.name}: expected {what} that can be asked, found none{reason}; use the "
-            "official files"
+            f"paired {task.name}: expected {what} that can be asked, found none{reason}; "
+            f"{'mend them' if run.config.dataset == 'own' else 'use the official files'}"
         )
     return (
         f"paired {task.name}: expected {what} about images that run {run.name} holds, found "
-        f"none{reason}; extract them: kvtool extract {run.store} --model M --dataset {task.spec}"
+        f"none{reason}; extract them: kvtool extract {run.store} --model M --dataset "
+        f"{task.spec_over(run.config.dataset)}"
     )

@@ -35,14 +35,47 @@ def tables(result: Result) -> Iterator[RenderableType]:
         f"{config['dataset']}@{config['split']}",
         config.get("subset"),
         f"chance {show(result, best['chance'])} %",
+        _chance_of_best(result, best),
     ]
     yield Text(" · ".join(str(label) for label in labels if label))
     yield _cells(result, best)
+    yield from _guessing(result, best)
     exact = p_value(best["mcnemar_p"])
     mid = p_value(best["mcnemar_mid_p"])
     yield Text(f"McNemar's test of the model against the values: p = {exact} exact, {mid} mid-p")
+    yield from _tests(best)
     yield _blocks(result, best)
     yield from block_tables(result)
+
+
+def _chance_of_best(result: Result, best: Row) -> str:
+    """Say what the best of as many guessing blocks has right."""
+    if best.get("chance_max") is None or best["n_blocks"] < 2:
+        return ""
+    return f"best of {best['n_blocks']} guessing {interval(result, best, 'chance_max')} %"
+
+
+def _tests(best: Row) -> Iterator[Text]:
+    """Say how sure the best block's answers are, by permutation of the questions."""
+    among = f"the best of {best['n_blocks']} blocks" if best["n_blocks"] > 1 else "this block"
+    for name, claim in (
+        ("value_p", "more right than guessing"),
+        ("value_only_p", "more right where the model is wrong than guessing"),
+        ("better_p", "more right than the model (one-sided)"),
+    ):
+        if best.get(name) is not None:
+            yield Text(f"{among}, {claim}: p = {p_value(best[name])}")
+
+
+def _guessing(result: Result, best: Row) -> Iterator[Text]:
+    """Say what guessing blocks have right where the model is wrong."""
+    if best.get("guess_value_only") is None:
+        return
+    single = interval(result, best, "guess_value_only")
+    n_blocks = best["n_blocks"]
+    best_of = interval(result, best, "guess_best_value_only")
+    tail = f", the best of {n_blocks} guessing {best_of}" if n_blocks > 1 else ""
+    yield Text(f"value right, model wrong, by chance: one guessing block {single}{tail}")
 
 
 def _cells(result: Result, best: Row) -> Table:

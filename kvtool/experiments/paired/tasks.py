@@ -44,7 +44,7 @@ class PairedQuestions:
     Args:
         questions: the questions that can be asked.
         reading: how the values answer them.
-        skipped: a line for each question that was left out.
+        left_out: the questions that were left out, with reasons.
         settings: options that the questions or the reading depend on.
         points: each question's points, for semantic correspondence; their pictures are marked
             before the model sees them.
@@ -52,7 +52,7 @@ class PairedQuestions:
 
     questions: list[Question]
     reading: Reading
-    skipped: list[str]
+    left_out: LeftOut
     settings: dict[str, Any]
     points: list[PointQuestion] | None = None
 
@@ -80,7 +80,11 @@ class PairedTask:
     @property
     def spec(self) -> str:
         """The data set to extract."""
-        return f"{self.dataset}:PATH" + ("@val" if self.dataset == "blink" else "")
+        return self.spec_over(self.dataset)
+
+    def spec_over(self, dataset: str) -> str:
+        """How a data set that serves the task is named to `kvtool extract`."""
+        return f"{dataset}:PATH" + ("@val" if dataset == "blink" else "")
 
 
 def semantic_correspondence(
@@ -94,13 +98,11 @@ def semantic_correspondence(
     complete = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
     usable = left_out.usable(complete, lambda pair: check_pair(pair, ids))
     points = make_questions(usable, N_POINTS if n is None else n, seed)
-    skipped = left_out.lines
-    if len(complete) < len(pairs):
-        skipped.append(
-            f"{len(pairs) - len(complete)} of {len(pairs)} pairs have an image that {NOT_HELD}"
-        )
+    left_out.many(
+        len(pairs) - len(complete), f"of {len(pairs)} pairs have an image that {NOT_HELD}"
+    )
     return PairedQuestions(
-        [point.question for point in points], PointCosine(tuple(points)), skipped, {}, points
+        [point.question for point in points], PointCosine(tuple(points)), left_out, {}, points
     )
 
 
@@ -109,20 +111,20 @@ def compared_images(
 ) -> PairedQuestions:
     """Ask which option's image goes with the first one."""
     del seed
-    questions, skipped = _of_subset(dataset, ids, subset, _is_of_several_images)
+    questions, left_out = _of_subset(dataset, ids, subset, _is_of_several_images)
     usable = []
     images = []
     for question in questions:
         options = option_images(question)
         if options is None:
-            skipped.append(
+            left_out.bad(
                 f"question {question.id}: its choices {list(question.choices)} do not name its "
                 "images"
             )
             continue
         usable.append(question)
         images.append((question.image_ids[0], *(question.image_ids[index] for index in options)))
-    return PairedQuestions(usable[:n], MeanCosine(tuple(images[:n])), skipped, {})
+    return PairedQuestions(usable[:n], MeanCosine(tuple(images[:n])), left_out, {})
 
 
 def option_images(question: Question) -> tuple[int, ...] | None:
@@ -154,14 +156,12 @@ def probed_image(
     c: float = C,
 ) -> PairedQuestions:
     """Ask A or B of one image. Raises UsageError where too few questions are left to train on."""
-    questions, skipped = _of_subset(dataset, ids, subset, _is_of_one_image)
+    questions, left_out = _of_subset(dataset, ids, subset, _is_of_one_image)
     usable = [question for question in questions if _is_of_one_image(question)]
     fit = {question.id for question in usable}
-    skipped += [
-        f"question {question.id}: expected one image and two choices"
-        for question in questions
-        if question.id not in fit
-    ]
+    for question in questions:
+        if question.id not in fit:
+            left_out.bad(f"question {question.id}: expected one image and two choices")
     usable = usable[:n]
     labels = [int(question.answer == "(B)") for question in usable]
     fewest = min(Counter(labels).values()) if len(set(labels)) == 2 else 0
@@ -177,7 +177,7 @@ def probed_image(
     reading = LinearProbe(
         tuple(question.image_ids[0] for question in usable), tuple(labels), fold_of_question, c
     )
-    return PairedQuestions(usable, reading, skipped, {"folds": folds, "c": c})
+    return PairedQuestions(usable, reading, left_out, {"folds": folds, "c": c})
 
 
 def _is_of_several_images(question: Question) -> bool:
@@ -196,7 +196,7 @@ NOT_HELD = "the run does not hold"
 
 def _of_subset(
     dataset: Any, ids: Sizes, subset: str, suits: Callable[[Question], bool]
-) -> tuple[list[Question], list[str]]:
+) -> tuple[list[Question], LeftOut]:
     """Return a subset's questions whose images the run holds and whose answer is one of the
     choices.
 
@@ -204,23 +204,24 @@ def _of_subset(
     others gives the reason.
     """
     usable = []
-    skipped = [*dataset.notes, *dataset.skipped]
-    for question in dataset.questions():
+    listed = dataset.questions()
+    left_out = LeftOut.of(dataset)
+    for question in listed:
         if not (question.group == subset if subset else question.choices and suits(question)):
             continue
         letters = [f"({chr(ord('A') + index)})" for index in range(len(question.choices))]
         if absent := [image for image in question.image_ids if image not in ids]:
-            skipped.append(f"question {question.id}: {NOT_HELD} {', '.join(absent)}")
+            left_out.absent(f"question {question.id}: {NOT_HELD} {', '.join(absent)}")
         elif not question.answer:
-            skipped.append(f"question {question.id}: {HIDDEN_ANSWER}")
+            left_out.absent(f"question {question.id}: {HIDDEN_ANSWER}")
         elif question.answer not in letters:
-            skipped.append(
+            left_out.bad(
                 f"question {question.id}: expected an answer of {', '.join(letters)}, found "
                 f"{question.answer!r}"
             )
         else:
             usable.append(question)
-    return usable, skipped
+    return usable, left_out
 
 
 PAIRED = {
@@ -323,5 +324,5 @@ def _survey(dataset: DatasetBase, sizes: Sizes, task: PairedTask) -> Served:
     images = {image for question in asked.questions for image in question.image_ids}
     missing = "" if asked.questions else "no question of this kind"
     n = len(asked.questions)
-    reasons = tuple(asked.skipped)
+    reasons = tuple(asked.left_out.lines)
     return Served(what, n, "questions", len(images), None, len(reasons), reasons, missing)

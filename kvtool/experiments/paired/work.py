@@ -11,24 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool.asking.answer_files import write_lines
 from kvtool.asking.answering import ATTENTION, Answer, Answerer
-from kvtool.asking.caches import Progress, no_answer
+from kvtool.asking.caches import no_answer
 from kvtool.datasets.base import ImageRef
 from kvtool.errors import KvtoolError
 from kvtool.experiments.paired.answers import (
+    PADDED,
     ask_one_image,
     ask_several_images,
     marked_prompt,
+    pads_pictures,
     stored_prompt,
 )
 from kvtool.experiments.paired.cells import ComparedAnswers
+from kvtool.experiments.paired.guesses import RecordedAnswers, beside_guesses
 from kvtool.experiments.paired.points import DRAWING, picture_files, write_pictures
 from kvtool.experiments.paired.tasks import (
     PairedQuestions,
     PairedTask,
 )
-from kvtool.features.layers import Layer
 from kvtool.metrics.answers import parse_choice
+from kvtool.progress import Progress
 from kvtool.result import Result, Row, versions
+from kvtool.stats.bootstrap import Array
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.tasks.base import BlockPlan, halves, nonfinite_lines, score_blocks
@@ -85,7 +89,10 @@ class PairedWork:
         n_blocks = sum(len(layers) * len(heads) for _, layers, heads in self.plan.blocks)
         progress(0, "", len(questions) + n_blocks)
         if self.asked.points is not None and folder is not None:
-            prompts = [marked_prompt(answerer, point, folder) for point in self.asked.points]
+            pairs = zip(self.asked.points, questions, strict=True)
+            prompts = [
+                marked_prompt(answerer, point, question.prompt, folder) for point, question in pairs
+            ]
         # Single images go on from their stored caches; several are prepared together.
         elif all(len(question.image_ids) == 1 for question in questions):
             return ask_one_image(answerer, questions, progress)
@@ -104,7 +111,7 @@ class PairedWork:
 
         Raises KvtoolError where no block answers, or the model too few questions.
         """
-        questions = self.asked.questions
+        questions, left_out = self.asked.questions, self.asked.left_out
         options = [
             None if answer is None else parse_choice(answer, question.choices)
             for answer, question in zip(answers, questions, strict=True)
@@ -112,18 +119,30 @@ class PairedWork:
         compared = ComparedAnswers(questions, self.asked.reading, options, config["metric"])
         unanswered = self._unanswered(compared, config["select"])
         metric = compared.metric
-        drawing = (config["select"], config["seed"])
-        rows, half_rows = score_blocks(compared, self.plan, device, *drawing, progress)
+        seed = config["seed"]
+        recorded = RecordedAnswers(compared)
+        rows, half_rows = score_blocks(
+            recorded, self.plan, device, config["select"], seed, progress
+        )
         rows = [compared.counted(row) for row in rows]
         half_rows = [compared.counted(row) for row in half_rows]
+        # Beside what guessing gives: the best of as many blocks, or one chosen on the first half.
+        answered = compared.answered
+        rows = beside_guesses(rows, compared, answered, len(recorded.candidates()) or 1, seed)
+        scored = answered
+        if half_rows:
+            scored = answered[halves(len(answered), seed)[1]]
+            half_rows = beside_guesses(half_rows, compared, scored, 1, seed)
         best = choose_best(rows, half_rows, metric)
         lines = nonfinite_lines(self.run, rows)
         if best is None:
             raise KvtoolError(
                 f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
             )
+        best = best | recorded.tests(best, scored, seed)
         baselines = [{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES]
-        items = self._items(compared, answers, best, config, device)
+        measured = recorded.blocks[best["kind"], best["layer"], best["kv_head"]]
+        items = self._items(compared, answers, measured, scored)
         return Result(
             command="paired",
             task=self.task.name,
@@ -135,8 +154,9 @@ class PairedWork:
             baselines=baselines,
             config=config,
             versions=versions(),
-            n_skipped=len(unanswered) + len(self.asked.skipped),
-            skipped=[*lines, *unanswered, *self.asked.skipped][:NAMED],
+            n_skipped=len(unanswered) + left_out.count,
+            n_unusable=len(unanswered) + left_out.unusable,
+            skipped=[*lines, *unanswered, *left_out.lines][:NAMED],
             items=items,
         )
 
@@ -159,19 +179,13 @@ class PairedWork:
         self,
         compared: ComparedAnswers,
         answers: Sequence[Answer],
-        best: Row,
-        config: Mapping[str, Any],
-        device: torch.device,
+        measured: Array,
+        scored: Array,
     ) -> list[Row]:
-        """Return a record for each question of the best block, with the files of marked
-        pictures."""
-        scored = compared.answered
-        # With "split" the first half chose the block: only the second half has cells.
-        if config["select"] == "split":
-            scored = scored[halves(len(scored), config["seed"])[1]]
-        heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
-        layer = Layer(self.run, best["kind"], best["layer"], heads, device)
-        measured = compared.measure(layer)[heads.index(best["kv_head"])]
+        """Return a record for each question of the best block, with the files of marked pictures.
+
+        With "split" the first half chose the block: only the questions `scored` have cells.
+        """
         items = list(compared.items(measured, answers, scored))
         if self.asked.points is None:
             return items
@@ -188,6 +202,15 @@ class PairedWork:
         )
         write_lines(path, (json.dumps(line, ensure_ascii=False) for line in lines))
 
+    def _several_images(self) -> str | None:
+        """Return how pictures of questions over several enter the prompt: padded to squares, or as
+        they are stored; None where each question has one picture.
+        """
+        questions = self.asked.questions
+        if any(pads_pictures(self.run, question) for question in questions):
+            return PADDED
+        return "stored" if any(len(question.image_ids) > 1 for question in questions) else None
+
     def config(self) -> dict[str, Any]:
         """Return what the numbers depend on."""
         texts = [
@@ -203,6 +226,7 @@ class PairedWork:
             "questions": len(texts),
             "questions_hash": hash_json([texts, points]),
             "pictures": self.pictures_key,
+            "several_images": self._several_images(),
             "drawing": None if self.asked.points is None else DRAWING,
             "attention": ATTENTION,
             "blocks": [

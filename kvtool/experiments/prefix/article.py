@@ -7,7 +7,7 @@ from typing import Any
 
 from kvtool.reporting.commands import flags
 from kvtool.reporting.conditions import condition_rows, conditions_article
-from kvtool.reporting.numbers import interval, ranges, show
+from kvtool.reporting.numbers import interval, probability, ranges, show
 from kvtool.reporting.study import KeptResult
 from kvtool.result import Result, Row
 
@@ -28,6 +28,8 @@ def prefix_effect(result: Result, row: Row) -> str:
             "more is said."
         )
     difference = interval(result, row, "difference")
+    if row.get("swap_holm_p") is not None:
+        difference += f" ({probability(row['swap_holm_p'])} by Holm)"
     if low > 0 or high < 0:
         verb = "raised" if low > 0 else "lowered"
         what = "score" if result.higher_is_better else "error"

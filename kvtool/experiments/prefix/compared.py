@@ -13,10 +13,10 @@ from kvtool.digests import digest_texts
 from kvtool.errors import KvtoolError
 from kvtool.experiments.prefix.conditions import (
     PrefixCondition,
-    Progress,
     condition_run,
 )
 from kvtool.layers import LayerChoice
+from kvtool.progress import Progress
 from kvtool.result import Row
 from kvtool.store import Run, Store
 from kvtool.store.provenance import ALGORITHMS, describe_run

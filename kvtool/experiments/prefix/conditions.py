@@ -8,7 +8,7 @@ what comes before the decoder does not see the prefix.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kvtool.datasets import spec_of
@@ -17,6 +17,7 @@ from kvtool.digests import digest_texts
 from kvtool.engine.plan import Job
 from kvtool.engine.prefixes import FILE, TEXT, condition_name, prefix_texts
 from kvtool.errors import BusyError, ModelError, UsageError
+from kvtool.progress import Progress
 from kvtool.store import Run, RunConfig, Store
 from kvtool.tasks.blocks import DECODER
 from kvtool.types import Kind
@@ -26,8 +27,6 @@ ORDER = (NONE, "correct", "random", "incorrect")
 """Conditions of a data set as the paper's table 4 has them."""
 WAIT_S = 600.0
 """How long to wait for images that another process is extracting."""
-Progress = Callable[..., None]
-"""Called with (blocks scored, note)."""
 
 
 @dataclass(frozen=True)

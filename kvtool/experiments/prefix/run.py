@@ -12,27 +12,28 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvtool.asking.caches import silent
 from kvtool.bounds import checked
 from kvtool.errors import UsageError
 from kvtool.experiments.prefix.base import find_base, open_data
 from kvtool.experiments.prefix.compared import ComparedRuns, compare_runs
 from kvtool.experiments.prefix.conditions import (
-    Progress,
+    NONE,
     condition_names,
     extract_base,
     make_condition,
 )
 from kvtool.features.layers import Layer
 from kvtool.layers import LayerChoice
+from kvtool.progress import Progress, called
 from kvtool.result import Result, Row, result_key, versions
+from kvtool.stats.multiple import with_holm
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
 from kvtool.tasks import TASKS, promptable_tasks
 from kvtool.tasks.base import Array, Select, Table, Task, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, torch_device
-from kvtool.tasks.differences import difference
+from kvtool.tasks.differences import difference, difference_p
 from kvtool.tasks.evaluation import count_blocks, own_options
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
@@ -64,7 +65,7 @@ def prefix(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **options: Any,
 ) -> Result:
     """Score a task without prefix and under each condition, two rows each: the best block, and the
@@ -96,10 +97,11 @@ def prefix(
         fresh: whether everything is scored again.
         wait_s: how long to wait for conditions that other processes score, once all others are
             done.
-        progress: called with a number and a note for the blocks, and once with their number.
+        progress: called with a number and a note for the blocks, and once with their number;
+            True shows a bar.
         options: the task's options, as in probe.
     """
-    progress = progress or silent
+    progress = called(progress)
     task_options = _check(task, kinds, select, {**options, "limit": limit, "seed": seed})
     store, run_name = select_store(target, run, create=None not in (model, dataset))
     base = find_base(store, task, kinds, run_name, model, dataset)
@@ -225,8 +227,14 @@ class ScoredCondition:
                 (row,) = table_rows([labels], table, self.seed, nonfinite)
                 n = row.pop("n")
                 differences = difference(table, without, self.work.metric, self.seed, nonfinite)
-                rows.append(row | differences | {"n": n, "run": run.name})
-        return rows
+                row |= differences
+                if condition.name != NONE and not nonfinite.any():
+                    row["swap_p"] = difference_p(
+                        table, without, self.work.metric, differences, self.seed
+                    )
+                rows.append(row | {"n": n, "run": run.name})
+        # By the best and by the fixed block the conditions are two families of tests.
+        return with_holm(rows, "swap_p", "swap_holm_p", lambda row: row["choice"])
 
 
 def blind(blocks: Sequence[Block]) -> list[str]:

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kvtool.reporting.numbers import show, unit_mark
+from kvtool.reporting.numbers import p_value, show, unit_mark
 from kvtool.result import Result, Row
 
 CHOICES = ("best", "fixed")
@@ -22,7 +22,9 @@ def tables(result: Result) -> Iterator[RenderableType]:
     """Yield what `kvtool prefix` shows below the headline; intervals stand below their numbers."""
     rows = {(row["condition"], row["choice"]): row for row in result.rows}
     fixed = next(row for row in result.rows if row["choice"] == "fixed")
-    title = f"{result.metric}{unit_mark(result)}, 95 % interval; difference to none, paired"
+    title = (
+        f"{result.metric}{unit_mark(result)}, 95 % interval; difference to none, paired, p by Holm"
+    )
     table = Table(
         title=Text(title),
         title_justify="left",
@@ -43,7 +45,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
         for choice in CHOICES:
             row = rows[condition, choice]
             cells.append(_cell(result, row, result.metric))
-            cells.append("-" if condition == "none" else _cell(result, row, "difference"))
+            cells.append("-" if condition == "none" else _difference(result, row))
         table.add_row(*map(Text, cells))
     yield table
     choice_note = (
@@ -69,6 +71,12 @@ def _cell(result: Result, row: Row, name: str) -> str:
     if low is None or high is None:
         return value
     return f"{value}\n[{show(result, low)}, {show(result, high)}]"
+
+
+def _difference(result: Result, row: Row) -> str:
+    """Return the difference to none, its interval, and the p corrected for all conditions."""
+    p = row.get("swap_holm_p")
+    return _cell(result, row, "difference") + ("" if p is None else f"\np = {p_value(p)}")
 
 
 def _text(item: Row) -> str:

@@ -28,7 +28,7 @@ from kvtool.cli.options import (
     store_and_word,
 )
 from kvtool.cli.task_flags import command_with
-from kvtool.errors import UsageError
+from kvtool.errors import PartialError, UsageError
 from kvtool.tasks import TASKS
 
 Command = command_with(lambda: list(TASKS.usable()))
@@ -91,7 +91,7 @@ def probe(
     from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.reporting.emit import emit
     from kvtool.store.shares import sharing
-    from kvtool.tasks.evaluation import count_blocks, options_of, tasks_of
+    from kvtool.tasks.evaluation import options_of, tasks_of
     from kvtool.tasks.predictions import check_free
 
     path, name = store_and_word(store, task, "TASK")
@@ -120,11 +120,11 @@ def probe(
         check_free(save_predictions)
     plots = {one: plot_files(plot, one if name == "all" else "") for one in tasks}
 
+    unusable: dict[str, int] = {}
+
     def score(one: str) -> None:
         options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
-        with console.progress(
-            f"probe {one}", count_blocks(found, one, **blocks), unit="blocks"
-        ) as advance:
+        with console.progress(f"probe {one}", None, unit="blocks") as advance:
             result = kvtool.probe(
                 found,
                 one,
@@ -145,6 +145,11 @@ def probe(
             console.log.warning("%s: %s", one, line)
         emit(result, resolve(format))
         write_plots(result, plots[one])
+        unusable[one] = result.n_unusable
 
     with sharing(wait) as share:
         share.each(tasks, score, "tasks")
+    if parts := [f"{count} of {task_name}" for task_name, count in unusable.items() if count]:
+        raise PartialError(
+            f"probe: annotations or pictures cannot be used and were left out: {', '.join(parts)}"
+        )

@@ -3,16 +3,17 @@ section 3.1)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from kvtool.bounds import checked
 from kvtool.layers import LayerChoice
+from kvtool.progress import Progress, called
 from kvtool.result import Result
 from kvtool.store.select import Target, select_run
 from kvtool.store.shares import Share
-from kvtool.tasks.evaluation import evaluate
+from kvtool.tasks.evaluation import count_blocks, evaluate
 from kvtool.types import Kind
 
 
@@ -34,7 +35,7 @@ def probe(
     save_predictions: str | Path | None = None,
     wait_s: float = 0.0,
     share: Share | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: Progress | bool | None = None,
     **options: Any,
 ) -> Result:
     """Score every block of a run on a task.
@@ -61,11 +62,14 @@ def probe(
         save_predictions: a new folder for what the best block predicts, see docs/output.md.
         wait_s: how long to wait for another process that scores the same.
         share: that of the command that this probe is a part of, in place of wait_s.
-        progress: called with (blocks done, note).
+        progress: called with (blocks done, note), and once with their number; True shows a bar.
         options: the task's options, see options_of.
     """
+    run = select_run(target)
+    advance = called(progress)
+    advance(0, "", count_blocks(run, task, kinds, layers, heads))
     return evaluate(
-        select_run(target),
+        run,
         task,
         kinds=kinds,
         layers=layers,
@@ -79,6 +83,6 @@ def probe(
         fresh=fresh,
         save_predictions=save_predictions,
         share=share or Share(wait_s),
-        progress=progress,
+        progress=advance,
         **options,
     )

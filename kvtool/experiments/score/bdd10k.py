@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kvtool.asking.records import LISTED, FilePath, Progress, results_folder
+from kvtool.asking.records import LISTED, FilePath, results_folder
 from kvtool.datasets.bdd10k import CLASSES, check_train_ids
 from kvtool.datasets.files import by_stem, class_names, found
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.errors import DatasetError, UsageError
 from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, missing_notes, rows
 from kvtool.metrics.segmentation import bdd_scores
+from kvtool.progress import Progress
 from kvtool.result import Result, versions
 from kvtool.stats.bootstrap import Array, ratio
 

@@ -11,7 +11,6 @@ import numpy as np
 from kvtool.asking.records import (
     LISTED,
     FilePath,
-    Progress,
     none_left,
     results_folder,
     scored,
@@ -21,6 +20,7 @@ from kvtool.datasets.davis import Davis, Video
 from kvtool.datasets.masks import read_label_map
 from kvtool.errors import DatasetError
 from kvtool.metrics.video import davis_scores, davis_units, object_frames
+from kvtool.progress import Progress
 from kvtool.result import Result, Row, versions
 from kvtool.stats.bootstrap import Array
 
@@ -66,7 +66,7 @@ def score_davis(
         rows=rows,
         config={"data": str(data), "results": str(results), "split": dataset.split, "seed": seed},
         versions=versions(),
-        n_skipped=len(skipped),
+        n_skipped=dataset.n_sequences - len(units),
         skipped=skipped[:LISTED],
     )
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kvtool.asking.records import Progress, estimates, none_left, size_error, with_interval
+from kvtool.asking.records import estimates, none_left, size_error, with_interval
 from kvtool.datasets.files import found
 from kvtool.errors import DatasetError
 from kvtool.metrics.segmentation import class_counts, class_iou
+from kvtool.progress import Progress
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array, Scores
 

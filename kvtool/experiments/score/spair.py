@@ -13,7 +13,6 @@ import numpy as np
 from kvtool.asking.records import (
     LISTED,
     FilePath,
-    Progress,
     need,
     need_numbers,
     need_text,
@@ -29,6 +28,7 @@ from kvtool.metrics.correspondence import (
     pck_scores,
     pck_units,
 )
+from kvtool.progress import Progress
 from kvtool.result import Result, Row, versions
 from kvtool.stats.bootstrap import Array
 

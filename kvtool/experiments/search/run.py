@@ -3,7 +3,6 @@ store keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
 from kvtool.bounds import checked
@@ -18,6 +17,7 @@ from kvtool.features.patch_index import (
     open_index,
 )
 from kvtool.features.patches import Best, Patches
+from kvtool.progress import Progress, called
 from kvtool.result import Result, Row, block_name, versions
 from kvtool.store import Run, indexes
 from kvtool.store.nonfinite import WHAT
@@ -28,8 +28,6 @@ from kvtool.types import Block, Kind
 
 if TYPE_CHECKING:
     from kvtool.features.neighbors import Metric
-
-Progress = Callable[..., object]
 
 
 @checked
@@ -47,7 +45,7 @@ def search(
     exact: bool = False,
     fresh: bool = False,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Result:
     """Return the k patches of a run nearest to the one at a pixel, over the base grids of all its
     images.
@@ -72,7 +70,8 @@ def search(
         exact: whether every patch is read instead of the index.
         fresh: whether the index is built again.
         device: the device of the search.
-        progress: called with (patches read, note, of how many) while an index is built.
+        progress: called with (patches read, note, of how many) while an index is built;
+            True shows a bar.
     """
     from kvtool.features.neighbors import Metric
 
@@ -89,9 +88,7 @@ def search(
         notes.append(f"{count} {WHAT}: patches that hold some are left out")
     leave_out = query.image_range if exclude_self else (query.number, query.number + 1)
     best = Best(query.vector, k if exclude_self else k - 1, metric, compute_device, leave_out)
-    index_attributes = _fill(
-        best, query.patches, exact, fresh, notes, progress or (lambda *_: None)
-    )
+    index_attributes = _fill(best, query.patches, exact, fresh, notes, called(progress))
     rows = [] if exclude_self else [_row(query.patches, query.number, query.own_score)]
     nearest_patches = zip(best.numbers[0].tolist(), best.scores[0].tolist(), strict=True)
     rows += [_row(query.patches, number, score) for number, score in nearest_patches]

@@ -106,7 +106,6 @@ def show(
     """
     import kvtool
     from kvtool.cli.output import emit_rows
-    from kvtool.tasks.evaluation import count_blocks
 
     selection: dict[str, Any] = {
         "block": parse_block(block),
@@ -114,10 +113,8 @@ def show(
         "heads": parse_heads(heads),
     }
     target_run = kvtool.open(need_store(store)).run(run)
-    n_blocks = None if task is None else count_blocks(target_run, task)
-    with console.progress(
-        "show" if task is None else f"show: probing {task}", n_blocks, unit="blocks"
-    ) as advance:
+    what = "show" if task is None else f"show: probing {task}"
+    with console.progress(what, None, unit="blocks") as advance:
         picture = kvtool.show(
             target_run,
             image,

@@ -3,13 +3,11 @@ a probe's task."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
-from inspect import signature
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
@@ -17,22 +15,18 @@ from kvtool.asking.caches import WAIT_S
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.show.images import check_images
-from kvtool.features.layers import Layer
-from kvtool.pictures.tiles import Units, sheet_of
+from kvtool.pictures.tiles import sheet_of
+from kvtool.progress import Progress
 from kvtool.reporting.numbers import in_percent, unit_word
 from kvtool.result import Result, Row, block_name, is_summary
 from kvtool.store import Run
 from kvtool.store.kept import kept_results
-from kvtool.store.nonfinite import WHAT
 from kvtool.store.shares import Share
 from kvtool.tasks import TASKS
 from kvtool.tasks.blocks import plan_blocks, torch_device
-from kvtool.tasks.evaluation import check_served, evaluate
-from kvtool.tasks.truth import sizes_of
+from kvtool.tasks.evaluation import check_served, count_blocks, evaluate
+from kvtool.tasks.saved import given_images, saved_predictions, scored_heads, scored_task
 from kvtool.types import Block, Kind
-
-if TYPE_CHECKING:
-    import torch
 
 
 def predictions(
@@ -43,7 +37,7 @@ def predictions(
     limit: int,
     data: str | Path | None,
     device: str,
-    progress: Callable[..., None] | None,
+    progress: Progress,
 ) -> tuple[Image.Image, Block, tuple[str, ...]]:
     """Return a contact sheet, the block that predicted, and notes; see
     kvtool.experiments.show.run.show."""
@@ -52,42 +46,30 @@ def predictions(
     check_served(run, task)
     if limit < 1:
         raise UsageError(f"show: --limit: expected 1 or more, found {limit}")
-    ids = _frames_of(run, names) if task == "temporal-correspondence" else names
+    ids = _frames_of(run, names) if hasattr(task_class, "given") else names
     check_images(run, ids)
     dataset = dataset_of(run, data)
     probes = (probe for probe in kept_results(run, "probe") if probe.task == task and probe.best)
     result = next(probes, None)
     if result is None and block is None:
+        progress(0, "", count_blocks(run, task))
         result = evaluate(
             run, task, data=data, device=device, share=Share(WAIT_S), progress=progress
         )
-    block, heads = _choose(run, task, block, result, task_class.kinds)
-    work = task_class(dataset, sizes_of(run), compute_device, **_options(task_class, result))
+    block = _choose(run, task, block, result, task_class.kinds)
+    heads = scored_heads(run, block, result)
+    work = scored_task(run, task, dataset, result, compute_device)
     work.only(set(ids))
-    with tempfile.TemporaryDirectory(prefix="kvtool-show-") as folder:
-        records = _predict(run, work, block, heads, Path(folder), compute_device)
-        if not records or records[0].get("pairs") == 0:
+    with saved_predictions(run, work, block, heads, compute_device) as saved:
+        if not saved.records or saved.records[0].get("pairs") == 0:
             raise _unserved(work, ids, result)
         refs = {ref.id: ref for ref in dataset.images()}
-        units = Units(work, records, Path(folder))
         title = _title(run, task, block, result)
-        sheet, n_drawn, n = sheet_of(units, refs, set(ids), limit, title)
+        # A sequence begins with the frame whose masks were given.
+        images = {*ids, *given_images(work)}
+        sheet, n_drawn, n = sheet_of(saved, refs, images, limit, title)
     notes = (f"{n_drawn} of {n} drawn: --limit sets how many",) if n_drawn < n else ()
     return sheet.picture, block, notes
-
-
-def _predict(
-    run: Run, work: Any, block: Block, heads: list[int], folder: Path, device: torch.device
-) -> list[Row]:
-    """Save what a block predicts. Raises KvtoolError where its values are not finite."""
-    layer = Layer(run, block.kind, block.layer, heads, device)
-    records: list[Row] = work.save(layer, heads.index(block.kv_head), folder)
-    if layer.nonfinite[heads.index(block.kv_head)]:
-        name = block_name({"kind": block.kind, "layer": block.layer, "kv_head": block.kv_head})
-        raise KvtoolError(
-            f"show: run {run.name}: {name}: {WHAT}, so it predicts nothing: give another --block"
-        )
-    return records
 
 
 def _frames_of(run: Run, names: Sequence[str]) -> tuple[str, ...]:
@@ -100,9 +82,8 @@ def _frames_of(run: Run, names: Sequence[str]) -> tuple[str, ...]:
 
 def _choose(
     run: Run, task: str, block: Block | None, result: Result | None, task_kinds: Sequence[Kind]
-) -> tuple[Block, list[int]]:
-    """Return the block, and the heads that were scored with it: alone, it might round a pixel
-    differently."""
+) -> Block:
+    """Return the block that predicts: the best one, where none is named."""
     if block is None:
         best = None if result is None else result.best
         if best is None:
@@ -117,20 +98,7 @@ def _choose(
             f"layers of {block.kind}: "
             f"{', '.join(map(str, layers))}; kv_heads: {', '.join(map(str, heads))}"
         )
-    for scored in [] if result is None else result.config["blocks"]:
-        if scored["kind"] == block.kind and block.kv_head in scored["kv_heads"]:
-            return block, list(scored["kv_heads"])
-    return block, list(heads)
-
-
-def _options(task_class: Any, result: Result | None) -> dict[str, Any]:
-    """Return the probe's options, but with one class a mask: a map of all classes has no mask of
-    one."""
-    if result is None:
-        return {}
-    options = {**result.config["options"], "seed": result.config["seed"], "all_classes": False}
-    parameters = signature(task_class).parameters
-    return {name: value for name, value in options.items() if name in parameters}
+    return block
 
 
 def _unserved(work: Any, ids: Sequence[str], result: Result | None) -> UsageError:

@@ -3,7 +3,7 @@ as one PNG."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +18,7 @@ from kvtool.experiments.show.images import check_images
 from kvtool.layers import LayerChoice
 from kvtool.outputs import check_output, is_regular, write_output
 from kvtool.pictures.components import BOTTOM_PX, TOP_PX, Head, Sheet, draw_sheets
+from kvtool.progress import Progress, called
 from kvtool.result import Row
 from kvtool.store import Run
 from kvtool.store.kept import kept_results
@@ -29,7 +30,6 @@ LIMIT = 12
 BESIDE_PX = (420, 240)
 """The most width that the original picture has beside its maps, and the least height that it has
 room for."""
-Progress = Callable[..., None]
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,7 +94,7 @@ def show(
     limit: int = LIMIT,
     data: str | Path | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Shown:
     """Write one PNG about some images of a run, without loading the model.
 
@@ -121,7 +121,7 @@ def show(
             chosen.
         data: the place of the run's data set, if it moved.
         device: the device of a task.
-        progress: called with (blocks done, note).
+        progress: called with (blocks done, note), and once with their number; True shows a bar.
     """
     run = select_run(target)
     ids = tuple(dict.fromkeys([images] if isinstance(images, str) else images))
@@ -143,7 +143,9 @@ def show(
             )
         from kvtool.experiments.show.predictions import predictions
 
-        sheet, block, notes = predictions(run, ids, task, block, limit, data, device, progress)
+        sheet, block, notes = predictions(
+            run, ids, task, block, limit, data, device, called(progress)
+        )
         kind = block.kind
     write_png(sheet, path)
     return Shown(path, task or "pca", run.name, kind, block, ids, sheet.size, notes)

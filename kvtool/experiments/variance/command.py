@@ -78,13 +78,12 @@ def variance(
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.features.moments import count_reads
     from kvtool.reporting.emit import emit
 
     plots = plot_files(plot)
     cut = parse_threshold(threshold)
     target_run = kvtool.open(need_store(store)).run(run)
-    with console.progress("variance", count_reads(target_run, kind), unit="parts") as advance:
+    with console.progress("variance", None, unit="parts") as advance:
         result = kvtool.variance(
             target_run,
             kind=kind,

@@ -16,7 +16,7 @@ from kvtool.bounds import checked
 from kvtool.errors import UsageError
 from kvtool.features.variances import Threshold, judge, kept_variances, variance_config
 from kvtool.outputs import check_folder
-from kvtool.reporting.collect import Progress
+from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
 from kvtool.store import Run, open_store
 from kvtool.store.select import Target, select_run
@@ -34,7 +34,7 @@ def variance(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Result:
     """Return the L2 variance over images of every (layer, kv_head) of a kind, and which are
     input-agnostic.
@@ -60,13 +60,13 @@ def variance(
         seed: the random seed of intervals and of the test for two modes.
         fresh: whether everything is measured again.
         wait_s: how long to wait for another process that measures the same.
-        progress: called with (parts read, note).
+        progress: called with (parts read, note), and once with their number; True shows a bar.
     """
     run = select_run(target)
     _check(run, kind, threshold, pca, out)
     if out is not None:
         check_folder(out, "variance: -o")
-    result = kept_variances(run, kind, seed, fresh, wait_s, progress)
+    result = kept_variances(run, kind, seed, fresh, wait_s, called(progress))
     if threshold != "auto":
         config = variance_config(run, kind, seed)
         store = open_store(run.store)

@@ -5,6 +5,7 @@ config.json.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from kvtool.registry import Registry
 
@@ -15,9 +16,9 @@ FAMILIES = Registry(
         "llava_next": "kvtool.models.families.llava_next:LlavaNext",
         "qwen2_vl": "kvtool.models.families.qwen_vl:Qwen2VL",
         "qwen2_5_vl": "kvtool.models.families.qwen_vl:Qwen25VL",
-        "siglip": "kvtool.models.families.encoders:Siglip",
+        "siglip": "kvtool.models.families.contrastive:SiglipOfTwo",
         "siglip_vision_model": "kvtool.models.families.encoders:Siglip",
-        "clip": "kvtool.models.families.encoders:Clip",
+        "clip": "kvtool.models.families.contrastive:ClipOfTwo",
         "clip_vision_model": "kvtool.models.families.encoders:Clip",
         "vit": "kvtool.models.families.encoders:Dino",
         "dinov2": "kvtool.models.families.encoders:Dinov2",
@@ -43,6 +44,38 @@ EXAMPLES = {
     "dinov2_with_registers": ("facebook/dinov2-with-registers-base",),
 }
 """Published checkpoints of each family; any other of the same `model_type` loads as well."""
+
+
+NORMS = {
+    "siglip": "post_layernorm",
+    "vit": "layernorm",
+    "dinov2": "layernorm",
+    "dinov2_with_registers": "layernorm",
+}
+"""By family of encoders, the norm that its class puts after its last layer, on every token.
+
+CLIP's norms the class token alone.
+"""
+
+
+TOWERS = {"llava_onevision": "siglip", "llava_next": "clip"}
+"""By family of multimodal models, the family of encoders that its tower comes from."""
+
+
+PADS_SEVERAL = ("llava_onevision",)
+"""Families whose processor pads each of several pictures in a prompt to a square, and keeps a
+picture alone as it is.
+"""
+
+
+def pads_several(family: str, image_wh_px: tuple[int, int]) -> bool:
+    """Return whether a picture enters a prompt of several with other pixels than alone."""
+    return family in PADS_SEVERAL and image_wh_px[0] != image_wh_px[1]
+
+
+def last_norm(family: str, is_encoder: bool, depth: int, vision_layers: Sequence[int]) -> str:
+    """The norm that an encoder's last layer is kept after; empty where that layer is not kept."""
+    return NORMS.get(family, "") if is_encoder and depth - 1 in vision_layers else ""
 
 
 ORIGINAL_FORMATS = re.compile(r"llava_(llama|mistral|mixtral|qwen|qwen2|mpt|gemma|phi)\w*")

@@ -1,6 +1,7 @@
-"""Encoders alone: SigLIP, CLIP, DINO and DINOv2.
+"""Encoders alone: the towers of SigLIP and CLIP, DINO and DINOv2.
 
-They keep `vision`, outputs of chosen layers; they read no text.
+They keep `vision`, outputs of chosen layers; they read no text (kvtool.models.families.contrastive
+does).
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from transformers import (
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
 from kvtool.models.base import (
-    Array,
     Captured,
     Prepared,
     Request,
@@ -35,8 +35,11 @@ from kvtool.models.base import (
 )
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.device import one_head_arrays, to_device
+from kvtool.models.families import NORMS
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
+from kvtool.models.sizes import input_wh_px
+from kvtool.models.text_vectors import TextVectors
 from kvtool.types import Geometry, GridSpan, KeyPosition, Kind, View
 
 Rectangle = tuple[float, float, float, float]
@@ -45,7 +48,11 @@ MAX_STRETCH = 64
 
 
 class Encoder:
-    """A vision transformer. Class and register tokens come before its patches and are left out."""
+    """A vision transformer. Class and register tokens come before its patches and are left out.
+
+    The last layer is kept after the norm that the class puts there (kvtool.models.families.NORMS),
+    so that it is the class's last_hidden_state; any other layer as it leaves the layer.
+    """
 
     family: ClassVar[str]
     network: ClassVar[Any]
@@ -54,15 +61,26 @@ class Encoder:
     interpolates: ClassVar[bool] = True
     """Whether the class must be told to interpolate its position embeddings for another image size.
     """
+    long_step_px: ClassVar[int | None] = None
+    """Of what the longer side of --image-size short:N is a multiple, beside the patch."""
     reads_text: ClassVar[bool] = False
+    size_options: ClassVar[tuple[str, ...]] = ("image_size",)
+    kinds: tuple[Kind, ...] = ("vision",)
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.config = checkpoint.config(self.network)
-        self.net = checkpoint.network(self.network, self.config, **self.options)
+        self.net: Any = self.load_network()
         self.processor = checkpoint.processor(self.processor_class)
-        layers, dim = self.config.num_hidden_layers, self.config.hidden_size
-        self.info = checkpoint.info(self.family, Geometry(0, 0, 0, 0, 0, layers, dim))
+        self.info = checkpoint.info(self.family, self.geometry())
+
+    def load_network(self) -> Any:
+        """Return the tower."""
+        return self.checkpoint.network(self.network, self.config, **self.options)
+
+    def geometry(self) -> Geometry:
+        """Return the sizes of the tower."""
+        return Geometry(0, 0, 0, 0, 0, self.config.num_hidden_layers, self.config.hidden_size)
 
     def request(
         self,
@@ -74,7 +92,7 @@ class Encoder:
         """See Model.request. `layers` are the tower's here; the default is its last."""
         count = self.info.geometry.vision_layers
         selected = chosen_layers(vision_layers if layers is None else layers, count, (count - 1,))
-        return Request(chosen_kinds(kinds, ("vision",)), (), selected, keys)
+        return Request(chosen_kinds(kinds, self.kinds), (), selected, keys)
 
     def prepare(
         self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
@@ -82,16 +100,35 @@ class Encoder:
         """See Model.prepare. An encoder has one view: base and full are the same."""
         if prefix:
             raise UsageError(
-                f"prefix: expected none, for {self.family} reads no text, found {prefix!r}; leave "
-                "it out"
+                f"prefix: expected none, for {self.family} reads no text before an image, found "
+                f"{prefix!r}; leave it out"
             )
         if view not in ("base", "full"):
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
         with preparing(id):
-            pixels, shown_xyxy_px = cropped(image, self.processor)
+            pixels, shown_xyxy_px = self._pixels(image)
         span = patch_span(pixels, shown_xyxy_px, self.config.patch_size)
-        sample = sample_of(image, id=id, index=index, vision_spans=(span,))
+        spans = (span,) if "projected" in self.kinds else ()
+        sample = sample_of(image, id=id, index=index, spans=spans, vision_spans=(span,))
         return Prepared(sample, {"pixels": pixels.to(self.checkpoint.dtype)}, tuple(pixels.shape))
+
+    def _pixels(self, image: Image.Image) -> tuple[torch.Tensor, Rectangle]:
+        """The input (3, height, width), and the rectangle of the image that it shows."""
+        image_size = self.checkpoint.settings.size.image_size
+        if not image_size:
+            return cropped(image, self.processor)
+        # The whole picture is resized and nothing is cropped, as where DINO segments videos.
+        patch_px = self.config.patch_size
+        wh_px = input_wh_px(image.size, image_size, patch_px, self._long_step(patch_px))
+        resized = image.resize(wh_px, self.processor.resample)
+        options = {"do_resize": False, "do_center_crop": False}
+        pixels = self.processor(resized, return_tensors="pt", **options)["pixel_values"][0]
+        return pixels, (0.0, 0.0, float(image.width), float(image.height))
+
+    def _long_step(self, patch_px: int) -> int:
+        """The step of the longer side in pixels, which whole patches must fill."""
+        step = self.long_step_px
+        return step if step is not None and step % patch_px == 0 else patch_px
 
     @torch.inference_mode()
     def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
@@ -99,15 +136,32 @@ class Encoder:
         assert self.checkpoint.weights, "a model loaded without weights plans only"
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
         pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
-        layers = tower_layers(self.net, self.info.geometry.vision_layers)
+        vision_layers = request.vision_layers if "vision" in request.kinds else ()
+        last = self.info.geometry.vision_layers - 1
+        needed = {*vision_layers, *([last] if "projected" in request.kinds else [])}
+        layers = tower_layers(self.net, last + 1)
         with (
             self.checkpoint.running(),
-            layer_outputs(layers, request.vision_layers, stop=True) as outputs,
+            layer_outputs(layers, sorted(needed), stop=True) as outputs,
         ):
             self.net(pixels, **self._forward_options(pixels))
-        patches = batch[0].sample.n_vision_tokens
-        patch_outputs = [outputs[layer][:, -patches:] for layer in request.vision_layers]
-        return Captured({"vision": one_head_arrays(patch_outputs)})
+        if last in outputs and (norm := NORMS.get(self.family)):
+            outputs[last] = getattr(self.net, norm)(outputs[last])
+        patches = {
+            layer: states[:, -batch[0].sample.n_vision_tokens :]
+            for layer, states in outputs.items()
+        }
+        captured = Captured()
+        if vision_layers:
+            vision = [patches[layer] for layer in vision_layers]
+            captured.arrays["vision"] = one_head_arrays(vision)
+        if "projected" in request.kinds:
+            captured.arrays["projected"] = one_head_arrays([self.beside_text(patches[last])])
+        return captured
+
+    def beside_text(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches (image, patch, dim) of the last layer in the space of the text tower."""
+        raise NotImplementedError
 
     def _forward_options(self, pixels: torch.Tensor) -> dict[str, Any]:
         size = self.config.image_size
@@ -115,10 +169,17 @@ class Encoder:
         is_resized = tuple(pixels.shape[-2:]) != trained_hw
         return {"interpolate_pos_encoding": True} if self.interpolates and is_resized else {}
 
-    def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:  # noqa: ARG002
-        """An encoder has no decoder to read text: raises UsageError."""
+    def text_vectors(
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int],  # noqa: ARG002
+        kinds: Sequence[Kind],  # noqa: ARG002
+        template: str = "{}",  # noqa: ARG002
+    ) -> TextVectors:
+        """See Model.text_vectors. Raises UsageError: an encoder alone reads no text."""
         raise UsageError(
-            f"texts: expected a multimodal model, found {self.family}, which reads no text; "
+            f"texts: expected a multimodal model, or an encoder with a text tower and a tokenizer, "
+            f"found {self.family}, which reads no text; "
             f"leave out the {len(texts)} texts or choose another model"
         )
 
@@ -199,7 +260,12 @@ class Clip(Encoder):
 
 
 class Dino(Encoder):
-    """DINO, a plain ViT without pooler."""
+    """DINO, a plain ViT without pooler.
+
+    Where it segments videos, its own script makes the longer side a multiple of 64 px.
+    """
+
+    long_step_px = 64
 
     family = "vit"
     network = ViTModel

@@ -5,13 +5,18 @@ base view at 384 px.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
+from PIL import Image
 from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionImageProcessorPil
 
 from kvtool.errors import ModelError
+from kvtool.models.anyres import moved_span
+from kvtool.models.base import Prepared
 from kvtool.models.families.llava import Llava
 from kvtool.models.loading import Checkpoint
+from kvtool.types import View
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }} "
@@ -42,6 +47,27 @@ class LlavaOnevision(Llava):
                 "checkpoint's own config"
             )
         self.max_tiles = int(ratio[1])
+
+    def prepare_several(
+        self, image: Image.Image, *, id: str, index: int, view: View = "base"
+    ) -> Prepared:
+        """See LanguageModel.prepare_several: padded to a square with the mean color, in one view,
+        however an image alone is kept.
+        """
+        del view
+        width, height = image.size
+        side = max(width, height)
+        left, top = (side - width) // 2, (side - height) // 2
+        mean = tuple(int(255 * channel) for channel in self.processors["base"].image_mean)
+        square = Image.new("RGB", (side, side), mean)
+        square.paste(image, (left, top))
+        prepared = self.prepare(square, id=id, index=index)
+        # The grid reaches beyond the picture, as wide as the padding is.
+        span = moved_span(prepared.sample.spans[0], -left, -top)
+        sample = replace(
+            prepared.sample, image_wh_px=image.size, spans=(span,), vision_spans=(span,)
+        )
+        return replace(prepared, sample=sample)
 
     def fallback_template(self) -> str:
         """Return the chat template for a checkpoint that has none."""

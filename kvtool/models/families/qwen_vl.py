@@ -26,6 +26,7 @@ from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
+from kvtool.models.sizes import input_wh_px
 from kvtool.types import GridSpan, Sample, View
 
 CHATML = (
@@ -47,10 +48,12 @@ class Qwen2VL(DecoderModel):
     family = "qwen2_vl"
     network: ClassVar[Any] = Qwen2VLForConditionalGeneration
     opening = "<|vision_start|>"
+    size_options: ClassVar[tuple[str, ...]] = ("image_size", "min_pixels", "max_pixels")
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self.processor = checkpoint.processor(Qwen2VLImageProcessorPil)
+        self.size = checkpoint.settings.size
 
     def fallback_template(self) -> str:
         """Return the chat template for a checkpoint that has none."""
@@ -79,7 +82,7 @@ class Qwen2VL(DecoderModel):
                 "crop it or leave it out"
             )
         with preparing(id):
-            features = self.processor(image, return_tensors="pt")
+            features = self._features(image)
         rows, cols = (int(n) for n in features["image_grid_thw"][0, 1:])
         merge = self.config.vision_config.spatial_merge_size
         grid = (rows // merge, cols // merge)
@@ -96,6 +99,25 @@ class Qwen2VL(DecoderModel):
         )
         pixels = features["pixel_values"].to(self.checkpoint.dtype)
         return Prepared(sample, {"pixels": pixels}, (sample.image_start, rows, cols))
+
+    def _features(self, image: Image.Image) -> Any:
+        """What the image processor makes of a picture, at the size that was asked for."""
+        if self.size.image_size:
+            vision = self.config.vision_config
+            step = vision.patch_size * vision.spatial_merge_size
+            width, height = input_wh_px(image.size, self.size.image_size, step)
+            # A token is a whole square of patches: what is left of a side is none.
+            wh_px = (max(width // step, 1) * step, max(height // step, 1) * step)
+            resized = image.resize(wh_px, self.processor.resample)
+            return self.processor(resized, do_resize=False, return_tensors="pt")
+        bounds = self.processor.size
+        smallest = self.size.min_pixels or bounds.shortest_edge
+        largest = self.size.max_pixels or bounds.longest_edge
+        # One bound that was asked for moves the checkpoint's other one where they would cross.
+        if smallest > largest:
+            smallest = largest = self.size.max_pixels or smallest
+        size = {"shortest_edge": smallest, "longest_edge": largest}
+        return self.processor(image, size=size, return_tensors="pt")
 
     def encode(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool

@@ -85,7 +85,8 @@ function showBlock(article, block) {
   if (drawn) {
     const pictures = element("div", undefined, { class: "pictures" });
     pictures.append(...drawn.map(picture));
-    panel.append(pictures, element("p", about.legend, { class: "small" }));
+    panel.append(pictures);
+    if (about.legend) panel.append(element("p", about.legend, { class: "small" }));
     fillPictures(pictures);
   } else if (Object.keys(about.examples).length) {
     panel.append(element("p", "Pictures were drawn of other blocks: " + Object.keys(about.examples).join(", ") + " (kind/layer/head).", { class: "small" }));

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.datasets.pascal5i import Pascal5i
+from kvtool.features.layers import patch_labels
 from kvtool.metrics.segmentation import VOID
 from kvtool.store import Run
-from kvtool.tasks.foreground_segmentation import patch_labels
 from kvtool.types import Sample
 from tests.support.datasets import label_png, picture, write_text
 from tests.support.units import DIM, PLANTED, Array, Fill, noise, sample, write_run
@@ -52,7 +52,7 @@ def planted(dataset: Pascal5i, wrong: int = 0) -> Fill:
             foreground, valid = patch_labels(dataset.class_mask(s.id, class_id), s.base())
             if class_id == 1:
                 foreground[np.flatnonzero(~foreground & valid)[:wrong]] = True
-            values[s.base().token_indices()] = 0.05 * values[s.base().token_indices()]
+            values[s.base().token_indices()] = 0.01 * values[s.base().token_indices()]
             values[s.base().token_indices()] += np.where(foreground[:, None], 1, -1) * direction
         return values
 

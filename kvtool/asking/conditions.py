@@ -1,0 +1,246 @@
+"""Scores of a benchmark's answers under conditions side by side, tested against the first one.
+
+Questions about one picture are not independent, and POPE asks some of them in several files. So
+intervals resample pictures, whole with all that is asked about them; McNemar's test counts each
+question about a picture once; and a second test swaps the conditions picture by picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kvtool.asking.benchmarks import Benchmark
+from kvtool.asking.records import numbered, scored, side_by_side
+from kvtool.datasets.base import Question
+from kvtool.result import Row
+from kvtool.stats.bootstrap import Array, Scores, pooled
+from kvtool.stats.mcnemar import mcnemar
+from kvtool.stats.multiple import with_holm
+from kvtool.stats.permutation import swapped
+
+TESTS = {"mcnemar_p": "mcnemar_holm_p", "picture_p": "picture_holm_p"}
+"""Each test's p, and the same corrected for the number of conditions."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of one condition, or of one draw of it: a text for each question."""
+
+    condition: str
+    draw: int | None
+    n_heads: int
+    texts: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """A name for files: none, dependent-0."""
+        return self.condition if self.draw is None else f"{self.condition}-{self.draw}"
+
+
+def score_conditions(
+    benchmark: Benchmark,
+    questions: Sequence[Question],
+    conditions: Sequence[Answers],
+    seed: int,
+    digests: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """Return the rows of each condition: all groups together, then each group.
+
+    Of several draws their mean comes first, then each draw with all groups together. Every
+    condition is tested against the first one. The tests of all conditions on the same questions
+    are corrected together, and those of single draws among themselves.
+
+    Args:
+        benchmark: How answers are read and scored.
+        questions: The questions.
+        conditions: Their answers under each condition.
+        seed: The random seed of intervals and tests.
+        digests: What tells the pictures of image ids apart, by default the ids: a benchmark may
+            have one picture under several.
+    """
+    sheet = AnswerSheet(benchmark, questions, digests or {}, seed)
+    rows: list[Row] = []
+    for name in dict.fromkeys(condition.condition for condition in conditions):
+        draws = [condition for condition in conditions if condition.condition == name]
+        rows += sheet.rows(draws, None if name == conditions[0].condition else conditions[0])
+    for p, corrected in TESTS.items():
+        rows = with_holm(rows, p, corrected, lambda row: (row.get(benchmark.label), "draw" in row))
+    return rows
+
+
+@dataclass(frozen=True)
+class Part:
+    """Questions that are scored together: all, or one group.
+
+    Args:
+        groups: The questions (indices) of each group.
+        label: The group's name as a field; none where all groups are scored.
+        scores: Turns sums of the groups' units, side by side, into named scores.
+        top: The best scores that there are.
+    """
+
+    groups: tuple[Array, ...]
+    label: Row
+    scores: Scores
+    top: float | Mapping[str, float]
+
+    @cached_property
+    def questions(self) -> Array:
+        """The indices of all questions of the part."""
+        return np.concatenate(self.groups)
+
+
+class AnswerSheet:
+    """The questions of a benchmark group by group, as their answers are scored."""
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        questions: Sequence[Question],
+        digests: Mapping[str, str],
+        seed: int,
+    ) -> None:
+        self.benchmark = benchmark
+        self.questions = questions
+        self.seed = seed
+        self._options: dict[str, Array] = {}
+        self.truth = np.array([benchmark.truth(question) for question in questions])
+        images = [question.image_ids[0] for question in questions]
+        self.pictures = numbered(digests.get(image) or image for image in images)
+        prompts = [question.prompt for question in questions]
+        self.distinct = numbered(zip(self.pictures.tolist(), prompts, self.truth, strict=True))
+        """The number of each question about a picture: the same where the words are."""
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """All groups together, then each group alone."""
+        benchmark = self.benchmark
+        labels = np.array([question.group for question in self.questions])
+        groups = {name: np.flatnonzero(labels == name) for name in dict.fromkeys(labels.tolist())}
+        top = benchmark.top
+        together = tuple(groups.values())
+        return [
+            Part(together, {}, benchmark.all_scores(list(groups)), top(len(groups))),
+            *(
+                Part((indices,), {benchmark.label: name}, benchmark.group_scores, top(1))
+                for name, indices in groups.items()
+            ),
+        ]
+
+    def options(self, answers: Answers) -> Array:
+        """Return the options that the answers name, (question,), read once of each condition."""
+        if answers.label not in self._options:
+            pairs = zip(answers.texts, self.questions, strict=True)
+            self._options[answers.label] = np.array(
+                [self.benchmark.read_option(text, question) for text, question in pairs]
+            )
+        return self._options[answers.label]
+
+    def correct(self, answers: Answers) -> Array:
+        """Return which answers are right, (question,) bool."""
+        correct: Array = self.options(answers) == self.truth
+        return correct
+
+    def rows(self, draws: Sequence[Answers], baseline: Answers | None) -> Iterator[Row]:
+        """Yield the condition's rows; with several draws the first ones are means over them,
+        without tests."""
+        labels: Row = {"condition": draws[0].condition}
+        if len(draws) == 1:
+            for part in self.parts:
+                yield self._row(labels, draws, baseline, part)
+            return
+        for part in self.parts:
+            yield self._row(labels | {"draw": "all"}, draws, None, part)
+        for answers in draws:
+            yield self._row(labels | {"draw": answers.draw}, [answers], baseline, self.parts[0])
+
+    def _row(
+        self, labels: Row, draws: Sequence[Answers], baseline: Answers | None, part: Part
+    ) -> Row:
+        units = np.concatenate([self._units(answers, part) for answers in draws], axis=1)
+        pictures, strata = self._pictures(part, len(units))
+        scores = scored(
+            units,
+            mean_over_draws(part.scores, len(draws)),
+            strata=strata,
+            clusters=pictures,
+            seed=self.seed,
+            top=part.top,
+        )
+        counts = {"n": len(units), "n_pictures": len(np.unique(pictures))}
+        row = {**labels, "n_heads": draws[0].n_heads, **part.label, **scores, **counts}
+        row |= self._counts(draws, part)
+        # The tests are of one draw: several have no common answer to a question.
+        return row if baseline is None else row | self._tests(draws[0], baseline, part)
+
+    def _units(self, answers: Answers, part: Part) -> Array:
+        """Return the units of a part's answers, each group in its columns: (unit, group * k)."""
+        is_yes = self.options(answers) == "yes"
+        correct = self.correct(answers)
+        units, _ = side_by_side(
+            [self.benchmark.units(is_yes[indices], correct[indices]) for indices in part.groups]
+        )
+        return units
+
+    def _pictures(self, part: Part, n_units: int) -> tuple[Array, Array]:
+        """Return the picture of each unit, and the group within which it is resampled: the first
+        that asks about the picture."""
+        per_unit = len(part.questions) // n_units
+        pictures = self.pictures[part.questions][::per_unit]
+        group = np.repeat(np.arange(len(part.groups)), [len(indices) for indices in part.groups])
+        return pictures, group[::per_unit]
+
+    def _first(self, part: Part) -> Array:
+        """Return the indices of a part's questions without those asked before in the same part."""
+        first = np.unique(self.distinct[part.questions], return_index=True)[1]
+        indices: Array = part.questions[first]
+        return indices
+
+    def _counts(self, draws: Sequence[Answers], part: Part) -> Row:
+        """Count questions, those without an answer, and answers that are no option."""
+        n_other = [(self.options(answers)[part.questions] == "other").sum() for answers in draws]
+        n_empty = [
+            sum(not answers.texts[index].strip() for index in part.questions) for answers in draws
+        ]
+        return {
+            "n_questions": len(part.questions),
+            "n_distinct": len(self._first(part)),
+            "n_other": _mean(n_other),
+            "n_empty": _mean(n_empty),
+        }
+
+    def _tests(self, answers: Answers, baseline: Answers, part: Part) -> Row:
+        """Test whether a condition differs from the baseline, in answers and in the metric."""
+        distinct = self._first(part)
+        test = mcnemar(self.correct(baseline)[distinct], self.correct(answers)[distinct])
+        units = [self._units(condition, part) for condition in (answers, baseline)]
+        pictures, _ = self._pictures(part, len(units[0]))
+        first, second = (pooled(condition_units, None, pictures)[0] for condition_units in units)
+        return {
+            "n_lost": test.lost,
+            "n_gained": test.gained,
+            "mcnemar_p": test.p,
+            "mcnemar_mid_p": test.mid_p,
+            "picture_p": swapped(first, second, part.scores, self.benchmark.metric, seed=self.seed),
+        }
+
+
+def _mean(counts: Sequence[int]) -> int | float:
+    """Return the mean of counts over draws; of one draw the count itself."""
+    return int(counts[0]) if len(counts) == 1 else float(np.mean(counts))
+
+
+def mean_over_draws(scores: Scores, n_draws: int) -> Scores:
+    """Return scores of sums of several draws side by side, (..., draw * k), averaged over the
+    draws."""
+
+    def averaged(sums: Array) -> dict[str, Array]:
+        """Average the scores over the draws."""
+        by_draw = scores(sums.reshape(*sums.shape[:-1], n_draws, -1))
+        return {name: values.mean(axis=-1) for name, values in by_draw.items()}
+
+    return averaged

@@ -1,0 +1,56 @@
+"""Wilson's interval at the edges, and nowhere else."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from kvtool.stats.bootstrap import Array, Estimate, bootstrap
+from kvtool.stats.proportions import widened, wilson
+
+
+def accuracy(sums: Array) -> dict[str, Array]:
+    return {"accuracy": sums[..., 0] / sums[..., 1]}
+
+
+def by_formula(successes: int, n: int) -> tuple[float, float]:
+    z = 1.959963984540054
+    share = successes / n
+    middle = share + z**2 / (2 * n)
+    half = z * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
+    return (middle - half) / scale, (middle + half) / scale
+
+
+@pytest.mark.parametrize(("successes", "n"), [(12, 12), (0, 12), (5, 12), (99, 100)])
+def test_wilson_is_the_textbooks(successes: int, n: int) -> None:
+    assert wilson(successes, n) == pytest.approx(by_formula(successes, n), abs=1e-12)
+
+
+@pytest.mark.parametrize("right", [0, 5, 12])
+def test_only_what_collapses_at_an_edge_is_widened(right: int) -> None:
+    units = np.column_stack([np.arange(12) < right, np.ones(12)])
+    resampled = bootstrap(units, accuracy)
+    estimate = widened(resampled, 12)["accuracy"]
+    low, high = by_formula(right, 12)
+    if right == 12:
+        assert [float(estimate.value), float(estimate.high)] == [1.0, 1.0]
+        assert float(estimate.low) == pytest.approx(low)
+    elif right == 0:
+        assert [float(estimate.value), float(estimate.low)] == [0.0, 0.0]
+        assert float(estimate.high) == pytest.approx(high)
+    else:
+        assert estimate == resampled["accuracy"]
+
+
+def test_signed_scores_unknown_ranges_and_single_units_stay() -> None:
+    flat = Estimate(np.zeros(2), np.zeros(2), np.zeros(2))
+    full = Estimate(np.full(2, 200.0), np.full(2, 200.0), np.full(2, 200.0))
+    intervals = widened({"difference": flat, "score": full, "acc": flat}, 9, {"score": 200.0})
+    assert intervals["difference"] is flat
+    assert intervals["acc"] is flat
+    assert intervals["score"].low == pytest.approx([200 * by_formula(9, 9)[0]] * 2)
+    single = widened({"accuracy": flat}, 1)["accuracy"]
+    assert single is flat
