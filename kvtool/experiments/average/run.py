@@ -24,7 +24,7 @@ from kvtool.experiments.average.means import (
 from kvtool.experiments.average.models import AveragedModel, check_tasks, find_models
 from kvtool.layers import LayerChoice
 from kvtool.progress import Progress, called
-from kvtool.result import Result, Row, best_row, result_key, versions
+from kvtool.result import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Store, open_store
 from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import StorePath, open_stores
@@ -260,24 +260,22 @@ def _chance(model: str, scores: Sequence[TaskScores]) -> Row:
         return {"kind": None, "model": model, "predictor": MEAN_GUESS, SCORE: None}
     level = {SCORE + end: first["chance" + end] for end in ("", "_low", "_high")}
     row = {"kind": first["kind"], "model": model, "predictor": MEAN_GUESS, **level}
-    spreads = [_spread(task) for task in scores]
-    if any(spreads):
-        row["draws_sd"] = sum(spread**2 for spread in spreads) ** 0.5 / len(spreads)
-    return row | {"n_tasks": len(scores), "n": first["n"]}
+    guesses = [guess for task in scores if (guess := _random_guess(task)) is not None]
+    row |= {"n_tasks": len(scores), "n": first["n"], "draws": 1}
+    if guesses:
+        row["draws_sd"] = sum(guess["draws_sd"] ** 2 for guess in guesses) ** 0.5 / len(scores)
+        row["draws"] = min(guess["draws"] for guess in guesses)
+    return row
 
 
 MEAN_GUESS = "mean of each task's best guess"
 
 
-def _spread(task: TaskScores) -> float:
-    """Return how a task's chance is spread from draw to draw; 0 where it is not random."""
-    kinds = [row.get("chance_kind") for row in task.blocks.values()]
-    spreads = [
-        row["draws_sd"]
-        for row in task.result.chance
-        if row.get("predictor") in kinds and "draws_sd" in row and not row.get("category")
-    ]
-    return float(max(spreads, default=0.0))
+def _random_guess(task: TaskScores) -> Row | None:
+    """Return the row of a task's chance level where that is of a random predictor."""
+    names = {row.get("chance_kind") for row in task.blocks.values()}
+    rows = [row for row in task.result.chance if is_summary(row) and "draws_sd" in row]
+    return next((row for row in rows if row["predictor"] in names), None)
 
 
 def _best(result: Result) -> Row | None:
