@@ -88,7 +88,9 @@ class Workspaces:
         write_scenes(self.root / "scenes", only=[layout])
         dataset = f"{layout}:{self.root}/scenes/{layout}{options.pop('split', '')}"
         store = folder / "study.kv"
-        kvtool.extract(store, model=str(self.model), dataset=dataset, **{"run": "first-try", **options})
+        kvtool.extract(
+            store, model=str(self.model), dataset=dataset, **{"run": "first-try", **options}
+        )
         return store
 
     @cached_property

@@ -20,7 +20,7 @@ SMALL = {
     "PAIRED": (study.Analysis("blink", "visual-similarity"),),
     "STAGES": (),
     "SEGMENTED": ("refcoco",),
-    "ASKED": ("cvbench", "blink"),
+    "QUESTION_SETS": ("cvbench", "blink"),
 }
 
 

@@ -18,11 +18,11 @@ from kvtool.datasets.spair71k import SPair71k
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.reporting.emit import emit
 from kvtool.reporting.sentences import between_models, sentences_of
-from kvtool.result import Result, Row
+from kvtool.result import Result
 from kvtool.stats.bootstrap import bootstrap
 from kvtool.store import Store
 from kvtool.tasks.base import Array, halves
-from tests.support.comparisons import TASK, pair_run, write_runs
+from tests.support.comparisons import TASK, pair_run, pairs_of, row_of, write_runs
 from tests.support.damage import assert_computed_again
 from tests.support.fields import assert_documented
 from tests.support.prefixes import WITHOUT
@@ -68,22 +68,6 @@ def scores(store: Store) -> Callable[..., Array]:
         return np.array([summary.scores(units)["pck_image"] for units in summary.units[0]])
 
     return of
-
-
-def pairs_of(root: Path) -> Array:
-    """(pair, 2) the images that each pair joins."""
-    return np.array([(pair.src_id, pair.trg_id) for pair in SPair71k(root, "test").pairs()])
-
-
-def row_of(result: Result, run: str, choice: str, block: tuple[int, int] | None = None) -> Row:
-    (row,) = [
-        row
-        for row in result.rows
-        if (row["run"], row["choice"]) == (run, choice)
-        and (choice == "best" or row["kind"] == "value")
-        and (block is None or (row["layer"], row["kv_head"]) == block)
-    ]
-    return row
 
 
 def mean_score(sums: Array) -> dict[str, Array]:

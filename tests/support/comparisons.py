@@ -6,9 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import kvtool
 from kvtool.datasets.spair71k import SPair71k
+from kvtool.result import Result, Row
 from kvtool.store import Run, Store
+from kvtool.tasks.base import Array
 from tests.support.prefixes import half_planted
 from tests.support.tasks.semantic_correspondence import GRID, WH, planted
 from tests.support.units import Fill, noise, sample, write_run
@@ -38,3 +42,19 @@ def write_runs(path: Path, root: Path) -> Store:
     pair_run(path, root, "full", planted(pairs))
     pair_run(path, root, "small", noise(5), layers=4)
     return kvtool.open(path)
+
+
+def pairs_of(root: Path) -> Array:
+    """(pair, 2) the images that each pair joins."""
+    return np.array([(pair.src_id, pair.trg_id) for pair in SPair71k(root, "test").pairs()])
+
+
+def row_of(result: Result, run: str, choice: str, block: tuple[int, int] | None = None) -> Row:
+    (row,) = [
+        row
+        for row in result.rows
+        if (row["run"], row["choice"]) == (run, choice)
+        and (choice == "best" or row["kind"] == "value")
+        and (block is None or (row["layer"], row["kv_head"]) == block)
+    ]
+    return row

@@ -37,14 +37,17 @@ def _best_table(result: Result, rows: list[Row]) -> Table:
     """Return a line for each run, its best block beside that of the first run."""
     choice = "chosen on the other half" if result.config.get("select") == "split" else "optimistic"
     table = Table(
-        title=Text(f"best blocks, {choice}: {result.metric}{unit_mark(result)}, 95 % interval"),
+        title=Text(
+            f"best blocks, {choice}: {result.metric}{unit_mark(result)}, 95 % interval; "
+            f"compared with {rows[0]['base']}"
+        ),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1, 0, 0),
     )
     table.add_column("run", overflow="fold")
-    for name in ("score", f"{rows[0]['base']}", "difference", "p", "p by Holm"):
+    for name in ("score", "its score", "difference", "p", "p by Holm"):
         table.add_column(Text(name), justify="right", overflow="fold")
     for row in rows:
         cells = [
