@@ -4,7 +4,7 @@ one sets the same two runs side by side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from kvtool.reporting.numbers import interval, probability, show
 from kvtool.result import Result, Row, block_name
@@ -58,15 +58,27 @@ def paired_sentence(result: Result, row: Row) -> str:
 
 
 def comparisons(
-    compared: Sequence[Result], task: str | None, config: Mapping[str, object], runs: set[str]
+    compared: Sequence[Result], result: Result, run: str, kind: str | None = None
 ) -> Iterator[str]:
-    """Yield the sentences of comparisons of just these two runs on a task and data set."""
-    for result in compared:
-        same_data = all(result.config.get(key) == config.get(key) for key in ("dataset", "split"))
-        if result.task == task and same_data:
-            for row in best_rows(result):
-                if {row["run"], row["base"]} == runs:
-                    yield paired_sentence(result, row)
+    """Yield the sentences of comparisons of a result's run with another one, on its task and data.
+
+    Args:
+        compared: the comparisons that there are.
+        result: the result.
+        run: the other run.
+        kind: the kind of the other run's best block, by default any.
+    """
+    runs = {str(result.config.get("run")), run}
+    for comparison in compared:
+        same_data = all(
+            comparison.config.get(key) == result.config.get(key) for key in ("dataset", "split")
+        )
+        if comparison.task != result.task or not same_data:
+            continue
+        for row in best_rows(comparison):
+            block_kind = row["kind"] if row["run"] == run else row["base_kind"]
+            if {row["run"], row["base"]} == runs and kind in (None, block_kind):
+                yield paired_sentence(comparison, row)
 
 
 def _capital(text: str) -> str:

@@ -134,7 +134,7 @@ def _sections(study: Study, data: Data) -> Iterator[Section]:
     groups: dict[tuple[str, str | None], list[int]] = {}
     for position, stored in enumerate(study.kept):
         groups.setdefault((stored.result.command, stored.result.task), []).append(position)
-    compared = [stored.result for stored in study.kept if stored.result.command == "compare"]
+    compared = study.of_command("compare")
     for number, ((command, task), positions) in enumerate(groups.items()):
         results = [study.kept[position].result for position in positions]
         between = sentences.between_models(results, compared) if command == "probe" else None

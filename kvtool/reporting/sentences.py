@@ -46,9 +46,19 @@ def chosen_how(result: Result) -> str:
     return f"Optimistic: chosen as the best{among} on the same data that it is scored on."
 
 
-def against_baseline(result: Result, best: Row, baseline: Row) -> str:
-    """Set the best block beside a baseline: above or below only where the two intervals are
-    apart."""
+def against_baseline(
+    result: Result, best: Row, baseline: Row, compared: Sequence[Result] = ()
+) -> str:
+    """Set the best block beside a baseline: above or below only where the two intervals are apart.
+
+    Where `kvtool compare` set the baseline's run beside this one (`compared`), its paired
+    difference speaks.
+    """
+    run = baseline.get("run")
+    if run not in (None, result.config.get("run")):
+        paired = next(comparisons(compared, result, str(run), baseline["kind"]), None)
+        if paired is not None:
+            return paired
     what = baseline_name(result, baseline)
     score = interval(result, baseline)
     match relation(best, baseline, result.metric):
@@ -93,8 +103,8 @@ def between_models(results: Sequence[Result], compared: Sequence[Result] = ()) -
     sign = -1 if side == "above" else 1
     ranked = sorted(scored, key=lambda pair: sign * float(pair[0][pair[1].metric]))
     (first, first_result), (second, second_result) = ranked[:2]
-    pair = {str(result.config.get("run")) for result in (first_result, second_result)}
-    paired = next(comparisons(compared, first_result.task, first_result.config, pair), None)
+    second_run = str(second_result.config.get("run"))
+    paired = next(comparisons(compared, first_result, second_run), None)
     if paired is not None:
         return f"Of {len(scored)} models these two are the best. {paired}"
     names = [

@@ -62,6 +62,10 @@ class Study:
     thumbnails: Mapping[tuple[str, str, str], Drawn] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def of_command(self, command: str) -> list[Result]:
+        """Return the results of one command."""
+        return [stored.result for stored in self.kept if stored.result.command == command]
+
     def info(self, stored: KeptResult) -> Row | None:
         """Return Run.info() of a result's run, where the store still has it."""
         return next(

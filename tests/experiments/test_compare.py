@@ -17,7 +17,7 @@ import kvtool
 from kvtool.datasets.spair71k import SPair71k
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.reporting.emit import emit
-from kvtool.reporting.sentences import between_models, sentences_of
+from kvtool.reporting.sentences import against_baseline, between_models, sentences_of
 from kvtool.result import Result
 from kvtool.stats.bootstrap import bootstrap
 from kvtool.store import Store
@@ -244,6 +244,12 @@ def test_the_page_sets_two_models_apart_by_the_paired_difference(
     assert sentence is not None
     assert sentence.startswith("Of 2 models these two are the best. The best block of full")
     assert "paired over" in sentence
+    baseline = {"run": "half", "model": "h", "kind": "value", "layer": 2, "kv_head": 0}
+    best = probes[1].best or {}
+    sentence = against_baseline(probes[1], best, {**best, **baseline}, [result])
+    assert sentence.startswith("The best block of full (value, layer 5, head 1) is above that of")
+    vision = {**best, **baseline, "kind": "vision"}
+    assert "paired" not in against_baseline(probes[1], best, vision, [result])
     unrelated = kvtool.compare(store, ["half", "small"], TASK)
     assert between_models(probes, [unrelated]) == between_models(probes)
 
