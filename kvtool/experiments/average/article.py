@@ -16,7 +16,7 @@ from kvtool.reporting.averages import (
     tasks_of_subset,
 )
 from kvtool.reporting.chance import against_chance
-from kvtool.reporting.commands import block_flags, flags
+from kvtool.reporting.commands import flags, request_flags
 from kvtool.reporting.heatmap import Heatmap, heatmap
 from kvtool.reporting.numbers import interval, plural
 from kvtool.reporting.study import KeptResult, Study
@@ -117,5 +117,5 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
         **{name: config.get(name) for name in ("select", "seed")},
         **task_options,
     }
-    arguments = ["average", stored.store, *block_flags(config.get("blocks", [])[:1], None)[:2]]
+    arguments = ["average", stored.store, *request_flags(config.get("request") or {})]
     return arguments + flags(values, {"select": "max", "seed": 0})

@@ -128,7 +128,12 @@ def average(
         pairs = [(model, task) for model in averaged for task in model.runs]
         share.each(pairs, score, "probes")
     by_model = {model.name: [probed[model.name, task] for task in model.runs] for model in averaged}
-    settings = {"select": select, "seed": seed, "options": task_options}
+    settings = {
+        "request": {"kinds": kinds, "layers": layers, "heads": heads, "limit": limit},
+        "select": select,
+        "seed": seed,
+        "options": {task: task_options[task] for task in images if task_options[task]},
+    }
     config = _config(averaged, by_model, {task: str(source) for task, source in sources.items()})
     result = _result(averaged, by_model, config | settings, notes)
     key = result_key(["average", result.config])

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvtool.reporting import charts
 from kvtool.reporting.articles import Article, clickable_blocks, is_grid
-from kvtool.reporting.commands import flags
+from kvtool.reporting.commands import flags, request_flags
 from kvtool.reporting.differences import (
     base_block,
     best_rows,
@@ -99,12 +99,11 @@ def sentences(result: Result) -> Iterator[str]:
 def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
     """Return the command line that would compute the result again."""
     names = [str(entry["run"]) for entry in config.get("runs", [])]
-    kinds = dict.fromkeys(block["kind"] for block in config.get("blocks", []))
     values = {
         "runs": ",".join(names),
-        "kinds": ",".join(kinds) if len(kinds) == 1 else None,
         **{name: config.get(name) for name in ("select", "seed")},
         **(config.get("options") or {}),
     }
     arguments = ["compare", stored.store, str(stored.result.task)]
+    arguments += request_flags(config.get("request") or {})
     return arguments + flags(values, {"select": "split", "seed": 0})

@@ -96,7 +96,12 @@ def compare(
     plans = [plan_blocks(run, kinds, layers, heads, task_class.kinds) for run in chosen_runs]
     images = paired_images(chosen_runs)
     dataset = dataset_of(chosen_runs[0], data)
-    settings = {"select": select, "seed": seed, "options": _kept_options(task_options)}
+    settings = {
+        "request": {"kinds": kinds, "layers": layers, "heads": heads},
+        "select": select,
+        "seed": seed,
+        "options": _kept_options(task_options),
+    }
     config = _config(task, plans, images, dataset.truth_digest(), settings)
     key = result_key(config)
 
