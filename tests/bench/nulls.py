@@ -47,8 +47,8 @@ class Share:
 
 def counted(names: list[str], runs: int, run: Callable[[int], list[bool]]) -> Iterator[Share]:
     """Count over runs (by their seed) how often each thing held."""
-    held = np.array([run(seed) for seed in range(runs)], int).sum(axis=0)
-    return (Share(name, int(count), runs) for name, count in zip(names, held, strict=True))
+    totals = np.array([run(seed) for seed in range(runs)], int).sum(axis=0)
+    return (Share(name, int(count), runs) for name, count in zip(names, totals, strict=True))
 
 
 def paired_nulls(n_choices: int, common: float) -> Callable[[int], list[bool]]:
@@ -60,9 +60,9 @@ def paired_nulls(n_choices: int, common: float) -> Callable[[int], list[bool]]:
     def run(seed: int) -> list[bool]:
         rng = np.random.default_rng([n_choices, round(100 * common), seed])
         labels = rng.integers(n_choices, size=QUESTIONS)
-        own = rng.integers(n_choices, size=(BLOCKS, QUESTIONS))
+        guesses = rng.integers(n_choices, size=(BLOCKS, QUESTIONS))
         shared = rng.integers(n_choices, size=QUESTIONS)
-        choices = np.where(rng.random((BLOCKS, QUESTIONS)) < common, shared, own)
+        choices = np.where(rng.random((BLOCKS, QUESTIONS)) < common, shared, guesses)
         model_right = rng.random(QUESTIONS) < 1 / n_choices
         null = permuted_best(choices, labels, model_right, np.full(QUESTIONS, n_choices), seed=seed)
         right = choices == labels
@@ -137,8 +137,8 @@ def simulations(runs: int, only: str = "") -> Iterator[Share]:
     claims = ["value_p", "value_only_p", "better_p", "McNemar of the best, uncorrected"]
     planned: list[tuple[list[str], int, Callable[[int], list[bool]]]] = []
     for n_choices, common in ((2, 0.0), (2, 0.5), (4, 0.0), (4, 0.5)):
-        where = f"paired, best of {BLOCKS}, {n_choices} choices, {common:.0%} in common: "
-        planned.append(([where + claim for claim in claims], runs, paired_nulls(n_choices, common)))
+        title = f"paired, best of {BLOCKS}, {n_choices} choices, {common:.0%} in common: "
+        planned.append(([title + claim for claim in claims], runs, paired_nulls(n_choices, common)))
     tests = ["McNemar, distinct questions", "picture_p", "McNemar, line by line"]
     tests.append("accuracy's interval holds the truth")
     for kind in ("questions", "pictures"):

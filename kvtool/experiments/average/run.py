@@ -34,7 +34,7 @@ from kvtool.tasks.blocks import DECODER
 from kvtool.tasks.by_model import find_runs
 from kvtool.tasks.chance import beside_chance
 from kvtool.tasks.evaluation import evaluate, options_of
-from kvtool.tasks.scoring import NAMED, keep_result
+from kvtool.tasks.scoring import MAX_REASONS, keep_result
 from kvtool.tasks.sets import CORRESPONDENCE, SEGMENTATION, TASK_SETS
 from kvtool.types import Kind
 
@@ -224,7 +224,7 @@ def _result(
         config=config | {"notes": [*notes, *_probe_notes(by_model)]},
         versions=versions(),
         n_skipped=len(skipped),
-        skipped=skipped[:NAMED],
+        skipped=skipped[:MAX_REASONS],
         chance=[_chance(model, scores) for model, scores in by_model.items()],
     )
     return replace(result, best=_best(result))
@@ -238,7 +238,7 @@ def _probe_notes(by_model: Mapping[str, Sequence[TaskScores]]) -> list[str]:
         for scores in members
         for line in scores.result.skipped
     )
-    return list(dict.fromkeys(lines))[:NAMED]
+    return list(dict.fromkeys(lines))[:MAX_REASONS]
 
 
 def _mean_of_bests(scores: Sequence[TaskScores]) -> Row:

@@ -32,7 +32,7 @@ from kvtool.tasks import TASKS
 from kvtool.tasks.base import BlockPlan, Select, Task, nonfinite_lines
 from kvtool.tasks.blocks import plan_blocks, torch_device
 from kvtool.tasks.evaluation import algorithm_of, own_options
-from kvtool.tasks.scoring import NAMED, keep_result
+from kvtool.tasks.scoring import MAX_REASONS, keep_result
 from kvtool.tasks.truth import sizes_of
 from kvtool.types import Kind
 
@@ -171,7 +171,7 @@ def _result(
         config=config | work.settings() | {"notes": _notes(blocks, rows)},
         versions=versions(),
         n_skipped=images.n_left_out + work.n_skipped,
-        skipped=[*images.reasons, *work.skipped][:NAMED],
+        skipped=[*images.reasons, *work.skipped][:MAX_REASONS],
         unit=work.unit,
         higher_is_better=work.higher_is_better,
     )

@@ -33,7 +33,7 @@ class Subject:
 
     identity: Identity
     segmented: Mapping[str, Run]
-    asked: Mapping[str, Sequence[Run]]
+    benchmark_runs: Mapping[str, Sequence[Run]]
 
     @property
     def family(self) -> str:
@@ -49,7 +49,7 @@ class Subject:
     @property
     def runs(self) -> list[Run]:
         """All runs of the model, each once."""
-        runs = chain(self.segmented.values(), *self.asked.values())
+        runs = chain(self.segmented.values(), *self.benchmark_runs.values())
         return list({(run.store, run.name): run for run in runs}.values())
 
 
@@ -82,14 +82,14 @@ def find_subjects(
         if (source := commonest_source(groups, partial(_serves, task=task))) is not None
     }
     subjects = []
-    lacking = []
+    incomplete = []
     for identity, model_runs in groups.items():
         reasons = [
             *_lacks_tasks(model_runs, tasks, sources),
             *_lacks_benchmarks(model_runs, benchmarks),
         ]
         if reasons:
-            lacking.append(f"model {identity.name}: {'; '.join(reasons)}")
+            incomplete.append(f"model {identity.name}: {'; '.join(reasons)}")
             continue
         segmented = {
             task: fullest_run(_segmented(model_runs, task, sources[task])) for task in tasks
@@ -98,7 +98,7 @@ def find_subjects(
             Subject(identity, segmented, {name: _askable(model_runs, name) for name in benchmarks})
         )
     _check_once(subjects)
-    return subjects, sources, lacking
+    return subjects, sources, incomplete
 
 
 def _check_once(subjects: Sequence[Subject]) -> None:
