@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from kvtool.bounds import checked
@@ -93,10 +94,7 @@ def average(
         progress: called with (blocks done, note); True shows a bar.
         options: the tasks' options, as in probe.
     """
-    names = TASKS_AVERAGED if tasks is None else tuple(tasks)
-    check_tasks(names)
-    if select not in Select:
-        raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
+    names = _checked_names(tasks, select)
     task_options = _task_options(names, options)
     opened = open_stores(stores)
     averaged, sources = find_models(find_runs(opened, runs, "average"), models, names, kinds)
@@ -119,9 +117,9 @@ def average(
             """Probe one model on one task."""
             model, task = pair
             run = model.runs[task]
-            folder = (data or {}).get(run.config.dataset)
-            ids = images[task] if images[task] != set(run.ids) else None
-            changes = {"ids": ids, "data": folder, **task_options[task]}
+            changes = {"data": (data or {}).get(run.config.dataset), **task_options[task]}
+            if images[task] != set(run.ids):
+                changes["ids"] = images[task]
             result = evaluate(run, task, share=share.part, **probing, **changes)
             probed[model.name, task] = TaskScores(task, run, result)
 
@@ -135,9 +133,21 @@ def average(
         "options": {task: task_options[task] for task in images if task_options[task]},
     }
     config = _config(averaged, by_model, {task: str(source) for task, source in sources.items()})
-    result = _result(averaged, by_model, config | settings, notes)
-    key = result_key(["average", result.config])
-    return keep_result(open_store(opened[0].path), key, result)
+    return _kept(opened[0].path, _result(averaged, by_model, config | settings, notes))
+
+
+def _checked_names(tasks: Sequence[str] | None, select: str) -> tuple[str, ...]:
+    """Return the names of the tasks to average. Raises UsageError."""
+    names = TASKS_AVERAGED if tasks is None else tuple(tasks)
+    check_tasks(names)
+    if select not in Select:
+        raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
+    return names
+
+
+def _kept(store: Path, result: Result) -> Result:
+    """Keep a result in a store, and return it."""
+    return keep_result(open_store(store), result_key(["average", result.config]), result)
 
 
 def _task_options(tasks: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
