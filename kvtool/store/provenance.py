@@ -13,7 +13,7 @@ from typing import Any
 from kvtool.store import Run
 
 ALGORITHMS = {
-    "foreground-segmentation": 2,
+    "foreground-segmentation": 3,
     "co-segmentation": 2,
     "semantic-segmentation": 4,
     "referring-expression": 4,
