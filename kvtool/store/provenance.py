@@ -14,7 +14,7 @@ from kvtool.store import Run
 
 ALGORITHMS = {
     "foreground-segmentation": 3,
-    "co-segmentation": 2,
+    "co-segmentation": 3,
     "semantic-segmentation": 4,
     "referring-expression": 4,
     "semantic-correspondence": 2,

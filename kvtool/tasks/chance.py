@@ -131,15 +131,28 @@ def spread_of_draws(table: Table, metric: str, seed: int) -> float:
     A few draws say little of it. But units are drawn independently: of each unit any draw may
     stand beside any of the others, which makes many draws of few. They vary as draws do whose
     units' variance is that among the few, which is too small by one in their number.
+
+    Units with repetitions are drawn a stratum at a time, as images of a class are clustered
+    together, and a repetition is a draw of its own.
     """
-    n_draws, n, _ = table.units.shape
+    n = table.units.shape[1]
+    repeats = table.repeats
+    # (draw and repetition, unit, k)
+    single = np.concatenate(np.split(table.units, repeats, axis=-1))
+    together = np.arange(n)
+    if repeats > 1:
+        together = np.zeros(n, int) if table.strata is None else table.strata
+    groups, group = np.unique(together, return_inverse=True)
     rng = np.random.default_rng(seed)
-    sums = [
-        table.units[rng.integers(n_draws, size=n), np.arange(n)].sum(axis=0)
-        for _ in range(RECOMBINED)
-    ]
+
+    def recombined() -> Array:
+        """Sum one draw of each group, (k,)."""
+        picks = rng.integers(len(single), size=len(groups))[group]
+        return np.asarray(single[picks, np.arange(n)].sum(axis=0))
+
+    sums = [np.concatenate([recombined() for _ in range(repeats)]) for _ in range(RECOMBINED)]
     spread = np.std(table.scores(np.array(sums))[metric], ddof=1)
-    return float(spread * np.sqrt(n_draws / max(1, n_draws - 1)))
+    return float(spread * np.sqrt(len(single) / max(1, len(single) - 1)))
 
 
 def _by_label(tables: Iterator[Table]) -> dict[str, Table]:
