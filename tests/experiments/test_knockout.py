@@ -16,6 +16,7 @@ from kvtool.errors import KvtoolError, ModelError, UsageError
 from kvtool.experiments.variance.run import variance
 from kvtool.models.families.llava import Llava
 from kvtool.reporting.emit import emit
+from kvtool.reporting.numbers import p_value
 from kvtool.result import Result, Row
 from tests.support.damage import assert_computed_again
 from tests.support.planted import CONSTANT, NOISY, planted_mme, planted_model, planted_pope
@@ -406,19 +407,21 @@ def test_pre_rope_keys_and_the_full_view_answer_too(
 def test_the_table_has_a_line_for_each_condition(
     store: Path, pope: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    emit(
-        kvtool.knockout(
-            store, f"pope:{pope}", sorted(NOISY), controls=CONTROLS, draws=2, **OPTIONS
-        ),
-        "table",
+    result = kvtool.knockout(
+        store, f"pope:{pope}", sorted(NOISY), controls=CONTROLS, draws=2, **OPTIONS
     )
+    emit(result, "table")
     printed = capsys.readouterr().out.splitlines()
     none_line, chosen_line = (
         line for line in printed if line.split()[:1] in (["none"], ["chosen"])
     )
     assert (none_line.split()[1:3], none_line.split()[-1]) == (["0", "50.0"], "50.0")
+    # The test by picture: of eight, one order in 128 is as far apart, whatever their questions.
+    chosen = by_condition(result)["chosen"]
+    tests = [p_value(chosen[name]) for name in ("picture_p", "picture_holm_p")]
+    assert chosen["picture_p"] == pytest.approx(2 / 2**8, rel=0.5)
     assert chosen_line.split() == [
-        "chosen", "2", "100.0", "[67.6,", "100.0]", "50.0", "1e-07", "2e-07",
+        "chosen", "2", "100.0", "[67.6,", "100.0]", "50.0", *tests,
     ]  # fmt: skip
     assert [line.split()[1] for line in printed if line.split()[:1] == ["random"]] == [
         "2",

@@ -20,14 +20,16 @@ PARTS_SHOWN = 4
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
-    """Yield condition, blocked heads, the primary metric and its parts, yes-ratio, and McNemar's
-    exact p, raw and corrected for the number of conditions."""
+    """Yield condition, blocked heads, the primary metric and its parts, yes-ratio, and the p of the
+    test by picture, raw and corrected for the number of conditions: McNemar's takes questions as
+    independent."""
     label = "file" if any("file" in row for row in result.rows) else "subset"
     parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
     names = {name for row in result.rows for name in row}
     columns = parts if 1 < len(parts) <= PARTS_SHOWN else []
-    title = "n heads blocked; percent, 95 % interval" + "; controls without number: means" * (
-        "draw" in names
+    title = (
+        "n heads blocked; percent, 95 % interval; p by picture"
+        + "; controls without number: means" * ("draw" in names)
     )
     table = Table(
         title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
@@ -56,7 +58,7 @@ def _part(rows: Sequence[Row], total: Row, label: str, part: str) -> Row | None:
 def _cells(result: Result, row: Row, part_rows: Sequence[Row | None]) -> list[str]:
     draw = row.get("draw")
     name = row["condition"] if draw in (None, "all") else f"{row['condition']} {draw}"
-    tests = (row.get("mcnemar_p"), row.get("mcnemar_holm_p"))
+    tests = (row.get("picture_p"), row.get("picture_holm_p"))
     return [
         name,
         str(row["n_heads"]),
