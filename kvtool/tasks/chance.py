@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.result import Result, Row, best_row, is_summary
+from kvtool.result import Result, Row, best_row, chance_kind_of, is_summary
 from kvtool.stats.bootstrap import Estimate, bootstrap, count_clusters
 from kvtool.store import Run
 from kvtool.tasks.base import Array, Grids, Level, Table, Task
@@ -221,9 +221,8 @@ def _maximum(best: Row, result: Result, n_blocks: int) -> Row:
     """chance_max of `beside_chance`: simulated maxima of normal draws, with the mean and the spread
     of each random predictor's draws; {} where no predictor is random.
     """
-    rows = [
-        row for row in result.chance if is_summary(row) and row["kind"] == _grid_of(result, best)
-    ]
+    kind = chance_kind_of(result.chance, best["kind"])
+    rows = [row for row in result.chance if is_summary(row) and row["kind"] == kind]
     random = [row for row in rows if "draws_sd" in row and row.get(result.metric) is not None]
     if not random:
         return {}
@@ -244,12 +243,6 @@ def _maximum(best: Row, result: Result, n_blocks: int) -> Row:
         "chance_max_low": ends[0],
         "chance_max_high": ends[1],
     }
-
-
-def _grid_of(result: Result, best: Row) -> str:
-    """The kind whose chance rows hold for the best block's."""
-    kinds = [row["kind"] for row in result.chance]
-    return str(best["kind"] if best["kind"] in kinds else kinds[0])
 
 
 def _normal_quantile(shares: Array) -> Array:
