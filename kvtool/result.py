@@ -189,11 +189,11 @@ def chance_kind_of(chance: Sequence[Row], kind: str | None) -> str | None:
     Kinds of the same grids are named by the first of them; only `vision` may have grids of its own.
     None where there are no rows.
     """
-    named = list(dict.fromkeys(row["kind"] for row in chance))
-    if kind in named:
+    kinds = list(dict.fromkeys(row["kind"] for row in chance))
+    if kind in kinds:
         return kind
-    decoder = [name for name in named if name != "vision"] if kind != "vision" else []
-    return next(iter(decoder or named), None)
+    decoder = [name for name in kinds if name != "vision"] if kind != "vision" else []
+    return next(iter(decoder or kinds), None)
 
 
 def block_name(row: Row) -> str:

@@ -417,9 +417,9 @@ def test_the_table_has_a_line_for_each_condition(
     )
     assert (none_line.split()[1:3], none_line.split()[-1]) == (["0", "50.0"], "50.0")
     # The test by picture: of eight, one order in 128 is as far apart, whatever their questions.
-    chosen = by_condition(result)["chosen"]
-    tests = [p_value(chosen[name]) for name in ("picture_p", "picture_holm_p")]
-    assert chosen["picture_p"] == pytest.approx(2 / 2**8, rel=0.5)
+    row = by_condition(result)["chosen"]
+    tests = [p_value(row[name]) for name in ("picture_p", "picture_holm_p")]
+    assert row["picture_p"] == pytest.approx(2 / 2**8, rel=0.5)
     assert chosen_line.split() == [
         "chosen", "2", "100.0", "[67.6,", "100.0]", "50.0", *tests,
     ]  # fmt: skip
