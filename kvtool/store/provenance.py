@@ -13,8 +13,8 @@ from typing import Any
 from kvtool.store import Run
 
 ALGORITHMS = {
-    "foreground-segmentation": 2,
-    "co-segmentation": 2,
+    "foreground-segmentation": 3,
+    "co-segmentation": 3,
     "semantic-segmentation": 4,
     "referring-expression": 4,
     "semantic-correspondence": 2,
