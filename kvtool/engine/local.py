@@ -44,7 +44,12 @@ def estimate(job: Job) -> SizeEstimate:
     store = existing_store(job.store)
     run = find_run(extraction, store) if store else None
     model = load_model(
-        job.model, dtype=job.dtype, attention=job.attention, weights=False, size=job.size
+        job.model,
+        dtype=job.dtype,
+        attention=job.attention,
+        weights=False,
+        size=job.size,
+        system=job.system,
     )
     plan = make_plan(extraction, model, run, store)
     todo = missing(plan, run)
@@ -150,7 +155,12 @@ def _extract(
 
     job = extraction.job
     model = load_model(
-        job.model, dtype=job.dtype, attention=job.attention, weights=False, size=job.size
+        job.model,
+        dtype=job.dtype,
+        attention=job.attention,
+        weights=False,
+        size=job.size,
+        system=job.system,
     )
     plan = make_plan(extraction, model, run, store)
     store = store or open_store(job.store, create=True)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from kvtool.asking.caches import CACHE
 from kvtool.asking.choices import BENCHMARKS
 from kvtool.datasets import DATASETS
+from kvtool.display import shorten
 from kvtool.errors import UsageError
 from kvtool.metrics.choices import BLINK
 from kvtool.store import Run, Store
@@ -45,6 +46,13 @@ class Identity(NamedTuple):
     revision: str
     dtype: str
     view: str
+    system: str = ""
+
+    @property
+    def settings(self) -> str:
+        """How it is run, in words."""
+        system = f", system text {shorten(self.system, 40)!r}" if self.system else ""
+        return f"{self.dtype}, {self.view} view{system}"
 
 
 @dataclass(frozen=True)
@@ -127,18 +135,20 @@ def _by_model(
 ) -> dict[Identity, list[Run]]:
     """Group by model the runs that serve a task or a benchmark."""
     groups: dict[Identity, list[Run]] = {}
-    identities: dict[tuple[str, str, str], Identity] = {}
+    identities: dict[tuple[str, ...], Identity] = {}
     for run in runs:
         config = run.config
         serves = config.dataset in benchmarks or set(tasks) & set(tasks_over(config.dataset))
         if config.prefix == "none" and config.model.geometry.layers and serves:
             identity = Identity(
-                config.model.name, config.model.revision, config.model.dtype, config.view
+                config.model.name,
+                config.model.revision,
+                config.model.dtype,
+                config.view,
+                config.system,
             )
             # The same weights are one model, whatever it was called when a run was extracted.
-            identity = identities.setdefault(
-                (identity.revision, identity.dtype, identity.view), identity
-            )
+            identity = identities.setdefault(identity[1:], identity)
             groups.setdefault(identity, []).append(run)
     return groups
 
@@ -166,8 +176,7 @@ def _check_once(subjects: Sequence[Subject]) -> None:
         if identity != first:
             raise UsageError(
                 f"correlate: expected one set of runs of {identity.name}, found some in "
-                f"{first.dtype}, {first.view} view, and some in {identity.dtype}, "
-                f"{identity.view} view; name those to take with --runs"
+                f"{first.settings}, and some in {identity.settings}; name those to take with --runs"
             )
 
 
