@@ -16,7 +16,7 @@ from kvtool.features.layers import Layer
 from kvtool.result import Row, metric_names
 from kvtool.stats.bootstrap import Estimate, Scores, bootstrap, count_clusters
 from kvtool.stats.halves import halves as halves
-from kvtool.stats.proportions import widened
+from kvtool.stats.proportions import TOPS, widened
 from kvtool.store import Run
 from kvtool.store.nonfinite import WHAT, describe
 from kvtool.types import GridSpan, Kind
@@ -106,6 +106,9 @@ class Scored(Protocol):
     @property
     def metric(self) -> str: ...
 
+    @property
+    def unit(self) -> str: ...
+
     def measure(self, layer: Layer) -> Array:
         """What the tables are made of, from one layer: (head, n, ...), one entry per
         sampling unit.
@@ -127,7 +130,7 @@ class Task(Scored, Protocol):
     It may have guesses(grids, seed), ceiling(grids) and unseen(grids), see kvtool.tasks.chance.
 
     unit: of the metrics: "fraction" and "percent" are shown as percent, a physical unit such as "m"
-    as it is, "" has no mark. higher_is_better: False for an error. serves: names of data sets whose
+    as it is, "" has no mark; those two alone have Wilson's interval at their edges. higher_is_better: False for an error. serves: names of data sets whose
     own list of tasks lacks this one. promptable: whether `kvtool prefix` compares it under texts
     before the image.
 
@@ -208,11 +211,11 @@ def score_blocks(
             tables = list(task.tables(measured))
             for table in tables:
                 level = None if levels is None else levels(plan.run, kind, table)
-                rows += table_rows(blocks, table, seed, layer.nonfinite, level)
+                rows += table_rows(blocks, table, seed, layer.nonfinite, level, task.unit)
             if select == "split":
                 first, second = tables[0].halves(seed)
                 level = None if levels is None else levels(plan.run, kind, second)
-                half_rows = table_rows(blocks, second, seed, layer.nonfinite, level)
+                half_rows = table_rows(blocks, second, seed, layer.nonfinite, level, task.unit)
                 split += _with_chosen(half_rows, first, task.metric, layer.nonfinite)
             if progress is not None:
                 progress(len(heads), f"{kind} layer {number}")
@@ -225,8 +228,12 @@ def table_rows(
     seed: int,
     nonfinite: Array | None = None,
     level: Level | None = None,
+    unit: str = "fraction",
 ) -> list[Row]:
-    """A row for each block of a table's units; no scores where `nonfinite` (block,) is not 0."""
+    """A row for each block of a table's units; no scores where `nonfinite` (block,) is not 0.
+
+    unit: of the scores, which says whether they have an edge that intervals collapse at.
+    """
     units, scores = table.units, table.scores
     if level is not None and len(level.units) and not table.labels:
         units, scores = _beside_chance(table, level)
@@ -238,7 +245,7 @@ def table_rows(
     found = bootstrap(units, scores, seed=seed, **resampling)
     n = table.units.shape[1]
     n_resampled = count_clusters(n, table.clusters)
-    found = widened(found, n_resampled)
+    found = widened(found, n_resampled, TOPS.get(unit, {}))
     resampled = {} if table.clusters is None else {"n_resampled": n_resampled}
     counts = {"n": n, **resampled, **(table.facts or {})}
     chance = {} if level is None else level.row

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class RecordedAnswers:
     """
 
     compared: ComparedAnswers
+    unit: ClassVar[str] = "fraction"
     blocks: dict[tuple[str, int, int], Array] = field(default_factory=dict)
 
     @property
