@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from kvtool.asking.benchmarks import BENCHMARKS
 from kvtool.asking.conditions import Answers, score_conditions
+from kvtool.experiments.paired.readings import LinearProbe, stratified_folds
 from kvtool.stats import permutation
 from kvtool.stats.bootstrap import Array, bootstrap
 from kvtool.stats.mcnemar import mcnemar
@@ -29,6 +31,8 @@ level."""
 QUESTIONS = 117
 BLOCKS = 112
 PICTURES = 100
+PROBE_DIM = 32
+"""Of the vectors that linear probes are trained on."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,29 @@ def paired_nulls(n_choices: int, common: float) -> Callable[[int], list[bool]]:
         best = right[right.sum(axis=1).argmax()]
         p = [null.right_p, null.value_only_p, flipped_best(right, model_right, seed=seed)]
         return [value < 0.05 for value in (*p, mcnemar(model_right, best).p)]
+
+    return run
+
+
+def probe_nulls(common: float) -> Callable[[int], list[bool]]:
+    """Return what runs a study whose 112 blocks answer by a linear probe trained on noise.
+
+    A share `common` of the vectors' variance is the same in all blocks. The probes are trained
+    once, across folds, and their choices are permuted as they are.
+    """
+
+    def run(seed: int) -> list[bool]:
+        rng = np.random.default_rng([round(100 * common), seed])
+        labels = rng.integers(2, size=QUESTIONS)
+        vectors = np.sqrt(1 - common) * rng.normal(size=(BLOCKS, QUESTIONS, PROBE_DIM))
+        vectors += np.sqrt(common) * rng.normal(size=(QUESTIONS, PROBE_DIM))
+        images = tuple(map(str, range(QUESTIONS)))
+        probe = LinearProbe(images, tuple(labels.tolist()), stratified_folds(labels, 5, seed), 1.0)
+        choices = probe.choices(torch.from_numpy(vectors.astype(np.float32)))
+        model_right = rng.random(QUESTIONS) < 0.5
+        null = permuted_best(choices, labels, model_right, np.full(QUESTIONS, 2), seed=seed)
+        better = flipped_best(choices == labels, model_right, seed=seed)
+        return [value < 0.05 for value in (null.right_p, null.value_only_p, better)]
 
     return run
 
@@ -139,6 +166,9 @@ def simulations(runs: int, only: str = "") -> Iterator[Share]:
     for n_choices, common in ((2, 0.0), (2, 0.5), (4, 0.0), (4, 0.5)):
         where = f"paired, best of {BLOCKS}, {n_choices} choices, {common:.0%} in common: "
         planned.append(([where + claim for claim in claims], runs, paired_nulls(n_choices, common)))
+    for common in (0.0, 0.5):
+        where = f"linear probe, best of {BLOCKS}, {common:.0%} in common: "
+        planned.append(([where + claim for claim in claims[:3]], runs, probe_nulls(common)))
     tests = ["McNemar, distinct questions", "picture_p", "McNemar, line by line"]
     tests.append("accuracy's interval holds the truth")
     for kind in ("questions", "pictures"):

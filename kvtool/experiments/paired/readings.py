@@ -200,12 +200,18 @@ class LinearProbe:
 
     def read(self, layer: Layer) -> Array:
         """Return the choices, (head, question, 1)."""
+        ids = list(dict.fromkeys(self.images))
+        vectors = mean_vectors(layer, ids)[:, [ids.index(image) for image in self.images]]
+        return self.choices(vectors)[:, :, None]
+
+    def choices(self, vectors: torch.Tensor) -> Array:
+        """Return what is chosen by the vectors (head, question, dim) of each question's image,
+        (head, question).
+        """
         import torch
 
         from kvtool.features import logistic
 
-        ids = list(dict.fromkeys(self.images))
-        vectors = mean_vectors(layer, ids)[:, [ids.index(image) for image in self.images]]
         # A head with a value that is not finite answers nothing; zeros keep the others' fits sound.
         finite = vectors.isfinite().flatten(1).all(1)
         features = torch.where(finite[:, None, None], vectors, 0.0)
@@ -223,7 +229,7 @@ class LinearProbe:
                 + solution.bias[:, None]
             )
             choices[:, held_out] = (logits[:, held_out] > 0).long()
-        return np.asarray(torch.where(finite[:, None], choices, NONE).cpu())[:, :, None]
+        return np.asarray(torch.where(finite[:, None], choices, NONE).cpu())
 
 
 def stratified_folds(labels: Sequence[int], folds: int, seed: int) -> tuple[int, ...]:
