@@ -18,6 +18,7 @@ import torch
 from kvtool.asking.benchmarks import BENCHMARKS
 from kvtool.asking.conditions import Answers, score_conditions
 from kvtool.experiments.paired.readings import LinearProbe, stratified_folds
+from kvtool.experiments.paired.tasks import FOLDS, C
 from kvtool.stats import permutation
 from kvtool.stats.bootstrap import Array, bootstrap
 from kvtool.stats.mcnemar import mcnemar
@@ -90,7 +91,7 @@ def probe_nulls(common: float) -> Callable[[int], list[bool]]:
         vectors = np.sqrt(1 - common) * rng.normal(size=(BLOCKS, QUESTIONS, PROBE_DIM))
         vectors += np.sqrt(common) * rng.normal(size=(QUESTIONS, PROBE_DIM))
         images = tuple(map(str, range(QUESTIONS)))
-        probe = LinearProbe(images, tuple(labels.tolist()), stratified_folds(labels, 5, seed), 1.0)
+        probe = LinearProbe(images, tuple(labels.tolist()), stratified_folds(labels, FOLDS, seed), C)
         choices = probe.choices(torch.from_numpy(vectors.astype(np.float32)))
         model_right = rng.random(QUESTIONS) < 0.5
         null = permuted_best(choices, labels, model_right, np.full(QUESTIONS, 2), seed=seed)
