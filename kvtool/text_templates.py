@@ -12,7 +12,7 @@ NAME = "{}"
 """What a pattern has in the place of the text."""
 DEFAULT = NAME
 """The text as it is, in the user's turn of the chat template."""
-ALONE = "alone:"
+ALONE_PREFIX = "alone:"
 BETWEEN = "|"
 MOST_PATTERNS = 1000
 
@@ -35,8 +35,8 @@ class TextTemplate:
 
         Raises UsageError for a pattern that does not have {} once, and for too many.
         """
-        is_alone = template.startswith(ALONE)
-        patterns = tuple(template.removeprefix(ALONE).split(BETWEEN))
+        is_alone = template.startswith(ALONE_PREFIX)
+        patterns = tuple(template.removeprefix(ALONE_PREFIX).split(BETWEEN))
         for pattern in patterns:
             if pattern.count(NAME) != 1:
                 raise UsageError(

@@ -7,13 +7,13 @@ Ground truth for a task is each data set's own business: see its file.
 from __future__ import annotations
 
 import os
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
 from kvtool.datasets.listing import absent_files
+from kvtool.datasets.prefixes import PREFIX_CONDITIONS, RANDOM_PREFIX, another
 from kvtool.datasets.records import About, ImageRef, Question
 from kvtool.datasets.values import first_few
 from kvtool.digests import digest_files, digest_texts
@@ -34,13 +34,6 @@ __all__ = [
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 QUESTIONS = "questions"
 """What a data set may serve beside tasks: kvtool.datasets.protocols.HasQuestions."""
-PREFIX_CONDITIONS = ("none", "correct", "incorrect", "random")
-
-RANDOM_PREFIX = (
-    "A rustic wooden table filled with freshly baked croissants, dripping honey, "
-    "and a steaming pot of Earl Grey tea beside a bowl of ripe figs."
-)
-"""The paper's control sentence (section 4.1, "Controls")."""
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) while many small files are read."""
@@ -301,14 +294,3 @@ class DatasetBase:
     def unknown_image(self, image_id: str) -> UsageError:
         """Return the error about an id that the split does not have."""
         return UsageError(f"{self.name}: no image {image_id!r} in split {self.split!r}")
-
-
-def another(names: Sequence[str], correct: str, key: str) -> str:
-    """Return a name other than the correct one, the same each time for one key."""
-    wrong_names = sorted(set(names) - {correct})
-    if not wrong_names:
-        raise UsageError(
-            f"no name other than {correct!r} to serve as the incorrect one; use a split of several "
-            "classes"
-        )
-    return random.Random(f"incorrect:{key}").choice(wrong_names)

@@ -41,12 +41,15 @@ class Given(DatasetBase):
         self.skipped += skipped
 
     def default_split(self) -> str:
+        """Return no split: pictures that are given have none."""
         return ""
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures in the order in which they were given."""
         return self._refs
 
     def truth_files(self) -> Sequence[Path]:
+        """Return no file: pictures that are given have no truth."""
         return ()
 
 

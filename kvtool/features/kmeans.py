@@ -1,4 +1,4 @@
-"""k-means of many sets of points at once: Lloyd's algorithm from the best of several seeded starts."""
+"""k-means of many sets of points at once: Lloyd's algorithm from the best of seeded starts."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def kmeans(
         )
     # The start with the least sum of squares, for each problem by itself.
     best = torch.cat(sse).argmin(0)
-    chosen = torch.cat(centroids)[best, torch.arange(problems, device=points.device)]
-    return _lloyd(points, chosen, iterations)
+    start = torch.cat(centroids)[best, torch.arange(problems, device=points.device)]
+    return _lloyd(points, start, iterations)
 
 
 def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:

@@ -87,9 +87,9 @@ def _try_image(name: str, model: Model) -> None:
 def check_size_options(name: str, family: Any, size: InputSize) -> None:
     """Raises UsageError where pictures cannot be brought to a size for models of a family."""
     check_input(size)
-    able: tuple[str, ...] = getattr(family, "size_options", ())
-    if unable := [option for option in size.given if option not in able]:
-        flags = ", ".join(f"--{option.replace('_', '-')}" for option in able)
+    options: tuple[str, ...] = getattr(family, "size_options", ())
+    if unable := [option for option in size.given if option not in options]:
+        flags = ", ".join(f"--{option.replace('_', '-')}" for option in options)
         raise UsageError(
             f"--{unable[0].replace('_', '-')}: expected a model whose input size can be chosen so, "
             f"found {name}, a {family.family}, which takes {flags or 'pictures at one size alone'};"

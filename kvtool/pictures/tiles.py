@@ -39,7 +39,10 @@ WIDTH_PX = 1960
 LARGEST_PX = 640
 """The longer side of a picture on it."""
 
-NEAR = f"at most {PRIMARY_ALPHA:g} of the box's longer side from the truth", "further from it"
+MATCH_LABELS = (
+    f"at most {PRIMARY_ALPHA:g} of the box's longer side from the truth",
+    "further from it",
+)
 
 Refs = Mapping[str, ImageRef]
 
@@ -165,7 +168,7 @@ def _matches(saved: Saved, refs: Refs, _images: Collection[str]) -> Drawings:
     lines = (saved.folder / record["file"]).read_text(encoding="utf-8").splitlines()
     answers = [json.loads(line) for line in lines]
     units: list[Draw] = [partial(_pair, refs, pairs[row["filename"]], row) for row in answers]
-    return Drawings(units, 2, match_marks(*NEAR))
+    return Drawings(units, 2, match_marks(*MATCH_LABELS))
 
 
 def _pair(refs: Refs, ids: tuple[str, str], answer: Row, side_px: int) -> Tile:

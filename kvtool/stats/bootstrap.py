@@ -6,17 +6,34 @@ independent: `clusters` says which do, and what is resampled then is the picture
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
-Scores = Callable[[Array], dict[str, Array]]
-"""Turns sums over units (..., k) into named scores (...)."""
+from kvtool.stats.resampling import (
+    Array,
+    Scores,
+    keeping_shares,
+    multinomial,
+    n_drawn,
+    ratio,
+    resample,
+    resample_weights,
+    with_repeats,
+)
 
-AT_ONCE = 2**18
-"""So many weights (draws times units) are in memory at a time, in a few arrays of 2 MB."""
+__all__ = [
+    "Array",
+    "Estimate",
+    "Scores",
+    "bootstrap",
+    "count_clusters",
+    "mean_of_independent",
+    "pooled",
+    "ratio",
+    "resample_weights",
+]
 
 FEWER = 4
 """So many pictures fewer than there are, but half of them at least, are drawn where units join two.
@@ -70,10 +87,10 @@ def bootstrap(
         return _of_pairs(units, scores, strata, clusters, draws, tail, rng)
     if clusters is not None:
         units, strata = pooled(units, strata, clusters)
-    weigh = _multinomial(units, strata, rng)
+    weigh = multinomial(units, strata, rng)
     if repeats > 1:
-        weigh = _with_repeats(units.shape[-2], repeats, strata, rng)
-    resampled = _resample(units, scores, weigh, draws)
+        weigh = with_repeats(units.shape[-2], repeats, strata, rng)
+    resampled = resample(units, scores, weigh, draws)
     return {
         name: Estimate(value, *_percentiles(resampled[name], tail))
         for name, value in scores(units.sum(axis=-2)).items()
@@ -91,90 +108,6 @@ def pooled(units: Array, strata: Array | None, clusters: Array) -> tuple[Array, 
     sums = np.zeros((len(first), *units.shape[:-2], units.shape[-1]))
     np.add.at(sums, cluster, np.moveaxis(units, -2, 0))
     return np.moveaxis(sums, 0, -2), None if strata is None else np.asarray(strata)[first]
-
-
-def _multinomial(
-    units: Array, strata: Array | None, rng: np.random.Generator
-) -> Callable[[int], Array]:
-    """Return what draws the weights of the common bootstrap over units, see `_resample`."""
-    return lambda count: resample_weights(units.shape[-2], count, rng, strata)
-
-
-def _with_repeats(
-    n: int, repeats: int, strata: Array | None, rng: np.random.Generator
-) -> Callable[[int], Array]:
-    """Return what draws weights (count, repeat, n): those of n units, times how often each
-    repetition was drawn in a unit's stratum.
-
-    Repetitions of different strata have nothing in common. Of units and of repetitions some fewer
-    than there are are drawn, see `_n_drawn_of_few`.
-    """
-    labels = np.zeros(n) if strata is None else np.asarray(strata)
-    names, stratum = np.unique(labels, return_inverse=True)
-    n_strata = len(names)
-    evenly = np.full(repeats, 1 / repeats)
-    n_repeats = _n_drawn_of_few(repeats, n_strata)
-    members = max(1, n // n_strata)
-    fewer = members - _n_drawn_of_few(members, n_strata)
-
-    def weights(count: int) -> Array:
-        """Draw weights of units and of repetitions."""
-        of_units = _keeping_shares(resample_weights(n, count, rng, labels, fewer=fewer), labels)
-        picks = rng.multinomial(n_repeats, evenly, size=(count, n_strata))
-        return of_units[:, None] * np.moveaxis(picks[:, stratum], 2, 1)
-
-    return weights
-
-
-def _n_drawn_of_few(count: int, n_strata: int) -> int:
-    """Return how many of so many members of each stratum are drawn, for an interval of their mean
-    that is as wide as Student's.
-
-    One fewer makes the variance right (Rao and Wu 1988); the rest is for the quantile of t, whose
-    degrees of freedom are those of all strata, in place of the normal one.
-    """
-    from scipy.stats import norm, t
-
-    if count < 2:
-        return count
-    narrower = float(norm.ppf(0.975) / t.ppf(0.975, n_strata * (count - 1)))
-    return max(1, round((count - 1) * narrower**2))
-
-
-def _resample(
-    units: Array, scores: Scores, weigh: Callable[[int], Array], draws: int
-) -> dict[str, Array]:
-    """Score resamples of units, (draw, ...) by name.
-
-    `weigh` draws weights (count, n), or (count, repeat, n) where repetitions weigh differently.
-    """
-    n, k = units.shape[-2:]
-    lead = units.shape[:-2]
-    flat = np.moveaxis(units, -2, 0).reshape(n, -1).astype(np.float64, copy=False)
-    resampled: dict[str, list[Array]] = {}
-    # The sum of a resample is a weighted sum of the units: a matrix product for a chunk of draws.
-    chunk = max(1, min(draws, AT_ONCE // max(n, 1)))
-    for first in range(0, draws, chunk):
-        weights = weigh(min(chunk, draws - first))
-        sums = _weighted_sums(weights, flat, k).reshape(len(weights), *lead, k)
-        for name, value in scores(sums).items():
-            resampled.setdefault(name, []).append(value)
-    return {name: np.concatenate(values) for name, values in resampled.items()}
-
-
-def _weighted_sums(weights: Array, flat: Array, k: int) -> Array:
-    """Sum units flat (n, m * k) by weights, see `_resample`; returns (count, m * k)."""
-    if weights.ndim == 2:
-        return np.asarray(weights @ flat)
-    count, repeats, n = weights.shape
-    blocks = flat.reshape(n, -1, repeats, k // repeats)
-    sums = np.empty((count, *blocks.shape[1:]))
-    for repeat in range(repeats):
-        block = blocks[:, :, repeat]
-        sums[:, :, repeat] = (weights[:, repeat] @ block.reshape(n, -1)).reshape(
-            -1, *block.shape[1:]
-        )
-    return sums.reshape(count, -1)
 
 
 def _of_pairs(
@@ -200,13 +133,13 @@ def _of_pairs(
     def means(count: int) -> Array:
         """Weigh units by the mean of how often their two pictures were drawn."""
         weights = resample_weights(len(pictures), count, rng, stratum, FEWER)
-        return _keeping_shares((weights[:, sides[:, 0]] + weights[:, sides[:, 1]]) / 2, labels)
+        return keeping_shares((weights[:, sides[:, 0]] + weights[:, sides[:, 1]]) / 2, labels)
 
-    by_picture = _resample(units, scores, means, draws)
+    by_picture = resample(units, scores, means, draws)
     # A pair of pictures is one pair both ways round.
     pair = np.sort(sides, axis=1) @ np.array([len(pictures), 1])
     pairs, pair_strata = pooled(units, labels, pair)
-    by_pair = _resample(pairs, scores, _multinomial(pairs, pair_strata, rng), draws)
+    by_pair = resample(pairs, scores, multinomial(pairs, pair_strata, rng), draws)
     single = scores(np.moveaxis(units, -2, 0))
     return {
         name: _combined(
@@ -243,46 +176,6 @@ def _combined(
     return Estimate(value, np.maximum(low, lowest), np.minimum(high, highest))
 
 
-def _keeping_shares(weights: Array, strata: Array) -> Array:
-    """Scale weights (draw, n) so that each stratum weighs as much as it has units."""
-    for label in np.unique(strata):
-        members = strata == label
-        total = weights[:, members].sum(axis=1, keepdims=True)
-        weights[:, members] *= ratio(members.sum(), total, empty=0.0)
-    return weights
-
-
-def n_drawn(sizes: Array | int, fewer: int) -> Array:
-    """Return how many members of groups of these sizes are drawn; half of them at least."""
-    members = np.asarray(sizes)
-    return np.asarray(np.maximum((members + 1) // 2, members - fewer))
-
-
-def resample_weights(
-    n: int,
-    draws: int,
-    rng: np.random.Generator,
-    strata: Array | None = None,
-    fewer: int = 0,
-) -> Array:
-    """Draw how often each of n units is in each resample with replacement, (draws, n) float64.
-
-    Of each stratum as many are drawn as it has members, or `fewer`.
-    """
-    weights = np.zeros((draws, n))
-    if strata is None:
-        groups = [np.arange(n)]
-    else:
-        groups = [np.flatnonzero(strata == label) for label in np.unique(strata)]
-    rows = np.arange(draws)[:, None]
-    for members in groups:
-        # Each pair of draw and unit is a bin of one count over all draws.
-        size = (draws, int(n_drawn(len(members), fewer)))
-        picks = members[rng.integers(len(members), size=size)]
-        weights += np.bincount((rows * n + picks).ravel(), minlength=draws * n).reshape(draws, n)
-    return weights
-
-
 def mean_of_independent(estimates: Sequence[Estimate]) -> Estimate:
     """Average scores of different data, such as those of several tasks.
 
@@ -311,13 +204,3 @@ def _percentiles(samples: Array, tail: float) -> tuple[Array, Array]:
         if defined.size:
             edges[:, column] = np.quantile(defined, [tail, 1 - tail])
     return edges[0].reshape(samples.shape[1:]), edges[1].reshape(samples.shape[1:])
-
-
-def ratio(numerator: Array, denominator: Array, empty: float = np.nan) -> Array:
-    """Divide without a warning; the ratio is `empty` where the denominator is 0."""
-    numerator, denominator = np.broadcast_arrays(
-        np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
-    )
-    quotient: Array = np.full(numerator.shape, empty)
-    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
-    return quotient

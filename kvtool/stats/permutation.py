@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kvtool.stats.bootstrap import AT_ONCE, Array, Scores
+from kvtool.stats.resampling import AT_ONCE, Array, Scores
 
 DRAWS = 1999
 TIE = 1e-9

@@ -131,8 +131,8 @@ class Run(StoredRun):
                 return
             folder = self.folder / "text" / self._next_text()
             attributes = text_attributes(list(new), template, counts)
-            chosen = {name: array[list(new.values())] for name, array in arrays.items()}
-            if writer.write_text(self.store, folder, self.config, chosen, attributes):
+            new_vectors = {name: array[list(new.values())] for name, array in arrays.items()}
+            if writer.write_text(self.store, folder, self.config, new_vectors, attributes):
                 return
 
     def info(self) -> dict[str, Any]:

@@ -49,13 +49,13 @@ class TextSet:
     @classmethod
     def of(cls, config: RunConfig, parts: Sequence[Part], template: str = DEFAULT) -> TextSet:
         """Return the texts of a template among all that a run holds."""
-        chosen = [
+        template_parts = [
             part
             for part in parts
             if part.attributes.get("version", 1) == VERSION
             and part.attributes.get("template", DEFAULT) == template
         ]
-        return cls(config, template, tuple(chosen))
+        return cls(config, template, tuple(template_parts))
 
     def names(self, array: str = "value") -> list[str]:
         """Return the texts whose vectors of an array are stored."""

@@ -1,13 +1,11 @@
-"""What every probe shares: the task protocol, and the walk over blocks that turns its units into a
-result.
-"""
+"""What every probe shares: the task protocol, and the rows that its units turn into."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,9 +18,6 @@ from kvtool.stats.proportions import TOPS, widened
 from kvtool.store import Run
 from kvtool.store.nonfinite import WHAT, describe
 from kvtool.types import GridSpan, Kind
-
-if TYPE_CHECKING:
-    import torch
 
 Array = np.ndarray[Any, Any]
 Select = ("max", "split")
@@ -96,18 +91,18 @@ class Level(NamedTuple):
     units: Array
 
 
-Levels = Callable[[Run, Kind, Table], Level | None]
-"""The chance level of a table of a task on the grids of a run's kind, see kvtool.tasks.chance."""
-
-
 class Scored(Protocol):
     """What score_blocks asks of a task."""
 
     @property
-    def metric(self) -> str: ...
+    def metric(self) -> str:
+        """The metric by which blocks are compared."""
+        ...
 
     @property
-    def unit(self) -> str: ...
+    def unit(self) -> str:
+        """The unit of the metrics, see Task."""
+        ...
 
     def measure(self, layer: Layer) -> Array:
         """What the tables are made of, from one layer: (head, n, ...), one entry per
@@ -130,9 +125,9 @@ class Task(Scored, Protocol):
     It may have guesses(grids, seed), ceiling(grids) and unseen(grids), see kvtool.tasks.chance.
 
     unit: of the metrics: "fraction" and "percent" are shown as percent, a physical unit such as "m"
-    as it is, "" has no mark; those two alone have Wilson's interval at their edges. higher_is_better: False for an error. serves: names of data sets whose
-    own list of tasks lacks this one. promptable: whether `kvtool prefix` compares it under texts
-    before the image.
+    as it is, "" has no mark; those two alone have Wilson's interval at their edges.
+    higher_is_better: False for an error. serves: names of data sets whose own list of tasks lacks
+    this one. promptable: whether `kvtool prefix` compares it under texts before the image.
 
     Of its pictures, which `show` and the page draw alike, a class says `drawing`: "masks",
     "objects" or "matches", see kvtool.pictures.tiles; or it draws its files itself, by
@@ -156,7 +151,9 @@ class Task(Scored, Protocol):
     skipped: list[str]
     n_skipped: int
 
-    def settings(self) -> dict[str, Any]: ...
+    def settings(self) -> dict[str, Any]:
+        """Return the options that the numbers depend on."""
+        ...
 
     def images(self) -> set[str]:
         """Ids of all images that the task reads."""
@@ -183,45 +180,6 @@ class BlockPlan:
     blocks: tuple[tuple[Kind, tuple[int, ...], tuple[int, ...]], ...]
 
 
-def score_blocks(
-    task: Scored,
-    plan: BlockPlan,
-    device: torch.device,
-    select: str,
-    seed: int,
-    progress: Callable[..., None] | None,
-    levels: Levels | None = None,
-) -> tuple[list[Row], list[Row]]:
-    """Rows of all blocks of a plan; and for select "split", the summary rows of the two halves of
-    the units.
-
-    A half's row holds what was found on the first half (to choose by) as `chosen_<metric>`, and the
-    second half's scores. A block of which some image or text that the task reads holds values that
-    are not finite has no scores (all None), but their number as `nonfinite`. With `levels` rows
-    also say what knows nothing gets. Memory: what one layer needs (see Layer and the task); results
-    are a few numbers a block.
-    """
-    rows: list[Row] = []
-    split: list[Row] = []
-    for kind, layers, heads in plan.blocks:
-        for number in layers:
-            layer = Layer(plan.run, kind, number, heads, device)
-            measured = task.measure(layer)
-            blocks = [{"kind": kind, "layer": number, "kv_head": head} for head in heads]
-            tables = list(task.tables(measured))
-            for table in tables:
-                level = None if levels is None else levels(plan.run, kind, table)
-                rows += table_rows(blocks, table, seed, layer.nonfinite, level, task.unit)
-            if select == "split":
-                first, second = tables[0].halves(seed)
-                level = None if levels is None else levels(plan.run, kind, second)
-                half_rows = table_rows(blocks, second, seed, layer.nonfinite, level, task.unit)
-                split += _with_chosen(half_rows, first, task.metric, layer.nonfinite)
-            if progress is not None:
-                progress(len(heads), f"{kind} layer {number}")
-    return rows, split
-
-
 def table_rows(
     blocks: Sequence[Row],
     table: Table,
@@ -242,15 +200,15 @@ def table_rows(
         "clusters": table.clusters,
         "repeats": table.repeats,
     }
-    found = bootstrap(units, scores, seed=seed, **resampling)
+    estimates = bootstrap(units, scores, seed=seed, **resampling)
     n = table.units.shape[1]
     n_resampled = count_clusters(n, table.clusters)
-    found = widened(found, n_resampled, TOPS.get(unit, {}))
+    estimates = widened(estimates, n_resampled, TOPS.get(unit, {}))
     resampled = {} if table.clusters is None else {"n_resampled": n_resampled}
     counts = {"n": n, **resampled, **(table.facts or {})}
     chance = {} if level is None else level.row
     rows = [
-        {**block, **table.labels, **_scores(found, index, n_resampled), **chance, **counts}
+        {**block, **table.labels, **_scores(estimates, index, n_resampled), **chance, **counts}
         for index, block in enumerate(blocks)
     ]
     if nonfinite is None:
@@ -291,26 +249,17 @@ def nonfinite_lines(run: Run, rows: Sequence[Row]) -> list[str]:
     """A line that names the blocks among a run's rows that have no scores for their values, if
     there are any.
     """
-    places = {(row["kind"], row["layer"], row["kv_head"]) for row in rows if row.get("nonfinite")}
+    blocks = {(row["kind"], row["layer"], row["kv_head"]) for row in rows if row.get("nonfinite")}
     return (
-        [f"run {run.name}: {WHAT}, so no scores: {describe(places, run.config)}"] if places else []
+        [f"run {run.name}: {WHAT}, so no scores: {describe(blocks, run.config)}"] if blocks else []
     )
 
 
-def _scores(found: Mapping[str, Estimate], index: int, n: int) -> Row:
+def _scores(estimates: Mapping[str, Estimate], index: int, n: int) -> Row:
     """Scores of a block with the ends of their intervals; none where one thing is resampled."""
     row: Row = {}
-    for name, estimate in found.items():
+    for name, estimate in estimates.items():
         for suffix, values in zip(("", "_low", "_high"), estimate, strict=True):
             value = float(values[index])
             row[name + suffix] = None if np.isnan(value) or (suffix and n == 1) else value
     return row
-
-
-def _with_chosen(rows: Sequence[Row], first: Table, metric: str, nonfinite: Array) -> list[Row]:
-    """The second half's rows with what the blocks get on the first half."""
-    chosen = first.scores(first.units.sum(axis=1))[metric]
-    known = np.where(nonfinite > 0, np.nan, chosen)
-    return [
-        {**row, f"chosen_{metric}": float(value)} for row, value in zip(rows, known, strict=True)
-    ]

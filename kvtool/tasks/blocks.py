@@ -23,18 +23,20 @@ def plan_blocks(
     kinds: Sequence[Kind] | None,
     layers: LayerChoice | None,
     heads: Sequence[int] | None,
-    able: Sequence[Kind] = KINDS,
+    task_kinds: Sequence[Kind] = KINDS,
 ) -> BlockPlan:
     """The stored blocks that a request names, of kinds the task is able to score.
 
     Raises UsageError for others.
     """
-    stored = [kind for kind in run.config.kinds if kind in able]
+    stored = [kind for kind in run.config.kinds if kind in task_kinds]
     if not stored:
-        why = "" if "vision" in able else f"; {run.config.model.family} has no text tower here"
+        reason = (
+            "" if "vision" in task_kinds else f"; {run.config.model.family} has no text tower here"
+        )
         raise UsageError(
-            f"run {run.name}: the task scores {', '.join(able)}; stored: "
-            f"{', '.join(run.config.kinds)}{why if not run.config.layers else ''}"
+            f"run {run.name}: the task scores {', '.join(task_kinds)}; stored: "
+            f"{', '.join(run.config.kinds)}{reason if not run.config.layers else ''}"
         )
     if kinds is None:
         decoder = [kind for kind in ("value", "key") if kind in stored][:1]
@@ -45,25 +47,25 @@ def plan_blocks(
     blocks = []
     for kind in dict.fromkeys(kinds):
         if kind not in KINDS or kind not in stored:
-            why = (
+            reason = (
                 "not stored"
                 if kind not in run.config.kinds
                 else "without text vectors, which the task needs"
             )
-            raise UsageError(f"run {run.name}: {kind} is {why}, only {', '.join(stored)}")
-        have = run.config.stored_layers(kind)
+            raise UsageError(f"run {run.name}: {kind} is {reason}, only {', '.join(stored)}")
+        stored_layers = run.config.stored_layers(kind)
         count, _ = run.config.heads_and_dim(kind)
-        wanted = have
+        layer_numbers = stored_layers
         if kind in narrowed and layers is not None:
-            wanted = _stored_of(run, kind, layers, have)
-        chosen = (
+            layer_numbers = _stored_of(run, kind, layers, stored_layers)
+        head_numbers = (
             tuple(dict.fromkeys(heads))
             if kind in narrowed and heads is not None
             else tuple(range(count))
         )
-        _check(run, kind, "layer", wanted, have)
-        _check(run, kind, "kv_head", chosen, range(count))
-        blocks.append((kind, wanted, chosen))
+        _check(run, kind, "layer", layer_numbers, stored_layers)
+        _check(run, kind, "kv_head", head_numbers, range(count))
+        blocks.append((kind, layer_numbers, head_numbers))
     return BlockPlan(run, tuple(blocks))
 
 
@@ -73,8 +75,8 @@ def _stored_of(run: Run, kind: Kind, layers: LayerChoice, stored: Sequence[int])
         return tuple(dict.fromkeys(layers))
     geometry = run.config.model.geometry
     depth = geometry.layers if kind in DECODER else geometry.vision_layers
-    named = named_layers(layers, depth)
-    numbers = tuple(layer for layer in stored if layer in named)
+    members = named_layers(layers, depth)
+    numbers = tuple(layer for layer in stored if layer in members)
     if not numbers:
         listed = ", ".join(map(str, stored))
         raise UsageError(
@@ -83,23 +85,23 @@ def _stored_of(run: Run, kind: Kind, layers: LayerChoice, stored: Sequence[int])
     return numbers
 
 
-def _check(run: Run, kind: str, what: str, wanted: Sequence[int], have: Sequence[int]) -> None:
-    absent = [number for number in wanted if number not in have]
-    if absent or not wanted:
-        listed = ", ".join(map(str, have))
+def _check(run: Run, kind: str, what: str, numbers: Sequence[int], stored: Sequence[int]) -> None:
+    absent = [number for number in numbers if number not in stored]
+    if absent or not numbers:
+        listed = ", ".join(map(str, stored))
         raise UsageError(
             f"run {run.name}: {kind} has no {what} {', '.join(map(str, absent))}; stored: {listed}"
         )
 
 
-def baseline_kinds(run: Run, able: Sequence[Kind] = KINDS) -> list[Kind]:
+def baseline_kinds(run: Run, task_kinds: Sequence[Kind] = KINDS) -> list[Kind]:
     """The kinds by which a run is a baseline for others, of those that a task is able to score."""
-    return [kind for kind in BASELINES if kind in run.config.kinds and kind in able]
+    return [kind for kind in BASELINES if kind in run.config.kinds and kind in task_kinds]
 
 
-def baseline_plan(run: Run, able: Sequence[Kind] = KINDS) -> BlockPlan:
+def baseline_plan(run: Run, task_kinds: Sequence[Kind] = KINDS) -> BlockPlan:
     """The blocks by which a run is a baseline for others."""
-    return plan_blocks(run, baseline_kinds(run, able), None, None, able)
+    return plan_blocks(run, baseline_kinds(run, task_kinds), None, None, task_kinds)
 
 
 def torch_device(name: str) -> torch.device:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 
 class CoSegmentation:
+    """The task of finding what the images of a class have in common, scored by Jaccard index."""
+
     name: ClassVar[str] = "co-segmentation"
     metric: ClassVar[str] = "j_mean"
     unit: ClassVar[str] = "fraction"
@@ -96,11 +98,11 @@ class CoSegmentation:
         self.n_unusable = left_out.unusable
         self._saved = self.images()
         if not self.groups:
-            why = (
+            reason = (
                 "the run holds two images of no class that can be used: extract more of the data "
                 "set"
             )
-            raise left_out.none_left(self.name, why)
+            raise left_out.none_left(self.name, reason)
 
     def _usable(self, dataset: HasGroups, ids: Sizes) -> tuple[dict[str, list[str]], LeftOut]:
         """Class -> its images that the run holds and whose masks can be used, of classes that have
@@ -110,9 +112,11 @@ class CoSegmentation:
         left_out = LeftOut.of(dataset)
         groups = {}
         for category, images in listed.items():
-            held = [image for image in images if image in ids]
-            left_out.many(len(images) - len(held), f"images of {category} are not in the run")
-            usable = left_out.usable(held, partial(check_mask, dataset, ids, category), self.limit)
+            present = [image for image in images if image in ids]
+            left_out.many(len(images) - len(present), f"images of {category} are not in the run")
+            usable = left_out.usable(
+                present, partial(check_mask, dataset, ids, category), self.limit
+            )
             if len(usable) > 1:
                 groups[category] = usable
             else:
@@ -120,6 +124,7 @@ class CoSegmentation:
         return groups, left_out
 
     def settings(self) -> dict[str, Any]:
+        """Return the options that the numbers depend on."""
         return {
             "saliency": "border",
             "void": self.void,
@@ -129,6 +134,7 @@ class CoSegmentation:
         }
 
     def images(self) -> set[str]:
+        """Return the ids of the images of all classes."""
         return {image for images in self.groups.values() for image in images}
 
     def measure(self, layer: Layer) -> Array:
@@ -193,6 +199,7 @@ class CoSegmentation:
         return spread(next(iter(self.groups.values())), count)
 
     def truth(self, record: Row) -> Array:
+        """Return the mask of a record's class in its image, (height, width)."""
         return self.dataset.group_mask(record["image"], record["category"])
 
     def _predict(
@@ -234,6 +241,7 @@ class CoSegmentation:
         return self._cells[key]
 
     def tables(self, measured: Array) -> Iterator[Table]:
+        """Yield the summary over all images, then a table for each class."""
         units = foreground_units(measured[..., :2], measured[..., 2:])
         # The numbers of the seeds follow each other on the last axis.
         flat = units.reshape(*units.shape[:2], -1)
@@ -280,8 +288,8 @@ def cosegment(
 
 def check_mask(dataset: HasGroups, ids: Sizes, category: str, image_id: str) -> None:
     """Raises DatasetError where a mask cannot be used, is not of its image's size, or is empty."""
-    where = str(dataset.truth_file(image_id))
+    location = str(dataset.truth_file(image_id))
     mask = dataset.group_mask(image_id, category)
-    check_shape(mask, ids[image_id], where)
+    check_shape(mask, ids[image_id], location)
     if not (mask == 1).any():
-        raise DatasetError(f"{where}: expected pixels of {category}, found none")
+        raise DatasetError(f"{location}: expected pixels of {category}, found none")

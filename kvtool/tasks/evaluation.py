@@ -67,36 +67,35 @@ def evaluate(
         check_free(folder)
     if device != "auto":
         check_device(device)
-    own = own_options(task, {**options, "limit": limit, "seed": seed, "select": select})
-    able: tuple[Kind, ...] = kind_of_task.kinds
+    arguments = own_options(task, {**options, "limit": limit, "seed": seed, "select": select})
+    task_kinds: tuple[Kind, ...] = kind_of_task.kinds
     notes: list[str] = []
     if kinds is None and "text_template" in options_of(task):
-        able, notes = _with_texts(run, able, own.get("text_template", DEFAULT))
-    plan = plan_blocks(run, kinds, layers, heads, able)
+        task_kinds, notes = _with_texts(run, task_kinds, arguments.get("text_template", DEFAULT))
+    plan = plan_blocks(run, kinds, layers, heads, task_kinds)
     dataset = dataset_of(run, data)
-    lacking = "" if dataset.name in TASKS.load(task).serves else dataset.lacks(task)
-    if lacking:
-        raise UsageError(
-            f"{dataset.name} {dataset.root}: expected a data set that serves {task}, found "
-            f"{lacking}"
-        )
-    chosen = set(run.ids) if ids is None else set(run.ids) & set(ids)
-    config = _config(plan, chosen if ids is not None else None, select, seed, task, own, dataset)
+    _check_annotated(dataset, task)
+    image_ids = set(run.ids) if ids is None else set(run.ids) & set(ids)
+    config = _config(
+        plan, image_ids if ids is not None else None, select, seed, task, arguments, dataset
+    )
     scoring = Scoring(
         store=open_store(run.store),
         plan=plan,
         config=config,
-        make_task=lambda where: kind_of_task(dataset, sizes_of(run, chosen), where, **own),
+        make_task=lambda compute_device: kind_of_task(
+            dataset, sizes_of(run, image_ids), compute_device, **arguments
+        ),
         device=device,
         progress=progress,
         share=share or Share(),
         notes=notes,
     )
-    others = _other_runs(run, kind_of_task.kinds)
+    other_runs = _other_runs(run, kind_of_task.kinds)
     scoring.notes += _textless_lines(run, kind_of_task.kinds)
-    result = scoring.result(others, fresh)
+    result = scoring.result(other_runs, fresh)
     if folder is not None:
-        save_best(scoring.task, plan, result, scoring.where, folder)
+        save_best(scoring.task, plan, result, scoring.compute_device, folder)
     return result
 
 
@@ -121,12 +120,14 @@ def count_blocks(
     heads: Sequence[int] | None = None,
 ) -> int:
     """How many blocks a probe scores, those of other runs included. Errors as probe's."""
-    able = TASKS.load(task).kinds
+    task_kinds = TASKS.load(task).kinds
     check_served(run, task)
-    plans = [plan_blocks(run, kinds, layers, heads, able)]
-    plans += [baseline_plan(other, able) for other in _other_runs(run, able)]
+    plans = [plan_blocks(run, kinds, layers, heads, task_kinds)]
+    plans += [baseline_plan(baseline, task_kinds) for baseline in _other_runs(run, task_kinds)]
     return sum(
-        len(of_layers) * len(of_heads) for plan in plans for _, of_layers, of_heads in plan.blocks
+        len(layer_numbers) * len(head_numbers)
+        for plan in plans
+        for _, layer_numbers, head_numbers in plan.blocks
     )
 
 
@@ -139,6 +140,15 @@ def check_served(run: Run, task: str) -> None:
         )
 
 
+def _check_annotated(dataset: DatasetBase, task: str) -> None:
+    """Raises UsageError where a data set lacks the annotations of a task."""
+    lack = "" if dataset.name in TASKS.load(task).serves else dataset.lacks(task)
+    if lack:
+        raise UsageError(
+            f"{dataset.name} {dataset.root}: expected a data set that serves {task}, found {lack}"
+        )
+
+
 def options_of(task: str) -> set[str]:
     """Names of a task's own options, e.g. {"upsample", "backend"}."""
     return set(task_options(task))
@@ -146,17 +156,17 @@ def options_of(task: str) -> set[str]:
 
 def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as the task takes them. Raises UsageError for one that is not the task's."""
-    own = options_of(name)
-    for option in options.keys() - own - COMMON:
+    names = options_of(name)
+    for option in options.keys() - names - COMMON:
         owners = [task for task in TASKS.usable() if option in options_of(task)]
         what = f"is of {' and '.join(owners)} alone" if owners else "is unknown"
         raise UsageError(
             f"probe: the option {option!r} {what}; {name} takes: "
-            f"{', '.join(sorted(own)) or 'none of its own'}"
+            f"{', '.join(sorted(names)) or 'none of its own'}"
         )
     check_values(name, options)
-    known = signature(TASKS.load(name)).parameters
-    return {option: value for option, value in options.items() if option in known}
+    parameters = signature(TASKS.load(name)).parameters
+    return {option: value for option, value in options.items() if option in parameters}
 
 
 def algorithm_of(task: str) -> Any:
@@ -172,44 +182,46 @@ def algorithm_of(task: str) -> Any:
 
 
 def _with_texts(
-    run: Run, able: tuple[Kind, ...], template: str
+    run: Run, task_kinds: tuple[Kind, ...], template: str
 ) -> tuple[tuple[Kind, ...], list[str]]:
     """The kinds that a task which compares tokens with texts scores of a run when none are named,
     and a line for what is left out: `projected` where there are vectors of texts for `value` alone.
     """
-    wordless = wordless_kinds(run, able, template)
+    wordless = wordless_kinds(run, task_kinds, template)
     if wordless != ["projected"] or "value" not in run.config.kinds:
-        return able, []
+        return task_kinds, []
     line = (
         f"run {run.name}: projected is left out, for no vectors of texts are stored for it; "
         "extract the run again to have them"
     )
-    return tuple(kind for kind in able if kind != "projected"), [line]
+    return tuple(kind for kind in task_kinds if kind != "projected"), [line]
 
 
-def _other_runs(run: Run, able: Sequence[Kind]) -> list[Run]:
+def _other_runs(run: Run, task_kinds: Sequence[Kind]) -> list[Run]:
     """Runs of the same data set and split by other models: their projected and vision blocks are
     baselines, where the task is able to score these.
     """
     ours = run.config
     return [
-        other
-        for other in open_store(run.store).readable_runs(lambda other: other.name != run.name)
-        if (other.config.dataset, other.config.split) == (ours.dataset, ours.split)
-        and not same_numbers(other.config.model, ours.model)
-        and baseline_kinds(other, able)
+        candidate
+        for candidate in open_store(run.store).readable_runs(
+            lambda candidate: candidate.name != run.name
+        )
+        if (candidate.config.dataset, candidate.config.split) == (ours.dataset, ours.split)
+        and not same_numbers(candidate.config.model, ours.model)
+        and baseline_kinds(candidate, task_kinds)
     ]
 
 
-def _textless_lines(run: Run, able: Sequence[Kind]) -> list[str]:
+def _textless_lines(run: Run, task_kinds: Sequence[Kind]) -> list[str]:
     """A line for each encoder over the same data that no task of texts can be scored on."""
-    if "vision" in able:
+    if "vision" in task_kinds:
         return []
     return [
         f"run {encoder.name} is no baseline: its model ({encoder.config.model.family}) has no text "
         "tower"
         for encoder in _other_runs(run, BASELINES)
-        if not encoder.config.layers and not baseline_kinds(encoder, able)
+        if not encoder.config.layers and not baseline_kinds(encoder, task_kinds)
     ]
 
 

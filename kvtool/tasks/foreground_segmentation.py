@@ -62,6 +62,8 @@ of one class.
 
 
 class ForegroundSegmentation:
+    """The task of few-shot segmentation: a class is learned from an episode's supports."""
+
     name: ClassVar[str] = "foreground-segmentation"
     metric: ClassVar[str] = "miou"
     unit: ClassVar[str] = "fraction"
@@ -89,16 +91,16 @@ class ForegroundSegmentation:
         count = episodes if limit is None else min(limit, episodes)
         listed = dataset.entries()
         left_out = LeftOut.of(dataset)
-        held = [entry for entry in listed if entry.image_id in ids]
+        present = [entry for entry in listed if entry.image_id in ids]
         left_out.many(
-            len(listed) - len(held), "listed images are not in the run: no episode draws them"
+            len(listed) - len(present), "listed images are not in the run: no episode draws them"
         )
         usable = left_out.usable(
-            held, lambda entry: check_entry(dataset, entry, ids[entry.image_id])
+            present, lambda entry: check_entry(dataset, entry, ids[entry.image_id])
         )
-        if held and not usable:
+        if present and not usable:
             raise left_out.none_left(
-                self.name, f"the label maps of none of {len(held)} entries can be used"
+                self.name, f"the label maps of none of {len(present)} entries can be used"
             )
         self.episodes, self._half = draw_episodes(dataset, count, shots, seed, usable, select)
         left_out.lines += [line for line in dataset.skipped if line not in left_out.lines]
@@ -110,9 +112,11 @@ class ForegroundSegmentation:
         self._labels = lru_cache(LABELS_KEPT)(self._read_labels)
 
     def settings(self) -> dict[str, Any]:
+        """Return the options that the numbers depend on."""
         return {"episodes": self.n, "shots": self.shots, "c": self.c, "features": "standardized"}
 
     def images(self) -> set[str]:
+        """Return the ids of the queries and supports of all episodes."""
         return {
             image for episode in self.episodes for image in (episode.query_id, *episode.support_ids)
         }
@@ -155,12 +159,12 @@ class ForegroundSegmentation:
             if episode.index not in self._saved:
                 continue
             name = f"{episode.index:04d}.png"
-            about = {
+            subject = {
                 "class_id": episode.class_id,
                 "query": episode.query_id,
                 "supports": list(episode.support_ids),
             }
-            files.append({"file": name, "episode": episode.index, **about})
+            files.append({"file": name, "episode": episode.index, **subject})
             save_mask(folder / name, predicted[index])
         return files
 
@@ -171,6 +175,7 @@ class ForegroundSegmentation:
         return spread(rarest[: EXAMPLES_AMONG * count], count)
 
     def truth(self, record: Row) -> Array:
+        """Return the mask of a record's class in its query, (height, width)."""
         return self._truth(record["query"], record["class_id"])
 
     def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array, Array]]:
@@ -185,12 +190,12 @@ class ForegroundSegmentation:
                 continue
             images = layer.get({image for e in batch for image in (e.query_id, *e.support_ids)})
             fits = self._fit(batch, images)
-            of_episode = zip(
+            parameters = zip(
                 fits.weights.float().chunk(len(batch)),
                 fits.bias.float().chunk(len(batch)),
                 strict=True,
             )
-            for episode, (weights, bias) in zip(batch, of_episode, strict=True):
+            for episode, (weights, bias) in zip(batch, parameters, strict=True):
                 query = images[episode.query_id]
                 logits = torch.bmm(query.values, weights[:, :, None])[:, :, 0] + bias[:, None]
                 predicted = (upsample(logits, query.span, query.wh_px) > 0).cpu().numpy()
@@ -214,7 +219,7 @@ class ForegroundSegmentation:
         from kvtool.features import logistic
 
         supports = [[images[name] for name in episode.support_ids] for episode in batch]
-        rows = max(sum(image.values.shape[1] for image in each) for each in supports)
+        rows = max(sum(image.values.shape[1] for image in shots) for shots in supports)
         heads, _, dim = supports[0][0].values.shape
         features = torch.zeros(len(batch), heads, rows, dim, device=self.device)
         labels, weights = np.zeros((2, len(batch), 1, rows), np.float32)
@@ -223,14 +228,14 @@ class ForegroundSegmentation:
             for image in supports[index]:
                 stop = start + image.values.shape[1]
                 features[index, :, start:stop] = image.values
-                foreground, kept = self._labels(image.id, episode.class_id, image.span)
-                labels[index, 0, start:stop], weights[index, 0, start:stop] = foreground, kept
+                foreground, is_counted = self._labels(image.id, episode.class_id, image.span)
+                labels[index, 0, start:stop], weights[index, 0, start:stop] = foreground, is_counted
                 start = stop
-        both = (
+        tensors = (
             torch.from_numpy(part.repeat(heads, 1).reshape(-1, rows)).to(self.device)
             for part in (labels, weights)
         )
-        return logistic.fit_standardized(features.flatten(0, 1), *both, c=self.c)
+        return logistic.fit_standardized(features.flatten(0, 1), *tensors, c=self.c)
 
     def _truth_on(self, span: GridSpan, episode: Episode) -> Truth:
         query = episode.query_id
@@ -246,6 +251,7 @@ class ForegroundSegmentation:
         return patch_labels(self._truth(image_id, class_id), span)
 
     def tables(self, measured: Array) -> Iterator[Table]:
+        """Yield the summary over all episodes, then a table for each class."""
         # Classes without an episode have no score: none of theirs is 0.
         ids, class_index = np.unique(
             [episode.class_id for episode in self.episodes], return_inverse=True
@@ -254,10 +260,12 @@ class ForegroundSegmentation:
         queries = np.array([episode.query_id for episode in self.episodes])
         yield self._table({}, measured, class_index, queries)._replace(half=self._half)
         for index, class_id in enumerate(ids.tolist()):
-            of = np.flatnonzero(class_index == index)
-            table = self._table({}, measured[:, of], np.zeros(len(of), int), queries[of])
+            members = np.flatnonzero(class_index == index)
+            table = self._table(
+                {}, measured[:, members], np.zeros(len(members), int), queries[members]
+            )
             category = self.dataset.name_of_class(class_id)
-            yield table._replace(labels={"category": category}, strata=None, members=of)
+            yield table._replace(labels={"category": category}, strata=None, members=members)
 
     def _table(
         self, labels: dict[str, Any], measured: Array, class_index: Array, queries: Array
@@ -280,11 +288,11 @@ def check_entry(dataset: HasEpisodes, entry: Entry, wh_px: Size) -> None:
     """Raises DatasetError where an image's label map cannot be used, is not of the image's size, or
     lacks the class.
     """
-    where = str(dataset.truth_file(entry.image_id))
+    location = str(dataset.truth_file(entry.image_id))
     labels = dataset.label_map(entry.image_id)
-    check_shape(labels, wh_px, where)
+    check_shape(labels, wh_px, location)
     if not (labels == entry.class_id).any():
         raise DatasetError(
-            f"{where}: expected pixels of class {entry.class_id} as the fold's list has it, found "
-            "none"
+            f"{location}: expected pixels of class {entry.class_id} as the fold's list has it, "
+            "found none"
         )

@@ -63,10 +63,10 @@ def centred_texts(layer: Layer, names: Sequence[str], task: str, choice: TextCho
 
     texts, array = layer.run.texts(choice.text_template), choice.array(layer)
     position_of = {name: position for position, name in enumerate(texts.names(array))}
-    if missing := sorted(set(names) - position_of.keys()):
+    if absent := sorted(set(names) - position_of.keys()):
         raise KvtoolError(
             f"run {layer.run.name}: {task} needs the vectors of {len(set(names))} texts, found "
-            f"none of {missing[0]!r} and {len(missing) - 1} more for {layer.kind} in the text "
+            f"none of {absent[0]!r} and {len(absent) - 1} more for {layer.kind} in the text "
             f"template {choice.text_template!r}: extract the run again with it and its whole data "
             f"set; images are not run again (stored: {_templates(layer.run)})"
         )
@@ -77,10 +77,10 @@ def centred_texts(layer: Layer, names: Sequence[str], task: str, choice: TextCho
     return stored - stored.mean(1, keepdim=True)
 
 
-def wordless_kinds(run: Run, able: Sequence[Kind], text_template: str) -> list[Kind]:
+def wordless_kinds(run: Run, task_kinds: Sequence[Kind], text_template: str) -> list[Kind]:
     """Return the kinds that a run stores and a task could score, but without vectors of texts."""
     texts = run.texts(text_template)
-    return [kind for kind in able if kind in run.config.kinds and not texts.names(kind)]
+    return [kind for kind in task_kinds if kind in run.config.kinds and not texts.names(kind)]
 
 
 def _templates(run: Run) -> str:

@@ -77,9 +77,13 @@ def task_options(task: str) -> dict[str, Option]:
     Raises UsageError where one is not declared well.
     """
     kind = TASKS.load(task)
-    given = {"dataset", "ids", "device", *COMMON}
+    common = {"dataset", "ids", "device", *COMMON}
     parameters = signature(kind).parameters.values()
-    return {each.name: _option(task, kind, each) for each in parameters if each.name not in given}
+    return {
+        parameter.name: _option(task, kind, parameter)
+        for parameter in parameters
+        if parameter.name not in common
+    }
 
 
 def options_of_all(tasks: Iterable[str]) -> dict[str, Option]:
@@ -117,7 +121,7 @@ def _option(task: str, kind: Any, parameter: Parameter) -> Option:
         module = vars(sys.modules[kind.__module__])
         annotation = eval(annotation, getattr(kind.__init__, "__globals__", module))
     base, *metadata = get_args(annotation) if hasattr(annotation, "__metadata__") else (annotation,)
-    flag = next((each for each in metadata if isinstance(each, Flag)), None)
+    flag = next((item for item in metadata if isinstance(item, Flag)), None)
     is_choice = get_origin(base) is Literal
     if flag is None or parameter.default is Parameter.empty or not (base in TYPES or is_choice):
         raise UsageError(

@@ -39,10 +39,10 @@ def check_free(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if folder.exists():
-        found = "files in it" if folder.is_dir() else "a file"
+        contents = "files in it" if folder.is_dir() else "a file"
         raise UsageError(
-            f"--save-predictions: expected a new or empty folder, found {found}: {folder}; remove "
-            "it or name another"
+            f"--save-predictions: expected a new or empty folder, found {contents}: {folder}; "
+            "remove it or name another"
         )
 
 
@@ -67,14 +67,14 @@ def save_best(
     layer = Layer(plan.run, block["kind"], block["layer"], heads, device)
     with output_folder(folder, "--save-predictions") as aside:
         files = task.save(layer, heads.index(block["kv_head"]), aside)
-        about = {
+        record = {
             "schema": SCHEMA,
             "task": result.task,
             **block,
             "config": result.config,
             "files": files,
         }
-        text = json.dumps(about, ensure_ascii=False, indent=1) + "\n"
+        text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
         text = without_places(text, places_of([plan.run]))
         (aside / INDEX).write_text(text, encoding="utf-8")
 

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 
 class ReferringExpression:
+    """The task of segmenting the object that a sentence is about."""
+
     name: ClassVar[str] = "referring-expression"
     metric: ClassVar[str] = "miou_fgbg"
     unit: ClassVar[str] = "fraction"
@@ -82,43 +84,47 @@ class ReferringExpression:
         self.sizes = ids
         listed = dataset.expressions()
         left_out = LeftOut.of(dataset)
-        held = [expression for expression in listed if expression.image_id in ids]
+        present = [expression for expression in listed if expression.image_id in ids]
         left_out.many(
-            len(listed) - len(held), "sentences are about images that the run does not hold"
+            len(listed) - len(present), "sentences are about images that the run does not hold"
         )
-        if not held:
+        if not present:
             raise KvtoolError(
                 f"{self.name}: the run holds the image of none of {len(listed)} sentences: extract "
                 "more"
             )
         self.expressions = left_out.usable(
-            held, lambda one: check_object(dataset, one, ids[one.image_id]), limit
+            present,
+            lambda expression: check_object(dataset, expression, ids[expression.image_id]),
+            limit,
         )
         self.n, self.skipped, self.n_skipped = len(self.expressions), left_out.lines, left_out.count
         self.n_unusable = left_out.unusable
         if not self.expressions:
             raise left_out.none_left(
-                self.name, f"the objects of none of {len(held)} sentences can be used"
+                self.name, f"the objects of none of {len(present)} sentences can be used"
             )
         self.texts = tuple(dataset.expression_texts())
-        self._of_image: defaultdict[str, list[int]] = defaultdict(list)
+        self._sentences: defaultdict[str, list[int]] = defaultdict(list)
         for index, expression in enumerate(self.expressions):
-            self._of_image[expression.image_id].append(index)
-        self._saved = list(self._of_image)
+            self._sentences[expression.image_id].append(index)
+        self._saved = list(self._sentences)
 
     def settings(self) -> dict[str, Any]:
+        """Return the options that the numbers depend on."""
         return {"cutoff": self.cutoff, "limit": self.limit, **asdict(self.text_choice)}
 
     def images(self) -> set[str]:
-        return set(self._of_image)
+        """Return the ids of the images that sentences are about."""
+        return set(self._sentences)
 
     def measure(self, layer: Layer) -> Array:
         """(head, sentence, 7): map_counts of the mask of every sentence and its map."""
         counts = np.zeros((len(layer.heads), self.n, COUNTS))
         for image, sentences in self._predict(layer):
-            known: dict[int, Array] = {}
+            masks: dict[int, Array] = {}
             for index, maps, predicted in sentences:
-                mask = self._truth(self.expressions[index], image.wh_px, known)
+                mask = self._truth(self.expressions[index], image.wh_px, masks)
                 counts[:, index] = map_counts(predicted, maps, Truth(mask, None, image.span))
         return counts
 
@@ -128,7 +134,7 @@ class ReferringExpression:
 
     def _truths(self, grids: Grids) -> Iterator[tuple[int, Truth]]:
         """Every sentence's index, and its truth."""
-        for image, indices in self._of_image.items():
+        for image, indices in self._sentences.items():
             masks: dict[int, Array] = {}
             for index in indices:
                 mask = self._truth(self.expressions[index], self.sizes[image], masks)
@@ -144,26 +150,33 @@ class ReferringExpression:
 
     def only(self, images: Collection[str]) -> None:
         """The sentences about them."""
-        self._saved = [image for image in self._of_image if image in images]
+        self._saved = [image for image in self._sentences if image in images]
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """<sent_id>.png: the mask of a sentence."""
         files: dict[int, Row] = {}
         for image, sentences in self._predict(layer):
             for number, _, predicted in sentences:
-                one = self.expressions[number]
-                about = {
-                    "sent_id": one.sent_id,
-                    "sent": one.text,
+                expression = self.expressions[number]
+                fields = {
+                    "sent_id": expression.sent_id,
+                    "sent": expression.text,
                     "image": image.id,
-                    "ann_id": one.ann_id,
+                    "ann_id": expression.ann_id,
                 }
-                files[number] = {"file": f"{one.sent_id}.png", **about, "ref_id": one.ref_id}
+                files[number] = {
+                    "file": f"{expression.sent_id}.png",
+                    **fields,
+                    "ref_id": expression.ref_id,
+                }
                 save_mask(folder / files[number]["file"], predicted[index])
         return [files[number] for number in sorted(files)]
 
     def truth(self, record: Row) -> Array:
-        expression = next(one for one in self.expressions if one.sent_id == record["sent_id"])
+        """Return the mask of the object of a record's sentence, (height, width)."""
+        expression = next(
+            candidate for candidate in self.expressions if candidate.sent_id == record["sent_id"]
+        )
         return self.dataset.object_mask(expression)
 
     def _predict(
@@ -178,7 +191,7 @@ class ReferringExpression:
         row_of = {text: row for row, text in enumerate(self.texts)}
         for image in layer.each(self._saved):
             rows = {
-                index: row_of[self.expressions[index].text] for index in self._of_image[image.id]
+                index: row_of[self.expressions[index].text] for index in self._sentences[image.id]
             }
             scored = (
                 (index, torch.bmm(image.values, vectors[:, row, :, None])[:, :, 0])
@@ -188,13 +201,14 @@ class ReferringExpression:
             masks = ((index, maps.cpu().numpy(), foreground(maps, *grid)) for index, maps in scored)
             yield image, masks
 
-    def _truth(self, expression: Expression, wh_px: Size, known: dict[int, Array]) -> Array:
-        if expression.ann_id not in known:
-            known[expression.ann_id] = self.dataset.object_mask(expression) == 1
-            check_shape(known[expression.ann_id], wh_px, self.dataset.place_of(expression))
-        return known[expression.ann_id]
+    def _truth(self, expression: Expression, wh_px: Size, masks: dict[int, Array]) -> Array:
+        if expression.ann_id not in masks:
+            masks[expression.ann_id] = self.dataset.object_mask(expression) == 1
+            check_shape(masks[expression.ann_id], wh_px, self.dataset.place_of(expression))
+        return masks[expression.ann_id]
 
     def tables(self, measured: Array) -> Iterator[Table]:
+        """Yield the summary over all sentences."""
         units = foreground_units(measured[..., :2], measured[..., 2:4])
         k = units.shape[-1]
         # Sentences about an image share it, whichever object they mean.
@@ -212,9 +226,9 @@ def check_object(dataset: HasExpressions, expression: Expression, wh_px: Size) -
     """Raises DatasetError where an expression's object cannot be used, is on a picture of another
     size, or is empty.
     """
-    where = dataset.place_of(expression)
-    check_size(dataset.image_wh_px(expression), wh_px, where)
+    location = dataset.place_of(expression)
+    check_size(dataset.image_wh_px(expression), wh_px, location)
     if not dataset.object_mask(expression).any():
         raise DatasetError(
-            f"{where}: expected polygons or run lengths that enclose pixels, found none"
+            f"{location}: expected polygons or run lengths that enclose pixels, found none"
         )

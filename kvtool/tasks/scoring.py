@@ -17,14 +17,15 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.result import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store
 from kvtool.store.shares import Share, chunk_name
-from kvtool.tasks.base import BlockPlan, Task, nonfinite_lines, score_blocks
+from kvtool.tasks.base import BlockPlan, Task, nonfinite_lines
 from kvtool.tasks.blocks import BASELINES, DECODER, baseline_plan, torch_device
 from kvtool.tasks.chance import Chances, beside_chance
+from kvtool.tasks.walk import score_blocks
 
 if TYPE_CHECKING:
     import torch
 
-NAMED = 10
+MAX_REASONS = 10
 """How many reasons for what was left out a result names; all are counted."""
 
 
@@ -58,12 +59,14 @@ class Scoring:
     notes: list[str] = field(default_factory=list)
 
     @cached_property
-    def where(self) -> torch.device:
+    def compute_device(self) -> torch.device:
+        """The device that scores."""
         return torch_device(self.device)
 
     @cached_property
     def task(self) -> Task:
-        return self.make_task(self.where)
+        """The task, made when it is first needed."""
+        return self.make_task(self.compute_device)
 
     @cached_property
     def chances(self) -> Chances:
@@ -72,13 +75,14 @@ class Scoring:
 
     @cached_property
     def key(self) -> str:
+        """The key under which the store keeps the result."""
         return result_key(self.config)
 
     @property
     def _images_key(self) -> str:
         return result_key(["images", self.config])
 
-    def result(self, others: Sequence[Run], fresh: bool) -> Result:
+    def result(self, other_runs: Sequence[Run], fresh: bool) -> Result:
         """The scores of the run's own blocks beside the baselines of other runs, as kept or
         computed and kept, by one process at a time. Raises BusyError where another one is at it;
         see Share.each.
@@ -87,26 +91,28 @@ class Scoring:
         def make() -> Result:
             result = None if fresh else self.store.kept(self.key, Result.from_json)
             return self._with_baselines(
-                result or keep_result(self.store, self.key, self._score()), others, fresh
+                result or keep_result(self.store, self.key, self._score()), other_runs, fresh
             )
 
         name = chunk_name("scores", str(self.config["task"]), self.key)
         result = self.share.result(
-            self.plan.run, name, lambda: None if fresh else self._whole(others), make
+            self.plan.run, name, lambda: None if fresh else self._whole(other_runs), make
         )
-        return replace(result, skipped=[*result.skipped, *self.notes][:NAMED])
+        return replace(result, skipped=[*result.skipped, *self.notes][:MAX_REASONS])
 
-    def _whole(self, others: Sequence[Run]) -> Result | None:
+    def _whole(self, other_runs: Sequence[Run]) -> Result | None:
         """The result, where nothing has to be scored for it."""
         result = self.store.kept(self.key, Result.from_json)
         if result is None or (
-            others and self.store.kept(self._images_key, _Images.from_json) is None
+            other_runs and self.store.kept(self._images_key, _Images.from_json) is None
         ):
             return None
-        _, entries = self._able(others, self._images(fresh=False) if others else [])
+        _, entries = self._baseline_runs(
+            other_runs, self._images(fresh=False) if other_runs else []
+        )
         if entries != result.config.get("baseline_runs", []):
             return None
-        return self._with_baselines(result, others, fresh=False)
+        return self._with_baselines(result, other_runs, fresh=False)
 
     def _score(self) -> Result:
         run, task, seed = self.plan.run, self.task, self.config["seed"]
@@ -117,7 +123,7 @@ class Scoring:
                 f"{task.n}; use max"
             )
         rows, halves = score_blocks(
-            task, self.plan, self.where, select, seed, self.progress, self.chances.of
+            task, self.plan, self.compute_device, select, seed, self.progress, self.chances.of
         )
         result = Result(
             command="probe",
@@ -134,7 +140,7 @@ class Scoring:
             versions=versions(),
             n_skipped=task.n_skipped,
             n_unusable=getattr(task, "n_unusable", 0),  # tasks of plug-ins may not say
-            skipped=[*nonfinite_lines(run, rows), *task.skipped][:NAMED],
+            skipped=[*nonfinite_lines(run, rows), *task.skipped][:MAX_REASONS],
             unit=task.unit,
             higher_is_better=task.higher_is_better,
             chance=list(self.chances.rows),
@@ -144,32 +150,32 @@ class Scoring:
         n_blocks = len(eligible(rows))
         return replace(result, best=beside_chance(result.best, result, n_blocks))
 
-    def _able(
-        self, others: Sequence[Run], images: Sequence[str]
+    def _baseline_runs(
+        self, other_runs: Sequence[Run], images: Sequence[str]
     ) -> tuple[list[Run], list[list[str]]]:
         """The runs that hold all of these images with the same pictures, and what a result records
         of each as a baseline.
         """
         ours = self.plan.run.images_hash(images)
-        whole = [run for run in others if set(images) <= set(run.ids)]
-        able = [run for run in whole if run.images_hash(images) == ours]
-        return able, [[run.name, run.config.hash, ours] for run in able]
+        complete = [run for run in other_runs if set(images) <= set(run.ids)]
+        baselines = [run for run in complete if run.images_hash(images) == ours]
+        return baselines, [[run.name, run.config.hash, ours] for run in baselines]
 
-    def _with_baselines(self, result: Result, others: Sequence[Run], fresh: bool) -> Result:
+    def _with_baselines(self, result: Result, other_runs: Sequence[Run], fresh: bool) -> Result:
         """The result beside the baselines of other runs that hold all of the task's images.
 
         Those that it has already are taken as they are, others are scored, and the result is kept
         with them. A run that lacks images is said to be none.
         """
-        images = self._images(fresh) if others else []
-        whole = [run for run in others if set(images) <= set(run.ids)]
+        images = self._images(fresh) if other_runs else []
+        complete = [run for run in other_runs if set(images) <= set(run.ids)]
         ours = self.plan.run.images_hash(images)
-        able, entries = self._able(others, images)
+        baselines, entries = self._baseline_runs(other_runs, images)
         before = [] if fresh else result.config.get("baseline_runs", [])
         lines: list[str] = []
         if entries != before:
             rows = [row for row in result.baselines if row.get("run") == self.plan.run.name]
-            for run, entry in zip(list(able), list(entries), strict=True):
+            for run, entry in zip(list(baselines), list(entries), strict=True):
                 if entry in before:
                     rows += [row for row in result.baselines if row.get("run") == run.name]
                     continue
@@ -177,35 +183,35 @@ class Scoring:
                     rows += self._of(run)
                 except KvtoolError as error:  # damage or a lack of texts of a run stops no other
                     lines.append(f"run {run.name} is no baseline: {error}")
-                    able.remove(run)
+                    baselines.remove(run)
                     entries.remove(entry)
             result = replace(
                 result, baselines=rows, config=result.config | {"baseline_runs": entries}
             )
             keep_result(self.store, self.key, result)
-        for run in able:
+        for run in baselines:
             lines += nonfinite_lines(
                 run, [row for row in result.baselines if row.get("run") == run.name]
             )
         lines += [
             f"run {run.name} is no baseline: it lacks {len(set(images) - set(run.ids))} of the "
             "images"
-            for run in others
-            if run not in whole
+            for run in other_runs
+            if run not in complete
         ]
         lines += [
             f"run {run.name} is no baseline: its pictures are other ones"
-            for run in whole
+            for run in complete
             if run.images_hash(images) != ours
         ]
-        return replace(result, skipped=[*result.skipped, *lines][:NAMED]) if lines else result
+        return replace(result, skipped=[*result.skipped, *lines][:MAX_REASONS]) if lines else result
 
     def _of(self, run: Run) -> list[Row]:
         """The summary rows of another run's projected and vision blocks."""
         rows, _ = score_blocks(
             self.task,
             baseline_plan(run, self.task.kinds),
-            self.where,
+            self.compute_device,
             "max",
             self.config["seed"],
             self.progress,
@@ -217,9 +223,9 @@ class Scoring:
         """The images that the task reads, kept beside the result: to know them, the truth need not
         be read again.
         """
-        kept = None if fresh else self.store.kept(self._images_key, _Images.from_json)
-        if kept is not None:
-            return kept.ids
+        record = None if fresh else self.store.kept(self._images_key, _Images.from_json)
+        if record is not None:
+            return record.ids
         ids = sorted(self.task.images())
         keep(
             self.store, self._images_key, {"kind": "images", "run": self.plan.run.name, "ids": ids}

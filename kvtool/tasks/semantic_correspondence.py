@@ -11,9 +11,7 @@ scores.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -22,10 +20,9 @@ import numpy as np
 from kvtool.datasets.protocols import HasPairs
 from kvtool.datasets.spair71k import Pair
 from kvtool.errors import KvtoolError
-from kvtool.features.layers import GridImage, Layer, upsampling
+from kvtool.features.layers import GridImage, Layer
 from kvtool.metrics.correspondence import (
     ALPHAS,
-    box_side_px,
     correct_keypoints,
     pck_scores,
     pck_units,
@@ -33,6 +30,7 @@ from kvtool.metrics.correspondence import (
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.options import Flag
+from kvtool.tasks.pair_categories import PairCategory, Target, by_category
 from kvtool.tasks.points import (
     best_patches,
     n_correct,
@@ -54,20 +52,9 @@ if TYPE_CHECKING:
 PRIMARY_ALPHA = 0.1
 
 
-@dataclass(frozen=True)
-class _Target:
-    """All keypoints to be found in one target image: rows of the category's source points, truth,
-    and their pairs.
-    """
-
-    source_rows: Array
-    keypoints_px: Array
-    box_sides_px: Array
-    pairs: Array
-    starts: Array
-
-
 class SemanticCorrespondence:
+    """The task of finding the keypoints of one image in another one of its category."""
+
     name: ClassVar[str] = "semantic-correspondence"
     metric: ClassVar[str] = "pck_image"
     unit: ClassVar[str] = "fraction"
@@ -107,24 +94,26 @@ class SemanticCorrespondence:
         self.n_unusable = left_out.unusable
         if not self.pairs:
             raise left_out.none_left(self.name, f"none of {len(present)} pairs can be used")
-        self._groups = [_Category(of, self.pairs) for of in _by_category(self.pairs)]
+        self._groups = [PairCategory(members, self.pairs) for members in by_category(self.pairs)]
         self._saved: Collection[int] = range(self.n)
 
     def settings(self) -> dict[str, Any]:
+        """Return the options that the numbers depend on."""
         return {"alpha": PRIMARY_ALPHA, "upsample": self.upsample, "limit": self.limit}
 
     def images(self) -> set[str]:
+        """Return the ids of both images of all pairs."""
         return {image for pair in self.pairs for image in (pair.src_id, pair.trg_id)}
 
     def measure(self, layer: Layer) -> Array:
         """(head, pair, alpha) number of keypoints found."""
-        found = np.zeros((len(layer.heads), self.n, len(ALPHAS)), np.int64)
+        counts = np.zeros((len(layer.heads), self.n, len(ALPHAS)), np.int64)
         for target, predicted_px in self._predict(layer):
             correct = correct_keypoints(predicted_px, target.keypoints_px, target.box_sides_px)
-            found[:, target.pairs] = np.moveaxis(
+            counts[:, target.pairs] = np.moveaxis(
                 np.add.reduceat(correct, target.starts, axis=2), 0, 2
             )
-        return found
+        return counts
 
     def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
         """What knows nothing of the images gets, as `measure` gives it: a random point of the
@@ -162,7 +151,7 @@ class SemanticCorrespondence:
         """Of one image all pairs, of several the pairs among them."""
         ends = [{pair.src_id, pair.trg_id} & set(images) for pair in self.pairs]
         self._saved = [
-            number for number, found in enumerate(ends) if len(found) >= min(2, len(set(images)))
+            number for number, ids in enumerate(ends) if len(ids) >= min(2, len(set(images)))
         ]
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
@@ -183,7 +172,7 @@ class SemanticCorrespondence:
         pairs = spread(self.pairs, count)
         return [image for pair in pairs for image in (pair.src_id, pair.trg_id)]
 
-    def _predict(self, layer: Layer) -> Iterator[tuple[_Target, Array]]:
+    def _predict(self, layer: Layer) -> Iterator[tuple[Target, Array]]:
         """Target images, and the points found in them (head, keypoint, 2): those of all pairs with
         this target.
         """
@@ -203,6 +192,7 @@ class SemanticCorrespondence:
         stored.
         """
         from kvtool.features.neighbors import nearest
+        from kvtool.features.pixels import nearest_pixels
 
         if self.upsample:
             points = nearest_pixels(queries.float(), image)
@@ -214,6 +204,7 @@ class SemanticCorrespondence:
         return np.where(finite[:, :, None], points, np.nan)
 
     def tables(self, measured: Array) -> Iterator[Table]:
+        """Yield the summary over all pairs, then a table for each alpha and for each category."""
         total = np.array([len(pair.src_kps_px) for pair in self.pairs])
         units = pck_units(np.moveaxis(measured, 2, 0), total)
         primary = units[ALPHAS.index(PRIMARY_ALPHA)]
@@ -221,8 +212,8 @@ class SemanticCorrespondence:
         # Pairs with an image in common are dependent: images are resampled.
         images = np.array([(pair.src_id, pair.trg_id) for pair in self.pairs])
         yield Table({}, primary, pck_scores, categories, images)
-        for alpha, of_alpha in zip(ALPHAS, units, strict=True):
-            yield Table({"alpha": alpha}, of_alpha, pck_scores, categories, images)
+        for alpha, alpha_units in zip(ALPHAS, units, strict=True):
+            yield Table({"alpha": alpha}, alpha_units, pck_scores, categories, images)
         for category in np.unique(categories):
             members = np.flatnonzero(categories == category)
             yield Table(
@@ -238,60 +229,9 @@ def check_pair(pair: Pair, ids: Sizes) -> None:
     """Raises DatasetError where a pair's annotation speaks of pictures of other sizes than the
     run's.
     """
-    where = pair.file or f"pair {pair.id}"
-    check_size(pair.src_wh_px, ids[pair.src_id], f"{where}: source {pair.src_id}")
-    check_size(pair.trg_wh_px, ids[pair.trg_id], f"{where}: target {pair.trg_id}")
-
-
-class _Category:
-    """The pairs of one category, arranged by target image; its source keypoints, each (image,
-    keypoint) once.
-    """
-
-    def __init__(self, members: list[int], pairs: list[Pair]) -> None:
-        rows: dict[tuple[str, tuple[float, float]], int] = {}
-        by_target: defaultdict[str, list[int]] = defaultdict(list)
-        for index in members:
-            for point in pairs[index].src_kps_px:
-                rows.setdefault((pairs[index].src_id, point), len(rows))
-            by_target[pairs[index].trg_id].append(index)
-        self.n_points = len(rows)
-        self.sources: defaultdict[str, list[tuple[int, tuple[float, float]]]] = defaultdict(list)
-        for (image, point), row in rows.items():
-            self.sources[image].append((row, point))
-        self.targets = {
-            image: _target([pairs[i] for i in of], of, rows) for image, of in by_target.items()
-        }
-
-    def source_vectors(self, layer: Layer) -> torch.Tensor:
-        """(head, source point, dim) the vectors of the tokens under the source keypoints, as
-        stored.
-        """
-        import torch
-
-        vectors = torch.empty(0)
-        for image in layer.each(self.sources):
-            if not len(vectors):
-                heads, _, dim = image.stored.shape
-                vectors = image.stored.new_empty(heads, self.n_points, dim)
-            at, points = zip(*self.sources[image.id], strict=True)
-            vectors[:, list(at)] = image.stored[:, image.cells(points)]
-        return vectors
-
-
-def _target(
-    pairs: list[Pair], indices: list[int], rows: dict[tuple[str, tuple[float, float]], int]
-) -> _Target:
-    counts = [len(pair.src_kps_px) for pair in pairs]
-    return _Target(
-        source_rows=np.array(
-            [rows[pair.src_id, point] for pair in pairs for point in pair.src_kps_px]
-        ),
-        keypoints_px=np.array([point for pair in pairs for point in pair.trg_kps_px]),
-        box_sides_px=np.repeat([box_side_px(pair.trg_box_xyxy_px) for pair in pairs], counts),
-        pairs=np.array(indices),
-        starts=np.cumsum([0, *counts[:-1]]),
-    )
+    location = pair.file or f"pair {pair.id}"
+    check_size(pair.src_wh_px, ids[pair.src_id], f"{location}: source {pair.src_id}")
+    check_size(pair.trg_wh_px, ids[pair.trg_id], f"{location}: target {pair.trg_id}")
 
 
 def _answer(pair: Pair, predicted_px: Array) -> Row:
@@ -315,46 +255,3 @@ def _answer(pair: Pair, predicted_px: Array) -> Row:
         "occlusion": pair.occlusion,
         "prd_kps": predicted_px.tolist(),
     }
-
-
-def _by_category(pairs: list[Pair]) -> list[list[int]]:
-    members: defaultdict[str, list[int]] = defaultdict(list)
-    for index, pair in enumerate(pairs):
-        members[pair.category].append(index)
-    return list(members.values())
-
-
-def nearest_pixels(queries: torch.Tensor, image: GridImage) -> Array:
-    """(head, query, 2) the (x, y) index of the pixel whose bilinearly upsampled vector is nearest
-    by cosine.
-
-    The upsampled vectors are never made: their products with a query are its upsampled products,
-    and their norms follow from the products of neighbouring vectors. The first pixel in row-major
-    order wins a tie.
-    """
-    import torch
-    from torch.nn.functional import normalize
-
-    down, across = (
-        torch.from_numpy(w).to(image.values) for w in upsampling(image.span, image.wh_px)
-    )
-    found = [
-        _nearest_pixels_head(q, v.unflatten(0, image.grid), down, across)
-        for q, v in zip(normalize(queries, dim=-1), image.values, strict=True)
-    ]
-    return np.stack(found)
-
-
-def _nearest_pixels_head(
-    q: torch.Tensor, grid: torch.Tensor, down: torch.Tensor, across: torch.Tensor
-) -> Array:
-    import torch
-
-    tall = torch.einsum("hr,rcd->hcd", down, grid)
-    square, neighbour = tall.square().sum(-1), (tall[:, :-1] * tall[:, 1:]).sum(-1)
-    norm2 = square @ across.square().T + 2 * neighbour @ (across[:, :-1] * across[:, 1:]).T
-    scale = norm2.clamp_min(1e-24).rsqrt()
-    products = torch.einsum("qd,hcd->qhc", q, tall)
-    best = [int(torch.argmax((p @ across.T) * scale)) for p in products]
-    width = len(across)
-    return np.array([(at % width, at // width) for at in best])

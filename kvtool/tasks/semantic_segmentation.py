@@ -35,6 +35,7 @@ from kvtool.metrics.segmentation import (
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
+from kvtool.tasks.label_maps import LabelMaps, check_map
 from kvtool.tasks.language import (
     Cutoff,
     Template,
@@ -56,20 +57,22 @@ from kvtool.tasks.maps import (
 )
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_ids, save_labels, save_mask
-from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
+from kvtool.tasks.truth import LeftOut, Sizes
 from kvtool.text_templates import DEFAULT
-from kvtool.types import GridSpan, Kind
+from kvtool.types import Kind
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-GIVEN = 13
+N_FOREGROUND = 13
 """Columns of foreground_units; those of ranking_units follow, then those of class_counts."""
-RANKED = slice(GIVEN, GIVEN + 3)
+RANKED = slice(N_FOREGROUND, N_FOREGROUND + 3)
 
 
 class SemanticSegmentation:
+    """The task of segmenting the classes that are given of an image by their names."""
+
     name: ClassVar[str] = "semantic-segmentation"
     metric: ClassVar[str] = "miou_fgbg"
     unit: ClassVar[str] = "fraction"
@@ -102,29 +105,30 @@ class SemanticSegmentation:
         self.texts = dataset.class_texts()
         labelled = dataset.labelled_ids()
         left_out = LeftOut.of(dataset)
-        held = [image for image in labelled if image in ids]
-        left_out.many(len(labelled) - len(held), "images are not in the run")
-        if not held:
+        present = [image for image in labelled if image in ids]
+        left_out.many(len(labelled) - len(present), "images are not in the run")
+        if not present:
             raise KvtoolError(
                 f"{self.name}: the run holds none of {len(labelled)} labelled images: extract more"
             )
         self.names = left_out.usable(
-            held, lambda image: check_map(dataset, image, ids[image]), limit
+            present, lambda image: check_map(dataset, image, ids[image]), limit
         )
         self.n, self.skipped, self.n_skipped = len(self.names), left_out.lines, left_out.count
         self.n_unusable = left_out.unusable
         if not self.names:
             raise left_out.none_left(
-                self.name, f"the maps of none of {len(held)} images can be used"
+                self.name, f"the maps of none of {len(present)} images can be used"
             )
         self.sizes = ids
-        self.convention = dataset.label_convention()
-        self._single = {image: dataset.single_class(image) for image in self.names}
-        self._slots = len(self.texts) if None in self._single.values() else 1
+        self._maps = LabelMaps(dataset, self.names, ids)
+        self.convention = self._maps.convention
+        self._slots = len(self.texts) if None in self._maps.single.values() else 1
         self._saved = self.names
         self._rows = {image: row for row, image in enumerate(self.names)}
 
     def settings(self) -> dict[str, Any]:
+        """Return the options that the numbers depend on."""
         return {
             "cutoff": self.cutoff,
             "all_classes": self.all_classes,
@@ -133,6 +137,7 @@ class SemanticSegmentation:
         }
 
     def images(self) -> set[str]:
+        """Return the ids of the images that are scored."""
         return set(self.names)
 
     def measure(self, layer: Layer) -> Array:
@@ -142,11 +147,11 @@ class SemanticSegmentation:
         classes = self._classes(layer)
         measured = np.zeros((len(layer.heads), self.n, COUNTS * self._slots + 3 * self._n_ids))
         for image in layer.each(self.names):
-            labels = self._labels(image.id)
+            labels = self._maps.labels(image.id)
             row = measured[:, self._rows[image.id]]
-            for text in self._given(image.id, labels):
+            for text in self._maps.given(image.id, labels):
                 maps, predicted = self._foreground(image, classes, text)
-                truth = self._truth_of(labels, text, image.span)
+                truth = self._maps.truth(labels, text, image.span)
                 row[:, self._slot(text)] = map_counts(predicted, maps, truth)
             if self.all_classes:
                 for head, best in enumerate(self._ids(image, classes)):
@@ -158,7 +163,7 @@ class SemanticSegmentation:
         units = [
             (image, text)
             for image in self.names
-            for text in self._given(image, self._labels(image))
+            for text in self._maps.given(image, self._maps.labels(image))
         ]
         counted = guessed_counts(self._truths(units, grids), self._cut, len(units), seed)
         for name, counts in counted:
@@ -168,7 +173,7 @@ class SemanticSegmentation:
                 measured[:, self._rows[image], self._slot(text)] = counts[:, index]
             if self.all_classes:
                 for image in self.names:
-                    labels = self._labels(image)
+                    labels = self._maps.labels(image)
                     nothing = self._class_counts(np.zeros_like(labels), labels)
                     measured[:, self._rows[image], COUNTS * self._slots :] = nothing
             yield name, measured
@@ -180,8 +185,8 @@ class SemanticSegmentation:
         labels, read = np.zeros((0, 0), int), ""
         for index, (image, text) in enumerate(units):
             if image != read:
-                labels, read = self._labels(image), image
-            yield index, self._truth_of(labels, text, grids[image])
+                labels, read = self._maps.labels(image), image
+            yield index, self._maps.truth(labels, text, grids[image])
 
     def _cut(self, maps: Tensor, truth: Truth) -> Array:
         return foreground(maps, truth.span, truth.mask.shape[::-1], self.cutoff)
@@ -200,20 +205,11 @@ class SemanticSegmentation:
         first = COUNTS * (text % self._slots)
         return slice(first, first + COUNTS)
 
-    def _labels(self, image_id: str) -> Array:
-        """An image's label map."""
-        labels = self.dataset.label_map(image_id)
-        check_shape(labels, self.sizes[image_id], str(self.dataset.truth_file(image_id)))
-        return labels
-
-    def _truth_of(self, labels: Array, text: int, span: GridSpan) -> Truth:
-        keep = labels != self.convention.ignored_id
-        return Truth(labels == self.convention.first_id + text, keep, span)
-
     def _class_counts(self, predicted: Array, labels: Array) -> Array:
         return class_counts(predicted, labels, self._n_ids, self.convention.ignored_id).reshape(-1)
 
     def only(self, images: Collection[str]) -> None:
+        """Save what is about these images alone from now on."""
         self._saved = [image for image in self.names if image in images]
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
@@ -227,7 +223,7 @@ class SemanticSegmentation:
                 ids = next(islice(self._ids(image, classes), index, None))
                 (save_ids if self._slots == 1 else save_labels)(folder / files[-1]["file"], ids)
                 continue
-            for text in self._given(image.id, self.dataset.label_map(image.id)):
+            for text in self._maps.given(image.id, self.dataset.label_map(image.id)):
                 name = (
                     f"{image.id}.png"
                     if self._slots == 1
@@ -241,21 +237,13 @@ class SemanticSegmentation:
     def truth(self, record: Row) -> Array:
         """Of a given class's record."""
         ids = self.dataset.label_map(record["image"])
-        shown = ids == self.convention.first_id + self.texts.index(record["category"])
-        return np.where(ids == self.convention.ignored_id, np.uint8(VOID), shown.astype(np.uint8))
+        is_category = ids == self.convention.first_id + self.texts.index(record["category"])
+        return np.where(
+            ids == self.convention.ignored_id, np.uint8(VOID), is_category.astype(np.uint8)
+        )
 
     def _classes(self, layer: Layer) -> Tensor:
         return centred_texts(layer, self.texts, self.name, self.text_choice)
-
-    def _given(self, image_id: str, truth: Array) -> list[int]:
-        """Indices of the texts of an image's given classes."""
-        single, first_id = self._single[image_id], self.convention.first_id
-        if single is not None:
-            return [single]
-        labels = np.unique(truth).tolist()
-        return [
-            label - first_id for label in labels if first_id <= label != self.convention.ignored_id
-        ]
 
     def _foreground(self, image: GridImage, classes: Tensor, text: int) -> tuple[Array, Array]:
         """The maps (head, token) and masks (head, height, width) of a class."""
@@ -269,32 +257,35 @@ class SemanticSegmentation:
         return best_ids(image, classes, self.cutoff, self.convention)
 
     def tables(self, measured: Array) -> Iterator[Table]:
+        """Yield the summary over all images, then a table for each class that they show."""
         n_given = COUNTS * self._slots
-        given = measured[..., :n_given].reshape(*measured.shape[:2], self._slots, COUNTS)
-        summary = _units(given.sum(axis=2))
+        counts = measured[..., :n_given].reshape(*measured.shape[:2], self._slots, COUNTS)
+        summary = _units(counts.sum(axis=2))
         yield Table(
             {},
             np.concatenate([summary, measured[..., n_given:]], axis=-1),
             with_ranking(self._scores, RANKED),
-            facts=undefined(given.reshape(len(given), -1, COUNTS)),
+            facts=undefined(counts.reshape(len(counts), -1, COUNTS)),
         )
         for text, category in enumerate(self.texts):
-            of_class = given[:, :, text % self._slots]
+            category_counts = counts[:, :, text % self._slots]
             if self._slots == 1:
-                shown = np.array([self._single[image] == text for image in self.names], bool)
+                is_present = np.array(
+                    [self._maps.single[image] == text for image in self.names], bool
+                )
             else:
-                shown = np.asarray(of_class[0, :, :4].any(axis=-1))
-            if shown.any():
+                is_present = np.asarray(category_counts[0, :, :4].any(axis=-1))
+            if is_present.any():
                 yield Table(
                     {"category": category},
-                    _units(of_class[:, shown]),
-                    with_ranking(lambda sums: fgbg_scores(sums[..., :GIVEN]), RANKED),
-                    members=np.flatnonzero(shown),
-                    facts=undefined(of_class[:, shown]),
+                    _units(category_counts[:, is_present]),
+                    with_ranking(lambda sums: fgbg_scores(sums[..., :N_FOREGROUND]), RANKED),
+                    members=np.flatnonzero(is_present),
+                    facts=undefined(category_counts[:, is_present]),
                 )
 
     def _scores(self, sums: Array) -> dict[str, Array]:
-        scores = fgbg_scores(sums[..., :GIVEN])
+        scores = fgbg_scores(sums[..., :N_FOREGROUND])
         if not self.all_classes:
             return scores
         official = imagenet_s_scores if self.convention.has_other else bdd_scores
@@ -304,12 +295,3 @@ class SemanticSegmentation:
 def _units(counts: Array) -> Array:
     units = foreground_units(counts[..., :2], counts[..., 2:4])
     return np.concatenate([units, counts[..., RANKING]], axis=-1)
-
-
-def check_map(dataset: HasLabelMaps, image_id: str, wh_px: Size) -> None:
-    """Raises DatasetError where an image's label map cannot be used, or is not of the
-    image's size.
-    """
-    where = str(dataset.truth_file(image_id))
-    check_shape(dataset.label_map(image_id), wh_px, where)
-    dataset.single_class(image_id)

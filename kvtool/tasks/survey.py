@@ -92,9 +92,9 @@ def survey(dataset: DatasetBase, pictures: Pictures) -> list[Served]:
     """What a data set serves: its pictures and texts, each task, knockout and the prefixes."""
     reasons = [*dataset.skipped, *pictures.failed.values()]
     n = len(pictures.sizes)
-    missing = "" if n else "no picture can be read"
+    absence = "" if n else "no picture can be read"
     return [
-        Served("images", n, "images", n, None, len(reasons), tuple(reasons), missing),
+        Served("images", n, "images", n, None, len(reasons), tuple(reasons), absence),
         _texts(dataset),
         *(_task(dataset, name, pictures.sizes) for name in TASKS.names()),
         _knockout(dataset, pictures),
@@ -107,16 +107,16 @@ def _texts(dataset: DatasetBase) -> Served:
         n = len(dataset.texts())
     except KvtoolError as error:
         return _damaged("texts", "texts", error, dataset.skipped)
-    missing = "" if n else "no class names, expressions or captions"
-    return Served("texts", n, "texts", missing=missing)
+    absence = "" if n else "no class names, expressions or captions"
+    return Served("texts", n, "texts", missing=absence)
 
 
 def _task(dataset: DatasetBase, name: str, sizes: Sizes) -> Served:
     """A task with its own options, over all pictures as if a run held them."""
     unit = UNITS.get(name, "units")
-    lacking = "" if dataset.name in TASKS.load(name).serves else dataset.lacks(name)
-    if lacking:
-        return Served(name, unit=unit, missing=lacking)
+    lack = "" if dataset.name in TASKS.load(name).serves else dataset.lacks(name)
+    if lack:
+        return Served(name, unit=unit, missing=lack)
     try:
         task, unit = _made(dataset, name, sizes, unit)
     except KvtoolError as error:
@@ -148,23 +148,27 @@ def _damaged(what: str, unit: str, error: KvtoolError, skipped: Sequence[str]) -
 
 def _knockout(dataset: DatasetBase, pictures: Pictures) -> Served:
     """Questions that can be asked from one stored cache."""
-    lacking = dataset.lacks(QUESTIONS)
-    if lacking or not isinstance(dataset, HasQuestions):
-        return Served("knockout", unit="questions", missing=lacking)
+    lack = dataset.lacks(QUESTIONS)
+    if lack or not isinstance(dataset, HasQuestions):
+        return Served("knockout", unit="questions", missing=lack)
     try:
         questions = dataset.questions()
     except KvtoolError as error:
         return _damaged("knockout", "questions", error, dataset.skipped)
-    why = {question.id: unaskable(question, pictures.failed) for question in questions}
-    able = [question for question in questions if not why[question.id]]
+    refusals = {question.id: unaskable(question, pictures.failed) for question in questions}
+    askable = [question for question in questions if not refusals[question.id]]
     # Those about several images are for the paired tasks, and not amiss.
     amiss = [
-        f"question {q.id}: {why[q.id]}" for q in questions if why[q.id] and len(q.image_ids) == 1
+        f"question {q.id}: {refusals[q.id]}"
+        for q in questions
+        if refusals[q.id] and len(q.image_ids) == 1
     ]
     reasons = (*dataset.skipped, *amiss)
-    images = len({question.image_ids[0] for question in able})
-    missing = "" if able else "no question about one image, with a public answer"
-    return Served("knockout", len(able), "questions", images, None, len(reasons), reasons, missing)
+    images = len({question.image_ids[0] for question in askable})
+    absence = "" if askable else "no question about one image, with a public answer"
+    return Served(
+        "knockout", len(askable), "questions", images, None, len(reasons), reasons, absence
+    )
 
 
 def _prefix(dataset: DatasetBase, condition: str, sizes: Sizes) -> Served:
@@ -184,4 +188,4 @@ def _prefix(dataset: DatasetBase, condition: str, sizes: Sizes) -> Served:
 
 def all_left_out(served: Sequence[Served]) -> list[str]:
     """The reasons of all, each once."""
-    return list(dict.fromkeys(reason for one in served for reason in one.reasons))
+    return list(dict.fromkeys(reason for entry in served for reason in entry.reasons))

@@ -41,6 +41,8 @@ PROPAGATIONS = ("dino", "nearest")
 
 
 class TemporalCorrespondence:
+    """The task of following the objects of a video from their masks in its first frame."""
+
     name: ClassVar[str] = "temporal-correspondence"
     metric: ClassVar[str] = "j_and_f"
     unit: ClassVar[str] = "fraction"
@@ -75,20 +77,22 @@ class TemporalCorrespondence:
         videos = dataset.videos()
         unusable = dataset.n_sequences - len(videos)
         left_out = LeftOut([*dataset.notes, *dataset.skipped], unusable, unusable)
-        whole = [video for video in videos if set(video.frame_ids) <= ids.keys()]
-        left_out.many(len(videos) - len(whole), "sequences have frames that the run does not hold")
-        if not whole:
+        complete = [video for video in videos if set(video.frame_ids) <= ids.keys()]
+        left_out.many(
+            len(videos) - len(complete), "sequences have frames that the run does not hold"
+        )
+        if not complete:
             raise KvtoolError(
                 f"{self.name}: the run holds all frames of none of {len(videos)} sequences: "
                 "extract more"
             )
         self.videos = self._saved = left_out.usable(
-            whole, lambda video: check_video(dataset, video, ids), limit
+            complete, lambda video: check_video(dataset, video, ids), limit
         )
         self.skipped, self.n_skipped = left_out.lines, left_out.count
         self.n_unusable = left_out.unusable
         if not self.videos:
-            raise left_out.none_left(self.name, f"none of {len(whole)} sequences can be used")
+            raise left_out.none_left(self.name, f"none of {len(complete)} sequences can be used")
         self.objects = [
             (video.name, number)
             for video in self.videos
@@ -97,9 +101,11 @@ class TemporalCorrespondence:
         self.n = len(self.objects)
 
     def settings(self) -> dict[str, Any]:
+        """Return the options that the numbers depend on."""
         return {"propagation": self.propagation, "limit": self.limit}
 
     def images(self) -> set[str]:
+        """Return the ids of the frames of all sequences."""
         return {frame for video in self.videos for frame in video.frame_ids}
 
     def measure(self, layer: Layer) -> Array:
@@ -225,11 +231,14 @@ class TemporalCorrespondence:
 
         labels = self.dataset.label_map(first.id)
         x, y = first.centres_px().T.astype(int)
-        at = labels[np.clip(y, 0, labels.shape[0] - 1), np.clip(x, 0, labels.shape[1] - 1)]
-        one_hot = (at == np.arange(video.n_objects + 1)[:, None]).astype(np.float32)
+        center_labels = labels[
+            np.clip(y, 0, labels.shape[0] - 1), np.clip(x, 0, labels.shape[1] - 1)
+        ]
+        one_hot = (center_labels == np.arange(video.n_objects + 1)[:, None]).astype(np.float32)
         return torch.from_numpy(one_hot).to(self.device)[None]
 
     def tables(self, measured: Array) -> Iterator[Table]:
+        """Yield the summary over all objects, then a table for each object."""
         # Objects of a sequence share its frames.
         sequences = np.array([video for video, _ in self.objects])
         yield Table({}, measured, davis_scores, clusters=sequences)

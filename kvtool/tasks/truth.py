@@ -30,11 +30,11 @@ READ_THREADS = 4
 
 def sizes_of(run: Run, ids: Iterable[str] | None = None) -> dict[str, Size]:
     """The pictures that a run holds, or those of them that are among `ids`."""
-    wanted = None if ids is None else set(ids)
-    return {s.id: s.image_wh_px for s in run.samples if wanted is None or s.id in wanted}
+    id_set = None if ids is None else set(ids)
+    return {s.id: s.image_wh_px for s in run.samples if id_set is None or s.id in id_set}
 
 
-def check_size(annotation_wh_px: Size, picture_wh_px: Size, where: str) -> None:
+def check_size(annotation_wh_px: Size, picture_wh_px: Size, location: str) -> None:
     """Raises DatasetError where an annotation is not of its picture's size, or lies on its side."""
     if annotation_wh_px == picture_wh_px:
         return
@@ -42,15 +42,14 @@ def check_size(annotation_wh_px: Size, picture_wh_px: Size, where: str) -> None:
     turned = (width, height) == (picture_height, picture_width)
     cause = "it is turned, as by the picture's EXIF orientation; " if turned else ""
     raise DatasetError(
-        f"{where}: the annotation says {width} x {height} pixels, the picture has {picture_width} "
-        f"x {picture_height}: "
-        f"{cause}take both from the same release"
+        f"{location}: the annotation says {width} x {height} pixels, the picture has "
+        f"{picture_width} x {picture_height}: {cause}take both from the same release"
     )
 
 
-def check_shape(truth: Array, picture_wh_px: Size, where: str) -> None:
+def check_shape(truth: Array, picture_wh_px: Size, location: str) -> None:
     """The same for a mask (height, width, ...)."""
-    check_size((truth.shape[1], truth.shape[0]), picture_wh_px, where)
+    check_size((truth.shape[1], truth.shape[0]), picture_wh_px, location)
 
 
 @dataclass
@@ -108,12 +107,12 @@ class LeftOut:
                     self.bad(reason)
         return passed
 
-    def none_left(self, task: str, why: str) -> KvtoolError:
+    def none_left(self, task: str, reason: str) -> KvtoolError:
         """What to raise where nothing is left to be scored, with the first reason where there is
         one.
         """
         first = f"; first problem: {self.lines[0]}" if self.lines else ""
-        return KvtoolError(f"{task}: {why}{first}")
+        return KvtoolError(f"{task}: {reason}{first}")
 
 
 def _reasons(units: Sequence[Unit], check: Callable[[Unit], None]) -> list[str | None]:

@@ -17,8 +17,8 @@ import torch
 
 from kvtool.asking.benchmarks import BENCHMARKS
 from kvtool.asking.conditions import Answers, score_conditions
+from kvtool.experiments.paired.questions import FOLDS, C
 from kvtool.experiments.paired.readings import LinearProbe, stratified_folds
-from kvtool.experiments.paired.tasks import FOLDS, C
 from kvtool.stats import permutation
 from kvtool.stats.bootstrap import Array, bootstrap
 from kvtool.stats.mcnemar import mcnemar
@@ -52,8 +52,8 @@ class Share:
 
 def counted(names: list[str], runs: int, run: Callable[[int], list[bool]]) -> Iterator[Share]:
     """Count over runs (by their seed) how often each thing held."""
-    held = np.array([run(seed) for seed in range(runs)], int).sum(axis=0)
-    return (Share(name, int(count), runs) for name, count in zip(names, held, strict=True))
+    totals = np.array([run(seed) for seed in range(runs)], int).sum(axis=0)
+    return (Share(name, int(count), runs) for name, count in zip(names, totals, strict=True))
 
 
 def paired_nulls(n_choices: int, common: float) -> Callable[[int], list[bool]]:
@@ -65,9 +65,9 @@ def paired_nulls(n_choices: int, common: float) -> Callable[[int], list[bool]]:
     def run(seed: int) -> list[bool]:
         rng = np.random.default_rng([n_choices, round(100 * common), seed])
         labels = rng.integers(n_choices, size=QUESTIONS)
-        own = rng.integers(n_choices, size=(BLOCKS, QUESTIONS))
+        guesses = rng.integers(n_choices, size=(BLOCKS, QUESTIONS))
         shared = rng.integers(n_choices, size=QUESTIONS)
-        choices = np.where(rng.random((BLOCKS, QUESTIONS)) < common, shared, own)
+        choices = np.where(rng.random((BLOCKS, QUESTIONS)) < common, shared, guesses)
         model_right = rng.random(QUESTIONS) < 1 / n_choices
         null = permuted_best(choices, labels, model_right, np.full(QUESTIONS, n_choices), seed=seed)
         right = choices == labels
@@ -91,7 +91,9 @@ def probe_nulls(common: float) -> Callable[[int], list[bool]]:
         vectors = np.sqrt(1 - common) * rng.normal(size=(BLOCKS, QUESTIONS, PROBE_DIM))
         vectors += np.sqrt(common) * rng.normal(size=(QUESTIONS, PROBE_DIM))
         images = tuple(map(str, range(QUESTIONS)))
-        probe = LinearProbe(images, tuple(labels.tolist()), stratified_folds(labels, FOLDS, seed), C)
+        probe = LinearProbe(
+            images, tuple(labels.tolist()), stratified_folds(labels, FOLDS, seed), C
+        )
         choices = probe.choices(torch.from_numpy(vectors.astype(np.float32)))
         model_right = rng.random(QUESTIONS) < 0.5
         null = permuted_best(choices, labels, model_right, np.full(QUESTIONS, 2), seed=seed)
@@ -165,11 +167,11 @@ def simulations(runs: int, only: str = "") -> Iterator[Share]:
     claims = ["value_p", "value_only_p", "better_p", "McNemar of the best, uncorrected"]
     planned: list[tuple[list[str], int, Callable[[int], list[bool]]]] = []
     for n_choices, common in ((2, 0.0), (2, 0.5), (4, 0.0), (4, 0.5)):
-        where = f"paired, best of {BLOCKS}, {n_choices} choices, {common:.0%} in common: "
-        planned.append(([where + claim for claim in claims], runs, paired_nulls(n_choices, common)))
+        title = f"paired, best of {BLOCKS}, {n_choices} choices, {common:.0%} in common: "
+        planned.append(([title + claim for claim in claims], runs, paired_nulls(n_choices, common)))
     for common in (0.0, 0.5):
-        where = f"linear probe, best of {BLOCKS}, {common:.0%} in common: "
-        planned.append(([where + claim for claim in claims[:3]], runs, probe_nulls(common)))
+        title = f"linear probe, best of {BLOCKS}, {common:.0%} in common: "
+        planned.append(([title + claim for claim in claims[:3]], runs, probe_nulls(common)))
     tests = ["McNemar, distinct questions", "picture_p", "McNemar, line by line"]
     tests.append("accuracy's interval holds the truth")
     for kind in ("questions", "pictures"):

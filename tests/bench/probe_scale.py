@@ -20,10 +20,10 @@ import torch
 from kvtool.datasets.spair71k import Pair
 from kvtool.features import layers
 from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
-from kvtool.tasks.base import score_blocks
 from kvtool.tasks.blocks import plan_blocks
 from kvtool.tasks.semantic_correspondence import SemanticCorrespondence
 from kvtool.tasks.truth import sizes_of
+from kvtool.tasks.walk import score_blocks
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.rows import Row, row
 

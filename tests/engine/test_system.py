@@ -90,9 +90,7 @@ def test_features_before_the_decoder_serve_under_another_one(
     assert not np.array_equal(run.text_values(2, 0), plain.text_values(2, 0))
 
 
-def test_conditions_of_a_prefix_have_it_too(
-    tmp_path: Path, tiny_model: Path, scenes: Path
-) -> None:
+def test_conditions_of_a_prefix_have_it_too(tmp_path: Path, tiny_model: Path, scenes: Path) -> None:
     store = tmp_path / "s.kv"
     extracted(store, tiny_model, f"spair71k:{scenes}/spair71k", system=SYSTEM, run="base")
     task = "semantic-correspondence"
@@ -137,9 +135,7 @@ def test_questions_are_asked_under_it(tmp_path: Path, tiny_model: Path, scenes: 
     }
 
 
-def test_a_model_without_room_for_it_leaves_nothing_behind(
-    tmp_path: Path, pictures: Path
-) -> None:
+def test_a_model_without_room_for_it_leaves_nothing_behind(tmp_path: Path, pictures: Path) -> None:
     folder = tiny.llava_next_mistral(tmp_path / "model")
     (folder / "chat_template.jinja").write_text(
         "{% for m in messages %}[INST] <image>{{ m.content[-1].text }} [/INST]{% endfor %}"

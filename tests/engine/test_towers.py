@@ -67,8 +67,8 @@ def test_a_tower_that_feeds_from_an_earlier_layer(
     assert clip.config.vision_layers == clip.config.defaults.vision_layers == (1,)
     assert clip.config.vision_norm == ""
     assert any("layers 1, from which" in message for message in caplog.messages)
-    more = extracted(store, models["clip_of_two"], data, limit=2)
-    assert (more.name, len(more)) == (clip.name, 2)
+    extended = extracted(store, models["clip_of_two"], data, limit=2)
+    assert (extended.name, len(extended)) == (clip.name, 2)
     last = extracted(store, models["clip_of_two"], data, limit=1, layers="last:1")
     assert last.name != clip.name
 
@@ -169,5 +169,5 @@ def test_encoders_store_the_texts_of_their_own_towers(
         np.linalg.norm(run.read("projected", 0).values, axis=1), 1, rtol=1e-5
     )
     assert verify(kvtool.open(store)) == []
-    alone = extracted(store, models["vit"], data, limit=2)
-    assert (alone.config.kinds, alone.text_templates) == (("vision",), [])
+    wordless = extracted(store, models["vit"], data, limit=2)
+    assert (wordless.config.kinds, wordless.text_templates) == (("vision",), [])

@@ -14,7 +14,7 @@ from kvtool.experiments.variance.run import variance
 from kvtool.store import Run
 from tests.support.planted import CONSTANT, planted_model, planted_pope
 
-ASKED: dict[str, Any] = {"max_new_tokens": 1}
+OPTIONS: dict[str, Any] = {"max_new_tokens": 1}
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +72,11 @@ def test_a_threshold_takes_the_place_of_the_valley(study: tuple[Run, str]) -> No
 
 def test_the_command_says_what_was_asked_for(study: tuple[Run, str]) -> None:
     run, benchmark = study
-    result = kvtool.knockout(run, benchmark, "lowest:3", controls=["dependent"], **ASKED)
+    result = kvtool.knockout(run, benchmark, "lowest:3", controls=["dependent"], **OPTIONS)
     assert result.config["heads"] == "lowest:3"
     counts = {row["condition"]: row["n_heads"] for row in result.rows}
     assert counts["chosen"] == counts["dependent"] == 3
-    by_cut = kvtool.knockout(run, benchmark, "agnostic", threshold=1e9, **ASKED)
+    by_cut = kvtool.knockout(run, benchmark, "agnostic", threshold=1e9, **OPTIONS)
     assert by_cut.config["threshold"] == 1e9
     assert by_cut.rows[2]["n_heads"] == 24
     assert Path(str(run.store)).name == "s.kv"

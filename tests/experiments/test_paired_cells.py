@@ -12,8 +12,8 @@ from scipy.stats import binomtest
 
 from kvtool.datasets.base import Question
 from kvtool.experiments.paired.cells import CELLS, ComparedAnswers, letter
+from kvtool.experiments.paired.questions import option_images
 from kvtool.experiments.paired.readings import NONE
-from kvtool.experiments.paired.tasks import option_images
 from kvtool.result import Row
 from kvtool.tasks.base import table_rows
 

@@ -54,10 +54,10 @@ def run(tmp_path: Path, root: Path) -> Run:
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """The runs whose blocks were scored since it was last asked."""
-    from kvtool.tasks import base, scoring
+    from kvtool.tasks import scoring, walk
 
     names: list[str] = []
-    before = base.score_blocks
+    before = walk.score_blocks
 
     def listening(task: Any, plan: Any, *arguments: Any) -> Any:
         names.append(plan.run.name)

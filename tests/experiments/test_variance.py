@@ -120,17 +120,17 @@ def test_only_the_base_grid_counts(tmp_path: Path) -> None:
 def test_partial_sums_of_processes_are_those_of_the_run(tmp_path: Path) -> None:
     run = planted(tmp_path / "s", 12, layers=2)
     layouts = layouts_of(run, "key", run.samples)
-    whole = {
+    variances = {
         layer: reduce(Moments.merge, groups).variance
         for layer, (groups,) in stream_groups(run, "key", layouts)
     }
     shares = [dict(stream_groups(run, "key", layouts, run.ids[share::3])) for share in range(3)]
-    for layer, expected in whole.items():
+    for layer, expected in variances.items():
         merged = reduce(Moments.merge, [group for share in shares for group in share[layer][0]])
         assert merged.n == 12
         np.testing.assert_allclose(merged.variance, expected, rtol=1e-12)
         np.testing.assert_allclose(
-            whole[layer], [row["variance"] for row in measure(run, "key", 0)][4 * layer :][:4]
+            variances[layer], [row["variance"] for row in measure(run, "key", 0)][4 * layer :][:4]
         )
 
 

@@ -100,7 +100,7 @@ def test_groups_of_all_layouts_stay_few(tmp_path: Path, monkeypatch: pytest.Monk
     layouts = layouts_of(run, "key", run.samples)
     for _, groups in moments.stream_groups(run, "key", layouts):
         assert 3 <= sum(map(len, groups)) <= 6 + 3
-        assert [sum(group.n for group in each) for each in groups] == [30, 19, 10]
+        assert [sum(group.n for group in layout_groups) for layout_groups in groups] == [30, 19, 10]
 
 
 def test_a_grid_that_starts_elsewhere_is_another(tmp_path: Path) -> None:
@@ -112,5 +112,5 @@ def test_a_grid_that_starts_elsewhere_is_another(tmp_path: Path) -> None:
     assert result.n == 4
     assert "4 images of one grid, 3 x 4 tokens from token 2; left out" in result.config["notes"][0]
     tokens = images[0].base().token_indices()
-    kept = values[[0, 1, 3, 4]].astype(np.float32)[:, 0, 0][:, tokens].astype(np.float64)
-    assert result.rows[0]["variance"] == pytest.approx(kept.var(0).sum(-1).mean())
+    same_grid = values[[0, 1, 3, 4]].astype(np.float32)[:, 0, 0][:, tokens].astype(np.float64)
+    assert result.rows[0]["variance"] == pytest.approx(same_grid.var(0).sum(-1).mean())

@@ -127,7 +127,7 @@ def test_standardized_is_scikit_learns_on_scaled_features(kind: str) -> None:
 
 
 def test_the_size_of_a_layers_vectors_is_no_strength_of_the_penalty() -> None:
-    """The same vectors at a hundredth of the size: the plain fit is near its prior, this the same."""
+    """Of vectors a hundredth of the size the plain fit is near its prior, the other is the same."""
     x, labels = planted(1, 500, 12, 3, "plain")
     weights = torch.ones(1, 500)
 

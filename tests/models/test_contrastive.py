@@ -18,7 +18,7 @@ from tests.contracts.model_contract import Array
 from tests.support import tiny
 
 TEXTS = ["cat", "the red dog", "is there a cat"]
-OWN: dict[str, Any] = {"siglip_of_two": SiglipModel, "clip_of_two": CLIPModel}
+CLASSES: dict[str, Any] = {"siglip_of_two": SiglipModel, "clip_of_two": CLIPModel}
 
 
 class Checkpoint:
@@ -27,12 +27,12 @@ class Checkpoint:
     def __init__(self, build: str, folder: Path) -> None:
         self.folder: Path = getattr(tiny, build)(folder)
         self.model: Model = load_model(str(folder), dtype="float32")
-        self.own = OWN[build].from_pretrained(folder, dtype=torch.float32).eval()
+        self.reference = CLASSES[build].from_pretrained(folder, dtype=torch.float32).eval()
 
     def own_inputs(self, texts: list[str]) -> dict[str, torch.Tensor]:
         """Texts as the documentation of each class says to tokenize them."""
         tokenizer = AutoTokenizer.from_pretrained(self.folder)
-        if isinstance(self.own, SiglipModel):
+        if isinstance(self.reference, SiglipModel):
             ids = tokenizer(texts, padding="max_length", max_length=16, return_tensors="pt")
             return {"input_ids": ids["input_ids"]}
         inputs = tokenizer(texts, padding=True, return_tensors="pt")
@@ -41,11 +41,11 @@ class Checkpoint:
     def own_texts(self, texts: list[str]) -> Array:
         """(text, dim) of length 1."""
         with torch.inference_mode():
-            embedded = self.own.get_text_features(**self.own_inputs(texts)).pooler_output
+            embedded = self.reference.get_text_features(**self.own_inputs(texts)).pooler_output
         return np.asarray(embedded / embedded.norm(dim=-1, keepdim=True))
 
 
-@pytest.fixture(scope="module", params=OWN)
+@pytest.fixture(scope="module", params=CLASSES)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return Checkpoint(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -83,14 +83,16 @@ def test_a_patch_is_what_the_class_makes_of_an_image_that_is_this_patch_alone(
     captured = checkpoint.model.capture([prepared], request)
     patches = captured.arrays["projected"][0][0, 0]
     assert len(patches) == prepared.sample.n_tokens == 16
-    own: Any = checkpoint.own
+    reference: Any = checkpoint.reference
     with torch.inference_mode():
-        states = own.vision_model(own_pixels(checkpoint.folder, image)).last_hidden_state[0, -16:]
+        states = reference.vision_model(own_pixels(checkpoint.folder, image)).last_hidden_state[
+            0, -16:
+        ]
         for state, patch in zip(states, patches, strict=True):
-            if isinstance(own, SiglipModel):
-                pooled = own.vision_model.head(state[None, None])[0]
+            if isinstance(reference, SiglipModel):
+                pooled = reference.vision_model.head(state[None, None])[0]
             else:
-                pooled = own.visual_projection(own.vision_model.post_layernorm(state))
+                pooled = reference.visual_projection(reference.vision_model.post_layernorm(state))
             np.testing.assert_allclose(patch, (pooled / pooled.norm()).numpy(), atol=1e-6)
     np.testing.assert_array_equal(captured.arrays["vision"][0][0, 0], states.numpy())
 
@@ -98,11 +100,11 @@ def test_a_patch_is_what_the_class_makes_of_an_image_that_is_this_patch_alone(
 def test_kinds_can_be_chosen_and_captured_apart(checkpoint: Checkpoint) -> None:
     model = checkpoint.model
     prepared = model.prepare(tiny.noise(70, 45), id="a", index=0)
-    both = model.capture([prepared], model.request(None, [0])).arrays
+    joint = model.capture([prepared], model.request(None, [0])).arrays
     for kind in ("projected", "vision"):
-        alone = model.capture([prepared], model.request((kind,), [0])).arrays
-        assert list(alone) == [kind]
-        np.testing.assert_array_equal(alone[kind][0], both[kind][0])
+        single = model.capture([prepared], model.request((kind,), [0])).arrays
+        assert list(single) == [kind]
+        np.testing.assert_array_equal(single[kind][0], joint[kind][0])
 
 
 def test_blank_texts_are_refused(checkpoint: Checkpoint) -> None:

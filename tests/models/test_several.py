@@ -31,10 +31,10 @@ class TestLlavaOnevision(SeveralContract):
 
     def test_a_square_picture_is_prepared_as_alone(self, model: Any) -> None:
         image = tiny.noise(40, 40)
-        alone = model.prepare(image, id="a", index=0)
+        single = model.prepare(image, id="a", index=0)
         several = model.prepare_several(image, id="a", index=0)
-        np.testing.assert_array_equal(several.tensors["pixels"], alone.tensors["pixels"])
-        assert several.sample == alone.sample
+        np.testing.assert_array_equal(several.tensors["pixels"], single.tensors["pixels"])
+        assert several.sample == single.sample
 
 
 class TestLlavaOnevisionSqueezed(SeveralContract):

@@ -24,7 +24,7 @@ from kvtool.types import InputSize
 from tests.contracts.model_contract import Array
 from tests.support import tiny
 
-OWN: dict[str, tuple[Any, int]] = {
+REFERENCES: dict[str, tuple[Any, int]] = {
     "siglip": (SiglipVisionModel, 0),
     "clip": (CLIPVisionModel, 1),
     "vit": (ViTModel, 1),
@@ -34,7 +34,7 @@ OWN: dict[str, tuple[Any, int]] = {
 """transformers' class of each tiny encoder, and its class and register tokens."""
 
 
-@pytest.mark.parametrize("build", OWN)
+@pytest.mark.parametrize("build", REFERENCES)
 @pytest.mark.parametrize(
     ("image_size", "grid"), [("48", (6, 6)), ("40x64", (5, 8)), ("short:48", (6, 8))]
 )
@@ -60,15 +60,15 @@ def test_position_embeddings_are_interpolated_as_transformers_does(
 
 def own_states(build: str, folder: Path, image: Any, grid: tuple[int, int]) -> Array:
     """(patch, dim) of the last layer by transformers, of a picture resized to so many patches."""
-    own_class, special = OWN[build]
-    own = own_class.from_pretrained(folder, dtype=torch.float32).eval()
+    own_class, special = REFERENCES[build]
+    reference = own_class.from_pretrained(folder, dtype=torch.float32).eval()
     processors: Any = AutoImageProcessor
     processor = processors.from_pretrained(folder, backend="pil")
     resized = image.resize((8 * grid[1], 8 * grid[0]), processor.resample)
     pixels = processor(resized, do_resize=False, do_center_crop=False, return_tensors="pt")
     options = {} if "dino" in build else {"interpolate_pos_encoding": True}
     with torch.inference_mode():
-        states = own(pixels["pixel_values"], **options).last_hidden_state
+        states = reference(pixels["pixel_values"], **options).last_hidden_state
     return np.asarray(states[0, special:])
 
 
@@ -129,12 +129,12 @@ def test_qwens_pixel_bounds_are_those_of_its_processor(tmp_path: Path) -> None:
     processor = processors.from_pretrained(folder, backend="pil")
     size = {"shortest_edge": 16 * 64, "longest_edge": 30 * 64}
     image = tiny.noise(160, 80)
-    own = processor(image, size=size, return_tensors="pt")
+    reference = processor(image, size=size, return_tensors="pt")
     model = load_model(str(folder), dtype="float32", size=InputSize(max_pixels=30 * 64))
     prepared = model.prepare(image, id="a", index=0)
-    np.testing.assert_array_equal(prepared.tensors["pixels"], own["pixel_values"])
+    np.testing.assert_array_equal(prepared.tensors["pixels"], reference["pixel_values"])
     rows, cols = prepared.sample.base("vision").grid
-    assert [[1, rows, cols]] == own["image_grid_thw"].tolist()
+    assert [[1, rows, cols]] == reference["image_grid_thw"].tolist()
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "4x", "x4", "384x", "short:", "long:3", "9000", "a"])

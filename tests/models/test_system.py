@@ -95,17 +95,13 @@ def test_the_cache_and_what_follows_equal_transformers_whole_prompt(
 
     # What a run stored before the decoder serves under any system message.
     arrays = {"projected": plain.capture([bare], plain.request(("projected",), None)).arrays}
-    reused = model.prepare_stored(
-        bare.sample, {"projected": arrays["projected"]["projected"][0]}
-    )
+    reused = model.prepare_stored(bare.sample, {"projected": arrays["projected"]["projected"][0]})
     assert reused.sample.prefix_ids == sample.prefix_ids
     again = model.capture([reused], model.request(("key", "value"), None))
     np.testing.assert_array_equal(again.arrays["value"][0], captured.arrays["value"][0])
 
 
-def test_a_prompt_of_several_images_begins_with_it(
-    contract: DecoderContract, folder: Path
-) -> None:
+def test_a_prompt_of_several_images_begins_with_it(contract: DecoderContract, folder: Path) -> None:
     model: Any = load_model(str(folder), dtype="float32", system=SYSTEM, weights=False)
     ids = own_inputs(contract, folder, 2)["input_ids"][0].tolist()
     first, between = model.prompt.several_ids(2)
@@ -117,9 +113,7 @@ def test_a_prompt_of_several_images_begins_with_it(
     assert SYSTEM.split()[0] not in model.prompt.tokenizer.decode(between)
 
 
-def test_a_class_name_is_read_after_the_system_message(
-    contract: DecoderContract, folder: Path
-) -> None:
+def test_a_class_name_is_read_after_the_system_message(folder: Path) -> None:
     model: Any = load_model(str(folder), dtype="float32", system=SYSTEM)
     plain: Any = load_model(str(folder), dtype="float32")
     ids, n_tokens = model.prompt.placed_ids("red", is_alone=False)
@@ -148,9 +142,7 @@ def refusals() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("why", "template"), [*refusals()])
-def test_a_template_without_room_for_it_is_named(
-    why: str, template: str, tmp_path: Path
-) -> None:
+def test_a_template_without_room_for_it_is_named(why: str, template: str, tmp_path: Path) -> None:
     del why
     prompt(tmp_path, template, system="")
     with pytest.raises(UsageError, match=r"^--system: expected .* found family default of model"):
@@ -165,9 +157,7 @@ def test_a_template_without_room_for_it_is_named(
         (STRINGS, "<image>", "system {} user "),
     ],
 )
-def test_where_templates_write_it(
-    template: str, image: str, head: str, tmp_path: Path
-) -> None:
+def test_where_templates_write_it(template: str, image: str, head: str, tmp_path: Path) -> None:
     laid_out = prompt(tmp_path, template, image=image)
     assert laid_out.head == head.format(SYSTEM)
     assert laid_out.question("red") == prompt(tmp_path, template, "", image).question("red")

@@ -18,10 +18,11 @@ from kvtool.errors import KvtoolError, StoreError, UsageError
 from kvtool.experiments.probe.run import probe
 from kvtool.features import layers
 from kvtool.features.layers import GridImage, Layer
+from kvtool.features.pixels import nearest_pixels
 from kvtool.store import Run, Store, open_store
 from kvtool.tasks.base import halves
 from kvtool.tasks.evaluation import tasks_of
-from kvtool.tasks.semantic_correspondence import SemanticCorrespondence, nearest_pixels
+from kvtool.tasks.semantic_correspondence import SemanticCorrespondence
 from kvtool.tasks.truth import sizes_of
 from tests.support.fields import assert_documented
 from tests.support.tasks.semantic_correspondence import (

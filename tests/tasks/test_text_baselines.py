@@ -48,9 +48,9 @@ def probe(run: Run, **options: Any) -> Result:
 
 def slow_score(run: Run, array: str) -> float:
     """miou_fgbg of `projected`, pixel by pixel from the stored vectors, in float64."""
-    place = run.place
-    assert place is not None
-    dataset = ImageNetS(Path(place))
+    root = run.place
+    assert root is not None
+    dataset = ImageNetS(Path(root))
     block, images = run.read("projected", 0)
     texts = run.texts().values(0, 0, array=array).astype(np.float64)
     order = [run.texts().names(array).index(text) for text in dataset.class_texts()]
@@ -77,10 +77,10 @@ def stretched(grid: Any, cover: tuple[float, float, float, float], shape: Any) -
     rows, cols = grid.shape
     x = (np.arange(shape[1]) + 0.5 - cover[0]) / (cover[2] - cover[0]) * cols - 0.5
     y = (np.arange(shape[0]) + 0.5 - cover[1]) / (cover[3] - cover[1]) * rows - 0.5
-    at = [np.clip(y, 0, rows - 1), np.clip(x, 0, cols - 1)]
-    low = [np.floor(axis).astype(int) for axis in at]
+    position = [np.clip(y, 0, rows - 1), np.clip(x, 0, cols - 1)]
+    low = [np.floor(axis).astype(int) for axis in position]
     high = [np.minimum(low[0] + 1, rows - 1), np.minimum(low[1] + 1, cols - 1)]
-    part_y, part_x = (at[0] - low[0])[:, None], (at[1] - low[1])[None]
+    part_y, part_x = (position[0] - low[0])[:, None], (position[1] - low[1])[None]
     top = grid[np.ix_(low[0], low[1])] * (1 - part_x) + grid[np.ix_(low[0], high[1])] * part_x
     bottom = grid[np.ix_(high[0], low[1])] * (1 - part_x) + grid[np.ix_(high[0], high[1])] * part_x
     return top * (1 - part_y) + bottom * part_y
@@ -140,12 +140,12 @@ def test_another_template_is_another_result(store: Path) -> None:
         run="llava_onevision",
         text_template="alone:{}",
     )
-    alone = probe(run, text_template="alone:{}", layers=[1])
+    bare = probe(run, text_template="alone:{}", layers=[1])
     turn = probe(run, layers=[1])
-    assert alone.config["text_template"] == "alone:{}"
-    assert alone.rows != turn.rows
+    assert bare.config["text_template"] == "alone:{}"
+    assert bare.rows != turn.rows
     # The input embedding of a word is the same wherever it stands.
-    assert alone.baselines[0] == turn.baselines[0]
+    assert bare.baselines[0] == turn.baselines[0]
 
 
 def test_texts_of_values_alone_leave_projected_out(tmp_path: Path) -> None:

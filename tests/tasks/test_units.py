@@ -11,7 +11,8 @@ import torch
 
 from kvtool.stats.proportions import wilson
 from kvtool.store import Run
-from kvtool.tasks.base import Array, BlockPlan, Scored, Table, score_blocks
+from kvtool.tasks.base import Array, BlockPlan, Scored, Table
+from kvtool.tasks.walk import score_blocks
 from tests.support.units import noise, sample, write_run
 
 N = 12

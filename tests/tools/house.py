@@ -28,9 +28,13 @@ BANNED_WORDS = """
 """Words that are no nouns of the field, and so are no names of variables or parameters."""
 
 BANNED = frozenset(BANNED_WORDS.split())
-CONTRACT = {("kvtool.datasets", "about"), ("kvtool.reporting.study", "kept")}
+CONTRACT = {
+    ("kvtool.datasets", "about"),
+    ("kvtool.reporting.study", "kept"),
+    ("kvtool.tasks.survey", "missing"),
+}
 """(package or module, attribute): what docs/adding-*.md has plug-ins define or read keeps its
-name.
+name, and so does what is a key of printed JSON.
 """
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -160,22 +164,22 @@ COUNTS = {
     "modules": Count(
         f"modules over {MODULE_LINES} lines",
         in_all(long_modules),
-        {"kvtool": 3, "tests": 30},
+        {"kvtool": 0, "tests": 30},
     ),
     "functions": Count(
         f"functions over {FUNCTION_LINES} lines",
         in_all(long_functions),
-        {"kvtool": 3, "tests": 13},
+        {"kvtool": 0, "tests": 11},
     ),
     "lines": Count(
         f"lines over {COLUMNS} columns",
         in_all(long_lines),
-        {"kvtool": 1, "tests": 0},
+        {"kvtool": 0, "tests": 0},
     ),
     "names": Count(
         "names that are no nouns",
         in_all(banned_names),
-        {"kvtool": 137, "tests": 0},
+        {"kvtool": 0, "tests": 0},
     ),
     "circles": Count(
         "modules in import circles",
@@ -185,10 +189,10 @@ COUNTS = {
     "undocumented": Count(
         "public definitions without docstring",
         in_all(undocumented),
-        {"kvtool": 36},
+        {"kvtool": 0},
     ),
 }
-"""What is counted. The aim is 0 of each, and of the undocumented at most 5 percent."""
+"""What is counted. The aim is 0 of each."""
 
 
 def documented_percent(modules: Sequence[Module]) -> float:

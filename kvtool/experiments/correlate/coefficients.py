@@ -15,7 +15,7 @@ FEWEST = 3
 """Two models always lie on a line."""
 POOLED = "all"
 """The family of coefficients over all models."""
-SAME = 1e-12
+TOLERANCE = 1e-12
 """Scores closer than this differ by rounding alone."""
 
 
@@ -33,14 +33,14 @@ def correlations(rows: Sequence[Row], pooled: bool) -> tuple[list[Row], list[str
     notes: list[str] = []
     for family, members in families.items():
         name = "" if len(families) == 1 else f" of {family}"
-        of_family, of_notes = _within(members, name)
-        coefficients += [{"family": family, **row} for row in of_family]
-        notes += of_notes
+        family_rows, undefined = _within(members, name)
+        coefficients += [{"family": family, **row} for row in family_rows]
+        notes += undefined
     coefficients = with_holm(coefficients, "p", "holm_p", lambda row: row["coefficient"])
     if pooled:
-        together, of_notes = _within(rows, " of all families")
+        together, undefined = _within(rows, " of all families")
         coefficients += [{"family": POOLED, **row} for row in together]
-        notes += of_notes
+        notes += undefined
     elif len(families) > 1 and not coefficients:
         notes.append(f"{len(rows)} models of {len(families)} families are not pooled unless asked")
     return coefficients, notes
@@ -60,7 +60,9 @@ def _within(rows: Sequence[Row], family: str) -> tuple[list[Row], list[str]]:
     names = ("segmentation", "accuracy")
     x, y = (np.array([row[name] for row in rows], np.float64) for name in names)
     coefficients = {"pearson": pearson(x, y), "spearman": spearman(x, y)}
-    constant = [name for name, scores in zip(names, (x, y), strict=True) if np.ptp(scores) < SAME]
+    constant = [
+        name for name, scores in zip(names, (x, y), strict=True) if np.ptp(scores) < TOLERANCE
+    ]
     notes = [f"no coefficient: {name} is the same for all {n} models{family}" for name in constant]
     if not notes and n == FEWEST:
         notes = [

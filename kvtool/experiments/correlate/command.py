@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from kvtool.cli.options import (
     AfterQuestionOption,
     DataFoldersOption,
     DeviceOption,
+    Format,
     FormatOption,
     PlotOption,
     QuestionDtypeOption,
@@ -25,6 +26,9 @@ from kvtool.cli.options import (
 )
 from kvtool.cli.task_flags import command_with
 from kvtool.errors import PartialError
+
+if TYPE_CHECKING:
+    from kvtool.result import Result
 
 EXAMPLES = (
     "kvtool correlate study.kv --tasks semantic-segmentation --benchmarks cvbench",
@@ -125,8 +129,7 @@ def correlate(
     three complete models of one there is none: the table all the same, and exit code 4.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import plot_files, write_plots
 
     plots = plot_files(plot)
     with console.progress("correlate", None, unit="images asked") as advance:
@@ -154,10 +157,23 @@ def correlate(
             ),
             **context.obj,
         )
+    _print(result, format)
+    write_plots(result, plots)
+    _report_left_out(result)
+
+
+def _print(result: Result, format: Format) -> None:
+    """Print the rows of a result, and what is to be said of them."""
+    from kvtool.cli.output import resolve
+    from kvtool.reporting.emit import emit
+
     for note in result.config["notes"]:
         console.log.warning("correlate: %s", note)
     emit(result, resolve(format))
-    write_plots(result, plots)
+
+
+def _report_left_out(result: Result) -> None:
+    """Say which models were left out. Raises PartialError where some were or none correlate."""
     for line in result.skipped:
         console.log.error("left out: %s", line)
     without = not any("coefficient" in row for row in result.rows)

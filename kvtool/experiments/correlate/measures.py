@@ -65,7 +65,7 @@ class Common:
             for subject, runs in zip(subjects, self._holding(subjects), strict=True)
         }
         self.questions = first_of_cells(self._questions(subjects), limit)
-        asked_runs = chain.from_iterable(subjects[0].asked.values())
+        asked_runs = chain.from_iterable(subjects[0].benchmark_runs.values())
         pictures = chain.from_iterable(run.pictures for run in asked_runs)
         self.digests = {picture.id: picture.digest for picture in pictures}
         for run in (run for subject in subjects for run in subject.segmented.values()):
@@ -94,7 +94,7 @@ class Common:
         holding = []
         for subject in subjects:
             runs: dict[ChoiceQuestion, Run] = {}
-            for run in chain.from_iterable(subject.asked.values()):
+            for run in chain.from_iterable(subject.benchmark_runs.values()):
                 for question in perception(self._dataset(run), set(run.ids)):
                     worded = replace(question, question=self.wording.of(question.question))
                     runs.setdefault(worded, run)
@@ -119,7 +119,7 @@ class Common:
         by_model = list(self._held.values())
         common_set = set(by_model[0]).intersection(*by_model)
         common = [question for question in by_model[0] if question in common_set]
-        for name in subjects[0].asked:
+        for name in subjects[0].benchmark_runs:
             if not any(question.benchmark == name for question in common):
                 raise KvtoolError(
                     f"correlate: {name}: expected questions of which the runs of every model hold "

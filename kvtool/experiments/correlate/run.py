@@ -39,7 +39,7 @@ from kvtool.tasks.evaluation import options_of
 from kvtool.tasks.scoring import keep_result
 from kvtool.types import Precision
 
-NAMED = 10
+MAX_REASONS = 10
 """How many left-out models are named; all are counted."""
 MAX_NEW_TOKENS = 16
 
@@ -161,13 +161,13 @@ class MeasureRequest:
 
     Args:
         task_options: the options of each task.
-        places: the places of models, by their names.
+        paths: the places of models, by their names.
         max_new_tokens: the most tokens of an answer.
         probing: the options of all probes.
     """
 
     task_options: Mapping[str, Mapping[str, Any]]
-    places: Mapping[str, str]
+    paths: Mapping[str, str]
     max_new_tokens: int
     probing: Mapping[str, Any]
 
@@ -194,7 +194,7 @@ def _measure_all(
             measured[subject.identity] = common.measure(
                 subject,
                 request.task_options,
-                request.places.get(subject.identity.name),
+                request.paths.get(subject.identity.name),
                 request.max_new_tokens,
                 share.part,
                 tell,
@@ -216,12 +216,12 @@ def _result(
     rows = []
     items = []
     for subject in subjects:
-        segmented, said = measured[subject.identity]
-        answers = [answer for answer in said if answer is not None]
-        if len(answers) < len(said):
-            first = common.questions[said.index(None)].question
+        segmented, replies = measured[subject.identity]
+        answers = [answer for answer in replies if answer is not None]
+        if len(answers) < len(replies):
+            first = common.questions[replies.index(None)].question
             incomplete.append(
-                f"model {subject.identity.name}: {len(said) - len(answers)} of {len(said)} "
+                f"model {subject.identity.name}: {len(replies) - len(answers)} of {len(replies)} "
                 f"questions without an answer, first: {no_answer(first)}"
             )
             continue
@@ -241,7 +241,7 @@ def _result(
         config=config | {"notes": [*common.notes, *notes]},
         versions=versions(),
         n_skipped=len(incomplete),
-        skipped=incomplete[:NAMED],
+        skipped=incomplete[:MAX_REASONS],
         items=items,
     )
 
@@ -277,7 +277,7 @@ def _config(
             task: {"data": str(sources[task]), "images": len(ids)}
             for task, ids in common.images.items()
         },
-        "benchmarks": list(subjects[0].asked),
+        "benchmarks": list(subjects[0].benchmark_runs),
         "questions": len(questions),
         "questions_hash": hash_json(questions),
         "attention": ATTENTION,

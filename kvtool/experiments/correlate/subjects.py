@@ -61,7 +61,7 @@ class Subject:
 
     identity: Identity
     segmented: Mapping[str, Run]
-    asked: Mapping[str, Sequence[Run]]
+    benchmark_runs: Mapping[str, Sequence[Run]]
 
     @property
     def family(self) -> str:
@@ -77,7 +77,7 @@ class Subject:
     @property
     def runs(self) -> list[Run]:
         """All runs of the model, each once."""
-        runs = chain(self.segmented.values(), *self.asked.values())
+        runs = chain(self.segmented.values(), *self.benchmark_runs.values())
         return list({(run.store, run.name): run for run in runs}.values())
 
 
@@ -113,21 +113,21 @@ def find_subjects(
     # All models are scored on one data set a task.
     sources = {task: source for task in tasks if (source := _commonest(task, groups)) is not None}
     subjects = []
-    lacking = []
+    incomplete = []
     for identity, model_runs in groups.items():
         reasons = [
             *_lacks_tasks(model_runs, tasks, sources),
             *_lacks_benchmarks(model_runs, benchmarks),
         ]
         if reasons:
-            lacking.append(f"model {identity.name}: {'; '.join(reasons)}")
+            incomplete.append(f"model {identity.name}: {'; '.join(reasons)}")
             continue
         segmented = {task: _fullest(_segmented(model_runs, task, sources[task])) for task in tasks}
         subjects.append(
             Subject(identity, segmented, {name: _askable(model_runs, name) for name in benchmarks})
         )
     _check_once(subjects)
-    return subjects, sources, lacking
+    return subjects, sources, incomplete
 
 
 def _by_model(

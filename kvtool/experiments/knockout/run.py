@@ -235,7 +235,7 @@ def _pictures(dataset: DatasetBase) -> Sequence[ImageRef]:
     """Return the pictures of a data set up to the last one that a question is about."""
     subjects = {question.image_ids[0] for question in _questions(dataset)}
     refs = dataset.images()
-    last = max((place for place, ref in enumerate(refs) if ref.id in subjects), default=-1)
+    last = max((position for position, ref in enumerate(refs) if ref.id in subjects), default=-1)
     return refs[: last + 1]
 
 

@@ -20,7 +20,7 @@ from kvtool.result import Result, versions
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
 
-NAMED = 10
+MAX_REASONS = 10
 """How many left-out questions are named; all are counted."""
 
 
@@ -68,14 +68,16 @@ class KnockoutWork:
         question remains.
         """
         unit_of = self.benchmark.unit_of
-        lacking = {at for replies in texts for at, text in enumerate(replies) if text is None}
-        units = {unit_of(self.questions[at]) for at in lacking}
+        unanswered = {
+            index for replies in texts for index, text in enumerate(replies) if text is None
+        }
+        units = {unit_of(self.questions[index]) for index in unanswered}
         remaining = []
         lines = []
-        for at, question in enumerate(self.questions):
+        for index, question in enumerate(self.questions):
             if unit_of(question) not in units:
-                remaining.append(at)
-            elif at in lacking:
+                remaining.append(index)
+            elif index in unanswered:
                 lines.append(no_answer(question))
             else:
                 lines.append(f"question {question.id}: the other one about its image has no answer")
@@ -89,11 +91,11 @@ class KnockoutWork:
                 condition.name,
                 condition.draw,
                 len(condition.heads),
-                tuple(replies[at] or "" for at in remaining),
+                tuple(replies[index] or "" for index in remaining),
             )
             for condition, replies in zip(self.conditions, texts, strict=True)
         ]
-        questions = tuple(self.questions[at] for at in remaining)
+        questions = tuple(self.questions[index] for index in remaining)
         return replace(self, questions=questions, skipped=(*lines, *self.skipped)), conditions
 
     def result(self, conditions: Sequence[Answers]) -> Result:
@@ -113,7 +115,7 @@ class KnockoutWork:
             config=self.settings | {"notes": notes},
             versions=versions(),
             n_skipped=len(self.skipped),
-            skipped=list(self.skipped[:NAMED]),
+            skipped=list(self.skipped[:MAX_REASONS]),
             unit=self.benchmark.unit,
         )
 

@@ -35,19 +35,19 @@ def letter(index: int) -> str:
 
 @dataclass(frozen=True)
 class ComparedAnswers:
-    """Answered questions, as kvtool.tasks.base.score_blocks scores them.
+    """Answered questions, as kvtool.tasks.walk.score_blocks scores them.
 
     Args:
         questions: the questions.
         reading: how the values answer them.
-        said: what the model chose for each question, as a letter in brackets, or nothing; None
+        options: what the model chose for each question, as a letter in brackets, or nothing; None
             where it gave no answer: such a question is scored on neither side.
         metric: "value", or a further metric of the reading, which makes the cells.
     """
 
     questions: Sequence[Question]
     reading: Reading
-    said: Sequence[str | None]
+    options: Sequence[str | None]
     metric: str = "value"
 
     @cached_property
@@ -58,13 +58,13 @@ class ComparedAnswers:
     @cached_property
     def model_right(self) -> Array:
         """Whether the model is right, (question,) bool."""
-        pairs = zip(self.questions, self.said, strict=True)
+        pairs = zip(self.questions, self.options, strict=True)
         return np.array([option == question.answer for question, option in pairs])
 
     @cached_property
     def answered(self) -> Array:
         """Indices of the questions that the model answered: those that are scored."""
-        return np.flatnonzero([said is not None for said in self.said])
+        return np.flatnonzero([option is not None for option in self.options])
 
     @cached_property
     def n_choices(self) -> Array:
@@ -137,15 +137,15 @@ class ComparedAnswers:
         right = self.right(measured)[self.metric].tolist()
         scored_set = set(scored.tolist())
         for index, question in enumerate(self.questions):
-            said = self.said[index]
-            model = None if said is None else said == question.answer
+            option = self.options[index]
+            model = None if option is None else option == question.answer
             cell = None if model is None else CELL_OF[right[index], model]
             yield {
                 "id": question.id,
                 "images": list(question.image_ids),
                 "label": question.answer,
                 "answer": answers[index],
-                "said": said,
+                "said": option,
                 "model": model,
                 "value": letter(int(measured[index, 0])),
                 "value_right": right[index],

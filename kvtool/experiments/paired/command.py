@@ -151,8 +151,7 @@ def paired(
     do with 3.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import plot_files, write_plots
 
     plots = plot_files(plot)
     path, name = store_and_word(store, task, "TASK")
@@ -185,16 +184,29 @@ def paired(
                 data=parse_folder(data),
             ),
         )
+    _print(result, show, format)
+    write_plots(result, plots)
+    _check_usable(name, result)
+
+
+def _print(result: Result, show: Cell | None, format: Format) -> None:
+    """Print the rows of a result, or the questions of one cell, and what was left out."""
+    from kvtool.cli.output import resolve
+    from kvtool.reporting.emit import emit
+
     for line in result.skipped:
         console.log.warning("left out: %s", line)
     if show is None:
         emit(result, resolve(format))
     else:
         _emit_cell(result, show, format)
-    write_plots(result, plots)
+
+
+def _check_usable(task: str, result: Result) -> None:
+    """Raise PartialError where questions cannot be used."""
     if result.n_unusable:
         raise PartialError(
-            f"paired {name}: {result.n_unusable} questions cannot be used and were left out, "
+            f"paired {task}: {result.n_unusable} questions cannot be used and were left out, "
             f"{result.n} compared"
         )
 

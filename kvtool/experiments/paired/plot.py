@@ -27,7 +27,7 @@ CELLS = (
     ("neither", "neither"),
 )
 HATCHES = {"both": "", "value_only": "////", "model_only": "\\\\\\\\", "neither": "...."}
-PLACES = (0.0, 1.0, 2.0, 3.5, 4.5, 5.5, 6.5)
+HEIGHTS = (0.0, 1.0, 2.0, 3.5, 4.5, 5.5, 6.5)
 """Heights of the bars; the cells, which add up to one, stand apart from what chance is a measure
 of."""
 CHANCE = (-0.5, 2.5)
@@ -59,7 +59,7 @@ def tested(best: Row) -> list[str]:
 def mark_guesses(axes: Axes, best: Row) -> None:
     """Mark what the best of as many guessing blocks gets, beside the bars of which it speaks."""
     n_blocks = best.get("n_blocks", 1)
-    for name, y in (("chance_max", PLACES[0]), ("guess_best_value_only", PLACES[4])):
+    for name, y in (("chance_max", HEIGHTS[0]), ("guess_best_value_only", HEIGHTS[4])):
         score = scored(best, name)
         if not isfinite(score.value):
             continue
@@ -77,7 +77,7 @@ def mark_guesses(axes: Axes, best: Row) -> None:
 def bars(axes: Axes, _width_in: float, result: Result, best: Row) -> None:
     """Draw right answers of model and values with chance, and apart from them the four cells."""
     names = [(result.metric, "values right"), *RIGHT, *CELLS]
-    for index, (y, (name, _)) in enumerate(zip(PLACES, names, strict=True)):
+    for index, (y, (name, _)) in enumerate(zip(HEIGHTS, names, strict=True)):
         score = scored(best, name)
         color = COLORS[index] if index < len(names) - len(CELLS) else "#cccccc"
         look: dict[str, Any] = {
@@ -102,8 +102,8 @@ def bars(axes: Axes, _width_in: float, result: Result, best: Row) -> None:
     chance = f"chance: {in_words(result, scored(best, 'chance'))} %"
     axes.vlines(best["chance"], *CHANCE, colors=[INK], linestyles="dashed", label=chance)
     mark_guesses(axes, best)
-    axes.set_yticks(PLACES, [label for _, label in names])
+    axes.set_yticks(HEIGHTS, [label for _, label in names])
     axes.tick_params(axis="y", length=0)
-    axes.set(xlabel="questions, %", ylim=(PLACES[-1] + 0.6, -0.6))
+    axes.set(xlabel="questions, %", ylim=(HEIGHTS[-1] + 0.6, -0.6))
     axes.margins(x=0.12)
     axes.xaxis.set_major_formatter(metric_ticks(result))

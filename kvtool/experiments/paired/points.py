@@ -25,11 +25,11 @@ from kvtool.pictures.marks import Point, draw_marks, place_marks, ring_radius_px
 
 LETTERS = ("A", "B", "C", "D")
 CHOICES = tuple(f"point {letter}" for letter in LETTERS)
-ASKED = (
+QUESTION = (
     "There is a point called REF in the first image, and there are four points called A, B, C and "
     "D in the second image. Which point corresponds to the reference point?"
 )
-PROMPT = f"{ASKED} Select from the following choices.\n" + "\n".join(
+PROMPT = f"{QUESTION} Select from the following choices.\n" + "\n".join(
     f"({letter}) {choice}" for letter, choice in zip(LETTERS, CHOICES, strict=True)
 )
 DRAWING = 1
@@ -81,7 +81,7 @@ class PointQuestion:
         return Question(
             id=self.id,
             image_ids=(self.pair.src_id, self.pair.trg_id),
-            text=ASKED,
+            text=QUESTION,
             prompt=PROMPT,
             answer=f"({LETTERS[self.right]})",
             group="semantic-correspondence",

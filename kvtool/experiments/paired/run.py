@@ -17,14 +17,8 @@ from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import UsageError
-from kvtool.experiments.paired.tasks import (
-    HIDDEN_ANSWER,
-    NOT_HELD,
-    PairedQuestions,
-    PairedTask,
-    paired_task,
-    serving_run,
-)
+from kvtool.experiments.paired.questions import HIDDEN_ANSWER, NOT_HELD, PairedQuestions
+from kvtool.experiments.paired.tasks import PairedTask, paired_task, serving_run
 from kvtool.experiments.paired.work import PairedWork
 from kvtool.layers import LayerChoice
 from kvtool.outputs import check_folder
@@ -123,8 +117,9 @@ def paired(
     task_options = {name: value for name, value in options.items() if name != "reading"}
     questions = paired.make(dataset, sizes_of(source), paired.subset, n, seed, **task_options)
     _check_questions(questions, source, paired, select)
-    asked = [wording.of(question) for question in questions.questions]
-    questions = replace(questions, questions=asked)
+    questions = replace(
+        questions, questions=[wording.of(question) for question in questions.questions]
+    )
     refs = {ref.id: ref for ref in dataset.images()}
     work = PairedWork(store, source, paired, questions, plan, refs)
     folder = work.draw(None if pictures is None else Path(pictures))

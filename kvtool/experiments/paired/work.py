@@ -25,24 +25,23 @@ from kvtool.experiments.paired.answers import (
 from kvtool.experiments.paired.cells import ComparedAnswers
 from kvtool.experiments.paired.guesses import RecordedAnswers, beside_guesses
 from kvtool.experiments.paired.points import DRAWING, picture_files, write_pictures
-from kvtool.experiments.paired.tasks import (
-    PairedQuestions,
-    PairedTask,
-)
+from kvtool.experiments.paired.questions import PairedQuestions
+from kvtool.experiments.paired.tasks import PairedTask
 from kvtool.metrics.answers import parse_choice
 from kvtool.progress import Progress
 from kvtool.result import Result, Row, versions
 from kvtool.stats.bootstrap import Array
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
-from kvtool.tasks.base import BlockPlan, halves, nonfinite_lines, score_blocks
+from kvtool.tasks.base import BlockPlan, halves, nonfinite_lines
 from kvtool.tasks.blocks import BASELINES
 from kvtool.tasks.scoring import choose_best, per_layer
+from kvtool.tasks.walk import score_blocks
 
 if TYPE_CHECKING:
     import torch
 
-NAMED = 10
+MAX_REASONS = 10
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class PairedWork:
     store: Store
     run: Run
     task: PairedTask
-    asked: PairedQuestions
+    paired: PairedQuestions
     plan: BlockPlan
     refs: Mapping[str, ImageRef]
 
@@ -64,7 +63,7 @@ class PairedWork:
 
         It is None for questions without marks.
         """
-        points = self.asked.points
+        points = self.paired.points
         if points is None:
             return None
         if folder is not None:
@@ -77,7 +76,7 @@ class PairedWork:
     @property
     def pictures_key(self) -> str | None:
         """The key of the stored marked pictures: the points, and the pictures that they lie in."""
-        points = self.asked.points
+        points = self.paired.points
         if points is None:
             return None
         images = {image for point in points for image in point.question.image_ids}
@@ -85,11 +84,11 @@ class PairedWork:
 
     def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[Answer]:
         """Return the model's answers, in the order of the questions."""
-        questions = self.asked.questions
+        questions = self.paired.questions
         n_blocks = sum(len(layers) * len(heads) for _, layers, heads in self.plan.blocks)
         progress(0, "", len(questions) + n_blocks)
-        if self.asked.points is not None and folder is not None:
-            pairs = zip(self.asked.points, questions, strict=True)
+        if self.paired.points is not None and folder is not None:
+            pairs = zip(self.paired.points, questions, strict=True)
             prompts = [
                 marked_prompt(answerer, point, question.prompt, folder) for point, question in pairs
             ]
@@ -111,35 +110,23 @@ class PairedWork:
 
         Raises KvtoolError where no block answers, or the model too few questions.
         """
-        questions, left_out = self.asked.questions, self.asked.left_out
+        questions, left_out = self.paired.questions, self.paired.left_out
         options = [
             None if answer is None else parse_choice(answer, question.choices)
             for answer, question in zip(answers, questions, strict=True)
         ]
-        compared = ComparedAnswers(questions, self.asked.reading, options, config["metric"])
+        compared = ComparedAnswers(questions, self.paired.reading, options, config["metric"])
         unanswered = self._unanswered(compared, config["select"])
         metric = compared.metric
-        seed = config["seed"]
         recorded = RecordedAnswers(compared)
-        rows, half_rows = score_blocks(
-            recorded, self.plan, device, config["select"], seed, progress
-        )
-        rows = [compared.counted(row) for row in rows]
-        half_rows = [compared.counted(row) for row in half_rows]
-        # Beside what guessing gives: the best of as many blocks, or one chosen on the first half.
-        answered = compared.answered
-        rows = beside_guesses(rows, compared, answered, len(recorded.candidates()) or 1, seed)
-        scored = answered
-        if half_rows:
-            scored = answered[halves(len(answered), seed)[1]]
-            half_rows = beside_guesses(half_rows, compared, scored, 1, seed)
+        rows, half_rows, scored = self._rows(recorded, config, device, progress)
         best = choose_best(rows, half_rows, metric)
         lines = nonfinite_lines(self.run, rows)
         if best is None:
             raise KvtoolError(
                 f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
             )
-        best = best | recorded.tests(best, scored, seed)
+        best = best | recorded.tests(best, scored, config["seed"])
         baselines = [{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES]
         measured = recorded.blocks[best["kind"], best["layer"], best["kv_head"]]
         items = self._items(compared, answers, measured, scored)
@@ -156,16 +143,40 @@ class PairedWork:
             versions=versions(),
             n_skipped=len(unanswered) + left_out.count,
             n_unusable=len(unanswered) + left_out.unusable,
-            skipped=[*lines, *unanswered, *left_out.lines][:NAMED],
+            skipped=[*lines, *unanswered, *left_out.lines][:MAX_REASONS],
             items=items,
         )
+
+    def _rows(
+        self,
+        recorded: RecordedAnswers,
+        config: dict[str, Any],
+        device: torch.device,
+        progress: Progress,
+    ) -> tuple[list[Row], list[Row], Array]:
+        """Return a row for each block, those of the second half's questions with select "split",
+        and the indices of the questions that the best block is scored on.
+        """
+        compared, seed = recorded.compared, config["seed"]
+        rows, half_rows = score_blocks(
+            recorded, self.plan, device, config["select"], seed, progress
+        )
+        rows = [compared.counted(row) for row in rows]
+        half_rows = [compared.counted(row) for row in half_rows]
+        # Beside what guessing gives: the best of as many blocks, or one chosen on the first half.
+        answered = compared.answered
+        rows = beside_guesses(rows, compared, answered, len(recorded.candidates()) or 1, seed)
+        if not half_rows:
+            return rows, half_rows, answered
+        scored = answered[halves(len(answered), seed)[1]]
+        return rows, beside_guesses(half_rows, compared, scored, 1, seed), scored
 
     def _unanswered(self, compared: ComparedAnswers, select: str) -> list[str]:
         """Return a line for each question that the model does not answer.
 
         Raises KvtoolError where fewer questions remain than are scored.
         """
-        pairs = zip(compared.questions, compared.said, strict=True)
+        pairs = zip(compared.questions, compared.options, strict=True)
         lines = [no_answer(question) for question, option in pairs if option is None]
         n = len(compared.answered)
         if n < (2 if select == "split" else 1):
@@ -187,15 +198,15 @@ class PairedWork:
         With "split" the first half chose the block: only the questions `scored` have cells.
         """
         items = list(compared.items(measured, answers, scored))
-        if self.asked.points is None:
+        if self.paired.points is None:
             return items
-        pairs = zip(items, self.asked.points, strict=True)
+        pairs = zip(items, self.paired.points, strict=True)
         return [{**item, "files": list(point.files)} for item, point in pairs]
 
     def write(self, result: Result, path: Path) -> None:
         """Write a JSON line for each question: its record, and its text and choices. Raises
         StoreError."""
-        pairs = zip(result.items, self.asked.questions, strict=True)
+        pairs = zip(result.items, self.paired.questions, strict=True)
         lines = (
             {**item, "text": question.prompt, "choices": list(question.choices)}
             for item, question in pairs
@@ -206,7 +217,7 @@ class PairedWork:
         """Return how pictures of questions over several enter the prompt: padded to squares, or as
         they are stored; None where each question has one picture.
         """
-        questions = self.asked.questions
+        questions = self.paired.questions
         if any(pads_pictures(self.run, question) for question in questions):
             return PADDED
         return "stored" if any(len(question.image_ids) > 1 for question in questions) else None
@@ -215,9 +226,9 @@ class PairedWork:
         """Return what the numbers depend on."""
         texts = [
             [question.id, list(question.image_ids), question.prompt, question.answer]
-            for question in self.asked.questions
+            for question in self.paired.questions
         ]
-        points = [point.record() for point in self.asked.points or []]
+        points = [point.record() for point in self.paired.points or []]
         return {
             "task": self.task.name,
             "algorithm": ALGORITHMS["paired"],
@@ -227,7 +238,7 @@ class PairedWork:
             "questions_hash": hash_json([texts, points]),
             "pictures": self.pictures_key,
             "several_images": self._several_images(),
-            "drawing": None if self.asked.points is None else DRAWING,
+            "drawing": None if self.paired.points is None else DRAWING,
             "attention": ATTENTION,
             "blocks": [
                 {"kind": k, "layers": list(ls), "kv_heads": list(hs)}

@@ -84,12 +84,12 @@ def open_data(
     if base is None:
         assert spec is not None
         opened: DatasetBase = open_dataset(spec)
-        lacking = "" if opened.name in TASKS.load(task).serves else opened.lacks(task)
-        if lacking:
+        lack = "" if opened.name in TASKS.load(task).serves else opened.lacks(task)
+        if lack:
             served = ", ".join(opened.tasks) or "none"
             raise UsageError(
                 f"{spec}: expected a data set that serves {task}, found one that serves {served}: "
-                f"{lacking}"
+                f"{lack}"
             )
         return opened
     opened = dataset_of(base, data)

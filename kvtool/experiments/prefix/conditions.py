@@ -55,14 +55,14 @@ class PrefixCondition:
 
 
 def condition_names(
-    dataset: DatasetBase, chosen: Sequence[str] | None, user_prefixes: Sequence[str]
+    dataset: DatasetBase, conditions: Sequence[str] | None, user_prefixes: Sequence[str]
 ) -> list[str]:
-    """Return none, then those chosen (by default all) of what the data set offers, then the user's.
+    """Return none, the conditions, by default all that the data set offers, and the user's.
 
     Raises UsageError.
     """
     offered = [name for name in ORDER if name in dataset.conditions]
-    for name in chosen or ():
+    for name in conditions or ():
         if name not in offered:
             raise UsageError(
                 f"conditions: expected some of {', '.join(offered)}, which {dataset.name} offers, "
@@ -74,7 +74,7 @@ def condition_names(
                 f'prefix: expected text:"..." or file:CSV, found {name!r}; data sets\' own: '
                 "--conditions"
             )
-    names = [name for name in offered if chosen is None or name in (NONE, *chosen)]
+    names = [name for name in offered if conditions is None or name in (NONE, *conditions)]
     if len(names) + len(user_prefixes) < 2:
         raise UsageError(
             f"conditions: expected another one than none; {dataset.name} offers: "

@@ -45,7 +45,7 @@ from kvtool.types import Block, Kind
 if TYPE_CHECKING:
     import torch
 
-NAMED = 10
+MAX_REASONS = 10
 """How many left-out images are named; all are counted."""
 
 
@@ -160,7 +160,7 @@ def _result(
         config=config | work.settings() | {"notes": [*work.skipped, *blind(best), *lines]},
         versions=versions(),
         n_skipped=len(reasons),
-        skipped=reasons[:NAMED],
+        skipped=reasons[:MAX_REASONS],
         items=compared.items(),
         unit=work.unit,
         higher_is_better=work.higher_is_better,
@@ -196,20 +196,20 @@ class ScoredCondition:
     device: torch.device
     select: str
     seed: int
-    _held: tuple[tuple[str, Kind, int], Table, Array] | None = field(default=None, repr=False)
+    _latest: tuple[tuple[str, Kind, int], Table, Array] | None = field(default=None, repr=False)
 
     def table(self, run: Run, block: Block) -> tuple[Table, Array]:
         """Return the summary's units (1, n, k) of a block, and how many values under them are not
         finite, (1,)."""
         key = (run.name, block.kind, block.layer)
-        if self._held is None or self._held[0] != key:
+        if self._latest is None or self._latest[0] != key:
             # All heads at once, as in the probe: products of fewer might differ in the last bits.
             heads = range(run.config.heads_and_dim(block.kind)[0])
             layer = Layer(run, block.kind, block.layer, heads, self.device)
             measured = self.work.measure(layer)
-            self._held = key, next(iter(self.work.tables(measured))), layer.nonfinite
+            self._latest = key, next(iter(self.work.tables(measured))), layer.nonfinite
         head = slice(block.kv_head, block.kv_head + 1)
-        (_, table, nonfinite) = self._held
+        (_, table, nonfinite) = self._latest
         if self.select == "split":
             _, table = table.halves(self.seed)
         return table._replace(units=table.units[head]), nonfinite[head]
@@ -266,8 +266,8 @@ def difference(
 
     # Both blocks' units side by side: a resample draws them together.
     units = np.concatenate([ours.units, without.units], axis=-1)
-    both = ours._replace(units=units, scores=scores)
-    (row,) = table_rows([{}], both, seed, nonfinite)
+    pair = ours._replace(units=units, scores=scores)
+    (row,) = table_rows([{}], pair, seed, nonfinite)
     return {name: value for name, value in row.items() if name not in ("n", "n_resampled")}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from kvtool.cli.completion import complete_probe
 from kvtool.cli.options import (
     DataOption,
     DeviceOption,
+    Format,
     FormatOption,
     HeadsOption,
     KindsOption,
@@ -30,6 +31,10 @@ from kvtool.cli.options import (
 from kvtool.cli.task_flags import command_with
 from kvtool.errors import PartialError, UsageError
 from kvtool.tasks import TASKS
+
+if TYPE_CHECKING:
+    from kvtool.result import Result
+    from kvtool.store import Run
 
 Command = command_with(lambda: list(TASKS.usable()))
 
@@ -88,68 +93,84 @@ def probe(
     the run's data set serves. Options that only some tasks take name them.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import plot_files, write_plots
     from kvtool.store.shares import sharing
-    from kvtool.tasks.evaluation import options_of, tasks_of
     from kvtool.tasks.predictions import check_free
 
     path, name = store_and_word(store, task, "TASK")
-    blocks = given(
-        kinds=parse_kinds(kinds),
-        layers=parse_layers(layers),
-        heads=parse_heads(heads),
-    )
-    opened = kvtool.open(path)
-    found = opened.run(run)
-    own = context.obj
-    tasks = tasks_of(found) if name == "all" else [name]
-    if not tasks:
-        raise UsageError(
-            f"run {found.name} is over {found.config.dataset}, which serves no task: extract "
-            "another one"
-        )
-    if name == "all" and (
-        idle := own.keys() - {option for one in tasks for option in options_of(one)}
-    ):
-        raise UsageError(
-            f"probe all: no task of this run takes {', '.join(sorted(idle))}; its tasks: "
-            f"{', '.join(tasks)}"
-        )
+    blocks = given(kinds=parse_kinds(kinds), layers=parse_layers(layers), heads=parse_heads(heads))
+    probed_run = kvtool.open(path).run(run)
+    options_by_task = _options_by_task(probed_run, name, context.obj)
     if save_predictions is not None:
         check_free(save_predictions)
-    plots = {one: plot_files(plot, one if name == "all" else "") for one in tasks}
+    is_of_several = name == "all"
+    plots = {task: plot_files(plot, task if is_of_several else "") for task in options_by_task}
 
     unusable: dict[str, int] = {}
 
-    def score(one: str) -> None:
-        options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
-        with console.progress(f"probe {one}", None, unit="blocks") as advance:
+    def score(task: str) -> None:
+        folder = save_predictions / task if save_predictions and is_of_several else save_predictions
+        with console.progress(f"probe {task}", None, unit="blocks") as advance:
             result = kvtool.probe(
-                found,
-                one,
+                probed_run,
+                task,
                 select=select,
                 device=device,
                 seed=seed,
                 fresh=fresh,
                 share=share.part,
-                save_predictions=save_predictions / one
-                if save_predictions and name == "all"
-                else save_predictions,
+                save_predictions=folder,
                 progress=advance,
                 **blocks,
                 **given(data=parse_folder(data), limit=limit),
-                **options,
+                **options_by_task[task],
             )
-        for line in result.skipped:
-            console.log.warning("%s: %s", one, line)
-        emit(result, resolve(format))
-        write_plots(result, plots[one])
-        unusable[one] = result.n_unusable
+        _print(task, result, format)
+        write_plots(result, plots[task])
+        unusable[task] = result.n_unusable
 
     with sharing(wait) as share:
-        share.each(tasks, score, "tasks")
-    if parts := [f"{count} of {task_name}" for task_name, count in unusable.items() if count]:
+        share.each(options_by_task, score, "tasks")
+    _check_usable(unusable)
+
+
+def _options_by_task(run: Run, name: str, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options of each task to score: of one all that were set, of "all" each task's own.
+
+    Raises UsageError for "all" where the run's data set serves none, or none takes an option.
+    """
+    from kvtool.tasks.evaluation import options_of, tasks_of
+
+    if name != "all":
+        return {name: options}
+    tasks = tasks_of(run)
+    if not tasks:
+        raise UsageError(
+            f"run {run.name} is over {run.config.dataset}, which serves no task: extract another "
+            "one"
+        )
+    names = {task: options_of(task) for task in tasks}
+    if idle := options.keys() - set().union(*names.values()):
+        raise UsageError(
+            f"probe all: no task of this run takes {', '.join(sorted(idle))}; its tasks: "
+            f"{', '.join(tasks)}"
+        )
+    return {task: {key: options[key] for key in options.keys() & names[task]} for task in tasks}
+
+
+def _print(task: str, result: Result, format: Format) -> None:
+    """Print the rows of a task's result, and what was left out."""
+    from kvtool.cli.output import resolve
+    from kvtool.reporting.emit import emit
+
+    for line in result.skipped:
+        console.log.warning("%s: %s", task, line)
+    emit(result, resolve(format))
+
+
+def _check_usable(unusable: dict[str, int]) -> None:
+    """Raise PartialError where annotations or pictures of a task cannot be used."""
+    if parts := [f"{count} of {task}" for task, count in unusable.items() if count]:
         raise PartialError(
             f"probe: annotations or pictures cannot be used and were left out: {', '.join(parts)}"
         )

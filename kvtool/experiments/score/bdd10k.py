@@ -57,7 +57,7 @@ def score_bdd10k(
     benchmark = LabelMapBenchmark(names, VOID, read_label_map)
     counted = count(benchmark, truth, folder, progress)
     counts = counted.counts
-    absent = counted.missing
+    absent = counted.absent
     return Result(
         command="score",
         task="bdd10k",

@@ -141,7 +141,7 @@ def pope(
             "--answers", metavar="FILE...", help="One file or more of JSON lines or JSON lists."
         ),
     ] = None,
-    more: Annotated[
+    further: Annotated[
         list[Path] | None, typer.Argument(metavar="FILE", help="Further files.")
     ] = None,
     labels: Annotated[
@@ -161,7 +161,7 @@ def pope(
     --labels, the official pair of files: answers without labels, and POPE's own file of questions.
     - is standard input.
     """
-    files = [*(answers or []), *(more or [])]
+    files = [*(answers or []), *(further or [])]
     if not files:
         raise UsageError("--answers: expected one file or more, found none")
     _score("pope", "files", format, answers=files, **({"labels": labels} if labels else {}))

@@ -56,7 +56,7 @@ def score_imagenet_s(
     }
     benchmark = LabelMapBenchmark(_names(dataset, classes), IGNORE, read_prediction)
     counted = count(benchmark, truth, folder, progress)
-    absent = counted.missing
+    absent = counted.absent
     folders = np.unique([name.partition("/")[0] for name in counted.names], return_inverse=True)[1]
     return Result(
         command="score",

@@ -41,13 +41,13 @@ class Counted:
     Args:
         names: the result files' names.
         counts: (image, 3, class) pixels of intersection, prediction and truth.
-        missing: the result files that are not there.
+        absent: the result files that are not there.
         left_out: a line for each image whose truth cannot be used.
     """
 
     names: Sequence[str]
     counts: Array
-    missing: Sequence[str]
+    absent: Sequence[str]
     left_out: Sequence[str]
 
 

@@ -31,7 +31,7 @@ def search(
     image: Annotated[
         str, typer.Option("--image", metavar="ID", help="Id of the image that holds the patch.")
     ],
-    at: Annotated[
+    pixel: Annotated[
         str,
         typer.Option("--at", metavar="X,Y", help="A pixel of the patch, in the original image."),
     ],
@@ -83,7 +83,7 @@ def search(
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.reporting.emit import emit
 
-    at_px = parse_at(at)
+    at_px = parse_at(pixel)
     target_run = kvtool.open(need_store(store)).run(run)
     with console.progress("search: building the index", None, unit="patches") as advance:
         result = kvtool.search(
