@@ -21,7 +21,7 @@ ALGORITHMS = {
     "temporal-correspondence": 2,
     "variance": 1,
     "knockout": 3,
-    "paired": 4,
+    "paired": 5,
     "prefix": 4,
     "correlate": 3,
     "search": 1,

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kvtool.experiments.paired.cells import ComparedAnswers
+from kvtool.experiments.paired.pictures import same_pictures
 from kvtool.features.layers import Layer
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
@@ -67,7 +68,8 @@ class RecordedAnswers:
         value_p and value_only_p are against values that know nothing, better_p is that values
         answer more questions right than the model, one-sided. Where the block is the best of these
         questions, all three are of the best of all blocks; where it was chosen on others, of it
-        alone. They are None where PCK makes the cells: its choices have no label to permute.
+        alone. Questions about the same pictures are permuted and flipped together. The first two
+        are None where PCK makes the cells: its choices have no label to permute.
         """
         compared = self.compared
         block = (best["kind"], best["layer"], best["kv_head"])
@@ -75,7 +77,8 @@ class RecordedAnswers:
         measured = np.stack(blocks)[:, scored]
         model_right = compared.model_right[scored]
         right = np.stack([compared.right(answers)[self.metric][scored] for answers in blocks])
-        better = flipped_best(right, model_right, seed=seed)
+        pictures = same_pictures([compared.pictures[index] for index in scored])
+        better = flipped_best(right, model_right, clusters=pictures, seed=seed)
         if self.metric != "value":
             return dict(zip(TESTED, (None, None, better), strict=True))
         null = permuted_best(
@@ -83,6 +86,7 @@ class RecordedAnswers:
             compared.labels[scored],
             model_right,
             compared.n_choices[scored],
+            clusters=pictures,
             seed=seed,
         )
         tests = dict(zip(TESTED, (null.right_p, null.value_only_p, better), strict=True))
