@@ -65,28 +65,30 @@ def permuted_best(
     observed = _best(answers, np.arange(n)[None], labels, model_right, width)
     best_right = []
     gains = []
-    for order in _orders(n_choices, clusters, n_blocks + width * n, seed):
+    for order in orders(n_choices, clusters, n_blocks + width * n, DRAWS, seed):
         right_counts, alone_counts = _best(answers, order, labels, model_right, width)
         best_right.append(right_counts)
         gains.append(alone_counts)
     return BestOfBlocks(
-        _share_as_high(np.concatenate(best_right), observed[0][0]),
-        _share_as_high(np.concatenate(gains), observed[1][0]),
+        share_as_high(np.concatenate(best_right), observed[0][0]),
+        share_as_high(np.concatenate(gains), observed[1][0]),
         np.concatenate(gains) / n,
     )
 
 
-def _orders(strata: Array, clusters: Array | None, per_draw: int, seed: int) -> Iterator[Array]:
+def orders(
+    strata: Array, clusters: Array | None, per_draw: int, draws: int, seed: int
+) -> Iterator[Array]:
     """Yield orders of questions within strata, (draw, question), as many at once as fit.
 
     Clusters move whole, see permuted_best.
     """
     n = len(strata)
     rng = np.random.default_rng(seed)
-    chunk = max(1, min(DRAWS, 4 * AT_ONCE // per_draw))
+    chunk = max(1, min(draws, 4 * AT_ONCE // per_draw))
     alike = _alike(strata, np.arange(n) if clusters is None else clusters)
-    for first in range(0, DRAWS, chunk):
-        count = min(chunk, DRAWS - first)
+    for first in range(0, draws, chunk):
+        count = min(chunk, draws - first)
         order = np.empty((count, n), np.int64)
         for questions in alike:
             moved = rng.permuted(np.tile(np.arange(len(questions)), (count, 1)), axis=1)
@@ -119,7 +121,8 @@ def _best(
     return right_counts[rows, best], alone_counts[rows, best]
 
 
-def _share_as_high(permuted: Array, observed: float) -> float:
+def share_as_high(permuted: Array, observed: float) -> float:
+    """Return the p of a statistic: how often it is as high as observed, with this case counted."""
     return float((1 + (permuted >= observed - TIE).sum()) / (1 + len(permuted)))
 
 
@@ -147,7 +150,7 @@ def flipped_best(
     observed = float(differences.sum(axis=0).max())
     rng = np.random.default_rng(seed)
     signs = rng.choice(np.array([-1, 1], np.float32), size=(DRAWS, len(differences)))
-    return _share_as_high((signs @ differences).max(axis=1), observed)
+    return share_as_high((signs @ differences).max(axis=1), observed)
 
 
 def swapped(
@@ -179,4 +182,4 @@ def swapped(
         moved = swaps.astype(np.float64) @ change
         differences.append(np.abs(scores(first + moved)[metric] - scores(second - moved)[metric]))
     permuted = np.concatenate(differences)
-    return _share_as_high(permuted[~np.isnan(permuted)], abs(observed))
+    return share_as_high(permuted[~np.isnan(permuted)], abs(observed))

@@ -38,7 +38,7 @@ def test_the_products_count_what_a_loop_counts() -> None:
 
 def test_questions_move_among_those_with_as_many_choices() -> None:
     strata = np.array([2, 3, 2, 3, 3, 2])
-    for orders in permutation._orders(strata, None, 100, 0):
+    for orders in permutation.orders(strata, None, 100, 1999, 0):
         assert (strata[orders] == strata).all()
         assert (np.sort(orders, axis=1) == np.arange(6)).all()
 
@@ -47,7 +47,7 @@ def test_clusters_move_whole_to_clusters_alike() -> None:
     """Two pictures of two questions, one of three, two alone; one has questions of 2 and 3."""
     clusters = np.array([0, 1, 0, 2, 1, 2, 2, 3, 4, 5, 5, 6, 6])
     strata = np.array([2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 2])
-    orders = np.concatenate([*permutation._orders(strata, clusters, 100, 0)])
+    orders = np.concatenate([*permutation.orders(strata, clusters, 100, 1999, 0)])
     assert (strata[orders] == strata).all()
     assert (np.sort(orders, axis=1) == np.arange(13)).all()
     # A cluster's places are taken by one cluster's questions, and by as many of them.

@@ -17,8 +17,6 @@ from kvtool.result import Result, Row
 
 PARTS_SHOWN = 4
 """More files or subsets do not fit 80 columns."""
-MOST_BESIDE_BOTH = 2
-"""With more of them two tests do not fit 80 columns."""
 MCNEMAR = ("mcnemar_p", "mcnemar_holm_p")
 PICTURE = ("picture_p", "picture_holm_p")
 
@@ -35,7 +33,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
     names = {name for row in result.rows for name in row}
     columns = parts if 1 < len(parts) <= PARTS_SHOWN else []
     is_by_picture = shares_pictures(result.rows)
-    has_both = is_by_picture and len(columns) <= MOST_BESIDE_BOTH
+    has_both = is_by_picture and not columns
     title = (
         "n heads blocked; percent, 95 % interval"
         + "; controls without number: means" * ("draw" in names)

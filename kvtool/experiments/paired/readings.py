@@ -200,9 +200,12 @@ class LinearProbe:
 
     def read(self, layer: Layer) -> Array:
         """Return the choices, (head, question, 1)."""
+        return self.choices(self.vectors(layer))[:, :, None]
+
+    def vectors(self, layer: Layer) -> torch.Tensor:
+        """Return the mean vector of each question's image, (head, question, dim)."""
         ids = list(dict.fromkeys(self.images))
-        vectors = mean_vectors(layer, ids)[:, [ids.index(image) for image in self.images]]
-        return self.choices(vectors)[:, :, None]
+        return mean_vectors(layer, ids)[:, [ids.index(image) for image in self.images]]
 
     def choices(self, vectors: torch.Tensor) -> Array:
         """Return what is chosen by the vectors (head, question, dim) of each question's image,
