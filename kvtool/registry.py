@@ -261,6 +261,8 @@ EXPERIMENTS = Registry(
         "prefix": "kvtool.experiments.prefix",
         "paired": "kvtool.experiments.paired",
         "correlate": "kvtool.experiments.correlate",
+        "average": "kvtool.experiments.average",
+        "compare": "kvtool.experiments.compare",
         "score": "kvtool.experiments.score",
         "search": "kvtool.experiments.search",
         "show": "kvtool.experiments.show",

@@ -172,6 +172,11 @@ def parse_heads(text: str | None) -> tuple[int, ...] | None:
     return parse_numbers(text, "--heads")
 
 
+def parse_list(text: str | None) -> list[str] | None:
+    """'a, b' -> ['a', 'b'], names of a flag. None stays None."""
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
 def parse_folder(text: str | None) -> Path | None:
     """Return the folder of --data: a path, or NAME=PATH or NAME:PATH with the name of a data set;
     None stays None.

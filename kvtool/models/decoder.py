@@ -74,9 +74,13 @@ class DecoderModel(TextReader):
         vision = self.config.vision_config
         return vision.num_hidden_layers, vision.hidden_size
 
+    def text_config(self) -> Any:
+        """Return the settings of the decoder."""
+        return self.config.text_config
+
     def geometry(self) -> Geometry:
         """Return the sizes of the decoder and the tower."""
-        text = self.config.text_config
+        text = self.text_config()
         vision_layers, vision_dim = self.vision_size()
         return Geometry(
             layers=text.num_hidden_layers,

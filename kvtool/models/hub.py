@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kvtool.errors import ModelError
 from kvtool.models import smollm2
+from kvtool.models.adapters import SCHEME
 from kvtool.models.families import EXAMPLES, reads_text
 from kvtool.models.files import (
     CONFIG,
@@ -70,6 +71,9 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
         from kvtool.demo.weights import demo_path
 
         return _snapshot(name, demo_path(name), weights)
+    if name.startswith(SCHEME):
+        adapter = Path(name.removeprefix(SCHEME)).expanduser()
+        return _snapshot(f"{SCHEME}{adapter.resolve()}", adapter, weights)
     if name == smollm2.NAME:
         return _snapshot(name, smollm2.smollm2_path(), weights)
     folder = _folder(name)

@@ -15,11 +15,11 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from torch import nn
 
 from kvtool.errors import ModelError, UsageError
 from kvtool.models import load_model
 from kvtool.models.cache import layer_outputs
+from kvtool.models.causal import load_causal
 from kvtool.models.device import to_device
 from kvtool.models.families import FAMILIES
 from kvtool.models.files import CONFIG, read_json
@@ -196,8 +196,15 @@ def load_language(
         return _decoder_of(name, device, dtype, attention)
     check_layers(name, config)
     checkpoint = Checkpoint(snapshot, Settings(device, dtype, attention), weights=True)
-    network = checkpoint.network(_network_class(checkpoint, name), _config(checkpoint))
-    return _language(name, snapshot.revision, network, checkpoint.tokenizer(), checkpoint.device)
+    network = load_causal(checkpoint)
+    return Language(
+        name=name,
+        revision=snapshot.revision,
+        decoder=network.get_decoder(),
+        head=network.get_output_embeddings(),
+        tokenizer=checkpoint.tokenizer(),
+        device=checkpoint.device,
+    )
 
 
 def _decoder_of(name: str, device: str, dtype: Precision, attention: str) -> Language:
@@ -215,41 +222,3 @@ def _decoder_of(name: str, device: str, dtype: Precision, attention: str) -> Lan
         tokenizer=model.prompt.tokenizer,
         device=model.checkpoint.device,
     )
-
-
-def _config(checkpoint: Checkpoint) -> Any:
-    from transformers import AutoConfig
-
-    with checkpoint.reading("a readable config.json"):
-        return AutoConfig.from_pretrained(
-            checkpoint.snapshot.path, local_files_only=True, trust_remote_code=False
-        )
-
-
-def _network_class(checkpoint: Checkpoint, name: str) -> type[nn.Module]:
-    """Return transformers' class of a causal language model. Raises ModelError for another one."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    config = _config(checkpoint)
-    classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING
-    network: type[nn.Module] | None = classes.get(type(config), None)
-    if network is None:
-        raise ModelError(
-            f"model {name}: expected a causal language model, found {config.model_type!r}, which "
-            "transformers has none for"
-        )
-    return network
-
-
-def _language(
-    name: str, revision: str, network: Any, tokenizer: Any, device: torch.device
-) -> Language:
-    """Return a network as a Language. Raises ModelError where its layers have another name."""
-    decoder = network.get_decoder()
-    if not isinstance(getattr(decoder, "layers", None), nn.ModuleList):
-        raise ModelError(
-            f"model {name}: expected a decoder with a list of layers, found "
-            f"{type(decoder).__name__}, which kvtool does not know"
-        )
-    head = network.get_output_embeddings()
-    return Language(name, revision, decoder, head, tokenizer, device)

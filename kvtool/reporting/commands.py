@@ -70,6 +70,18 @@ UNWORDED = {"style": "plain", "after_question": ""}
 """Their defaults."""
 
 
+def request_flags(request: Mapping[str, Any]) -> list[str]:
+    """Return the flags of what a request narrowed: kinds, layers by number or name, heads, limit;
+    nothing for None."""
+    texts: dict[str, Any] = {}
+    for name, value in request.items():
+        if isinstance(value, list | tuple):
+            has_numbers = all(isinstance(entry, int) for entry in value)
+            value = ranges(list(value)) if has_numbers else ",".join(map(str, value))
+        texts[name] = value
+    return flags(texts)
+
+
 def flags(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> list[str]:
     """Return options as flags: None, false and defaults are left out, true is the flag alone."""
     arguments: list[str] = []

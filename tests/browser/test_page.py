@@ -1,125 +1,23 @@
-"""The report page in a real browser: opened from disk, hovered, clicked, driven by keys, printed,
-saved as CSV.
-
-Needs Chromium (apt-get install chromium), found on the path or named by $CHROMIUM; without one
-these tests are skipped.
-"""
+"""The report page in a real browser: opened from disk, hovered, clicked, driven by keys."""
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
-from PIL import Image
-from playwright.sync_api import Browser, Download, Page, sync_playwright
+from playwright.sync_api import Browser
 
-from kvtool.pictures.thumbnails import Drawn
-from kvtool.reporting import render
 from kvtool.reporting.numbers import interval
 from kvtool.result import Result, is_summary
+from tests.browser.opened import IN_A_BROWSER, RED, Opened, block_of
 from tests.support import studies
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-NO_CHROMIUM = "no chromium: apt-get install chromium, or set CHROMIUM"
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)]
-
-RED = (
-    "data:image/svg+xml;base64,"
-    "PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciIHdpZHRoPSI4IiBoZWlnaHQ9IjgiLz4="
-)
-LIGHT, DARK = (255, 255, 255), (20, 24, 29)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def results() -> list[Result]:
-    return studies.every_result()
-
-
-@pytest.fixture(scope="module")
-def path(results: list[Result], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    best = results[0].best or {}
-    block = (best["kind"], best["layer"], best["kv_head"])
-    drawings = [Drawn("p1", f"a caption {studies.NASTY}", 64, 48)]
-    study = studies.study(*results, pictures={"p1": RED}, examples={0: {block: drawings}})
-    file = tmp_path_factory.mktemp("page") / "page.html"
-    file.write_text(render(study), encoding="utf-8")
-    return file
-
-
-class Opened:
-    """A page and what went wrong on it: console messages, errors, dialogs, requests but for itself
-    and data URIs.
-    """
-
-    def __init__(self, browser: Browser, path: Path, **options: Any) -> None:
-        self.page: Page = browser.new_page(**options)
-        self.trouble: list[str] = []
-        self.page.on("console", lambda message: self.trouble.append(message.text))
-        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.trouble.append(f"dialog {dialog.message}"))
-        self.page.on("request", lambda request: self._asked(request.url, path))
-        self.page.goto(path.as_uri())
-
-    def _asked(self, url: str, path: Path) -> None:
-        if url != path.as_uri() and not url.startswith(("data:", "blob:")):
-            self.trouble.append(f"request {url}")
-
-
-@pytest.fixture
-def opened(browser: Browser, path: Path) -> Iterator[Opened]:
-    """The page, all articles unfolded; whatever a test does, nothing is to go wrong on it."""
-    tab = Opened(browser, path, viewport={"width": 1100, "height": 900})
-    for summary in tab.page.locator("details.more > summary").all():
-        summary.click()
-    yield tab
-    tab.page.wait_for_timeout(50)
-    assert tab.trouble == []
-    tab.page.close()
-
-
-def block_of(row: dict[str, Any]) -> str:
-    return "{kind}/{layer}/{kv_head}".format(**row)
+pytestmark = IN_A_BROWSER
 
 
 def summaries(result: Result) -> list[dict[str, Any]]:
     return [row for row in result.rows if is_summary(row) and row["kind"] == "value"]
-
-
-def rows_of(download: Download) -> list[dict[str, str]]:
-    with Path(download.path()).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def as_text(value: Any) -> Any:
-    """A value as a CSV cell, numbers apart."""
-    if value is None:
-        return ""
-    return value if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
-
-
-def assert_same(lines: list[dict[str, str]], rows: list[dict[str, Any]]) -> None:
-    assert len(lines) == len(rows)
-    for line, row in zip(lines, rows, strict=True):
-        for name, cell in line.items():
-            value = as_text(row.get(name))
-            assert (cell if isinstance(value, str) else float(cell)) == value, name
-        assert row.keys() <= line.keys()
 
 
 def test_it_opens_and_the_numbers_are_the_results(opened: Opened, results: list[Result]) -> None:
@@ -208,46 +106,6 @@ def test_keys_move_and_choose(opened: Opened) -> None:
     assert page.locator('#r0 .cell[tabindex="0"]').count() == 1
 
 
-def download(page: Page, selector: str) -> Download:
-    with page.expect_download() as transfer:
-        page.locator(selector).first.click()
-    page.wait_for_timeout(120)  # Chromium drops what comes faster than ten downloads a second
-    return transfer.value
-
-
-def test_csv_files_are_the_rows(opened: Opened, results: list[Result]) -> None:
-    for position, result in enumerate(results):
-        button = f"#r{position} .csv:has-text('All rows')"
-        file = download(opened.page, button)
-        assert file.suggested_filename == f"{opened.page.get_attribute(button, 'data-csv')}.csv"
-        assert_same(rows_of(file), list(result.flat_rows()))
-    best = results[0].best or {}
-    file = download(opened.page, "#r0-block .csv")
-    expected = [
-        row
-        for row in results[0].flat_rows()
-        if row["kind"] == "value" and block_of(row) == block_of(best)
-    ]
-    assert_same(rows_of(file), expected)
-    opened.page.click("#r0 summary")
-    assert_same(rows_of(download(opened.page, "#r0 details .csv")), results[0].per_layer)
-    questions = rows_of(download(opened.page, ".csv:has-text('All questions')"))
-    assert [json.loads(line["images"]) for line in questions] == [["im0"], ["im1"], ["im2"]]
-    assert {line["answer"] for line in questions} == {studies.NASTY}
-
-
-def test_every_table_has_its_csv(opened: Opened) -> None:
-    for details in opened.page.locator("details").all():
-        details.evaluate("(one) => { one.open = true; }")
-    tables, names = (
-        opened.page.locator("figure.table"),
-        set(opened.page.evaluate("Object.keys(data.tables)")),
-    )
-    assert tables.count() > 12
-    for table in tables.all():
-        assert table.locator(".csv").get_attribute("data-csv") in names
-
-
 def test_questions_that_the_values_know(opened: Opened, results: list[Result]) -> None:
     cards = opened.page.locator(".question")
     assert cards.count() == 3
@@ -278,49 +136,3 @@ def test_a_script_that_got_in_would_not_run(browser: Browser, path: Path, tmp_pa
     assert len(tab.trouble) == 1
     assert "Content Security Policy" in tab.trouble[0]
     tab.page.close()
-
-
-def test_no_element_reaches_beyond_a_phone(browser: Browser, path: Path) -> None:
-    tab = Opened(browser, path, viewport={"width": 390, "height": 800})
-    assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
-    assert tab.trouble == []
-    tab.page.close()
-
-
-def corner(page: Page, file: Path) -> tuple[int, ...]:
-    page.screenshot(path=file)
-    with Image.open(file) as picture:
-        assert np.asarray(picture.convert("L")).std() > 5
-        return tuple(np.asarray(picture.convert("RGB"))[2, 2].tolist())
-
-
-def test_light_dark_and_paper(browser: Browser, path: Path, tmp_path: Path) -> None:
-    tab = Opened(browser, path, color_scheme="dark")
-    page = tab.page
-    assert corner(page, tmp_path / "dark.png") == DARK
-    page.click("#theme")
-    assert corner(page, tmp_path / "light.png") == LIGHT
-    page.click("#theme")
-    assert corner(page, tmp_path / "dark.png") == DARK
-    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    page.emulate_media(media="print")
-    assert corner(page, tmp_path / "print.png") == LIGHT
-    assert page.is_hidden("nav")
-    assert not page.locator(".csv:visible").count()
-    assert page.locator("article details:not([open])").count() == 0
-    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
-    page.emulate_media(media="screen")
-    assert corner(page, tmp_path / "dark.png") == DARK
-    assert page.locator("article details[open]").count() == 0
-    assert len(page.pdf()) > 20_000
-    assert tab.trouble == []
-    page.close()
-
-
-def test_names_for_those_who_do_not_see(opened: Opened) -> None:
-    page = opened.page
-    assert page.locator("img:not([alt])").count() == 0
-    assert page.locator("figure.chart svg[viewBox='0 0 720 280']:not([aria-label])").count() == 0
-    for cell in page.locator(".cell").all()[:3]:
-        assert "layer" in (cell.get_attribute("aria-label") or "")
-    assert page.locator("article:not([aria-labelledby])").count() == 0

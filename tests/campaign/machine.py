@@ -9,13 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -34,6 +31,7 @@ from kvtool.store import Run, Store, open_store
 from kvtool.store.verify import verify
 from tests.campaign.checks import check_parts, is_leftover
 from tests.campaign.children import DONE, REFUSED, Child, Report
+from tests.campaign.clock import Clock
 from tests.campaign.extraction import CONFIG, IMAGES, PART_SIZE, part_names
 from tests.campaign.syscalls import Call, watched_calls
 from tests.campaign.tally import Tally
@@ -43,29 +41,6 @@ SECONDS = (-1e6, -3600.0, -90.0, 90.0, 3600.0, 1e6)
 PARTS = st.integers(0, len(part_names()) - 1)
 CALLS = st.integers(1, 260)
 KEYS = st.sampled_from(("a", "b"))
-
-
-class Clock:
-    """The wall clock of kvtool.store, which jumps; everything else in `time` stays as it is."""
-
-    def __init__(self) -> None:
-        self.offset_s = 0.0
-        shim = SimpleNamespace(**{**vars(time), "time": lambda: time.time() + self.offset_s})
-        self._modules = [
-            module for module in _store_modules() if getattr(module, "time", None) is time
-        ]
-        for module in self._modules:
-            module.time = shim  # type: ignore[attr-defined]
-
-    def stop(self) -> None:
-        for module in self._modules:
-            module.time = time  # type: ignore[attr-defined]
-
-
-def _store_modules() -> list[ModuleType]:
-    return [
-        module for name, module in list(sys.modules.items()) if name.startswith("kvtool.store.")
-    ]
 
 
 def signalled(

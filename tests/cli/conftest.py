@@ -1,37 +1,38 @@
-"""Commands run in this process."""
+"""Commands run in this process, and pictures to extract from."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from functools import partial
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from kvtool.cli import app
-
-Score = Callable[..., tuple[int, str, list[str]]]
-Shell = Callable[..., tuple[int, str, list[str]]]
+from kvtool.cli import console
+from tests.support.shell import LineShell, Shell, in_lines
 
 
 @pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    """Run `kvtool ...`: (exit code, standard output, lines of standard error)."""
-
-    def run(*arguments: object) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["kvtool", *map(str, arguments)])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err.splitlines()
-
-    return run
+def kvtool(shell: Shell) -> LineShell:
+    """Run a command in this process: (exit code, lines of standard output, lines of standard
+    error).
+    """
+    return in_lines(shell)
 
 
 @pytest.fixture
-def score(shell: Shell) -> Score:
-    """Run `kvtool score ...`, as shell."""
-    return partial(shell, "score")
+def few(tmp_path: Path, pictures: Path) -> Path:
+    """Four pictures of a test's own."""
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for i in range(4):
+        shutil.copy(pictures / f"{i:03d}.png", folder)
+    return folder
+
+
+@pytest.fixture
+def notes() -> Iterator[None]:
+    """Notes go to standard error, as if no command had been there before."""
+    console.configure(quiet=False, verbose=False, log_file=None)
+    yield
+    console.configure(quiet=False, verbose=False, log_file=None)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import time
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +11,9 @@ import pytest
 from PIL import Image
 
 import kvtool
-from kvtool.engine import local, pipeline, processes
 from kvtool.engine.outcome import Report
-from kvtool.engine.pipeline import Event
-from kvtool.engine.plan import Job
-from kvtool.errors import (
-    BusyError,
-    DatasetError,
-    ImageError,
-    KvtoolError,
-    ModelError,
-    RunConflictError,
-    UsageError,
-)
-from kvtool.store import Run, open_store
+from kvtool.errors import BusyError, DatasetError, ModelError, RunConflictError, UsageError
 from kvtool.store.verify import verify
-
-
-@pytest.fixture
-def few(tmp_path: Path, pictures: Path) -> Path:
-    """Six pictures of a test's own."""
-    folder = tmp_path / "few"
-    folder.mkdir()
-    for i in range(6):
-        shutil.copy(pictures / f"{i:03d}.png", folder)
-    return folder
 
 
 def test_values_are_those_of_the_model(tmp_path: Path, tiny_model: Path, few: Path) -> None:
@@ -118,25 +93,6 @@ def test_mended_images_at_both_ends_of_a_part(tmp_path: Path, tiny_model: Path, 
     assert verify(opened) == []
 
 
-def test_a_run_keeps_its_blocks_whatever_the_images_seem_to_take(
-    tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their estimate depends on --limit and on which images can be read; the run goes on all the
-    same.
-    """
-    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}", "view": "full"}
-    monkeypatch.setattr("kvtool.engine.plan.PART_IMAGES", 4)
-    first = kvtool.extract(tmp_path / "s.kv", limit=1, **options)
-    monkeypatch.setattr("kvtool.engine.plan.PART_IMAGES", 2)
-    second = kvtool.extract(tmp_path / "s.kv", **options)
-    assert (second.run, second.n_before, second.n_done) == (first.run, 1, 5)
-    assert [part.name for part in kvtool.open(tmp_path / "s.kv").run().parts()] == [
-        "0000000-0000001",
-        "0000001-0000004",
-        "0000004-0000006",
-    ]
-
-
 def test_a_request_that_fails_leaves_no_run(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     broken = tmp_path / "model"
     shutil.copytree(tiny_model, broken)
@@ -147,90 +103,6 @@ def test_a_request_that_fails_leaves_no_run(tmp_path: Path, tiny_model: Path, fe
     assert kvtool.open(tmp_path / "s.kv").runs() == []
 
 
-def test_a_worker_that_dies_is_an_error(
-    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    open_store(tmp_path / "s.kv", create=True)
-    job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{tmp_path}")
-    no_plan: Any = None
-    with pytest.raises(KvtoolError, match="found it dead"):
-        processes.run_processes(job, no_plan, ("cpu",), lambda _: None)
-    assert "AttributeError" in capfd.readouterr().err
-
-
-def test_strict_stops_and_keeps_what_was_stored(
-    tmp_path: Path, tiny_model: Path, pictures: Path
-) -> None:
-    folder = tmp_path / "pictures"
-    shutil.copytree(pictures, folder)
-    (folder / "069.png").write_bytes(b"no picture")
-    store = tmp_path / "s.kv"
-    with pytest.raises(ImageError, match=r"069\.png"):
-        kvtool.extract(store, model=str(tiny_model), dataset=f"folder:{folder}", strict=True)
-    assert verify(kvtool.open(store)) == []
-    run = kvtool.open(store).run()
-    assert len(run.samples) % 32 == 0
-    with run.claim("0000064-0000096"):
-        """Nothing is left claimed."""
-
-
-def test_several_processes_share_a_run(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
-    events: list[Event] = []
-    report = kvtool.extract(
-        tmp_path / "s.kv",
-        model=str(tiny_model),
-        dataset=f"folder:{pictures}",
-        devices=("cpu", "cpu"),
-        wait_s=60,
-        tell=events.append,
-    )
-    assert (report.n_done, report.n_missing) == (70, 0)
-    assert sum(event.n for event in events if event.what == "done") == 70
-    assert verify(kvtool.open(tmp_path / "s.kv")) == []
-
-
-def test_two_calls_count_what_each_of_them_did(
-    tmp_path: Path, tiny_model: Path, pictures: Path
-) -> None:
-    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{pictures}"}
-    reports: list[Report] = []
-
-    def meanwhile(event: Event) -> None:
-        if event.what == "done" and not reports:
-            reports.append(kvtool.extract(tmp_path / "s.kv", **options))
-
-    report = kvtool.extract(tmp_path / "s.kv", tell=meanwhile, wait_s=60, **options)
-    assert report.n_done + report.n_by_others == 70
-    assert report.n_done + reports[0].n_done == 70
-    assert report.n_missing == 0
-
-
-def test_a_part_held_by_another_is_busy_and_named(
-    tmp_path: Path, tiny_model: Path, few: Path
-) -> None:
-    store = tmp_path / "s.kv"
-    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
-    kvtool.extract(store, limit=1, **options)
-    run = kvtool.open(store).run()
-    with run.claim("0000000-0000032"):
-        report = kvtool.extract(store, **options)
-    assert report.n_missing == 5
-    assert f"process {os.getpid()}" in report.busy[0]
-    assert kvtool.extract(store, **options).n_done == 5
-
-
-def test_wait_takes_over_when_the_other_ends(
-    tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = tmp_path / "s.kv"
-    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
-    kvtool.extract(store, limit=1, **options)
-    claim = kvtool.open(store).run().claim("0000000-0000032")
-    claim.__enter__()
-    monkeypatch.setattr(time, "sleep", lambda _: claim.__exit__(None, None, None))
-    assert kvtool.extract(store, wait_s=60, **options).n_done == 5
-
-
 def test_same_name_other_configuration(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     store = tmp_path / "s.kv"
     options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}", "run": "mine"}
@@ -238,78 +110,6 @@ def test_same_name_other_configuration(tmp_path: Path, tiny_model: Path, few: Pa
     with pytest.raises(RunConflictError, match=r"mine.*dtype|mine.*model"):
         kvtool.extract(store, dtype="float32", **options)
     assert len(kvtool.open(store).run("mine").samples) == 6
-
-
-def test_estimate_writes_nothing_and_is_true(tmp_path: Path, tiny_model: Path, few: Path) -> None:
-    job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{few}", codec="none")
-    estimate = local.estimate(job)
-    assert not (tmp_path / "s.kv").exists()
-    assert (estimate.n_images, estimate.n_todo) == (6, 6)
-    local.extract(job)
-    run = kvtool.open(tmp_path / "s.kv").run()
-    raw = sum(
-        array.nbytes
-        for sample in run.samples
-        for array in run.read_image(sample.id, raw=True).values()
-    )
-    assert raw == estimate.todo_bytes
-    assert local.estimate(job).n_todo == 0
-
-
-def test_no_memory_for_a_batch_halves_it(
-    tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    from kvtool.models.families.llava_onevision import LlavaOnevision
-
-    capture, sizes = LlavaOnevision.capture, []
-
-    def limited(self: LlavaOnevision, batch: list[object], request: object) -> object:
-        sizes.append(len(batch))
-        if len(batch) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return capture(self, batch, request)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(LlavaOnevision, "capture", limited)
-    report = kvtool.extract(
-        tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", batch_size=6
-    )
-    assert report.n_done == 6
-    assert sizes[0] == 6
-    monkeypatch.setattr(
-        LlavaOnevision, "capture", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none"))
-    )
-    with pytest.raises(KvtoolError, match=r"000\.png.*found no memory left"):
-        kvtool.extract(tmp_path / "t.kv", model=str(tiny_model), dataset=f"folder:{few}")
-
-
-def test_memory_does_not_grow_with_images(
-    tmp_path: Path, tiny_model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parts alive at once: one prepared, one ready, one running, one waiting, one being written."""
-    parts: weakref.WeakSet[pipeline.PartWork] = weakref.WeakSet()
-    alive: list[int] = []
-    commit = Run.commit_part
-
-    class Counted(pipeline.PartWork):
-        __hash__ = object.__hash__
-
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            parts.add(self)
-
-    def slow(self: Run, *args: Any, **kwargs: Any) -> int:
-        time.sleep(0.05)
-        alive.append(len(parts))
-        return commit(self, *args, **kwargs)
-
-    monkeypatch.setattr(pipeline, "PartWork", Counted)
-    monkeypatch.setattr(Run, "commit_part", slow)
-    monkeypatch.setattr("kvtool.engine.plan.PART_IMAGES", 4)
-    kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{pictures}")
-    assert len(alive) == 18
-    assert 1 <= max(alive) <= 5
 
 
 def test_prefixes_reach_the_model(tmp_path: Path, tiny_model: Path, few: Path) -> None:

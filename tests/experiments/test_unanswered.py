@@ -14,7 +14,6 @@ from kvtool.asking.answering import Answerer
 from kvtool.datasets.cvbench import CvBench
 from kvtool.errors import KvtoolError
 from kvtool.store import Store, hash_json
-from tests.support import tiny
 from tests.support.correlations import (
     RIGHT,
     WRONG,
@@ -32,6 +31,7 @@ from tests.support.paired import (
     questions_of,
 )
 from tests.support.planted import NOISY, planted_mme, planted_model, planted_pope
+from tests.support.tiny_words import word_id
 
 FEW_TOKENS: dict[str, Any] = {"max_new_tokens": 1}
 
@@ -51,7 +51,7 @@ def spoil_a_word(folder: Path, word: str) -> Path:
     """Every question with that word has logits that are not finite; images' caches stay what they
     were.
     """
-    spoil(folder, "model.language_model.embed_tokens.weight", (tiny.word_id(word), 0))
+    spoil(folder, "model.language_model.embed_tokens.weight", (word_id(word), 0))
     return folder
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from tests.fuzz.harmless import harmless_json, harmless_text
 from tests.fuzz.kind import Kind
-from tests.fuzz.mutate import harmless_json, harmless_text, hostile_bytes, hostile_value
+from tests.fuzz.mutate import hostile_bytes, hostile_value
 from tests.fuzz.oracle import Wrong, refused
 from tests.fuzz.places import copy_tree, damage_tree, files_of, odd_file, write
 from tests.fuzz.truths import facts

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from tests.fuzz.mutate import EXTREME_TEXTS
+from tests.fuzz.extremes import EXTREME_TEXTS
 
 LEFT_OUT = (("demo",),)
 """Commands that take a minute whatever they are given."""
@@ -92,6 +92,7 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
         "lab/none@main",
     ),
     "models": ("planted", "a,b"),
+    "runs": ("planted", "a,b", "planted,planted"),
     "dataset": (
         "folder:pics",
         "folder:pics",

@@ -10,8 +10,9 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from tests.fuzz.extremes import LFS_POINTER
 from tests.fuzz.kind import Kind
-from tests.fuzz.mutate import LFS_POINTER, hostile_bytes, hostile_json, hostile_text, hostile_value
+from tests.fuzz.mutate import hostile_bytes, hostile_json, hostile_text, hostile_value
 from tests.fuzz.oracle import Wrong, refused
 from tests.fuzz.places import copy_tree, odd_file, write
 

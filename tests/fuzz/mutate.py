@@ -7,91 +7,12 @@ Every choice comes from the given random.Random, so that a number gives the same
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
-Random = random.Random
-
-EXTREME_NUMBERS: tuple[Any, ...] = (
-    *(
-        0,
-        -1,
-        1,
-        2,
-        255,
-        256,
-        65535,
-        2**31 - 1,
-        2**31,
-        2**32,
-        2**63,
-        -(2**63),
-        2**64,
-        10**9,
-        10**18,
-        10**400,
-    ),
-    *(float("nan"), float("inf"), float("-inf"), 1e9, 1e18, 1e308, -1e308, 5e-324, -0.0, 0.5),
-)
-EXTREME_TEXTS = (
-    *(
-        "",
-        " ",
-        "\0",
-        "a\0b",
-        "\n",
-        "\ud800",
-        "ü" * 300,
-        "x" * 5000,
-        "../../etc/passwd",
-        "/",
-        ".",
-        "..",
-        "~",
-        "-",
-        "NaN",
-    ),
-    *(
-        "a/b",
-        "a:b",
-        "a@b",
-        "[red]x[/red]",
-        "\x1b[31m",
-        "\u202eabc",
-        "1e999",
-        "0x10",
-        "１２",
-        "None",
-        "true",
-        "{}",
-        "%s",
-    ),
-    "<script>alert(1)</script>",
-)
-OTHER_TYPES: tuple[Any, ...] = (
-    None,
-    True,
-    False,
-    [],
-    {},
-    [[]],
-    [None],
-    {"a": None},
-    "text",
-    7,
-    0.5,
-    [1, 2, 3],
-)
-LFS_POINTER = (
-    b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a" * 16 + b"\nsize 12345\n"
-)
-HTML_PAGE = (
-    b"<!DOCTYPE html><html><head><title>404 Not Found</title></head>"
-    b"<body>no such file</body></html>\n"
-)
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+from tests.fuzz.extremes import EXTREME_NUMBERS, EXTREME_TEXTS, HTML_PAGE, LFS_POINTER, OTHER_TYPES
 
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
 
@@ -354,41 +275,3 @@ _TEXT_DAMAGES: tuple[Callable[[Random, bytes], bytes], ...] = (
     ),
     *(_odd_characters, _odd_characters, _other_encoding, _deep),
 )
-
-
-def harmless_text(rng: Random, data: bytes) -> bytes:
-    """The same text to every reader of text: a byte order mark, other line ends, blank lines at the
-    end.
-    """
-    change = rng.randrange(3)
-    if change == 0:
-        return BYTE_ORDER_MARK + data
-    if change == 1:
-        return data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    return data + b"\n" * rng.choice((1, 3))
-
-
-def harmless_json(rng: Random, data: bytes) -> bytes:
-    """The same value to every reader of JSON: members in another order, indented, characters
-    escaped or not.
-    """
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return harmless_text(rng, data)
-    if rng.random() < 0.3:
-        return BYTE_ORDER_MARK + data
-    text = json.dumps(
-        _reordered(rng, value), ensure_ascii=rng.random() < 0.5, indent=rng.choice((None, 1, "\t"))
-    )
-    return text.encode()
-
-
-def _reordered(rng: Random, value: Any) -> Any:
-    if isinstance(value, list):
-        return [_reordered(rng, item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    keys = list(value)
-    rng.shuffle(keys)
-    return {key: _reordered(rng, value[key]) for key in keys}

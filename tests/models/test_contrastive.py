@@ -13,8 +13,8 @@ from transformers import AutoTokenizer, CLIPModel, SiglipModel
 from kvtool.errors import UsageError
 from kvtool.models import load_model
 from kvtool.models.base import Model
+from tests.contracts.arrays import Array
 from tests.contracts.families.processors import own_pixels
-from tests.contracts.model_contract import Array
 from tests.support import tiny
 
 TEXTS = ["cat", "the red dog", "is there a cat"]

@@ -17,8 +17,9 @@ from transformers.models.llava.processing_llava import LlavaProcessor
 
 from kvtool.models.families import FAMILIES
 from kvtool.types import View
+from tests.contracts.arrays import Array, to_array
 from tests.contracts.families.processors import own_pixels, own_processor
-from tests.contracts.model_contract import Array, DecoderContract, EncoderContract, to_array
+from tests.contracts.model_contract import DecoderContract, EncoderContract
 from tests.contracts.several_contract import SeveralContract
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding-a-model.md"

@@ -18,8 +18,9 @@ from kvtool.errors import UsageError
 from kvtool.models import load_model
 from kvtool.models.base import Model
 from kvtool.types import View
+from tests.contracts.arrays import Array, to_array
 from tests.contracts.families.processors import own_pixels
-from tests.contracts.model_contract import Array, EncoderContract, to_array
+from tests.contracts.model_contract import EncoderContract
 from tests.support import tiny
 
 

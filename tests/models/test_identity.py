@@ -19,6 +19,7 @@ from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.types import Geometry, ModelInfo
 from tests.support import tiny
 from tests.support.hub import COMMIT, cached
+from tests.support.tiny_words import tokenizer
 
 ROW_BYTES = 4096
 
@@ -100,7 +101,7 @@ def test_of_generation_settings_only_the_end_counts(folder: Path) -> None:
 def test_an_encoder_has_no_tokenizer(tmp_path: Path) -> None:
     tiny.clip_full(tmp_path)
     before = folder_revision(tmp_path)
-    tiny.tokenizer(None).save_pretrained(tmp_path)
+    tokenizer(None).save_pretrained(tmp_path)
     assert folder_revision(tmp_path) == before
 
 

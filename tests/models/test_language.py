@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from kvtool.errors import ModelError, UsageError
 from kvtool.models.language import load_language
 from tests.support import tiny
+from tests.support.tiny_words import LLAVA_TEMPLATE, tokenizer
 
 TEXTS = ["a red cat", "the dog is on the left", "blue", ""]
 
@@ -29,7 +30,7 @@ def llama(folder: Path, template: str | None, adds_start: bool = False) -> Path:
     network: Any = LlamaForCausalLM(config)
     tiny.randomize(network)
     network.save_pretrained(folder)
-    tiny.tokenizer(template, adds_start).save_pretrained(folder)
+    tokenizer(template, adds_start).save_pretrained(folder)
     return folder
 
 
@@ -42,7 +43,7 @@ def own_states(folder: Path, ids: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("template", "adds_start"), [(tiny.LLAVA_TEMPLATE, False), (None, True), (None, False)]
+    ("template", "adds_start"), [(LLAVA_TEMPLATE, False), (None, True), (None, False)]
 )
 def test_streams_equal_transformers(tmp_path: Path, template: str | None, adds_start: bool) -> None:
     folder = llama(tmp_path, template, adds_start)

@@ -18,24 +18,25 @@ from kvtool.models.families.llava_onevision import CHATML
 from kvtool.models.families.qwen_vl import CHATML as QWEN_CHATML
 from kvtool.models.prompts import Prompt
 from tests.support import tiny
+from tests.support.tiny_words import LLAVA_TEMPLATE, token_id, tokenizer, word_id
 
 
 def prompt(
     folder: Path, template: str | None = None, adds_start: bool = False, fallback: str = CHATML
 ) -> Prompt:
-    return Prompt(tiny.tokenizer(template, adds_start), folder, "<image>", "", fallback)
+    return Prompt(tokenizer(template, adds_start), folder, "<image>", "", fallback)
 
 
 def test_template_is_taken_from_the_processor_before_the_tokenizer(tmp_path: Path) -> None:
-    template = tiny.LLAVA_TEMPLATE.replace("<|im_start|>", "dog ")
+    template = LLAVA_TEMPLATE.replace("<|im_start|>", "dog ")
     assert prompt(tmp_path).source == "family default"
-    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "tokenizer_config.json"
+    assert prompt(tmp_path, LLAVA_TEMPLATE).source == "tokenizer_config.json"
     (tmp_path / "processor_config.json").write_text(json.dumps({"chat_template": template}))
-    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "processor_config.json"
+    assert prompt(tmp_path, LLAVA_TEMPLATE).source == "processor_config.json"
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": template}))
-    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "chat_template.json"
+    assert prompt(tmp_path, LLAVA_TEMPLATE).source == "chat_template.json"
     (tmp_path / "chat_template.jinja").write_text(template)
-    parsed = prompt(tmp_path, tiny.LLAVA_TEMPLATE)
+    parsed = prompt(tmp_path, LLAVA_TEMPLATE)
     assert parsed.source == "chat_template.jinja"
     assert parsed.head == "dog user "
 
@@ -57,8 +58,8 @@ def test_a_template_that_is_passed_over_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "chat_template.jinja").write_text("{{ 1 // 0 }}")
-    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "tokenizer_config.json"
-    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "tokenizer_config.json"
+    assert prompt(tmp_path, LLAVA_TEMPLATE).source == "tokenizer_config.json"
+    assert prompt(tmp_path, LLAVA_TEMPLATE).source == "tokenizer_config.json"
     [record] = caplog.records
     assert "the chat template of chat_template.jinja does not render" in record.getMessage()
     assert "that of tokenizer_config.json is used" in record.getMessage()
@@ -71,7 +72,7 @@ def test_no_template_at_all_says_nothing(tmp_path: Path, caplog: pytest.LogCaptu
 
 @pytest.mark.parametrize("several", [dict, list])
 def test_of_several_named_templates_the_default_is_taken(tmp_path: Path, several: type) -> None:
-    templates = {"tool_use": "only text", "default": tiny.LLAVA_TEMPLATE}
+    templates = {"tool_use": "only text", "default": LLAVA_TEMPLATE}
     as_list = [{"name": name, "template": template} for name, template in templates.items()]
     content = {"chat_template": templates if several is dict else as_list}
     (tmp_path / "processor_config.json").write_text(json.dumps(content))
@@ -108,22 +109,20 @@ def test_family_templates(tmp_path: Path, fallback: str, head: str, question: st
 
 
 def test_qwen_keeps_its_vision_marks_around_the_image(tmp_path: Path) -> None:
-    parsed = Prompt(
-        tiny.tokenizer(None), tmp_path, "<|image_pad|>", "<|vision_start|>", QWEN_CHATML
-    )
+    parsed = Prompt(tokenizer(None), tmp_path, "<|image_pad|>", "<|vision_start|>", QWEN_CHATML)
     assert parsed.head.endswith("<|im_start|>user\n")
     assert parsed.prefix_ids("red")[-3:] == (
-        tiny.word_id("red"),
-        tiny.word_id("\n"),
-        tiny.token_id("<|vision_start|>"),
+        word_id("red"),
+        word_id("\n"),
+        token_id("<|vision_start|>"),
     )
     assert parsed.question("red") == "<|vision_end|>red<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_several_images_are_written_by_the_same_template(tmp_path: Path) -> None:
-    red = tiny.word_id("red")
-    dog, user, line = tiny.word_id("dog"), tiny.word_id("user"), tiny.word_id("\n")
-    start, opens, closes = map(tiny.token_id, ("<s>", "<|vision_start|>", "<|vision_end|>"))
+    red = word_id("red")
+    dog, user, line = word_id("dog"), word_id("user"), word_id("\n")
+    start, opens, closes = map(token_id, ("<s>", "<|vision_start|>", "<|vision_end|>"))
     numbered = (
         "{% for part in messages[0]['content'] %}{% if part['type'] == 'image' %}dog {{ 'red ' * "
         "loop.index }}<image> "
@@ -137,14 +136,14 @@ def test_several_images_are_written_by_the_same_template(tmp_path: Path) -> None
     parsed = prompt(tmp_path, string)
     assert parsed.source == "tokenizer_config.json"
     assert (parsed.several_ids(2), parsed.question("cat", 2)) == ([[user], []], "\ncat")
-    qwen = Prompt(tiny.tokenizer(None), tmp_path, "<|image_pad|>", "<|vision_start|>", QWEN_CHATML)
+    qwen = Prompt(tokenizer(None), tmp_path, "<|image_pad|>", "<|vision_start|>", QWEN_CHATML)
     head, between = qwen.several_ids(2)
     assert (head[-2:], between) == ([line, opens], [closes, opens])
     assert qwen.question("red", 2) == qwen.question("red")
 
 
 def test_a_template_of_one_image_only_is_named(tmp_path: Path) -> None:
-    template = tiny.LLAVA_TEMPLATE.replace(
+    template = LLAVA_TEMPLATE.replace(
         "{{ '<image>' }}{% endfor %}", "{% if loop.first %}<image>{% endif %}{% endfor %}"
     )
     parsed = prompt(tmp_path, template)
@@ -157,17 +156,17 @@ def test_a_template_of_one_image_only_is_named(tmp_path: Path) -> None:
 
 
 def test_start_token_is_put_once(tmp_path: Path) -> None:
-    start = tiny.token_id("<s>")
-    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE, adds_start=True).prefix_ids("")[0] == start
-    parsed = prompt(tmp_path, "<s>" + tiny.LLAVA_TEMPLATE, adds_start=True)
+    start = token_id("<s>")
+    assert prompt(tmp_path, LLAVA_TEMPLATE, adds_start=True).prefix_ids("")[0] == start
+    parsed = prompt(tmp_path, "<s>" + LLAVA_TEMPLATE, adds_start=True)
     assert parsed.prefix_ids("").count(start) == 1
-    words = [tiny.word_id("red"), tiny.word_id("cat")]
+    words = [word_id("red"), word_id("cat")]
     assert parsed.placed_ids("red cat", is_alone=True) == ([start, *words], 2)
     ids, count = parsed.placed_ids("red cat", is_alone=False)
     assert (ids.count(start), ids[0], ids[-count:]) == (1, start, words)
     assert start not in parsed.text_ids("red cat")
-    startless = prompt(tmp_path, tiny.LLAVA_TEMPLATE)
-    assert startless.placed_ids("red", is_alone=True) == ([tiny.word_id("red")], 1)
+    startless = prompt(tmp_path, LLAVA_TEMPLATE)
+    assert startless.placed_ids("red", is_alone=True) == ([word_id("red")], 1)
 
 
 def test_the_image_mark_cannot_hide_in_text(tmp_path: Path) -> None:
@@ -176,13 +175,13 @@ def test_the_image_mark_cannot_hide_in_text(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="expected text without <image>"):
             call("a <image> b")
     with pytest.raises(ModelError, match="expected <picture> in the tokenizer's vocabulary"):
-        Prompt(tiny.tokenizer(None), tmp_path, "<picture>", "", CHATML)
+        Prompt(tokenizer(None), tmp_path, "<picture>", "", CHATML)
 
 
 def test_prefixes_from_many_threads(tmp_path: Path) -> None:
-    parsed = prompt(tmp_path, tiny.LLAVA_TEMPLATE)
+    parsed = prompt(tmp_path, LLAVA_TEMPLATE)
     texts = [f"{'red ' * (i % 7)}cat" for i in range(200)]
-    expected = [prompt(tmp_path, tiny.LLAVA_TEMPLATE).prefix_ids(text) for text in texts]
+    expected = [prompt(tmp_path, LLAVA_TEMPLATE).prefix_ids(text) for text in texts]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(parsed.prefix_ids, texts)) == expected
 

@@ -9,8 +9,8 @@ import torch
 
 from kvtool.errors import ImageError
 from kvtool.models.base import LanguageModel, Model
+from tests.contracts.arrays import to_array
 from tests.contracts.families.qwen_vl import Qwen2VL, Qwen25VL
-from tests.contracts.model_contract import to_array
 from tests.support import tiny
 
 

@@ -21,7 +21,7 @@ from kvtool.errors import ImageError, UsageError
 from kvtool.models import load_model
 from kvtool.models.sizes import input_wh_px
 from kvtool.types import InputSize
-from tests.contracts.model_contract import Array
+from tests.contracts.arrays import Array
 from tests.support import tiny
 
 REFERENCES: dict[str, tuple[Any, int]] = {

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from tests.support import tiny
+from tests.support.tiny_words import word_id
 
 NOISY = frozenset({(4, 1), (5, 2)})
 """(layer, kv_head) that carry the image's brightness into the answer; of 6 layers with 4 kv_heads
@@ -52,9 +53,9 @@ def planted_model(folder: Path) -> Path:
             copy_channel(decoder, layer, kv_head, BRIGHTNESS, gain=100.0)
         words = decoder.embed_tokens.weight.zero_()
         words[:, UNIT] = 1.0
-        words[tiny.word_id("cat"), ANIMAL], words[tiny.word_id("dog"), ANIMAL] = 1.0, -1.0
+        words[word_id("cat"), ANIMAL], words[word_id("dog"), ANIMAL] = 1.0, -1.0
         head = net.lm_head.weight.zero_()
-        head[tiny.word_id("yes"), ANSWER], head[tiny.word_id("no"), ANSWER] = 1.0, -1.0
+        head[word_id("yes"), ANSWER], head[word_id("no"), ANSWER] = 1.0, -1.0
         net.model.image_newline.zero_()[UNIT] = 1.0
         brightness_in_channel(net)
     net.save_pretrained(folder)

@@ -5,54 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 
 from kvtool.result import Result, Row, best_row
-
-MODEL = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
-
-
-def about(
-    command: str,
-    metric: str,
-    rows: list[Row],
-    *,
-    task: str | None = None,
-    n: int = 200,
-    **fields: Any,
-) -> Result:
-    config = {"run": "r", "model": MODEL, "dataset": "spair71k", "split": "test"} | fields.pop(
-        "config", {}
-    )
-    return Result(
-        command=command, task=task, metric=metric, n=n, rows=rows, config=config, **fields
-    )
-
-
-def interval(name: str, value: float | None, half: float = 0.04) -> Row:
-    low, high = (None, None) if value is None else (value - half, value + half)
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
-
-
-def block(kind: str, layer: int, head: int, metric: str, value: float | None, **labels: Any) -> Row:
-    return {
-        "kind": kind,
-        "layer": layer,
-        "kv_head": head,
-        **labels,
-        **interval(metric, value),
-        "n": 200,
-    }
-
-
-def per_layer(rows: Sequence[Row], metric: str) -> list[Row]:
-    groups = dict.fromkeys((row["kind"], row["layer"]) for row in rows)
-    best = [
-        best_row([r for r in rows if (r["kind"], r["layer"]) == group], metric) for group in groups
-    ]
-    return [row for row in best if row is not None]
+from tests.support.result_rows import MODEL, about, block, interval, per_layer
 
 
 def probe(
@@ -281,44 +238,3 @@ def correlate(models: int = 3, *, coefficients: bool = True) -> Result:
     return Result(
         command="correlate", task=None, metric="accuracy", n=models, rows=rows, config=config
     )
-
-
-RESULTS = {
-    "probe": probe(),
-    "variance": variance(8, 2),
-    "knockout": knockout(),
-    "prefix": prefix(),
-    "paired": paired(8, 2),
-    "correlate": correlate(),
-}
-LONG = (
-    "an-organisation-of-a-long-name/and-a-model-of-one-that-is-longer-still-than-a-page-is-wide" * 2
-)
-SHAPES = {
-    **RESULTS,
-    "28 x 4": probe(range(28), 4),
-    "28 x 8": probe(range(28), 8, n_others=3),
-    "32 x 8, two kinds": probe(range(32), 8, ("value", "key")),
-    "80 x 8": probe(range(80), 8),
-    "8 x 2, long metric": probe(range(8), 2, metric="miou_fgbg_image"),
-    "one block": probe([5], 1),
-    "one layer": probe([5], 8),
-    "one head": probe(range(8), 1),
-    "more heads than fit": probe(range(28), 64, n_others=12),
-    "some layers": probe([0, 1, 2, 14, 20, 27], 4),
-    "nulls": undefined(probe(range(8), 2, ("value", "key"))),
-    "encoder": encoder(),
-    "encoder, layers": encoder(range(5)),
-    "variance 28 x 4": variance(),
-    "variance 80 x 8": variance(80, 8),
-    "not bimodal": variance(8, 2, bimodal=False),
-    "variance, one head": variance(8, 1),
-    "one file": knockout(()),
-    "draws": knockout(draws=5),
-    "14 subsets": knockout([f"subset_number_{i}" for i in range(14)], label="subset"),
-    "own prefix": prefix(f"text:{LONG}"),
-    "paired 28 x 4": paired(),
-    "two models": correlate(2, coefficients=False),
-    "ten models": correlate(10),
-    "long names": replace(probe(), config={"model": LONG, "dataset": LONG, "run": "r"}),
-}

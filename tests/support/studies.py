@@ -67,10 +67,8 @@ def probe_result(
     by_layer = [[r for r in summary if r["layer"] == layer] for layer in range(layers)]
     best = best_row(summary, metrics[0])
     assert best is not None
-    config = about(model, task, select=select, seed=0, options={"limit": None})
-    config["blocks"] = [
-        {"kind": "value", "layers": list(range(layers)), "kv_heads": list(range(heads))}
-    ]
+    read = {"kind": "value", "layers": list(range(layers)), "kv_heads": list(range(heads))}
+    config = about(model, task, select=select, seed=0, options={"limit": None}, blocks=[read])
     return Result(
         command="probe",
         task=task,

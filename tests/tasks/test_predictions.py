@@ -4,10 +4,7 @@ own.
 
 from __future__ import annotations
 
-import errno
 import json
-import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,62 +20,18 @@ from kvtool.datasets.pascal5i import Pascal5i
 from kvtool.datasets.refcoco import RefCoco
 from kvtool.datasets.spair71k import SPair71k
 from kvtool.demo.layouts.files import label_palette
-from kvtool.errors import DatasetError, SpaceError, StoreError, UsageError
+from kvtool.errors import DatasetError
 from kvtool.experiments.probe.run import probe
 from kvtool.experiments.score.run import score
-from kvtool.result import Result, Row
-from kvtool.stats.bootstrap import Array
 from kvtool.store import Run
-from kvtool.tasks import predictions
-from kvtool.tasks.evaluation import count_blocks
 from tests.support.datasets import id_png, label_png, picture, write_text
-from tests.support.shell import Shell
 from tests.support.tasks import co_segmentation as msrc
 from tests.support.tasks import foreground_segmentation as pascal
 from tests.support.tasks import language
 from tests.support.tasks import semantic_correspondence as spair
 from tests.support.tasks import temporal_correspondence as davis
 from tests.support.units import noise, sample, write_run
-
-DOCS = Path(__file__).parents[2] / "docs/output.md"
-BLOCK: dict[str, Any] = {"layers": [2], "heads": [1]}
-"""A block of noise: asked for alone, it is the best."""
-
-
-def best(result: Result) -> Row:
-    assert result.best is not None
-    return result.best
-
-
-def index_of(folder: Path, result: Result) -> list[dict[str, Any]]:
-    """The records of predictions.json, which names the best block and every file."""
-    index = json.loads((folder / predictions.INDEX).read_text())
-    assert index["schema"] == predictions.SCHEMA
-    assert {name: index[name] for name in ("kind", "layer", "kv_head")} == {
-        name: best(result)[name] for name in ("kind", "layer", "kv_head")
-    }
-    assert index["config"]["run"] == result.config["run"]
-    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert files == {record["file"] for record in index["files"]} | {predictions.INDEX}
-    records: list[dict[str, Any]] = index["files"]
-    documented = set(re.findall(r"`([^`]+)`", DOCS.read_text()))
-    assert index.keys() | {name for record in records for name in record} <= documented
-    return records
-
-
-def read_mask(path: Path) -> Array:
-    with Image.open(path) as image:
-        assert image.mode == "L"
-        values = np.asarray(image)
-    assert set(np.unique(values)) <= {0, 255}
-    return values > 0
-
-
-def iou(prediction: Array, truth: Array) -> float:
-    """Of one mask; truth 255 is left out."""
-    keep = truth != VOID
-    a, b = prediction[keep], truth[keep] == 1
-    return float((a & b).sum() / (a | b).sum())
+from tests.tasks.predicted import BLOCK, best, index_of, iou, read_mask
 
 
 @pytest.mark.parametrize("options", [{}, BLOCK, {"propagation": "nearest", **BLOCK}])
@@ -277,62 +230,3 @@ def test_refcoco_masks_of_sentences(tmp_path: Path) -> None:
         )
     assert len(ious) == 8
     assert np.mean(ious) == pytest.approx(best(result)["miou_fg"], abs=1e-12)
-
-
-def test_a_kept_result_writes_the_same(tmp_path: Path) -> None:
-    run = msrc.make_run(tmp_path)
-    for name in ("one", "two"):
-        probe(run, msrc.TASK, save_predictions=tmp_path / name, select="split", **BLOCK)
-    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
-    assert len(files) == 9
-    assert all(
-        (tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files
-    )
-
-
-def test_nothing_is_overwritten_and_nothing_half_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, folder = msrc.make_run(tmp_path), tmp_path / "taken"
-    write_text(folder / "x", "mine")
-    with pytest.raises(
-        UsageError, match=r"expected a new or empty folder, found files in it: .*taken"
-    ):
-        probe(run, msrc.TASK, save_predictions=folder)
-    with pytest.raises(UsageError, match=r"found a file: .*taken/x"):
-        probe(run, msrc.TASK, save_predictions=folder / "x")
-    with pytest.raises(StoreError, match=r"--save-predictions: .*Not a directory"):
-        probe(run, msrc.TASK, save_predictions=folder / "x" / "below")
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    (tmp_path / "empty").mkdir()
-    with monkeypatch.context() as patch:
-        patch.setattr(predictions, "_save", full)
-        with pytest.raises(SpaceError, match=r"--save-predictions: .*no space left"):
-            probe(run, msrc.TASK, save_predictions=tmp_path / "empty")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "empty", "store", "taken"]
-    probe(run, msrc.TASK, save_predictions=str(tmp_path / "empty"))
-    assert (tmp_path / "empty/cow/cow0.png").is_file()
-
-
-def test_the_total_of_a_progress_bar(tmp_path: Path) -> None:
-    run, done = msrc.make_run(tmp_path), list[int]()
-    probe(run, msrc.TASK, progress=lambda n, *_: done.append(n))
-    assert sum(done) == count_blocks(run, msrc.TASK) == 6 * 2 + 2
-    assert count_blocks(run, msrc.TASK, kinds=["value"], **BLOCK) == 1
-
-
-def test_the_command(tmp_path: Path, shell: Shell) -> None:
-    """Of one task into the folder, of all tasks into a folder each."""
-    run = msrc.make_run(tmp_path)
-    probe_run = partial(shell, "probe", run.store)
-    single, full = tmp_path / "one", tmp_path / "every"
-    assert probe_run("co-segmentation", "--save-predictions", single)[0] == 0
-    assert probe_run("all", "--save-predictions", full)[0] == 0
-    assert (single / "cow/cow0.png").is_file()
-    assert (full / "co-segmentation/cow/cow0.png").is_file()
-    code, out, err = probe_run("all", "--save-predictions", full)
-    assert (code, out) == (2, "")
-    assert len(err) == 1

@@ -3,29 +3,32 @@ runs."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from pathlib import Path
-from typing import NamedTuple
 
 from kvtool.asking.caches import CACHE
 from kvtool.asking.choices import BENCHMARKS
+<<<<<<< HEAD
 from kvtool.datasets import DATASETS
 from kvtool.display import shorten
+=======
+>>>>>>> main
 from kvtool.errors import UsageError
 from kvtool.metrics.choices import BLINK
-from kvtool.store import Run, Store
+from kvtool.store import Run
 from kvtool.tasks import datasets_for, tasks_over
-from kvtool.tasks.evaluation import tasks_of
-
-SEGMENTATION = (
-    "foreground-segmentation",
-    "co-segmentation",
-    "semantic-segmentation",
-    "referring-expression",
+from kvtool.tasks.by_model import (
+    Identity,
+    RunSource,
+    commonest_source,
+    fullest_run,
+    models_named,
+    runs_by_model,
+    source_of,
 )
+<<<<<<< HEAD
 """The tasks of the paper's table 6."""
 
 
@@ -53,6 +56,10 @@ class Identity(NamedTuple):
         """How it is run, in words."""
         system = f", system text {shorten(self.system, 40)!r}" if self.system else ""
         return f"{self.dtype}, {self.view} view{system}"
+=======
+from kvtool.tasks.evaluation import tasks_of
+from kvtool.tasks.sets import SEGMENTATION
+>>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -81,19 +88,6 @@ class Subject:
         return list({(run.store, run.name): run for run in runs}.values())
 
 
-def find_runs(stores: Sequence[Store], names: Sequence[str] | None) -> list[Run]:
-    """Return all runs of all stores, or those with these names. Raises UsageError for a name that
-    no store has."""
-    by_path = {store.path.resolve(): store for store in stores}
-    runs = [run for store in by_path.values() for run in store.readable_runs(lambda _: True)]
-    if unknown := set(names or ()) - {run.name for run in runs}:
-        listed = ", ".join(dict.fromkeys(run.name for run in runs)) or "none"
-        raise UsageError(
-            f"correlate: no run {', '.join(sorted(unknown))} in the stores; they have: {listed}"
-        )
-    return [run for run in runs if names is None or run.name in names]
-
-
 def find_subjects(
     runs: Sequence[Run],
     models: Sequence[str] | None,
@@ -107,11 +101,21 @@ def find_subjects(
     task it is the one that most models have. A model without a run over any of these is no part of
     the request. Raises UsageError for an unknown name and for a model that would count twice.
     """
-    groups = _by_model(runs, tasks, benchmarks)
+    groups = runs_by_model(
+        runs,
+        lambda run: (
+            run.config.dataset in benchmarks
+            or bool(set(tasks) & set(tasks_over(run.config.dataset)))
+        ),
+    )
     if models is not None:
-        groups = _named(groups, models)
+        groups = models_named(groups, models, "correlate")
     # All models are scored on one data set a task.
-    sources = {task: source for task in tasks if (source := _commonest(task, groups)) is not None}
+    sources = {
+        task: source
+        for task in tasks
+        if (source := commonest_source(groups, partial(_serves, task=task))) is not None
+    }
     subjects = []
     incomplete = []
     for identity, model_runs in groups.items():
@@ -122,7 +126,9 @@ def find_subjects(
         if reasons:
             incomplete.append(f"model {identity.name}: {'; '.join(reasons)}")
             continue
-        segmented = {task: _fullest(_segmented(model_runs, task, sources[task])) for task in tasks}
+        segmented = {
+            task: fullest_run(_segmented(model_runs, task, sources[task])) for task in tasks
+        }
         subjects.append(
             Subject(identity, segmented, {name: _askable(model_runs, name) for name in benchmarks})
         )
@@ -130,6 +136,7 @@ def find_subjects(
     return subjects, sources, incomplete
 
 
+<<<<<<< HEAD
 def _by_model(
     runs: Sequence[Run], tasks: Sequence[str], benchmarks: Sequence[str]
 ) -> dict[Identity, list[Run]]:
@@ -167,6 +174,8 @@ def _named(groups: dict[Identity, list[Run]], models: Sequence[str]) -> dict[Ide
     return {identity: runs for identity, runs in groups.items() if identity.name in names}
 
 
+=======
+>>>>>>> main
 def _check_once(subjects: Sequence[Subject]) -> None:
     """Check that no model would count twice. Raises UsageError."""
     seen: dict[tuple[str, str], Identity] = {}
@@ -182,37 +191,11 @@ def _check_once(subjects: Sequence[Subject]) -> None:
 
 def _segmented(runs: Sequence[Run], task: str, source: RunSource) -> list[Run]:
     """Return the runs over a source that serve a task."""
-    return [run for run in runs if _serves(run, task) and _source(run) == source]
+    return [run for run in runs if _serves(run, task) and source_of(run) == source]
 
 
 def _serves(run: Run, task: str) -> bool:
     return "value" in run.config.kinds and task in tasks_of(run)
-
-
-def _source(run: Run) -> RunSource:
-    return RunSource(run.config.dataset, run.config.split)
-
-
-def _commonest(task: str, groups: Mapping[Identity, Sequence[Run]]) -> RunSource | None:
-    """Return what most models have a run over.
-
-    Where several serve as many models, it is the first in the order of the table of data sets.
-    """
-    counts: Counter[RunSource] = Counter()
-    for runs in groups.values():
-        counts.update({_source(run) for run in runs if _serves(run, task)})
-    # Ties are broken by names alone, so that the choice does not depend on the runs' order.
-    order = DATASETS.names()
-    return min(
-        counts,
-        key=lambda source: (-counts[source], order.index(source.dataset), source.split),
-        default=None,
-    )
-
-
-def _fullest(runs: Sequence[Run]) -> Run:
-    """Return the run with most images, then most layers."""
-    return min(runs, key=lambda run: (-len(run.ids), -len(run.config.layers), run.name))
 
 
 def _askable(runs: Sequence[Run], benchmark: str) -> list[Run]:
@@ -226,7 +209,7 @@ def _askable(runs: Sequence[Run], benchmark: str) -> list[Run]:
 
 
 def _answers_known(run: Run) -> bool:
-    return _source(run) != (BLINK, "test")
+    return source_of(run) != (BLINK, "test")
 
 
 def _whole(run: Run) -> bool:
@@ -255,7 +238,7 @@ def _lacks_benchmarks(runs: Sequence[Run], benchmarks: Sequence[str]) -> Iterato
             yield f"{name}: no run over it: extract it with --kinds key,value"
         elif not answered:
             yield (
-                f"{name}: the answers of run {over[0].name}, {_source(over[0])}, are hidden: "
+                f"{name}: the answers of run {over[0].name}, {source_of(over[0])}, are hidden: "
                 "extract split val"
             )
         elif not any(map(_whole, answered)):

@@ -23,6 +23,7 @@ FAMILIES = Registry(
         "vit": "kvtool.models.families.encoders:Dino",
         "dinov2": "kvtool.models.families.encoders:Dinov2",
         "dinov2_with_registers": "kvtool.models.families.encoders:Dinov2WithRegisters",
+        "linear_adapter": "kvtool.models.families.linear_adapter:LinearAdapter",
     },
     "kvtool.models",
 )

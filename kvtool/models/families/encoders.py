@@ -135,22 +135,10 @@ class Encoder:
         """See Model.capture."""
         assert self.checkpoint.weights, "a model loaded without weights plans only"
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
-        pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
         vision_layers = request.vision_layers if "vision" in request.kinds else ()
         last = self.info.geometry.vision_layers - 1
         needed = {*vision_layers, *([last] if "projected" in request.kinds else [])}
-        layers = tower_layers(self.net, last + 1)
-        with (
-            self.checkpoint.running(),
-            layer_outputs(layers, sorted(needed), stop=True) as outputs,
-        ):
-            self.net(pixels, **self._forward_options(pixels))
-        if last in outputs and (norm := NORMS.get(self.family)):
-            outputs[last] = getattr(self.net, norm)(outputs[last])
-        patches = {
-            layer: states[:, -batch[0].sample.n_vision_tokens :]
-            for layer, states in outputs.items()
-        }
+        patches = self.patch_outputs(batch, sorted(needed))
         captured = Captured()
         if vision_layers:
             vision = [patches[layer] for layer in vision_layers]
@@ -158,6 +146,22 @@ class Encoder:
         if "projected" in request.kinds:
             captured.arrays["projected"] = one_head_arrays([self.beside_text(patches[last])])
         return captured
+
+    def patch_outputs(
+        self, batch: Sequence[Prepared], layers: Sequence[int]
+    ) -> dict[int, torch.Tensor]:
+        """Return the outputs of layers at patches, (image, patch, dim); of the last layer after the
+        class's norm.
+        """
+        pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
+        last = self.info.geometry.vision_layers - 1
+        modules = tower_layers(self.net, last + 1)
+        with self.checkpoint.running(), layer_outputs(modules, layers, stop=True) as outputs:
+            self.net(pixels, **self._forward_options(pixels))
+        if last in outputs and (norm := NORMS.get(self.family)):
+            outputs[last] = getattr(self.net, norm)(outputs[last])
+        n_patches = batch[0].sample.n_vision_tokens
+        return {layer: states[:, -n_patches:] for layer, states in outputs.items()}
 
     def beside_text(self, patches: torch.Tensor) -> torch.Tensor:
         """Patches (image, patch, dim) of the last layer in the space of the text tower."""

@@ -11,9 +11,10 @@ from transformers import LlavaNextForConditionalGeneration, LlavaNextImageProces
 from transformers.models.llava_next.processing_llava_next import LlavaNextProcessor
 
 from kvtool.types import View
+from tests.contracts.arrays import Array
 from tests.contracts.families.llava_onevision import llava_vision
 from tests.contracts.families.processors import own_processor
-from tests.contracts.model_contract import Array, DecoderContract
+from tests.contracts.model_contract import DecoderContract
 
 
 class LlavaNextLlama(DecoderContract):

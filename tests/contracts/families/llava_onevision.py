@@ -11,8 +11,9 @@ from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionI
 from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
 
 from kvtool.types import View
+from tests.contracts.arrays import Array, to_array
 from tests.contracts.families.processors import own_processor
-from tests.contracts.model_contract import Array, DecoderContract, to_array
+from tests.contracts.model_contract import DecoderContract
 
 
 def llava_vision(reference: Any, pixels: torch.Tensor, layer: int, tiles: tuple[int, int]) -> Array:

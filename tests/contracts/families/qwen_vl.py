@@ -17,8 +17,9 @@ from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProce
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
 from kvtool.types import Sample, View
+from tests.contracts.arrays import Array, to_array
 from tests.contracts.families.processors import own_processor
-from tests.contracts.model_contract import Array, DecoderContract, to_array
+from tests.contracts.model_contract import DecoderContract
 
 
 class Qwen2VL(DecoderContract):

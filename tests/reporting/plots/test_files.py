@@ -15,7 +15,7 @@ from kvtool.reporting.plots import check, plot
 from kvtool.reporting.plots.style import fitted, width_of
 from kvtool.result import Result
 from tests.reporting.plots.drawn import drawn
-from tests.support.results import LONG, RESULTS
+from tests.support.result_shapes import LONG, RESULTS
 
 
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])

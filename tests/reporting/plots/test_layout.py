@@ -10,7 +10,7 @@ from matplotlib.text import Text
 
 from kvtool.result import Result
 from tests.reporting.plots.drawn import drawn
-from tests.support.results import SHAPES
+from tests.support.result_shapes import SHAPES
 
 
 @pytest.mark.parametrize("result", SHAPES.values(), ids=SHAPES)

@@ -17,7 +17,8 @@ from kvtool.reporting.plots.style import MARK
 from kvtool.result import Result, Row, is_summary
 from tests.reporting.plots.drawn import drawn
 from tests.support import results
-from tests.support.results import SHAPES
+from tests.support.result_rows import MODEL
+from tests.support.result_shapes import SHAPES
 
 
 def meshes(drawing: Figure) -> list[QuadMesh]:
@@ -150,11 +151,11 @@ def test_nothing_defined() -> None:
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("28 x 8", ["semantic-correspondence", results.MODEL, "spair71k@test", "pck_image", "N = 200"]),
+    ("28 x 8", ["semantic-correspondence", MODEL, "spair71k@test", "pck_image", "N = 200"]),
     ("probe", ["best (framed): value, layer"]),
     ("one block", ["best: value, layer 5, head 0"]),
     ("variance 28 x 4", [
-        "L2 variance", "key", results.MODEL, "N = 1000 images", "input-agnostic (framed)",
+        "L2 variance", "key", MODEL, "N = 1000 images", "input-agnostic (framed)",
     ]),
     ("knockout", ["pope", "N = 900", "f1", "none"]),
     ("prefix", ["referring-expression", "refcoco@val", "miou_fgbg", "N = 54"]),
@@ -294,7 +295,6 @@ def test_models_as_points() -> None:
     models = [row for row in result.rows if "model" in row]
     points = dict(np.asarray(line.get_xydata()).tolist()[0] for line in axes.lines)
     assert points == {row["segmentation"]: row["accuracy"] for row in models}
-    assert [text.get_text() for text in drawing.legends[0].get_texts()] == [
-        row["model"] for row in models
-    ]
+    names = [text.get_text() for text in drawing.legends[0].get_texts()]
+    assert names == [row["model"] for row in models]
     assert len({(line.get_marker(), line.get_color()) for line in axes.lines}) == len(models)

@@ -122,6 +122,38 @@ def bdd_run(folder: Path) -> Run:
     return run
 
 
+def instance(number: int, mask: Array) -> dict[str, Any]:
+    """COCO's annotation of one box of an image."""
+    ys, xs = np.nonzero(mask)
+    x0, y0, x1, y1 = int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
+    return {
+        "id": 10 + number,
+        "image_id": number + 1,
+        "category_id": 1,
+        "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
+        "area": 12,
+        "iscrowd": 0,
+    }
+
+
+def reference(number: int, name: str) -> dict[str, Any]:
+    """RefCOCO's record of a box that two sentences refer to."""
+    sentences = [
+        {"sent_id": 2 * number + j, "sent": f"thing {number} {j}", "raw": f"Thing {number} {j}"}
+        for j in range(2)
+    ]
+    return {
+        "ref_id": number,
+        "ann_id": 10 + number,
+        "category_id": 1,
+        "image_id": number + 1,
+        "file_name": f"{name}_{number}.jpg",
+        "split": "val",
+        "sent_ids": [2 * number, 2 * number + 1],
+        "sentences": sentences,
+    }
+
+
 def refcoco(root: Path) -> dict[str, Array]:
     """Four images of one patch a pixel; in each a box, referred to by two sentences.
 
@@ -132,38 +164,11 @@ def refcoco(root: Path) -> dict[str, Array]:
         name = f"COCO_train2014_{i + 1:012d}"
         picture(root / f"images/mscoco/images/train2014/{name}.jpg", GRID[1], GRID[0])
         masks[name] = box(rng)
-        ys, xs = np.nonzero(masks[name])
-        x0, y0, x1, y1 = int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
         images.append(
             {"id": i + 1, "file_name": f"{name}.jpg", "width": GRID[1], "height": GRID[0]}
         )
-        polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
-        annotations.append(
-            {
-                "id": 10 + i,
-                "image_id": i + 1,
-                "category_id": 1,
-                "segmentation": [polygon],
-                "area": 12,
-                "iscrowd": 0,
-            }
-        )
-        sentences = [
-            {"sent_id": 2 * i + j, "sent": f"thing {i} {j}", "raw": f"Thing {i} {j}"}
-            for j in range(2)
-        ]
-        refs.append(
-            {
-                "ref_id": i,
-                "ann_id": 10 + i,
-                "category_id": 1,
-                "image_id": i + 1,
-                "file_name": f"{name}_{i}.jpg",
-                "split": "val",
-                "sent_ids": [2 * i, 2 * i + 1],
-                "sentences": sentences,
-            }
-        )
+        annotations.append(instance(i, masks[name]))
+        refs.append(reference(i, name))
     write_json(
         root / "refcoco/instances.json",
         {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "box"}]},

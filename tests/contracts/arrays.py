@@ -1,0 +1,46 @@
+"""Arrays and tensors of both sides, to be compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from kvtool.models.base import Captured
+
+Array = np.ndarray[Any, Any]
+
+
+def assert_same(captured: Captured, expected: Captured) -> None:
+    """The same arrays of the same images, bit for bit."""
+    for ours, theirs in ((captured.arrays, expected.arrays), (captured.text, expected.text)):
+        assert ours.keys() == theirs.keys()
+        for kind, arrays in theirs.items():
+            for actual, desired in zip(ours[kind], arrays, strict=True):  # type: ignore[index]
+                assert actual.dtype == desired.dtype
+                np.testing.assert_array_equal(actual, desired)
+
+
+def to_array(tensor: torch.Tensor) -> Array:
+    """On the host, bfloat16 as its bits."""
+    bits: Any = tensor.detach().contiguous()
+    array: Array = (bits.view(torch.uint16) if bits.dtype == torch.bfloat16 else bits).numpy()
+    return array
+
+
+def rotated_by_hand(
+    keys: Array, positions: Array, theta: float, sections: list[int] | None
+) -> Array:
+    """Rotary embedding in NumPy (equation 34 of RoFormer, halves as in Llama).
+
+    With `sections` the frequencies are dealt out to the three axes of
+    M-RoPE in turn. keys (layer, kv_head, token, dim), positions (axis, token).
+    """
+    half = keys.shape[-1] // 2
+    frequencies = theta ** (-np.arange(half) / half)
+    axes = np.repeat(np.arange(len(sections)), sections) if sections else np.zeros(half, int)
+    angles = positions[axes].T * frequencies
+    first, second = keys[..., :half], keys[..., half:]
+    cos, sin = np.cos(angles), np.sin(angles)
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -1,0 +1,104 @@
+"""kvtool.extract by several processes: workers that share a run, wait, die or stop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kvtool
+from kvtool.engine import processes
+from kvtool.engine.outcome import Report
+from kvtool.engine.pipeline import Event
+from kvtool.engine.plan import Job
+from kvtool.errors import ImageError, KvtoolError
+from kvtool.store import open_store
+from kvtool.store.verify import verify
+
+
+def test_a_worker_that_dies_is_an_error(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    open_store(tmp_path / "s.kv", create=True)
+    job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{tmp_path}")
+    no_plan: Any = None
+    with pytest.raises(KvtoolError, match="found it dead"):
+        processes.run_processes(job, no_plan, ("cpu",), lambda _: None)
+    assert "AttributeError" in capfd.readouterr().err
+
+
+def test_strict_stops_and_keeps_what_was_stored(
+    tmp_path: Path, tiny_model: Path, pictures: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    (folder / "069.png").write_bytes(b"no picture")
+    store = tmp_path / "s.kv"
+    with pytest.raises(ImageError, match=r"069\.png"):
+        kvtool.extract(store, model=str(tiny_model), dataset=f"folder:{folder}", strict=True)
+    assert verify(kvtool.open(store)) == []
+    run = kvtool.open(store).run()
+    assert len(run.samples) % 32 == 0
+    with run.claim("0000064-0000096"):
+        """Nothing is left claimed."""
+
+
+def test_several_processes_share_a_run(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
+    events: list[Event] = []
+    report = kvtool.extract(
+        tmp_path / "s.kv",
+        model=str(tiny_model),
+        dataset=f"folder:{pictures}",
+        devices=("cpu", "cpu"),
+        wait_s=60,
+        tell=events.append,
+    )
+    assert (report.n_done, report.n_missing) == (70, 0)
+    assert sum(event.n for event in events if event.what == "done") == 70
+    assert verify(kvtool.open(tmp_path / "s.kv")) == []
+
+
+def test_two_calls_count_what_each_of_them_did(
+    tmp_path: Path, tiny_model: Path, pictures: Path
+) -> None:
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{pictures}"}
+    reports: list[Report] = []
+
+    def meanwhile(event: Event) -> None:
+        if event.what == "done" and not reports:
+            reports.append(kvtool.extract(tmp_path / "s.kv", **options))
+
+    report = kvtool.extract(tmp_path / "s.kv", tell=meanwhile, wait_s=60, **options)
+    assert report.n_done + report.n_by_others == 70
+    assert report.n_done + reports[0].n_done == 70
+    assert report.n_missing == 0
+
+
+def test_a_part_held_by_another_is_busy_and_named(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
+    store = tmp_path / "s.kv"
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
+    kvtool.extract(store, limit=1, **options)
+    run = kvtool.open(store).run()
+    with run.claim("0000000-0000032"):
+        report = kvtool.extract(store, **options)
+    assert report.n_missing == 5
+    assert f"process {os.getpid()}" in report.busy[0]
+    assert kvtool.extract(store, **options).n_done == 5
+
+
+def test_wait_takes_over_when_the_other_ends(
+    tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "s.kv"
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
+    kvtool.extract(store, limit=1, **options)
+    claim = kvtool.open(store).run().claim("0000000-0000032")
+    claim.__enter__()
+    monkeypatch.setattr(time, "sleep", lambda _: claim.__exit__(None, None, None))
+    assert kvtool.extract(store, wait_s=60, **options).n_done == 5
