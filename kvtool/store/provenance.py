@@ -21,13 +21,8 @@ ALGORITHMS = {
     "temporal-correspondence": 2,
     "variance": 1,
     "knockout": 3,
-<<<<<<< HEAD
     "paired": 5,
-    "prefix": 4,
-=======
-    "paired": 4,
     "prefix": 5,
->>>>>>> main
     "correlate": 3,
     "average": 1,
     "compare": 1,

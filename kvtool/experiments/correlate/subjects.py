@@ -10,11 +10,6 @@ from itertools import chain
 
 from kvtool.asking.caches import CACHE
 from kvtool.asking.choices import BENCHMARKS
-<<<<<<< HEAD
-from kvtool.datasets import DATASETS
-from kvtool.display import shorten
-=======
->>>>>>> main
 from kvtool.errors import UsageError
 from kvtool.metrics.choices import BLINK
 from kvtool.store import Run
@@ -28,38 +23,8 @@ from kvtool.tasks.by_model import (
     runs_by_model,
     source_of,
 )
-<<<<<<< HEAD
-"""The tasks of the paper's table 6."""
-
-
-class RunSource(NamedTuple):
-    """The data set and split of a run."""
-
-    dataset: str
-    split: str
-
-    def __str__(self) -> str:
-        return f"{self.dataset}@{self.split}"
-
-
-class Identity(NamedTuple):
-    """What makes two runs those of one model, as it is asked and probed."""
-
-    name: str
-    revision: str
-    dtype: str
-    view: str
-    system: str = ""
-
-    @property
-    def settings(self) -> str:
-        """How it is run, in words."""
-        system = f", system text {shorten(self.system, 40)!r}" if self.system else ""
-        return f"{self.dtype}, {self.view} view{system}"
-=======
 from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.sets import SEGMENTATION
->>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -136,46 +101,6 @@ def find_subjects(
     return subjects, sources, incomplete
 
 
-<<<<<<< HEAD
-def _by_model(
-    runs: Sequence[Run], tasks: Sequence[str], benchmarks: Sequence[str]
-) -> dict[Identity, list[Run]]:
-    """Group by model the runs that serve a task or a benchmark."""
-    groups: dict[Identity, list[Run]] = {}
-    identities: dict[tuple[str, ...], Identity] = {}
-    for run in runs:
-        config = run.config
-        serves = config.dataset in benchmarks or set(tasks) & set(tasks_over(config.dataset))
-        if config.prefix == "none" and config.model.geometry.layers and serves:
-            identity = Identity(
-                config.model.name,
-                config.model.revision,
-                config.model.dtype,
-                config.view,
-                config.system,
-            )
-            # The same weights are one model, whatever it was called when a run was extracted.
-            identity = identities.setdefault(identity[1:], identity)
-            groups.setdefault(identity, []).append(run)
-    return groups
-
-
-def _named(groups: dict[Identity, list[Run]], models: Sequence[str]) -> dict[Identity, list[Run]]:
-    """Return the models with these names or folders. Raises UsageError for a name without a run."""
-    aliases = {name: {name, str(Path(name).expanduser().resolve())} for name in models}
-    identities = {identity.name for identity in groups}
-    if unknown := [name for name, spellings in aliases.items() if not spellings & identities]:
-        listed = ", ".join(sorted(identities)) or "none"
-        raise UsageError(
-            f"correlate: no model {', '.join(unknown)} with a run of this; the stores have: "
-            f"{listed}"
-        )
-    names = set().union(*aliases.values())
-    return {identity: runs for identity, runs in groups.items() if identity.name in names}
-
-
-=======
->>>>>>> main
 def _check_once(subjects: Sequence[Subject]) -> None:
     """Check that no model would count twice. Raises UsageError."""
     seen: dict[tuple[str, str], Identity] = {}
