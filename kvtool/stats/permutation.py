@@ -86,11 +86,11 @@ def orders(
     n = len(strata)
     rng = np.random.default_rng(seed)
     chunk = max(1, min(draws, 4 * AT_ONCE // per_draw))
-    alike = _alike(strata, np.arange(n) if clusters is None else clusters)
+    groups = _alike(strata, np.arange(n) if clusters is None else clusters)
     for first in range(0, draws, chunk):
         count = min(chunk, draws - first)
         order = np.empty((count, n), np.int64)
-        for questions in alike:
+        for questions in groups:
             moved = rng.permuted(np.tile(np.arange(len(questions)), (count, 1)), axis=1)
             order[:, questions.ravel()] = questions[moved].reshape(count, -1)
         yield order

@@ -96,7 +96,7 @@ def probe_nulls(common: float) -> Callable[[int], list[bool]]:
         vectors += np.sqrt(common) * rng.normal(size=(QUESTIONS, PROBE_DIM))
         images = tuple(map(str, range(QUESTIONS)))
         probe = LinearProbe(
-            images, tuple(labels.tolist()), stratified_folds(labels, FOLDS, seed), C
+            images, tuple(labels.tolist()), stratified_folds(labels.tolist(), FOLDS, seed), C
         )
         features = torch.from_numpy(vectors.astype(np.float32))
         choices = probe.choices(features)

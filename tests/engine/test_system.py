@@ -1,4 +1,4 @@
-"""Runs under a system message: their identity, what they take from other runs, and what asks them."""
+"""Runs under a system message: their identity, what they take from others, and what asks them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kvtool.models.families.llava_onevision import LlavaOnevision
 from kvtool.reporting.commands import extract_command
 from kvtool.store import Run
 from kvtool.store.provenance import describe_run
-from tests.support import tiny
+from tests.support import tiny, tiny_words
 from tests.support.datasets import coco
 from tests.support.shell import Shell
 
@@ -50,7 +50,7 @@ def test_a_run_is_told_apart_by_it(tmp_path: Path, tiny_model: Path, pictures: P
     assert f"--system '{SYSTEM}'" in extract_command(run.info() | {"store": "s.kv"})
     assert "--system" not in extract_command(plain.info() | {"store": "s.kv"})
     assert f"system: {SYSTEM}" in repr(run)
-    words = [tiny.word_id(word) for word in SYSTEM.split()]
+    words = [tiny_words.word_id(word) for word in SYSTEM.split()]
     assert [token for token in run.samples[0].prefix_ids if token in words] == words
 
 
@@ -116,7 +116,7 @@ def test_questions_are_asked_under_it(tmp_path: Path, tiny_model: Path, scenes: 
     assert under.loaded.prepare_stored(runs[0].samples[0], {}).sample.prefix_ids == (
         runs[1].samples[0].prefix_ids
     )
-    words = [tiny.word_id(word) for word in SYSTEM.split()]
+    words = [tiny_words.word_id(word) for word in SYSTEM.split()]
     several = under.loaded.prompt.several_ids(2)  # type: ignore[attr-defined]
     assert [token for token in several[0] if token in words] == words
     # The stored cache goes on as a whole prompt under the same message does.

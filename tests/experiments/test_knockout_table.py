@@ -32,7 +32,7 @@ def printed(n_pictures: int, files: list[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("n_pictures", "files", "shown", "hidden"),
+    ("n_pictures", "files", "printed_p", "absent_p"),
     [
         (10, ["random", "popular", "adversarial"], ("0.111", "0.222"), ("0.333", "0.444")),
         (5, ["random", "popular", "adversarial"], ("0.333", "0.444"), ("0.111", "0.222")),
@@ -41,11 +41,14 @@ def printed(n_pictures: int, files: list[str]) -> str:
     ],
 )
 def test_the_test_that_knows_shared_pictures_comes_first(
-    n_pictures: int, files: list[str], shown: tuple[str, ...], hidden: tuple[str, ...]
+    n_pictures: int,
+    files: list[str],
+    printed_p: tuple[str, ...],
+    absent_p: tuple[str, ...],
 ) -> None:
     text = printed(n_pictures, files)
-    assert all(number in text for number in shown)
-    assert not any(number in text for number in hidden)
+    assert all(number in text for number in printed_p)
+    assert not any(number in text for number in absent_p)
     assert ("p by picture" in text) == (n_pictures < 10)
 
 

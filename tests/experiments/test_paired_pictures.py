@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ BLOCK = {"kind": "value", "layer": 0, "kv_head": 0}
 class Read:
     """A reading that gives what it was told, (head, question, 1)."""
 
-    further = ()
+    further: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, measured: Any) -> None:
         self.measured = measured
@@ -31,7 +32,9 @@ class Read:
         return self.measured
 
 
-def compared(choices: list[int], pictures: list[tuple[str, ...]], **more: Any) -> ComparedAnswers:
+def compared(
+    choices: list[int], pictures: Sequence[tuple[str, ...]], **more: Any
+) -> ComparedAnswers:
     """Questions whose answer is A, of which a block answers `choices` and the model all right."""
     questions = [
         Question(str(number), names, "", "", "(A)", "", ("x", "y"))
@@ -51,7 +54,13 @@ def test_what_questions_share() -> None:
     assert pairs is not None
     assert pairs.tolist() == [[0, 1], [2, 0]]
     # Of three pictures: what hangs together by way of others is one thing.
-    three = [("a", "b", "c"), ("d", "e", "f"), ("c", "g", "h"), ("h", "i", "j"), ("k",)]
+    three: list[tuple[str, ...]] = [
+        ("a", "b", "c"),
+        ("d", "e", "f"),
+        ("c", "g", "h"),
+        ("h", "i", "j"),
+        ("k",),
+    ]
     joined = picture_clusters(three)
     assert joined is not None
     assert joined[[0, 0]].tolist() == joined[[2, 3]].tolist()
@@ -62,9 +71,9 @@ def test_what_questions_share() -> None:
 def test_pictures_are_known_by_what_they_are() -> None:
     pictures = [("a",), ("b",), ("c",)]
     assert compared([0, 0, 1], pictures).clusters is None
-    same = compared([0, 0, 1], pictures, digests={"a": "1", "b": "1", "c": "2"})
-    assert same.clusters is not None
-    assert same.clusters.tolist() == [0, 0, 1]
+    renamed = compared([0, 0, 1], pictures, digests={"a": "1", "b": "1", "c": "2"})
+    assert renamed.clusters is not None
+    assert renamed.clusters.tolist() == [0, 0, 1]
 
 
 def test_intervals_hold_the_truth_where_questions_share_pictures() -> None:
@@ -111,5 +120,5 @@ def test_an_image_is_in_one_fold() -> None:
     folds = stratified_folds(labels, 3, 0, images)
     assert len({*zip(images, folds, strict=True)}) == len(set(images))
     assert len(set(folds)) == 3
-    alone = [str(number) for number in range(10)]
-    assert stratified_folds(labels, 3, 4, alone) == stratified_folds(labels, 3, 4)
+    single = [str(number) for number in range(10)]
+    assert stratified_folds(labels, 3, 4, single) == stratified_folds(labels, 3, 4)

@@ -25,7 +25,9 @@ def probed(seed: int) -> tuple[LinearProbe, torch.Tensor, Any]:
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(N) % 2)
     images = tuple(map(str, range(N)))
-    probe = LinearProbe(images, tuple(labels.tolist()), stratified_folds(labels, FOLDS, seed), C)
+    probe = LinearProbe(
+        images, tuple(labels.tolist()), stratified_folds(labels.tolist(), FOLDS, seed), C
+    )
     vectors = torch.from_numpy(rng.normal(size=(6, N, 8)).astype(np.float32))
     return probe, vectors, rng.random(N) < 0.5
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from tests.contracts.families.llava_onevision import LlavaOnevision
 from tests.contracts.families.qwen_vl import Qwen2VL, Qwen25VL
 from tests.contracts.model_contract import DecoderContract
 from tests.contracts.several_contract import fed
-from tests.support import tiny
+from tests.support import tiny, tiny_words
 
 SYSTEM = "the dog left"
 QUESTION = "what is there"
@@ -43,7 +42,7 @@ def folder(contract: DecoderContract, tmp_path_factory: pytest.TempPathFactory) 
 
 def prompt(folder: Path, template: str, system: str = SYSTEM, image: str = "<image>") -> Prompt:
     opening = "<|vision_start|>" if "vision_start" in template else ""
-    return Prompt(tiny.tokenizer(None), folder, image, opening, template, system)
+    return Prompt(tiny_words.tokenizer(None), folder, image, opening, template, system)
 
 
 def own_inputs(contract: DecoderContract, folder: Path, n_images: int) -> dict[str, Any]:
@@ -78,8 +77,8 @@ def test_the_cache_and_what_follows_equal_transformers_whole_prompt(
         expected = reference(**fed(inputs), use_cache=True)
     captured = model.capture([prepared], model.request(None, None))
     start, end = sample.image_start, sample.image_start + sample.n_tokens
-    for layer, own in enumerate(expected.past_key_values.layers):
-        for kind, values in (("key", own.keys[0].numpy()), ("value", own.values[0].numpy())):
+    for layer, cached in enumerate(expected.past_key_values.layers):
+        for kind, values in (("key", cached.keys[0].numpy()), ("value", cached.values[0].numpy())):
             stored, text = captured.arrays[kind][0][layer], captured.text[kind][0][layer]
             np.testing.assert_allclose(stored, values[:, start:end], rtol=0, atol=3e-6)
             np.testing.assert_allclose(text, values[:, :start], rtol=0, atol=3e-6)
@@ -118,32 +117,33 @@ def test_a_class_name_is_read_after_the_system_message(folder: Path) -> None:
     plain: Any = load_model(str(folder), dtype="float32")
     ids, n_tokens = model.prompt.placed_ids("red", is_alone=False)
     assert n_tokens == 1
-    assert [tiny.word_id(word) for word in SYSTEM.split()] == [
-        token for token in ids if token in set(map(tiny.word_id, SYSTEM.split()))
+    assert [tiny_words.word_id(word) for word in SYSTEM.split()] == [
+        token for token in ids if token in set(map(tiny_words.word_id, SYSTEM.split()))
     ]
     read, bare = (loaded.text_values(["red"], [2]) for loaded in (model, plain))
     assert not np.array_equal(read, bare)
 
 
-def refusals() -> Iterator[tuple[str, str]]:
+def refusals() -> list[Any]:
     """Templates that write no system message before the image."""
-    yield "blind to roles", MISTRAL
-    yield "blind to roles", VICUNA
-    yield "blind to roles", LLAMA_3
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
-    yield "raises", refusing + CHATML
+    raising = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
     users = "{% for message in messages if message['role'] == 'user' %}"
-    yield "drops it", CHATML.replace("{% for message in messages %}", users)
     late = (
         "{% for m in messages if m.role == 'user' %}<image>{{ m.content[1].text }}{% endfor %}"
         "{% for m in messages if m.role == 'system' %}{{ m.content[0].text }}{% endfor %}"
     )
-    yield "after the image", late
+    return [
+        pytest.param(MISTRAL, id="blind to roles, Mistral"),
+        pytest.param(VICUNA, id="blind to roles, Vicuna"),
+        pytest.param(LLAMA_3, id="blind to roles, Llama 3"),
+        pytest.param(raising + CHATML, id="raises"),
+        pytest.param(CHATML.replace("{% for message in messages %}", users), id="drops it"),
+        pytest.param(late, id="after the image"),
+    ]
 
 
-@pytest.mark.parametrize(("why", "template"), [*refusals()])
-def test_a_template_without_room_for_it_is_named(why: str, template: str, tmp_path: Path) -> None:
-    del why
+@pytest.mark.parametrize("template", refusals())
+def test_a_template_without_room_for_it_is_named(template: str, tmp_path: Path) -> None:
     prompt(tmp_path, template, system="")
     with pytest.raises(UsageError, match=r"^--system: expected .* found family default of model"):
         prompt(tmp_path, template)

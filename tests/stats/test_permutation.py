@@ -62,12 +62,12 @@ def test_clusters_move_whole_to_clusters_alike() -> None:
 def test_questions_alone_are_permuted_as_they_were_without_clusters() -> None:
     rng = np.random.default_rng(5)
     choices, labels, model_right, n_choices = guessing(rng, 6, 3)
-    alone = rng.permutation(N)
+    order = rng.permutation(N)
     plain = permuted_best(choices, labels, model_right, n_choices)
     clustered = permuted_best(choices, labels, model_right, n_choices, clusters=np.arange(N))
     assert plain[:2] == clustered[:2]
     right = choices == labels
-    flipped = flipped_best(right, model_right, clusters=alone)
+    flipped = flipped_best(right, model_right, clusters=order)
     assert flipped == pytest.approx(flipped_best(right, model_right), abs=0.05)
 
 

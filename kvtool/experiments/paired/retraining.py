@@ -59,8 +59,8 @@ def retrained_best(
         problems = vectors[:, chunk].flatten(0, 1).split(AT_ONCE)
         choices = np.concatenate([probe.choices(batch) for batch in problems])
         right = choices.reshape(n_blocks, len(chunk), n) == labels
-        chosen = right[:, :, choosing].sum(axis=-1).argmax(axis=0)
-        answers = right[chosen, np.arange(len(chunk))][:, scored]
+        blocks = right[:, :, choosing].sum(axis=-1).argmax(axis=0)
+        answers = right[blocks, np.arange(len(chunk))][:, scored]
         gained = answers & ~model_right[scored]
         return np.stack([answers.sum(axis=1), gained.sum(axis=1)], axis=1)
 
