@@ -19,13 +19,14 @@ from kvtool.models.hub import resolve
 from tests.models.test_language import llama
 from tests.support import tiny
 from tests.support.tiny import noise
+from tests.support.tiny_words import LLAVA_TEMPLATE
 
 D_LANGUAGE = 32
 
 
 def adapter(root: Path, pool: int = 1, layer: int = 2) -> Path:
     """An adapter between a tiny Llama and a tiny DINOv2."""
-    language = llama(root / "language", tiny.LLAVA_TEMPLATE)
+    language = llama(root / "language", LLAVA_TEMPLATE)
     vision = tiny.dinov2(root / "vision")
     folder = root / "adapter"
     folder.mkdir()
@@ -117,7 +118,7 @@ def test_a_batch_is_its_images(tmp_path: Path) -> None:
 def test_another_decoder_is_refused(tmp_path: Path) -> None:
     folder = adapter(tmp_path)
     (tmp_path / "other").mkdir()
-    llama(tmp_path / "language", tiny.LLAVA_TEMPLATE, adds_start=True)
+    llama(tmp_path / "language", LLAVA_TEMPLATE, adds_start=True)
     with pytest.raises(ModelError, match="the layer was trained, found files-"):
         load_model(str(folder))
 
