@@ -56,8 +56,11 @@ def retrained_best(
     def best(chunk: Array) -> Array:
         """Return the best block's right answers, and those where the model is wrong, (draw, 2)."""
         # One problem a block and order: (block * draw, question, dim).
-        problems = vectors[:, chunk].flatten(0, 1).split(AT_ONCE)
-        choices = np.concatenate([probe.choices(batch) for batch in problems])
+        problems = vectors[:, chunk].flatten(0, 1)
+        starts = range(0, len(problems), AT_ONCE)
+        choices = np.concatenate(
+            [probe.choices(problems[start : start + AT_ONCE]) for start in starts]
+        )
         right = choices.reshape(n_blocks, len(chunk), n) == labels
         blocks = right[:, :, choosing].sum(axis=-1).argmax(axis=0)
         answers = right[blocks, np.arange(len(chunk))][:, scored]
