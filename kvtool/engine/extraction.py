@@ -60,6 +60,7 @@ def extract(
     image_size: str | int = "",
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    system: str = "",
     devices: Sequence[str] = ("auto",),
     engine: str = "local",
     wait_s: float = 0.0,
@@ -107,6 +108,8 @@ def extract(
             them: 384 (a square), "480x832" (height x width) or "short:480" (the shorter side, at
             the picture's own aspect ratio, in whole patches). The checkpoint's own by default.
         min_pixels, max_pixels: bounds of a picture's area in Qwen's tower.
+        system: the text of a system message, which stands before everything else in every prompt of
+            the run; by default what the chat template writes by itself.
         devices: names of torch devices, a process each; "auto" is cuda:0 where there is one, else
         cpu.
         engine: "local", or "ray" for tasks of a Ray cluster.
@@ -143,6 +146,7 @@ def extract(
         reuse=reuse,
         text_template=text_template,
         size=check_input(InputSize(str(image_size), min_pixels or 0, max_pixels or 0)),
+        system=system,
     )
     return local.extract(
         job,

@@ -69,8 +69,10 @@ class FeatureSource:
         self, config: RunConfig, names: Sequence[str], template: str
     ) -> TextVectors | None:
         """Vectors of texts run without an image that a run of `config` has, as stored; None where
-        this run lacks one of them.
+        this run lacks one of them, or read them after another system message.
         """
+        if self.run.config.system != config.system:
+            return None
         try:
             texts = self.run.texts(template)
             vectors = texts.vectors_for(config, names)

@@ -33,6 +33,8 @@ class DecoderModel(TextReader):
     network: ClassVar[Any]
     opening: ClassVar[str] = ""
     """What the chat template writes directly before the image placeholder as part of the image."""
+    reads_system: ClassVar[bool] = True
+    """Whether a system message can stand before the image."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -42,7 +44,12 @@ class DecoderModel(TextReader):
         tokenizer = checkpoint.tokenizer()
         image = tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         self.prompt = Prompt(
-            tokenizer, checkpoint.snapshot.path, str(image), self.opening, self.fallback_template()
+            tokenizer,
+            checkpoint.snapshot.path,
+            str(image),
+            self.opening,
+            self.fallback_template(),
+            checkpoint.settings.system,
         )
         self.info = checkpoint.info(self.family, self.geometry(), self.prompt.template)
 

@@ -26,14 +26,12 @@ def extract_command(info: Row) -> str:
         "--dataset",
         f"{info['dataset']}{path}@{info['split']}",
     ]
-    arguments += flags(
-        {"prefix": info["prefix"], "view": info["view"], "keys": info["keys"]}, EXTRACT_DEFAULTS
-    )
+    arguments += flags({name: info.get(name) for name in EXTRACT_DEFAULTS}, EXTRACT_DEFAULTS)
     arguments += ["--kinds", ",".join(info["kinds"]), "--dtype", info["dtype"]]
     return _command(arguments)
 
 
-EXTRACT_DEFAULTS = {"prefix": "none", "view": "base", "keys": "post-rope"}
+EXTRACT_DEFAULTS = {"prefix": "none", "view": "base", "keys": "post-rope", "system": ""}
 
 
 def result_command(stored: KeptResult, info: Row | None) -> str:

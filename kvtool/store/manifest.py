@@ -26,7 +26,7 @@ FOLDER = "folder"
 """The data set of pictures alone, whose runs are told apart by their folder's name."""
 _STEM_LENGTH = 120
 _NOT_IDENTITY = ("name", "dataset_path", "part_size", "defaults", "beside")
-_LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels")
+_LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels", "system")
 """Fields that runs of older versions lack: where they are empty, they are no part of the hash."""
 _NOT_IDENTITY_OF_MODEL = ("name", "commit")
 
@@ -57,6 +57,8 @@ class RunConfig:
     dataset: the spec's name, e.g. "spair71k"; dataset_path: where it lay when the run was made.
     prefix: "none", "correct", "incorrect", "random", "text:..." or "file" (one an image); samples
         have the texts.
+    system: the text of the system message before everything else; empty where the chat template is
+        left to itself.
     image_size, min_pixels, max_pixels: see kvtool.types.InputSize.
     vision_norm: of an encoder alone, the norm that its last layer is kept after, as its class calls
         it; empty where that layer is not kept, or the class has none for patches.
@@ -85,6 +87,7 @@ class RunConfig:
     min_pixels: int = 0
     max_pixels: int = 0
     beside: str = ""
+    system: str = ""
 
     @property
     def input_size(self) -> InputSize:

@@ -21,7 +21,7 @@ ALGORITHMS = {
     "temporal-correspondence": 2,
     "variance": 1,
     "knockout": 3,
-    "paired": 4,
+    "paired": 5,
     "prefix": 5,
     "correlate": 3,
     "average": 1,
@@ -45,6 +45,8 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
     """
     config = run.config
     stored_ids = set(run.ids)
+    # Results of runs without a system message keep the hash that they had before there was one.
+    system = {"system": config.system} if config.system else {}
     return {
         "run": run.name,
         "run_hash": config.hash,
@@ -54,6 +56,7 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
         "dataset": config.dataset,
         "split": config.split,
         "prefix": config.prefix,
+        **system,
         "view": config.view,
         "keys": config.keys,
         "images": len(stored_ids if ids is None else stored_ids & set(ids)),

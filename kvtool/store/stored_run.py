@@ -261,6 +261,7 @@ class StoredRun(Displayed, RunParts):
             "store": self.store,
             "model": f"{config.model.name} ({config.model.dtype})",
             "data set": f"{config.dataset}, split {config.split}, prefix {config.prefix}",
+            "system": config.system or None,
             "kinds": listing(config.kinds),
             "layers": numbers(config.layers) if config.layers else None,
             "kv heads": heads,

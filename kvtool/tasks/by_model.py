@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kvtool.datasets import DATASETS
+from kvtool.display import shorten
 from kvtool.errors import UsageError
 from kvtool.store import Run, Store
 
@@ -29,6 +30,13 @@ class Identity(NamedTuple):
     revision: str
     dtype: str
     view: str
+    system: str = ""
+
+    @property
+    def settings(self) -> str:
+        """How it is run, in words."""
+        system = f", system text {shorten(self.system, 40)!r}" if self.system else ""
+        return f"{self.dtype}, {self.view} view{system}"
 
 
 def find_runs(stores: Sequence[Store], names: Sequence[str] | None, command: str) -> list[Run]:
@@ -47,17 +55,19 @@ def find_runs(stores: Sequence[Store], names: Sequence[str] | None, command: str
 def runs_by_model(runs: Sequence[Run], serves: Callable[[Run], bool]) -> dict[Identity, list[Run]]:
     """Group by model the runs that serve a purpose, of a language model and without prefix."""
     groups: dict[Identity, list[Run]] = {}
-    identities: dict[tuple[str, str, str], Identity] = {}
+    identities: dict[tuple[str, ...], Identity] = {}
     for run in runs:
         config = run.config
         if config.prefix == "none" and config.model.geometry.layers and serves(run):
             identity = Identity(
-                config.model.name, config.model.revision, config.model.dtype, config.view
+                config.model.name,
+                config.model.revision,
+                config.model.dtype,
+                config.view,
+                config.system,
             )
             # The same weights are one model, whatever it was called when a run was extracted.
-            identity = identities.setdefault(
-                (identity.revision, identity.dtype, identity.view), identity
-            )
+            identity = identities.setdefault(identity[1:], identity)
             groups.setdefault(identity, []).append(run)
     return groups
 

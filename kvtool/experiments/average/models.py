@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from kvtool.datasets.identity import listed
+from kvtool.display import shorten
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.store import Run
 from kvtool.tasks import TASKS, datasets_for
@@ -103,10 +104,11 @@ def find_models(
 
 
 def _name(identity: Identity, identities: Sequence[Identity]) -> str:
-    """Return a model's name; with its precision and view where others have the name, too."""
+    """Return a model's name; with what else sets it apart where others have the name, too."""
     if sum(candidate.name == identity.name for candidate in identities) == 1:
         return identity.name
-    return f"{identity.name} ({identity.dtype}, {identity.view}, {identity.revision[:8]})"
+    system = f", system text {shorten(identity.system, 40)!r}" if identity.system else ""
+    return f"{identity.name} ({identity.dtype}, {identity.view}, {identity.revision[:8]}{system})"
 
 
 def _missing(model: str, task: str, sources: Mapping[str, RunSource]) -> str:

@@ -110,8 +110,7 @@ def _check_once(subjects: Sequence[Subject]) -> None:
         if identity != first:
             raise UsageError(
                 f"correlate: expected one set of runs of {identity.name}, found some in "
-                f"{first.dtype}, {first.view} view, and some in {identity.dtype}, "
-                f"{identity.view} view; name those to take with --runs"
+                f"{first.settings}, and some in {identity.settings}; name those to take with --runs"
             )
 
 

@@ -224,7 +224,7 @@ class ScoredCondition:
             for choice, block in (("best", best_block), ("fixed", fixed)):
                 table, nonfinite = self.table(run, block)
                 labels = {"condition": condition.name, "choice": choice, **asdict(block)}
-                (row,) = table_rows([labels], table, self.seed, nonfinite)
+                (row,) = table_rows([labels], table, self.seed, nonfinite, unit=self.work.unit)
                 n = row.pop("n")
                 differences = difference(table, without, self.work.metric, self.seed, nonfinite)
                 row |= differences
