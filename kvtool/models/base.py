@@ -14,7 +14,7 @@ from PIL import Image
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice, named_layers
 from kvtool.models.text_vectors import TextVectors
-from kvtool.types import GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
+from kvtool.types import SALIENCY, GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
 
 Array = np.ndarray[Any, Any]
 
@@ -53,7 +53,7 @@ class Captured:
     arrays: kind -> one array per image, (layer, head, token, dim). `key` and `value` hold image
         tokens in prompt order; `projected` is (1, 1, token, hidden) in the same token order,
         `vision` (vision_layer, 1, vision_token, vision_dim) in row-major order of the sample's
-        vision_spans.
+        vision_spans, `saliency` (1, 1, vision_token, 1) in that order too.
     text: "key" and "value" of the text before the image, one array per image,
         (layer, kv_head, prefix_token, dim).
 
@@ -265,13 +265,27 @@ def sample_of(
     )
 
 
-def chosen_kinds(kinds: Sequence[Kind] | None, available: Sequence[Kind]) -> tuple[Kind, ...]:
-    """A family's kinds that a user chose, in the order of `available`; None means all.
+def chosen_kinds(
+    kinds: Sequence[Kind] | None, available: Sequence[Kind], has_saliency: bool = False
+) -> tuple[Kind, ...]:
+    """A family's kinds that a user chose, in the order of `available`; None means all of these.
 
-    Raises UsageError.
+    has_saliency: whether its tower has a token that attends to all patches, so that `saliency` can
+        be chosen beside them. Raises UsageError.
     """
     if kinds is None:
         return tuple(available)
+    if SALIENCY in kinds:
+        if not has_saliency:
+            raise UsageError(
+                "kinds: saliency: expected a tower with a class token or a pooling head, found "
+                "none in this model; leave it out"
+            )
+        if not set(kinds) - {SALIENCY}:
+            raise UsageError(
+                f"kinds: expected some of {', '.join(available)} beside saliency, found it alone"
+            )
+        return (*chosen_kinds([kind for kind in kinds if kind != SALIENCY], available), SALIENCY)
     if unknown := [kind for kind in kinds if kind not in available]:
         raise UsageError(
             f"kinds: expected some of {', '.join(available)} of this model, found {unknown[0]!r}"

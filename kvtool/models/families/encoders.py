@@ -1,12 +1,13 @@
 """Encoders alone: the towers of SigLIP and CLIP, DINO and DINOv2.
 
-They keep `vision`, outputs of chosen layers; they read no text (kvtool.models.families.contrastive
-does).
+They keep `vision`, outputs of chosen layers, and where it is asked for `saliency`, attention in the
+last one; they read no text (kvtool.models.families.contrastive does).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -38,9 +39,10 @@ from kvtool.models.device import one_head_arrays, to_device
 from kvtool.models.families import NORMS
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
+from kvtool.models.saliency import ClassAttention, probe_attention
 from kvtool.models.sizes import input_wh_px
 from kvtool.models.text_vectors import TextVectors
-from kvtool.types import Geometry, GridSpan, KeyPosition, Kind, View
+from kvtool.types import SALIENCY, Geometry, GridSpan, KeyPosition, Kind, View
 
 Rectangle = tuple[float, float, float, float]
 MAX_STRETCH = 64
@@ -66,6 +68,7 @@ class Encoder:
     reads_text: ClassVar[bool] = False
     size_options: ClassVar[tuple[str, ...]] = ("image_size",)
     kinds: tuple[Kind, ...] = ("vision",)
+    has_class_token: ClassVar[bool] = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -77,6 +80,11 @@ class Encoder:
     def load_network(self) -> Any:
         """Return the tower."""
         return self.checkpoint.network(self.network, self.config, **self.options)
+
+    @property
+    def has_saliency(self) -> bool:
+        """Whether a token or a probe attends to all patches."""
+        return self.has_class_token
 
     def geometry(self) -> Geometry:
         """Return the sizes of the tower."""
@@ -92,7 +100,7 @@ class Encoder:
         """See Model.request. `layers` are the tower's here; the default is its last."""
         count = self.info.geometry.vision_layers
         selected = chosen_layers(vision_layers if layers is None else layers, count, (count - 1,))
-        return Request(chosen_kinds(kinds, self.kinds), (), selected, keys)
+        return Request(chosen_kinds(kinds, self.kinds, self.has_saliency), (), selected, keys)
 
     def prepare(
         self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
@@ -138,10 +146,13 @@ class Encoder:
         pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
         vision_layers = request.vision_layers if "vision" in request.kinds else ()
         last = self.info.geometry.vision_layers - 1
-        needed = {*vision_layers, *([last] if "projected" in request.kinds else [])}
+        needed = {*vision_layers, *([last] if {"projected", SALIENCY} & {*request.kinds} else [])}
         layers = tower_layers(self.net, last + 1)
+        is_watched = SALIENCY in request.kinds and self.has_class_token
+        attention = ClassAttention(layers[last]) if is_watched else None
         with (
             self.checkpoint.running(),
+            attention.watching() if attention else nullcontext(),
             layer_outputs(layers, sorted(needed), stop=True) as outputs,
         ):
             self.net(pixels, **self._forward_options(pixels))
@@ -157,7 +168,16 @@ class Encoder:
             captured.arrays["vision"] = one_head_arrays(vision)
         if "projected" in request.kinds:
             captured.arrays["projected"] = one_head_arrays([self.beside_text(patches[last])])
+        if SALIENCY in request.kinds:
+            captured.arrays[SALIENCY] = one_head_arrays([self.saliency(patches[last], attention)])
         return captured
+
+    def saliency(self, patches: torch.Tensor, attention: ClassAttention | None) -> torch.Tensor:
+        """Attention to patches (image, patch, dim) of the last layer, (image, patch, 1): of that
+        layer's class token.
+        """
+        assert attention is not None, "the class token was watched"
+        return attention.over(patches.shape[1])
 
     def beside_text(self, patches: torch.Tensor) -> torch.Tensor:
         """Patches (image, patch, dim) of the last layer in the space of the text tower."""
@@ -249,6 +269,20 @@ class Siglip(Encoder):
     family = "siglip"
     network = SiglipVisionModel
     processor_class = SiglipImageProcessorPil
+    has_class_token = False
+
+    @property
+    def has_saliency(self) -> bool:
+        """Whether the checkpoint has its pooling head."""
+        return bool(self.config.vision_use_head)
+
+    def saliency(
+        self,
+        patches: torch.Tensor,
+        attention: ClassAttention | None,  # noqa: ARG002  it has no class token
+    ) -> torch.Tensor:
+        """See Encoder.saliency: of the pooling head's probe, which asks the normed patches."""
+        return probe_attention(self.net.head, patches)
 
 
 class Clip(Encoder):
