@@ -11,8 +11,9 @@ import torch
 
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
-from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers
+from kvtool.models.base import Array, Captured, Prepared, Request
 from kvtool.models.cache import CaptureCache, PreRopeCache, until_finished
+from kvtool.models.choices import chosen_kinds, chosen_layers
 from kvtool.models.device import from_numpy, one_head_arrays, to_device
 from kvtool.models.loading import Checkpoint
 from kvtool.models.prompts import Prompt

@@ -76,8 +76,10 @@ def mean_attention(query: torch.Tensor, keys: torch.Tensor, head_dim: int) -> to
         head_dim: The dimension of a head.
     """
     queries_of_heads, keys_of_heads = (
-        states.float().unflatten(-1, (-1, head_dim)).transpose(1, 2) for states in (query, keys)
+        states.float().reshape(*states.shape[:2], -1, head_dim).transpose(1, 2)
+        for states in (query, keys)
     )
     # (image, head, token, dim) times (image, head, dim, 1)
     logits = keys_of_heads @ queries_of_heads.transpose(-1, -2) * head_dim**-0.5
-    return logits.softmax(dim=2).mean(dim=1).to(keys.dtype)
+    weights: torch.Tensor = logits.softmax(dim=2).mean(dim=1)
+    return weights.to(keys.dtype)

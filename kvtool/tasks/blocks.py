@@ -29,7 +29,7 @@ def plan_blocks(
 
     Raises UsageError for others.
     """
-    stored = [kind for kind in run.config.kinds if kind in able]
+    stored = [kind for kind in run.config.vector_kinds if kind in able]
     if not stored:
         why = "" if "vision" in able else f"; {run.config.model.family} has no text tower here"
         raise UsageError(
@@ -45,12 +45,9 @@ def plan_blocks(
     blocks = []
     for kind in dict.fromkeys(kinds):
         if kind not in KINDS or kind not in stored:
-            why = (
-                "not stored"
-                if kind not in run.config.kinds
-                else "without text vectors, which the task needs"
+            raise UsageError(
+                f"run {run.name}: {kind} is {_why_not(run, kind)}, only {', '.join(stored)}"
             )
-            raise UsageError(f"run {run.name}: {kind} is {why}, only {', '.join(stored)}")
         have = run.config.stored_layers(kind)
         count, _ = run.config.heads_and_dim(kind)
         wanted = have
@@ -65,6 +62,13 @@ def plan_blocks(
         _check(run, kind, "kv_head", chosen, range(count))
         blocks.append((kind, wanted, chosen))
     return BlockPlan(run, tuple(blocks))
+
+
+def _why_not(run: Run, kind: Kind) -> str:
+    """Return why the vectors of a kind cannot be scored."""
+    if kind not in run.config.kinds:
+        return "not stored"
+    return "without text vectors, which the task needs" if kind in KINDS else "not of vectors"
 
 
 def _stored_of(run: Run, kind: Kind, layers: LayerChoice, stored: Sequence[int]) -> tuple[int, ...]:
