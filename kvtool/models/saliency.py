@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from kvtool.errors import UsageError
 from kvtool.models.cache import watched
 
 
@@ -22,12 +23,17 @@ class ClassAttention:
     """The attention of the class token, a layer's first one, in a pass that is watched."""
 
     def __init__(self, layer: nn.Module) -> None:
-        """Take a layer of a tower whose attention has projections of its own for queries and
-        keys.
+        """Take a layer of a tower whose attention has projections for queries and for keys.
+
+        Raises UsageError where it has none, as a plug-in's may.
         """
-        self.attention: Any = next(
-            module for module in layer.modules() if hasattr(module, "q_proj")
-        )
+        projecting = (module for module in layer.modules() if hasattr(module, "q_proj"))
+        self.attention: Any = next(projecting, None)
+        if self.attention is None:
+            raise UsageError(
+                "kinds: saliency: expected a tower with projections q_proj and k_proj, found "
+                f"none in {type(layer).__name__}; leave it out"
+            )
         self.query: torch.Tensor | None = None
         self.keys: torch.Tensor | None = None
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import kvtool
-from kvtool.cli.main import app
+from kvtool.datasets import open_dataset
+from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
 from kvtool.models import load_model
 from kvtool.store import Run
@@ -48,9 +48,9 @@ def test_a_run_holds_what_the_model_gives(
     assert run.config.kinds[-1] == "saliency"
     assert verify(kvtool.open(store)) == []
     model = load_model(str(folder), dtype="float32")
-    dataset = kvtool.open_dataset(data)
+    dataset = open_dataset(data)
     for index, ref in enumerate(dataset.present()[:3]):
-        prepared = model.prepare(dataset.image(ref.id), id=ref.id, index=index)
+        prepared = model.prepare(load_image(ref), id=ref.id, index=index)
         captured = model.capture([prepared], model.request(kinds, None)).arrays
         stored = run.read("saliency", layer, ids=[ref.id]).values
         np.testing.assert_array_equal(stored, captured["saliency"][0][0, 0])
@@ -90,31 +90,29 @@ def test_a_run_under_a_prefix_runs_the_tower_again(tmp_path: Path, data: str) ->
     )
     # Without saliency the prefixed run takes what the first one holds.
     again = extracted(store, folder, data, kinds=["value"], limit=2, prefix="text:the cat")
-    np.testing.assert_array_equal(again.read("value", 2, 0).values, prefixed.read("value", 2, 0).values)
+    np.testing.assert_array_equal(
+        again.read("value", 2, 0).values, prefixed.read("value", 2, 0).values
+    )
 
 
-def test_the_command_and_what_reads_runs(tmp_path: Path, data: str) -> None:
-    folder = str(tiny.clip(tmp_path / "model"))
-    store = str(tmp_path / "s.kv")
-    options = ["--model", folder, "--dataset", data, "--limit", "2"]
-    run = CliRunner().invoke
-    made = run(app, ["extract", store, *options, "--kinds", "saliency,vision"])
-    assert made.exit_code == 0, made.output
-    dry = run(app, ["extract", store, *options, "--kinds", "vision,saliency", "--dry-run"])
-    assert dry.exit_code == 0, dry.output
-    shown = run(app, ["store", "info", store])
-    assert "saliency" in shown.output
-    stored = kvtool.open(store).run()
-    for error, call in {
-        "has no saliency": lambda: kvtool.variance(stored, kind="saliency"),
-        "run .* has no saliency": lambda: kvtool.search(
-            stored, image=stored.ids[0], at=(1, 1), kind="saliency"
+def test_what_compares_vectors_refuses_it(tmp_path: Path, data: str) -> None:
+    folder = tiny.clip(tmp_path / "model")
+    run = extracted(tmp_path / "s.kv", folder, data, kinds=["saliency", "vision"], limit=2)
+    image, picture = run.ids[0], tmp_path / "a.png"
+    calls: dict[str, Any] = {
+        "variance: run .* has no saliency, only vision": lambda: kvtool.variance(
+            run, kind="saliency"
+        ),
+        "search: run .* has no saliency, only vision": lambda: kvtool.search(
+            run, image, (10, 10), kind="saliency"
         ),
         "saliency is not of vectors, only vision": lambda: kvtool.show(
-            stored, stored.ids[0], kind="saliency"
+            run, image, picture, kind="saliency"
         ),
-    }.items():
-        with pytest.raises(UsageError, match=error):
+    }
+    for message, call in calls.items():
+        with pytest.raises(UsageError, match=message):
             call()
-    refused = run(app, ["variance", store, "--kind", "saliency"])
-    assert refused.exit_code == 2
+    # Without a kind they take the vectors.
+    assert kvtool.search(run, image, (10, 10), k=1).config["kind"] == "vision"
+    assert kvtool.show(run, image, picture).kind == "vision"

@@ -57,7 +57,9 @@ def test_it_is_read_as_it_was_written(tmp_path: Path, codec: Any) -> None:
     block = run.read("saliency", 2, raw=True)
     assert block.values.shape == (sum(image.n_vision_tokens for image in IMAGES), 1)
     start, stop = block.offsets[2:4]
-    assert_same_bits(block.values[start:stop], image_arrays(run.config, IMAGES[2])["saliency"][0, 0])
+    assert_same_bits(
+        block.values[start:stop], image_arrays(run.config, IMAGES[2])["saliency"][0, 0]
+    )
     table = run.tokens(kind="saliency")
     assert len(table) == len(run.tokens(kind="vision")) == len(block.values)
     with pytest.raises(UsageError, match="layer 1 of saliency is not stored, only 2"):
