@@ -20,7 +20,7 @@ KINDS: tuple[Kind, ...] = get_args(VectorKind)
 """Kinds of vectors, which measures compare and runs hold by default."""
 SALIENCY: Kind = "saliency"
 """One number a patch, the tower's attention to it: held where it is asked for."""
-OF_TOWER: tuple[Kind, ...] = ("vision", SALIENCY)
+TOWER_KINDS: tuple[Kind, ...] = ("vision", SALIENCY)
 """Kinds whose tokens are the tower's patches, not those that the decoder gets."""
 BEFORE_DECODER: tuple[Kind, ...] = ("projected", "vision")
 """Kinds that the text before an image does not change."""
@@ -131,11 +131,11 @@ class Sample(Displayed):
 
     def spans_of(self, kind: Kind) -> tuple[GridSpan, ...]:
         """Return the grids of a kind's tokens."""
-        return self.vision_spans if kind in OF_TOWER else self.spans
+        return self.vision_spans if kind in TOWER_KINDS else self.spans
 
     def count_tokens(self, kind: Kind) -> int:
         """Return how many tokens of a kind are stored."""
-        return self.n_vision_tokens if kind in OF_TOWER else self.n_tokens
+        return self.n_vision_tokens if kind in TOWER_KINDS else self.n_tokens
 
     def _title(self) -> str:
         return f"Sample {self.id}"

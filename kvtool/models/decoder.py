@@ -22,8 +22,8 @@ from kvtool.models.texts import TextReader
 from kvtool.types import (
     BEFORE_DECODER,
     KINDS,
-    OF_TOWER,
     SALIENCY,
+    TOWER_KINDS,
     Geometry,
     KeyPosition,
     Kind,
@@ -137,7 +137,7 @@ class DecoderModel(TextReader):
         # Without keys and values the decoder does not run at all.
         decode = bool({"key", "value"} & set(request.kinds))
         # The tower runs up to the layer whose class token is asked, whether that layer is kept.
-        vision_layers = request.vision_layers if set(OF_TOWER) & set(request.kinds) else ()
+        vision_layers = request.vision_layers if set(TOWER_KINDS) & set(request.kinds) else ()
         with self.checkpoint.running():
             return self._captured(batch, request, vision_layers, decode)
 

@@ -16,8 +16,8 @@ from kvtool.store.encoding import Codec
 from kvtool.store.layout import part_name
 from kvtool.types import (
     KINDS,
-    OF_TOWER,
     SALIENCY,
+    TOWER_KINDS,
     Geometry,
     InputSize,
     KeyPosition,
@@ -253,8 +253,8 @@ def dimension_names(array: str, is_text: bool = False) -> tuple[str, ...]:
     is_text: whether the array holds the vectors of class names and expressions, a text in place of
     a token.
     """
-    if array in ("projected", TEXT_MEAN, *OF_TOWER):
-        token = "vision_token" if array in OF_TOWER else "token"
+    if array in ("projected", TEXT_MEAN, *TOWER_KINDS):
+        token = "vision_token" if array in TOWER_KINDS else "token"
         kind = "projected" if array == TEXT_MEAN else array
         return f"{kind}_layer", f"{kind}_head", "text" if is_text else token, f"{kind}_dim"
     token = "text_token" if array in TEXT_KINDS else "token"
@@ -267,7 +267,7 @@ def token_counts(samples: Sequence[Sample], array: str) -> list[int]:
     """
     if array in TEXT_KINDS:
         return [sample.image_start for sample in samples]
-    if array in OF_TOWER:
+    if array in TOWER_KINDS:
         return [sample.n_vision_tokens for sample in samples]
     return [sample.n_tokens for sample in samples]
 

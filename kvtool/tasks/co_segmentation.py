@@ -277,11 +277,11 @@ def cosegment(
     labels, k = shared_clusters(values, restarts=restarts, seed=seed)
     is_foreground = [np.zeros(label.shape, bool) for label in labels]
     for head in range(len(k)):
-        of_head = [label[head] for label in labels]
+        head_labels = [label[head] for label in labels]
         if saliency is None:
-            is_object = inside_clusters(of_head, grids, int(k[head]))
+            is_object = inside_clusters(head_labels, grids, int(k[head]))
         else:
-            is_object = salient_clusters(of_head, saliency, int(k[head]))
+            is_object = salient_clusters(head_labels, saliency, int(k[head]))
         for tokens, label in zip(is_foreground, labels, strict=True):
             tokens[head] = is_object[label[head]]
     return is_foreground

@@ -73,9 +73,11 @@ def test_other_kinds_have_the_bytes_that_they_have_without_it(tmp_path: Path, da
     ]
     plain, beside = (sorted(Path(run.store).glob("runs/*/parts/*/*/c.*")) for run in runs)
     files = {path.relative_to(path.parents[1]): path.read_bytes() for path in plain}
-    others = {path.relative_to(path.parents[1]): path.read_bytes() for path in beside}
+    with_saliency = {path.relative_to(path.parents[1]): path.read_bytes() for path in beside}
     assert files
-    assert files == {name: data for name, data in others.items() if name.parts[0] != "saliency"}
+    assert files == {
+        name: data for name, data in with_saliency.items() if name.parts[0] != "saliency"
+    }
 
 
 def test_a_run_under_a_prefix_runs_the_tower_again(tmp_path: Path, data: str) -> None:

@@ -70,8 +70,8 @@ def test_the_class_token_of_the_last_layer(build: str, attention: str, tmp_path:
     batch = pair_of(model)
     options = {"interpolate_pos_encoding": True} if build == "vit" else {}
     with torch.inference_mode():
-        own = eager(network_class, folder)(pixels_of(batch), output_attentions=True, **options)
-    expected = own.attentions[LAST][:, :, 0, special:].mean(1).numpy()
+        theirs = eager(network_class, folder)(pixels_of(batch), output_attentions=True, **options)
+    expected = theirs.attentions[LAST][:, :, 0, special:].mean(1).numpy()
     values = captured(model, batch)
     np.testing.assert_allclose(values, expected, atol=1e-5)
     # The maps differ from image to image and from patch to patch by far more than that.
@@ -93,10 +93,10 @@ def test_the_probe_of_siglips_pooling_head(build: str, tmp_path: Path) -> None:
     folder = getattr(tiny, build)(tmp_path)
     model = load_model(str(folder), dtype="float32")
     batch = pair_of(model)
-    own = eager(SiglipVisionModel, folder)
-    head = own.head
+    theirs = eager(SiglipVisionModel, folder)
+    head = theirs.head
     with torch.inference_mode():
-        states = own(pixels_of(batch)).last_hidden_state
+        states = theirs(pixels_of(batch)).last_hidden_state
         probe = head.probe.repeat(len(batch), 1, 1)
         _, weights = head.attention(probe, states, states, need_weights=True)
     values = captured(model, batch)
@@ -112,9 +112,9 @@ def test_the_class_token_of_llavas_tower(kinds: tuple[Kind, ...], tmp_path: Path
     batch = pair_of(model)
     feeding = model.request(None, None).vision_layers
     assert feeding == (1,)
-    own = eager(LlavaNextForConditionalGeneration, folder).model.vision_tower
+    theirs = eager(LlavaNextForConditionalGeneration, folder).model.vision_tower
     with torch.inference_mode():
-        attentions = own(pixels_of(batch)[:, 0], output_attentions=True).attentions
+        attentions = theirs(pixels_of(batch)[:, 0], output_attentions=True).attentions
     expected = attentions[feeding[0]][:, :, 0, 1:].mean(1).numpy()
     np.testing.assert_allclose(captured(model, batch, kinds), expected, atol=1e-5)
 
@@ -124,9 +124,9 @@ def test_tiles_have_a_class_token_each(tmp_path: Path) -> None:
     folder = tiny.llava_next(tmp_path)
     model: Any = load_model(str(folder), dtype="float32")
     prepared = model.prepare(noise(70, 45), id="a", index=0, view="full")
-    own = eager(LlavaNextForConditionalGeneration, folder).model.vision_tower
+    theirs = eager(LlavaNextForConditionalGeneration, folder).model.vision_tower
     with torch.inference_mode():
-        attentions = own(prepared.tensors["pixels"], output_attentions=True).attentions
+        attentions = theirs(prepared.tensors["pixels"], output_attentions=True).attentions
     maps = attentions[1][:, :, 0, 1:].mean(1).numpy()
     rows, cols = prepared.sample.vision_spans[1].grid
     expected = np.zeros((rows, cols))
@@ -159,7 +159,7 @@ def test_saliency_is_asked_for_and_not_alone(tmp_path: Path) -> None:
 def test_a_tower_in_half_precision(tmp_path: Path) -> None:
     """The run's precision holds the attention to its three digits."""
     folder = tiny.dinov2(tmp_path)
-    whole, half = (load_model(str(folder), dtype=dtype) for dtype in ("float32", "float16"))
-    expected, values = (captured(model, pair_of(model)) for model in (whole, half))
+    single, half = (load_model(str(folder), dtype=dtype) for dtype in ("float32", "float16"))
+    expected, values = (captured(model, pair_of(model)) for model in (single, half))
     assert values.dtype == np.float16
     np.testing.assert_allclose(values.astype(np.float32), expected, rtol=0.02)

@@ -41,9 +41,9 @@ def test_its_layer_is_the_last_one_that_is_run() -> None:
     before_decoder = config(kinds=(*KINDS, "saliency"), vision_layers=(1, 0))
     assert before_decoder.stored_layers("saliency") == (1,)
     geometry = replace(before_decoder.model.geometry, layers=0)
-    alone = replace(before_decoder, model=replace(before_decoder.model, geometry=geometry))
-    assert alone.stored_layers("saliency") == (2,)
-    assert alone.heads_and_dim("saliency") == (1, 1)
+    encoder = replace(before_decoder, model=replace(before_decoder.model, geometry=geometry))
+    assert encoder.stored_layers("saliency") == (2,)
+    assert encoder.heads_and_dim("saliency") == (1, 1)
 
 
 @pytest.mark.parametrize("codec", ["lz4", "none"])

@@ -26,7 +26,7 @@ GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "coseg_kmeans_a.npz")
 COUNT = int(GOLDEN["n_images"])
 DIM = GOLDEN["desc_0"].shape[1]
 KINDS: tuple[Kind, ...] = ("value", "vision", "saliency")
-OFFICIAL = {"saliency": "vision", "seeds": 1, "restarts": 10}
+OFFICIAL: dict[str, Any] = {"saliency": "vision", "seeds": 1, "restarts": 10}
 
 
 def golden_data(root: Path) -> list[Sample]:
@@ -79,8 +79,8 @@ def test_the_golden_chain_through_a_store(tmp_path: Path) -> None:
         assert (mask == GOLDEN[f"mask_{index}"]).mean() >= 0.995
     # The vote reads the attention: turned round, it takes what was left out.
     turned = golden_run(tmp_path / "turned", [1 - s for s in golden_saliency()], kinds=KINDS)
-    other = probe(turned, TASK, **OFFICIAL)
-    assert max(row["j_mean"] for row in other.rows) < 0.5
+    inverted = probe(turned, TASK, **OFFICIAL)
+    assert max(row["j_mean"] for row in inverted.rows) < 0.5
 
 
 def test_attention_is_stretched_before_it_is_cut(tmp_path: Path) -> None:
