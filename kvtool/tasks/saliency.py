@@ -27,8 +27,8 @@ def saliency_maps(layer: Layer, images: Sequence[GridImage]) -> list[Array]:
     kinds = run.config.kinds
     if SALIENCY not in kinds:
         raise UsageError(
-            f"run {run.name}: saliency vision: expected saliency, found {', '.join(kinds)}; extract "
-            f"with --kinds {','.join(kinds)},{SALIENCY} where the tower has a class token or a "
+            f"run {run.name}: saliency vision: expected saliency, found {', '.join(kinds)}; "
+            f"extract with --kinds {','.join(kinds)},{SALIENCY} where the tower has a class token or a "
             "pooling head, or take border"
         )
     (number,) = run.config.stored_layers(SALIENCY)

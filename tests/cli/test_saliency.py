@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import kvtool
-from tests.cli.conftest import Shell
 from tests.support import tiny
 from tests.support.datasets import coco
 
@@ -20,7 +21,9 @@ def options(tmp_path: Path) -> list[str]:
     return ["--model", folder, "--dataset", dataset, "--limit", "2"]
 
 
-def test_extract_and_what_reads_its_run(tmp_path: Path, options: list[str], shell: Shell) -> None:
+def test_extract_and_what_reads_its_run(
+    tmp_path: Path, options: list[str], shell: Callable[..., Any]
+) -> None:
     store = tmp_path / "s.kv"
     code, _, lines = shell("extract", store, *options, "--kinds", "saliency,vision")
     assert code == 0, lines
@@ -36,7 +39,7 @@ def test_extract_and_what_reads_its_run(tmp_path: Path, options: list[str], shel
     assert code == 0, lines
 
 
-def test_wrong_kinds(tmp_path: Path, options: list[str], shell: Shell) -> None:
+def test_wrong_kinds(tmp_path: Path, options: list[str], shell: Callable[..., Any]) -> None:
     store = tmp_path / "s.kv"
     code, _, lines = shell("extract", store, *options, "--kinds", "saliency")
     assert (code, len(lines)) == (2, 1)
