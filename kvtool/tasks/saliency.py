@@ -26,18 +26,19 @@ def saliency_maps(layer: Layer, images: Sequence[GridImage]) -> list[Array]:
     run = layer.run
     kinds = run.config.kinds
     if SALIENCY not in kinds:
+        stored = ",".join(kinds)
         raise UsageError(
-            f"run {run.name}: saliency vision: expected saliency, found {', '.join(kinds)}; "
-            f"extract with --kinds {','.join(kinds)},{SALIENCY} where the tower has a class token or a "
-            "pooling head, or take border"
+            f"run {run.name}: saliency vision: expected saliency, found {stored}; extract with "
+            f"--kinds {stored},{SALIENCY} where the tower has a class token or a pooling head, or "
+            "take border"
         )
     (number,) = run.config.stored_layers(SALIENCY)
-    stored = run.read(SALIENCY, number, ids=[image.id for image in images])
+    block = run.read(SALIENCY, number, ids=[image.id for image in images])
     # Attention that is not finite spoils the scores of every head.
-    layer.count_nonfinite(torch.from_numpy(stored.values)[None])
+    layer.count_nonfinite(torch.from_numpy(block.values)[None])
     return [
-        _on_grid(image, stored.values[start:stop, 0])
-        for image, (start, stop) in zip(images, pairwise(stored.offsets), strict=True)
+        _on_grid(image, block.values[start:stop, 0])
+        for image, (start, stop) in zip(images, pairwise(block.offsets), strict=True)
     ]
 
 

@@ -96,7 +96,7 @@ def test_a_run_without_attention_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         probe(run, TASK, saliency="vision")
     message = str(refused.value)
-    assert "expected saliency, found value, projected, vision" in message
+    assert "expected saliency, found value,projected,vision" in message
     assert "extract with --kinds value,projected,vision,saliency" in message
     assert "\n" not in message
 
