@@ -12,9 +12,9 @@ from kvtool.cli.extract_output import finish, say_source, show_estimate
 from kvtool.cli.options import (
     DevicesOption,
     FormatOption,
-    KindsOption,
     LayersOption,
     StoreArgument,
+    StoredKindsOption,
     bounded,
     need_store,
     parse_bytes,
@@ -53,7 +53,7 @@ def extract(
             "file:CSV with the columns image and text.",
         ),
     ] = "none",
-    kinds: KindsOption = None,
+    kinds: StoredKindsOption = None,
     layers: LayersOption = None,
     limit: Annotated[int | None, bounded("limit", help="Only the first N images.")] = None,
     view: Annotated[

@@ -84,7 +84,9 @@ def extract(
             again go on with their run; pictures in memory cannot be found again by what needs to
             look at them.
         prefix: the text before every image: none, correct, incorrect, random, text:... or file:CSV.
-        kinds: of key, value, projected and vision; None stores all that the model has.
+        kinds: of key, value, projected and vision; None stores all that the model has. Beside them
+            saliency: the attention of the tower's class token, or of its pooling head, to each
+            patch, in the last layer that is run.
         layers: of the decoder, or of the tower for an encoder alone; None stores all, or the
         tower's last.
         limit: only the first images of the split; a later call with a larger limit goes on from

@@ -15,7 +15,7 @@ from kvtool.datasets.identity import compare
 from kvtool.errors import CorruptError
 from kvtool.models.text_vectors import TextVectors
 from kvtool.store import Run, RunConfig, Store, same_numbers
-from kvtool.types import Kind, Sample
+from kvtool.types import SALIENCY, Kind, Sample
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import ImageRef
@@ -104,6 +104,7 @@ def serves(source: RunConfig, config: RunConfig) -> bool:
         and bool({"key", "value"} & set(config.kinds))
         and "projected" in source.kinds
         and ("vision" not in config.kinds or _holds_vision(source, config))
+        and SALIENCY not in config.kinds  # made within the tower's layers, which then must run
     )
 
 

@@ -14,7 +14,18 @@ from typing import Any
 from kvtool import schema
 from kvtool.store.encoding import Codec
 from kvtool.store.layout import part_name
-from kvtool.types import Geometry, InputSize, KeyPosition, Kind, ModelInfo, Sample, View
+from kvtool.types import (
+    KINDS,
+    SALIENCY,
+    TOWER_KINDS,
+    Geometry,
+    InputSize,
+    KeyPosition,
+    Kind,
+    ModelInfo,
+    Sample,
+    View,
+)
 
 TEXT_KINDS = {"text_key": "key", "text_value": "value"}
 """Arrays of the prompt's tokens before the image, and the kind whose geometry they share."""
@@ -130,19 +141,31 @@ class RunConfig:
         start = index // self.part_size * self.part_size
         return part_name(start, start + self.part_size)
 
+    @property
+    def vector_kinds(self) -> list[Kind]:
+        """The kinds of vectors that are stored; saliency is none."""
+        return [kind for kind in self.kinds if kind in KINDS]
+
     def stored_layers(self, kind: str) -> tuple[int, ...]:
         """Return the model's number of each stored layer of a kind (or of text_key, text_value);
-        projected has layer 0.
+        projected has layer 0, saliency the last layer of the tower that is run.
         """
         if kind in ("projected", TEXT_MEAN):
             return (0,)
+        if kind == SALIENCY:
+            # Of a tower before a decoder nothing after the last layer that feeds it is run.
+            geometry = self.model.geometry
+            last = max(self.vision_layers) if geometry.layers else geometry.vision_layers - 1
+            return (last,)
         return self.vision_layers if kind == "vision" else self.layers
 
     def heads_and_dim(self, kind: str) -> tuple[int, int]:
-        """Return the heads and dim of a kind's (or text_key's, text_value's) vectors; projected and
-        vision have one head.
+        """Return the heads and dim of a kind's (or text_key's, text_value's) vectors; projected,
+        vision and saliency have one head, saliency one dimension.
         """
         geometry = self.model.geometry
+        if kind == SALIENCY:
+            return 1, 1
         if kind in ("projected", TEXT_MEAN):
             return 1, geometry.hidden
         return (
@@ -233,8 +256,8 @@ def dimension_names(array: str, is_text: bool = False) -> tuple[str, ...]:
     is_text: whether the array holds the vectors of class names and expressions, a text in place of
     a token.
     """
-    if array in ("projected", "vision", TEXT_MEAN):
-        token = "vision_token" if array == "vision" else "token"
+    if array in ("projected", TEXT_MEAN, *TOWER_KINDS):
+        token = "vision_token" if array in TOWER_KINDS else "token"
         kind = "projected" if array == TEXT_MEAN else array
         return f"{kind}_layer", f"{kind}_head", "text" if is_text else token, f"{kind}_dim"
     token = "text_token" if array in TEXT_KINDS else "token"
@@ -247,7 +270,9 @@ def token_counts(samples: Sequence[Sample], array: str) -> list[int]:
     """
     if array in TEXT_KINDS:
         return [sample.image_start for sample in samples]
-    return [sample.n_vision_tokens if array == "vision" else sample.n_tokens for sample in samples]
+    if array in TOWER_KINDS:
+        return [sample.n_vision_tokens for sample in samples]
+    return [sample.n_tokens for sample in samples]
 
 
 def token_offsets(samples: Sequence[Sample], array: str) -> list[int]:
