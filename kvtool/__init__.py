@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kvtool.engine.extraction import extract
+    from kvtool.experiments.average.run import average
+    from kvtool.experiments.compare.run import compare
     from kvtool.experiments.correlate.run import correlate
     from kvtool.experiments.knockout.run import knockout
     from kvtool.experiments.paired.run import paired
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "average",
+    "compare",
     "correlate",
     "extract",
     "knockout",
@@ -58,6 +62,8 @@ _FUNCTIONS = {
     "prefix": "kvtool.experiments.prefix.run",
     "paired": "kvtool.experiments.paired.run",
     "correlate": "kvtool.experiments.correlate.run",
+    "average": "kvtool.experiments.average.run",
+    "compare": "kvtool.experiments.compare.run",
     "search": "kvtool.experiments.search.run",
     "show": "kvtool.experiments.show.run",
     "score": "kvtool.experiments.score.run",

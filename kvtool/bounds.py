@@ -50,7 +50,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 """Smallest and largest value of an option of this name, whatever command takes it."""
 FLOATS = ("c", "wait_s")
-TEXTS = ("title", "prefix")
+TEXTS = ("title", "prefix", "system")
 """Options that are written out as text, so that bytes of a shell that are no UTF-8 are of no use to
 them.
 """

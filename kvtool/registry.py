@@ -193,11 +193,11 @@ def add_plugin(path: str | Path) -> None:
     Raises UsageError where the file is not there, cannot be loaded, or names what kvtool has
     already.
     """
-    name = str(Path(path).absolute())
-    if os.pathsep in name:
-        raise UsageError(f"--plugin {name}: expected a path without {os.pathsep!r}; move the file")
-    plugin = load_plugin(name)
-    if name in plugin_paths():
+    file = str(Path(path).absolute())
+    if os.pathsep in file:
+        raise UsageError(f"--plugin {file}: expected a path without {os.pathsep!r}; move the file")
+    plugin = load_plugin(file)
+    if file in plugin_paths():
         return
     for table in TABLES:
         registry: Registry = load_object(table)
@@ -207,11 +207,11 @@ def add_plugin(path: str | Path) -> None:
         )
         for name in entries.keys() & sources.keys():
             raise UsageError(
-                f"--plugin {name}: {registry.what} {name}: expected a new name, found that of "
+                f"--plugin {file}: {registry.what} {name}: expected a new name, found that of "
                 f"{sources[name]}; "
                 "choose another one"
             )
-    os.environ[PLUGINS] = os.pathsep.join([*plugin_paths(), name])
+    os.environ[PLUGINS] = os.pathsep.join([*plugin_paths(), file])
 
 
 @cache
@@ -261,6 +261,8 @@ EXPERIMENTS = Registry(
         "prefix": "kvtool.experiments.prefix",
         "paired": "kvtool.experiments.paired",
         "correlate": "kvtool.experiments.correlate",
+        "average": "kvtool.experiments.average",
+        "compare": "kvtool.experiments.compare",
         "score": "kvtool.experiments.score",
         "search": "kvtool.experiments.search",
         "show": "kvtool.experiments.show",

@@ -183,6 +183,19 @@ def best_row(rows: Sequence[Row], metric: str, higher_is_better: bool = True) ->
     return choose(scored, key=lambda row: float(row[metric]), default=None)
 
 
+def chance_kind_of(chance: Sequence[Row], kind: str | None) -> str | None:
+    """Return the kind by which a result's chance rows name the grids of a kind of block.
+
+    Kinds of the same grids are named by the first of them; only `vision` may have grids of its own.
+    None where there are no rows.
+    """
+    kinds = list(dict.fromkeys(row["kind"] for row in chance))
+    if kind in kinds:
+        return kind
+    decoder = [name for name in kinds if name != "vision"] if kind != "vision" else []
+    return next(iter(decoder or kinds), None)
+
+
 def block_name(row: Row) -> str:
     """Return a row's block in words: "value, layer 5, head 1"; its labels where it is no block."""
     parts = [str(row["kind"])] if row.get("kind") else []

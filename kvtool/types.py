@@ -14,8 +14,14 @@ from typing import Any, Literal, get_args
 
 from kvtool.display import Displayed, Facts, listing
 
-Kind = Literal["key", "value", "projected", "vision"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+VectorKind = Literal["key", "value", "projected", "vision"]
+Kind = Literal[VectorKind, "saliency"]
+KINDS: tuple[Kind, ...] = get_args(VectorKind)
+"""Kinds of vectors, which measures compare and runs hold by default."""
+SALIENCY: Kind = "saliency"
+"""One number a patch, the tower's attention to it: held where it is asked for."""
+TOWER_KINDS: tuple[Kind, ...] = ("vision", SALIENCY)
+"""Kinds whose tokens are the tower's patches, not those that the decoder gets."""
 BEFORE_DECODER: tuple[Kind, ...] = ("projected", "vision")
 """Kinds that the text before an image does not change."""
 View = Literal["base", "full"]
@@ -120,8 +126,16 @@ class Sample(Displayed):
     stamp: tuple[int, ...] = ()
 
     def base(self, kind: Kind = "value") -> GridSpan:
-        """Return the base grid of a kind; that of `vision` may be finer than the decoder's."""
-        return (self.vision_spans if kind == "vision" else self.spans)[0]
+        """Return the base grid of a kind; the tower's may be finer than the decoder's."""
+        return self.spans_of(kind)[0]
+
+    def spans_of(self, kind: Kind) -> tuple[GridSpan, ...]:
+        """Return the grids of a kind's tokens."""
+        return self.vision_spans if kind in TOWER_KINDS else self.spans
+
+    def count_tokens(self, kind: Kind) -> int:
+        """Return how many tokens of a kind are stored."""
+        return self.n_vision_tokens if kind in TOWER_KINDS else self.n_tokens
 
     def _title(self) -> str:
         return f"Sample {self.id}"

@@ -146,7 +146,17 @@ RESULT_MODULES = [
     "kvtool.tasks.predictions",
     *(
         f"kvtool.experiments.{name}.run"
-        for name in ("variance", "knockout", "paired", "prefix", "correlate", "search", "show")
+        for name in (
+            "variance",
+            "knockout",
+            "paired",
+            "prefix",
+            "correlate",
+            "average",
+            "compare",
+            "search",
+            "show",
+        )
     ),
 ]
 """What gives a kept result, or finds that nothing is left to do."""

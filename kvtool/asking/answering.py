@@ -97,6 +97,7 @@ class Answerer:
             dtype=self.dtype or info.dtype,
             attention=ATTENTION,
             size=self.run.config.input_size,
+            system=self.run.config.system,
         )
         if model.info.revision != info.revision:
             raise ModelError(

@@ -192,6 +192,8 @@ def _job(
         dtype=config.model.dtype,
         attention=config.model.attention,
         codec=config.codec,
+        size=config.input_size,
+        system=config.system,
         run=None if started is None else started.name,
         stem=f"{base.name}+{dataset.name}",
     )

@@ -12,9 +12,9 @@ from kvtool.cli.extract_output import finish, say_source, show_estimate
 from kvtool.cli.options import (
     DevicesOption,
     FormatOption,
-    KindsOption,
     LayersOption,
     StoreArgument,
+    StoredKindsOption,
     bounded,
     need_store,
     parse_bytes,
@@ -53,7 +53,7 @@ def extract(
             "file:CSV with the columns image and text.",
         ),
     ] = "none",
-    kinds: KindsOption = None,
+    kinds: StoredKindsOption = None,
     layers: LayersOption = None,
     limit: Annotated[int | None, bounded("limit", help="Only the first N images.")] = None,
     view: Annotated[
@@ -132,6 +132,15 @@ def extract(
             "joined by | are averaged; after alone: they stand outside the chat template.",
         ),
     ] = "{}",
+    system: Annotated[
+        str,
+        typer.Option(
+            "--system",
+            help="The text of a system message, which stands before everything else in every "
+            "prompt of the run; questions asked of the run have it, too. Default: what the chat "
+            "template writes by itself.",
+        ),
+    ] = "",
     format: FormatOption = "auto",
 ) -> None:
     """Run a model over a data set once and store keys, values, projected and vision features of its
@@ -166,6 +175,7 @@ def extract(
         reuse=not no_reuse,
         text_template=text_template,
         size=check_input(InputSize(image_size, min_pixels or 0, max_pixels or 0)),
+        system=system,
     )
     vram = parse_bytes(min_free_vram, "--min-free-vram")
     if dry_run:

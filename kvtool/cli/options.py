@@ -14,7 +14,7 @@ from kvtool.bounds import BOUNDS
 from kvtool.cli.completion import complete_run
 from kvtool.errors import UsageError
 from kvtool.layers import parse_numbers
-from kvtool.types import KINDS, Kind
+from kvtool.types import KINDS, SALIENCY, Kind
 
 Format = Literal["auto", "table", "json", "jsonl", "csv"]
 
@@ -39,6 +39,15 @@ KindsOption = Annotated[
     str | None,
     typer.Option(
         "--kinds", metavar="KINDS", help="Comma-separated: key, value, projected, vision."
+    ),
+]
+StoredKindsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kinds",
+        metavar="KINDS",
+        help="Comma-separated: key, value, projected, vision, which are the default; saliency "
+        "beside them, where the tower has a class token or a pooling head.",
     ),
 ]
 PlotOption = Annotated[
@@ -172,6 +181,11 @@ def parse_heads(text: str | None) -> tuple[int, ...] | None:
     return parse_numbers(text, "--heads")
 
 
+def parse_list(text: str | None) -> list[str] | None:
+    """'a, b' -> ['a', 'b'], names of a flag. None stays None."""
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
 def parse_folder(text: str | None) -> Path | None:
     """Return the folder of --data: a path, or NAME=PATH or NAME:PATH with the name of a data set;
     None stays None.
@@ -214,17 +228,18 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def parse_kinds(text: str | None) -> tuple[Kind, ...] | None:
-    """'key,value' -> ('key', 'value') in the fixed order of KINDS.
+    """'key,value' -> ('key', 'value') in the fixed order of KINDS, saliency behind them.
 
     None stays None. Raises UsageError.
     """
+    kinds = (*KINDS, SALIENCY)
     if text is None:
         return None
     names = [item.strip() for item in text.split(",")]
     for name in names:
-        if name not in KINDS:
-            raise UsageError(f"--kinds: expected some of {', '.join(KINDS)}; found {name!r}")
-    return tuple(kind for kind in KINDS if kind in names)
+        if name not in kinds:
+            raise UsageError(f"--kinds: expected some of {', '.join(kinds)}; found {name!r}")
+    return tuple(kind for kind in kinds if kind in names)
 
 
 def parse_bytes(text: str | None, flag: str) -> int | None:

@@ -12,6 +12,7 @@ from kvtool.cli import console
 from kvtool.cli.completion import complete_run
 from kvtool.cli.everywhere import epilog
 from kvtool.cli.options import Format, FormatOption, StoreArgument, need_store, store_and_word
+from kvtool.display import shorten
 from kvtool.errors import CorruptError, UsageError
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     settings, and their sizes.
     """
     settings = [row["dtype"], row["view"], row["keys"], f"prefix {row['prefix']}", *row["kinds"]]
+    if row["system"]:
+        settings.append(f"system {shorten(row['system'], 40)}")
     layers = row["layers"] or row["vision_layers"]
     images = f"{row['images']} of {row['images_total']}"
     if row["held"]:

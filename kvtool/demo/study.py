@@ -43,6 +43,7 @@ PAIRED = (
     Analysis("blink", "visual-similarity"),
     Analysis("blink", "relative-depth"),
 )
+COMPARED = Analysis("spair71k", "semantic-correspondence")
 SEGMENTED = ("pascal5i", "msrc", "imagenet-s", "refcoco")
 QUESTION_SETS = ("cvbench", "blink")
 MODEL = "demo"
@@ -143,6 +144,21 @@ class DemoStudy:
             self.step(f"what the model says and its values know: {analysis.task}")
             yield kvtool.paired(kvtool.open(self.store).run(run), analysis.task)
 
+    def averages(self) -> Iterator[Result]:
+        """Average each block over the tasks, as the paper's figures 2 and 11 to 13 do."""
+        import kvtool
+
+        self.step("averaging over tasks")
+        yield kvtool.average(self.store, models=[MODEL])
+
+    def comparisons(self) -> Iterator[Result]:
+        """Compare the model with the tower alone, as it was before the joint training."""
+        import kvtool
+
+        runs = [self.extract(COMPARED.dataset, model) for model in (TOWER, MODEL)]
+        self.step(f"comparing the tower and the model: {COMPARED.task}")
+        yield kvtool.compare(self.store, runs, COMPARED.task)
+
     def correlation(self) -> Iterator[Result]:
         """Correlate probes and answers over stages of training, as the paper's figure 3 does."""
         import kvtool
@@ -182,7 +198,8 @@ def run_demo(
     study = DemoStudy(directory, step)
     step(f"writing scenes to {study.scenes}")
     write_scenes(study.scenes, seed=seed, size=size, only=sorted(_datasets()))
-    for part in (study.probes, study.knockout, study.prefixes, study.paired, study.correlation):
+    parts = (study.probes, study.knockout, study.prefixes, study.paired, study.averages)
+    for part in (*parts, study.comparisons, study.correlation):
         yield from part()
     study.report()
 

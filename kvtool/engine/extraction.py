@@ -60,6 +60,7 @@ def extract(
     image_size: str | int = "",
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    system: str = "",
     devices: Sequence[str] = ("auto",),
     engine: str = "local",
     wait_s: float = 0.0,
@@ -83,7 +84,9 @@ def extract(
             again go on with their run; pictures in memory cannot be found again by what needs to
             look at them.
         prefix: the text before every image: none, correct, incorrect, random, text:... or file:CSV.
-        kinds: of key, value, projected and vision; None stores all that the model has.
+        kinds: of key, value, projected and vision; None stores all that the model has. Beside them
+            saliency: the attention of the tower's class token, or of its pooling head, to each
+            patch, in the last layer that is run.
         layers: of the decoder, or of the tower for an encoder alone; None stores all, or the
         tower's last.
         limit: only the first images of the split; a later call with a larger limit goes on from
@@ -107,6 +110,8 @@ def extract(
             them: 384 (a square), "480x832" (height x width) or "short:480" (the shorter side, at
             the picture's own aspect ratio, in whole patches). The checkpoint's own by default.
         min_pixels, max_pixels: bounds of a picture's area in Qwen's tower.
+        system: the text of a system message, which stands before everything else in every prompt of
+            the run; by default what the chat template writes by itself.
         devices: names of torch devices, a process each; "auto" is cuda:0 where there is one, else
         cpu.
         engine: "local", or "ray" for tasks of a Ray cluster.
@@ -143,6 +148,7 @@ def extract(
         reuse=reuse,
         text_template=text_template,
         size=check_input(InputSize(str(image_size), min_pixels or 0, max_pixels or 0)),
+        system=system,
     )
     return local.extract(
         job,

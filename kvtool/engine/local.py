@@ -30,6 +30,7 @@ from kvtool.store.texts import text_arrays
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset
+    from kvtool.models.base import Model
     from kvtool.store import Run, Store
 
 POLL_SECONDS = 0.5
@@ -37,15 +38,12 @@ POLL_SECONDS = 0.5
 
 def estimate(job: Job) -> SizeEstimate:
     """Bytes and free space of a job; writes nothing, not even the store."""
-    from kvtool.models import load_model
     from kvtool.store.estimate import expected_bytes, free_bytes
 
     extraction = open_extraction(job)
     store = existing_store(job.store)
     run = find_run(extraction, store) if store else None
-    model = load_model(
-        job.model, dtype=job.dtype, attention=job.attention, weights=False, size=job.size
-    )
+    model = _shape(job)
     plan = make_plan(extraction, model, run, store)
     todo = missing(plan, run)
     if run is not None:
@@ -64,6 +62,20 @@ def estimate(job: Job) -> SizeEstimate:
         free_bytes=free_bytes(job.store),
         n_probed=plan.n_probed,
         source=plan.source,
+    )
+
+
+def _shape(job: Job) -> Model:
+    """Return the model of a job without its weights, as it plans with."""
+    from kvtool.models import load_model
+
+    return load_model(
+        job.model,
+        dtype=job.dtype,
+        attention=job.attention,
+        weights=False,
+        size=job.size,
+        system=job.system,
     )
 
 
@@ -145,13 +157,10 @@ def _extract(
     begin: Callable[[Report], None] | None,
 ) -> Report:
     """Do what there is to do, with the model."""
-    from kvtool.models import load_model
     from kvtool.store.estimate import check_space, expected_bytes
 
     job = extraction.job
-    model = load_model(
-        job.model, dtype=job.dtype, attention=job.attention, weights=False, size=job.size
-    )
+    model = _shape(job)
     plan = make_plan(extraction, model, run, store)
     store = store or open_store(job.store, create=True)
     store.sweep_tmp()

@@ -219,6 +219,7 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
         image_size=job.size.image_size,
         min_pixels=job.size.min_pixels,
         max_pixels=job.size.max_pixels,
+        system=job.system,
     )
 
 

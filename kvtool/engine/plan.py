@@ -47,6 +47,7 @@ class Job:
     is stored of them.
     text_template: what stands around class names and expressions, see kvtool.text_templates.
     size: to what size pictures are brought, where that is not the checkpoint's own way.
+    system: the text of a system message before everything else; empty leaves it to the template.
     """
 
     store: str
@@ -69,6 +70,7 @@ class Job:
     reuse: bool = True
     text_template: str = DEFAULT
     size: InputSize = field(default_factory=InputSize)
+    system: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from kvtool.datasets.identity import compare
 from kvtool.errors import CorruptError
 from kvtool.models.text_vectors import TextVectors
 from kvtool.store import Run, RunConfig, Store, same_numbers
-from kvtool.types import Kind, Sample
+from kvtool.types import SALIENCY, Kind, Sample
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import ImageRef
@@ -69,8 +69,10 @@ class FeatureSource:
         self, config: RunConfig, names: Sequence[str], template: str
     ) -> TextVectors | None:
         """Vectors of texts run without an image that a run of `config` has, as stored; None where
-        this run lacks one of them.
+        this run lacks one of them, or read them after another system message.
         """
+        if self.run.config.system != config.system:
+            return None
         try:
             texts = self.run.texts(template)
             vectors = texts.vectors_for(config, names)
@@ -102,6 +104,7 @@ def serves(source: RunConfig, config: RunConfig) -> bool:
         and bool({"key", "value"} & set(config.kinds))
         and "projected" in source.kinds
         and ("vision" not in config.kinds or _holds_vision(source, config))
+        and SALIENCY not in config.kinds  # made within the tower's layers, which then must run
     )
 
 

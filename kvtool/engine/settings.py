@@ -112,6 +112,7 @@ def new_config(
         image_size=job.size.image_size,
         min_pixels=job.size.min_pixels,
         max_pixels=job.size.max_pixels,
+        system=job.system,
         beside=selection.beside,
     )
     stem = check_name(job.run or job.stem or config.run_name, "run name")

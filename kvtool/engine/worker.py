@@ -59,7 +59,12 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
     from kvtool.models import load_model
 
     model = load_model(
-        job.model, device=device, dtype=job.dtype, attention=job.attention, size=job.size
+        job.model,
+        device=device,
+        dtype=job.dtype,
+        attention=job.attention,
+        size=job.size,
+        system=job.system,
     )
     store = open_store(job.store)
     check_same_model(plan.config.model, model.info)

@@ -111,6 +111,18 @@ def inside_clusters(labels: Sequence[Array], grids: Sequence[tuple[int, int]], k
     return is_object
 
 
+def salient_clusters(labels: Sequence[Array], saliency: Sequence[Array], k: int) -> Array:
+    """Tell which clusters are the object, (k,) bool, by the published vote, see count_votes.
+
+    Args:
+        labels: Of each image (token,).
+        saliency: Of each image (token,), from 0 to 1.
+        k: The number of clusters.
+    """
+    is_object: Array = count_votes(labels, saliency, k) >= np.ceil(VOTES * len(labels))
+    return is_object
+
+
 def count_votes(labels: Sequence[Array], saliency: Sequence[Array], k: int) -> Array:
     """(k,) number of images in which a cluster's mean saliency exceeds 0.065; absent from an image,
     it gets no vote.

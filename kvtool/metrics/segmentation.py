@@ -68,19 +68,27 @@ def fewshot_units(intersection: Array, union: Array, class_index: Array, n_class
     return units
 
 
-def fewshot_scores(sums: Array) -> dict[str, Array]:
+def fewshot_scores(sums: Array, *, drawn_alone: bool = False) -> dict[str, Array]:
     """Turn sums of `fewshot_units` into the scores of Pascal-5i.
 
     miou accumulates the foreground IoU of each class and takes the mean over the fold's classes, of
     which one without pixels counts 0. miou_episode is the mean foreground IoU of the episodes
     without those whose union is empty. fb_iou is the mean of background and foreground IoU, both
     accumulated over classes.
+
+    Args:
+        sums: (..., 4 * n_classes + 2).
+        drawn_alone: Take the mean of miou over classes that have an episode among the units: a half
+            of the episodes may lack a class, which is no score of 0.
     """
     counts = sums[..., :-2].reshape(*sums.shape[:-1], -1, 2, 2)
     intersection = counts[..., 0, :]
     union = counts[..., 1, :]
+    iou = ratio(intersection[..., 1], union[..., 1], empty=0.0)
+    # Both unions are empty where no pixel was scored at all.
+    is_drawn = union.any(axis=-1) if drawn_alone else np.ones(iou.shape, bool)
     return {
-        "miou": ratio(intersection[..., 1], union[..., 1], empty=0.0).mean(axis=-1),
+        "miou": ratio((iou * is_drawn).sum(axis=-1), is_drawn.sum(axis=-1)),
         "miou_episode": ratio(sums[..., -2], sums[..., -1]),
         "fb_iou": ratio(intersection.sum(axis=-2), union.sum(axis=-2), empty=0.0).mean(axis=-1),
     }

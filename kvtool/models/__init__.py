@@ -20,15 +20,17 @@ def load_model(
     attention: str = "sdpa",
     weights: bool = True,
     size: InputSize = InputSize(),
+    system: str = "",
 ) -> Model:
     """Load a model by hub id (optionally id@revision), folder, "demo", "demo-tower" or
     "demo@1".."demo@3".
 
     With weights=False it plans only: `info`, `request` and `prepare` work, `capture` does not, and
-    of a hub model nothing but its small files is fetched. Raises ModelError (not a model, unknown
-    family, files missing) and UsageError (device, dtype or attention not available, or a size that
-    its family cannot bring pictures to).
+    of a hub model nothing but its small files is fetched. `system` is the text of a system message
+    that stands before everything else in every prompt. Raises ModelError (not a model, unknown
+    family, files missing) and UsageError (device, dtype or attention not available, a size that its
+    family cannot bring pictures to, or a system text that its chat template has no room for).
     """
     from kvtool.models.loading import Settings, load
 
-    return load(name, Settings(device, dtype, attention, size), weights)
+    return load(name, Settings(device, dtype, attention, size, system), weights)

@@ -11,8 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from kvtool.errors import UsageError
-from kvtool.layers import LayerChoice, named_layers
+from kvtool.layers import LayerChoice
 from kvtool.models.text_vectors import TextVectors
 from kvtool.types import GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
 
@@ -53,7 +52,7 @@ class Captured:
     arrays: kind -> one array per image, (layer, head, token, dim). `key` and `value` hold image
         tokens in prompt order; `projected` is (1, 1, token, hidden) in the same token order,
         `vision` (vision_layer, 1, vision_token, vision_dim) in row-major order of the sample's
-        vision_spans.
+        vision_spans, `saliency` (1, 1, vision_token, 1) in that order too.
     text: "key" and "value" of the text before the image, one array per image,
         (layer, kv_head, prefix_token, dim).
 
@@ -263,37 +262,3 @@ def sample_of(
         image_start=len(prefix_ids),
         next_position=len(prefix_ids) + (n_tokens if advance is None else advance),
     )
-
-
-def chosen_kinds(kinds: Sequence[Kind] | None, available: Sequence[Kind]) -> tuple[Kind, ...]:
-    """A family's kinds that a user chose, in the order of `available`; None means all.
-
-    Raises UsageError.
-    """
-    if kinds is None:
-        return tuple(available)
-    if unknown := [kind for kind in kinds if kind not in available]:
-        raise UsageError(
-            f"kinds: expected some of {', '.join(available)} of this model, found {unknown[0]!r}"
-        )
-    if not kinds:
-        raise UsageError(f"kinds: expected at least one of {', '.join(available)}, found none")
-    return tuple(kind for kind in available if kind in kinds)
-
-
-def chosen_layers(
-    layers: LayerChoice | None, count: int, default: Sequence[int]
-) -> tuple[int, ...]:
-    """Layers that a user chose, sorted, each once; None means the default. Raises UsageError."""
-    if layers is None:
-        return tuple(default)
-    if isinstance(layers, str):
-        layers = named_layers(layers, count)
-    if outside := [layer for layer in layers if not 0 <= layer < count]:
-        raise UsageError(
-            f"layers: expected numbers from 0 to {count - 1}, found {outside[0]}; choose among "
-            "these"
-        )
-    if not layers:
-        raise UsageError(f"layers: expected at least one from 0 to {count - 1}, found none")
-    return tuple(sorted(set(layers)))

@@ -11,13 +11,24 @@ import torch
 
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
-from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers
+from kvtool.models.base import Array, Captured, Prepared, Request
 from kvtool.models.cache import CaptureCache, PreRopeCache, until_finished
+from kvtool.models.choices import chosen_kinds, chosen_layers
 from kvtool.models.device import from_numpy, one_head_arrays, to_device
 from kvtool.models.loading import Checkpoint
 from kvtool.models.prompts import Prompt
+from kvtool.models.saliency import ClassAttention
 from kvtool.models.texts import TextReader
-from kvtool.types import BEFORE_DECODER, KINDS, Geometry, KeyPosition, Kind, Sample
+from kvtool.types import (
+    BEFORE_DECODER,
+    KINDS,
+    SALIENCY,
+    TOWER_KINDS,
+    Geometry,
+    KeyPosition,
+    Kind,
+    Sample,
+)
 
 
 class DecoderModel(TextReader):
@@ -33,6 +44,10 @@ class DecoderModel(TextReader):
     network: ClassVar[Any]
     opening: ClassVar[str] = ""
     """What the chat template writes directly before the image placeholder as part of the image."""
+    reads_system: ClassVar[bool] = True
+    """Whether a system message can stand before the image."""
+    has_class_token: bool = False
+    """Whether the tower has a class token; then the family gives its attention, too."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -42,7 +57,12 @@ class DecoderModel(TextReader):
         tokenizer = checkpoint.tokenizer()
         image = tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         self.prompt = Prompt(
-            tokenizer, checkpoint.snapshot.path, str(image), self.opening, self.fallback_template()
+            tokenizer,
+            checkpoint.snapshot.path,
+            str(image),
+            self.opening,
+            self.fallback_template(),
+            checkpoint.settings.system,
         )
         self.info = checkpoint.info(self.family, self.geometry(), self.prompt.template)
 
@@ -59,6 +79,16 @@ class DecoderModel(TextReader):
     ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
         """Run the tower. Returns image tokens as the decoder takes them, (image, token, hidden), if
         `project`; and outputs of tower layers, (image, vision_token, dim), row-major.
+        """
+        raise NotImplementedError
+
+    def class_attention(self, layer: int) -> ClassAttention:
+        """The attention of the class token in a layer of the tower, of a family that has one."""
+        raise NotImplementedError
+
+    def saliency(self, attention: ClassAttention, batch: Sequence[Prepared]) -> torch.Tensor:
+        """The attention of the class token to a batch's patches, (image, vision_token, 1),
+        row-major as `encode` gives its layers.
         """
         raise NotImplementedError
 
@@ -95,7 +125,8 @@ class DecoderModel(TextReader):
     ) -> Request:
         """See Model.request.
 
-        The default is every kind, every decoder layer, and the tower layer that is projected.
+        The default is every kind of vectors, every decoder layer, and the tower layer that is
+        projected.
         """
         geometry = self.info.geometry
         if keys not in get_args(KeyPosition):
@@ -103,7 +134,7 @@ class DecoderModel(TextReader):
                 f"keys: expected post-rope or pre-rope, found {keys!r}; choose one of these"
             )
         return Request(
-            chosen_kinds(kinds, KINDS),
+            chosen_kinds(kinds, KINDS, self.has_class_token),
             chosen_layers(layers, geometry.layers, range(geometry.layers)),
             chosen_layers(vision_layers, geometry.vision_layers, self.default_vision_layers()),
             keys,
@@ -116,7 +147,8 @@ class DecoderModel(TextReader):
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
         # Without keys and values the decoder does not run at all.
         decode = bool({"key", "value"} & set(request.kinds))
-        vision_layers = request.vision_layers if "vision" in request.kinds else ()
+        # The tower runs up to the layer whose class token is asked, whether that layer is kept.
+        vision_layers = request.vision_layers if set(TOWER_KINDS) & set(request.kinds) else ()
         with self.checkpoint.running():
             return self._captured(batch, request, vision_layers, decode)
 
@@ -128,12 +160,17 @@ class DecoderModel(TextReader):
         decode: bool,
     ) -> Captured:
         """The arrays of a batch: of the tower's layers, and, with `decode`, of the decoder's."""
-        tokens, vision = self.before_decoder(
-            batch, vision_layers, decode or "projected" in request.kinds
-        )
+        is_salient = SALIENCY in request.kinds
+        attention = self.class_attention(max(vision_layers)) if is_salient else None
+        with attention.watching() if attention else nullcontext():
+            tokens, vision = self.before_decoder(
+                batch, vision_layers, decode or "projected" in request.kinds
+            )
         captured = Captured()
-        if vision_layers:
+        if "vision" in request.kinds:
             captured.arrays["vision"] = one_head_arrays([vision[layer] for layer in vision_layers])
+        if attention:
+            captured.arrays[SALIENCY] = one_head_arrays([self.saliency(attention, batch)])
         if tokens is not None and "projected" in request.kinds:
             captured.arrays["projected"] = one_head_arrays([tokens])
         if tokens is not None and decode:

@@ -18,6 +18,7 @@ from torch import nn
 from kvtool.digests import digest_texts
 from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
 from kvtool.models.base import Model
+from kvtool.models.chat_templates import check_system
 from kvtool.models.device import find_device, find_dtype
 from kvtool.models.families import FAMILIES, ORIGINAL_FORMATS
 from kvtool.models.faults import described, is_out_of_memory, quiet
@@ -41,6 +42,7 @@ class Settings:
     dtype: Precision = "bfloat16"
     attention: str = "sdpa"
     size: InputSize = field(default_factory=InputSize)
+    system: str = ""
 
 
 def load(name: str, settings: Settings, weights: bool) -> Model:
@@ -59,6 +61,7 @@ def load(name: str, settings: Settings, weights: bool) -> Model:
     check_layers(name, config)
     checkpoint = Checkpoint(snapshot, settings, weights)
     check_size_options(name, FAMILIES.load(model_type), settings.size)
+    check_system(name, FAMILIES.load(model_type), settings.system)
     with checkpoint.reading(f"files of one {model_type} checkpoint"):
         model = cast(Model, FAMILIES.load(model_type)(checkpoint))
         _try_image(name, model)

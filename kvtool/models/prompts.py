@@ -4,7 +4,8 @@ A prompt is [head][prefix and a line break, if any][image][tail]. Head and tail 
 checkpoint's own chat template, rendered for one user turn of an image and a question; the prefix
 stands directly before the image in every family, since most templates move the image to the front
 of the turn whatever the order of its contents. A question over several images is the same
-template's turn of that many images, without a prefix.
+template's turn of that many images, without a prefix. A system text is a message before the user's
+turn, where the template has such.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from threading import Lock
 from typing import Any
 
 from kvtool.errors import ModelError, UsageError
-from kvtool.models.files import read_json, read_text
+from kvtool.models.chat_templates import templates
 
 QUESTION = "KVTOOL-QUESTION"
 FAMILY_DEFAULT = "family default"
+Messages = tuple[dict[str, Any], ...]
+"""Of a conversation, as a chat template takes them."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,19 @@ class Prompt:
     """The prompt layout of one checkpoint, by `template`; `source` names where that came from."""
 
     def __init__(
-        self, tokenizer: Any, folder: Path, image: str, opening: str, fallback: str
+        self,
+        tokenizer: Any,
+        folder: Path,
+        image: str,
+        opening: str,
+        fallback: str,
+        system: str = "",
     ) -> None:
         """image: the placeholder token; opening: what a template writes directly before it as part
-        of the image; fallback: the family's template, for a checkpoint that has none.
+        of the image; fallback: the family's template, for a checkpoint that has none; system: the
+        text of a system message before every turn, if any.
+
+        Raises UsageError where the template writes no system message before the image.
         """
         self.tokenizer = tokenizer
         self.image = image
@@ -54,7 +66,10 @@ class Prompt:
         self.folder, self.opening = folder, opening
         self._lock = Lock()
         self._known: dict[str, tuple[int, ...]] = {}
+        self._messages: Messages = ()
         self._choose(fallback)
+        if system:
+            self._put_system(system)
 
     def _choose(self, fallback: str) -> None:
         """Take the first template that renders an image and a question, in this order; say what was
@@ -76,15 +91,38 @@ class Prompt:
             passed_over.append(source)
         raise AssertionError("a family's own template renders an image and a question")
 
-    def _laid_out(self, template: str, parts: bool, n_images: int) -> Layout | None:
-        """What a template makes of a turn, given in parts or, as older ones take it, as one string;
-        else None.
+    def _put_system(self, system: str) -> None:
+        """Put a system message before every turn. Raises UsageError where the template lacks it."""
+        self._refuse_image("--system", system)
+        parts = [{"type": "text", "text": system}]
+        # In the form that the template takes a user's turn in, or else in the other.
+        for content in (parts, system) if self._parts else (system, parts):
+            message = {"role": "system", "content": content}
+            layout = self._laid_out(self.template, self._parts, 1, (message,))
+            as_user = self._laid_out(self.template, self._parts, 1, ({**message, "role": "user"},))
+            # A template that is blind to roles writes the text as a turn of the user's, and one
+            # that takes strings writes parts as Python does: neither is a system message.
+            if layout is None or layout == as_user or str(parts) in layout.before[0]:
+                continue
+            if system.strip() in layout.before[0]:
+                self._messages, self._layouts, self.head = (message,), {1: layout}, layout.before[0]
+                return
+        raise UsageError(
+            f"--system: expected a chat template that writes a system message before the image, "
+            f"found {self.source} of model {self.folder}, which writes none there; leave it out"
+        )
+
+    def _laid_out(
+        self, template: str, parts: bool, n_images: int, messages: Messages = ()
+    ) -> Layout | None:
+        """What a template makes of a turn after some messages, given in parts or, as older ones
+        take it, as one string; else None.
         """
         content: Any = f"{self.image * n_images}\n{QUESTION}"
         if parts:
             content = [*[{"type": "image"}] * n_images, {"type": "text", "text": QUESTION}]
         # Cut at the images, then at the question: what is left is what the template writes itself.
-        *before, tail = self._render(template, content).split(self.opening + self.image)
+        *before, tail = self._render(template, content, messages).split(self.opening + self.image)
         before_question, question, after_question = tail.partition(QUESTION)
         text = "".join((*before, before_question, after_question))
         # A template that drops, doubles or moves one of them does not lay out this turn.
@@ -98,7 +136,7 @@ class Prompt:
         Raises ModelError where it does not render them all.
         """
         if n_images not in self._layouts:
-            layout = self._laid_out(self.template, self._parts, n_images)
+            layout = self._laid_out(self.template, self._parts, n_images, self._messages)
             if layout is None:
                 raise ModelError(
                     f"model {self.folder}: expected a chat template that writes {n_images} images "
@@ -108,7 +146,7 @@ class Prompt:
             self._layouts[n_images] = layout
         return self._layouts[n_images]
 
-    def _render(self, template: str, content: Any) -> str:
+    def _render(self, template: str, content: Any, messages: Messages) -> str:
         from jinja2 import TemplateError
 
         # What a template does to its arguments may raise what any program raises.
@@ -123,7 +161,7 @@ class Prompt:
         )
         try:
             text: str = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}],
+                [*messages, {"role": "user", "content": content}],
                 chat_template=template,
                 tokenize=False,
                 add_generation_prompt=True,
@@ -204,7 +242,7 @@ class Prompt:
     def _turn_opening(self) -> str:
         """What the chat template writes before the text of a user's turn without an image."""
         contents: tuple[Any, ...] = ([{"type": "text", "text": QUESTION}], QUESTION)
-        turn = self._render(self.template, contents[0 if self._parts else 1])
+        turn = self._render(self.template, contents[0 if self._parts else 1], self._messages)
         opening, question, _ = turn.partition(QUESTION)
         return opening if question and self.image not in opening else self.head
 
@@ -234,30 +272,3 @@ def _warn_of_template(folder: Path, passed_over: str, source: str) -> None:
         passed_over,
         "the model's family" if source == FAMILY_DEFAULT else source,
     )
-
-
-def templates(folder: Path, tokenizer: Any) -> list[tuple[str, str]]:
-    """(file, chat template) of a checkpoint, the processor's before the tokenizer's."""
-    templates: list[tuple[str, Any]] = []
-    if (folder / "chat_template.jinja").is_file():
-        templates.append(("chat_template.jinja", read_text(folder / "chat_template.jinja")))
-    for file in ("chat_template.json", "processor_config.json"):
-        if (folder / file).is_file():
-            templates.append((file, read_json(folder / file).get("chat_template")))
-    templates.append(("tokenizer_config.json", getattr(tokenizer, "chat_template", None)))
-    return [
-        (file, text) for file, template in templates if isinstance(text := _default(template), str)
-    ]
-
-
-def _default(template: Any) -> Any:
-    """The template of that name where a file has several, by name or as a list of names and
-    templates.
-    """
-    if isinstance(template, list):
-        template = {
-            entry.get("name"): entry.get("template")
-            for entry in template
-            if isinstance(entry, dict)
-        }
-    return template.get("default") if isinstance(template, dict) else template

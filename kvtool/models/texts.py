@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from kvtool.errors import UsageError
-from kvtool.models.base import Array, chosen_layers
+from kvtool.models.base import Array
 from kvtool.models.cache import CaptureCache, until_finished
+from kvtool.models.choices import chosen_layers
 from kvtool.models.device import from_numpy, to_device, to_numpy
 from kvtool.models.prompts import Prompt
 from kvtool.models.several import SeveralImages

@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from kvtool.metrics.ranking import COMPANIONS
 from kvtool.reporting.numbers import better, interval, show
-from kvtool.result import Result, Row, best_row, is_summary
+from kvtool.result import Result, Row, best_row, chance_kind_of, is_summary
 
 NO_BETTER = "no better than chance"
 
 
 def guess_rows(result: Result) -> list[tuple[str, Row]]:
     """Return what each predictor that knows nothing gets on all units, with its name."""
-    kinds = [row["kind"] for row in result.chance]
-    best_kind = (result.best or {}).get("kind")
-    # Rows of the best block's grids, which kinds of the same grids share.
-    kind = best_kind if best_kind in kinds else next(iter(kinds), None)
+    kind = chance_kind_of(result.chance, (result.best or {}).get("kind"))
     return [
         (f"chance, {row['predictor']}", row)
         for row in result.chance

@@ -26,14 +26,12 @@ def extract_command(info: Row) -> str:
         "--dataset",
         f"{info['dataset']}{path}@{info['split']}",
     ]
-    arguments += flags(
-        {"prefix": info["prefix"], "view": info["view"], "keys": info["keys"]}, EXTRACT_DEFAULTS
-    )
+    arguments += flags({name: info.get(name) for name in EXTRACT_DEFAULTS}, EXTRACT_DEFAULTS)
     arguments += ["--kinds", ",".join(info["kinds"]), "--dtype", info["dtype"]]
     return _command(arguments)
 
 
-EXTRACT_DEFAULTS = {"prefix": "none", "view": "base", "keys": "post-rope"}
+EXTRACT_DEFAULTS = {"prefix": "none", "view": "base", "keys": "post-rope", "system": ""}
 
 
 def result_command(stored: KeptResult, info: Row | None) -> str:
@@ -70,6 +68,18 @@ WORDED = ("style", "after_question", "question_dtype")
 """Options of how questions are asked."""
 UNWORDED = {"style": "plain", "after_question": ""}
 """Their defaults."""
+
+
+def request_flags(request: Mapping[str, Any]) -> list[str]:
+    """Return the flags of what a request narrowed: kinds, layers by number or name, heads, limit;
+    nothing for None."""
+    texts: dict[str, Any] = {}
+    for name, value in request.items():
+        if isinstance(value, list | tuple):
+            has_numbers = all(isinstance(entry, int) for entry in value)
+            value = ranges(list(value)) if has_numbers else ",".join(map(str, value))
+        texts[name] = value
+    return flags(texts)
 
 
 def flags(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+from kvtool.display import shorten
 from kvtool.result import Result, Row
 
 Relation = Literal["above", "below", "not distinguishable", "without an interval"]
@@ -86,11 +87,12 @@ def probability(p: float) -> str:
 
 
 def model_name(result: Result) -> str:
-    """Return the model, and the text before its images where there was one."""
-    model = result.config.get("model")
-    prefix = result.config.get("prefix")
-    name = str(model or result.config.get("run") or result.command)
-    return name if prefix in (None, "none") else f"{name}, prefix {prefix}"
+    """Return the model, and the texts before its images where there were some."""
+    config = result.config
+    name = str(config.get("model") or config.get("run") or result.command)
+    if config.get("prefix") not in (None, "none"):
+        name += f", prefix {config['prefix']}"
+    return f"{name}, system {shorten(config['system'], 40)}" if config.get("system") else name
 
 
 def plural(count: int, singular: str, many: str | None = None) -> str:

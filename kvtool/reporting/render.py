@@ -29,6 +29,8 @@ TITLES = {
     "prefix": "Prefixes",
     "paired": "What the values know and the model says",
     "correlate": "Correlation over models",
+    "average": "Averages over tasks",
+    "compare": "Runs compared",
 }
 NAMED_BY_TASK = ("probe",)
 """Commands whose sections have the name of their task alone."""
@@ -132,9 +134,10 @@ def _sections(study: Study, data: Data) -> Iterator[Section]:
     groups: dict[tuple[str, str | None], list[int]] = {}
     for position, stored in enumerate(study.kept):
         groups.setdefault((stored.result.command, stored.result.task), []).append(position)
+    compared = study.of_command("compare")
     for number, ((command, task), positions) in enumerate(groups.items()):
         results = [study.kept[position].result for position in positions]
-        between = sentences.between_models(results) if command == "probe" else None
+        between = sentences.between_models(results, compared) if command == "probe" else None
         articles = [build(position, study, data) for position in positions]
         yield Section(f"s{number}", _title(command, task), [between] if between else [], articles)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvtool.registry import experiment_part
+from kvtool.reporting.differences import comparisons
 from kvtool.reporting.numbers import better, in_percent, interval, relation, unit_word
 from kvtool.result import Result, Row, block_name
 
@@ -45,9 +46,19 @@ def chosen_how(result: Result) -> str:
     return f"Optimistic: chosen as the best{among} on the same data that it is scored on."
 
 
-def against_baseline(result: Result, best: Row, baseline: Row) -> str:
-    """Set the best block beside a baseline: above or below only where the two intervals are
-    apart."""
+def against_baseline(
+    result: Result, best: Row, baseline: Row, compared: Sequence[Result] = ()
+) -> str:
+    """Set the best block beside a baseline: above or below only where the two intervals are apart.
+
+    Where `kvtool compare` set the baseline's run beside this one (`compared`), its paired
+    difference speaks.
+    """
+    run = baseline.get("run")
+    if run not in (None, result.config.get("run")):
+        paired = next(comparisons(compared, result, str(run), baseline["kind"]), None)
+        if paired is not None:
+            return paired
     what = baseline_name(result, baseline)
     score = interval(result, baseline)
     match relation(best, baseline, result.metric):
@@ -70,11 +81,12 @@ def baseline_name(result: Result, row: Row) -> str:
     return f"{what}{layer}" + (f" of {row.get('model') or row['run']}" if is_other_run else "")
 
 
-def between_models(results: Sequence[Result]) -> str | None:
+def between_models(results: Sequence[Result], compared: Sequence[Result] = ()) -> str | None:
     """Compare the two best models on one task and data set, without prefix.
 
-    It is None for fewer than two, or where they are not comparable: other data, other sampling
-    units, or several results of one model.
+    Where `kvtool compare` set their runs side by side (`compared`), its paired difference speaks;
+    else two intervals, which show less. It is None for fewer than two, or where they are not
+    comparable: other data, other sampling units, or several results of one model.
     """
     bare = [result for result in results if result.config.get("prefix") in (None, "none")]
     scored = [
@@ -90,7 +102,11 @@ def between_models(results: Sequence[Result]) -> str | None:
     side = better(results[0])
     sign = -1 if side == "above" else 1
     ranked = sorted(scored, key=lambda pair: sign * float(pair[0][pair[1].metric]))
-    first, second = (best for best, _ in ranked[:2])
+    (first, first_result), (second, second_result) = ranked[:2]
+    second_run = str(second_result.config.get("run"))
+    paired = next(comparisons(compared, first_result, second_run), None)
+    if paired is not None:
+        return f"Of {len(scored)} models these two are the best. {paired}"
     names = [
         f"{result.config.get('model')} ({interval(result, best)})" for best, result in ranked[:2]
     ]

@@ -62,6 +62,10 @@ class Study:
     thumbnails: Mapping[tuple[str, str, str], Drawn] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def of_command(self, command: str) -> list[Result]:
+        """Return the results of one command."""
+        return [stored.result for stored in self.kept if stored.result.command == command]
+
     def info(self, stored: KeptResult) -> Row | None:
         """Return Run.info() of a result's run, where the store still has it."""
         return next(
@@ -102,7 +106,7 @@ def _order(stored: KeptResult) -> tuple[Any, ...]:
 def _group(store: str, result: Result) -> str:
     settings = [
         result.config.get(name)
-        for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers")
+        for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers", "runs")
     ]
     return json.dumps([store, result.command, result.task, *settings], default=str)
 

@@ -11,6 +11,7 @@ no mode.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -146,10 +147,16 @@ def _log_density(logs: Array) -> tuple[Array, Array]:
 
 def _p_value(ratio: float, n: int, seed: int) -> float:
     """Estimate how often n uniform numbers have a valley as deep, with this one counted."""
-    rng = np.random.default_rng(seed)
-    valleys = (deepest_valley(rng.random(n))[1] for _ in range(DRAWS))
-    deeper = sum(valley is not None and valley.ratio <= ratio for valley in valleys)
+    deeper = sum(chance_ratio <= ratio for chance_ratio in _chance_ratios(n, seed, DRAWS))
     return (1 + deeper) / (1 + DRAWS)
+
+
+@cache
+def _chance_ratios(n: int, seed: int, draws: int) -> tuple[float, ...]:
+    """Return the ratios of the valleys that n uniform numbers have, drawn once for all tests."""
+    rng = np.random.default_rng(seed)
+    valleys = (deepest_valley(rng.random(n))[1] for _ in range(draws))
+    return tuple(valley.ratio for valley in valleys if valley is not None)
 
 
 def _bandwidth(logs: Array) -> float:

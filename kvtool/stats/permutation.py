@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kvtool.stats.bootstrap import pooled
 from kvtool.stats.resampling import AT_ONCE, Array, Scores
 
 DRAWS = 1999
@@ -32,20 +33,29 @@ class BestOfBlocks(NamedTuple):
 
 
 def permuted_best(
-    choices: Array, labels: Array, model_right: Array, n_choices: Array, *, seed: int = 0
+    choices: Array,
+    labels: Array,
+    model_right: Array,
+    n_choices: Array,
+    *,
+    clusters: Array | None = None,
+    seed: int = 0,
 ) -> BestOfBlocks:
     """Test the best block against blocks that know nothing of the questions.
 
     Where the values know nothing, their choices belong to any question as well as to their own: the
     questions (label and the model's answer together) are permuted among those with as many choices.
     All blocks see the same permutation, so that what they have in common, and their preferences for
-    some letters, remain. In each draw the best block is chosen anew.
+    some letters, remain. In each draw the best block is chosen anew. Questions of a cluster move
+    together, to the place of another cluster of as many questions with as many choices: what one
+    picture makes of all its questions is then no evidence several times over.
 
     Args:
         choices: (block, question) indices of choices; negative ones are never right.
         labels: (question,), the right choices.
         model_right: (question,) bool.
         n_choices: (question,), the number of choices.
+        clusters: (question,), labels of what questions share, such as their picture.
         seed: The random seed of the permutations.
     """
     n_blocks, n = choices.shape
@@ -55,28 +65,47 @@ def permuted_best(
     observed = _best(answers, np.arange(n)[None], labels, model_right, width)
     best_right = []
     gains = []
-    for order in _orders(n_choices, n_blocks + width * n, seed):
+    for order in orders(n_choices, clusters, n_blocks + width * n, DRAWS, seed):
         right_counts, alone_counts = _best(answers, order, labels, model_right, width)
         best_right.append(right_counts)
         gains.append(alone_counts)
     return BestOfBlocks(
-        _share_as_high(np.concatenate(best_right), observed[0][0]),
-        _share_as_high(np.concatenate(gains), observed[1][0]),
+        share_as_high(np.concatenate(best_right), observed[0][0]),
+        share_as_high(np.concatenate(gains), observed[1][0]),
         np.concatenate(gains) / n,
     )
 
 
-def _orders(strata: Array, per_draw: int, seed: int) -> Iterator[Array]:
-    """Yield orders of questions within strata, (draw, question), as many at once as fit."""
+def orders(
+    strata: Array, clusters: Array | None, per_draw: int, draws: int, seed: int
+) -> Iterator[Array]:
+    """Yield orders of questions within strata, (draw, question), as many at once as fit.
+
+    Clusters move whole, see permuted_best.
+    """
+    n = len(strata)
     rng = np.random.default_rng(seed)
-    chunk = max(1, min(DRAWS, 4 * AT_ONCE // per_draw))
-    members = [np.flatnonzero(strata == label) for label in np.unique(strata)]
-    for first in range(0, DRAWS, chunk):
-        count = min(chunk, DRAWS - first)
-        order = np.empty((count, len(strata)), np.int64)
-        for positions in members:
-            order[:, positions] = rng.permuted(np.tile(positions, (count, 1)), axis=1)
+    chunk = max(1, min(draws, 4 * AT_ONCE // per_draw))
+    groups = _alike(strata, np.arange(n) if clusters is None else clusters)
+    for first in range(0, draws, chunk):
+        count = min(chunk, draws - first)
+        order = np.empty((count, n), np.int64)
+        for questions in groups:
+            moved = rng.permuted(np.tile(np.arange(len(questions)), (count, 1)), axis=1)
+            order[:, questions.ravel()] = questions[moved].reshape(count, -1)
         yield order
+
+
+def _alike(strata: Array, clusters: Array) -> list[Array]:
+    """Return the questions (cluster, question) of clusters that can take each other's place."""
+    by_cluster = np.argsort(clusters, kind="stable")
+    ends = np.flatnonzero(np.diff(clusters[by_cluster])) + 1
+    groups: dict[tuple[int, ...], list[Array]] = {}
+    for members in np.split(by_cluster, ends):
+        # Within a cluster questions of as many choices take each other's place.
+        questions = members[np.argsort(strata[members], kind="stable")]
+        groups.setdefault(tuple(strata[questions].tolist()), []).append(questions)
+    return [np.array(groups[shape]) for shape in sorted(groups)]
 
 
 def _best(
@@ -92,28 +121,36 @@ def _best(
     return right_counts[rows, best], alone_counts[rows, best]
 
 
-def _share_as_high(permuted: Array, observed: float) -> float:
+def share_as_high(permuted: Array, observed: float) -> float:
+    """Return the p of a statistic: how often it is as high as observed, with this case counted."""
     return float((1 + (permuted >= observed - TIE).sum()) / (1 + len(permuted)))
 
 
-def flipped_best(right: Array, model_right: Array, *, seed: int = 0) -> float:
+def flipped_best(
+    right: Array, model_right: Array, *, clusters: Array | None = None, seed: int = 0
+) -> float:
     """Test whether some block answers more questions right than the model; return p, one-sided.
 
     Where values and model are as good as each other, a question that one of them alone has right
     may as well be the other's: the signs of the differences are flipped question by question, the
     same for all blocks, and the best block is chosen anew (Westfall and Young 1993). Of one block
-    it is the one-sided sign test, which McNemar's is two-sided.
+    it is the one-sided sign test, which McNemar's is two-sided. Questions of a cluster are flipped
+    together.
 
     Args:
         right: (block, question) bool.
         model_right: (question,) bool.
+        clusters: (question,), labels of what questions share, such as their picture.
         seed: The random seed of the flips.
     """
     differences = (right.astype(np.float32) - model_right.astype(np.float32)).T
+    if clusters is not None:
+        # With a draw for each picture, all that is asked about it counts once.
+        differences = pooled(differences, None, clusters)[0].astype(np.float32)
     observed = float(differences.sum(axis=0).max())
     rng = np.random.default_rng(seed)
     signs = rng.choice(np.array([-1, 1], np.float32), size=(DRAWS, len(differences)))
-    return _share_as_high((signs @ differences).max(axis=1), observed)
+    return share_as_high((signs @ differences).max(axis=1), observed)
 
 
 def swapped(
@@ -145,4 +182,4 @@ def swapped(
         moved = swaps.astype(np.float64) @ change
         differences.append(np.abs(scores(first + moved)[metric] - scores(second - moved)[metric]))
     permuted = np.concatenate(differences)
-    return _share_as_high(permuted[~np.isnan(permuted)], abs(observed))
+    return share_as_high(permuted[~np.isnan(permuted)], abs(observed))

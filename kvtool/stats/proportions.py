@@ -16,6 +16,9 @@ import numpy as np
 
 from kvtool.stats.bootstrap import Array, Estimate
 
+TOPS = {"fraction": 1.0, "percent": 100.0}
+"""The best score there is, by the unit of scores that have one; others, such as m, have no edge."""
+
 SIGNED = ("difference", "chance_difference", "j_decay", "f_decay")
 """Scores from -1 to 1, of which 0 is no edge."""
 

@@ -45,6 +45,7 @@ def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, selection: Kep
         "value": len(selection.layers) * geometry.kv_heads * geometry.head_dim,
         "projected": geometry.hidden,
         "vision": len(selection.vision_layers) * geometry.vision_dim,
+        "saliency": 1,
     }
     return values[kind] * STORED_DTYPE[dtype].itemsize
 
@@ -53,7 +54,7 @@ def sample_bytes(sample: Sample, model: ModelInfo, selection: KeptBytes) -> int:
     """Return how many bytes one image takes with the text before it, before compression."""
     total = 0
     for kind in selection.kinds:
-        tokens = sample.n_vision_tokens if kind == "vision" else sample.n_tokens
+        tokens = sample.count_tokens(kind)
         if kind in ("key", "value"):
             tokens += sample.image_start
         total += tokens * token_bytes(kind, model.geometry, model.dtype, selection)

@@ -14,7 +14,18 @@ from typing import Any
 from kvtool import schema
 from kvtool.store.encoding import Codec
 from kvtool.store.layout import part_name
-from kvtool.types import Geometry, InputSize, KeyPosition, Kind, ModelInfo, Sample, View
+from kvtool.types import (
+    KINDS,
+    SALIENCY,
+    TOWER_KINDS,
+    Geometry,
+    InputSize,
+    KeyPosition,
+    Kind,
+    ModelInfo,
+    Sample,
+    View,
+)
 
 TEXT_KINDS = {"text_key": "key", "text_value": "value"}
 """Arrays of the prompt's tokens before the image, and the kind whose geometry they share."""
@@ -26,7 +37,7 @@ FOLDER = "folder"
 """The data set of pictures alone, whose runs are told apart by their folder's name."""
 _STEM_LENGTH = 120
 _NOT_IDENTITY = ("name", "dataset_path", "part_size", "defaults", "beside")
-_LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels")
+_LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels", "system")
 """Fields that runs of older versions lack: where they are empty, they are no part of the hash."""
 _NOT_IDENTITY_OF_MODEL = ("name", "commit")
 
@@ -57,6 +68,8 @@ class RunConfig:
     dataset: the spec's name, e.g. "spair71k"; dataset_path: where it lay when the run was made.
     prefix: "none", "correct", "incorrect", "random", "text:..." or "file" (one an image); samples
         have the texts.
+    system: the text of the system message before everything else; empty where the chat template is
+        left to itself.
     image_size, min_pixels, max_pixels: see kvtool.types.InputSize.
     vision_norm: of an encoder alone, the norm that its last layer is kept after, as its class calls
         it; empty where that layer is not kept, or the class has none for patches.
@@ -85,6 +98,7 @@ class RunConfig:
     min_pixels: int = 0
     max_pixels: int = 0
     beside: str = ""
+    system: str = ""
 
     @property
     def input_size(self) -> InputSize:
@@ -127,19 +141,31 @@ class RunConfig:
         start = index // self.part_size * self.part_size
         return part_name(start, start + self.part_size)
 
+    @property
+    def vector_kinds(self) -> list[Kind]:
+        """The kinds of vectors that are stored; saliency is none."""
+        return [kind for kind in self.kinds if kind in KINDS]
+
     def stored_layers(self, kind: str) -> tuple[int, ...]:
         """Return the model's number of each stored layer of a kind (or of text_key, text_value);
-        projected has layer 0.
+        projected has layer 0, saliency the last layer of the tower that is run.
         """
         if kind in ("projected", TEXT_MEAN):
             return (0,)
+        if kind == SALIENCY:
+            # Of a tower before a decoder nothing after the last layer that feeds it is run.
+            geometry = self.model.geometry
+            last = max(self.vision_layers) if geometry.layers else geometry.vision_layers - 1
+            return (last,)
         return self.vision_layers if kind == "vision" else self.layers
 
     def heads_and_dim(self, kind: str) -> tuple[int, int]:
-        """Return the heads and dim of a kind's (or text_key's, text_value's) vectors; projected and
-        vision have one head.
+        """Return the heads and dim of a kind's (or text_key's, text_value's) vectors; projected,
+        vision and saliency have one head, saliency one dimension.
         """
         geometry = self.model.geometry
+        if kind == SALIENCY:
+            return 1, 1
         if kind in ("projected", TEXT_MEAN):
             return 1, geometry.hidden
         return (
@@ -230,8 +256,8 @@ def dimension_names(array: str, is_text: bool = False) -> tuple[str, ...]:
     is_text: whether the array holds the vectors of class names and expressions, a text in place of
     a token.
     """
-    if array in ("projected", "vision", TEXT_MEAN):
-        token = "vision_token" if array == "vision" else "token"
+    if array in ("projected", TEXT_MEAN, *TOWER_KINDS):
+        token = "vision_token" if array in TOWER_KINDS else "token"
         kind = "projected" if array == TEXT_MEAN else array
         return f"{kind}_layer", f"{kind}_head", "text" if is_text else token, f"{kind}_dim"
     token = "text_token" if array in TEXT_KINDS else "token"
@@ -244,7 +270,9 @@ def token_counts(samples: Sequence[Sample], array: str) -> list[int]:
     """
     if array in TEXT_KINDS:
         return [sample.image_start for sample in samples]
-    return [sample.n_vision_tokens if array == "vision" else sample.n_tokens for sample in samples]
+    if array in TOWER_KINDS:
+        return [sample.n_vision_tokens for sample in samples]
+    return [sample.n_tokens for sample in samples]
 
 
 def token_offsets(samples: Sequence[Sample], array: str) -> list[int]:

@@ -13,17 +13,19 @@ from typing import Any
 from kvtool.store import Run
 
 ALGORITHMS = {
-    "foreground-segmentation": 2,
-    "co-segmentation": 2,
+    "foreground-segmentation": 3,
+    "co-segmentation": 3,
     "semantic-segmentation": 4,
     "referring-expression": 4,
     "semantic-correspondence": 2,
     "temporal-correspondence": 2,
     "variance": 1,
     "knockout": 3,
-    "paired": 4,
-    "prefix": 4,
+    "paired": 5,
+    "prefix": 5,
     "correlate": 3,
+    "average": 1,
+    "compare": 1,
     "search": 1,
     "answers": 2,
 }
@@ -43,6 +45,8 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
     """
     config = run.config
     stored_ids = set(run.ids)
+    # Results of runs without a system message keep the hash that they had before there was one.
+    system = {"system": config.system} if config.system else {}
     return {
         "run": run.name,
         "run_hash": config.hash,
@@ -52,6 +56,7 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
         "dataset": config.dataset,
         "split": config.split,
         "prefix": config.prefix,
+        **system,
         "view": config.view,
         "keys": config.keys,
         "images": len(stored_ids if ids is None else stored_ids & set(ids)),

@@ -143,7 +143,8 @@ class StoredRun(Displayed, RunParts):
         token, dim) or (layer, kv_head, token, dim). A sequence of one number has its axis, too.
 
         Args:
-            kind: key, value, projected or vision; the last two have one head, number 0.
+            kind: key, value, projected, vision or saliency; the last three have one head, number
+                0, and saliency has one dimension.
             layer: the model's layer number, or several in any order.
             kv_head: the head's number, or several in any order.
             ids: the images, in this order; None reads all, by dataset index.
@@ -261,6 +262,7 @@ class StoredRun(Displayed, RunParts):
             "store": self.store,
             "model": f"{config.model.name} ({config.model.dtype})",
             "data set": f"{config.dataset}, split {config.split}, prefix {config.prefix}",
+            "system": config.system or None,
             "kinds": listing(config.kinds),
             "layers": numbers(config.layers) if config.layers else None,
             "kv heads": heads,

@@ -42,6 +42,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "split": config.split,
         "place": roster.dataset_path if roster.n_segments else config.dataset_path,
         "prefix": config.prefix,
+        "system": config.system,
         "view": config.view,
         "keys": config.keys,
         "kinds": list(config.kinds),

@@ -59,7 +59,7 @@ class TokenChoice:
         Raises UsageError where the image has no such token, row or column; slices end where the
         image does.
         """
-        n_tokens = count_tokens(sample, kind)
+        n_tokens = sample.count_tokens(kind)
         if self.is_all:
             return np.arange(n_tokens)
         if isinstance(self.tokens, Mapping):
@@ -98,11 +98,6 @@ def choose(
     if ids is None and isinstance(choice.tokens, Mapping):
         ids = [image for image in run.ids if image in choice.tokens]
     return ids, choice
-
-
-def count_tokens(sample: Sample, kind: Kind) -> int:
-    """Return how many tokens of an image are stored of a kind."""
-    return sample.n_vision_tokens if kind == "vision" else sample.n_tokens
 
 
 def consecutive(indices: Indices) -> Iterator[tuple[int, int]]:
@@ -154,12 +149,12 @@ _LOCATION = np.dtype(
 
 def _places(sample: Sample, kind: Kind) -> NDArray[Any]:
     """Return the (token,) records of where each token of an image lies."""
-    locations = np.zeros(count_tokens(sample, kind), _LOCATION)
+    locations = np.zeros(sample.count_tokens(kind), _LOCATION)
     locations["token"] = np.arange(len(locations))
     # Tokens of no grid, such as newlines, lie nowhere.
     for name, nowhere in (("row", -1), ("col", -1), ("x_px", np.nan), ("y_px", np.nan)):
         locations[name] = nowhere
-    for span in sample.vision_spans if kind == "vision" else sample.spans:
+    for span in sample.spans_of(kind):
         _place_span(locations, span)
     return locations
 

@@ -14,7 +14,7 @@ from kvtool.features.layers import Layer
 from kvtool.result import Row, metric_names
 from kvtool.stats.bootstrap import Estimate, Scores, bootstrap, count_clusters
 from kvtool.stats.halves import halves as halves
-from kvtool.stats.proportions import widened
+from kvtool.stats.proportions import TOPS, widened
 from kvtool.store import Run
 from kvtool.store.nonfinite import WHAT, describe
 from kvtool.types import GridSpan, Kind
@@ -99,6 +99,11 @@ class Scored(Protocol):
         """The metric by which blocks are compared."""
         ...
 
+    @property
+    def unit(self) -> str:
+        """The unit of the metrics, see Task."""
+        ...
+
     def measure(self, layer: Layer) -> Array:
         """What the tables are made of, from one layer: (head, n, ...), one entry per
         sampling unit.
@@ -120,9 +125,9 @@ class Task(Scored, Protocol):
     It may have guesses(grids, seed), ceiling(grids) and unseen(grids), see kvtool.tasks.chance.
 
     unit: of the metrics: "fraction" and "percent" are shown as percent, a physical unit such as "m"
-    as it is, "" has no mark. higher_is_better: False for an error. serves: names of data sets whose
-    own list of tasks lacks this one. promptable: whether `kvtool prefix` compares it under texts
-    before the image.
+    as it is, "" has no mark; those two alone have Wilson's interval at their edges.
+    higher_is_better: False for an error. serves: names of data sets whose own list of tasks lacks
+    this one. promptable: whether `kvtool prefix` compares it under texts before the image.
 
     Of its pictures, which `show` and the page draw alike, a class says `drawing`: "masks",
     "objects" or "matches", see kvtool.pictures.tiles; or it draws its files itself, by
@@ -181,8 +186,12 @@ def table_rows(
     seed: int,
     nonfinite: Array | None = None,
     level: Level | None = None,
+    unit: str = "fraction",
 ) -> list[Row]:
-    """A row for each block of a table's units; no scores where `nonfinite` (block,) is not 0."""
+    """A row for each block of a table's units; no scores where `nonfinite` (block,) is not 0.
+
+    unit: of the scores, which says whether they have an edge that intervals collapse at.
+    """
     units, scores = table.units, table.scores
     if level is not None and len(level.units) and not table.labels:
         units, scores = _beside_chance(table, level)
@@ -194,7 +203,7 @@ def table_rows(
     estimates = bootstrap(units, scores, seed=seed, **resampling)
     n = table.units.shape[1]
     n_resampled = count_clusters(n, table.clusters)
-    estimates = widened(estimates, n_resampled)
+    estimates = widened(estimates, n_resampled, TOPS.get(unit, {}))
     resampled = {} if table.clusters is None else {"n_resampled": n_resampled}
     counts = {"n": n, **resampled, **(table.facts or {})}
     chance = {} if level is None else level.row

@@ -29,7 +29,7 @@ def plan_blocks(
 
     Raises UsageError for others.
     """
-    stored = [kind for kind in run.config.kinds if kind in task_kinds]
+    stored = [kind for kind in run.config.vector_kinds if kind in task_kinds]
     if not stored:
         reason = (
             "" if "vision" in task_kinds else f"; {run.config.model.family} has no text tower here"
@@ -47,12 +47,9 @@ def plan_blocks(
     blocks = []
     for kind in dict.fromkeys(kinds):
         if kind not in KINDS or kind not in stored:
-            reason = (
-                "not stored"
-                if kind not in run.config.kinds
-                else "without text vectors, which the task needs"
+            raise UsageError(
+                f"run {run.name}: {kind} is {_why_not(run, kind)}, only {', '.join(stored)}"
             )
-            raise UsageError(f"run {run.name}: {kind} is {reason}, only {', '.join(stored)}")
         stored_layers = run.config.stored_layers(kind)
         count, _ = run.config.heads_and_dim(kind)
         layer_numbers = stored_layers
@@ -67,6 +64,13 @@ def plan_blocks(
         _check(run, kind, "kv_head", head_numbers, range(count))
         blocks.append((kind, layer_numbers, head_numbers))
     return BlockPlan(run, tuple(blocks))
+
+
+def _why_not(run: Run, kind: Kind) -> str:
+    """Return why the vectors of a kind cannot be scored."""
+    if kind not in run.config.kinds:
+        return "not stored"
+    return "without text vectors, which the task needs" if kind in KINDS else "not of vectors"
 
 
 def _stored_of(run: Run, kind: Kind, layers: LayerChoice, stored: Sequence[int]) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.result import Result, Row, best_row, is_summary
+from kvtool.result import Result, Row, best_row, chance_kind_of, is_summary
 from kvtool.stats.bootstrap import Estimate, bootstrap, count_clusters
 from kvtool.store import Run
 from kvtool.tasks.base import Array, Grids, Level, Table, Task
@@ -131,15 +131,28 @@ def spread_of_draws(table: Table, metric: str, seed: int) -> float:
     A few draws say little of it. But units are drawn independently: of each unit any draw may
     stand beside any of the others, which makes many draws of few. They vary as draws do whose
     units' variance is that among the few, which is too small by one in their number.
+
+    Units with repetitions are drawn a stratum at a time, as images of a class are clustered
+    together, and a repetition is a draw of its own.
     """
-    n_draws, n, _ = table.units.shape
+    n = table.units.shape[1]
+    repeats = table.repeats
+    # (draw and repetition, unit, k)
+    single = np.concatenate(np.split(table.units, repeats, axis=-1))
+    together = np.arange(n)
+    if repeats > 1:
+        together = np.zeros(n, int) if table.strata is None else table.strata
+    groups, group = np.unique(together, return_inverse=True)
     rng = np.random.default_rng(seed)
-    sums = [
-        table.units[rng.integers(n_draws, size=n), np.arange(n)].sum(axis=0)
-        for _ in range(RECOMBINED)
-    ]
+
+    def recombined() -> Array:
+        """Sum one draw of each group, (k,)."""
+        picks = rng.integers(len(single), size=len(groups))[group]
+        return np.asarray(single[picks, np.arange(n)].sum(axis=0))
+
+    sums = [np.concatenate([recombined() for _ in range(repeats)]) for _ in range(RECOMBINED)]
     spread = np.std(table.scores(np.array(sums))[metric], ddof=1)
-    return float(spread * np.sqrt(n_draws / max(1, n_draws - 1)))
+    return float(spread * np.sqrt(len(single) / max(1, len(single) - 1)))
 
 
 def _by_label(tables: Iterator[Table]) -> dict[str, Table]:
@@ -208,9 +221,8 @@ def _maximum(best: Row, result: Result, n_blocks: int) -> Row:
     """chance_max of `beside_chance`: simulated maxima of normal draws, with the mean and the spread
     of each random predictor's draws; {} where no predictor is random.
     """
-    rows = [
-        row for row in result.chance if is_summary(row) and row["kind"] == _grid_of(result, best)
-    ]
+    kind = chance_kind_of(result.chance, best["kind"])
+    rows = [row for row in result.chance if is_summary(row) and row["kind"] == kind]
     random = [row for row in rows if "draws_sd" in row and row.get(result.metric) is not None]
     if not random:
         return {}
@@ -231,12 +243,6 @@ def _maximum(best: Row, result: Result, n_blocks: int) -> Row:
         "chance_max_low": ends[0],
         "chance_max_high": ends[1],
     }
-
-
-def _grid_of(result: Result, best: Row) -> str:
-    """The kind whose chance rows hold for the best block's."""
-    kinds = [row["kind"] for row in result.chance]
-    return str(best["kind"] if best["kind"] in kinds else kinds[0])
 
 
 def _normal_quantile(shares: Array) -> Array:

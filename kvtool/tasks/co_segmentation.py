@@ -4,9 +4,10 @@ After "Deep ViT features as dense visual descriptors" (Amir et al. 2022).
 
 The unit-length vectors of all images of a class are clustered together; the number of clusters
 grows until another one explains little more. A cluster is foreground where it lies inside the
-images: value tokens have no attention of their own to ask. The clustering starts at random, so that
-it is done several times: the score is the mean over these seeds, and they are resampled beside the
-images.
+images, for value tokens have no attention of their own to ask; or, by the published vote, where
+the attention of the run's tower is high in three of four images. The clustering starts at random,
+so that it is done several times: the score is the mean over these seeds, and they are resampled
+beside the images.
 
 Memory: one class's vectors, and their distances to the centroids.
 """
@@ -31,6 +32,7 @@ from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.regions import constant_masks, random_regions
+from kvtool.tasks.saliency import saliency_maps
 from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
 from kvtool.types import KINDS, GridSpan, Kind
@@ -60,7 +62,8 @@ class CoSegmentation:
         *,
         limit: int | None = None,
         saliency: Annotated[
-            str, Flag("Where the object is: border; vision needs what runs do not hold.")
+            Literal["border", "vision"],
+            Flag("What tells the object: the border, or the vision tower's attention in the run."),
         ] = "border",
         seeds: Annotated[
             int,
@@ -77,18 +80,14 @@ class CoSegmentation:
         ] = "ignored",
         seed: int = 0,
     ) -> None:
-        if saliency == "vision":
+        if saliency not in ("border", "vision"):
             raise UsageError(
-                f"{self.name}: saliency vision is not available: it needs the tower's attention, "
-                "which runs do not "
-                "hold; take border"
+                f"{self.name}: saliency: expected border or vision, found {saliency!r}"
             )
-        if saliency != "border":
-            raise UsageError(f"{self.name}: saliency: expected border, found {saliency!r}")
         self.dataset, self.device, self.limit = dataset, device, limit
         if void not in ("ignored", "background"):
             raise UsageError(f"{self.name}: void: expected ignored or background, found {void!r}")
-        self.restarts, self.void = restarts, void
+        self.saliency, self.restarts, self.void = saliency, restarts, void
         self.seeds = range(seed, seed + seeds)
         self.sizes = ids
         self._cells: dict[tuple[str, str, GridSpan], tuple[Array, Array]] = {}
@@ -126,7 +125,7 @@ class CoSegmentation:
     def settings(self) -> dict[str, Any]:
         """Return the options that the numbers depend on."""
         return {
-            "saliency": "border",
+            "saliency": self.saliency,
             "void": self.void,
             "seeds": len(self.seeds),
             "restarts": self.restarts,
@@ -213,8 +212,10 @@ class CoSegmentation:
             images = [by_id[name] for name in names]
             values = [image.values for image in images]
             grids = [image.grid for image in images]
+            saliency = saliency_maps(layer, images) if self.saliency == "vision" else None
             clusterings = [
-                cosegment(values, grids, restarts=self.restarts, seed=seed) for seed in seeds
+                cosegment(values, grids, saliency, restarts=self.restarts, seed=seed)
+                for seed in seeds
             ]
             for image, *tokens in zip(images, *clusterings, strict=True):
                 yield category, image, np.array(tokens)
@@ -270,17 +271,25 @@ def on_pixels(tokens: Array, span: GridSpan, wh_px: tuple[int, int]) -> Array:
 def cosegment(
     values: Sequence[Tensor],
     grids: Sequence[tuple[int, int]],
+    saliency: Sequence[Array] | None = None,
     *,
     restarts: int = 10,
     seed: int = 0,
 ) -> list[Array]:
-    """Foreground tokens of each image, (head, token) bool; values (head, token, dim)."""
-    from kvtool.features.clusters import inside_clusters, shared_clusters
+    """Foreground tokens of each image, (head, token) bool; values (head, token, dim).
+
+    saliency: of each image (token,), by which clusters are voted for in place of their place.
+    """
+    from kvtool.features.clusters import inside_clusters, salient_clusters, shared_clusters
 
     labels, k = shared_clusters(values, restarts=restarts, seed=seed)
     is_foreground = [np.zeros(label.shape, bool) for label in labels]
     for head in range(len(k)):
-        is_object = inside_clusters([label[head] for label in labels], grids, int(k[head]))
+        head_labels = [label[head] for label in labels]
+        if saliency is None:
+            is_object = inside_clusters(head_labels, grids, int(k[head]))
+        else:
+            is_object = salient_clusters(head_labels, saliency, int(k[head]))
         for tokens, label in zip(is_foreground, labels, strict=True):
             tokens[head] = is_object[label[head]]
     return is_foreground

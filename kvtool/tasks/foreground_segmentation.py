@@ -277,7 +277,9 @@ class ForegroundSegmentation:
         return Table(
             labels,
             np.concatenate([units, measured[..., RANKING]], axis=-1),
-            with_ranking(lambda sums: fewshot_scores(sums[..., :k]), slice(k, None)),
+            with_ranking(
+                lambda sums: fewshot_scores(sums[..., :k], drawn_alone=True), slice(k, None)
+            ),
             class_index,
             queries,
             facts=undefined(measured),

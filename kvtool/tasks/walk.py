@@ -48,11 +48,11 @@ def score_blocks(
             tables = list(task.tables(measured))
             for table in tables:
                 level = None if levels is None else levels(plan.run, kind, table)
-                rows += table_rows(blocks, table, seed, layer.nonfinite, level)
+                rows += table_rows(blocks, table, seed, layer.nonfinite, level, task.unit)
             if select == "split":
                 first, second = tables[0].halves(seed)
                 level = None if levels is None else levels(plan.run, kind, second)
-                half_rows = table_rows(blocks, second, seed, layer.nonfinite, level)
+                half_rows = table_rows(blocks, second, seed, layer.nonfinite, level, task.unit)
                 split += _with_chosen(half_rows, first, task.metric, layer.nonfinite)
             if progress is not None:
                 progress(len(heads), f"{kind} layer {number}")

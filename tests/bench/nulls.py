@@ -13,9 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from kvtool.asking.benchmarks import BENCHMARKS
 from kvtool.asking.conditions import Answers, score_conditions
+from kvtool.experiments.paired import retraining
+from kvtool.experiments.paired.questions import FOLDS, C
+from kvtool.experiments.paired.readings import LinearProbe, stratified_folds
+from kvtool.experiments.paired.retraining import retrained_best
 from kvtool.stats import permutation
 from kvtool.stats.bootstrap import Array, bootstrap
 from kvtool.stats.mcnemar import mcnemar
@@ -26,9 +31,13 @@ from tests.support.questions import pope_answers, pope_questions
 PERMUTATIONS = 399
 """Fewer than a command's, which takes five times as long: their number is no part of a test's
 level."""
+REFITS = 99
 QUESTIONS = 117
 BLOCKS = 112
 PICTURES = 100
+PROBES = 16
+PROBE_DIM = 16
+"""Of the vectors that linear probes are trained on."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,37 @@ def paired_nulls(n_choices: int, common: float) -> Callable[[int], list[bool]]:
         best = right[right.sum(axis=1).argmax()]
         p = [null.right_p, null.value_only_p, flipped_best(right, model_right, seed=seed)]
         return [value < 0.05 for value in (*p, mcnemar(model_right, best).p)]
+
+    return run
+
+
+def probe_nulls(common: float) -> Callable[[int], list[bool]]:
+    """Return what runs a study whose 112 blocks answer by a linear probe trained on noise.
+
+    A share `common` of the vectors' variance is the same in all blocks. Their choices are permuted
+    as they are, which is no test of them, and the probes are trained again for each permutation.
+    """
+
+    def run(seed: int) -> list[bool]:
+        rng = np.random.default_rng([round(100 * common), seed])
+        labels = rng.integers(2, size=QUESTIONS)
+        vectors = np.sqrt(1 - common) * rng.normal(size=(PROBES, QUESTIONS, PROBE_DIM))
+        vectors += np.sqrt(common) * rng.normal(size=(QUESTIONS, PROBE_DIM))
+        images = tuple(map(str, range(QUESTIONS)))
+        probe = LinearProbe(
+            images, tuple(labels.tolist()), stratified_folds(labels.tolist(), FOLDS, seed), C
+        )
+        features = torch.from_numpy(vectors.astype(np.float32))
+        choices = probe.choices(features)
+        model_right = rng.random(QUESTIONS) < 0.5
+        null = permuted_best(choices, labels, model_right, np.full(QUESTIONS, 2), seed=seed)
+        better = flipped_best(choices == labels, model_right, seed=seed)
+        everything = np.arange(QUESTIONS)
+        again = retrained_best(
+            probe, features, model_right, everything, everything, everything, seed
+        )
+        tests = (null.right_p, null.value_only_p, better, again.right_p, again.value_only_p)
+        return [value < 0.05 for value in tests]
 
     return run
 
@@ -139,6 +179,10 @@ def simulations(runs: int, only: str = "") -> Iterator[Share]:
     for n_choices, common in ((2, 0.0), (2, 0.5), (4, 0.0), (4, 0.5)):
         title = f"paired, best of {BLOCKS}, {n_choices} choices, {common:.0%} in common: "
         planned.append(([title + claim for claim in claims], runs, paired_nulls(n_choices, common)))
+    for common in (0.0, 0.5):
+        title = f"linear probe, best of {PROBES}, {common:.0%} in common: "
+        tests = [*claims[:3], "value_p, trained again", "value_only_p, trained again"]
+        planned.append(([title + test for test in tests], runs, probe_nulls(common)))
     tests = ["McNemar, distinct questions", "picture_p", "McNemar, line by line"]
     tests.append("accuracy's interval holds the truth")
     for kind in ("questions", "pictures"):
@@ -161,6 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=1000, help="null runs of each simulation")
     permutation.DRAWS = PERMUTATIONS
+    retraining.DRAWS = REFITS
     parser.add_argument("--only", default="", help="simulations whose name begins so")
     arguments = parser.parse_args()
     for share in simulations(arguments.draws, arguments.only):

@@ -88,7 +88,9 @@ class Workspaces:
         write_scenes(self.root / "scenes", only=[layout])
         dataset = f"{layout}:{self.root}/scenes/{layout}{options.pop('split', '')}"
         store = folder / "study.kv"
-        kvtool.extract(store, model=str(self.model), dataset=dataset, run="first-try", **options)
+        kvtool.extract(
+            store, model=str(self.model), dataset=dataset, **{"run": "first-try", **options}
+        )
         return store
 
     @cached_property
@@ -146,6 +148,14 @@ class Workspaces:
             for store in (folder / name, folder / "study.kv"):
                 segmented(store, data, f"model-{number}", number)
                 answered(store, cvbench, f"model-{number}", right_for((20, 12, 16)[number]))
+        return folder
+
+    @cached_property
+    def compare(self) -> Path:
+        """A store with three runs of one model."""
+        folder = self._new("compare")
+        for name in ("first", "second", "third"):
+            self._extract(folder, "spair71k", limit=8, run=name)
         return folder
 
     @cached_property

@@ -12,7 +12,7 @@ import pytest
 import kvtool
 from kvtool.cli import app
 from kvtool.result import Result
-from tests.support import results
+from tests.support import multiple_results, results
 from tests.support.keys import planted
 from tests.support.units import noise, sample, write_run
 
@@ -23,6 +23,8 @@ RESULTS: dict[str, tuple[list[str], Result]] = {
     "prefix": (["referring-expression"], results.prefix()),
     "paired": (["art-style"], results.paired(8, 2)),
     "correlate": ([], results.correlate()),
+    "average": ([], multiple_results.average()),
+    "compare": (["a", "b", "semantic-correspondence"], multiple_results.compare()),
 }
 
 

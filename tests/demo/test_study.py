@@ -20,7 +20,7 @@ SMALL = {
     "PAIRED": (study.Analysis("blink", "visual-similarity"),),
     "STAGES": (),
     "SEGMENTED": ("refcoco",),
-    "ASKED": ("cvbench", "blink"),
+    "QUESTION_SETS": ("cvbench", "blink"),
 }
 
 
@@ -45,6 +45,8 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
         "knockout",
         "prefix",
         "paired",
+        "average",
+        "compare",
     ]
     store = kvtool.open(folder / "study.kv")
     assert verify(store) == []
@@ -75,7 +77,8 @@ def test_heads_of_least_variance_stand_in_where_there_are_no_two_modes(
 
 def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]]) -> None:
     page = (demo[0] / "report.html").read_text(encoding="utf-8")
-    for word in ("Semantic correspondence", "Knockout", "isual similarity", "Input-agnostic"):
+    words = ("Semantic correspondence", "Knockout", "isual similarity", "Input-agnostic")
+    for word in (*words, "Averages over tasks", "Runs compared"):
         assert word in page
 
 

@@ -186,7 +186,8 @@ def test_every_task_and_command_has_a_version() -> None:
     """In the table, or said by the task's class."""
     from kvtool.tasks import TASKS
 
-    commands = {"variance", "knockout", "paired", "prefix", "correlate", "search", "answers"}
+    commands = {"variance", "knockout", "paired", "prefix", "correlate", "average", "compare"}
+    commands |= {"search", "answers"}
     without = {name for name in TASKS.names() if not hasattr(TASKS.load(name), "version")}
     assert {*without, *commands} == provenance.ALGORITHMS.keys()
 

@@ -92,6 +92,7 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
         "lab/none@main",
     ),
     "models": ("planted", "a,b"),
+    "runs": ("planted", "a,b", "planted,planted"),
     "dataset": (
         "folder:pics",
         "folder:pics",

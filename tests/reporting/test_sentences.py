@@ -142,6 +142,11 @@ def test_knockouts() -> None:
     )
     raised = {**dependent, **scored("f1", 0.9)}
     assert "raised the score" in knockout_article.knockout_effect(result, none, raised)
+    # Of few pictures no test is sure, however far the intervals are apart.
+    unsure = {**dependent, "picture_p": 0.12, "picture_holm_p": 0.24}
+    assert "made no difference that could be told: 60.0" in knockout_article.knockout_effect(
+        result, none, unsure
+    )
     assert len(sentences.sentences_of(result)) == 2
 
 

@@ -38,9 +38,66 @@ def test_the_products_count_what_a_loop_counts() -> None:
 
 def test_questions_move_among_those_with_as_many_choices() -> None:
     strata = np.array([2, 3, 2, 3, 3, 2])
-    for orders in permutation._orders(strata, 100, 0):
+    for orders in permutation.orders(strata, None, 100, 1999, 0):
         assert (strata[orders] == strata).all()
         assert (np.sort(orders, axis=1) == np.arange(6)).all()
+
+
+def test_clusters_move_whole_to_clusters_alike() -> None:
+    """Two pictures of two questions, one of three, two alone; one has questions of 2 and 3."""
+    clusters = np.array([0, 1, 0, 2, 1, 2, 2, 3, 4, 5, 5, 6, 6])
+    strata = np.array([2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 2])
+    orders = np.concatenate([*permutation.orders(strata, clusters, 100, 1999, 0)])
+    assert (strata[orders] == strata).all()
+    assert (np.sort(orders, axis=1) == np.arange(13)).all()
+    # A cluster's places are taken by one cluster's questions, and by as many of them.
+    for members in ([0, 2], [1, 4], [3, 5, 6], [9, 10], [11, 12]):
+        sources = clusters[orders[:, members]]
+        assert (sources == sources[:, :1]).all()
+    assert (orders[:, [3, 5, 6]] == [3, 5, 6]).all()
+    assert {tuple(row) for row in orders[:, [0, 2]].tolist()} == {(0, 2), (1, 4)}
+    assert set(orders[:, 7].tolist()) == {7, 8}
+
+
+def test_questions_alone_are_permuted_as_they_were_without_clusters() -> None:
+    rng = np.random.default_rng(5)
+    choices, labels, model_right, n_choices = guessing(rng, 6, 3)
+    order = rng.permutation(N)
+    plain = permuted_best(choices, labels, model_right, n_choices)
+    clustered = permuted_best(choices, labels, model_right, n_choices, clusters=np.arange(N))
+    assert plain[:2] == clustered[:2]
+    right = choices == labels
+    flipped = flipped_best(right, model_right, clusters=order)
+    assert flipped == pytest.approx(flipped_best(right, model_right), abs=0.05)
+
+
+@pytest.mark.parametrize("by_picture", [True, False])
+def test_what_a_picture_makes_of_all_its_questions_is_no_evidence_several_times(
+    by_picture: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty pictures of six questions, of one answer a picture; six blocks and a model give one
+    choice a picture and know nothing. Of 300 such studies some 5 % are sure by picture, and far
+    more question by question.
+    """
+    monkeypatch.setattr(permutation, "DRAWS", 199)
+    clusters = np.repeat(np.arange(20), 6)
+    sure = np.zeros(2)
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(2, size=20)[clusters]
+        choices = rng.integers(2, size=(6, 20))[:, clusters]
+        model_right = rng.integers(2, size=20)[clusters] == labels
+        shared = clusters if by_picture else None
+        null = permuted_best(
+            choices, labels, model_right, np.full(120, 2), clusters=shared, seed=seed
+        )
+        better = flipped_best(choices == labels, model_right, clusters=shared, seed=seed)
+        sure += np.array([null.right_p, better]) < 0.05
+    rates = sure / 300
+    if by_picture:
+        assert (rates <= 0.08).all()
+    else:
+        assert (rates > 0.2).all()
 
 
 def test_one_planted_block_is_told_from_guessing() -> None:

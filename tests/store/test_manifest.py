@@ -24,8 +24,9 @@ CHANGED: dict[str, Any] = {
     "vision_layers": (0, 1),
     "codec": "none",
     **{"vision_norm": "layernorm", "image_size": "384", "min_pixels": 64, "max_pixels": 640},
+    "system": "be brief",
 }
-LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels", "beside")
+LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels", "system", "beside")
 """Fields that runs of older stores lack."""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from kvtool.errors import UsageError
 from kvtool.store import Run
-from kvtool.store.tokens import COLUMNS, TokenChoice, consecutive, count_tokens
+from kvtool.store.tokens import COLUMNS, TokenChoice, consecutive
 from kvtool.types import GridSpan, Kind, Sample
 from tests.support.runs import assert_same_bits, commit, new_run
 
@@ -141,7 +141,7 @@ def slow_table(sample: Sample, kind: Kind) -> list[tuple[Any, ...]]:
     """Token by token, with the geometry that the samples have."""
     spans = sample.vision_spans if kind == "vision" else sample.spans
     rows = []
-    for token in range(count_tokens(sample, kind)):
+    for token in range(sample.count_tokens(kind)):
         position: tuple[Any, ...] = (-1, -1, float("nan"), float("nan"), "")
         for span in spans:
             if token in span.token_indices():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.support.multiple_results import average, compare
 from tests.support.results import (
     correlate,
     encoder,
@@ -22,6 +23,8 @@ RESULTS = {
     "prefix": prefix(),
     "paired": paired(8, 2),
     "correlate": correlate(),
+    "average": average(),
+    "compare": compare(),
 }
 LONG = (
     "an-organisation-of-a-long-name/and-a-model-of-one-that-is-longer-still-than-a-page-is-wide" * 2
@@ -52,5 +55,7 @@ SHAPES = {
     "paired 28 x 4": paired(),
     "two models": correlate(2, coefficients=False),
     "ten models": correlate(10),
+    "averages of three models": average(3, 28, 4),
+    "comparison of three runs": compare(3, 28, 4),
     "long names": replace(probe(), config={"model": LONG, "dataset": LONG, "run": "r"}),
 }

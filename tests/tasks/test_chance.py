@@ -16,7 +16,7 @@ from kvtool.datasets.spair71k import Pair, SPair71k
 from kvtool.experiments.probe.run import probe
 from kvtool.reporting.chance import against_chance
 from kvtool.reporting.scores import score_tables
-from kvtool.result import Result, Row, is_summary
+from kvtool.result import Result, Row, chance_kind_of, is_summary
 from kvtool.stats.bootstrap import ratio
 from kvtool.tasks.base import Array, Table, table_rows
 from kvtool.tasks.chance import Chances, _OnGrids, beside_chance, pixels_unseen
@@ -230,6 +230,14 @@ def test_unseen_pixels_are_those_outside_the_cover() -> None:
     assert pixels_unseen(entire, (10, 6)) == (0, 60)
     assert pixels_unseen(crop, (10, 6)) == (24, 60)
     assert pixels_unseen(padded, (10, 6)) == (0, 60)
+
+
+def test_a_block_is_set_beside_what_its_own_grids_give() -> None:
+    """A tower's grid may be finer than the decoder's, and may be scored first."""
+    finer = [{"kind": "vision"}, {"kind": "key"}]
+    assert [chance_kind_of(finer, kind) for kind in ("vision", "value")] == ["vision", "key"]
+    assert chance_kind_of([{"kind": "key"}], "vision") == "key"
+    assert chance_kind_of([], "value") is None
 
 
 class Coins:

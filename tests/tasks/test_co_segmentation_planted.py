@@ -17,6 +17,7 @@ from kvtool.experiments.probe.run import probe
 from kvtool.features.clusters import shared_clusters
 from kvtool.metrics.segmentation import binary_counts
 from kvtool.stats.bootstrap import bootstrap
+from kvtool.tasks.chance import spread_of_draws
 from kvtool.tasks.co_segmentation import CoSegmentation, cosegment, on_pixels
 from kvtool.tasks.regions import random_regions
 from kvtool.types import GridSpan
@@ -172,6 +173,20 @@ def test_random_regions_are_alike_in_all_images() -> None:
     assert np.array_equal(first, second)
     assert first.any()
     assert not first.all()
+
+
+def test_the_spread_of_random_regions_is_that_of_many_draws(tmp_path: Path) -> None:
+    """Images of a class share their regions: put together image by image they vary by half."""
+    task, run = make_task(tmp_path, seeds=2)
+    grids = {sample.id: sample.base("value") for sample in run.samples}
+    scores = []
+    spreads = []
+    for seed in range(40):
+        table = next(task.tables(dict(task.guesses(grids, seed))["random regions"]))
+        scores.append(table.scores(table.units.sum(axis=1))["j_mean"])
+        spreads.append(spread_of_draws(table, "j_mean", seed))
+    drawn = np.std(np.concatenate(scores), ddof=1)
+    assert np.mean(spreads) == pytest.approx(drawn, rel=0.1)
 
 
 def test_void_is_ignored_or_background(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from kvtool.metrics.segmentation import VOID
 from kvtool.result import Row
 from kvtool.store import Run
 from kvtool.tasks import foreground_segmentation
+from kvtool.tasks.evaluation import evaluate
 from kvtool.types import GridSpan
 from tests.support.datasets import label_png
 from tests.support.fields import assert_documented
@@ -216,3 +217,18 @@ def test_patch_labels_by_majority() -> None:
     assert valid.tolist() == [True, True, False, True]
     _, padded = patch_labels(mask, GridSpan("base", 0, (2, 2), 2, (0.0, -4.0, 4.0, 4.0)))
     assert padded.tolist() == [False, False, True, True]
+
+
+def test_a_half_without_a_class_averages_over_the_others(tmp_path: Path) -> None:
+    """Of the first class, images suffice for episodes in one half alone; values are perfect."""
+    run = make_run(tmp_path, 1, per_class=12)
+    entries = dataset_of(run).entries()
+    of_class = [entry.image_id for entry in entries if entry.class_id == entries[0].class_id]
+    held = set(run.ids) - set(of_class[:1])
+    result = evaluate(run, TASK, ids=held, episodes=40, layers=[5], select="split")
+    (line,) = [line for line in result.skipped if "an episode needs 6" in line]
+    assert "has 5 images" in line
+    assert result.best is not None
+    assert (result.best["miou"], result.best["chosen_miou"]) == (1.0, 1.0)
+    # Everything foreground gets as much of each class: 10 of 46 pixels.
+    assert result.best["chance"] == pytest.approx(10 / 46)

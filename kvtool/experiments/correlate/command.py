@@ -23,6 +23,7 @@ from kvtool.cli.options import (
     given,
     need_store,
     parse_folders,
+    parse_list,
 )
 from kvtool.cli.task_flags import command_with
 from kvtool.errors import PartialError
@@ -38,7 +39,7 @@ EXAMPLES = (
 
 
 def _tasks() -> Sequence[str]:
-    from kvtool.experiments.correlate.subjects import SEGMENTATION
+    from kvtool.tasks.sets import SEGMENTATION
 
     return SEGMENTATION
 
@@ -150,10 +151,10 @@ def correlate(
             wait_s=wait,
             progress=advance,
             **given(
-                models=_names(models),
-                runs=_names(runs),
-                tasks=_names(tasks),
-                benchmarks=_names(benchmarks),
+                models=parse_list(models),
+                runs=parse_list(runs),
+                tasks=parse_list(tasks),
+                benchmarks=parse_list(benchmarks),
             ),
             **context.obj,
         )
@@ -182,7 +183,3 @@ def _report_left_out(result: Result) -> None:
         raise PartialError(
             f"correlate: {result.n_skipped} models were left out, {result.n} compared{tail}"
         )
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",")]

@@ -19,12 +19,13 @@ from kvtool.asking.wording import Wording
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import check_pictures, dataset_of
 from kvtool.errors import KvtoolError
-from kvtool.experiments.correlate.subjects import Identity, Subject
+from kvtool.experiments.correlate.subjects import Subject
 from kvtool.progress import Progress
 from kvtool.result import Result, Row
 from kvtool.stats.bootstrap import Estimate, mean_of_independent
 from kvtool.store import Run, open_store
 from kvtool.store.shares import Share
+from kvtool.tasks.by_model import Identity
 from kvtool.tasks.evaluation import evaluate
 from kvtool.types import Precision
 

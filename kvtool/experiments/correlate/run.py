@@ -19,15 +19,7 @@ from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.correlate.coefficients import correlations
 from kvtool.experiments.correlate.measures import Common
-from kvtool.experiments.correlate.subjects import (
-    SEGMENTATION,
-    Identity,
-    RunSource,
-    Subject,
-    check_names,
-    find_runs,
-    find_subjects,
-)
+from kvtool.experiments.correlate.subjects import Subject, check_names, find_subjects
 from kvtool.progress import Progress, called, silent
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.store import Store, hash_json, open_store
@@ -35,8 +27,10 @@ from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import StorePath, open_stores
 from kvtool.store.shares import sharing
 from kvtool.tasks.base import Select
+from kvtool.tasks.by_model import Identity, RunSource, find_runs
 from kvtool.tasks.evaluation import options_of
 from kvtool.tasks.scoring import keep_result
+from kvtool.tasks.sets import SEGMENTATION
 from kvtool.types import Precision
 
 MAX_REASONS = 10
@@ -111,7 +105,7 @@ def correlate(
     opened = open_stores(stores)
     _check_settings(select, max_new_tokens, limit)
     subjects, sources, incomplete = find_subjects(
-        find_runs(opened, runs), models, tasks, benchmarks
+        find_runs(opened, runs, "correlate"), models, tasks, benchmarks
     )
     _check_subjects(subjects, incomplete)
     wording = Wording(style, after_question)

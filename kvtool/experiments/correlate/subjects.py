@@ -3,48 +3,28 @@ runs."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from pathlib import Path
-from typing import NamedTuple
 
 from kvtool.asking.caches import CACHE
 from kvtool.asking.choices import BENCHMARKS
-from kvtool.datasets import DATASETS
 from kvtool.errors import UsageError
 from kvtool.metrics.choices import BLINK
-from kvtool.store import Run, Store
+from kvtool.store import Run
 from kvtool.tasks import datasets_for, tasks_over
-from kvtool.tasks.evaluation import tasks_of
-
-SEGMENTATION = (
-    "foreground-segmentation",
-    "co-segmentation",
-    "semantic-segmentation",
-    "referring-expression",
+from kvtool.tasks.by_model import (
+    Identity,
+    RunSource,
+    commonest_source,
+    fullest_run,
+    models_named,
+    runs_by_model,
+    source_of,
 )
-"""The tasks of the paper's table 6."""
-
-
-class RunSource(NamedTuple):
-    """The data set and split of a run."""
-
-    dataset: str
-    split: str
-
-    def __str__(self) -> str:
-        return f"{self.dataset}@{self.split}"
-
-
-class Identity(NamedTuple):
-    """What makes two runs those of one model, as it is asked and probed."""
-
-    name: str
-    revision: str
-    dtype: str
-    view: str
+from kvtool.tasks.evaluation import tasks_of
+from kvtool.tasks.sets import SEGMENTATION
 
 
 @dataclass(frozen=True)
@@ -73,19 +53,6 @@ class Subject:
         return list({(run.store, run.name): run for run in runs}.values())
 
 
-def find_runs(stores: Sequence[Store], names: Sequence[str] | None) -> list[Run]:
-    """Return all runs of all stores, or those with these names. Raises UsageError for a name that
-    no store has."""
-    by_path = {store.path.resolve(): store for store in stores}
-    runs = [run for store in by_path.values() for run in store.readable_runs(lambda _: True)]
-    if unknown := set(names or ()) - {run.name for run in runs}:
-        listed = ", ".join(dict.fromkeys(run.name for run in runs)) or "none"
-        raise UsageError(
-            f"correlate: no run {', '.join(sorted(unknown))} in the stores; they have: {listed}"
-        )
-    return [run for run in runs if names is None or run.name in names]
-
-
 def find_subjects(
     runs: Sequence[Run],
     models: Sequence[str] | None,
@@ -99,11 +66,21 @@ def find_subjects(
     task it is the one that most models have. A model without a run over any of these is no part of
     the request. Raises UsageError for an unknown name and for a model that would count twice.
     """
-    groups = _by_model(runs, tasks, benchmarks)
+    groups = runs_by_model(
+        runs,
+        lambda run: (
+            run.config.dataset in benchmarks
+            or bool(set(tasks) & set(tasks_over(run.config.dataset)))
+        ),
+    )
     if models is not None:
-        groups = _named(groups, models)
+        groups = models_named(groups, models, "correlate")
     # All models are scored on one data set a task.
-    sources = {task: source for task in tasks if (source := _commonest(task, groups)) is not None}
+    sources = {
+        task: source
+        for task in tasks
+        if (source := commonest_source(groups, partial(_serves, task=task))) is not None
+    }
     subjects = []
     incomplete = []
     for identity, model_runs in groups.items():
@@ -114,47 +91,14 @@ def find_subjects(
         if reasons:
             incomplete.append(f"model {identity.name}: {'; '.join(reasons)}")
             continue
-        segmented = {task: _fullest(_segmented(model_runs, task, sources[task])) for task in tasks}
+        segmented = {
+            task: fullest_run(_segmented(model_runs, task, sources[task])) for task in tasks
+        }
         subjects.append(
             Subject(identity, segmented, {name: _askable(model_runs, name) for name in benchmarks})
         )
     _check_once(subjects)
     return subjects, sources, incomplete
-
-
-def _by_model(
-    runs: Sequence[Run], tasks: Sequence[str], benchmarks: Sequence[str]
-) -> dict[Identity, list[Run]]:
-    """Group by model the runs that serve a task or a benchmark."""
-    groups: dict[Identity, list[Run]] = {}
-    identities: dict[tuple[str, str, str], Identity] = {}
-    for run in runs:
-        config = run.config
-        serves = config.dataset in benchmarks or set(tasks) & set(tasks_over(config.dataset))
-        if config.prefix == "none" and config.model.geometry.layers and serves:
-            identity = Identity(
-                config.model.name, config.model.revision, config.model.dtype, config.view
-            )
-            # The same weights are one model, whatever it was called when a run was extracted.
-            identity = identities.setdefault(
-                (identity.revision, identity.dtype, identity.view), identity
-            )
-            groups.setdefault(identity, []).append(run)
-    return groups
-
-
-def _named(groups: dict[Identity, list[Run]], models: Sequence[str]) -> dict[Identity, list[Run]]:
-    """Return the models with these names or folders. Raises UsageError for a name without a run."""
-    aliases = {name: {name, str(Path(name).expanduser().resolve())} for name in models}
-    identities = {identity.name for identity in groups}
-    if unknown := [name for name, spellings in aliases.items() if not spellings & identities]:
-        listed = ", ".join(sorted(identities)) or "none"
-        raise UsageError(
-            f"correlate: no model {', '.join(unknown)} with a run of this; the stores have: "
-            f"{listed}"
-        )
-    names = set().union(*aliases.values())
-    return {identity: runs for identity, runs in groups.items() if identity.name in names}
 
 
 def _check_once(subjects: Sequence[Subject]) -> None:
@@ -166,44 +110,17 @@ def _check_once(subjects: Sequence[Subject]) -> None:
         if identity != first:
             raise UsageError(
                 f"correlate: expected one set of runs of {identity.name}, found some in "
-                f"{first.dtype}, {first.view} view, and some in {identity.dtype}, "
-                f"{identity.view} view; name those to take with --runs"
+                f"{first.settings}, and some in {identity.settings}; name those to take with --runs"
             )
 
 
 def _segmented(runs: Sequence[Run], task: str, source: RunSource) -> list[Run]:
     """Return the runs over a source that serve a task."""
-    return [run for run in runs if _serves(run, task) and _source(run) == source]
+    return [run for run in runs if _serves(run, task) and source_of(run) == source]
 
 
 def _serves(run: Run, task: str) -> bool:
     return "value" in run.config.kinds and task in tasks_of(run)
-
-
-def _source(run: Run) -> RunSource:
-    return RunSource(run.config.dataset, run.config.split)
-
-
-def _commonest(task: str, groups: Mapping[Identity, Sequence[Run]]) -> RunSource | None:
-    """Return what most models have a run over.
-
-    Where several serve as many models, it is the first in the order of the table of data sets.
-    """
-    counts: Counter[RunSource] = Counter()
-    for runs in groups.values():
-        counts.update({_source(run) for run in runs if _serves(run, task)})
-    # Ties are broken by names alone, so that the choice does not depend on the runs' order.
-    order = DATASETS.names()
-    return min(
-        counts,
-        key=lambda source: (-counts[source], order.index(source.dataset), source.split),
-        default=None,
-    )
-
-
-def _fullest(runs: Sequence[Run]) -> Run:
-    """Return the run with most images, then most layers."""
-    return min(runs, key=lambda run: (-len(run.ids), -len(run.config.layers), run.name))
 
 
 def _askable(runs: Sequence[Run], benchmark: str) -> list[Run]:
@@ -217,7 +134,7 @@ def _askable(runs: Sequence[Run], benchmark: str) -> list[Run]:
 
 
 def _answers_known(run: Run) -> bool:
-    return _source(run) != (BLINK, "test")
+    return source_of(run) != (BLINK, "test")
 
 
 def _whole(run: Run) -> bool:
@@ -246,7 +163,7 @@ def _lacks_benchmarks(runs: Sequence[Run], benchmarks: Sequence[str]) -> Iterato
             yield f"{name}: no run over it: extract it with --kinds key,value"
         elif not answered:
             yield (
-                f"{name}: the answers of run {over[0].name}, {_source(over[0])}, are hidden: "
+                f"{name}: the answers of run {over[0].name}, {source_of(over[0])}, are hidden: "
                 "extract split val"
             )
         elif not any(map(_whole, answered)):

@@ -20,8 +20,9 @@ article = conditions_article
 def knockout_effect(result: Result, none: Row, row: Row) -> str:
     """Set a condition beside no knockout.
 
-    The intervals of the score decide, then a test of the answers, corrected for the number of
-    conditions: by picture where there is one, else McNemar's, which takes questions as independent.
+    A test of the answers decides, corrected for the number of conditions: by picture where there is
+    one, else McNemar's, which takes questions as independent. Where nothing was tested, the
+    intervals of the score decide.
     """
     blocking = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
     scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
@@ -32,7 +33,7 @@ def knockout_effect(result: Result, none: Row, row: Row) -> str:
     if p is not None:
         certainty = _corrected(row[f"{test_name}_p"], p)
         test = f"{row['n_lost']} answers lost, {row['n_gained']} gained, {certainty}"
-    if side in ("above", "below"):
+    if side in ("above", "below") and (p is None or p < SURE):
         verb = "raised" if side == "above" else "lowered"
         return f"{blocking} {verb} the score: {scores}{'; ' * bool(test)}{test}."
     if p is not None and p < SURE and row["n_lost"] != row["n_gained"]:

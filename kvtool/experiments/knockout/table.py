@@ -17,31 +17,50 @@ from kvtool.result import Result, Row
 
 PARTS_SHOWN = 4
 """More files or subsets do not fit 80 columns."""
+MCNEMAR = ("mcnemar_p", "mcnemar_holm_p")
+PICTURE = ("picture_p", "picture_holm_p")
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
-    """Yield condition, blocked heads, the primary metric and its parts, yes-ratio, and McNemar's
-    exact p, raw and corrected for the number of conditions."""
+    """Yield condition, blocked heads, the primary metric and its parts, yes-ratio, and a test's p,
+    raw and corrected for the number of conditions.
+
+    It is McNemar's exact test; where questions share pictures, which McNemar's does not know, the
+    one that swaps conditions picture by picture, with McNemar's beside it where there is room.
+    """
     label = "file" if any("file" in row for row in result.rows) else "subset"
     parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
     names = {name for row in result.rows for name in row}
     columns = parts if 1 < len(parts) <= PARTS_SHOWN else []
-    title = "n heads blocked; percent, 95 % interval" + "; controls without number: means" * (
-        "draw" in names
+    is_by_picture = shares_pictures(result.rows)
+    has_both = is_by_picture and not columns
+    title = (
+        "n heads blocked; percent, 95 % interval"
+        + "; controls without number: means" * ("draw" in names)
+        + "; p by picture" * is_by_picture
     )
+    tests = [*(PICTURE if is_by_picture else MCNEMAR), *MCNEMAR[:1] * has_both]
     table = Table(
         title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     table.add_column("condition", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column(Text(result.metric), justify="right", no_wrap=True)
-    for part in (*columns, "yes", "p", "Holm"):
+    for part in (*columns, "yes", "p", "Holm", *["McNemar"] * has_both):
         table.add_column(Text(str(part)), justify="right", overflow="fold", min_width=5)
     for row in result.rows:
         if label not in row:
             part_rows = [_part(result.rows, row, label, part) for part in columns]
-            table.add_row(*map(Text, _cells(result, row, part_rows)))
+            p_values = [row.get(name) for name in tests]
+            table.add_row(*map(Text, _cells(result, row, part_rows, p_values)))
     yield table
+
+
+def shares_pictures(rows: Sequence[Row]) -> bool:
+    """Tell whether several questions are asked about some picture, and rows have the test that
+    knows it.
+    """
+    return any("picture_p" in row and row["n_pictures"] < row["n_distinct"] for row in rows)
 
 
 def _part(rows: Sequence[Row], total: Row, label: str, part: str) -> Row | None:
@@ -53,15 +72,19 @@ def _part(rows: Sequence[Row], total: Row, label: str, part: str) -> Row | None:
     return None
 
 
-def _cells(result: Result, row: Row, part_rows: Sequence[Row | None]) -> list[str]:
+def _cells(
+    result: Result,
+    row: Row,
+    part_rows: Sequence[Row | None],
+    p_values: Sequence[float | None],
+) -> list[str]:
     draw = row.get("draw")
     name = row["condition"] if draw in (None, "all") else f"{row['condition']} {draw}"
-    tests = (row.get("mcnemar_p"), row.get("mcnemar_holm_p"))
     return [
         name,
         str(row["n_heads"]),
         interval(result, row),
         *("-" if part is None else show(result, part.get(result.metric)) for part in part_rows),
         show(result, row.get("yes_ratio")),
-        *("" if p is None else p_value(p) for p in tests),
+        *("" if p is None else p_value(p) for p in p_values),
     ]

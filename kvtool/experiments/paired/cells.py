@@ -3,14 +3,15 @@ question."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from kvtool.datasets.base import Question
+from kvtool.experiments.paired.pictures import picture_clusters
 from kvtool.experiments.paired.readings import NONE, Reading
 from kvtool.features.layers import Layer
 from kvtool.result import Row
@@ -43,12 +44,14 @@ class ComparedAnswers:
         options: what the model chose for each question, as a letter in brackets, or nothing; None
             where it gave no answer: such a question is scored on neither side.
         metric: "value", or a further metric of the reading, which makes the cells.
+        digests: what tells the pictures of image ids apart, by default the ids.
     """
 
     questions: Sequence[Question]
     reading: Reading
     options: Sequence[str | None]
     metric: str = "value"
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def labels(self) -> Array:
@@ -65,6 +68,19 @@ class ComparedAnswers:
     def answered(self) -> Array:
         """Indices of the questions that the model answered: those that are scored."""
         return np.flatnonzero([option is not None for option in self.options])
+
+    @cached_property
+    def pictures(self) -> list[tuple[str, ...]]:
+        """The pictures of each question."""
+        return [
+            tuple(self.digests.get(image) or image for image in question.image_ids)
+            for question in self.questions
+        ]
+
+    @cached_property
+    def clusters(self) -> Array | None:
+        """What is resampled in place of the questions that are scored, see picture_clusters."""
+        return picture_clusters([self.pictures[index] for index in self.answered])
 
     @cached_property
     def n_choices(self) -> Array:
@@ -109,7 +125,7 @@ class ComparedAnswers:
                 **dict(zip(CELLS, (both_right, value_only, model_only, neither), strict=True)),
             }
 
-        yield Table({}, units, scores)
+        yield Table({}, units, scores, clusters=self.clusters)
 
     def counted(self, row: Row) -> Row:
         """Complete a row with what follows from its shares: counts, McNemar's test, and chance.

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from kvtool.experiments.paired.cells import ComparedAnswers
+from kvtool.experiments.paired.pictures import same_pictures
+from kvtool.experiments.paired.readings import LinearProbe
 from kvtool.features.layers import Layer
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
-from kvtool.stats.permutation import flipped_best, permuted_best
+from kvtool.stats.permutation import BestOfBlocks, flipped_best, permuted_best
 from kvtool.tasks.base import Table
 from kvtool.tasks.blocks import DECODER
+
+if TYPE_CHECKING:
+    import torch
 
 DRAWS = 2000
 SURE = 0.05
@@ -26,17 +31,22 @@ SURE = 0.05
 ENDS = (0.025, 0.975)
 TESTED = ("value_p", "value_only_p", "better_p")
 """The fields of the best block's tests."""
+Block = tuple[str, int, int]
+"""Kind, layer and head."""
 
 
 @dataclass(frozen=True)
 class RecordedAnswers:
     """Compared answers, as score_blocks scores them, that remember what every block answers.
 
-    `blocks` holds what was measured of each, (question, 1 + further), by kind, layer and head.
+    `blocks` holds what was measured of each, (question, 1 + further), by kind, layer and head;
+    `vectors` what linear probes were trained on, (question, dim).
     """
 
     compared: ComparedAnswers
-    blocks: dict[tuple[str, int, int], Array] = field(default_factory=dict)
+    unit: ClassVar[str] = "fraction"
+    blocks: dict[Block, Array] = field(default_factory=dict)
+    vectors: dict[Block, torch.Tensor] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -45,10 +55,17 @@ class RecordedAnswers:
 
     def measure(self, layer: Layer) -> Array:
         """Return (head, question, 1 + further), and remember it where it is finite."""
-        measured = self.compared.measure(layer)
+        reading = self.compared.reading
+        if isinstance(reading, LinearProbe):
+            vectors = reading.vectors(layer)
+            measured = reading.choices(vectors)[:, :, None]
+        else:
+            measured = self.compared.measure(layer)
         for index, head in enumerate(layer.heads):
             if not layer.nonfinite[index]:
                 self.blocks[layer.kind, layer.layer, head] = measured[index]
+                if isinstance(reading, LinearProbe):
+                    self.vectors[layer.kind, layer.layer, head] = vectors[index]
         return measured
 
     def tables(self, measured: Array) -> Iterator[Table]:
@@ -57,8 +74,12 @@ class RecordedAnswers:
 
     def candidates(self) -> list[Array]:
         """Return what was measured of the blocks among which the best one is chosen."""
-        decoder = [measured for block, measured in self.blocks.items() if block[0] in DECODER]
-        return decoder or list(self.blocks.values())
+        return self._among(self.blocks)
+
+    def _among(self, by_block: Mapping[Block, Any]) -> list[Any]:
+        """Return what belongs to blocks of the decoder; to all where there are none of it."""
+        decoder = [value for block, value in by_block.items() if block[0] in DECODER]
+        return decoder or list(by_block.values())
 
     def tests(self, best: Mapping[str, Any], scored: Array, seed: int) -> Row:
         """Return the tests of the best block on the questions `scored` (indices).
@@ -66,15 +87,20 @@ class RecordedAnswers:
         value_p and value_only_p are against values that know nothing, better_p is that values
         answer more questions right than the model, one-sided. Where the block is the best of these
         questions, all three are of the best of all blocks; where it was chosen on others, of it
-        alone. They are None where PCK makes the cells: its choices have no label to permute.
+        alone. Questions about the same pictures are permuted and flipped together. The first two
+        are None where PCK makes the cells, whose choices have no label to permute; better_p is
+        None of linear probes, whose answers across folds are not independent.
         """
+        if isinstance(self.compared.reading, LinearProbe):
+            return self._tests_of_probes(self.compared.reading, scored, seed)
         compared = self.compared
         block = (best["kind"], best["layer"], best["kv_head"])
         blocks = self.candidates() if best["select"] == "max" else [self.blocks[block]]
         measured = np.stack(blocks)[:, scored]
         model_right = compared.model_right[scored]
         right = np.stack([compared.right(answers)[self.metric][scored] for answers in blocks])
-        better = flipped_best(right, model_right, seed=seed)
+        pictures = same_pictures([compared.pictures[index] for index in scored])
+        better = flipped_best(right, model_right, clusters=pictures, seed=seed)
         if self.metric != "value":
             return dict(zip(TESTED, (None, None, better), strict=True))
         null = permuted_best(
@@ -82,10 +108,38 @@ class RecordedAnswers:
             compared.labels[scored],
             model_right,
             compared.n_choices[scored],
+            clusters=pictures,
             seed=seed,
         )
-        tests = dict(zip(TESTED, (null.right_p, null.value_only_p, better), strict=True))
-        return {**tests, "exceeds_chance": null.right_p < SURE}
+        return _tested(null, better)
+
+    def _tests_of_probes(self, probe: LinearProbe, scored: Array, seed: int) -> Row:
+        """Return the tests of the best of all linear probes.
+
+        With select "split" the first half, which chose the block, chooses one anew in each draw:
+        the halves train each other's probes, so that no choice on one is independent of the other.
+        """
+        import torch
+
+        from kvtool.experiments.paired.retraining import retrained_best
+
+        compared = self.compared
+        choosing = np.setdiff1d(compared.answered, scored)
+        null = retrained_best(
+            probe,
+            torch.stack(self._among(self.vectors)),
+            compared.model_right,
+            same_pictures(compared.pictures),
+            choosing if len(choosing) else scored,
+            scored,
+            seed,
+        )
+        return _tested(null, None)
+
+
+def _tested(null: BestOfBlocks, better: float | None) -> Row:
+    tests = dict(zip(TESTED, (null.right_p, null.value_only_p, better), strict=True))
+    return {**tests, "exceeds_chance": null.right_p < SURE}
 
 
 def guesses(n_choices: Array, model_right: Array, n_blocks: int, seed: int) -> Row:

@@ -128,19 +128,19 @@ def probed_image(
             left_out.bad(f"question {question.id}: expected one image and two choices")
     usable = usable[:n]
     labels = [int(question.answer == "(B)") for question in usable]
-    fewest = min(Counter(labels).values()) if len(set(labels)) == 2 else 0
+    images = tuple(question.image_ids[0] for question in usable)
+    # A fold takes all questions about an image, so that images count.
+    counts = Counter(label for label, _ in set(zip(labels, images, strict=True)))
+    fewest = min(counts[0], counts[1])
     if usable and fewest < 2:
         raise UsageError(
-            f"{subset or dataset.name}: expected two questions or more with each answer to train a "
-            f"probe, found {labels.count(0)} with (A) and {labels.count(1)} with (B); extract more "
-            "of them"
+            f"{subset or dataset.name}: expected two images or more with each answer to train a "
+            f"probe, found {counts[0]} with (A) and {counts[1]} with (B); extract more of them"
         )
     # Every fold must leave questions of both answers to train on.
     folds = min(folds, max(fewest, 2))
-    fold_of_question = stratified_folds(labels, folds, seed)
-    reading = LinearProbe(
-        tuple(question.image_ids[0] for question in usable), tuple(labels), fold_of_question, c
-    )
+    fold_of_question = stratified_folds(labels, folds, seed, images)
+    reading = LinearProbe(images, tuple(labels), fold_of_question, c)
     return PairedQuestions(usable, reading, left_out, {"folds": folds, "c": c})
 
 

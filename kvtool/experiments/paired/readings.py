@@ -200,12 +200,21 @@ class LinearProbe:
 
     def read(self, layer: Layer) -> Array:
         """Return the choices, (head, question, 1)."""
+        return self.choices(self.vectors(layer))[:, :, None]
+
+    def vectors(self, layer: Layer) -> torch.Tensor:
+        """Return the mean vector of each question's image, (head, question, dim)."""
+        ids = list(dict.fromkeys(self.images))
+        return mean_vectors(layer, ids)[:, [ids.index(image) for image in self.images]]
+
+    def choices(self, vectors: torch.Tensor) -> Array:
+        """Return what is chosen by the vectors (head, question, dim) of each question's image,
+        (head, question).
+        """
         import torch
 
         from kvtool.features import logistic
 
-        ids = list(dict.fromkeys(self.images))
-        vectors = mean_vectors(layer, ids)[:, [ids.index(image) for image in self.images]]
         # A head with a value that is not finite answers nothing; zeros keep the others' fits sound.
         finite = vectors.isfinite().flatten(1).all(1)
         features = torch.where(finite[:, None, None], vectors, 0.0)
@@ -223,17 +232,26 @@ class LinearProbe:
                 + solution.bias[:, None]
             )
             choices[:, held_out] = (logits[:, held_out] > 0).long()
-        return np.asarray(torch.where(finite[:, None], choices, NONE).cpu())[:, :, None]
+        return np.asarray(torch.where(finite[:, None], choices, NONE).cpu())
 
 
-def stratified_folds(labels: Sequence[int], folds: int, seed: int) -> tuple[int, ...]:
+def stratified_folds(
+    labels: Sequence[int], folds: int, seed: int, images: Sequence[str] | None = None
+) -> tuple[int, ...]:
     """Return the fold of each question: each label's questions in a random order, dealt out in
-    turn."""
+    turn.
+
+    Questions about one image are in one fold, which the first of them is dealt to: a probe would
+    otherwise be asked about the very vectors that it was trained on.
+    """
     rng = np.random.default_rng(seed)
-    fold_of_question = np.zeros(len(labels), int)
+    groups = list(range(len(labels))) if images is None else [*images]
+    first, group = np.unique(np.array(groups), return_index=True, return_inverse=True)[1:]
+    order = np.sort(first)
+    fold_of_first = np.zeros(len(labels), int)
     dealt = 0
     for label in sorted(set(labels)):
-        members = rng.permutation(np.flatnonzero(np.asarray(labels) == label))
-        fold_of_question[members] = (dealt + np.arange(len(members))) % folds
+        members = rng.permutation(order[np.asarray(labels)[order] == label])
+        fold_of_first[members] = (dealt + np.arange(len(members))) % folds
         dealt += len(members)
-    return tuple(fold_of_question.tolist())
+    return tuple(fold_of_first[first[group]].tolist())

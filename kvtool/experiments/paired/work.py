@@ -115,7 +115,9 @@ class PairedWork:
             None if answer is None else parse_choice(answer, question.choices)
             for answer, question in zip(answers, questions, strict=True)
         ]
-        compared = ComparedAnswers(questions, self.paired.reading, options, config["metric"])
+        compared = ComparedAnswers(
+            questions, self.paired.reading, options, config["metric"], self._digests()
+        )
         unanswered = self._unanswered(compared, config["select"])
         metric = compared.metric
         recorded = RecordedAnswers(compared)
@@ -168,8 +170,12 @@ class PairedWork:
         rows = beside_guesses(rows, compared, answered, len(recorded.candidates()) or 1, seed)
         if not half_rows:
             return rows, half_rows, answered
-        scored = answered[halves(len(answered), seed)[1]]
+        scored = answered[halves(len(answered), seed, compared.clusters)[1]]
         return rows, beside_guesses(half_rows, compared, scored, 1, seed), scored
+
+    def _digests(self) -> dict[str, str]:
+        """Return the digest of each of the run's pictures, by image id."""
+        return {picture.id: picture.digest for picture in self.run.pictures}
 
     def _unanswered(self, compared: ComparedAnswers, select: str) -> list[str]:
         """Return a line for each question that the model does not answer.

@@ -215,6 +215,8 @@ def _job(
         dtype=config.model.dtype,
         attention=config.model.attention,
         codec=config.codec,
+        size=config.input_size,
+        system=config.system,
         run=None if run is None else run.name,
         stem=f"{base.name}+{condition.word}",
     )

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kvtool.bounds import checked
 from kvtool.errors import UsageError
 from kvtool.experiments.prefix.base import find_base, open_data
@@ -28,15 +26,14 @@ from kvtool.features.layers import Layer
 from kvtool.layers import LayerChoice
 from kvtool.progress import Progress, called
 from kvtool.result import Result, Row, result_key, versions
-from kvtool.stats.bootstrap import pooled
 from kvtool.stats.multiple import with_holm
-from kvtool.stats.permutation import swapped
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
 from kvtool.tasks import TASKS, promptable_tasks
 from kvtool.tasks.base import Array, Select, Table, Task, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, torch_device
+from kvtool.tasks.differences import difference, difference_p
 from kvtool.tasks.evaluation import count_blocks, own_options
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
@@ -227,12 +224,14 @@ class ScoredCondition:
             for choice, block in (("best", best_block), ("fixed", fixed)):
                 table, nonfinite = self.table(run, block)
                 labels = {"condition": condition.name, "choice": choice, **asdict(block)}
-                (row,) = table_rows([labels], table, self.seed, nonfinite)
+                (row,) = table_rows([labels], table, self.seed, nonfinite, unit=self.work.unit)
                 n = row.pop("n")
                 differences = difference(table, without, self.work.metric, self.seed, nonfinite)
                 row |= differences
                 if condition.name != NONE and not nonfinite.any():
-                    row["swap_p"] = swap_p(table, without, self.work.metric, self.seed)
+                    row["swap_p"] = difference_p(
+                        table, without, self.work.metric, differences, self.seed
+                    )
                 rows.append(row | {"n": n, "run": run.name})
         # By the best and by the fixed block the conditions are two families of tests.
         return with_holm(rows, "swap_p", "swap_holm_p", lambda row: row["choice"])
@@ -246,38 +245,3 @@ def blind(blocks: Sequence[Block]) -> list[str]:
         "values of layer 0 do not see the text before them, and one was the best; --layers "
         "chooses among others"
     ]
-
-
-def difference(
-    ours: Table, without: Table, metric: str, seed: int, nonfinite: Array | None = None
-) -> Row:
-    """Return a block's score less another's over the same units, with its interval.
-
-    The bootstrap is paired: each resample draws units, and with a unit both blocks' share of it.
-    None where our block's values are not finite.
-    """
-    k = ours.units.shape[-1]
-
-    def scores(sums: Array) -> dict[str, Array]:
-        """Score both blocks' sums side by side."""
-        return {
-            "difference": ours.scores(sums[..., :k])[metric] - without.scores(sums[..., k:])[metric]
-        }
-
-    # Both blocks' units side by side: a resample draws them together.
-    units = np.concatenate([ours.units, without.units], axis=-1)
-    pair = ours._replace(units=units, scores=scores)
-    (row,) = table_rows([{}], pair, seed, nonfinite)
-    return {name: value for name, value in row.items() if name not in ("n", "n_resampled")}
-
-
-def swap_p(ours: Table, without: Table, metric: str, seed: int) -> float | None:
-    """Return the p of no difference, by swapping the two blocks' shares of units at random.
-
-    Units that share a picture are swapped together. None where a score is not defined.
-    """
-    first, second = (table.units[0] for table in (ours, without))
-    if ours.clusters is not None and np.ndim(ours.clusters) == 1:
-        first, second = (pooled(units, None, ours.clusters)[0] for units in (first, second))
-    p = swapped(first, second, ours.scores, metric, seed=seed)
-    return None if np.isnan(p) else p

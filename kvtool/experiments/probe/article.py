@@ -51,6 +51,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         tables.append(scores_table(result, layer_rows, "Best block of each layer", name))
     return replace(
         summary,
+        findings=list(sentences(result, study.of_command("compare"))),
         template="probe.html",
         charts={
             "heatmaps": [heatmap(result, kind, _of_kind(rows, kind)) for kind in kinds],
@@ -115,8 +116,8 @@ def last_layer(result: Result) -> str | None:
     return None
 
 
-def sentences(result: Result) -> Iterator[str]:
-    """Say what the probe shows, a sentence each."""
+def sentences(result: Result, compared: Sequence[Result] = ()) -> Iterator[str]:
+    """Say what the probe shows, a sentence each; `compared` are paired comparisons of runs."""
     yield best_block(result)
     best = result.best
     if best is None or best.get(result.metric) is None:
@@ -126,7 +127,7 @@ def sentences(result: Result) -> Iterator[str]:
     if (line := last_layer(result)) is not None:
         yield line
     for row in leading_baselines(result):
-        yield against_baseline(result, best, row)
+        yield against_baseline(result, best, row, compared)
 
 
 def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:

@@ -37,7 +37,7 @@ def choose_block(
 
 def _check_block(run: Run, kind: Kind, layer: int | None, kv_head: int | None) -> None:
     """Check that a kind, layer and head are stored. Raises UsageError."""
-    stored = run.config.kinds
+    stored = run.config.vector_kinds
     if kind not in stored:
         listed = ", ".join(stored)
         raise UsageError(

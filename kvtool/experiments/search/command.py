@@ -18,7 +18,7 @@ from kvtool.cli.options import (
     need_store,
 )
 from kvtool.errors import UsageError
-from kvtool.types import Kind
+from kvtool.types import VectorKind
 
 EXAMPLES = (
     "kvtool search study.kv --image bird/2026_000092 --at 40,30",
@@ -38,7 +38,7 @@ def search(
     store: StoreArgument = None,
     run: RunOption = None,
     kind: Annotated[
-        Kind | None,
+        VectorKind | None,
         typer.Option(
             "--kind", help="Kind of the vectors. The default is value, else what is stored."
         ),

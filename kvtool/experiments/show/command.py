@@ -26,7 +26,7 @@ from kvtool.cli.options import (
     parse_layers,
 )
 from kvtool.errors import UsageError
-from kvtool.types import KINDS, Kind
+from kvtool.types import KINDS, VectorKind
 
 if TYPE_CHECKING:
     from kvtool.types import Block
@@ -77,7 +77,7 @@ def show(
         ),
     ] = None,
     kind: Annotated[
-        Kind | None,
+        VectorKind | None,
         typer.Option("--kind", help="Kind of the maps. The default is value, else what is stored."),
     ] = None,
     layers: LayersOption = None,

@@ -20,7 +20,7 @@ from kvtool.cli.options import (
     need_store,
 )
 from kvtool.errors import UsageError
-from kvtool.types import Kind
+from kvtool.types import VectorKind
 
 if TYPE_CHECKING:
     from kvtool.features.variances import Threshold
@@ -36,7 +36,7 @@ EXAMPLES = (
 def variance(
     store: StoreArgument = None,
     run: RunOption = None,
-    kind: Annotated[Kind, typer.Option("--kind", help="Kind of vectors to measure.")] = "key",
+    kind: Annotated[VectorKind, typer.Option("--kind", help="Kind of vectors to measure.")] = "key",
     threshold: Annotated[
         str,
         typer.Option(

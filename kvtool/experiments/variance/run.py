@@ -85,8 +85,8 @@ def _check(
     run: Run, kind: Kind, threshold: Threshold, pca: Sequence[str], out: str | Path | None
 ) -> None:
     """Check a request before anything is read. Raises UsageError."""
-    if kind not in run.config.kinds:
-        stored = ", ".join(run.config.kinds)
+    if kind not in run.config.vector_kinds:
+        stored = ", ".join(run.config.vector_kinds)
         raise UsageError(
             f"variance: run {run.name} has no {kind}, only {stored} of {', '.join(KINDS)}: see "
             "--kind, or extract it"

@@ -1,12 +1,13 @@
 """Encoders alone: the towers of SigLIP and CLIP, DINO and DINOv2.
 
-They keep `vision`, outputs of chosen layers; they read no text (kvtool.models.families.contrastive
-does).
+They keep `vision`, outputs of chosen layers, and where it is asked for `saliency`, attention in the
+last one; they read no text (kvtool.models.families.contrastive does).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -25,26 +26,18 @@ from transformers import (
 
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
-from kvtool.models.base import (
-    Captured,
-    Prepared,
-    Request,
-    chosen_kinds,
-    chosen_layers,
-    sample_of,
-)
+from kvtool.models.base import Captured, Prepared, Request, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
+from kvtool.models.choices import chosen_kinds, chosen_layers
+from kvtool.models.cropping import Rectangle, cropped, patch_span
 from kvtool.models.device import one_head_arrays, to_device
 from kvtool.models.families import NORMS
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
+from kvtool.models.saliency import ClassAttention, probe_attention
 from kvtool.models.sizes import input_wh_px
 from kvtool.models.text_vectors import TextVectors
-from kvtool.types import Geometry, GridSpan, KeyPosition, Kind, View
-
-Rectangle = tuple[float, float, float, float]
-MAX_STRETCH = 64
-"""Where resizing makes a picture this many times the crop, only the crop's pixels are resized."""
+from kvtool.types import SALIENCY, Geometry, KeyPosition, Kind, View
 
 
 class Encoder:
@@ -66,6 +59,7 @@ class Encoder:
     reads_text: ClassVar[bool] = False
     size_options: ClassVar[tuple[str, ...]] = ("image_size",)
     kinds: tuple[Kind, ...] = ("vision",)
+    has_class_token: ClassVar[bool] = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -77,6 +71,11 @@ class Encoder:
     def load_network(self) -> Any:
         """Return the tower."""
         return self.checkpoint.network(self.network, self.config, **self.options)
+
+    @property
+    def has_saliency(self) -> bool:
+        """Whether a token or a probe attends to all patches."""
+        return self.has_class_token
 
     def geometry(self) -> Geometry:
         """Return the sizes of the tower."""
@@ -92,7 +91,7 @@ class Encoder:
         """See Model.request. `layers` are the tower's here; the default is its last."""
         count = self.info.geometry.vision_layers
         selected = chosen_layers(vision_layers if layers is None else layers, count, (count - 1,))
-        return Request(chosen_kinds(kinds, self.kinds), (), selected, keys)
+        return Request(chosen_kinds(kinds, self.kinds, self.has_saliency), (), selected, keys)
 
     def prepare(
         self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
@@ -137,31 +136,51 @@ class Encoder:
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
         vision_layers = request.vision_layers if "vision" in request.kinds else ()
         last = self.info.geometry.vision_layers - 1
-        needed = {*vision_layers, *([last] if "projected" in request.kinds else [])}
-        patches = self.patch_outputs(batch, sorted(needed))
+        needed = {*vision_layers, *([last] if {"projected", SALIENCY} & {*request.kinds} else [])}
+        is_watched = SALIENCY in request.kinds and self.has_class_token
+        attention = ClassAttention(tower_layers(self.net, last + 1)[last]) if is_watched else None
+        patches = self.patch_outputs(batch, sorted(needed), attention)
         captured = Captured()
         if vision_layers:
             vision = [patches[layer] for layer in vision_layers]
             captured.arrays["vision"] = one_head_arrays(vision)
         if "projected" in request.kinds:
             captured.arrays["projected"] = one_head_arrays([self.beside_text(patches[last])])
+        if SALIENCY in request.kinds:
+            captured.arrays[SALIENCY] = one_head_arrays([self.saliency(patches[last], attention)])
         return captured
 
     def patch_outputs(
-        self, batch: Sequence[Prepared], layers: Sequence[int]
+        self,
+        batch: Sequence[Prepared],
+        layers: Sequence[int],
+        attention: ClassAttention | None = None,
     ) -> dict[int, torch.Tensor]:
         """Return the outputs of layers at patches, (image, patch, dim); of the last layer after the
         class's norm.
+
+        `attention` watches the pass, where it is given.
         """
         pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
         last = self.info.geometry.vision_layers - 1
         modules = tower_layers(self.net, last + 1)
-        with self.checkpoint.running(), layer_outputs(modules, layers, stop=True) as outputs:
+        with (
+            self.checkpoint.running(),
+            attention.watching() if attention else nullcontext(),
+            layer_outputs(modules, layers, stop=True) as outputs,
+        ):
             self.net(pixels, **self._forward_options(pixels))
         if last in outputs and (norm := NORMS.get(self.family)):
             outputs[last] = getattr(self.net, norm)(outputs[last])
         n_patches = batch[0].sample.n_vision_tokens
         return {layer: states[:, -n_patches:] for layer, states in outputs.items()}
+
+    def saliency(self, patches: torch.Tensor, attention: ClassAttention | None) -> torch.Tensor:
+        """Attention to patches (image, patch, dim) of the last layer, (image, patch, 1): of that
+        layer's class token.
+        """
+        assert attention is not None, "the class token was watched"
+        return attention.over(patches.shape[1])
 
     def beside_text(self, patches: torch.Tensor) -> torch.Tensor:
         """Patches (image, patch, dim) of the last layer in the space of the text tower."""
@@ -188,71 +207,26 @@ class Encoder:
         )
 
 
-def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle]:
-    """A tower's input (3, height, width) as an image processor makes it, by resizing and perhaps a
-    center crop; and the rectangle of the original image, in its pixels, that it shows.
-    """
-    width, height = image.size
-    to_width, to_height = resized_wh_px(image.size, processor.size if processor.do_resize else None)
-    crop = processor.crop_size if processor.do_center_crop else None
-    crop_height, crop_width = (crop.height, crop.width) if crop else (to_height, to_width)
-    left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
-    scale_x, scale_y = width / to_width, height / to_height
-    shown_xyxy_px = (
-        left * scale_x,
-        top * scale_y,
-        (left + crop_width) * scale_x,
-        (top + crop_height) * scale_y,
-    )
-    options = {}
-    if to_width * to_height > MAX_STRETCH * crop_width * crop_height and left >= 0 and top >= 0:
-        # Columns, then rows, the order in which Pillow resizes a whole image.
-        x0, y0, x1, y1 = shown_xyxy_px
-        image = image.resize((crop_width, height), processor.resample, box=(x0, 0, x1, height))
-        image = image.resize(
-            (crop_width, crop_height), processor.resample, box=(0, y0, crop_width, y1)
-        )
-        options = {"do_resize": False, "do_center_crop": False}
-    return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown_xyxy_px
-
-
-def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:
-    """(width, height) an image processor resizes to: a fixed size, or one for the shorter edge;
-    None keeps it.
-    """
-    width, height = image_wh_px
-    if size is None:
-        return width, height
-    if size.shortest_edge is None:
-        return size.width, size.height
-    edge = size.shortest_edge
-    if width <= height:
-        return edge, int(edge * height / width)
-    return int(edge * width / height), edge
-
-
-def patch_span(
-    pixels: torch.Tensor, shown_xyxy_px: Rectangle, patch_px: int | Sequence[int]
-) -> GridSpan:
-    """The patch grid of a tower's input (3, height, width); pixels after the last whole patch are
-    never seen.
-    """
-    height, width = pixels.shape[-2:]
-    patch_height, patch_width = (patch_px, patch_px) if isinstance(patch_px, int) else patch_px
-    rows, cols = height // patch_height, width // patch_width
-    x0, y0, x1, y1 = shown_xyxy_px
-    seen_x, seen_y = cols * patch_width / width, rows * patch_height / height
-    return GridSpan(
-        "base", 0, (rows, cols), cols, (x0, y0, x0 + (x1 - x0) * seen_x, y0 + (y1 - y0) * seen_y)
-    )
-
-
 class Siglip(Encoder):
     """SigLIP's tower: a SiglipVisionModel, or that part of a SiglipModel."""
 
     family = "siglip"
     network = SiglipVisionModel
     processor_class = SiglipImageProcessorPil
+    has_class_token = False
+
+    @property
+    def has_saliency(self) -> bool:
+        """Whether the checkpoint has its pooling head."""
+        return bool(self.config.vision_use_head)
+
+    def saliency(
+        self,
+        patches: torch.Tensor,
+        attention: ClassAttention | None,  # noqa: ARG002  it has no class token
+    ) -> torch.Tensor:
+        """See Encoder.saliency: of the pooling head's probe, which asks the normed patches."""
+        return probe_attention(self.net.head, patches)
 
 
 class Clip(Encoder):

@@ -17,6 +17,7 @@ from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
+from kvtool.models.saliency import ClassAttention
 from kvtool.types import GridSpan, Sample, View
 
 
@@ -63,6 +64,7 @@ class Llava(DecoderModel):
         }
         vision = self.config.vision_config
         self.tower = Tower(vision.image_size, vision.patch_size)
+        self.has_class_token = vision.model_type == "clip_vision_model"
         cut, packed = self.processors["full"].image_grid_pinpoints, self.config.image_grid_pinpoints
         if [tuple(size) for size in cut] != [tuple(size) for size in packed]:
             raise ModelError(
@@ -151,6 +153,17 @@ class Llava(DecoderModel):
             for layer in vision_layers
         }
         return tokens, vision
+
+    def class_attention(self, layer: int) -> ClassAttention:
+        """See DecoderModel.class_attention."""
+        layers = tower_layers(self.net.model.vision_tower, self.info.geometry.vision_layers)
+        return ClassAttention(layers[layer])
+
+    def saliency(self, attention: ClassAttention, batch: Sequence[Prepared]) -> torch.Tensor:
+        """See DecoderModel.saliency. Each view has a class token of its own."""
+        views = batch[0].tensors["pixels"].shape[0]
+        weights = by_image(attention.over(self.tower.side**2), views)
+        return self._row_major(weights, batch[0].sample)
 
     def _project(
         self, batch: Sequence[Prepared], feeding: list[torch.Tensor], views: int

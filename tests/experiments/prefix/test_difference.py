@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kvtool.experiments.prefix.run import difference
 from kvtool.stats.bootstrap import bootstrap
 from kvtool.tasks.base import Array, Table
+from kvtool.tasks.differences import difference
 from tests.experiments.prefix.rows import mean_score
 
 

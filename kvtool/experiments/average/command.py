@@ -1,0 +1,142 @@
+"""kvtool average: the mean over tasks of every block's score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.options import (
+    DataFoldersOption,
+    DeviceOption,
+    FormatOption,
+    HeadsOption,
+    KindsOption,
+    LayersOption,
+    PlotOption,
+    WaitOption,
+    bounded,
+    given,
+    need_store,
+    parse_folders,
+    parse_heads,
+    parse_kinds,
+    parse_layers,
+    parse_list,
+)
+from kvtool.cli.task_flags import command_with
+from kvtool.errors import PartialError
+
+EXAMPLES = (
+    "kvtool average study.kv",
+    "kvtool average study.kv --tasks semantic-correspondence --layers middle",
+    "kvtool average first.kv second.kv --plot average.pdf",
+)
+
+
+def _tasks() -> Sequence[str]:
+    from kvtool.tasks.sets import CORRESPONDENCE, SEGMENTATION
+
+    return (*SEGMENTATION, *CORRESPONDENCE)
+
+
+Command = command_with(_tasks)
+
+
+def average(
+    context: typer.Context,
+    stores: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[STORE]...", help="The stores. The default is $KVTOOL_STORE."),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            "--models",
+            help="Average these models only, comma-separated. The default is every language model.",
+        ),
+    ] = None,
+    runs: Annotated[
+        str | None, typer.Option("--runs", help="Use these runs only, comma-separated.")
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            "--tasks",
+            help="Tasks to average, comma-separated. The default is all six, as far as there are "
+            "runs for them.",
+        ),
+    ] = None,
+    kinds: KindsOption = None,
+    layers: LayersOption = None,
+    heads: HeadsOption = None,
+    select: Annotated[
+        Literal["max", "split"],
+        typer.Option(
+            "--select",
+            help="Choose the best block of each single task on the data it is scored on, or on the "
+            "other half.",
+        ),
+    ] = "max",
+    data: DataFoldersOption = None,
+    device: DeviceOption = "auto",
+    limit: Annotated[
+        int | None, bounded("limit", help="Score so many sampling units of a task at most.")
+    ] = None,
+    seed: Annotated[
+        int, bounded("seed", help="Random seed of the episodes and the intervals.")
+    ] = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Probe again, even if the stores hold the results.")
+    ] = False,
+    wait: WaitOption = 0.0,
+    plot: PlotOption = None,
+    format: FormatOption = "auto",
+) -> None:
+    """Average the scores of every (kind, layer, kv_head) over tasks, as the paper's figures 2 and
+    11 to 13 and its table 6 do. Never loads the model.
+
+    The tasks are the four segmentation tasks, the two correspondence tasks, and all six; each
+    weighs the same, and each interval carries the tasks' own. Probes that the stores hold are used,
+    others are computed. A task that a model has no run for is named, and its average is over the
+    others; exit code 4 where --tasks asked for it. Several models are set side by side on the same
+    images.
+    """
+    import kvtool
+    from kvtool.cli.output import plot_files, resolve, write_plots
+    from kvtool.reporting.emit import emit
+
+    plots = plot_files(plot)
+    with console.progress("average", None, unit="blocks") as advance:
+        result = kvtool.average(
+            stores or [need_store(None)],
+            select=select,
+            device=device,
+            seed=seed,
+            fresh=fresh,
+            wait_s=wait,
+            progress=advance,
+            data=parse_folders(data, "--data"),
+            **given(
+                models=parse_list(models),
+                runs=parse_list(runs),
+                tasks=parse_list(tasks),
+                kinds=parse_kinds(kinds),
+                layers=parse_layers(layers),
+                heads=parse_heads(heads),
+                limit=limit,
+            ),
+            **context.obj,
+        )
+    for line in (*result.skipped, *result.config["notes"]):
+        console.log.warning("average: %s", line)
+    emit(result, resolve(format))
+    write_plots(result, plots)
+    if tasks is not None and result.n_skipped:
+        raise PartialError(
+            f"average: {result.n_skipped} of the tasks asked for are missing, the averages are "
+            "over the others"
+        )

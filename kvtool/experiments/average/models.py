@@ -1,0 +1,117 @@
+"""The models of which stores hold runs over the averaged tasks, and what each of them lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from kvtool.datasets.identity import listed
+from kvtool.display import shorten
+from kvtool.errors import KvtoolError, UsageError
+from kvtool.store import Run
+from kvtool.tasks import TASKS, datasets_for
+from kvtool.tasks.blocks import DECODER
+from kvtool.tasks.by_model import (
+    Identity,
+    RunSource,
+    commonest_source,
+    fullest_run,
+    models_named,
+    runs_by_model,
+    source_of,
+)
+from kvtool.tasks.evaluation import tasks_of
+from kvtool.types import Kind
+
+
+@dataclass(frozen=True)
+class AveragedModel:
+    """A model with a run for each task that it has one of, in the order of the tasks.
+
+    Attributes:
+        name: what rows call it.
+        lacks: a line for each task without a run.
+    """
+
+    name: str
+    identity: Identity
+    runs: Mapping[str, Run]
+    lacks: tuple[str, ...]
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raise UsageError for an unknown task, for none, and for one that no average takes: an error,
+    or what is measured in a physical unit.
+    """
+    if not tasks or len(set(tasks)) < len(tasks):
+        raise UsageError(f"average: expected tasks, each once; found {', '.join(tasks) or 'none'}")
+    for task in tasks:
+        task_class = TASKS.load(task)
+        if task_class.unit not in ("fraction", "percent") or not task_class.higher_is_better:
+            better = "higher" if task_class.higher_is_better else "lower"
+            raise UsageError(
+                f"average: expected tasks scored in percent, higher being better; found {task}, in "
+                f"{task_class.unit or 'no unit'}, {better} being better"
+            )
+
+
+def find_models(
+    runs: Sequence[Run],
+    models: Sequence[str] | None,
+    tasks: Sequence[str],
+    kinds: Sequence[Kind] | None,
+) -> tuple[list[AveragedModel], dict[str, RunSource]]:
+    """Return the models with some of the tasks, and what each task is scored on.
+
+    Of several data sets that serve a task it is the one that most models have. Raises UsageError
+    for an unknown model, KvtoolError where no model has any task.
+    """
+    decoder_kinds = set(DECODER) & set(kinds or DECODER)
+
+    def serves(run: Run, task: str) -> bool:
+        """Tell whether a run has vectors of the decoder over a data set of the task."""
+        return bool(decoder_kinds & set(run.config.kinds)) and task in tasks_of(run)
+
+    groups = runs_by_model(runs, lambda run: any(serves(run, task) for task in tasks))
+    if models is not None:
+        groups = models_named(groups, models, "average")
+    if not groups:
+        names = dict.fromkeys(name for task in tasks for name in datasets_for(task))
+        raise KvtoolError(
+            f"average: expected runs of a language model, without prefix, over {', '.join(names)}; "
+            f"found {listed([run.name for run in runs]) or 'none'}; extract them with values"
+        )
+    sources = {
+        task: source
+        for task in tasks
+        if (source := commonest_source(groups, partial(serves, task=task))) is not None
+    }
+    averaged = []
+    for identity, model_runs in groups.items():
+        serving = {
+            task: [run for run in model_runs if serves(run, task) and source_of(run) == source]
+            for task, source in sources.items()
+        }
+        task_runs = {
+            task: fullest_run(candidates) for task, candidates in serving.items() if candidates
+        }
+        name = _name(identity, list(groups))
+        lacks = tuple(_missing(name, task, sources) for task in tasks if task not in task_runs)
+        if task_runs:
+            averaged.append(AveragedModel(name, identity, task_runs, lacks))
+    return averaged, sources
+
+
+def _name(identity: Identity, identities: Sequence[Identity]) -> str:
+    """Return a model's name; with what else sets it apart where others have the name, too."""
+    if sum(candidate.name == identity.name for candidate in identities) == 1:
+        return identity.name
+    system = f", system text {shorten(identity.system, 40)!r}" if identity.system else ""
+    return f"{identity.name} ({identity.dtype}, {identity.view}, {identity.revision[:8]}{system})"
+
+
+def _missing(model: str, task: str, sources: Mapping[str, RunSource]) -> str:
+    """Say which run a model lacks for a task."""
+    data = str(sources[task]) if task in sources else " or ".join(datasets_for(task))
+    return f"model {model}: {task} is no part of its average: no run over {data}: extract it"

@@ -1,0 +1,74 @@
+"""What the image processors of towers show of a picture: resized, and perhaps cropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from kvtool.types import GridSpan
+
+Rectangle = tuple[float, float, float, float]
+MAX_STRETCH = 64
+"""Where resizing makes a picture this many times the crop, only the crop's pixels are resized."""
+
+
+def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle]:
+    """A tower's input (3, height, width) as an image processor makes it, by resizing and perhaps a
+    center crop; and the rectangle of the original image, in its pixels, that it shows.
+    """
+    width, height = image.size
+    to_width, to_height = resized_wh_px(image.size, processor.size if processor.do_resize else None)
+    crop = processor.crop_size if processor.do_center_crop else None
+    crop_height, crop_width = (crop.height, crop.width) if crop else (to_height, to_width)
+    left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
+    scale_x, scale_y = width / to_width, height / to_height
+    shown_xyxy_px = (
+        left * scale_x,
+        top * scale_y,
+        (left + crop_width) * scale_x,
+        (top + crop_height) * scale_y,
+    )
+    options = {}
+    if to_width * to_height > MAX_STRETCH * crop_width * crop_height and left >= 0 and top >= 0:
+        # Columns, then rows, the order in which Pillow resizes a whole image.
+        x0, y0, x1, y1 = shown_xyxy_px
+        image = image.resize((crop_width, height), processor.resample, box=(x0, 0, x1, height))
+        image = image.resize(
+            (crop_width, crop_height), processor.resample, box=(0, y0, crop_width, y1)
+        )
+        options = {"do_resize": False, "do_center_crop": False}
+    return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown_xyxy_px
+
+
+def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:
+    """(width, height) an image processor resizes to: a fixed size, or one for the shorter edge;
+    None keeps it.
+    """
+    width, height = image_wh_px
+    if size is None:
+        return width, height
+    if size.shortest_edge is None:
+        return size.width, size.height
+    edge = size.shortest_edge
+    if width <= height:
+        return edge, int(edge * height / width)
+    return int(edge * width / height), edge
+
+
+def patch_span(
+    pixels: torch.Tensor, shown_xyxy_px: Rectangle, patch_px: int | Sequence[int]
+) -> GridSpan:
+    """The patch grid of a tower's input (3, height, width); pixels after the last whole patch are
+    never seen.
+    """
+    height, width = pixels.shape[-2:]
+    patch_height, patch_width = (patch_px, patch_px) if isinstance(patch_px, int) else patch_px
+    rows, cols = height // patch_height, width // patch_width
+    x0, y0, x1, y1 = shown_xyxy_px
+    seen_x, seen_y = cols * patch_width / width, rows * patch_height / height
+    return GridSpan(
+        "base", 0, (rows, cols), cols, (x0, y0, x0 + (x1 - x0) * seen_x, y0 + (y1 - y0) * seen_y)
+    )
