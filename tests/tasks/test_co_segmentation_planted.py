@@ -185,8 +185,8 @@ def test_the_spread_of_random_regions_is_that_of_many_draws(tmp_path: Path) -> N
         table = next(task.tables(dict(task.guesses(grids, seed))["random regions"]))
         scores.append(table.scores(table.units.sum(axis=1))["j_mean"])
         spreads.append(spread_of_draws(table, "j_mean", seed))
-    drawn = np.std(np.concatenate(scores), ddof=1)
-    assert np.mean(spreads) == pytest.approx(drawn, rel=0.1)
+    deviation = np.std(np.concatenate(scores), ddof=1)
+    assert np.mean(spreads) == pytest.approx(deviation, rel=0.1)
 
 
 def test_void_is_ignored_or_background(tmp_path: Path) -> None:

@@ -223,9 +223,9 @@ def test_a_half_without_a_class_averages_over_the_others(tmp_path: Path) -> None
     """Of the first class, images suffice for episodes in one half alone; values are perfect."""
     run = make_run(tmp_path, 1, per_class=12)
     entries = dataset_of(run).entries()
-    of_class = [entry.image_id for entry in entries if entry.class_id == entries[0].class_id]
-    held = set(run.ids) - set(of_class[:1])
-    result = evaluate(run, TASK, ids=held, episodes=40, layers=[5], select="split")
+    class_ids = [entry.image_id for entry in entries if entry.class_id == entries[0].class_id]
+    ids = set(run.ids) - set(class_ids[:1])
+    result = evaluate(run, TASK, ids=ids, episodes=40, layers=[5], select="split")
     (line,) = [line for line in result.skipped if "an episode needs 6" in line]
     assert "has 5 images" in line
     assert result.best is not None
