@@ -13,7 +13,8 @@ from kvtool import schema
 from kvtool.errors import CorruptError
 from kvtool.store import layout
 from kvtool.store.arrays import ArrayRecord, StoredArray
-from kvtool.store.manifest import TEXT_MEAN, RunConfig, samples_from_json
+from kvtool.store.manifest import TEXT_MEAN, RunConfig
+from kvtool.store.sample_records import samples_from_json
 from kvtool.types import Sample
 
 

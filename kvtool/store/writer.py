@@ -21,11 +21,11 @@ from kvtool.store.manifest import (
     TEXT_KINDS,
     RunConfig,
     dimension_names,
-    samples_to_json,
     token_counts,
     token_offsets,
 )
 from kvtool.store.nonfinite import count_nonfinite, records
+from kvtool.store.sample_records import samples_to_json
 from kvtool.store.sealed import group_json
 from kvtool.types import Sample
 

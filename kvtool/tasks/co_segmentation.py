@@ -24,14 +24,14 @@ import numpy as np
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.protocols import HasGroups
 from kvtool.errors import DatasetError, UsageError
-from kvtool.features.layers import GridImage, Layer, cell_pixels, nearest_cells
+from kvtool.features.layers import GridImage, Layer, cell_pixels
 from kvtool.metrics.segmentation import foreground_units, j_scores
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
-from kvtool.tasks.regions import constant_masks, random_regions
+from kvtool.tasks.regions import constant_masks, on_pixels, random_regions
 from kvtool.tasks.saliency import saliency_maps
 from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
@@ -259,13 +259,6 @@ class CoSegmentation:
             members = np.flatnonzero(category == index)
             units = flat[:, members]
             yield Table({"category": name}, units, scores, members=members, repeats=repeats)
-
-
-def on_pixels(tokens: Array, span: GridSpan, wh_px: tuple[int, int]) -> Array:
-    """(height, width) of a mask (cell,): each pixel as the cell it lies in."""
-    rows, cols = nearest_cells(span, wh_px)
-    mask: Array = tokens.reshape(span.grid)[rows[:, None], cols]
-    return mask
 
 
 def cosegment(

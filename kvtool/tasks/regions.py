@@ -6,9 +6,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from kvtool.features.layers import nearest_cells
 from kvtool.tasks.base import Array
 from kvtool.tasks.chance import DRAWS
 from kvtool.types import GridSpan
+
+
+def on_pixels(tokens: Array, span: GridSpan, wh_px: tuple[int, int]) -> Array:
+    """(height, width) of a mask (cell,): each pixel as the cell it lies in."""
+    rows, cols = nearest_cells(span, wh_px)
+    mask: Array = tokens.reshape(span.grid)[rows[:, None], cols]
+    return mask
 
 
 def constant_masks(n_seeds: int, is_foreground: bool, spans: Sequence[GridSpan]) -> Iterator[Array]:

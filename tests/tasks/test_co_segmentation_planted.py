@@ -18,8 +18,8 @@ from kvtool.features.clusters import shared_clusters
 from kvtool.metrics.segmentation import binary_counts
 from kvtool.stats.bootstrap import bootstrap
 from kvtool.tasks.chance import spread_of_draws
-from kvtool.tasks.co_segmentation import CoSegmentation, cosegment, on_pixels
-from kvtool.tasks.regions import random_regions
+from kvtool.tasks.co_segmentation import CoSegmentation, cosegment
+from kvtool.tasks.regions import on_pixels, random_regions
 from kvtool.types import GridSpan
 from tests.support.datasets import colour_bmp, picture
 from tests.support.tasks.co_segmentation import GRID, TASK, make_run

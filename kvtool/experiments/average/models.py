@@ -11,6 +11,7 @@ from kvtool.display import shorten
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.store import Run
 from kvtool.tasks import TASKS, datasets_for
+from kvtool.tasks.base import Select
 from kvtool.tasks.blocks import DECODER
 from kvtool.tasks.by_model import (
     Identity,
@@ -40,10 +41,12 @@ class AveragedModel:
     lacks: tuple[str, ...]
 
 
-def check_tasks(tasks: Sequence[str]) -> None:
-    """Raise UsageError for an unknown task, for none, and for one that no average takes: an error,
-    or what is measured in a physical unit.
+def check_request(tasks: Sequence[str], select: str) -> None:
+    """Raise UsageError for an unknown task, for none, for one that no average takes (an error, or
+    what is measured in a physical unit), and for an unknown way to select.
     """
+    if select not in Select:
+        raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
     if not tasks or len(set(tasks)) < len(tasks):
         raise UsageError(f"average: expected tasks, each once; found {', '.join(tasks) or 'none'}")
     for task in tasks:

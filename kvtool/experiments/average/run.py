@@ -22,7 +22,7 @@ from kvtool.experiments.average.means import (
     mean_rows,
     subsets,
 )
-from kvtool.experiments.average.models import AveragedModel, check_tasks, find_models
+from kvtool.experiments.average.models import AveragedModel, check_request, find_models
 from kvtool.layers import LayerChoice
 from kvtool.progress import Progress, called
 from kvtool.result import Result, Row, best_row, is_summary, result_key, versions
@@ -30,7 +30,6 @@ from kvtool.store import Store, open_store
 from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import StorePath, open_stores
 from kvtool.store.shares import sharing
-from kvtool.tasks.base import Select
 from kvtool.tasks.blocks import DECODER
 from kvtool.tasks.by_model import find_runs
 from kvtool.tasks.chance import beside_chance
@@ -94,7 +93,8 @@ def average(
         progress: called with (blocks done, note); True shows a bar.
         options: the tasks' options, as in probe.
     """
-    names = _checked_names(tasks, select)
+    names = TASKS_AVERAGED if tasks is None else tuple(tasks)
+    check_request(names, select)
     task_options = _task_options(names, options)
     opened = open_stores(stores)
     averaged, sources = find_models(find_runs(opened, runs, "average"), models, names, kinds)
@@ -134,15 +134,6 @@ def average(
     }
     config = _config(averaged, by_model, {task: str(source) for task, source in sources.items()})
     return _kept(opened[0].path, _result(averaged, by_model, config | settings, notes))
-
-
-def _checked_names(tasks: Sequence[str] | None, select: str) -> tuple[str, ...]:
-    """Return the names of the tasks to average. Raises UsageError."""
-    names = TASKS_AVERAGED if tasks is None else tuple(tasks)
-    check_tasks(names)
-    if select not in Select:
-        raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
-    return names
 
 
 def _kept(store: Path, result: Result) -> Result:

@@ -43,6 +43,7 @@ EXAMPLES = {
     "vit": ("facebook/dino-vitb16",),
     "dinov2": ("facebook/dinov2-base",),
     "dinov2_with_registers": ("facebook/dinov2-with-registers-base",),
+    "linear_adapter": ("adapter:DIR",),
 }
 """Published checkpoints of each family; any other of the same `model_type` loads as well."""
 

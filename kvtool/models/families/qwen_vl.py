@@ -113,9 +113,14 @@ class Qwen2VL(DecoderModel):
         bounds = self.processor.size
         smallest = self.size.min_pixels or bounds.shortest_edge
         largest = self.size.max_pixels or bounds.longest_edge
-        # One bound that was asked for moves the checkpoint's other one where they would cross.
+        # One bound that was asked for takes the checkpoint's other one along where they would
+        # cross. Equal bounds would not do: sizes are rounded, down from the larger one.
         if smallest > largest:
-            smallest = largest = self.size.max_pixels or smallest
+            share = bounds.shortest_edge / bounds.longest_edge
+            if self.size.max_pixels:
+                smallest = max(1, int(largest * share))
+            else:
+                largest = int(smallest / share)
         size = {"shortest_edge": smallest, "longest_edge": largest}
         return self.processor(image, size=size, return_tensors="pt")
 
