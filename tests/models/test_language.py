@@ -7,31 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from kvtool.errors import ModelError, UsageError
 from kvtool.models.language import load_language
 from tests.support import tiny
-from tests.support.tiny_words import LLAVA_TEMPLATE, tokenizer
+from tests.support.tiny_language import llama
+from tests.support.tiny_words import LLAVA_TEMPLATE
 
 TEXTS = ["a red cat", "the dog is on the left", "blue", ""]
-
-
-def llama(folder: Path, template: str | None, adds_start: bool = False) -> Path:
-    """A tiny causal language model with its tokenizer, in a folder as published ones are."""
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    network: Any = LlamaForCausalLM(config)
-    tiny.randomize(network)
-    network.save_pretrained(folder)
-    tokenizer(template, adds_start).save_pretrained(folder)
-    return folder
 
 
 def own_states(folder: Path, ids: list[int]) -> torch.Tensor:

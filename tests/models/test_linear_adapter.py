@@ -16,9 +16,9 @@ from kvtool.errors import ModelError
 from kvtool.models import load_model
 from kvtool.models.adapters import AdapterSettings, JoinedModel, write_settings
 from kvtool.models.hub import resolve
-from tests.models.test_language import llama
 from tests.support import tiny
 from tests.support.tiny import noise
+from tests.support.tiny_language import llama
 from tests.support.tiny_words import LLAVA_TEMPLATE
 
 D_LANGUAGE = 32

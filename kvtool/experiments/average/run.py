@@ -118,9 +118,8 @@ def average(
             model, task = pair
             run = model.runs[task]
             changes = {"data": (data or {}).get(run.config.dataset), **task_options[task]}
-            if images[task] != set(run.ids):
-                changes["ids"] = images[task]
-            result = evaluate(run, task, share=share.part, **probing, **changes)
+            ids = None if images[task] == set(run.ids) else images[task]
+            result = evaluate(run, task, ids=ids, share=share.part, **probing, **changes)
             probed[model.name, task] = TaskScores(task, run, result)
 
         pairs = [(model, task) for model in averaged for task in model.runs]
