@@ -179,7 +179,9 @@ def test_prefixes() -> None:
     assert not any("the score by" in line for line in lines)
     table = next(iter(prefix_table.tables(result)))
     assert isinstance(table, Table)
-    assert str(table.title) == "miou_fgbg, m, 95 % interval; difference to none, paired"
+    assert str(table.title) == (
+        "miou_fgbg, m, 95 % interval; difference to none, paired, p by Holm"
+    )
 
 
 def test_numbers() -> None:
