@@ -105,13 +105,15 @@ def _variants(
     scale = sqrt(autoencoder.d) / float(stream.float().norm(dim=1).mean())
     scales: list[tuple[str, dict[str, Any]]] = [("", {})]
     if autoencoder.normalization in ("none", "constant"):
-        scales.append((f"with --scale {scale:.4g}", {"normalization": "constant", "scale": scale}))
+        scales.append(
+            (f"with a scale of {scale:.4g}", {"normalization": "constant", "scale": scale})
+        )
         if autoencoder.scale != 1:
-            scales.append(("with --scale 1", {"normalization": "none", "scale": 1.0}))
+            scales.append(("with a scale of 1", {"normalization": "none", "scale": 1.0}))
     swaps: list[tuple[str, dict[str, Any]]] = [("", {})]
     if autoencoder.d == autoencoder.m:
         axes = {"encoder": autoencoder.encoder.T, "decoder": autoencoder.decoder.T}
-        swaps.append(("with rows and columns swapped (--transpose)", axes))
+        swaps.append(("with rows and columns swapped", axes))
     is_centered = autoencoder.is_centered
     centering = "without" if is_centered else "with"
     centers: list[tuple[str, dict[str, Any]]] = [

@@ -70,7 +70,7 @@ class Tensors:
             if self.transpose is None:
                 raise UsageError(
                     f"{self.path}: {names[0]} is square ({rows} x {columns}), so that its shape "
-                    "does not tell rows from columns; say --transpose or --no-transpose"
+                    "does not tell rows from columns; say so by transpose=True or False"
                 )
             return stored.T.contiguous() if self.transpose else stored
         if shape == (rows, columns):

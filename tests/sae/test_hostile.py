@@ -179,7 +179,7 @@ def square(root: Path) -> Path:
 
 def test_square_matrices_need_a_word_of_the_user(tmp_path: Path) -> None:
     path = square(tmp_path)
-    with pytest.raises(UsageError, match="say --transpose or --no-transpose"):
+    with pytest.raises(UsageError, match="say so by transpose=True or False"):
         kvtool.load_sae(path)
     w = Weights(3, m=D)
     x = w.draw(4, D)

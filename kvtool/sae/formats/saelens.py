@@ -116,7 +116,7 @@ def _scale(path: Path, settings: dict[str, Any], tensors: Tensors) -> tuple[floa
         return 1.0, ""
     return 1.0, (
         "trained on vectors scaled to a mean length of sqrt(d), by a factor that its files do not "
-        "hold: it is folded into the weights or has to be given (--scale)"
+        "hold: it is folded into the weights or has to be known"
     )
 
 
