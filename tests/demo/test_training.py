@@ -183,7 +183,7 @@ def test_settings_reach_the_run(trained: Path) -> None:
 def test_stages_unpack_into_folders_that_load(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "_HERE", trained / "demo")
+    monkeypatch.setattr(demo, "_FOLDER", trained / "demo")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert demo.demo_path("demo") == trained / "demo" / "model"
     assert demo.demo_path("demo-tower") == trained / "demo" / "tower"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvtool.store import Run, durable, files, open_store, part_name
+from kvtool.store import Run, durable, open_store, part_name, sealed
 from kvtool.store.sealed import SEAL, group_json
 from kvtool.types import Geometry
 from tests.support.runs import MODEL, new_run, sample
@@ -69,7 +69,7 @@ def test_a_thousand_parts_open_by_reading_one_file_each(
         read.append(path)
         return real_read(path)
 
-    monkeypatch.setattr(files, "read_file", counted)
+    monkeypatch.setattr(sealed, "read_file", counted)
     started = time.perf_counter()
     ids = open_store(run.store).run().ids
     seconds = time.perf_counter() - started
