@@ -28,6 +28,7 @@ from kvtool.pictures.overlays import (
     match_marks,
     side_by_side,
 )
+from kvtool.pictures.unseen import any_unseen, mark_unseen, unseen_mark
 from kvtool.result import Row
 from kvtool.tasks.base import Array
 from kvtool.tasks.saved import Saved, drawing_of, given_images
@@ -97,7 +98,17 @@ def drawings_of(saved: Saved, refs: Refs, images: Collection[str]) -> Drawings:
             f"{saved.task.name} draws no pictures: its class has neither draw nor truth, and its "
             f"drawing is none of {', '.join(DRAWINGS)}"
         )
-    return DRAWINGS[drawing](saved, refs, images)
+    drawings = DRAWINGS[drawing](saved, refs, images)
+    spans = {image: span for image in saved.samples if (span := saved.span(image)) is not None}
+    sizes = {image: sample.image_wh_px for image, sample in saved.samples.items()}
+    if any_unseen(spans, sizes):
+        return drawings._replace(legend=[*drawings.legend, unseen_mark()])
+    return drawings
+
+
+def _seen(saved: Saved, refs: Refs, image: str) -> Image.Image:
+    """Return a picture with what the model never saw of it hatched."""
+    return mark_unseen(load_image(refs[image]), saved.span(image))
 
 
 def columns_of(n_tiles: int, panels: int) -> int:
@@ -115,7 +126,7 @@ def _mask(saved: Saved, refs: Refs, record: Row, side_px: int) -> Tile:
     image = str(record.get("image") or record["query"])
     predicted = np.asarray(Image.open(saved.folder / record["file"])) > 0
     truth = saved.task.truth(record)
-    picture = fit(load_image(refs[image]), side_px)
+    picture = fit(_seen(saved, refs, image), side_px)
     panels = side_by_side(
         [draw_masks(picture, None, truth), draw_masks(gray(picture), predicted, truth)]
     )
@@ -126,7 +137,7 @@ def _mask(saved: Saved, refs: Refs, record: Row, side_px: int) -> Tile:
 
 def _drawn(saved: Saved, refs: Refs, record: Row, side_px: int) -> Tile:
     """What a task of a plug-in draws of itself."""
-    picture = fit(load_image(refs[record["image"]]), side_px)
+    picture = fit(_seen(saved, refs, record["image"]), side_px)
     return Tile(saved.task.draw(picture, record, saved.folder), (str(record["image"]),))
 
 
@@ -167,13 +178,15 @@ def _matches(saved: Saved, refs: Refs, _images: Collection[str]) -> Drawings:
     pairs = {pair.id: (pair.src_id, pair.trg_id) for pair in saved.task.pairs}
     lines = (saved.folder / record["file"]).read_text(encoding="utf-8").splitlines()
     answers = [json.loads(line) for line in lines]
-    units: list[Draw] = [partial(_pair, refs, pairs[row["filename"]], row) for row in answers]
+    units: list[Draw] = [
+        partial(_pair, saved, refs, pairs[row["filename"]], row) for row in answers
+    ]
     return Drawings(units, 2, match_marks(*MATCH_LABELS))
 
 
-def _pair(refs: Refs, ids: tuple[str, str], answer: Row, side_px: int) -> Tile:
+def _pair(saved: Saved, refs: Refs, ids: tuple[str, str], answer: Row, side_px: int) -> Tile:
     """Draw two images and the points of the first that were looked for in the second."""
-    source, target = (load_image(refs[image]) for image in ids)
+    source, target = (_seen(saved, refs, image) for image in ids)
     points = np.array(answer["prd_kps"]), np.array(answer["trg_kps"])
     right = correct_keypoints(*points, box_side_px(answer["trg_bndbox"]), [PRIMARY_ALPHA])[
         0
@@ -209,7 +222,7 @@ def _objects(saved: Saved, refs: Refs, images: Collection[str]) -> Drawings:
 def _object_ids(saved: Saved, refs: Refs, record: Row, is_given: bool, side_px: int) -> Tile:
     predicted = np.asarray(Image.open(saved.folder / record["file"]))
     truth = saved.task.truth(record)
-    picture = gray(fit(load_image(refs[record["image"]]), side_px))
+    picture = gray(fit(_seen(saved, refs, record["image"]), side_px))
     masks = draw_masks(picture, predicted, None if is_given else truth)
     return Tile(masks, (record["image"], "given" if is_given else _similarity(predicted, truth)))
 

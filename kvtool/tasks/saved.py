@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvtool.errors import KvtoolError
@@ -19,7 +20,7 @@ from kvtool.tasks import TASKS
 from kvtool.tasks.blocks import plan_blocks
 from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import sizes_of
-from kvtool.types import Block
+from kvtool.types import Block, GridSpan, Kind, Sample
 
 if TYPE_CHECKING:
     import torch
@@ -29,12 +30,19 @@ if TYPE_CHECKING:
 
 
 class Saved(NamedTuple):
-    """What a task saved of a block: the task, a record for each file, and the folder with the
-    files."""
+    """What a task saved of a block: the task, a record for each file, the folder with the files,
+    and the samples of the images that the block has grids of, by image id."""
 
     task: Any
     records: list[Row]
     folder: Path
+    samples: Mapping[str, Sample] = MappingProxyType({})
+    kind: Kind = "value"
+
+    def span(self, image: str) -> GridSpan | None:
+        """Return the grid of an image by which it was predicted; None where it is not known."""
+        sample = self.samples.get(image)
+        return None if sample is None else sample.base(self.kind)
 
 
 def scored_task(
@@ -101,7 +109,9 @@ def saved_predictions(
             raise KvtoolError(
                 f"run {run.name}: {name}: {WHAT}, so it predicts nothing: take another block"
             )
-        yield Saved(task, records, Path(folder))
+        images = task.images()
+        samples = {sample.id: sample for sample in run.samples if sample.id in images}
+        yield Saved(task, records, Path(folder), samples, block.kind)
 
 
 def example_images(task: Any, count: int) -> list[str]:
