@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -107,5 +106,7 @@ def test_it_is_written_as_saelens_writes(tmp_path: Path, dtype: torch.dtype) -> 
     loaded = kvtool.load_sae(path)
     assert (loaded.format, loaded.layer, loaded.hook) == ("saelens", 2, "resid_post")
     assert loaded.origin.model == "tiny"
-    atol = 1e-5 if dtype == torch.float32 else 0.3
-    np.testing.assert_allclose(loaded.reconstruct(states), sae.reconstruct(states), atol=atol)
+    expected = sae.reconstruct(states)
+    error = (loaded.reconstruct(states) - expected).norm() / expected.norm()
+    # Weights in bfloat16 have eight bits, by which some features cross their threshold.
+    assert float(error) < (1e-6 if dtype == torch.float32 else 0.03)
