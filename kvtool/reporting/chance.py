@@ -52,6 +52,8 @@ def against_chance(result: Result) -> str | None:
     if best is None or best.get("chance") is None or best.get(result.metric) is None:
         return None
     what = f"{best['chance_kind']}, {chance_interval(result, best)}"
+    if best.get("select") == "split":
+        what += f" on the same {best['n']}"
     if (maximum := best.get("chance_max")) is not None:
         expected = show(result, maximum)
         what += f"; the best of as many blocks that know nothing would get {expected}"

@@ -30,7 +30,10 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
     are no blocks."""
     rows: list[tuple[str, Row]] = []
     if result.best is not None:
-        choice = " (chosen on the other half)" if result.best.get("select") == "split" else ""
+        choice = ""
+        if result.best.get("select") == "split":
+            # The rows below it are over all units, so that the two are not of the same data.
+            choice = f" (chosen on the other half; n = {result.best['n']} of {result.n})"
         rows.append((f"best: {block_name(result.best)}{choice}", result.best))
     elif not any("kv_head" in row for row in result.rows):
         rows += [(block_name(row), row) for row in result.rows]
