@@ -73,7 +73,7 @@ def score_conditions(
 
 
 @dataclass(frozen=True)
-class Part:
+class ScoredPart:
     """Questions that are scored together: all, or one group.
 
     Args:
@@ -116,7 +116,7 @@ class AnswerSheet:
         """The number of each question about a picture: the same where the words are."""
 
     @cached_property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ScoredPart]:
         """All groups together, then each group alone."""
         benchmark = self.benchmark
         labels = np.array([question.group for question in self.questions])
@@ -124,9 +124,9 @@ class AnswerSheet:
         top = benchmark.top
         together = tuple(groups.values())
         return [
-            Part(together, {}, benchmark.all_scores(list(groups)), top(len(groups))),
+            ScoredPart(together, {}, benchmark.all_scores(list(groups)), top(len(groups))),
             *(
-                Part((indices,), {benchmark.label: name}, benchmark.group_scores, top(1))
+                ScoredPart((indices,), {benchmark.label: name}, benchmark.group_scores, top(1))
                 for name, indices in groups.items()
             ),
         ]
@@ -159,7 +159,7 @@ class AnswerSheet:
             yield self._row(labels | {"draw": answers.draw}, [answers], baseline, self.parts[0])
 
     def _row(
-        self, labels: Row, draws: Sequence[Answers], baseline: Answers | None, part: Part
+        self, labels: Row, draws: Sequence[Answers], baseline: Answers | None, part: ScoredPart
     ) -> Row:
         units = np.concatenate([self._units(answers, part) for answers in draws], axis=1)
         pictures, strata = self._pictures(part, len(units))
@@ -177,7 +177,7 @@ class AnswerSheet:
         # The tests are of one draw: several have no common answer to a question.
         return row if baseline is None else row | self._tests(draws[0], baseline, part)
 
-    def _units(self, answers: Answers, part: Part) -> Array:
+    def _units(self, answers: Answers, part: ScoredPart) -> Array:
         """Return the units of a part's answers, each group in its columns: (unit, group * k)."""
         is_yes = self.options(answers) == "yes"
         correct = self.correct(answers)
@@ -186,7 +186,7 @@ class AnswerSheet:
         )
         return units
 
-    def _pictures(self, part: Part, n_units: int) -> tuple[Array, Array]:
+    def _pictures(self, part: ScoredPart, n_units: int) -> tuple[Array, Array]:
         """Return the picture of each unit, and the group within which it is resampled: the first
         that asks about the picture."""
         per_unit = len(part.questions) // n_units
@@ -194,13 +194,13 @@ class AnswerSheet:
         group = np.repeat(np.arange(len(part.groups)), [len(indices) for indices in part.groups])
         return pictures, group[::per_unit]
 
-    def _first(self, part: Part) -> Array:
+    def _first(self, part: ScoredPart) -> Array:
         """Return the indices of a part's questions without those asked before in the same part."""
         first = np.unique(self.distinct[part.questions], return_index=True)[1]
         indices: Array = part.questions[first]
         return indices
 
-    def _counts(self, draws: Sequence[Answers], part: Part) -> Row:
+    def _counts(self, draws: Sequence[Answers], part: ScoredPart) -> Row:
         """Count questions, those without an answer, and answers that are no option."""
         n_other = [(self.options(answers)[part.questions] == "other").sum() for answers in draws]
         n_empty = [
@@ -213,7 +213,7 @@ class AnswerSheet:
             "n_empty": _mean(n_empty),
         }
 
-    def _tests(self, answers: Answers, baseline: Answers, part: Part) -> Row:
+    def _tests(self, answers: Answers, baseline: Answers, part: ScoredPart) -> Row:
         """Test whether a condition differs from the baseline, in answers and in the metric."""
         distinct = self._first(part)
         test = mcnemar(self.correct(baseline)[distinct], self.correct(answers)[distinct])

@@ -139,7 +139,7 @@ def transfer(
     groups = _groups(images)
     n_groups = int(groups.max(initial=-1)) + 1
     pairs = {
-        concept: _pairs(scores[concept], labels[concept], groups, n_groups)
+        concept: _comparisons(scores[concept], labels[concept], groups, n_groups)
         for concept in scores
         if {0, 1} <= set(np.unique(labels[concept]).tolist())
     }
@@ -157,7 +157,7 @@ def transfer(
     return Transfer(float(np.mean(list(areas.values()))), float(low), float(high), areas)
 
 
-class _Pairs(NamedTuple):
+class _Comparisons(NamedTuple):
     """Comparisons of positives and negatives by the groups of images that they come from.
 
     wins: (group of the positive, group of the negative), ties counted half. positives, negatives:
@@ -176,7 +176,7 @@ def _groups(images: Array) -> Array:
     return numbers if count <= GROUPS else numbers * GROUPS // count
 
 
-def _pairs(scores: Array, labels: Array, groups: Array, n_groups: int) -> _Pairs:
+def _comparisons(scores: Array, labels: Array, groups: Array, n_groups: int) -> _Comparisons:
     """Count, for each two groups, how often a positive of one beats a negative of the other."""
     is_positive = labels == 1
     positive_scores = scores[is_positive]
@@ -194,10 +194,10 @@ def _pairs(scores: Array, labels: Array, groups: Array, n_groups: int) -> _Pairs
         halves = (below + not_above) / 2
         wins[:, group] = np.bincount(positive_groups, halves, minlength=n_groups)
     positives = np.bincount(positive_groups, minlength=n_groups).astype(np.float64)
-    return _Pairs(wins, positives, negatives)
+    return _Comparisons(wins, positives, negatives)
 
 
-def _area(counts: _Pairs, weights: Array) -> Array:
+def _area(counts: _Comparisons, weights: Array) -> Array:
     """Return the AUROC of weighted groups, one for each row of weights (draw, group)."""
     wins = ((weights @ counts.wins) * weights).sum(axis=1)
     return ratio(wins, (weights @ counts.positives) * (weights @ counts.negatives))

@@ -24,17 +24,17 @@ L0_FACTOR = 3.0
 
 
 @dataclass(frozen=True)
-class Fit:
+class Reading:
     """How well one reading of an SAE gives words back.
 
     Attributes:
-        reading: What was changed of what the files say, in words; "as published" for nothing.
+        change: What was changed of what the files say, in words; "as published" for nothing.
         fvu: The share of the words' variance that is missed.
         l0: The mean number of active features of a word.
         fits: Whether both are as they should be.
     """
 
-    reading: str
+    change: str
     fvu: float
     l0: float
     fits: bool
@@ -44,8 +44,8 @@ class Fit:
 class Check:
     """The published reading of an SAE, and the best other one where that does not fit."""
 
-    published: Fit
-    alternative: Fit | None
+    published: Reading
+    alternative: Reading | None
 
     @property
     def verdict(self) -> str:
@@ -54,7 +54,7 @@ class Check:
             return "fits"
         if self.alternative is None:
             return "does not fit, in no reading: is it of another model?"
-        return f"does not fit as published; fits {self.alternative.reading}"
+        return f"does not fit as published; fits {self.alternative.change}"
 
 
 def check_sae(autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor]) -> Check:
@@ -70,23 +70,32 @@ def check_sae(autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor
     """
     layer = _layer(autoencoder)
     published = (
-        _fit(autoencoder, streams[layer], "as published")
+        _read(autoencoder, streams[layer], "as published")
         if layer is not None and layer in streams
-        else Fit("as published", float("nan"), float("nan"), False)
+        else Reading("as published", float("nan"), float("nan"), False)
     )
     if published.fits:
         return Check(published, None)
-    fits = []
-    for number, stream in streams.items():
-        suffix = (
-            "" if number == layer else f" on layer {number}" if number >= 0 else " on embeddings"
-        )
-        for words, variant in _variants(autoencoder, stream):
-            reading = f"{words}{suffix}".strip() or "as published"
-            if reading != "as published":
-                fits.append(_fit(variant, stream, reading))
-    fitting = [fit for fit in fits if fit.fits]
-    return Check(published, min(fitting, key=lambda fit: fit.fvu, default=None))
+    readings = [
+        _read(variant, stream, change)
+        for number, stream in streams.items()
+        for words, variant in _variants(autoencoder, stream)
+        # Without a change it is the published reading, which was tried above.
+        if (change := _joined(words, _place(number, layer)))
+    ]
+    fitting = [reading for reading in readings if reading.fits]
+    return Check(published, min(fitting, key=lambda reading: reading.fvu, default=None))
+
+
+def _place(number: int, layer: int | None) -> str:
+    """Return in words on which stream an SAE is tried; nothing where it is its own."""
+    if number == layer:
+        return ""
+    return f"on layer {number}" if number >= 0 else "on embeddings"
+
+
+def _joined(*changes: str) -> str:
+    return " ".join(filter(None, changes))
 
 
 def _layer(autoencoder: SparseAutoencoder) -> int | None:
@@ -127,7 +136,7 @@ def _variants(
                 yield words, replace(autoencoder, **scaled, **swapped, **centered)
 
 
-def _fit(autoencoder: SparseAutoencoder, stream: torch.Tensor, reading: str) -> Fit:
+def _read(autoencoder: SparseAutoencoder, stream: torch.Tensor, change: str) -> Reading:
     """Return how well a reading gives a stream (token, d) back."""
     x = stream.float()
     features = autoencoder.encode(x)
@@ -136,4 +145,4 @@ def _fit(autoencoder: SparseAutoencoder, stream: torch.Tensor, reading: str) -> 
     l0 = float((features != 0).sum(dim=1).float().mean())
     published = autoencoder.origin.published_l0
     is_sparse = published is None or published / L0_FACTOR <= l0 <= published * L0_FACTOR
-    return Fit(reading, fvu, l0, fvu <= MOST_FVU and is_sparse and l0 > 0)
+    return Reading(change, fvu, l0, fvu <= MOST_FVU and is_sparse and l0 > 0)

@@ -19,14 +19,18 @@ from kvtool.models.hub import resolve
 from tests.support import tiny
 from tests.support.tiny import noise
 from tests.support.tiny_language import llama
-from tests.support.tiny_words import LLAVA_TEMPLATE
 
 D_LANGUAGE = 32
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }} {{ message['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""The chat template of a model that reads text alone: what a user says is one string."""
 
 
 def adapter(root: Path, pool: int = 1, layer: int = 2) -> Path:
     """An adapter between a tiny Llama and a tiny DINOv2."""
-    language = llama(root / "language", LLAVA_TEMPLATE)
+    language = llama(root / "language", CHAT)
     vision = tiny.dinov2(root / "vision")
     folder = root / "adapter"
     folder.mkdir()
@@ -104,6 +108,14 @@ def test_keys_values_and_logits_are_those_by_hand(tmp_path: Path, pool: int, sch
     assert sample.spans[0].grid == (rows // pool, cols // pool)
 
 
+def test_a_system_text_stands_where_the_chat_template_puts_it(tmp_path: Path) -> None:
+    folder = str(adapter(tmp_path))
+    model: Any = load_model(folder, system="the red dog", weights=False)
+    before = "<|im_start|>system the red dog<|im_end|>\n<|im_start|>user "
+    ids = model.prompt.tokenizer(before, add_special_tokens=False).input_ids
+    assert model.prepare(noise(70, 45), id="a", index=0).sample.prefix_ids == tuple(ids)
+
+
 def test_a_batch_is_its_images(tmp_path: Path) -> None:
     model: Any = load_model(str(adapter(tmp_path)), dtype="float32")
     batch = [model.prepare(noise(70, 45, seed), id=str(seed), index=seed) for seed in range(2)]
@@ -118,7 +130,7 @@ def test_a_batch_is_its_images(tmp_path: Path) -> None:
 def test_another_decoder_is_refused(tmp_path: Path) -> None:
     folder = adapter(tmp_path)
     (tmp_path / "other").mkdir()
-    llama(tmp_path / "language", LLAVA_TEMPLATE, adds_start=True)
+    llama(tmp_path / "language", CHAT, adds_start=True)
     with pytest.raises(ModelError, match="the layer was trained, found files-"):
         load_model(str(folder))
 

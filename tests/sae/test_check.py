@@ -90,7 +90,7 @@ def test_a_scale_that_is_missing_is_named() -> None:
     )
     check = check_sae(scaled, STREAMS)
     assert check.alternative is not None
-    assert check.alternative.reading.startswith(f"with a scale of {factor:.4g}")
+    assert check.alternative.change.startswith(f"with a scale of {factor:.4g}")
 
 
 def test_another_model_fits_in_no_reading() -> None:

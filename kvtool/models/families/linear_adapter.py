@@ -9,6 +9,7 @@ word embeddings do; nothing of either model was trained for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,14 @@ class LinearAdapter(DecoderModel):
         self.linear = self._linear(folder)
         tokenizer = language.tokenizer()
         tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE]})
-        self.prompt = Prompt(tokenizer, language.snapshot.path, IMAGE, "", PLAIN)
+        self.prompt = Prompt(
+            tokenizer,
+            language.snapshot.path,
+            IMAGE,
+            self.opening,
+            self.fallback_template(),
+            checkpoint.settings.system,
+        )
         self.info = checkpoint.info(self.family, self.geometry(), self.prompt.template)
 
     def _part(self, joined: JoinedModel) -> Checkpoint:
@@ -72,7 +80,9 @@ class LinearAdapter(DecoderModel):
         """Return the vision tower. Raises ModelError where it is no encoder."""
         vision = self.adapter.vision
         self._part(vision)
-        tower = load(vision.name, self.checkpoint.settings, self.checkpoint.weights)
+        # A system text is the language model's alone.
+        settings = replace(self.checkpoint.settings, system="")
+        tower = load(vision.name, settings, self.checkpoint.weights)
         if not isinstance(tower, Encoder):
             raise ModelError(
                 f"model {self.checkpoint.snapshot.name}: expected a vision tower, found "
@@ -146,7 +156,7 @@ class LinearAdapter(DecoderModel):
         if rows % pool or cols % pool:
             raise ImageError(
                 f"image {id}: expected a grid of patches that {pool} x {pool} divide, found "
-                f"{rows} x {cols}; choose another --image-size"
+                f"{rows} x {cols}; take an adapter that was trained for this tower"
             )
         grid = rows // pool, cols // pool
         return GridSpan("base", 0, grid, grid[1], patches.cover_xyxy_px)
