@@ -61,6 +61,16 @@ def test_transfer_is_the_mean_area_over_concepts() -> None:
     assert result.low < result.value < result.high
 
 
+def test_ties_count_half_as_features_that_rarely_fire_have_many() -> None:
+    scores, labels, images = scene(np.random.default_rng(8), 1.0)
+    sparse = {name: np.maximum(values - 1.5, 0).round(1) for name, values in scores.items()}
+    expected = {name: roc_auc_score(labels[name], sparse[name]) for name in sparse}
+    assert transfer(sparse, labels, images).by_concept == pytest.approx(expected)
+    silent = {name: np.zeros_like(values) for name, values in scores.items()}
+    result = transfer(silent, labels, images)
+    assert (result.value, result.low, result.high) == (0.5, 0.5, 0.5)
+
+
 def test_patches_that_are_unsure_and_concepts_without_patches_do_not_count() -> None:
     scores, labels, images = scene(np.random.default_rng(3), 1.0)
     unsure = np.random.default_rng(4).random(len(images)) < 0.3
