@@ -58,7 +58,7 @@ def read_settings(folder: Path) -> AdapterSettings:
     try:
         settings = schema.read(AdapterSettings, read_json(path), "adapter")
     except CorruptError as error:
-        raise ModelError(f"{path}: {error}; take the folder that `kvtool adapter` wrote") from None
+        raise ModelError(f"{path}: {error}; take the whole folder of an adapter") from None
     if not 1 <= settings.pool <= MOST_POOL or "/" in settings.weights:
         raise ModelError(
             f"{path}: expected pool from 1 to {MOST_POOL} and a file of this folder, found "

@@ -142,9 +142,16 @@ def test_a_layer_of_other_widths_is_refused(tmp_path: Path) -> None:
         load_model(str(folder))
 
 
+@pytest.mark.parametrize("layer", [3, -1, 99])
+def test_a_layer_that_the_tower_lacks(tmp_path: Path, layer: int) -> None:
+    folder = adapter(tmp_path, layer=layer)
+    with pytest.raises(ModelError, match=rf"expected a layer from 0 to 2 of .* found {layer}$"):
+        load_model(str(folder), weights=False)
+
+
 def test_settings_that_are_none(tmp_path: Path) -> None:
     folder = adapter(tmp_path)
     record = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**record, "pool": "two"}))
-    with pytest.raises(ModelError, match="take the folder that `kvtool adapter` wrote"):
+    with pytest.raises(ModelError, match="take the whole folder of an adapter"):
         load_model(str(folder))

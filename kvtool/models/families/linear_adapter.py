@@ -77,7 +77,7 @@ class LinearAdapter(DecoderModel):
         return Checkpoint(snapshot, ours.settings, ours.weights)
 
     def _tower(self) -> Encoder:
-        """Return the vision tower. Raises ModelError where it is no encoder."""
+        """Return the vision tower. Raises ModelError where it is no encoder, or lacks the layer."""
         vision = self.adapter.vision
         self._part(vision)
         # A system text is the language model's alone.
@@ -87,6 +87,12 @@ class LinearAdapter(DecoderModel):
             raise ModelError(
                 f"model {self.checkpoint.snapshot.name}: expected a vision tower, found "
                 f"{vision.name}, a {tower.info.family}"
+            )
+        count = tower.info.geometry.vision_layers
+        if not 0 <= self.adapter.layer < count:
+            raise ModelError(
+                f"model {self.checkpoint.snapshot.name}: expected a layer from 0 to {count - 1} of "
+                f"{vision.name}, found {self.adapter.layer}"
             )
         return tower
 
