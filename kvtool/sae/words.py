@@ -99,7 +99,7 @@ def _verb(stem: str) -> str:
     """Return the base form of a verb from what -ing or -ed leaves of it."""
     if stem.endswith("i"):
         return stem[:-1] + "y"
-    *_, before, last = stem
+    before, last = stem[-2], stem[-1]
     if last == before and last not in "lsze":
         return stem[:-1]  # sitting
     is_vowel = [letter in _VOWELS for letter in stem]
