@@ -154,14 +154,24 @@ class Language:
             self.decoder(inputs_embeds=self.embed(ids), use_cache=False)
         return torch.stack([outputs[layer] for layer in layers])
 
-    def text_states(self, texts: Sequence[str], layers: Sequence[int]) -> Iterator[TextStates]:
+    def text_states(
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        before_ids: Sequence[int] | None = None,
+    ) -> Iterator[TextStates]:
         """Yield the stream over each text alone, those of equal length together; none is padded.
 
         What stands before a text is left out, and so is a text's first token where nothing stands
         before it. A text without a token yields no state.
+
+        Args:
+            texts: The texts.
+            layers: Of the decoder.
+            before_ids: What stands before each text; `opening_ids` by default.
         """
         ids = [self.token_ids(text) for text in texts]
-        before = list(self.opening_ids)
+        before = list(self.opening_ids if before_ids is None else before_ids)
         start = max(1, len(before))
         order = sorted(range(len(texts)), key=lambda index: len(ids[index]))
         for _, group in groupby(order, key=lambda index: len(ids[index])):
@@ -209,7 +219,11 @@ def load_language(
 
 def _decoder_of(name: str, device: str, dtype: Precision, attention: str) -> Language:
     """Return the decoder of a multimodal model. Raises ModelError for an encoder alone."""
-    model: Any = load_model(name, device=device, dtype=dtype, attention=attention)
+    return language_of(load_model(name, device=device, dtype=dtype, attention=attention), name)
+
+
+def language_of(model: Any, name: str) -> Language:
+    """Return the decoder of a loaded multimodal model. Raises ModelError for an encoder alone."""
     if not hasattr(model, "language_model"):
         raise ModelError(
             f"model {name}: expected a language model, found an encoder alone, which reads no text"
