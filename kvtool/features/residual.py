@@ -93,7 +93,7 @@ def image_streams(
     """
     import torch
 
-    from kvtool.models.device import from_numpy, find_dtype
+    from kvtool.models.device import find_dtype, from_numpy
     from kvtool.models.hidden import hidden_states
 
     is_stored = _is_stored(run, layers)

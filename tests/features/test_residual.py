@@ -122,7 +122,7 @@ def test_a_run_without_what_is_needed(tmp_path: Path, data: str, options: dict[s
 
 def test_an_encoder_alone(tmp_path: Path, data: str) -> None:
     run = extracted(tmp_path / "s.kv", tiny.clip(tmp_path / "model"), data, limit=1)
-    with pytest.raises(UsageError, match="found one of .* an encoder alone"):
+    with pytest.raises(UsageError, match=r"found one of .* an encoder alone"):
         run.hidden(0)
     with pytest.raises(UsageError, match="found 'hidden'"):
         extracted(tmp_path / "t.kv", tmp_path / "model", data, limit=1, kinds=["vision", "hidden"])
