@@ -228,8 +228,18 @@ def language_of(model: Any, name: str) -> Language:
         raise ModelError(
             f"model {name}: expected a language model, found an encoder alone, which reads no text"
         )
+    return language_of(model, name)
+
+
+def language_of(model: Any, name: str = "") -> Language:
+    """Return the language model within a loaded multimodal one; no weight is loaded or copied.
+
+    Args:
+        model: A family's loaded model (kvtool.models.base.LanguageModel).
+        name: As the user gave it, by default the model's own.
+    """
     return Language(
-        name=name,
+        name=name or model.info.name,
         revision=model.info.revision,
         decoder=model.language_model,
         head=model.net.lm_head,

@@ -53,7 +53,7 @@ def block_flags(blocks: list[Row], info: Row | None) -> list[str]:
         narrowed = [block for block in blocks if block["kind"] != "projected"]
     for block in narrowed[:1]:
         # Flags name layers and heads only where they are not all of the run's.
-        field = "layers" if block["kind"] in DECODER else "vision_layers"
+        field = "vision_layers" if block["kind"] == "vision" else "layers"
         stored = None if info is None else info[field]
         if block["layers"] != stored:
             arguments += ["--layers", ranges(block["layers"])]

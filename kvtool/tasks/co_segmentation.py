@@ -35,7 +35,7 @@ from kvtool.tasks.regions import constant_masks, on_pixels, random_regions
 from kvtool.tasks.saliency import saliency_maps
 from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
-from kvtool.types import KINDS, GridSpan, Kind
+from kvtool.types import VECTOR_KINDS, GridSpan, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ class CoSegmentation:
     higher_is_better: ClassVar[bool] = True
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = False
-    kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    kinds: ClassVar[tuple[Kind, ...]] = VECTOR_KINDS
     drawing: ClassVar[str] = "masks"
 
     def __init__(
