@@ -219,11 +219,7 @@ def load_language(
 
 def _decoder_of(name: str, device: str, dtype: Precision, attention: str) -> Language:
     """Return the decoder of a multimodal model. Raises ModelError for an encoder alone."""
-    return language_of(load_model(name, device=device, dtype=dtype, attention=attention), name)
-
-
-def language_of(model: Any, name: str) -> Language:
-    """Return the decoder of a loaded multimodal model. Raises ModelError for an encoder alone."""
+    model: Any = load_model(name, device=device, dtype=dtype, attention=attention)
     if not hasattr(model, "language_model"):
         raise ModelError(
             f"model {name}: expected a language model, found an encoder alone, which reads no text"

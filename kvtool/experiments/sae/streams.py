@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from kvtool.experiments.sae.subject import Subject
+from kvtool.features.residual import image_streams
 from kvtool.models.device import DTYPES, from_numpy
-from kvtool.models.hidden import KINDS_NEEDED, hidden_states, prompt_states
+from kvtool.models.hidden import prompt_states
 from kvtool.models.language import Language
 from kvtool.types import Sample
 
@@ -91,23 +92,26 @@ class Streams:
     ) -> dict[str, torch.Tensor]:
         """Return the stream at the chosen tokens of images that can run together, by condition:
         (layer, image, n, hidden)."""
-        run = self.subject.run
-        samples = [self.subject.samples[place] for place in places]
-        kinds = [*KINDS_NEEDED, *(["vision"] if "untrained" in conditions else [])]
-        arrays = [run.read_image(sample.id, kinds, raw=True) for sample in samples]
-        tokens = np.stack([self.subject.tokens(place) for place in places])
         streams = {}
         if "image" in conditions:
-            streams["image"] = hidden_states(
-                self.model, samples, arrays, tokens, self.layers, run.config.keys
-            )
-        for condition in REPLACED:
-            if condition in conditions:
-                vectors, scored = self._replaced(condition, places, arrays, tokens)
+            streams["image"] = self._stored(places)
+        if replaced := [name for name in REPLACED if name in conditions]:
+            samples = [self.subject.samples[place] for place in places]
+            kinds = ["projected", *(["vision"] if "untrained" in conditions else [])]
+            arrays = [self.subject.run.read_image(item.id, kinds, raw=True) for item in samples]
+            for condition in replaced:
+                vectors, tokens = self._replaced(condition, places, arrays)
                 streams[condition] = prompt_states(
-                    self.model, samples, vectors, scored, self.layers
+                    self.model, samples, vectors, tokens, self.layers
                 )
         return streams
+
+    def _stored(self, places: Sequence[int]) -> torch.Tensor:
+        """Return the stream at image tokens as the run holds it, or as it follows from that."""
+        subject = self.subject
+        tokens = {subject.samples[place].id: subject.tokens(place) for place in places}
+        streams = image_streams(subject.run, self.layers, tokens, self.model)
+        return torch.stack([stream.states for stream in streams], dim=1)
 
     def _by_prefix(
         self, places: Sequence[int], condition: str
@@ -124,12 +128,11 @@ class Streams:
         condition: str,
         places: Sequence[int],
         arrays: Sequence[Mapping[str, Array]],
-        tokens: Array,
     ) -> tuple[torch.Tensor, Array]:
         """Return what enters the decoder (image, token, hidden), and the tokens to look at, (image,
         n)."""
         dtype = DTYPES[self.subject.run.config.model.dtype]
-        scored = tokens.copy()
+        scored = np.stack([self.subject.tokens(place) for place in places])
         rows = []
         for row, (place, stored) in enumerate(zip(places, arrays, strict=True)):
             vectors = from_numpy(stored["projected"][0, 0], dtype).float()

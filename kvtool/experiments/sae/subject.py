@@ -81,10 +81,13 @@ class Subject:
         labels = np.full((n_patches, len(self.concepts)), UNSURE, np.int8)
         if not self.concepts or source < 0:
             return labels
-        for concept, mask in self._masks(source).items():
-            if concept in self.concepts:
-                on_grid = concept_labels(mask, self.samples[source].base())
-                labels[:, self.concepts.index(concept)] = on_grid[self.cells[place]]
+        span = self.samples[source].base()
+        masks = self._masks(source)
+        # Concepts that an image does not show share a mask, which is laid on the grid once.
+        on_grid = {id(mask): concept_labels(mask, span) for mask in masks.values()}
+        for column, concept in enumerate(self.concepts):
+            if concept in masks:
+                labels[:, column] = on_grid[id(masks[concept])][self.cells[place]]
         return labels
 
     def _masks(self, place: int) -> Mapping[str, Array]:
