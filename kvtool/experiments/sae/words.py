@@ -48,13 +48,15 @@ class LayerWords:
         labels: As in Words.
         center: (hidden,), their mean.
         longest: Vectors that are longer are outliers.
-        directions: (concept, hidden), a word's direction each, zero where a word has none.
+        concepts: Columns of the subject's concepts that have a direction.
+        directions: The direction of each, (concept, hidden).
     """
 
     states: torch.Tensor
     labels: Mapping[str, Array]
     center: torch.Tensor
     longest: float
+    concepts: Array
     directions: torch.Tensor
 
 
@@ -120,16 +122,15 @@ def layer_words(
     states = states[usual]
     is_usual = usual.cpu().numpy()
     labels = {concept: is_word[is_usual] for concept, is_word in words.labels.items()}
-    by_word = word_directions(states.cpu().numpy(), labels)
-    directions = np.zeros((len(concepts), states.shape[1]), np.float32)
-    for concept, direction in by_word.items():
-        directions[concepts.index(concept)] = direction
+    directions = word_directions(states.cpu().numpy(), labels)
+    vectors = np.array(list(directions.values()), np.float32).reshape(-1, states.shape[1])
     return LayerWords(
-        states,
-        labels,
-        states.mean(dim=0),
-        longest,
-        torch.from_numpy(directions).to(states),
+        states=states,
+        labels=labels,
+        center=states.mean(dim=0),
+        longest=longest,
+        concepts=np.array([concepts.index(concept) for concept in directions], int),
+        directions=torch.from_numpy(vectors).to(states),
     )
 
 
