@@ -27,6 +27,7 @@ ALGORITHMS = {
     "average": 1,
     "compare": 1,
     "search": 1,
+    "sae": 1,
     "answers": 2,
 }
 """Versions of what computes numbers, by task and command.
