@@ -16,6 +16,7 @@ from typing import Any
 from kvtool.errors import ModelError
 
 _FOLDER = Path(__file__).parent
+DEMO = "demo"
 STAGES = (1, 2, 3)
 WEIGHTS = "weights.int8.safetensors"
 
