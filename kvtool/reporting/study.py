@@ -10,6 +10,7 @@ from typing import Any
 
 from kvtool.pictures.thumbnails import Drawn
 from kvtool.registry import EXPERIMENTS
+from kvtool.reporting.cards import Card
 from kvtool.result import Result, Row
 from kvtool.store.kept import results_among
 from kvtool.tasks import TASKS
@@ -49,6 +50,7 @@ class Study:
         examples: predictions drawn for some blocks, by the result's position in `kept`.
         sheets: principal components, by the result's position.
         thumbnails: an image of a run, by (store, run, image).
+        cards: features over pictures, by the result's position.
         notes: a line for each thing that could not be had.
     """
 
@@ -60,6 +62,7 @@ class Study:
     examples: Mapping[int, Mapping[Block, list[Drawn]]] = field(default_factory=dict)
     sheets: Mapping[int, list[Drawn]] = field(default_factory=dict)
     thumbnails: Mapping[tuple[str, str, str], Drawn] = field(default_factory=dict)
+    cards: Mapping[int, list[Card]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def of_command(self, command: str) -> list[Result]:
