@@ -23,7 +23,7 @@ class Card:
     """A feature of a picture: the item of the result, and the picture with its heat."""
 
     item: Row
-    drawn: Drawn
+    picture: Drawn
 
     @property
     def facts(self) -> list[tuple[str, str]]:

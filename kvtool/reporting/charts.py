@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
-from kvtool.reporting.axes import Axis, Tick
+from kvtool.reporting.axes import Axis, Tick, with_room
 from kvtool.reporting.heatmap import cell_label
 from kvtool.reporting.numbers import interval, scale, unit_mark
 from kvtool.result import Result, Row
@@ -19,8 +19,6 @@ LEFT = 52
 RIGHT = 14
 TOP = 12
 BOTTOM = 40
-WIDE_RANGE = 20
-"""A logarithmic axis is drawn where the largest number is so many times the smallest."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +67,14 @@ def layers_chart(
         result: the result.
         series: (name, style, rows by layer), drawn as lines with intervals.
         levels: (name, style, row), drawn as horizontal lines.
-        is_logarithmic: whether numbers that are all above zero, and some far above others, stand on
-            a logarithmic axis.
+        is_logarithmic: whether numbers of a wide range stand on a logarithmic axis.
     """
     metric = result.metric
     series_rows = list(chain.from_iterable(rows for _, _, rows in series))
     ends = _ends(result, [*series_rows, *(row for _, _, row in levels)], metric)
     layers = sorted({row["layer"] for row in series_rows})
     x = Axis(min(layers, default=0) - 0.3, max(layers, default=0) + 0.3, LEFT, WIDTH - RIGHT)
-    y = _upright(ends, is_logarithmic)
+    y = with_room(ends, HEIGHT - BOTTOM, TOP, is_logarithmic)
     lines = [_curve(result, name, style, rows, x, y) for name, style, rows in series]
     for name, style, row in levels:
         if row.get(metric) is not None:
@@ -89,42 +86,6 @@ def layers_chart(
     ticks = [Tick(x(layer), str(layer)) for layer in layers[::step]]
     label = f"{metric} over layers: " + "; ".join(line.name for line in lines)
     return LineChart(lines, ticks, y.ticks(), "layer", f"{metric}{unit_mark(result)}", label)
-
-
-@dataclass(frozen=True)
-class CaptionedChart:
-    """A chart of several side by side, which share their legend."""
-
-    caption: str
-    chart: LineChart
-
-
-@dataclass(frozen=True)
-class Panels:
-    """Charts over layers side by side, and one legend."""
-
-    charts: list[CaptionedChart]
-    legend: list[Line]
-
-
-def panels(charts: Sequence[CaptionedChart]) -> Panels:
-    """Return charts with one legend: a line that several of them have stands in it once."""
-    lines = chain.from_iterable(panel.chart.lines for panel in charts)
-    by_name = {line.name: line for line in lines}
-    return Panels(list(charts), list(by_name.values()))
-
-
-def _upright(ends: Sequence[float], is_logarithmic: bool) -> Axis:
-    """Return the axis of numbers, with some room above and below."""
-    low = min(ends, default=0.0)
-    high = max(ends, default=1.0)
-    if is_logarithmic and low > 0 and high / low >= WIDE_RANGE:
-        room = (high / low) ** 0.06
-        return Axis(low / room, high * room, HEIGHT - BOTTOM, TOP, logarithmic=True)
-    # No room below zero for metrics that have none.
-    room = (high - low or 1.0) * 0.06
-    bottom = max(low - room, 0.0) if low >= 0 else low - room
-    return Axis(bottom, high + room, HEIGHT - BOTTOM, TOP)
 
 
 def _ends(result: Result, rows: Sequence[Row], field: str) -> list[float]:

@@ -175,7 +175,10 @@ class Gathered:
         for item in items:
             image = str(item["image"])
             heat = draw_heat(
-                load_image(refs[image]), heat_of(item), run[image].sample.base().cover_xyxy_px, CARD_PX
+                load_image(refs[image]),
+                heat_of(item),
+                run[image].sample.base().cover_xyxy_px,
+                CARD_PX,
             )
             picture = self.pictures.add(heat, f"Feature {item['feature']} over image {image}")
             if picture is not None:

@@ -18,6 +18,8 @@ from kvtool.types import Block
 
 ITEMS_SHOWN = 24
 """Questions with their pictures; the CSV has all."""
+GROUPED_BY = ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers", "runs", "sae")
+"""Settings by which results of one command are about different things, and all on the page."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,7 @@ def _order(stored: KeptResult) -> tuple[Any, ...]:
 
 
 def _group(store: str, result: Result) -> str:
-    settings = [
-        result.config.get(name)
-        for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers", "runs")
-    ]
+    settings = [result.config.get(name) for name in GROUPED_BY]
     return json.dumps([store, result.command, result.task, *settings], default=str)
 
 

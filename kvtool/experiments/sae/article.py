@@ -24,6 +24,7 @@ from kvtool.reporting import charts
 from kvtool.reporting.articles import Article
 from kvtool.reporting.commands import flags, request_flags
 from kvtool.reporting.numbers import interval, show, words
+from kvtool.reporting.panels import CaptionedChart, panels_of
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, PageTable, plain_table
 from kvtool.result import Result, Row
@@ -38,23 +39,29 @@ CHARTS = (
 """The measures drawn over layers, their captions, and whether a wide range is logarithmic."""
 CHANCE: Row = {"transfer": 0.5, "directions": 0.5}
 COLUMNS = ("fvu", "l0", "norm_ratio", "transfer", "directions", "match", "median_rank")
+BESIDE_TEXT = ("fvu", "l0")
+"""What the table has of the text, beside the image's."""
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
     """Return the article of SAEs on image tokens."""
     result = study.kept[position].result
+    rows = _layer_rows(result)
     return replace(
         summary,
         template="sae.html",
-        charts={"panels": charts.panels(list(_charts(result))), "cards": study.cards.get(position, [])},
+        charts={
+            "panels": panels_of(list(_charts(result))),
+            "cards": study.cards.get(position, []),
+        },
         tables=[
-            _layers_table(result, data.add(f"{summary.rows}-layers", _layer_rows(result))),
+            _layers_table(result, rows, data.add(f"{summary.rows}-layers", rows)),
             plain_table(result.rows, "All conditions", summary.rows),
         ],
     )
 
 
-def _charts(result: Result) -> Iterator[charts.CaptionedChart]:
+def _charts(result: Result) -> Iterator[CaptionedChart]:
     """Yield a chart for each measure that is defined in some row, of the lines that have it."""
     for field, caption, is_logarithmic in CHARTS:
         lines = [
@@ -67,7 +74,7 @@ def _charts(result: Result) -> Iterator[charts.CaptionedChart]:
         by_field = replace(result, metric=field, unit=field)
         levels = [("chance", "s-other s-dashed", CHANCE)] if field in CHANCE else []
         chart = charts.layers_chart(by_field, lines, levels, is_logarithmic=is_logarithmic)
-        yield charts.CaptionedChart(caption, replace(chart, y_name=""))
+        yield CaptionedChart(caption, replace(chart, y_name=""))
 
 
 def _style(condition: str) -> str:
@@ -76,39 +83,48 @@ def _style(condition: str) -> str:
 
 
 def _layer_rows(result: Result) -> list[Row]:
-    """Return the rows of the image's tokens, and for each the text's of its layer and SAE beside
-    them."""
-    texts = {(row["layer"], row.get("sae")): row for row in condition_rows(result, TEXT)}
+    """Return the rows of the image's tokens, and in each of them the text's error and number of
+    features, and the range of the controls, in its layer by its SAE."""
+    field = sought(result)
+    blocks: dict[tuple[int, Any], list[Row]] = {}
+    for row in result.rows:
+        blocks.setdefault((row["layer"], row.get("sae")), []).append(row)
     rows = []
-    for row in condition_rows(result, IMAGE):
-        text = texts.get((row["layer"], row.get("sae")), {})
-        rows.append({**row, **{f"text_{name}": text.get(name) for name in ("fvu", "l0")}})
+    for neighbors in blocks.values():
+        text = next(iter(condition_rows(neighbors, TEXT)), {})
+        beside = {f"text_{name}": text.get(name) for name in BESIDE_TEXT}
+        lowest, highest = control_range(neighbors, field) or (None, None)
+        beside |= {f"controls_{field}_min": lowest, f"controls_{field}_max": highest}
+        rows += [row | beside for row in condition_rows(neighbors, IMAGE)]
     return rows
 
 
-def _layers_table(result: Result, data: str) -> PageTable:
+def _layers_table(result: Result, rows: Sequence[Row], data: str) -> PageTable:
     """Return the image's tokens layer by layer, beside the text's error and what controls reach."""
     field = sought(result)
     names = [name for name in COLUMNS if is_defined(result, name)]
-    rows = []
-    for row in _layer_rows(result):
-        by_layer = replace(
-            result, rows=[other for other in result.rows if other["layer"] == row["layer"]]
-        )
-        cells = [interval(result, row, name) for name in names]
-        text = [show(result, row[f"text_{name}"]) for name in ("fvu", "l0")]
-        rows.append([_layer_name(row), *cells, *text, _range(result, control_range(by_layer, field))])
-    columns = ["layer", *names, "fvu of text", "l0 of text", f"{field} of controls"]
-    return PageTable("The image's tokens, layer by layer", columns, rows, data)
+    text_names = [name for name in BESIDE_TEXT if is_defined(result, name)]
+    cells = [
+        [
+            _layer_name(row),
+            *(interval(result, row, name) for name in names),
+            *(show(result, row[f"text_{name}"]) for name in text_names),
+            _range(result, row[f"controls_{field}_min"], row[f"controls_{field}_max"]),
+        ]
+        for row in rows
+    ]
+    text_columns = [f"{name} of text" for name in text_names]
+    columns = ["layer", *names, *text_columns, f"{field} of controls"]
+    return PageTable("The image's tokens, layer by layer", columns, cells, data)
 
 
 def _layer_name(row: Row) -> str:
     return " · ".join(words(row[name]) for name in ("layer", "sae") if row.get(name) is not None)
 
 
-def _range(result: Result, ends: tuple[float, float] | None) -> str:
+def _range(result: Result, lowest: float | None, highest: float | None) -> str:
     """Say a range of numbers; "-" where there is none."""
-    return "-" if ends is None else f"{show(result, ends[0])} to {show(result, ends[1])}"
+    return f"{show(result, lowest)} to {show(result, highest)}" if lowest is not None else "-"
 
 
 def alignment_words(result: Result) -> str | None:
@@ -125,8 +141,8 @@ def alignment_words(result: Result) -> str | None:
 def controls_words(result: Result) -> str | None:
     """Say what the controls reach; None where none was run."""
     field = sought(result)
-    ends = control_range(result, field)
-    return None if ends is None else f"{field} of controls: {_range(result, ends)}"
+    ends = control_range(result.rows, field)
+    return None if ends is None else f"{field} of controls: {_range(result, *ends)}"
 
 
 def sentences(result: Result) -> Iterator[str]:
@@ -143,24 +159,26 @@ def found_patches(result: Result) -> str:
     """Say whether what stands for words in text finds their patches, and from which layer on."""
     field = sought(result)
     best = best_image(result)
-    chosen = "Features chosen on words alone" if field == "transfer" else "Word directions"
+    subject = "Features chosen on words alone" if field == "transfer" else "Word directions"
     if best is None:
         return (
             f"Whether image tokens are aligned is not known: {field} needs captions, and masks or "
             "boxes of what they name."
         )
     score = f"AUROC {interval(result, best, field)} in layer {best['layer']}"
-    ends = control_range(result, field)
+    ends = control_range(result.rows, field)
     aligned = alignment_words(result)
     notes = "; ".join(filter(None, [aligned, _controls(result, ends), "chance is 0.5"]))
     if _is_above(best, field, ends):
-        return f"{chosen} find the patches of these words: {score} ({notes})."
-    return f"{chosen} do not find the patches of these words better than chance: {score} ({notes})."
+        return f"{subject} find the patches of these words: {score} ({notes})."
+    return (
+        f"{subject} do not find the patches of these words better than chance: {score} ({notes})."
+    )
 
 
 def _controls(result: Result, ends: tuple[float, float] | None) -> str:
     """Say what the controls reach, in the middle of a sentence."""
-    return "no control was run" if ends is None else f"controls: {_range(result, ends)}"
+    return "no control was run" if ends is None else f"controls: {_range(result, *ends)}"
 
 
 def _is_above(best: Row, field: str, ends: tuple[float, float] | None) -> bool:
@@ -200,7 +218,7 @@ def _arrow(result: Result, change: tuple[float, float]) -> str:
 
 def own_captions(result: Result) -> str | None:
     """Say how often an image's strongest features fire on its own caption, beside chance."""
-    rows = [row for row in condition_rows(result, IMAGE) if is_number(row.get("match"))]
+    rows = [row for row in condition_rows(result.rows, IMAGE) if is_number(row.get("match"))]
     if not rows:
         return None
     row = max(rows, key=lambda row: float(row.get("lift") or row["match"]))

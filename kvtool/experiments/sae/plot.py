@@ -29,7 +29,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 """A condition looks alike in every figure: text black, the image's tokens blue, controls in other
 colors and broken lines."""
-OTHER: dict[str, Any] = {"color": PALE, "marker": "x", "linestyle": DASHES[1]}
+UNKNOWN: dict[str, Any] = {"color": PALE, "marker": "x", "linestyle": DASHES[1]}
 SMALL: dict[str, Any] = {"markersize": 3, "linewidth": 1.0}
 
 
@@ -63,7 +63,7 @@ def panels_of(result: Result) -> list[Panel]:
 
 def look(line: Series) -> dict[str, Any]:
     """Return a line's look: its condition's, with hollow markers from the second SAE on."""
-    style = SMALL | LOOKS.get(line.condition.split(":")[0], OTHER)
+    style = SMALL | LOOKS.get(line.condition.split(":")[0], UNKNOWN)
     if line.number:
         style["markerfacecolor"] = "white"
         style["linestyle"] = DASHES[(line.number - 1) % len(DASHES)]

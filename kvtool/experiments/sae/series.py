@@ -3,7 +3,7 @@ which image tokens are aligned."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -77,22 +77,20 @@ def sought(result: Result) -> str:
     return next((field for field in SOUGHT if is_defined(result, field)), SOUGHT[0])
 
 
-def condition_rows(result: Result, *conditions: str) -> Iterator[Row]:
-    """Yield the rows of some conditions."""
-    for row in result.rows:
-        if row["condition"] in conditions:
-            yield row
+def condition_rows(rows: Sequence[Row], *conditions: str) -> list[Row]:
+    """Return the rows of some conditions."""
+    return [row for row in rows if row["condition"] in conditions]
 
 
 def best_image(result: Result) -> Row | None:
     """Return the row of the image tokens whose words find their patches best."""
-    return best_row(list(condition_rows(result, IMAGE)), sought(result))
+    return best_row(condition_rows(result.rows, IMAGE), sought(result))
 
 
-def control_range(result: Result, field: str) -> tuple[float, float] | None:
-    """Return the lowest and the highest of a measure over controls and layers; None without
+def control_range(rows: Sequence[Row], field: str) -> tuple[float, float] | None:
+    """Return the lowest and the highest of a measure over the controls among rows; None without
     any."""
-    values = [row.get(field) for row in condition_rows(result, *CONTROLS)]
+    values = [row.get(field) for row in condition_rows(rows, *CONTROLS)]
     numbers = [float(value) for value in values if value is not None and isfinite(value)]
     return (min(numbers), max(numbers)) if numbers else None
 

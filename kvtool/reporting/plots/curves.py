@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from kvtool.reporting.axes import spans_decades
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.style import (
     COLUMN_IN,
@@ -33,8 +34,6 @@ AXIS_IN = 0.42
 BESIDE_IN = 0.75
 """Left and right of a panel's axes."""
 ACROSS = 2
-WIDE_RANGE = 20
-"""A logarithmic axis is drawn where the largest number is so many times the smallest."""
 APART = 0.7
 """Of a single layer the conditions stand side by side, over so much of a layer's room."""
 BAND = 0.14
@@ -76,7 +75,7 @@ class Curve:
 
 
 def draw_curves(
-    panels: Sequence[Panel], curves: Sequence[Curve], about: Sequence[str], notes: Sequence[str]
+    panels: Sequence[Panel], curves: Sequence[Curve], subject: Sequence[str], notes: Sequence[str]
 ) -> Figure:
     """Draw a panel for each measure, two side by side, and all curves in each of them."""
     across = min(ACROSS, len(panels))
@@ -95,18 +94,16 @@ def draw_curves(
     # The panel of most lines speaks for all: chance is in some of them alone.
     fullest = max(all_axes, key=lambda axes: len(axes.get_legend_handles_labels()[1]))
     lines = figure_legend(figure, fullest, width_in - 0.15)
-    lines += title(figure, about, notes)
+    lines += title(figure, subject, notes)
     figure.set_figheight(down * (PANEL_IN + AXIS_IN) + LINE_IN * (lines + 1))
     return figure
 
 
-def _draw_panel(
-    axes: Axes, panel: Panel, curves: Sequence[Curve], layers: Sequence[int]
-) -> None:
+def _draw_panel(axes: Axes, panel: Panel, curves: Sequence[Curve], layers: Sequence[int]) -> None:
     """Draw the curves of one measure."""
     intervals = [[scored(row, panel.field) for row in curve.rows] for curve in curves]
     values = [ends.value for curve in intervals for ends in curve if isfinite(ends.value)]
-    is_logarithmic = panel.is_logarithmic and _spans_decades(values)
+    is_logarithmic = panel.is_logarithmic and spans_decades(values)
     for index, (curve, ends) in enumerate(zip(curves, intervals, strict=True)):
         shift = APART * ((index + 0.5) / len(curves) - 0.5) if len(layers) == 1 else 0.0
         if is_logarithmic:
@@ -150,12 +147,6 @@ def _draw_curve(axes: Axes, curve: Curve, intervals: Sequence[Interval], shift: 
         alpha=BAND,
         linewidth=0,
     )
-
-
-def _spans_decades(values: Sequence[float]) -> bool:
-    """Tell whether numbers need a logarithmic axis: some are far above others, and all above 0."""
-    smallest = min(values, default=0.0)
-    return smallest > 0 and max(values) / smallest >= WIDE_RANGE
 
 
 def _above_zero(interval: Interval) -> Interval:
