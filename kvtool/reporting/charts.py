@@ -101,7 +101,7 @@ def _curve(result: Result, name: str, style: str, rows: Sequence[Row], x: Axis, 
     by_layer = sorted(rows, key=lambda row: int(row["layer"]))
     defined = [row for row in by_layer if row.get(metric) is not None]
     dots = [
-        Dot(x(row["layer"]), y(factor * row[metric]), f"{name}, {cell_label(result, row)}")
+        Dot(x(row["layer"]), y(factor * row[metric]), f"{name}, {_point_label(result, row)}")
         for row in defined
     ]
     path = "M" + " L".join(f"{dot.x} {dot.y}" for dot in dots) if dots else ""
@@ -110,6 +110,13 @@ def _curve(result: Result, name: str, style: str, rows: Sequence[Row], x: Axis, 
     upper = [f"{x(row['layer'])},{y(factor * row[f'{metric}_high'])}" for row in banded]
     lower = [f"{x(row['layer'])},{y(factor * row[f'{metric}_low'])}" for row in reversed(banded)]
     return Line(name, style, path, " ".join(upper + lower), dots)
+
+
+def _point_label(result: Result, row: Row) -> str:
+    """Return the label of a block, or of a layer where rows are of no single block."""
+    if "kv_head" in row:
+        return cell_label(result, row)
+    return f"layer {row['layer']}: {interval(result, row)}"
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def directions_result(layers: Sequence[int] = range(30)) -> Result:
             labels = {"layer": layer, "condition": condition, "sae": "none"}
             rows.append({**labels, **empty, **interval("directions", area, 0.02)})
     config = {"sae": "none", "tokens": 64, "seed": 0, "model": MODEL}
-    return about("sae", "directions", rows, n=120, config=config)
+    return about("sae", "directions", rows, n=120, config=config, unit="directions")
 
 
 def items(layer: int, n_images: int = 2) -> list[Row]:

@@ -18,7 +18,6 @@ from kvtool.reporting.plots.style import (
     COLUMN_IN,
     INK,
     LINE_IN,
-    MARK,
     PAGE_IN,
     Interval,
     figure_legend,
@@ -115,7 +114,7 @@ def _draw_panel(axes: Axes, panel: Panel, curves: Sequence[Curve], layers: Seque
             panel.level.value, color=INK, linewidth=0.8, linestyle=(0, (1, 2)), label=label
         )
     if panel.layer is not None:
-        axes.axvline(panel.layer, color=MARK, linewidth=0.9, linestyle=(0, (4, 1.5)), zorder=1)
+        axes.axvline(panel.layer, color=INK, linewidth=0.9, linestyle=(0, (4, 1.5)), zorder=1)
     axes.set(xlim=(min(layers) - 0.5, max(layers) + 0.5), xlabel="layer", ylabel=panel.label)
     if is_logarithmic:
         axes.set_yscale("log")

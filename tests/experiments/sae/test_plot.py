@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from kvtool.errors import KvtoolError
 from kvtool.experiments.sae.plot import LOOKS
 from kvtool.reporting.plots import plot
-from kvtool.reporting.plots.style import MARK
 from kvtool.result import Result
 from tests.reporting.plots.conftest import settings  # noqa: F401  figures have our settings
 from tests.reporting.plots.drawn import drawn, title
@@ -30,9 +29,9 @@ def curve(axes: Axes, label: str) -> list[tuple[float, float]]:
 
 
 def marked_layers(axes: Axes) -> list[float]:
-    return [
-        float(np.asarray(line.get_xdata())[0]) for line in axes.lines if line.get_color() == MARK
-    ]
+    """The layers at which a line goes from bottom to top."""
+    ends = [(np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in axes.lines]
+    return [float(x[0]) for x, y in ends if len(x) == 2 and x[0] == x[1] and list(y) == [0, 1]]
 
 
 def legend_labels(drawing: Figure) -> list[str]:
