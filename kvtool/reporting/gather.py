@@ -62,7 +62,9 @@ class RunPictures:
         rows = []
         for name, store in self.stores.items():
             for run in store.readable_runs():
-                fields = {"kv_heads": run.config.model.geometry.kv_heads, "dataset_path": run.place}
+                geometry = run.config.model.geometry
+                fields = {"kv_heads": geometry.kv_heads, "depth": geometry.layers}
+                fields["dataset_path"] = run.place
                 rows.append({"store": name, **run.info(), **fields})
         return rows
 
