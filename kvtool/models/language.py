@@ -154,6 +154,15 @@ class Language:
             self.decoder(inputs_embeds=self.embed(ids), use_cache=False)
         return torch.stack([outputs[layer] for layer in layers])
 
+    @torch.inference_mode()
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return what the final norm and the head read in the outputs of any layer, (..., hidden):
+        logits over the vocabulary, (..., vocabulary) in float32.
+        """
+        logits: torch.Tensor = self.head(self.decoder.norm(states)).float()
+        cap = getattr(self.decoder.config, "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
     def text_states(self, texts: Sequence[str], layers: Sequence[int]) -> Iterator[TextStates]:
         """Yield the stream over each text alone, those of equal length together; none is padded.
 
