@@ -148,8 +148,8 @@ def category_masks(
     width, height = wh_px
     zeros = np.broadcast_to(np.uint8(0), (height, width))
     masks: dict[str, LabelMap] = dict.fromkeys(concepts, zeros)
-    shown = dict.fromkeys(instance.category for instance in instances)
-    masks |= {category: np.zeros((height, width), np.uint8) for category in shown}
+    visible = dict.fromkeys(instance.category for instance in instances)
+    masks |= {category: np.zeros((height, width), np.uint8) for category in visible}
     # Void goes first: an object counts also where it stands in a crowd.
     for instance in sorted(instances, key=lambda instance: not instance.crowd):
         mask = masks[instance.category]

@@ -27,11 +27,22 @@ def extract_command(info: Row) -> str:
         f"{info['dataset']}{path}@{info['split']}",
     ]
     arguments += flags({name: info.get(name) for name in EXTRACT_DEFAULTS}, EXTRACT_DEFAULTS)
+    layers = info.get("layers", [])
+    if layers and layers != list(range(info.get("depth", len(layers)))):
+        arguments += ["--layers", ranges(layers)]
     arguments += ["--kinds", ",".join(info["kinds"]), "--dtype", info["dtype"]]
     return _command(arguments)
 
 
-EXTRACT_DEFAULTS = {"prefix": "none", "view": "base", "keys": "post-rope", "system": ""}
+EXTRACT_DEFAULTS = {
+    "prefix": "none",
+    "view": "base",
+    "keys": "post-rope",
+    "system": "",
+    "image_size": "",
+    "min_pixels": 0,
+    "max_pixels": 0,
+}
 
 
 def result_command(stored: KeptResult, info: Row | None) -> str:

@@ -114,10 +114,6 @@ def baseline_plan(run: Run, task_kinds: Sequence[Kind] = VECTOR_KINDS) -> BlockP
 
 def torch_device(name: str) -> torch.device:
     """The device of a name; "auto" is CUDA where there is one. Raises UsageError."""
-    import torch
+    from kvtool.models.device import chosen_device
 
-    from kvtool.models.device import find_device
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return find_device(name)
+    return chosen_device(name)

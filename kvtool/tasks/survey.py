@@ -150,7 +150,7 @@ def _concepts(dataset: DatasetBase, sizes: Sizes) -> Served:
     except KvtoolError as error:
         return _damaged(CONCEPTS, "masks", error, dataset.skipped)
     before = set(dataset.skipped)
-    shown: dict[str, int] = {}
+    mask_counts: dict[str, int] = {}
     reasons = []
     for image_id, wh_px in sizes.items():
         try:
@@ -160,11 +160,11 @@ def _concepts(dataset: DatasetBase, sizes: Sizes) -> Served:
         except DatasetError as error:
             reasons.append(str(error))
         else:
-            shown[image_id] = sum(bool((mask == 1).any()) for mask in masks.values())
+            mask_counts[image_id] = sum(bool((mask == 1).any()) for mask in masks.values())
     reasons = list(dict.fromkeys([*reasons, *(x for x in dataset.skipped if x not in before)]))
-    n_masks = sum(shown.values())
+    n_masks = sum(mask_counts.values())
     absence = "" if n_masks else "no picture with a mask of a concept"
-    n_images = sum(count > 0 for count in shown.values())
+    n_images = sum(count > 0 for count in mask_counts.values())
     return Served(
         CONCEPTS, n_masks, "masks", n_images, n_concepts, len(reasons), tuple(reasons), absence
     )

@@ -76,9 +76,10 @@ def _ask_captions(dataset: Any) -> None:
 
 
 def _ask_concepts(dataset: Any) -> None:
+    images = dataset.images()
     if isinstance(dataset, HasConcepts):
         dataset.concepts()
-        for image in dataset.images():
+        for image in images:
             with suppress(DatasetError):
                 dataset.concept_masks(image.id)
 
