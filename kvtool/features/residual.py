@@ -69,9 +69,12 @@ def check_streams(run: StoredRun, layers: Sequence[int]) -> None:
         )
 
 
-def needs_model(run: StoredRun, layers: Sequence[int]) -> bool:
-    """Return whether the model must run for the stream after some layers."""
-    return not _is_stored(run, layers)
+def stream_layers(run: StoredRun) -> tuple[int, ...]:
+    """Return the layers whose stream a run has: all where it can be computed, else those that are
+    stored; all too of a run that lacks what is needed, see check_streams.
+    """
+    is_partial = HIDDEN in run.config.kinds and not _is_computable(run)
+    return run.config.layers if is_partial else tuple(range(run.config.model.geometry.layers))
 
 
 def image_streams(

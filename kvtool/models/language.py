@@ -79,6 +79,11 @@ class Language:
         """Return the width of the residual stream."""
         return int(self.decoder.config.hidden_size)
 
+    @property
+    def n_words(self) -> int:
+        """Return the size of the vocabulary."""
+        return int(self.head.weight.shape[0])
+
     @cached_property
     def opening_ids(self) -> tuple[int, ...]:
         """Return the token ids that stand before a text: how the chat template opens a user's turn,

@@ -6,40 +6,24 @@ on pictures: words are words of the vocabulary, directions are made of sentences
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from kvtool.bounds import checked
 from kvtool.datasets.identity import dataset_of
-from kvtool.errors import KvtoolError, UsageError
-from kvtool.experiments.lens.measures import Measuring
-from kvtool.experiments.lens.patches import label_patches
-from kvtool.experiments.lens.sources import Sentences, concepts_of, sentences_of
-from kvtool.experiments.lens.words import patch_words
-from kvtool.features.residual import check_streams, load_for_streams
+from kvtool.errors import UsageError
+from kvtool.experiments.lens.sources import concepts_of, sentences_of
+from kvtool.experiments.lens.study import LensStudy, Reader, some_layers
+from kvtool.features.residual import check_streams, stream_layers
 from kvtool.layers import LayerChoice, resolve_layers
-from kvtool.outputs import check_output
+from kvtool.pictures.files import check_images, checked_png, pictures_of, write_png
 from kvtool.progress import Progress, called
-from kvtool.result import Result, Row, best_row, result_key, versions
-from kvtool.store import Run, open_store
-from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.result import Result, versions
+from kvtool.store import Run
+from kvtool.store.provenance import describe_run
 from kvtool.store.select import Target, select_run
-from kvtool.store.shares import Share, chunk_name
-from kvtool.tasks.scoring import MAX_REASONS, keep_result
-from kvtool.tasks.spread import spread
-
-if TYPE_CHECKING:
-    from kvtool.models.base import LanguageModel
-    from kvtool.models.language import Language
 
 TOKENS = 64
-METRIC = "auroc"
-EXAMPLES = 2
-"""Images whose words a result keeps for the page."""
-LAYERS_DRAWN = 4
-"""Layers of a picture, unless some are chosen."""
 
 
 @checked
@@ -97,43 +81,59 @@ def lens(
             bar.
     """
     run = select_run(target)
-    reading = Reader(run, _layers(run, layers, image is not None), model, device)
+    reader = Reader(run, _layers(run, layers, is_picture=image is not None), model, device)
     if image is not None:
         if text is not None or limit is not None:
             raise UsageError("lens: --text and --limit are of the measure: leave --image out")
-        return _read_image(reading, image, out, data)
+        return _read_image(reader, image, out, data)
     if out is not None:
-        raise UsageError("lens: -o is the file of a picture: give its image with --image")
+        raise UsageError("lens: -o is the file of a picture: name its image with --image")
     if tokens != "all" and tokens < 1:
         raise UsageError(f"lens: tokens: expected all or a number of 1 or more, found {tokens}")
     dataset = dataset_of(run, data)
     concepts_of(dataset)
-    sentences = sentences_of(dataset, text)
-    ids = run.ids[:limit]
-    config = {
-        "command": "lens",
-        "algorithm": ALGORITHMS["lens"],
-        **describe_run(run, ids),
-        "truth_hash": dataset.truth_digest(),
-        "layers": list(reading.layers),
-        "tokens": tokens,
-        "limit": limit,
-        "text": sentences.source,
-        "sentences": len(sentences.texts),
-        "sentences_hash": sentences.digest,
-        "seed": seed,
+    study = LensStudy(reader, dataset, sentences_of(dataset, text), tokens, limit, seed)
+    return study.kept(fresh, wait_s, called(progress))
+
+
+def _layers(run: Run, layers: LayerChoice | None, *, is_picture: bool) -> tuple[int, ...]:
+    """Return the numbers of the layers to read. Raises UsageError where the run lacks them."""
+    numbers = resolve_layers(layers, run.config.model.geometry.layers)
+    if numbers is None:
+        numbers = some_layers(stream_layers(run)) if is_picture else stream_layers(run)
+    check_streams(run, numbers)
+    return numbers
+
+
+def _read_image(
+    reader: Reader, image: str, out: str | Path | None, data: str | Path | None
+) -> Result:
+    """Return the likeliest words at each patch of an image, and draw them into a file."""
+    run = reader.run
+    check_images(run, [image], "lens")
+    path = None if out is None else checked_png(out, "lens: -o")
+    readings = list(reader.words([image], reader.layers))
+    notes: tuple[str, ...] = ()
+    if path is not None:
+        from kvtool.pictures.words import draw_words
+
+        pictures, notes = pictures_of(run, [image], data)
+        title = f"likeliest words at image {image} · run {run.name}"
+        items = [reading.item() for reading in readings]
+        sheet = draw_words(pictures.get(image), readings[0].sample, items, title)
+        write_png(sheet, path, "lens: -o")
+    settings = {
+        "image": image,
+        "layers": list(reader.layers),
+        "picture": None if path is None else str(path),
+        "notes": list(notes),
     }
-    key = result_key(config)
-    store = open_store(run.store)
-
-    def make() -> Result:
-        """Measure all layers, and keep what came of it."""
-        labeled = label_patches(run, concepts_of(dataset), ids, tokens, seed)
-        result = _measure(reading, labeled, sentences, config, called(progress))
-        return keep_result(store, key, result)
-
-    def stored() -> Result | None:
-        """Return what is kept, unless all is to be measured anew."""
-        return None if fresh else store.kept(key, Result.from_json)
-
-    return Share(wait_s).result(run, chunk_name("lens", key), stored, make)
+    return Result(
+        command="lens",
+        task="words",
+        metric="probability",
+        n=len(readings[0].words),
+        rows=[row for reading in readings for row in reading.rows()],
+        config=describe_run(run, [image]) | settings,
+        versions=versions(),
+    )
