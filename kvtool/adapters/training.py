@@ -27,8 +27,6 @@ Report = Callable[[int, float], None]
 WARM_UP = 0.03
 LOWEST_RATE = 0.02
 CLIP = 1.0
-_SORTED_BATCHES = 16
-"""So many batches are sorted by length together, which saves padding."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,43 @@ class Standard:
         return weight * self.deviation, bias + weight @ self.mean
 
 
+def train_layer(
+    model: LinearAdapter,
+    tokens: torch.Tensor,
+    examples: Sequence[Example],
+    recipe: Recipe,
+    *,
+    checkpoint: Path | None = None,
+    save_steps: int = 50,
+    report: Report | None = None,
+) -> dict[str, torch.Tensor]:
+    """Train the layer of an adapter, from its weights as they are, and return the new ones.
+
+    Args:
+        model: The frozen models with the layer.
+        tokens: Features of images as the layer reads them, (image, token, d).
+        examples: What is asked and answered of the images.
+        recipe: How it is trained.
+        checkpoint: A file from which an interrupted training goes on, bit for bit, and into which
+            it is saved; the caller removes it.
+        save_steps: Steps between two savings.
+        report: Told of the progress.
+
+    Raises ModelError for a checkpoint of another training.
+    """
+    training = Training(model, tokens, examples, recipe)
+    if checkpoint is not None and checkpoint.is_file():
+        training.load(checkpoint)
+    while training.step < recipe.steps:
+        loss = training.advance()
+        if report is not None:
+            report(training.step, loss)
+        is_last = training.step == recipe.steps
+        if checkpoint is not None and (is_last or training.step % save_steps == 0):
+            training.save(checkpoint)
+    return training.layer()
+
+
 class Training:
     """A layer under training.
 
@@ -114,7 +149,7 @@ class Training:
             [self.weight, self.bias], lr=recipe.learning_rate, weight_decay=0.0
         )
         self.reader = AnswerReader(model)
-        self._epoch: tuple[int, list[torch.Tensor]] = (-1, [])
+        self._epoch = -1, torch.empty(0, dtype=torch.long)
 
     def advance(self) -> float:
         """Take one step and return its loss."""
@@ -135,24 +170,13 @@ class Training:
         """Return the examples of this step; the step alone tells which, so that a training goes on
         as if it had not been interrupted.
         """
-        per_epoch = max(1, len(self.examples) // self.recipe.batch)
-        epoch, place = divmod(self.step, per_epoch)
+        size = min(self.recipe.batch, len(self.examples))
+        epoch, place = divmod(self.step, len(self.examples) // size)
         if self._epoch[0] != epoch:
-            self._epoch = (epoch, self._batches(epoch))
-        return self._epoch[1][place]
-
-    def _batches(self, epoch: int) -> list[torch.Tensor]:
-        """Return the batches of an epoch, of examples of similar lengths."""
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + epoch)
-        lengths = torch.tensor([len(example.ids) for example in self.examples])
-        order = torch.randperm(len(lengths), generator=generator)
-        pools = order.split(self.recipe.batch * _SORTED_BATCHES)
-        batches = []
-        for pool in pools:
-            by_length = pool[lengths[pool].argsort(stable=True)]
-            batches += by_length.split(self.recipe.batch)
-        whole = [batch for batch in batches if len(batch) == self.recipe.batch] or batches
-        return [whole[index] for index in torch.randperm(len(whole), generator=generator).tolist()]
+            seed = self.recipe.seed * 1_000_003 + epoch
+            generator = torch.Generator().manual_seed(seed)
+            self._epoch = epoch, torch.randperm(len(self.examples), generator=generator)
+        return self._epoch[1][place * size : (place + 1) * size]
 
     def layer(self) -> dict[str, torch.Tensor]:
         """Return the layer as it is now, for features as they are."""

@@ -22,9 +22,9 @@ from kvtool.models.families.linear_adapter import LinearAdapter, pooled
 
 WHAT = "What is in the picture?"
 CAPTION_QUESTIONS = (WHAT, "Describe the image.", "What does this image show?")
-QUESTION_KINDS = ("existence", "color", "color_yes_no", "count_things")
+QUESTION_KINDS = ("existence", "color", "color_yes_no")
 """The kinds of questions beside captions."""
-QUESTION_CHANCE = 0.45
+QUESTION_CHANCE = 0.4
 """How many questions a caption has beside it."""
 BATCH = 64
 THING_WEIGHT = 5.0
