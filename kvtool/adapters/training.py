@@ -7,7 +7,7 @@ layer absorbs when it is done, so that it reads the tower's features as they are
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import cos, pi
 from pathlib import Path
@@ -238,6 +238,15 @@ class AnswerReader:
             soft: Tokens of each example's image, (example, token, d_language).
             examples: What follows each image.
         """
+        logits, targets = self.logits(soft, examples)
+        return F.cross_entropy(logits, targets, reduction="none")
+
+    def logits(
+        self, soft: torch.Tensor, examples: Sequence[Example]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the model expects at every token of the answers, (answer token, vocabulary)
+        in float32, and the tokens, (answer token,).
+        """
         model, device = self.model, self.model.checkpoint.device
         ids, is_answer = _padded(examples)
         n_image = soft.shape[1]
@@ -248,8 +257,7 @@ class AnswerReader:
         states = model.run(states, None, cache)
         # The state at a token predicts the next.
         states = states[:, n_image - 1 : -1][is_answer.to(device)]
-        logits = model.net.lm_head(states).float()
-        return F.cross_entropy(logits, ids[is_answer].to(device), reduction="none")
+        return model.net.lm_head(states).float(), ids[is_answer].to(device)
 
 
 def _padded(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -263,22 +271,45 @@ def _padded(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, is_answer
 
 
+@dataclass(frozen=True)
+class AnswerScores:
+    """How a model answers, token by token, each behind the right ones before it.
+
+    Attributes:
+        loss: The mean cross-entropy of answer tokens.
+        right: The share of answer tokens that the model finds the most probable.
+    """
+
+    loss: float
+    right: float
+
+
 @torch.no_grad()
-def mean_loss(
+def answer_scores(
     model: LinearAdapter,
-    layer: dict[str, torch.Tensor],
+    layer: Mapping[str, torch.Tensor],
     tokens: torch.Tensor,
     examples: Sequence[Example],
     batch: int = 16,
-) -> float:
-    """Return the mean cross-entropy of answer tokens under a layer."""
+) -> AnswerScores:
+    """Score answers under a layer.
+
+    Args:
+        model: The frozen models.
+        layer: The weights of the layer.
+        tokens: Features of images, (image, token, d).
+        examples: What is asked and answered of the images.
+        batch: Examples that run together.
+    """
     reader = AnswerReader(model)
-    total, count = 0.0, 0
+    loss = right = count = 0.0
     order = sorted(range(len(examples)), key=lambda index: len(examples[index].ids))
     for first in range(0, len(order), batch):
         chosen = [examples[index] for index in order[first : first + batch]]
         features = tokens[[example.image for example in chosen]].float()
-        losses = reader.losses(F.linear(features, layer["weight"], layer["bias"]), chosen)
-        total += float(losses.sum())
-        count += len(losses)
-    return total / count
+        soft = F.linear(features, layer["weight"], layer["bias"])
+        logits, targets = reader.logits(soft, chosen)
+        loss += float(F.cross_entropy(logits, targets, reduction="sum"))
+        right += int((logits.argmax(dim=-1) == targets).sum())
+        count += len(targets)
+    return AnswerScores(loss / count, right / count)

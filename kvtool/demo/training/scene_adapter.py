@@ -17,6 +17,7 @@ from kvtool.adapters.starts import BACKGROUND, word_embedding
 from kvtool.demo.language import look, with_article
 from kvtool.demo.questions import questions
 from kvtool.demo.training.data import Bytes, Collection
+from kvtool.demo.training.symbols import symbolic_grid, symbols
 from kvtool.demo.world import COLORS, Scene, categories
 from kvtool.models.families.linear_adapter import LinearAdapter, pooled
 
@@ -26,6 +27,8 @@ QUESTION_KINDS = ("existence", "color", "color_yes_no")
 """The kinds of questions beside captions."""
 QUESTION_CHANCE = 0.4
 """How many questions a caption has beside it."""
+DEMO_QUESTIONS = 6
+"""Questions of a scene for the demo's decoder, which has read 23 kinds of them."""
 BATCH = 64
 THING_WEIGHT = 5.0
 """Things fill a fifth of the patches and matter most."""
@@ -55,6 +58,19 @@ def scene_exchanges(scenes: Sequence[Scene], seed: int) -> list[Exchange]:
     return exchanges
 
 
+def demo_exchanges(scenes: Sequence[Scene], seed: int) -> list[Exchange]:
+    """Return a few of all questions that the demo model was trained on, of each scene."""
+    exchanges = []
+    for index, scene in enumerate(scenes):
+        rng = np.random.default_rng((seed, index))
+        asked = questions(scene, rng)
+        exchanges += [
+            Exchange(index, asked[chosen].text, asked[chosen].answer)
+            for chosen in rng.permutation(len(asked))[:DEMO_QUESTIONS].tolist()
+        ]
+    return exchanges
+
+
 def features(model: LinearAdapter, images: Bytes) -> torch.Tensor:
     """Return what the layer reads of images (n, height, width, 3), (n, token, d) in bfloat16."""
     parts = []
@@ -71,6 +87,20 @@ def features(model: LinearAdapter, images: Bytes) -> torch.Tensor:
 def scenes_of(collection: Collection) -> list[Scene]:
     """Return the scenes of a collection of drawings."""
     return [cast(Scene, item) for item in collection.items]
+
+
+def demo_symbols(
+    model: LinearAdapter, scenes: Sequence[Scene], patches: Bytes
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the symbolic grid that the demo's decoder learned to read, and what each token counts;
+    see patch_words.
+    """
+    with torch.no_grad():
+        table = model.net.get_input_embeddings().weight.float()
+        word_ids, weights = symbols(list(scenes), patches)
+        targets = symbolic_grid(table, word_ids, weights)
+    counts = torch.where(word_ids[:, :, 1] > 0, THING_WEIGHT, 1.0)
+    return targets, counts
 
 
 def patch_words(

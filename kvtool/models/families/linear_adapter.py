@@ -46,7 +46,7 @@ class LinearAdapter(DecoderModel):
         self.adapter = read_settings(folder)
         language = self._part(self.adapter.language)
         self.net = load_causal(language)
-        self.config = self.net.config
+        self.config = self.net.config.get_text_config()
         self.language_model = self.net.get_decoder()
         self.tower = self._tower()
         self.linear = self._linear(folder)
