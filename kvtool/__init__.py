@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from kvtool.experiments.show.run import show
     from kvtool.experiments.variance.run import variance
     from kvtool.reporting.collect import report
+    from kvtool.sae.text_check import sae_check
+    from kvtool.sae.text_training import sae_train
     from kvtool.store import Store
 
 __all__ = [
@@ -48,6 +50,8 @@ __all__ = [
     "prefix",
     "probe",
     "report",
+    "sae_check",
+    "sae_train",
     "score",
     "search",
     "show",
@@ -68,6 +72,8 @@ _FUNCTIONS = {
     "show": "kvtool.experiments.show.run",
     "score": "kvtool.experiments.score.run",
     "load_sae": "kvtool.sae.loading",
+    "sae_check": "kvtool.sae.text_check",
+    "sae_train": "kvtool.sae.text_training",
     "report": "kvtool.reporting.collect",
 }
 """Function -> the module that holds it under the same name."""

@@ -89,9 +89,9 @@ def check(
     """Say what a data set serves, and what is missing for the rest, before anything is extracted.
 
     Every picture and annotation is looked at as the commands would: a row for the images, the
-    texts, each task, knockout, the paired tasks and each prefix, with counts of what can be used
-    and of what is left out. Exit code 0 where nothing is left out, 4 where something is, 1 where no
-    picture can be used.
+    texts, captions, concepts, each task, knockout, the paired tasks and each prefix, with counts of
+    what can be used and of what is left out. Exit code 0 where nothing is left out, 4 where
+    something is, 1 where no picture can be used.
     """
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.datasets import open_dataset

@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from kvtool.datasets.listing import absent_files
 from kvtool.datasets.prefixes import PREFIX_CONDITIONS, RANDOM_PREFIX, another
-from kvtool.datasets.records import About, ImageRef, Question
+from kvtool.datasets.records import QUESTIONS, SERVICES, About, ImageRef, Question
 from kvtool.datasets.values import first_few
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
@@ -32,9 +32,6 @@ __all__ = [
 ]
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
-QUESTIONS = "questions"
-"""What a data set may serve beside tasks: kvtool.datasets.protocols.HasQuestions."""
-
 Progress = Callable[[int, int], None]
 """Called with (done, total) while many small files are read."""
 
@@ -124,10 +121,10 @@ class DatasetBase:
         return self.about.conditions
 
     def lacks(self, service: str) -> str:
-        """Return what is missing for a task or for "questions", in a few words; "" for nothing."""
-        if service in self.tasks or (service == QUESTIONS and hasattr(self, QUESTIONS)):
+        """Return what is missing for a task or one of SERVICES, in a few words; "" for nothing."""
+        if service in self.tasks or (service in SERVICES and hasattr(self, service)):
             return ""
-        return f"{self.name} has no {'' if service == QUESTIONS else 'annotations for '}{service}"
+        return f"{self.name} has no {'' if service in SERVICES else 'annotations for '}{service}"
 
     @property
     def folder(self) -> Path:

@@ -5,7 +5,7 @@ The 10K set has no attributes; they come from the 100K label files, which cover 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import CLASSES_FILE, by_stem, class_names, require
 from kvtool.datasets.json_files import fields, stream_json_list
 from kvtool.datasets.listing import Listing
-from kvtool.datasets.masks import VOID, LabelMap, read_label_map
+from kvtool.datasets.masks import VOID, LabelMap, concept_masks, read_label_map
 from kvtool.datasets.names import brief
 from kvtool.datasets.protocols import LabelConvention
 from kvtool.errors import DatasetError, UsageError
@@ -210,6 +210,14 @@ class Bdd10k(DatasetBase):
         labels = read_label_map(path)
         check_train_ids(labels, path)
         return labels
+
+    def concepts(self) -> Sequence[str]:
+        """Return the names of the 19 classes, by train id."""
+        return tuple(dict.fromkeys(self.class_names))
+
+    def concept_masks(self, image_id: str) -> Mapping[str, LabelMap]:
+        """Return the mask of each of the 19 classes, see HasConcepts. Raises DatasetError."""
+        return concept_masks(self.label_map(image_id), enumerate(self.class_names))
 
     @property
     def _maps(self) -> Path:

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from kvtool.datasets import values
+from kvtool.datasets import coco_records
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import by_stem, require
 from kvtool.datasets.json_files import fields, read_json
-from kvtool.datasets.masks import LabelMap, segmentation_mask
-from kvtool.datasets.names import brief
+from kvtool.datasets.masks import LabelMap
+from kvtool.datasets.records import CAPTIONS, CONCEPTS
 from kvtool.errors import DatasetError
 
 _SPLITS = ("val2014", "val2017", "train2014", "train2017")
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One annotated object, in pixels of the original image.
-
-    `segmentation` is COCO's polygons or run lengths.
-    """
-
-    id: int
-    image_id: str
-    category: str
-    box_xyxy_px: tuple[float, float, float, float]
-    crowd: bool
-    segmentation: Any
-    image_wh_px: tuple[int, int]
-
-    def mask(self) -> LabelMap:
-        """Return (height, width) uint8 0/1: the union of the polygons."""
-        width, height = self.image_wh_px
-        return segmentation_mask(
-            self.segmentation, height, width, f"annotation {self.id} of {self.image_id}"
-        )
 
 
 class Coco(DatasetBase):
@@ -54,8 +29,8 @@ class Coco(DatasetBase):
         layout=(
             "{val2014,val2017,train2014,train2017}/*.jpg  COCO_val2014_000000000042.jpg, "
             "000000000042.jpg",
-            'annotations/captions_<split>.json  optional: the prefix "correct" is an image\'s '
-            "first caption",
+            "annotations/captions_<split>.json  optional: captions; an image's first is its prefix "
+            '"correct"',
             "annotations/instances_<split>.json  optional: category names and masks",
         ),
         source="COCO 2014 or 2017 (Lin et al. 2014; captions: Chen et al. 2015)",
@@ -94,11 +69,11 @@ class Coco(DatasetBase):
         """Note which pictures the instances, which are read in any case, name and that are not
         there.
         """
-        (records,) = fields(self._instance_file, ("images",), str(self._annotation("instances")))
+        (entries,) = fields(self._instance_file, ("images",), str(self._annotation("instances")))
         listed = {ref.id for ref in self.images()}
         names = [
             Path(str(record["file_name"])).stem
-            for record in (records if isinstance(records, list) else [])
+            for record in (entries if isinstance(entries, list) else [])
             if isinstance(record, dict) and isinstance(record.get("file_name"), str)
         ]
         self.note_unpictured([name for name in dict.fromkeys(names) if name not in listed])
@@ -109,7 +84,7 @@ class Coco(DatasetBase):
 
     def correct_prefix(self, image_id: str) -> str:
         """Return the image's first caption by annotation id."""
-        captions = self.captions(image_id)
+        captions = self._captions.get(image_id)
         if not captions:
             raise DatasetError(
                 f"{self._annotation('captions')}: no caption of image {image_id}; use another "
@@ -117,11 +92,43 @@ class Coco(DatasetBase):
             )
         return captions[0]
 
-    def captions(self, image_id: str) -> tuple[str, ...]:
-        """Return an image's captions by annotation id; none is an empty tuple."""
-        return self._captions.get(image_id, ())
+    def lacks(self, service: str) -> str:
+        """Return which file is missing for captions or for concepts; "" where none is."""
+        kind = {CAPTIONS: "captions", CONCEPTS: "instances"}.get(service)
+        if kind is None:
+            return super().lacks(service)
+        path = self._annotation(kind)
+        return "" if path.is_file() else f"no {path.relative_to(self.folder)}"
 
-    def instances(self, image_id: str) -> tuple[Instance, ...]:
+    def captions(self) -> Mapping[str, Sequence[str]]:
+        """Return image id -> its captions by annotation id, of the images that have some."""
+        listed = {ref.id for ref in self.images()}
+        return {name: texts for name, texts in self._captions.items() if name in listed}
+
+    def concepts(self) -> Sequence[str]:
+        """Return the category names by id."""
+        return tuple(dict.fromkeys(self.categories.values()))
+
+    def concept_masks(self, image_id: str) -> Mapping[str, LabelMap]:
+        """Return the mask of every category, since COCO annotates each image for all of them;
+        those that the image does not show share one of zeros.
+
+        (height, width) uint8: 1 where an object is, 0 where none is, 255 in a crowd and in the box
+        of an object whose mask cannot be used, which is named in `skipped`. Raises DatasetError
+        for an image that the instances do not list.
+        """
+        location = self._annotation("instances")
+        if image_id not in self._sizes:
+            raise DatasetError(f"{location}: expected image {image_id}, found no usable entry")
+        return coco_records.category_masks(
+            self.instances(image_id),
+            self.concepts(),
+            self._sizes[image_id],
+            str(location),
+            self.skipped,
+        )
+
+    def instances(self, image_id: str) -> tuple[coco_records.Instance, ...]:
         """Return an image's objects by annotation id; crowd regions among them are marked."""
         return tuple(self._instances.get(image_id, ()))
 
@@ -129,20 +136,14 @@ class Coco(DatasetBase):
     def categories(self) -> dict[int, str]:
         """Category id -> name, by id."""
         location = str(self._annotation("instances"))
-        (records,) = fields(self._instance_file, ("categories",), location)
-        categories = by_id(records, f"{location}: categories", self.skipped)
-        names = {}
-        for number, record in sorted(categories.items()):
-            try:
-                names[number] = values.text(record.get("name"), "a name")
-            except DatasetError as error:
-                self.skipped.append(f"{location}: category {number}: {error}")
-        return names
+        (entries,) = fields(self._instance_file, ("categories",), location)
+        categories = coco_records.by_id(entries, f"{location}: categories", self.skipped)
+        return coco_records.read_categories(categories, location, self.skipped)
 
     @cached_property
     def _captions(self) -> dict[str, tuple[str, ...]]:
         self._require_annotation("captions")
-        return read_captions(self._annotation("captions"), self.skipped)
+        return coco_records.read_captions(self._annotation("captions"), self.skipped)
 
     @cached_property
     def _instance_file(self) -> Any:
@@ -150,114 +151,26 @@ class Coco(DatasetBase):
         return read_json(self._annotation("instances"))
 
     @cached_property
-    def _instances(self) -> dict[str, list[Instance]]:
+    def _image_entries(self) -> dict[int, dict[str, Any]]:
         location = str(self._annotation("instances"))
-        images, annotations = fields(self._instance_file, ("images", "annotations"), location)
-        image_of = by_id(images, f"{location}: images", self.skipped)
-        objects: dict[str, list[Instance]] = defaultdict(list)
-        for number, annotation in sorted(
-            by_id(annotations, f"{location}: annotations", self.skipped).items()
-        ):
-            try:
-                with values.at(f"{location}: annotation {number}"):
-                    instance = _instance(number, annotation, image_of, self.categories)
-            except DatasetError as error:
-                self.skipped.append(str(error))
-            else:
-                objects[instance.image_id].append(instance)
-        return objects
+        (images,) = fields(self._instance_file, ("images",), location)
+        return coco_records.by_id(images, f"{location}: images", self.skipped)
+
+    @cached_property
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        return coco_records.image_sizes(self._image_entries)
+
+    @cached_property
+    def _instances(self) -> dict[str, list[coco_records.Instance]]:
+        location = str(self._annotation("instances"))
+        (entries,) = fields(self._instance_file, ("annotations",), location)
+        annotations = coco_records.by_id(entries, f"{location}: annotations", self.skipped)
+        return coco_records.read_instances(
+            annotations, self._image_entries, self.categories, location, self.skipped
+        )
 
     def _annotation(self, what: str) -> Path:
         return self.folder / "annotations" / f"{what}_{self.split}.json"
 
     def _require_annotation(self, what: str) -> None:
         require(self.folder, f"annotations/{what}_{self.split}.json", f"the {what}", self.name)
-
-
-def _instance(
-    number: int,
-    annotation: dict[str, Any],
-    image_of: dict[int, dict[str, Any]],
-    categories: dict[int, str],
-) -> Instance:
-    """Return an object from its annotation. Raises DatasetError."""
-    image_number, category = annotation.get("image_id"), annotation.get("category_id")
-    image = image_of.get(values.whole(image_number, "image_id"))
-    if image is None:
-        raise DatasetError(f"expected its image among the images, found none of id {image_number}")
-    name = categories.get(values.whole(category, "category_id"))
-    if name is None:
-        raise DatasetError(
-            f"expected its category among the categories, found none of id {category}"
-        )
-    x, y, width, height = values.numbers(annotation.get("bbox"), 4, "bbox")
-    return Instance(
-        id=number,
-        image_id=Path(file_name(image)).stem,
-        category=name,
-        box_xyxy_px=(x, y, x + width, y + height),
-        crowd=bool(annotation.get("iscrowd", 0)),
-        segmentation=annotation.get("segmentation"),
-        image_wh_px=image_wh_px(image),
-    )
-
-
-def by_id(records: Any, location: str, skipped: list[str]) -> dict[int, dict[str, Any]]:
-    """Records of a COCO file by their ids; those without one, and other values, get a line in
-    `skipped`.
-
-    Raises DatasetError where it is no list.
-    """
-    if not isinstance(records, list):
-        raise DatasetError(
-            f"{location}: expected a list, found {brief(records)}; download the file again"
-        )
-    records_by_id = {}
-    for position, record in enumerate(records):
-        try:
-            (number,) = fields(record, ("id",), f"{location}: item {position}")
-            with values.at(f"{location}: item {position}"):
-                records_by_id[values.whole(number, "id")] = record
-        except DatasetError as error:
-            skipped.append(str(error))
-    return records_by_id
-
-
-def file_name(image: dict[str, Any]) -> str:
-    """Return the name of an image's file, without the folders that some files put before it.
-
-    Raises DatasetError.
-    """
-    name = PurePosixPath(
-        values.text(image.get("file_name"), f"file_name of image {image.get('id')}")
-    ).name
-    return values.text(name, f"file_name of image {image.get('id')}")
-
-
-def image_wh_px(image: dict[str, Any]) -> tuple[int, int]:
-    """Return (width, height) that a COCO file gives an image. Raises DatasetError."""
-    width, height = (
-        values.whole(image.get(side), f"{side} of image {image['id']}")
-        for side in ("width", "height")
-    )
-    return values.size([width, height], f"the size of image {image['id']}")
-
-
-def read_captions(path: Path, skipped: list[str]) -> dict[str, tuple[str, ...]]:
-    """Captions of a COCO captions file by image file name without suffix, by annotation id, on one
-    line each.
-
-    What is not as COCO has it gets a line in `skipped`.
-    """
-    images, annotations = fields(read_json(path), ("images", "annotations"), str(path))
-    image_of = by_id(images, f"{path}: images", skipped)
-    captions: dict[str, list[str]] = defaultdict(list)
-    for number, annotation in sorted(by_id(annotations, f"{path}: annotations", skipped).items()):
-        try:
-            image = image_of.get(values.whole(annotation.get("image_id"), "image_id"))
-            if image is not None:
-                caption = values.text(annotation.get("caption"), "caption")
-                captions[Path(file_name(image)).stem].append(" ".join(caption.split()))
-        except DatasetError as error:
-            skipped.append(f"{path}: annotation {number}: {error}")
-    return {name: tuple(texts) for name, texts in captions.items()}

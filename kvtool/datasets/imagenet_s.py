@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import by_stem, read_lines, require, require_any
-from kvtool.datasets.masks import VOID, IdMap, LabelMap, read_rgb
+from kvtool.datasets.masks import VOID, IdMap, LabelMap, concept_masks, read_rgb
 from kvtool.datasets.protocols import LabelConvention
 from kvtool.errors import DatasetError
 
@@ -237,6 +237,24 @@ class ImageNetS(DatasetBase):
         return np.where(
             ids == IGNORE, np.uint8(VOID), (ids == self.class_id(image_id)).astype(np.uint8)
         )
+
+    def concepts(self) -> Sequence[str]:
+        """Return the names of the classes; two classes that go by one word are one concept."""
+        return tuple(dict.fromkeys(self._class_names))
+
+    def concept_masks(self, image_id: str) -> Mapping[str, LabelMap]:
+        """Return the masks of the image's own class and of those that its map shows, see
+        HasConcepts.
+
+        The other classes have none: what is of no class in a map may be of a class that nobody
+        looked for. Raises DatasetError.
+        """
+        labels = self.label_map(image_id)
+        self.single_class(image_id)  # says so where the folder is of no class
+        shown_ids = {self.class_id(image_id), *np.unique(labels).tolist()}
+        classes = enumerate(self._class_names, 1)
+        annotated = [(number, word) for number, word in classes if number in shown_ids]
+        return concept_masks(labels, annotated, IGNORE)
 
     @property
     def _maps(self) -> Path:

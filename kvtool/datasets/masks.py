@@ -6,7 +6,7 @@ near the picture, run lengths within it, mask files through raster.py like the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,27 @@ def _opaque(path: Path, image: Image.Image) -> Image.Image:
             "official file"
         )
     return image.convert("L" if image.mode in ("L", "LA") else "RGB")
+
+
+def concept_masks(
+    labels: np.ndarray[Any, Any], classes: Iterable[tuple[int, str]], ignored_id: int = VOID
+) -> dict[str, LabelMap]:
+    """Return the mask of each word over a label map: (height, width) uint8, 1 where a class of
+    this name is, 0 where none is, 255 where the map is void.
+
+    Args:
+        labels: (height, width) class ids.
+        classes: Ids and words of the classes; two classes may go by one word ("crane").
+        ignored_id: The id of void pixels.
+    """
+    ids_by_word: dict[str, list[int]] = {}
+    for class_id, word in classes:
+        ids_by_word.setdefault(word, []).append(class_id)
+    is_void = labels == ignored_id
+    return {
+        word: np.where(is_void, np.uint8(VOID), np.isin(labels, class_ids).astype(np.uint8))
+        for word, class_ids in ids_by_word.items()
+    }
 
 
 def segmentation_mask(segmentation: Any, height: int, width: int, location: str) -> LabelMap:

@@ -5,7 +5,7 @@ maps (protocol 2).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import by_stem, require, require_any
-from kvtool.datasets.masks import VOID, IdMap, LabelMap, read_binary, read_rgb
+from kvtool.datasets.masks import VOID, IdMap, LabelMap, concept_masks, read_binary, read_rgb
 from kvtool.errors import DatasetError
 
 V2_COLORS = {
@@ -160,6 +160,22 @@ class Msrc(DatasetBase):
         codes = read_codes(path)
         is_class = codes == _code(V2_COLORS[category])
         return np.where(codes == _V2_VOID, np.uint8(VOID), is_class.astype(np.uint8))
+
+    def concepts(self) -> Sequence[str]:
+        """Return the names of the classes."""
+        return tuple(self.groups())
+
+    def concept_masks(self, image_id: str) -> Mapping[str, LabelMap]:
+        """Return the masks of the classes, see HasConcepts.
+
+        MSRCv2's maps tell all classes; of an MSRC7 image its own class alone is annotated. Raises
+        DatasetError.
+        """
+        path = self.truth_file(image_id)
+        if not self._v2:
+            return {category: read_binary(path) for category in self._shown(image_id)}
+        classes = ((_code(color), category) for category, color in V2_COLORS.items())
+        return concept_masks(read_codes(path), classes, _V2_VOID)
 
     def _shown(self, image_id: str) -> list[str]:
         """Return the classes that an image shows.

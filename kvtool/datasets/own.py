@@ -8,27 +8,29 @@ Every file but the pictures may be left out; which tasks are served follows from
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from kvtool.datasets import own_records as records
-from kvtool.datasets.base import QUESTIONS, About, Question, another
+from kvtool.datasets.base import About, Question
 from kvtool.datasets.davis import Video, object_count
 from kvtool.datasets.images import read_size
-from kvtool.datasets.masks import LabelMap, read_binary
+from kvtool.datasets.own_captions import OwnCaptions
 from kvtool.datasets.own_files import VIDEOS
-from kvtool.datasets.own_masks import OwnMasks
-from kvtool.datasets.refcoco import Expression
+from kvtool.datasets.records import CAPTIONS, CONCEPTS, QUESTIONS
 from kvtool.datasets.spair71k import Box, Pair, checked_pair
 from kvtool.datasets.values import first_few
 from kvtool.errors import DatasetError, ImageError
 
 MASK_TASKS = ("foreground-segmentation", "co-segmentation", "semantic-segmentation")
+LISTS = {
+    QUESTIONS: "questions.jsonl",
+    CAPTIONS: "captions.jsonl",
+    "semantic-correspondence": "pairs.jsonl",
+}
+"""The list that something is read from."""
 
 
-class Own(OwnMasks):
+class Own(OwnCaptions):
     """A folder laid out as docs/datasets.md has it.
 
     Ids are places below images/ without suffix, and of the frames of videos
@@ -80,103 +82,17 @@ class Own(OwnMasks):
 
     def lacks(self, service: str) -> str:
         """Return which file is missing for a task or for questions; "" where none is."""
-        if service in MASK_TASKS:
+        if service in (*MASK_TASKS, CONCEPTS):
             absent = [name for name in ("masks/", "classes.json") if not self._has(name)]
             return f"no {' and no '.join(absent)}" if absent else ""
         if service == "referring-expression":
             return "" if self._refers() else "no line of captions.jsonl that has a class or a mask"
-        if service == "semantic-correspondence":
-            return "" if self._has("pairs.jsonl") else "no pairs.jsonl"
         if service == "temporal-correspondence":
             has_masks = any(self._frame_masks(video).names for video in self._frames)
             return "" if has_masks else f"no {VIDEOS}/<name>/masks/"
-        if service == QUESTIONS:
-            return "" if self._has("questions.jsonl") else "no questions.jsonl"
+        if service in LISTS:
+            return "" if self._has(LISTS[service]) else f"no {LISTS[service]}"
         return f"{self.name} has no annotations for {service}"
-
-    def _refers(self) -> bool:
-        """Return whether some caption says what it refers to; a list that cannot be read may, and
-        the task will say why.
-        """
-        if not self._has("captions.jsonl"):
-            return False
-        try:
-            return any(caption.refers for caption in self._captions[0])
-        except DatasetError:
-            return True
-
-    # Captions: prefixes, texts, referring expressions.
-
-    def texts(self) -> Sequence[str]:
-        """Return names of the classes, then the captions, each once."""
-        self.skipped = list(self._unlisted)
-        names = list(self.class_texts()) if self._has("classes.json") else []
-        if self._has("captions.jsonl"):
-            names += [caption.text for caption in self._captions[0]]
-            self.skipped += self._captions[1]
-        return tuple(dict.fromkeys(names))
-
-    @cached_property
-    def _first_captions(self) -> dict[str, records.Caption]:
-        """Picture -> its first caption."""
-        return {caption.image_id: caption for caption in reversed(self._captions[0])}
-
-    def _caption(self, image_id: str) -> records.Caption:
-        if image_id not in self._refs:
-            raise self.unknown_image(image_id)
-        if image_id not in self._first_captions:
-            raise DatasetError(f"{self.folder / 'captions.jsonl'}: no caption of image {image_id}")
-        return self._first_captions[image_id]
-
-    def correct_prefix(self, image_id: str) -> str:
-        """Return the picture's first caption."""
-        return self._caption(image_id).text
-
-    def incorrect_prefix(self, image_id: str) -> str:
-        """Return what the first caption's line names as incorrect, else another picture's caption,
-        the same each time.
-        """
-        caption = self._caption(image_id)
-        captions = [image_caption.text for image_caption in self._first_captions.values()]
-        return caption.incorrect or another(captions, caption.text, image_id)
-
-    @cached_property
-    def _referring(self) -> dict[int, records.Caption]:
-        """Line -> a caption that says what it refers to."""
-        return {caption.line: caption for caption in self._captions[0] if caption.refers}
-
-    def expressions(self) -> list[Expression]:
-        """Return the captions that say what they refer to; ids are the numbers of their lines."""
-        self.skipped = [*self._unlisted, *self._captions[1]]
-        return [
-            Expression(
-                line, line, line, caption.image_id, caption.category, caption.text, caption.text
-            )
-            for line, caption in self._referring.items()
-        ]
-
-    def expression_texts(self) -> Sequence[str]:
-        """Return the text of each expression once, in order."""
-        return tuple(dict.fromkeys(caption.text for caption in self._referring.values()))
-
-    def place_of(self, expression: Expression) -> str:
-        """Return the line of captions.jsonl that an expression stands on."""
-        return f"{self.folder / 'captions.jsonl'}: line {expression.sent_id}"
-
-    def image_wh_px(self, expression: Expression) -> tuple[int, int]:
-        """Return the (width, height) in pixels of an expression's picture."""
-        height, width = self.object_mask(expression).shape
-        return width, height
-
-    def object_mask(self, expression: Expression) -> LabelMap:
-        """Return (height, width) uint8 0/1: the pixels of the class, or whatever is not black in
-        the mask's file.
-        """
-        caption = self._referring[expression.sent_id]
-        if caption.mask:
-            return read_binary(self.folder / caption.mask)
-        mask: LabelMap = self.group_mask(caption.image_id, caption.category) == 1
-        return mask.astype(np.uint8)
 
     # Pairs, videos, questions.
 

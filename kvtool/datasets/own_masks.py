@@ -4,14 +4,14 @@ episodes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from kvtool.datasets import own_records as records
 from kvtool.datasets.episodes import Entry, Episode, draw_episodes, images_of_classes
-from kvtool.datasets.masks import VOID, LabelMap, read_label_map
+from kvtool.datasets.masks import VOID, LabelMap, concept_masks, read_label_map
 from kvtool.datasets.own_files import OwnFiles
 from kvtool.datasets.protocols import LabelConvention
 from kvtool.errors import DatasetError
@@ -124,6 +124,28 @@ class OwnMasks(OwnFiles):
         """Return (height, width) uint8: 1 the class, 0 anything else, 255 void."""
         labels = self.label_map(image_id)
         return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
+
+    def concepts(self) -> Sequence[str]:
+        """Return the names of the classes, as words: blanks in place of underscores."""
+        return tuple(dict.fromkeys(word for _, word in self._words))
+
+    def concept_masks(self, image_id: str) -> Mapping[str, LabelMap]:
+        """Return the mask of each class, see HasConcepts; of a frame none, as its mask tells
+        objects.
+
+        Raises DatasetError for a picture without a usable mask.
+        """
+        if image_id not in self._pictures:
+            return {}
+        if not self.has_label_map(image_id):
+            raise DatasetError(f"{self._masks}: no mask of image {image_id}")
+        return concept_masks(self.label_map(image_id), self._words)
+
+    @property
+    def _words(self) -> list[tuple[int, str]]:
+        """The ids of the classes and their words."""
+        names = self._classes.names.items()
+        return [(number, name.replace("_", " ")) for number, name in names]
 
     def entries(self) -> list[Entry]:
         """Return every picture with every class that its mask shows."""

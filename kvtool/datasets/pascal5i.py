@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.episodes import Entry, Episode, draw_episodes, images_of_classes
 from kvtool.datasets.files import CLASSES_FILE, class_names, read_lines, require
 from kvtool.datasets.listing import Listing
-from kvtool.datasets.masks import VOID, LabelMap, read_label_map
+from kvtool.datasets.masks import VOID, LabelMap, concept_masks, read_label_map
 from kvtool.errors import DatasetError
 
 VOC_CLASSES = (
@@ -138,6 +138,14 @@ class Pascal5i(DatasetBase):
         """
         labels = self.label_map(image_id)
         return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
+
+    def concepts(self) -> Sequence[str]:
+        """Return the names of all 20 classes: label maps show them whatever the fold."""
+        return tuple(dict.fromkeys(self.class_names))
+
+    def concept_masks(self, image_id: str) -> Mapping[str, LabelMap]:
+        """Return the mask of each of the 20 classes, see HasConcepts. Raises DatasetError."""
+        return concept_masks(self.label_map(image_id), enumerate(self.class_names, 1))
 
     def episodes(
         self, n: int = 1000, shots: int = 5, seed: int = 0, entries: Sequence[Entry] | None = None

@@ -9,7 +9,7 @@ pixels are those of the upright picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -207,4 +207,35 @@ class HasQuestions(LeavesOut, Protocol):
 
     def questions(self) -> list[Question]:
         """Return the questions that can be used, in a fixed order."""
+        ...
+
+
+@runtime_checkable
+class HasCaptions(LeavesOut, Protocol):
+    """Sentences about whole pictures: what is compared between a picture and its text."""
+
+    def captions(self) -> Mapping[str, Sequence[str]]:
+        """Return image id -> its sentences, of the images that have some.
+
+        Raises DatasetError where there are none to use.
+        """
+        ...
+
+
+@runtime_checkable
+class HasConcepts(LeavesOut, Protocol):
+    """Words of what pictures show, and where they show it."""
+
+    def concepts(self) -> Sequence[str]:
+        """Return the words as people write them ("potted plant"), each once."""
+        ...
+
+    def concept_masks(self, image_id: str) -> Mapping[str, Ids]:
+        """Return the mask of each concept that the image is annotated for: (height, width), 1
+        where it is, 0 where it is not, 255 where the annotation is void.
+
+        A concept that is annotated to be absent has a mask of zeros; one that nobody looked for
+        has none. Masks are not to be written to: several may be one array. Raises DatasetError
+        where the image has no usable annotation.
+        """
         ...

@@ -6,6 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+QUESTIONS = "questions"
+CAPTIONS = "captions"
+CONCEPTS = "concepts"
+SERVICES = (QUESTIONS, CAPTIONS, CONCEPTS)
+"""What a data set may serve beside tasks, each by a method of this name: HasQuestions, HasCaptions
+and HasConcepts in kvtool.datasets.protocols.
+"""
+
 
 @dataclass(frozen=True)
 class ImageRef:

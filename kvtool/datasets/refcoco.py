@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kvtool.datasets import values
+from kvtool.datasets import coco_records, values
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.coco import by_id, file_name, image_wh_px, read_captions
+from kvtool.datasets.coco_records import by_id, file_name, image_wh_px, read_captions
 from kvtool.datasets.files import require
 from kvtool.datasets.json_files import fields, read_json
 from kvtool.datasets.listing import Listing
@@ -107,6 +108,34 @@ class RefCoco(DatasetBase):
         """
         return self._expressions
 
+    def captions(self) -> Mapping[str, Sequence[str]]:
+        """Return image id -> the expressions of the split about its objects, each once."""
+        texts: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        for expression in self.expressions():
+            texts[expression.image_id][expression.text] = None
+        return {image_id: tuple(sentences) for image_id, sentences in texts.items()}
+
+    def concepts(self) -> Sequence[str]:
+        """Return the names of COCO's categories, by id."""
+        return tuple(dict.fromkeys(self._categories.values()))
+
+    def concept_masks(self, image_id: str) -> Mapping[str, LabelMap]:
+        """Return the mask of each category, see kvtool.datasets.coco.Coco.concept_masks: the
+        instances hold every object of an image, also those that no expression is about. Raises
+        DatasetError.
+        """
+        if image_id not in self._sizes:
+            raise DatasetError(
+                f"{self._instances_file}: expected image {image_id}, found no usable entry"
+            )
+        return coco_records.category_masks(
+            self._instances.get(image_id, []),
+            self.concepts(),
+            self._sizes[image_id],
+            str(self._instances_file),
+            self.skipped,
+        )
+
     def place_of(self, expression: Expression) -> str:
         """Return where an expression's object stands, for messages."""
         return f"{self._instances_file}: annotation {expression.ann_id}"
@@ -138,6 +167,26 @@ class RefCoco(DatasetBase):
             by_id(images, f"{location}: images", self.skipped),
             by_id(annotations, f"{location}: annotations", self.skipped),
             by_id(categories, f"{location}: categories", self.skipped),
+        )
+
+    @cached_property
+    def _categories(self) -> dict[int, str]:
+        """Category id -> name."""
+        location = str(self._instances_file)
+        return coco_records.read_categories(self._parts[2], location, self.skipped)
+
+    @cached_property
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        """Image id -> (width, height) in pixels."""
+        return coco_records.image_sizes(self._parts[0])
+
+    @cached_property
+    def _instances(self) -> dict[str, list[coco_records.Instance]]:
+        """Image id -> its objects."""
+        images, annotations, _ = self._parts
+        location = str(self._instances_file)
+        return coco_records.read_instances(
+            annotations, images, self._categories, location, self.skipped
         )
 
     @cached_property

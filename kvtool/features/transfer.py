@@ -35,12 +35,15 @@ class Transfer(NamedTuple):
         value: The mean AUROC over concepts; low and high are its 95 % interval over images, for
             these concepts. All are NaN where no concept has patches.
         by_concept: The AUROC of each concept that has patches.
+        resampled: The mean AUROC of each resample of the images, (draw,), so that layers that see
+            the same images can be compared; empty where no concept has patches.
     """
 
     value: float
     low: float
     high: float
     by_concept: dict[str, float]
+    resampled: Array
 
 
 def auroc(scores: Array, is_positive: Array) -> Array:
@@ -144,7 +147,7 @@ def transfer(
         if {0, 1} <= set(np.unique(labels[concept]).tolist())
     }
     if not pairs:
-        return Transfer(np.nan, np.nan, np.nan, {})
+        return Transfer(np.nan, np.nan, np.nan, {}, np.empty(0))
     ones = np.ones((1, n_groups))
     areas = {concept: float(_area(counts, ones)[0]) for concept, counts in pairs.items()}
     rng = np.random.default_rng(seed)
@@ -154,7 +157,7 @@ def transfer(
     defined = ~np.isnan(resampled)
     means = ratio(np.nan_to_num(resampled).sum(axis=1), defined.sum(axis=1).astype(float))
     low, high = np.nanquantile(means, [0.025, 0.975])
-    return Transfer(float(np.mean(list(areas.values()))), float(low), float(high), areas)
+    return Transfer(float(np.mean(list(areas.values()))), float(low), float(high), areas, means)
 
 
 class _Comparisons(NamedTuple):

@@ -4,7 +4,8 @@ A task may say, each for where the grids of a kind lie (image id -> grid):
 
 - guesses(grids, seed): names of predictors that know nothing of what an image shows, and what
   `measure` would give for them, (draw, n, ...); a random predictor has several draws, independent
-  of each other and from unit to unit.
+  of each other and from unit to unit. Where the task's rule takes something of the run, its
+  `guesses_by_run` is true, and they are guesses(grids, seed, run).
 - ceiling(grids): the same, (1, n, ...), for the best that patches of these grids could get.
 - unseen(grids): (n, 2), how much of what is scored lies outside the grids, and how much there is.
 
@@ -54,7 +55,7 @@ class Chances:
     task: Task
     seed: int
     rows: list[Row] = field(default_factory=list)
-    _computed: list[tuple[Grids, _OnGrids]] = field(default_factory=list)
+    _computed: list[tuple[Grids, str | None, _OnGrids]] = field(default_factory=list)
 
     def of(self, run: Run, kind: Kind, table: Table) -> Level | None:
         """The level of a table of the task on a run's grids; None where the task has none."""
@@ -62,24 +63,28 @@ class Chances:
             return None
         images = self.task.images()
         grids = {sample.id: sample.base(kind) for sample in run.samples if sample.id in images}
-        on_grids = next((level for spans, level in self._computed if spans == grids), None)
+        by_run = getattr(self.task, "guesses_by_run", False)
+        name = run.name if by_run else None
+        computed = (level for spans, of, level in self._computed if (spans, of) == (grids, name))
+        on_grids = next(computed, None)
         if on_grids is None:
-            on_grids = _OnGrids(self.task, self.seed, grids)
+            on_grids = _OnGrids(self.task, self.seed, grids, run if by_run else None)
             self.rows += [{"kind": kind, **row} for row in on_grids.rows()]
-            self._computed.append((grids, on_grids))
+            self._computed.append((grids, name, on_grids))
         return on_grids.level(table)
 
 
 class _OnGrids:
     """What knows nothing gets on some grids: a table for each predictor and label."""
 
-    def __init__(self, task: Task, seed: int, grids: Grids) -> None:
+    def __init__(self, task: Task, seed: int, grids: Grids, run: Run | None = None) -> None:
         self.seed = seed
         self.metric, self.higher_is_better = task.metric, task.higher_is_better
         guesses = getattr(task, "guesses", None)
         self.guesses: dict[str, dict[str, Table]] = {}
         if guesses is not None:
-            for name, measured in guesses(grids, seed):
+            by_run = () if run is None else (run,)
+            for name, measured in guesses(grids, seed, *by_run):
                 self.guesses[name] = _by_label(task.tables(measured))
         ceiling = getattr(task, "ceiling", None)
         self.ceiling = {} if ceiling is None else _by_label(task.tables(ceiling(grids)))
@@ -177,7 +182,13 @@ def mean_row(table: Table, seed: int) -> Row:
         """Score sums (..., draw, k) to (...)."""
         return {name: score.mean(axis=-1) for name, score in table.scores(sums).items()}
 
-    resampling: dict[str, Any] = {"strata": table.strata, "clusters": table.clusters}
+    # What units do not share of a draw is in their spread; what they share, as images of a class
+    # share their regions, is a repetition of its own.
+    resampling: dict[str, Any] = {
+        "strata": table.strata,
+        "clusters": table.clusters,
+        "repeats": table.repeats,
+    }
     n = table.units.shape[1]
     has_interval = count_clusters(n, table.clusters) > 1
     row: Row = {}
@@ -192,14 +203,14 @@ def _fields(name: str, estimate: Estimate, has_interval: bool) -> Row:
     return dict(zip((name, f"{name}_low", f"{name}_high"), [numbers[0], *ends], strict=True))
 
 
-def beside_chance(best: Row, result: Result, n_blocks: int) -> Row:
+def beside_chance(best: Row, result: Result, n_blocks: int, select: str) -> Row:
     """The best row with what it would be among blocks that know nothing, and whether it exceeds
     that.
 
     chance_max: the expected best of so many blocks that know nothing, with the interval in which 95
-    % of such bests lie; where it was chosen on the other half, nothing was chosen by its score and
-    it has none. exceeds_chance: its difference to chance is beyond 0, and it is beyond the interval
-    of chance_max; None where that cannot be told.
+    % of such bests lie; with select "split" it was chosen on the other half, so that nothing was
+    chosen by its score and it has none. exceeds_chance: its difference to chance is beyond 0, and
+    it is beyond the interval of chance_max; None where that cannot be told.
     """
     if best.get("chance") is None or best.get(result.metric) is None:
         return best
@@ -210,7 +221,7 @@ def beside_chance(best: Row, result: Result, n_blocks: int) -> Row:
         return {**best, "exceeds_chance": None}
     exceeds = sign * difference > 0
     maximum: Row = {}
-    if best.get("select") != "split":
+    if select != "split":
         maximum = _maximum(best, result, n_blocks)
         beyond = maximum.get("chance_max_high" if sign > 0 else "chance_max_low")
         exceeds = exceeds and (beyond is None or sign * (best[result.metric] - beyond) > 0)

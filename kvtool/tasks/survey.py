@@ -10,14 +10,22 @@ from inspect import signature
 from typing import Any
 
 from kvtool.asking.benchmarks import unaskable
-from kvtool.datasets.base import PREFIX_CONDITIONS, QUESTIONS, DatasetBase
+from kvtool.datasets.base import PREFIX_CONDITIONS, DatasetBase
 from kvtool.datasets.images import read_size
-from kvtool.datasets.protocols import HasEpisodes, HasGroups, HasLabelMaps, HasQuestions
+from kvtool.datasets.protocols import (
+    HasCaptions,
+    HasConcepts,
+    HasEpisodes,
+    HasGroups,
+    HasLabelMaps,
+    HasQuestions,
+)
+from kvtool.datasets.records import CAPTIONS, CONCEPTS, QUESTIONS
 from kvtool.engine.prefixes import prefix_texts
-from kvtool.errors import ImageError, KvtoolError
+from kvtool.errors import DatasetError, ImageError, KvtoolError
 from kvtool.tasks import TASKS
 from kvtool.tasks.blocks import torch_device
-from kvtool.tasks.truth import Size, Sizes
+from kvtool.tasks.truth import Size, Sizes, check_shape
 
 UNITS = {
     "foreground-segmentation": "episodes",
@@ -89,13 +97,17 @@ def read_pictures(dataset: DatasetBase, progress: Callable[..., None] | None = N
 
 
 def survey(dataset: DatasetBase, pictures: Pictures) -> list[Served]:
-    """What a data set serves: its pictures and texts, each task, knockout and the prefixes."""
+    """What a data set serves: its pictures, texts, captions and concepts, each task, knockout and
+    the prefixes.
+    """
     reasons = [*dataset.skipped, *pictures.failed.values()]
     n = len(pictures.sizes)
     absence = "" if n else "no picture can be read"
     return [
         Served("images", n, "images", n, None, len(reasons), tuple(reasons), absence),
         _texts(dataset),
+        _captions(dataset, pictures.sizes),
+        _concepts(dataset, pictures.sizes),
         *(_task(dataset, name, pictures.sizes) for name in TASKS.names()),
         _knockout(dataset, pictures),
         *(_prefix(dataset, condition, pictures.sizes) for condition in PREFIX_CONDITIONS),
@@ -109,6 +121,53 @@ def _texts(dataset: DatasetBase) -> Served:
         return _damaged("texts", "texts", error, dataset.skipped)
     absence = "" if n else "no class names, expressions or captions"
     return Served("texts", n, "texts", missing=absence)
+
+
+def _captions(dataset: DatasetBase, sizes: Sizes) -> Served:
+    """Sentences about pictures."""
+    lack = dataset.lacks(CAPTIONS)
+    if lack or not isinstance(dataset, HasCaptions):
+        return Served(CAPTIONS, unit="sentences", missing=lack)
+    try:
+        captions = dataset.captions()
+    except KvtoolError as error:
+        return _damaged(CAPTIONS, "sentences", error, dataset.skipped)
+    counts = [len(captions[image_id]) for image_id in sizes if image_id in captions]
+    reasons = tuple(dict.fromkeys(dataset.skipped))
+    absence = "" if counts else "no sentence about a picture that can be read"
+    return Served(
+        CAPTIONS, sum(counts), "sentences", len(counts), None, len(reasons), reasons, absence
+    )
+
+
+def _concepts(dataset: DatasetBase, sizes: Sizes) -> Served:
+    """Words of what pictures show, with masks: each mask that shows its concept counts."""
+    lack = dataset.lacks(CONCEPTS)
+    if lack or not isinstance(dataset, HasConcepts):
+        return Served(CONCEPTS, unit="masks", missing=lack)
+    try:
+        n_concepts = len(dataset.concepts())
+    except KvtoolError as error:
+        return _damaged(CONCEPTS, "masks", error, dataset.skipped)
+    before = set(dataset.skipped)
+    mask_counts: dict[str, int] = {}
+    reasons = []
+    for image_id, wh_px in sizes.items():
+        try:
+            masks = dataset.concept_masks(image_id)
+            for concept, mask in masks.items():
+                check_shape(mask, wh_px, f"{dataset.name}: {image_id}: {concept}")
+        except DatasetError as error:
+            reasons.append(str(error))
+        else:
+            mask_counts[image_id] = sum(bool((mask == 1).any()) for mask in masks.values())
+    reasons = list(dict.fromkeys([*reasons, *(x for x in dataset.skipped if x not in before)]))
+    n_masks = sum(mask_counts.values())
+    absence = "" if n_masks else "no picture with a mask of a concept"
+    n_images = sum(count > 0 for count in mask_counts.values())
+    return Served(
+        CONCEPTS, n_masks, "masks", n_images, n_concepts, len(reasons), tuple(reasons), absence
+    )
 
 
 def _task(dataset: DatasetBase, name: str, sizes: Sizes) -> Served:

@@ -72,6 +72,8 @@ def test_check_of_a_whole_data_set(tmp_path: Path, check: Callable[[str], Run]) 
     assert {what: counts(row) for what, row in rows.items() if not what.startswith("prefix")} == {
         "images": (True, 22, "images", 22, None, 0),
         "texts": (True, 6, "texts", None, None, 0),
+        "captions": (True, 4, "sentences", 4, None, 0),
+        "concepts": (True, 15, "masks", 14, 2, 0),
         "foreground-segmentation": (True, 1000, "episodes", 14, 2, 0),
         "co-segmentation": (True, 15, "masks", 14, 2, 0),
         "semantic-segmentation": (True, 14, "masks", 14, 2, 0),
@@ -103,6 +105,8 @@ def test_check_says_what_is_left_out_and_what_is_missing(
     assert rows["foreground-segmentation"]["unit"] == "episodes of 1 shot"
     # Without a mask, one that is turned, one of a picture that cannot be read.
     assert rows["semantic-segmentation"]["left_out"] == 3
+    assert rows["concepts"]["left_out"] == 2
+    assert rows["captions"]["missing"] == "no captions.jsonl"
     assert rows["semantic-correspondence"]["missing"] == "no pairs.jsonl"
     assert (
         rows["referring-expression"]["missing"]

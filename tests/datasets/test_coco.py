@@ -21,9 +21,11 @@ def test_images_captions_and_prefix(tmp_path: Path) -> None:
         "COCO_val2014_000000000073",
         "COCO_val2014_000000000074",
     ]
-    assert dataset.captions(ids[0]) == ("The first caption.", "A second caption.")
+    assert dataset.captions() == {
+        ids[0]: ("The first caption.", "A second caption."),
+        ids[1]: ("Another picture.",),
+    }
     assert dataset.prefix(ids[0], "correct") == "The first caption."
-    assert dataset.captions(ids[2]) == ()
     with pytest.raises(
         DatasetError, match=r"captions_val2014.json: no caption of image COCO_val2014_000000000074"
     ):

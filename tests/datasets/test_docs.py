@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kvtool.datasets import list_datasets
+from kvtool.datasets import DATASETS, list_datasets
 from kvtool.datasets.base import About, DatasetBase
 from kvtool.datasets.raster import MAX_PIXELS
 from kvtool.errors import DatasetError, UsageError
@@ -25,7 +25,8 @@ def sections() -> dict[str, str]:
 
 
 def test_one_section_a_dataset_in_the_order_of_the_table() -> None:
-    assert list(sections()) == ["Images", *(description.name for description in list_datasets())]
+    names = [description.name for description in list_datasets()]
+    assert list(sections()) == ["Images", "Captions and concepts", *names]
     assert f"{MAX_PIXELS / 1e6:.0f} megapixels" in sections()["Images"]
 
 
@@ -67,3 +68,15 @@ def test_the_example_works(tmp_path: Path) -> None:
         birds(tmp_path, "train")
     with pytest.raises(UsageError, match=r"birds: unknown split 'val'; known: test, train"):
         birds(tmp_path, "val")
+
+
+def test_captions_and_concepts_name_every_data_set_that_has_them() -> None:
+    text = sections()["Captions and concepts"]
+    for name in DATASETS.names():
+        loader = DATASETS.load(name)
+        row = next((line for line in text.splitlines() if line.startswith(f"| `{name}` |")), "")
+        cells = [cell.strip() for cell in row.split("|")[2:4]] or ["", ""]
+        assert [bool(cell) for cell in cells] == [
+            hasattr(loader, "captions"),
+            hasattr(loader, "concepts"),
+        ]

@@ -24,7 +24,12 @@ TASK_PROTOCOLS: dict[str, Any] = {
     "semantic-correspondence": p.HasPairs,
     "temporal-correspondence": p.HasVideos,
 }
-QUESTION_SETS = {"own", "pope", "mme", "blink", "cvbench"}
+SERVICES: dict[Any, set[str]] = {
+    p.HasQuestions: {"own", "pope", "mme", "blink", "cvbench"},
+    p.HasCaptions: {"coco", "refcoco", "own"},
+    p.HasConcepts: {"coco", "refcoco", "own", "pascal5i", "imagenet-s", "msrc", "bdd10k"},
+}
+"""What is served beside tasks, and by which data sets."""
 
 
 def test_every_task_names_its_protocol() -> None:
@@ -39,12 +44,15 @@ def test_a_loader_has_what_its_tasks_call(tmp_path: Path, name: str) -> None:
     dataset = open_tree(name, TREES[name](tmp_path))
     served = {task for task, protocol in TASK_PROTOCOLS.items() if isinstance(dataset, protocol)}
     assert served == set(dataset.about.tasks)
-    assert isinstance(dataset, p.HasQuestions) == (dataset.name in QUESTION_SETS)
+    for protocol, names in SERVICES.items():
+        service = protocol.__name__.removeprefix("Has").lower()
+        assert isinstance(dataset, protocol) == (dataset.name in names)
+        assert bool(dataset.lacks(service)) != (dataset.name in names)
     assert all(not dataset.lacks(task) for task in dataset.tasks)
     assert all(dataset.lacks(task) for task in set(TASK_PROTOCOLS) - served)
 
 
-@pytest.mark.parametrize("protocol", [*TASK_PROTOCOLS.values(), p.HasQuestions])
+@pytest.mark.parametrize("protocol", [*TASK_PROTOCOLS.values(), *SERVICES])
 def test_the_methods_of_a_loader_take_what_the_protocol_says(protocol: type) -> None:
     """Names and order of the parameters, by class: mypy checks the types where a loader is passed
     as a protocol.

@@ -8,12 +8,14 @@ import builtins
 import io
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kvtool.datasets import DATASETS, open_dataset
+from kvtool.datasets.protocols import HasCaptions, HasConcepts
 from kvtool.errors import DatasetError, KvtoolError
 from tests.support import datasets as builders
 from tests.support.trees import TREES, open_tree
@@ -32,6 +34,8 @@ def read_everything(dataset: Any) -> None:
                 continue  # not every image has a sentence or a caption
     for ask in (_ask_pairs, _ask_maps, _ask_groups, _ask_sentences, _ask_instances):
         ask(dataset)
+    _ask_captions(dataset)
+    _ask_concepts(dataset)
 
 
 def _ask_pairs(dataset: Any) -> None:
@@ -64,6 +68,20 @@ def _ask_sentences(dataset: Any) -> None:
 def _ask_instances(dataset: Any) -> None:
     if hasattr(dataset, "instances"):
         dataset.instances(dataset.images()[0].id)
+
+
+def _ask_captions(dataset: Any) -> None:
+    if isinstance(dataset, HasCaptions):
+        assert dataset.captions()
+
+
+def _ask_concepts(dataset: Any) -> None:
+    images = dataset.images()
+    if isinstance(dataset, HasConcepts):
+        dataset.concepts()
+        for image in images:
+            with suppress(DatasetError):
+                dataset.concept_masks(image.id)
 
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -274,7 +274,7 @@ def test_of_blocks_that_know_nothing_the_best_rarely_exceeds_chance() -> None:
         best = choose_best(rows, [], "share")
         assert best is not None
         result = Result("probe", "coins", "share", 60, rows, config={"seed": seed}, chance=chance)
-        best = beside_chance(best, result, 40)
+        best = beside_chance(best, result, 40, "max")
         exceeding += best["exceeds_chance"]
         beyond += best["chance_difference_low"] > 0
         covering += rows[0]["chance_difference_low"] <= 0 <= rows[0]["chance_difference_high"]

@@ -64,7 +64,7 @@ def test_coco_masks_and_captions(world: Path) -> None:
             columns.max() + 1,
             rows.max() + 1,
         ) == instance.box_xyxy_px
-    assert len(dataset.captions(image_id)) == 5
+    assert len(dataset.captions()[image_id]) == 5
 
 
 def test_msrc_groups(world: Path) -> None:
