@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from kvtool.adapters.training import Standard
+from kvtool.adapters.standard import Standard
 from kvtool.models.families.linear_adapter import LinearAdapter
 
 BACKGROUND = "background"

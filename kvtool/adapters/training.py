@@ -7,7 +7,7 @@ layer absorbs when it is done, so that it reads the tower's features as they are
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import cos, pi
 from pathlib import Path
@@ -17,8 +17,9 @@ import torch
 from torch.nn import functional as F
 
 from kvtool.adapters.examples import Example
+from kvtool.adapters.reading import AnswerReader
+from kvtool.adapters.standard import Standard
 from kvtool.errors import ModelError
-from kvtool.models.cache import full_cache, widened
 from kvtool.models.families.linear_adapter import LinearAdapter
 
 Report = Callable[[int, float], None]
@@ -52,35 +53,6 @@ class Recipe:
             return self.learning_rate * (step + 1) / warm
         done = (step - warm) / max(1, self.steps - warm)
         return self.learning_rate * (LOWEST_RATE + (1 - LOWEST_RATE) * (1 + cos(pi * done)) / 2)
-
-
-@dataclass(frozen=True)
-class Standard:
-    """Mean and deviation of each channel of tower features, (d,)."""
-
-    mean: torch.Tensor
-    deviation: torch.Tensor
-
-    @classmethod
-    def of(cls, tokens: torch.Tensor) -> Standard:
-        """Measure tokens (image, token, d)."""
-        channels = tokens.float().flatten(0, 1)
-        # A channel that never changes is left at its length.
-        deviation = channels.std(dim=0)
-        return cls(channels.mean(dim=0), torch.where(deviation > 0, deviation, 1.0))
-
-    def apply(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return standardized tokens in float32."""
-        return (tokens.float() - self.mean) / self.deviation
-
-    def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the layer (d_language, d) that reads features as they are."""
-        folded = weight / self.deviation
-        return folded, bias - folded @ self.mean
-
-    def unfold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the layer that reads standardized features; the reverse of `fold`."""
-        return weight * self.deviation, bias + weight @ self.mean
 
 
 def train_layer(
@@ -214,102 +186,3 @@ class Training:
             self.weight.copy_(state["weight"])
             self.bias.copy_(state["bias"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-class AnswerReader:
-    """How probable a frozen model finds answers behind soft tokens."""
-
-    def __init__(self, model: LinearAdapter) -> None:
-        self.model = model
-        # What stands before the image is the same in every prompt: its keys and values are
-        # computed once.
-        ids = torch.tensor([model.prompt.prefix_ids("")], dtype=torch.long)
-        self.before = full_cache([], [])
-        self.n_before = ids.shape[1]
-        with torch.no_grad():
-            if self.n_before:
-                embedded = model.embed(ids.to(model.checkpoint.device))
-                model.run(embedded, None, self.before)
-
-    def losses(self, soft: torch.Tensor, examples: Sequence[Example]) -> torch.Tensor:
-        """Return the cross-entropy of every token of the answers, (answer token,).
-
-        Args:
-            soft: Tokens of each example's image, (example, token, d_language).
-            examples: What follows each image.
-        """
-        logits, targets = self.logits(soft, examples)
-        return F.cross_entropy(logits, targets, reduction="none")
-
-    def logits(
-        self, soft: torch.Tensor, examples: Sequence[Example]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the model expects at every token of the answers, (answer token, vocabulary)
-        in float32, and the tokens, (answer token,).
-        """
-        model, device = self.model, self.model.checkpoint.device
-        ids, is_answer = _padded(examples)
-        n_image = soft.shape[1]
-        embedded = model.embed(ids.to(device))
-        states = torch.cat([soft.to(device, embedded.dtype), embedded], dim=1)
-        cache = widened(self.before, len(examples)) if self.n_before else full_cache([], [])
-        # Padding stands behind all answers, which so never see it.
-        states = model.run(states, None, cache)
-        # The state at a token predicts the next.
-        states = states[:, n_image - 1 : -1][is_answer.to(device)]
-        return model.net.lm_head(states).float(), ids[is_answer].to(device)
-
-
-def _padded(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the ids of examples, (example, token), padded behind, and which are of answers."""
-    width = max(len(example.ids) for example in examples)
-    ids = torch.zeros(len(examples), width, dtype=torch.long)
-    is_answer = torch.zeros(len(examples), width, dtype=torch.bool)
-    for row, example in enumerate(examples):
-        ids[row, : len(example.ids)] = torch.tensor(example.ids)
-        is_answer[row, example.start : len(example.ids)] = True
-    return ids, is_answer
-
-
-@dataclass(frozen=True)
-class AnswerScores:
-    """How a model answers, token by token, each behind the right ones before it.
-
-    Attributes:
-        loss: The mean cross-entropy of answer tokens.
-        right: The share of answer tokens that the model finds the most probable.
-    """
-
-    loss: float
-    right: float
-
-
-@torch.no_grad()
-def answer_scores(
-    model: LinearAdapter,
-    layer: Mapping[str, torch.Tensor],
-    tokens: torch.Tensor,
-    examples: Sequence[Example],
-    batch: int = 16,
-) -> AnswerScores:
-    """Score answers under a layer.
-
-    Args:
-        model: The frozen models.
-        layer: The weights of the layer.
-        tokens: Features of images, (image, token, d).
-        examples: What is asked and answered of the images.
-        batch: Examples that run together.
-    """
-    reader = AnswerReader(model)
-    loss = right = count = 0.0
-    order = sorted(range(len(examples)), key=lambda index: len(examples[index].ids))
-    for first in range(0, len(order), batch):
-        chosen = [examples[index] for index in order[first : first + batch]]
-        features = tokens[[example.image for example in chosen]].float()
-        soft = F.linear(features, layer["weight"], layer["bias"])
-        logits, targets = reader.logits(soft, chosen)
-        loss += float(F.cross_entropy(logits, targets, reduction="sum"))
-        right += int((logits.argmax(dim=-1) == targets).sum())
-        count += len(targets)
-    return AnswerScores(loss / count, right / count)

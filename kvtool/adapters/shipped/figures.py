@@ -17,7 +17,7 @@ from kvtool.adapters.examples import Exchange, examples
 from kvtool.adapters.training import mean_loss
 from kvtool.demo.questions import questions
 from kvtool.demo.training.data import Bytes, Collection
-from kvtool.demo.training.scene_adapter import WHAT, features, scenes_of, short_caption
+from kvtool.adapters.shipped.scenes import WHAT, features, scenes_of, short_caption
 from kvtool.demo.world import COLORS, Scene, categories
 from kvtool.models.families.linear_adapter import LinearAdapter
 

@@ -1,4 +1,4 @@
-"""`python -m kvtool.demo.training.adapters NAME OUT` trains an adapter that is shipped, and says
+"""`python -m kvtool.adapters.shipped NAME OUT` trains an adapter that is shipped, and says
 what it answers.
 
 A second call goes on where the first one stopped. The one for SmolLM2 takes an hour on one core
@@ -21,7 +21,7 @@ from kvtool.adapters.folder import begin, finish, joined, load_adapter, put
 from kvtool.adapters.starts import random_layer, ridge_layer
 from kvtool.adapters.training import Recipe, mean_loss, train_layer
 from kvtool.demo.training.data import Collection, draw, draw_scene
-from kvtool.demo.training.scene_adapter import (
+from kvtool.adapters.shipped.scenes import (
     WHAT,
     features,
     patch_words,
@@ -124,7 +124,7 @@ class Log:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train the adapter that the arguments name, and return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m kvtool.demo.training.adapters", description=__doc__
+        prog="python -m kvtool.adapters.shipped", description=__doc__
     )
     parser.add_argument("name", choices=RUNS, help="which adapter")
     parser.add_argument("out", type=Path, help="folder of the run: drawings, checkpoint, adapter")
