@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
-from kvtool.models.language import Language
+
+if TYPE_CHECKING:
+    from kvtool.models.language import Language
 
 LONGEST_LINE = 1 << 20
 """Characters of a document; a longer line is several."""
