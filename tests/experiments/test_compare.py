@@ -248,7 +248,7 @@ def test_the_result_is_kept_documented_and_said(
     assert kvtool.compare(store, RUNS, TASK, seed=SEED).to_json() == result.to_json()
     sentences = sentences_of(result)
     assert sentences[0].startswith("The best block of full (value, layer 5, head 1) is above that")
-    assert "Of 18 blocks that full and half both have, " in sentences[2]
+    assert "Of 18 blocks that full and half both have, " in sentences[4]
     copy = tmp_path / "copy.kv"
     shutil.copytree(store.path, copy)
     assert_computed_again(
