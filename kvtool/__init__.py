@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvtool.experiments.compare.run import compare
     from kvtool.experiments.correlate.run import correlate
     from kvtool.experiments.knockout.run import knockout
+    from kvtool.experiments.lens.run import lens
     from kvtool.experiments.paired.run import paired
     from kvtool.experiments.prefix.run import prefix
     from kvtool.experiments.probe.run import probe
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from kvtool.experiments.show.run import show
     from kvtool.experiments.variance.run import variance
     from kvtool.reporting.collect import report
+    from kvtool.sae.text_check import sae_check
+    from kvtool.sae.text_training import sae_train
     from kvtool.store import Store
 
 __all__ = [
@@ -42,12 +45,15 @@ __all__ = [
     "correlate",
     "extract",
     "knockout",
+    "lens",
     "load_sae",
     "open",
     "paired",
     "prefix",
     "probe",
     "report",
+    "sae_check",
+    "sae_train",
     "score",
     "search",
     "show",
@@ -66,8 +72,11 @@ _FUNCTIONS = {
     "compare": "kvtool.experiments.compare.run",
     "search": "kvtool.experiments.search.run",
     "show": "kvtool.experiments.show.run",
+    "lens": "kvtool.experiments.lens.run",
     "score": "kvtool.experiments.score.run",
     "load_sae": "kvtool.sae.loading",
+    "sae_check": "kvtool.sae.text_check",
+    "sae_train": "kvtool.sae.text_training",
     "report": "kvtool.reporting.collect",
 }
 """Function -> the module that holds it under the same name."""

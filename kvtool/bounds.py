@@ -41,6 +41,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "draws": (1, 10_000),
     "max_new_tokens": (1, 100_000),
     "batch_size": (1, 65_536),
+    "steps": (1, 10_000_000),
+    "max_tokens": (1, 10**12),
+    "context": (2, 1_000_000),
+    "outlier": (1, 1e9),
     "examples": (0, 10_000),
     "blocks": (1, MOST_BLOCKS),
     "c": (1e-9, 1e9),
@@ -49,7 +53,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "max_pixels": (1, 1 << 26),
 }
 """Smallest and largest value of an option of this name, whatever command takes it."""
-FLOATS = ("c", "wait_s")
+FLOATS = ("c", "wait_s", "outlier")
 TEXTS = ("title", "prefix", "system")
 """Options that are written out as text, so that bytes of a shell that are no UTF-8 are of no use to
 them.

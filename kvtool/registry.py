@@ -263,9 +263,11 @@ EXPERIMENTS = Registry(
         "correlate": "kvtool.experiments.correlate",
         "average": "kvtool.experiments.average",
         "compare": "kvtool.experiments.compare",
+        "sae": "kvtool.experiments.sae",
         "score": "kvtool.experiments.score",
         "search": "kvtool.experiments.search",
         "show": "kvtool.experiments.show",
+        "lens": "kvtool.experiments.lens",
     },
     "kvtool.experiments",
 )

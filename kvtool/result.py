@@ -164,7 +164,7 @@ def is_summary(row: Row) -> bool:
     return all(row.get(label, "all") in ("all", None) for label in LABELS)
 
 
-CHANCE = ("chance", "chance_difference", "chance_max")
+CHANCE = ("chance", "chance_difference", "chance_max", "base_chance")
 """Fields with an interval that say what knows nothing gets, see docs/measures.md."""
 
 
@@ -189,7 +189,7 @@ def chance_kind_of(chance: Sequence[Row], kind: str | None) -> str | None:
     Kinds of the same grids are named by the first of them; only `vision` may have grids of its own.
     None where there are no rows.
     """
-    kinds = list(dict.fromkeys(row["kind"] for row in chance))
+    kinds = list(dict.fromkeys(row.get("kind") for row in chance))
     if kind in kinds:
         return kind
     decoder = [name for name in kinds if name != "vision"] if kind != "vision" else []

@@ -14,10 +14,14 @@ from typing import Any, Literal, get_args
 
 from kvtool.display import Displayed, Facts, listing
 
-VectorKind = Literal["key", "value", "projected", "vision"]
+VectorKind = Literal["key", "value", "projected", "vision", "hidden"]
 Kind = Literal[VectorKind, "saliency"]
-KINDS: tuple[Kind, ...] = get_args(VectorKind)
-"""Kinds of vectors, which measures compare and runs hold by default."""
+VECTOR_KINDS: tuple[Kind, ...] = get_args(VectorKind)
+"""Kinds of vectors, which measures compare."""
+HIDDEN: Kind = "hidden"
+"""The residual stream after a decoder layer: held where it is asked for."""
+KINDS: tuple[Kind, ...] = tuple(kind for kind in VECTOR_KINDS if kind != HIDDEN)
+"""Kinds of vectors that runs hold by default."""
 SALIENCY: Kind = "saliency"
 """One number a patch, the tower's attention to it: held where it is asked for."""
 TOWER_KINDS: tuple[Kind, ...] = ("vision", SALIENCY)

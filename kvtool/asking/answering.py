@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from kvtool import schema
 from kvtool.asking.caches import CACHE, spoiled_arrays
 from kvtool.asking.heads import Heads
-from kvtool.errors import ModelError, UsageError
 from kvtool.progress import Progress
 from kvtool.result import result_key
 from kvtool.store import Run, Store, hash_json
@@ -85,32 +84,11 @@ class Answerer:
         with."""
         if self.beside is not None:
             return self.beside.loaded
-        from kvtool.engine.worker import resolve_devices
-        from kvtool.models import load_model
-        from kvtool.models.base import LanguageModel
+        from kvtool.engine.run_model import load_run_model
 
-        info = self.run.config.model
-        (device,) = resolve_devices((self.device,), min_free_vram=None)
-        model = load_model(
-            self.model or info.name,
-            device=device,
-            dtype=self.dtype or info.dtype,
-            attention=ATTENTION,
-            size=self.run.config.input_size,
-            system=self.run.config.system,
+        return load_run_model(
+            self.run, self.model, self.device, dtype=self.dtype, attention=ATTENTION
         )
-        if model.info.revision != info.revision:
-            raise ModelError(
-                f"model {model.info.name}: expected revision {info.revision}, with which run "
-                f"{self.run.name} was extracted, found {model.info.revision}; give the folder that "
-                "holds it with --model, or extract anew"
-            )
-        if not isinstance(model, LanguageModel):
-            raise UsageError(
-                f"run {self.run.name}: expected a language model to ask, found the encoder "
-                f"{info.name}"
-            )
-        return model
 
     @cached_property
     def key(self) -> str:

@@ -5,12 +5,14 @@ All of CV-Bench, and the four sub-tasks of BLINK that the paper calls perception
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from kvtool.asking.answering import Answer, Answerer
+from kvtool.asking.guessing import guesses
 from kvtool.asking.records import numbered, scored, side_by_side
 from kvtool.datasets.base import DatasetBase, Question
 from kvtool.datasets.protocols import HasQuestions
@@ -18,7 +20,7 @@ from kvtool.errors import DatasetError
 from kvtool.metrics.answers import parse_choice
 from kvtool.metrics.choices import BLINK, CVBENCH, ChoiceCell, accuracy, choice_scores, choice_units
 from kvtool.progress import Progress
-from kvtool.result import Row
+from kvtool.result import Row, best_row
 from kvtool.stats.bootstrap import Array
 
 BENCHMARKS = (CVBENCH, BLINK)
@@ -116,34 +118,60 @@ def score_choices(
     Pictures are resampled with all questions about them, within the cell that asks first, the same
     resamples for every model. The rows count the questions as n, the pictures as n_pictures, and as
     n_other the answers that name no choice, which are wrong. `digests` tell the pictures of image
-    ids apart, since a benchmark has one picture under several ids; without one the id does.
+    ids apart, since a benchmark has one picture under several ids; without one the id does. chance
+    is the accuracy of what knows nothing, see kvtool.asking.guessing.
     """
     options = [question.read(answer) for question, answer in zip(questions, answers, strict=True)]
-    correct = np.array(
-        [option == question.truth for option, question in zip(options, questions, strict=True)]
-    )
+    truth = np.array([question.truth for question in questions])
+    correct = np.array(options) == truth
     unreadable = np.array([not option for option in options])
+    guessed = guesses([question.question for question in questions], truth, seed)
+    right = {name: np.mean(np.array(draws) == truth, axis=0) for name, draws in guessed.items()}
     cells = list(dict.fromkeys(question.cell for question in questions))
     cell_of_question = np.array([cells.index(question.cell) for question in questions])
     members = [np.flatnonzero(cell_of_question == number) for number in range(len(cells))]
-    units, strata = side_by_side([choice_units(correct[rows]) for rows in members])
     images = [question.image for question in questions]
     picture = numbered((digests or {}).get(image) or image for image in images)
-    pictures = picture[np.concatenate(members)]
-    row = scored(units, choice_scores(cells), strata=strata, clusters=pictures, seed=seed)
+
+    def total(shares: Array) -> Row:
+        """Score the share of each question that is right, of all cells together."""
+        units, strata = side_by_side([choice_units(shares[rows]) for rows in members])
+        pictures = picture[np.concatenate(members)]
+        return scored(units, choice_scores(cells), strata=strata, clusters=pictures, seed=seed)
+
+    def part(rows: Array, shares: Array) -> Row:
+        """Score some of the questions, by their indices."""
+        units = choice_units(shares[rows])
+        return scored(units, accuracy, clusters=picture[rows], seed=seed)
+
     groups: dict[tuple[str, str], list[Array]] = {}
     for cell, rows in zip(cells, members, strict=True):
         groups.setdefault(cell[:2], []).append(rows)
-    return row | _counts(unreadable, picture), [
-        {"benchmark": benchmark, "subset": group}
-        | _group(correct, unreadable, picture, np.concatenate(rows), seed)
-        for (benchmark, group), rows in groups.items()
-    ]
+    parts = []
+    for (benchmark, group), cell_rows in groups.items():
+        rows = np.concatenate(cell_rows)
+        labels = {"benchmark": benchmark, "subset": group}
+        scores = _beside_guesses(partial(part, rows), correct, right)
+        parts.append({**labels, **scores, **_counts(unreadable[rows], picture[rows])})
+    return _beside_guesses(total, correct, right) | _counts(unreadable, picture), parts
 
 
-def _group(correct: Array, unreadable: Array, picture: Array, rows: Array, seed: int) -> Row:
-    scores = scored(choice_units(correct[rows]), accuracy, clusters=picture[rows], seed=seed)
-    return scores | _counts(unreadable[rows], picture[rows])
+def _beside_guesses(
+    score: Callable[[Array], Row], correct: Array, guessed: Mapping[str, Array]
+) -> Row:
+    """Return the scores of answers, and the accuracy of the best predictor that knows nothing.
+
+    Args:
+        score: scores the share of each question (question,) that is right.
+        correct: which answers are right, (question,).
+        guessed: of each predictor the share of its draws that are right, (question,).
+    """
+    levels = [{"chance_kind": name, **score(shares)} for name, shares in guessed.items()]
+    best = best_row(levels, "accuracy")
+    if best is None:
+        return score(correct)
+    chance = {f"chance{end}": best[f"accuracy{end}"] for end in ("", "_low", "_high")}
+    return score(correct) | chance | {"chance_kind": best["chance_kind"]}
 
 
 def _counts(unreadable: Array, picture: Array) -> Row:

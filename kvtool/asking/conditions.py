@@ -14,9 +14,11 @@ from functools import cached_property
 import numpy as np
 
 from kvtool.asking.benchmarks import Benchmark
+from kvtool.asking.guessing import guesses
+from kvtool.asking.parts import Guess, ScoredPart, mean_over_draws
 from kvtool.asking.records import numbered, scored, side_by_side
 from kvtool.datasets.base import Question
-from kvtool.result import Row
+from kvtool.result import Row, best_row
 from kvtool.stats.bootstrap import Array, Scores, pooled
 from kvtool.stats.mcnemar import mcnemar
 from kvtool.stats.multiple import with_holm
@@ -62,36 +64,7 @@ def score_conditions(
         digests: What tells the pictures of image ids apart, by default the ids: a benchmark may
             have one picture under several.
     """
-    sheet = AnswerSheet(benchmark, questions, digests or {}, seed)
-    rows: list[Row] = []
-    for name in dict.fromkeys(condition.condition for condition in conditions):
-        draws = [condition for condition in conditions if condition.condition == name]
-        rows += sheet.rows(draws, None if name == conditions[0].condition else conditions[0])
-    for p, corrected in TESTS.items():
-        rows = with_holm(rows, p, corrected, lambda row: (row.get(benchmark.label), "draw" in row))
-    return rows
-
-
-@dataclass(frozen=True)
-class ScoredPart:
-    """Questions that are scored together: all, or one group.
-
-    Args:
-        groups: The questions (indices) of each group.
-        label: The group's name as a field; none where all groups are scored.
-        scores: Turns sums of the groups' units, side by side, into named scores.
-        top: The best scores that there are.
-    """
-
-    groups: tuple[Array, ...]
-    label: Row
-    scores: Scores
-    top: float | Mapping[str, float]
-
-    @cached_property
-    def questions(self) -> Array:
-        """The indices of all questions of the part."""
-        return np.concatenate(self.groups)
+    return AnswerSheet(benchmark, questions, digests or {}, seed).score(conditions)
 
 
 class AnswerSheet:
@@ -109,11 +82,25 @@ class AnswerSheet:
         self.seed = seed
         self._options: dict[str, Array] = {}
         self.truth = np.array([benchmark.truth(question) for question in questions])
+        self.chance_rows: list[Row] = []
+        """What each predictor that knows nothing gets, of all parts whose rows were made."""
+        self._guesses: dict[str, Guess | None] = {}
         images = [question.image_ids[0] for question in questions]
         self.pictures = numbered(digests.get(image) or image for image in images)
         prompts = [question.prompt for question in questions]
         self.distinct = numbered(zip(self.pictures.tolist(), prompts, self.truth, strict=True))
         """The number of each question about a picture: the same where the words are."""
+
+    def score(self, conditions: Sequence[Answers]) -> list[Row]:
+        """Return the rows of all conditions, see score_conditions."""
+        rows: list[Row] = []
+        for name in dict.fromkeys(condition.condition for condition in conditions):
+            draws = [condition for condition in conditions if condition.condition == name]
+            rows += self.rows(draws, None if name == conditions[0].condition else conditions[0])
+        label = self.benchmark.label
+        for p, corrected in TESTS.items():
+            rows = with_holm(rows, p, corrected, lambda row: (row.get(label), "draw" in row))
+        return rows
 
     @cached_property
     def parts(self) -> list[ScoredPart]:
@@ -161,26 +148,84 @@ class AnswerSheet:
     def _row(
         self, labels: Row, draws: Sequence[Answers], baseline: Answers | None, part: ScoredPart
     ) -> Row:
-        units = np.concatenate([self._units(answers, part) for answers in draws], axis=1)
+        units = np.concatenate([self._units(self.options(answers), part) for answers in draws], 1)
+        scores = self._scored(units, len(draws), part)
+        pictures, _ = self._pictures(part, len(units))
+        counts = {"n": len(units), "n_pictures": len(np.unique(pictures))}
+        row = {**labels, "n_heads": draws[0].n_heads, **part.label, **scores, **counts}
+        row |= self._beside_chance(units, len(draws), part)
+        row |= self._counts(draws, part)
+        # The tests are of one draw: several have no common answer to a question.
+        return row if baseline is None else row | self._tests(draws[0], baseline, part)
+
+    def _scored(
+        self, units: Array, n_draws: int, part: ScoredPart, scores: Scores | None = None
+    ) -> Row:
+        """Return scores of a part's units (unit, draw * k) with intervals by picture; by default
+        the part's, averaged over the draws."""
         pictures, strata = self._pictures(part, len(units))
-        scores = scored(
+        return scored(
             units,
-            mean_over_draws(part.scores, len(draws)),
+            scores or mean_over_draws(part.scores, n_draws),
             strata=strata,
             clusters=pictures,
             seed=self.seed,
             top=part.top,
         )
-        counts = {"n": len(units), "n_pictures": len(np.unique(pictures))}
-        row = {**labels, "n_heads": draws[0].n_heads, **part.label, **scores, **counts}
-        row |= self._counts(draws, part)
-        # The tests are of one draw: several have no common answer to a question.
-        return row if baseline is None else row | self._tests(draws[0], baseline, part)
 
-    def _units(self, answers: Answers, part: ScoredPart) -> Array:
+    def _beside_chance(self, units: Array, n_draws: int, part: ScoredPart) -> Row:
+        """Return what knows nothing gets of a part, and by how much a condition's units differ
+        from it; {} where no question has options to guess from."""
+        guess = self._guess(part)
+        if guess is None:
+            return {}
+        n_columns = units.shape[1]
+        metric = self.benchmark.metric
+        ours, theirs = (mean_over_draws(part.scores, count) for count in (n_draws, guess.n_draws))
+
+        def difference(sums: Array) -> dict[str, Array]:
+            """Score both in the same resamples."""
+            score, chance = ours(sums[..., :n_columns]), theirs(sums[..., n_columns:])
+            return {"chance_difference": score[metric] - chance[metric]}
+
+        both = np.concatenate([units, guess.units], axis=1)
+        row = guess.row | self._scored(both, 1, part, difference)
+        low = row["chance_difference_low"]
+        return row | {"exceeds_chance": None if low is None else low > 0}
+
+    def _guess(self, part: ScoredPart) -> Guess | None:
+        """Return the best predictor that knows nothing of a part, scored once for all conditions;
+        the rows of all predictors go into chance_rows."""
+        key = repr(part.label)
+        if key in self._guesses:
+            return self._guesses[key]
+        rows = []
+        guess_units = []
+        for name, draws in self._guessed.items():
+            units = np.concatenate([self._units(options, part) for options in draws], axis=1)
+            scores = self._scored(units, len(draws), part)
+            rows.append({"predictor": name, **part.label, **scores})
+            rows[-1] |= {"n": len(units), "draws": len(draws)}
+            guess_units.append(units)
+        self.chance_rows += rows
+        metric = self.benchmark.metric
+        best = best_row(rows, metric)
+        self._guesses[key] = None
+        if best is not None:
+            row = {f"chance{end}": best[metric + end] for end in ("", "_low", "_high")}
+            row["chance_kind"] = best["predictor"]
+            self._guesses[key] = Guess(row, guess_units[rows.index(best)], best["draws"])
+        return self._guesses[key]
+
+    @cached_property
+    def _guessed(self) -> dict[str, list[Array]]:
+        """The options that predictors that know nothing say, draw by draw."""
+        return guesses(self.questions, self.truth, self.seed)
+
+    def _units(self, options: Array, part: ScoredPart) -> Array:
         """Return the units of a part's answers, each group in its columns: (unit, group * k)."""
-        is_yes = self.options(answers) == "yes"
-        correct = self.correct(answers)
+        is_yes = options == "yes"
+        correct = options == self.truth
         units, _ = side_by_side(
             [self.benchmark.units(is_yes[indices], correct[indices]) for indices in part.groups]
         )
@@ -217,7 +262,7 @@ class AnswerSheet:
         """Test whether a condition differs from the baseline, in answers and in the metric."""
         distinct = self._first(part)
         test = mcnemar(self.correct(baseline)[distinct], self.correct(answers)[distinct])
-        units = [self._units(condition, part) for condition in (answers, baseline)]
+        units = [self._units(self.options(condition), part) for condition in (answers, baseline)]
         pictures, _ = self._pictures(part, len(units[0]))
         first, second = (pooled(condition_units, None, pictures)[0] for condition_units in units)
         return {
@@ -232,15 +277,3 @@ class AnswerSheet:
 def _mean(counts: Sequence[int]) -> int | float:
     """Return the mean of counts over draws; of one draw the count itself."""
     return int(counts[0]) if len(counts) == 1 else float(np.mean(counts))
-
-
-def mean_over_draws(scores: Scores, n_draws: int) -> Scores:
-    """Return scores of sums of several draws side by side, (..., draw * k), averaged over the
-    draws."""
-
-    def averaged(sums: Array) -> dict[str, Array]:
-        """Average the scores over the draws."""
-        by_draw = scores(sums.reshape(*sums.shape[:-1], n_draws, -1))
-        return {name: values.mean(axis=-1) for name, values in by_draw.items()}
-
-    return averaged

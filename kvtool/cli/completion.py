@@ -43,6 +43,11 @@ def complete_paired(ctx: typer.Context, incomplete: str) -> list[str]:
     return _after_store(ctx, incomplete, PAIRED)
 
 
+def complete_sae(incomplete: str) -> list[str]:
+    """Offer the subcommands of `sae` in STORE's place; files are the shell's own to offer."""
+    return _starting(incomplete, ("check", "train"))
+
+
 def complete_probe_task(incomplete: str) -> list[str]:
     """Offer the tasks that a block can be shown on."""
     from kvtool.tasks import TASKS

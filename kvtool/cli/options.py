@@ -14,7 +14,7 @@ from kvtool.bounds import BOUNDS
 from kvtool.cli.completion import complete_run
 from kvtool.errors import UsageError
 from kvtool.layers import parse_numbers
-from kvtool.types import KINDS, SALIENCY, Kind
+from kvtool.types import SALIENCY, VECTOR_KINDS, Kind
 
 Format = Literal["auto", "table", "json", "jsonl", "csv"]
 
@@ -38,7 +38,7 @@ RunOption = Annotated[
 KindsOption = Annotated[
     str | None,
     typer.Option(
-        "--kinds", metavar="KINDS", help="Comma-separated: key, value, projected, vision."
+        "--kinds", metavar="KINDS", help="Comma-separated: key, value, projected, vision, hidden."
     ),
 ]
 StoredKindsOption = Annotated[
@@ -46,8 +46,9 @@ StoredKindsOption = Annotated[
     typer.Option(
         "--kinds",
         metavar="KINDS",
-        help="Comma-separated: key, value, projected, vision, which are the default; saliency "
-        "beside them, where the tower has a class token or a pooling head.",
+        help="Comma-separated: key, value, projected, vision, which are the default; hidden, the "
+        "residual stream after each layer; saliency beside them, where the tower has a class "
+        "token or a pooling head.",
     ),
 ]
 PlotOption = Annotated[
@@ -228,11 +229,12 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def parse_kinds(text: str | None) -> tuple[Kind, ...] | None:
-    """'key,value' -> ('key', 'value') in the fixed order of KINDS, saliency behind them.
+    """'key,value' -> ('key', 'value') in the fixed order of VECTOR_KINDS, saliency
+    behind them.
 
     None stays None. Raises UsageError.
     """
-    kinds = (*KINDS, SALIENCY)
+    kinds = (*VECTOR_KINDS, SALIENCY)
     if text is None:
         return None
     names = [item.strip() for item in text.split(",")]

@@ -1,7 +1,8 @@
 """The shipped demo model: where its folders are, and how its small early checkpoints are read.
 
-`model/` and `tower/` are ordinary transformers folders. `stages/N` hold int8 weights with a scale a
-row; when they are first needed they are unpacked into a folder beside the user's caches.
+`model/` and `tower/` are ordinary transformers folders; `saes/` holds SAEs of the decoder.
+`stages/N` hold int8 weights with a scale a row; when they are first needed they are unpacked into a
+folder beside the user's caches.
 """
 
 from __future__ import annotations
@@ -16,23 +17,33 @@ from typing import Any
 from kvtool.errors import ModelError
 
 _FOLDER = Path(__file__).parent
+DEMO = "demo"
 STAGES = (1, 2, 3)
+ADAPTERS = ("demo", "smollm2")
+"""The language models that an adapter is shipped for, all from the tower `demo-tower`."""
 WEIGHTS = "weights.int8.safetensors"
 
 
 def demo_path(name: str = "demo") -> Path:
-    """Return the folder of `demo`, `demo-tower`, or `demo@1` to `demo@3`.
+    """Return the folder of `demo`, `demo-tower`, `demo@1` to `demo@3`, or of a shipped adapter.
 
     Raises:
         ModelError: The name is another one.
     """
     if name in ("demo", "demo-tower"):
         return _FOLDER / ("model" if name == "demo" else "tower")
+    if name in (f"{language}-adapter" for language in ADAPTERS):
+        return _FOLDER / "adapters" / name.removesuffix("-adapter")
     if name in {f"demo@{stage}" for stage in STAGES}:
         return _unpacked(int(name[-1]))
     raise ModelError(
         f"model {name}: expected demo, demo-tower or demo@1 to demo@3; choose one of them"
     )
+
+
+def demo_saes_path() -> Path:
+    """Return the folder of the SAEs of the demo model's decoder, `layer_0` to `layer_7`."""
+    return _FOLDER / "saes"
 
 
 def load_stage(stage: int) -> dict[str, Any]:

@@ -87,6 +87,26 @@ def choose_clusters(
     return labels, k_of_head, sse
 
 
+def object_clusters(
+    labels: Sequence[Array],
+    grids: Sequence[tuple[int, int]],
+    saliency: Sequence[Array] | None,
+    k: int,
+) -> Array:
+    """Tell which clusters are the object, (k,) bool: by saliency where there is one, else by where
+    they lie.
+
+    Args:
+        labels: Of each image (token,), row by row.
+        grids: Rows and columns of each image.
+        saliency: Of each image (token,), from 0 to 1.
+        k: The number of clusters.
+    """
+    if saliency is None:
+        return inside_clusters(labels, grids, k)
+    return salient_clusters(labels, saliency, k)
+
+
 def inside_clusters(labels: Sequence[Array], grids: Sequence[tuple[int, int]], k: int) -> Array:
     """Tell which clusters are the object, (k,) bool: those that lie inside the images.
 

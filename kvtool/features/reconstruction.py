@@ -40,14 +40,14 @@ class ReconstructionSums:
     center: torch.Tensor
     sums: Array = field(init=False)
     offset: torch.Tensor = field(init=False)
-    presence: Array = field(init=False)
+    packed_presence: Array = field(init=False)
     counts: Array = field(init=False)
     norms: list[Array] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.sums = np.zeros((self.n_images, len(UNITS)))
         self.offset = torch.zeros_like(self.center, dtype=torch.float64)
-        self.presence = np.zeros((self.n_images, self.m), bool)
+        self.packed_presence = np.zeros((self.n_images, -(-self.m // 8)), np.uint8)
         self.counts = np.zeros(self.m, np.int64)
 
     def add(
@@ -93,9 +93,14 @@ class ReconstructionSums:
             .cpu()
             .numpy()
         )
-        self.presence[image] |= is_active.any(dim=0).cpu().numpy()
+        self.packed_presence[image] |= np.packbits(is_active.any(dim=0).cpu().numpy())
         self.counts += is_active.sum(dim=0).cpu().numpy()
-        self.norms.append(energies.sqrt().cpu().numpy())
+        self.norms.append(energies.sqrt().float().cpu().numpy())
+
+    @property
+    def presence(self) -> Array:
+        """Which features fire in each image, (image, feature) bool; a bit each is held."""
+        return np.unpackbits(self.packed_presence, axis=1, count=self.m).astype(bool)
 
     def units(self) -> Array:
         """Return the sums of each image, (image, unit), with the spread about the exact mean.

@@ -51,6 +51,7 @@ class Captured:
 
     arrays: kind -> one array per image, (layer, head, token, dim). `key` and `value` hold image
         tokens in prompt order; `projected` is (1, 1, token, hidden) in the same token order,
+        `hidden` (layer, 1, token, hidden) too, what each layer puts out before the final norm,
         `vision` (vision_layer, 1, vision_token, vision_dim) in row-major order of the sample's
         vision_spans, `saliency` (1, 1, vision_token, 1) in that order too.
     text: "key" and "value" of the text before the image, one array per image,

@@ -38,12 +38,18 @@ class CaptureCache(Cache):
     """
 
     def __init__(
-        self, layers: Sequence[int], parts: Mapping[str, slice], names: Sequence[str]
+        self,
+        layers: Sequence[int],
+        parts: Mapping[str, slice],
+        names: Sequence[str],
+        ends: bool = True,
     ) -> None:
-        """parts: token ranges by name; names: those of "key" and "value" to keep."""
+        """parts: token ranges by name; names: those of "key" and "value" to keep; ends: whether
+        the pass ends here, or goes on to what else is watched.
+        """
         super().__init__(layer_class_to_replicate=DynamicLayer)
         self.rows = {layer: row for row, layer in enumerate(layers)}
-        self.last = max(layers)
+        self.last = max(layers) if ends else None
         self.parts = parts
         self.buffers = {(part, name): HostBuffer(len(layers)) for part in parts for name in names}
 
@@ -153,6 +159,27 @@ def layer_outputs(
 
     with watched({layers[index]: watch(index) for index in indices}), until_finished():
         yield outputs
+
+
+@contextmanager
+def residual_stream(
+    layers: nn.ModuleList, indices: Sequence[int], tokens: slice
+) -> Iterator[HostBuffer]:
+    """Copy the outputs of chosen decoder layers at some tokens to host memory, as one head; end the
+    pass after the last of them.
+    """
+    buffer = HostBuffer(len(indices))
+
+    def watch(row: int, index: int) -> Callable[[torch.Tensor], None]:
+        def see(output: torch.Tensor) -> None:
+            buffer.put(row, output[:, None, tokens])
+            if index == max(indices):
+                raise Finished
+
+        return see
+
+    with watched({layers[index]: watch(row, index) for row, index in enumerate(indices)}):
+        yield buffer
 
 
 def tower_layers(tower: nn.Module, count: int) -> nn.ModuleList:

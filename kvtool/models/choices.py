@@ -6,19 +6,20 @@ from collections.abc import Sequence
 
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice, named_layers
-from kvtool.types import SALIENCY, Kind
+from kvtool.types import KINDS, SALIENCY, Kind
 
 
 def chosen_kinds(
     kinds: Sequence[Kind] | None, available: Sequence[Kind], has_saliency: bool = False
 ) -> tuple[Kind, ...]:
-    """A family's kinds that a user chose, in the order of `available`; None means all of these.
+    """A family's kinds that a user chose, in the order of `available`; None means those of them
+    that are held by default.
 
     has_saliency: whether its tower has a token that attends to all patches, so that `saliency` can
         be chosen beside them. Raises UsageError.
     """
     if kinds is None:
-        return tuple(available)
+        return tuple(kind for kind in available if kind in KINDS)
     if SALIENCY in kinds:
         if not has_saliency:
             raise UsageError(

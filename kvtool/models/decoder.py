@@ -12,7 +12,12 @@ import torch
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
 from kvtool.models.base import Array, Captured, Prepared, Request
-from kvtool.models.cache import CaptureCache, PreRopeCache, until_finished
+from kvtool.models.cache import (
+    CaptureCache,
+    PreRopeCache,
+    residual_stream,
+    until_finished,
+)
 from kvtool.models.choices import chosen_kinds, chosen_layers
 from kvtool.models.device import from_numpy, one_head_arrays, to_device
 from kvtool.models.loading import Checkpoint
@@ -21,9 +26,10 @@ from kvtool.models.saliency import ClassAttention
 from kvtool.models.texts import TextReader
 from kvtool.types import (
     BEFORE_DECODER,
-    KINDS,
+    HIDDEN,
     SALIENCY,
     TOWER_KINDS,
+    VECTOR_KINDS,
     Geometry,
     KeyPosition,
     Kind,
@@ -125,8 +131,8 @@ class DecoderModel(TextReader):
     ) -> Request:
         """See Model.request.
 
-        The default is every kind of vectors, every decoder layer, and the tower layer that is
-        projected.
+        The default is every kind of vectors but the residual stream, every decoder layer, and the
+        tower layer that is projected.
         """
         geometry = self.info.geometry
         if keys not in get_args(KeyPosition):
@@ -134,7 +140,7 @@ class DecoderModel(TextReader):
                 f"keys: expected post-rope or pre-rope, found {keys!r}; choose one of these"
             )
         return Request(
-            chosen_kinds(kinds, KINDS, self.has_class_token),
+            chosen_kinds(kinds, VECTOR_KINDS, self.has_class_token),
             chosen_layers(layers, geometry.layers, range(geometry.layers)),
             chosen_layers(vision_layers, geometry.vision_layers, self.default_vision_layers()),
             keys,
@@ -145,8 +151,8 @@ class DecoderModel(TextReader):
         """See Model.capture."""
         assert self.checkpoint.weights, "a model loaded without weights plans only"
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
-        # Without keys and values the decoder does not run at all.
-        decode = bool({"key", "value"} & set(request.kinds))
+        # Without what the decoder makes it does not run at all.
+        decode = bool({"key", "value", HIDDEN} & set(request.kinds))
         # The tower runs up to the layer whose class token is asked, whether that layer is kept.
         vision_layers = request.vision_layers if set(TOWER_KINDS) & set(request.kinds) else ()
         with self.checkpoint.running():
@@ -228,14 +234,22 @@ class DecoderModel(TextReader):
         # Keys before their rotation are seen at the projections; the cache itself gets rotated
         # ones.
         pre_rope = request.keys == "pre-rope" and "key" in names
-        cache = (PreRopeCache if pre_rope else CaptureCache)(request.layers, parts, names)
+        # The stream after the last layer is made once its attention and its MLP have run.
+        keeps_stream = HIDDEN in request.kinds
+        cache = (PreRopeCache if pre_rope else CaptureCache)(
+            request.layers, parts, names, ends=not keeps_stream
+        )
+        layers = self.language_model.layers
         hooks = (
-            cache.hooked(self.language_model.layers, self.info.geometry.head_dim)
+            cache.hooked(layers, self.info.geometry.head_dim)
             if isinstance(cache, PreRopeCache)
             else nullcontext()
         )
-        with hooks, until_finished():
+        watching = residual_stream(layers, request.layers, parts["image"])
+        with watching if keeps_stream else nullcontext() as stream, hooks, until_finished():
             self.run(self.prompt_embeddings(samples, tokens), self.positions(samples), cache)
+        if stream is not None:
+            captured.arrays[HIDDEN] = stream.arrays()
         for name in names:
             captured.arrays[name] = cache.arrays("image", name)
             captured.text[name] = cache.arrays("text", name)

@@ -35,6 +35,13 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def chosen_device(name: str) -> torch.device:
+    """Return the device of a name; "auto" is CUDA where there is one. Raises UsageError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return find_device(name)
+
+
 def find_dtype(name: str) -> torch.dtype:
     """Return the torch dtype of a precision. Raises UsageError."""
     for precision, dtype in DTYPES.items():

@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from kvtool.errors import UsageError
 from kvtool.models.base import Array
-from kvtool.models.cache import layer_outputs
+from kvtool.models.cache import full_cache, layer_outputs
 from kvtool.models.continuation import Continuation
 from kvtool.models.device import from_numpy, to_device
 from kvtool.types import KeyPosition, Kind, Sample
@@ -104,6 +104,40 @@ def hidden_states(
             use_cache=True,
         )
     return torch.stack([outputs[layer] for layer in layers])
+
+
+@torch.inference_mode()
+def prompt_states(
+    model: Continuation,
+    samples: Sequence[Sample],
+    vectors: torch.Tensor,
+    tokens: Array,
+    layers: Sequence[int],
+) -> torch.Tensor:
+    """Compute the residual stream of chosen image tokens where other vectors stand at the image's
+    place, by a pass over the whole prompt.
+
+    Args:
+        model: A family's loaded model.
+        samples: Images of equal numbers of tokens, before and of the image.
+        vectors: What enters the decoder at each image's tokens, (image, token, hidden).
+        tokens: Indices of image tokens, (image, n).
+        layers: The decoder's layers, 0-based.
+
+    Returns:
+        A tensor (layer, image, n, hidden) in the model's precision, before the final norm.
+
+    Raises UsageError where a token is none of its image's.
+    """
+    device = model.checkpoint.device
+    indices = torch.from_numpy(np.ascontiguousarray(tokens)).long().to(device)
+    _check_tokens(indices, samples)
+    positions = samples[0].image_start + indices[:, :, None]
+    embeddings = model.prompt_embeddings(samples, vectors.to(device, model.checkpoint.dtype))
+    with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
+        model.run(embeddings, model.positions(samples), full_cache([], []))
+    states = torch.stack([outputs[layer] for layer in layers])
+    return states.gather(2, positions.expand(len(layers), -1, -1, states.shape[-1]))
 
 
 def _check_tokens(tokens: torch.Tensor, samples: Sequence[Sample]) -> None:

@@ -79,6 +79,11 @@ class Language:
         """Return the width of the residual stream."""
         return int(self.decoder.config.hidden_size)
 
+    @property
+    def n_words(self) -> int:
+        """Return the size of the vocabulary."""
+        return int(self.head.weight.shape[0])
+
     @cached_property
     def opening_ids(self) -> tuple[int, ...]:
         """Return the token ids that stand before a text: how the chat template opens a user's turn,
@@ -154,26 +159,54 @@ class Language:
             self.decoder(inputs_embeds=self.embed(ids), use_cache=False)
         return torch.stack([outputs[layer] for layer in layers])
 
-    def text_states(self, texts: Sequence[str], layers: Sequence[int]) -> Iterator[TextStates]:
+    @torch.inference_mode()
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return what the final norm and the head read in the outputs of any layer, (..., hidden):
+        logits over the vocabulary, (..., vocabulary) in float32.
+        """
+        logits: torch.Tensor = self.head(self.decoder.norm(states)).float()
+        cap = getattr(self.decoder.config, "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    def text_states(
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        before_ids: Sequence[int] | None = None,
+    ) -> Iterator[TextStates]:
         """Yield the stream over each text alone, those of equal length together; none is padded.
 
         What stands before a text is left out, and so is a text's first token where nothing stands
         before it. A text without a token yields no state.
+
+        Args:
+            texts: The texts.
+            layers: Of the decoder.
+            before_ids: What stands before each text; `opening_ids` by default.
         """
-        ids = [self.token_ids(text) for text in texts]
-        before = list(self.opening_ids)
+        return self.token_states([self.token_ids(text) for text in texts], layers, before_ids)
+
+    def token_states(
+        self,
+        ids: Sequence[Sequence[int]],
+        layers: Sequence[int],
+        before_ids: Sequence[int] | None = None,
+    ) -> Iterator[TextStates]:
+        """Yield the stream over texts that are token ids already; see text_states."""
+        before = list(self.opening_ids if before_ids is None else before_ids)
         start = max(1, len(before))
-        order = sorted(range(len(texts)), key=lambda index: len(ids[index]))
+        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         for _, group in groupby(order, key=lambda index: len(ids[index])):
             indices = list(group)
             for first in range(0, len(indices), TEXT_BATCH):
                 batch = indices[first : first + TEXT_BATCH]
-                rows = [torch.tensor(before + ids[index], dtype=torch.long) for index in batch]
+                rows = [torch.tensor([*before, *ids[index]], dtype=torch.long) for index in batch]
                 if len(rows[0]) <= start:
                     continue
                 states = self.states(to_device(rows, self.device), layers)[:, :, start:]
                 for row, index in enumerate(batch):
-                    yield TextStates(index, ids[index][start - len(before) :], states[:, row])
+                    text_ids = list(ids[index][start - len(before) :])
+                    yield TextStates(index, text_ids, states[:, row])
 
 
 def load_language(
@@ -214,8 +247,18 @@ def _decoder_of(name: str, device: str, dtype: Precision, attention: str) -> Lan
         raise ModelError(
             f"model {name}: expected a language model, found an encoder alone, which reads no text"
         )
+    return language_of(model, name)
+
+
+def language_of(model: Any, name: str = "") -> Language:
+    """Return the language model within a loaded multimodal one; no weight is loaded or copied.
+
+    Args:
+        model: A family's loaded model (kvtool.models.base.LanguageModel).
+        name: As the user gave it, by default the model's own.
+    """
     return Language(
-        name=name,
+        name=name or model.info.name,
         revision=model.info.revision,
         decoder=model.language_model,
         head=model.net.lm_head,

@@ -19,7 +19,13 @@ from kvtool.tasks import TASKS
 from kvtool.tasks.saved import drawing_of
 from kvtool.types import Block
 
-STYLES = {"value": "s-value", "key": "s-key", "projected": "s-projected", "vision": "s-vision"}
+STYLES = {
+    "value": "s-value",
+    "key": "s-key",
+    "projected": "s-projected",
+    "vision": "s-vision",
+    "hidden": "s-hidden",
+}
 MASKS_LEGEND = "Filled: what the block predicts. White line: the ground truth."
 LEGENDS = {
     "masks": MASKS_LEGEND,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+WIDE_RANGE = 20
+"""A logarithmic axis is drawn where the largest number is so many times the smallest."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,28 @@ class Axis:
             else nice_steps(self.low, self.high, count)
         )
         return [Tick(self(step), format(step, text)) for step in steps]
+
+
+def spans_decades(values: Sequence[float]) -> bool:
+    """Tell whether numbers need a logarithmic axis: all are above 0, and some far above others."""
+    smallest = min(values, default=0.0)
+    return smallest > 0 and max(values) / smallest >= WIDE_RANGE
+
+
+def with_room(
+    values: Sequence[float], start_px: float, stop_px: float, is_logarithmic: bool
+) -> Axis:
+    """Return an axis of numbers with some room at both ends; logarithmic where it is asked for and
+    they need it."""
+    low = min(values, default=0.0)
+    high = max(values, default=1.0)
+    if is_logarithmic and spans_decades(values):
+        factor = (high / low) ** 0.06
+        return Axis(low / factor, high * factor, start_px, stop_px, logarithmic=True)
+    # No room below zero for measures that have none.
+    room = (high - low or 1.0) * 0.06
+    bottom = max(low - room, 0.0) if low >= 0 else low - room
+    return Axis(bottom, high + room, start_px, stop_px)
 
 
 def nice_steps(low: float, high: float, count: int) -> list[float]:

@@ -3,8 +3,10 @@ sentence about it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kvtool.metrics.ranking import COMPANIONS
-from kvtool.reporting.numbers import better, interval, show
+from kvtool.reporting.numbers import better, capitalized, interval, show
 from kvtool.result import Result, Row, best_row, chance_kind_of, is_summary
 
 NO_BETTER = "no better than chance"
@@ -16,7 +18,7 @@ def guess_rows(result: Result) -> list[tuple[str, Row]]:
     return [
         (f"chance, {row['predictor']}", row)
         for row in result.chance
-        if row["kind"] == kind and is_summary(row)
+        if row.get("kind") == kind and is_summary(row)
     ]
 
 
@@ -39,6 +41,49 @@ def companions(result: Result) -> list[str]:
 def is_no_better(result: Result) -> bool:
     """Tell whether the best block does not exceed what knows nothing gets."""
     return (result.best or {}).get("exceeds_chance") is False
+
+
+def level_row(result: Result, rows: Sequence[Row]) -> tuple[str, Row] | None:
+    """Return the first chance level that rows say, as a row of its own, with its name."""
+    row = next((row for row in rows if row.get("chance") is not None), None)
+    if row is None:
+        return None
+    level = {result.metric + end: row.get(f"chance{end}") for end in ("", "_low", "_high")}
+    return f"chance, {row['chance_kind']}", level
+
+
+def conditions_against_chance(result: Result, rows: Sequence[Row]) -> str | None:
+    """Say which conditions exceed what knows nothing gets; None where nothing is known.
+
+    Args:
+        result: the result.
+        rows: a row of each condition.
+    """
+    level = level_row(result, rows)
+    if level is None:
+        return None
+    name, guess = level
+    text = f"{capitalized(name)}: {interval(result, guess)}"
+    maximum = next((row["chance_max"] for row in rows if row.get("chance_max") is not None), None)
+    if maximum is not None:
+        text += f"; the best of as many blocks that know nothing would get {show(result, maximum)}"
+    sides = {
+        verdict: [str(row["condition"]) for row in rows if row.get("exceeds_chance") is verdict]
+        for verdict in (True, False)
+    }
+    verdicts = []
+    if sides[True]:
+        verdicts.append(f"{better(result)} chance: {', '.join(sides[True])}")
+    if sides[False]:
+        verdicts.append(f"{NO_BETTER}: {', '.join(sides[False])}")
+    return ". ".join([text, *map(capitalized, verdicts)]) + "."
+
+
+def chance_of(result: Result, row: Row, name: str = "chance") -> str | None:
+    """Return a row's chance level in words, with its interval; None where it is not known."""
+    if row.get(name) is None:
+        return None
+    return f"{row[f'{name}_kind']}, {interval(result, row, name)}"
 
 
 def chance_interval(result: Result, row: Row) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
-from kvtool.reporting.axes import Axis, Tick
+from kvtool.reporting.axes import Axis, Tick, with_room
 from kvtool.reporting.heatmap import cell_label
 from kvtool.reporting.numbers import interval, scale, unit_mark
 from kvtool.result import Result, Row
@@ -58,6 +58,8 @@ def layers_chart(
     result: Result,
     series: Sequence[tuple[str, str, list[Row]]],
     levels: Sequence[tuple[str, str, Row]],
+    *,
+    is_logarithmic: bool = False,
 ) -> LineChart:
     """Return the metric over layers.
 
@@ -65,17 +67,14 @@ def layers_chart(
         result: the result.
         series: (name, style, rows by layer), drawn as lines with intervals.
         levels: (name, style, row), drawn as horizontal lines.
+        is_logarithmic: whether numbers of a wide range stand on a logarithmic axis.
     """
     metric = result.metric
     series_rows = list(chain.from_iterable(rows for _, _, rows in series))
     ends = _ends(result, [*series_rows, *(row for _, _, row in levels)], metric)
-    low = min(ends, default=0.0)
-    high = max(ends, default=1.0)
-    # Some room above and below, but not below zero for metrics that have none.
-    room = (high - low or 1.0) * 0.06
     layers = sorted({row["layer"] for row in series_rows})
     x = Axis(min(layers, default=0) - 0.3, max(layers, default=0) + 0.3, LEFT, WIDTH - RIGHT)
-    y = Axis(max(low - room, 0.0) if low >= 0 else low - room, high + room, HEIGHT - BOTTOM, TOP)
+    y = with_room(ends, HEIGHT - BOTTOM, TOP, is_logarithmic)
     lines = [_curve(result, name, style, rows, x, y) for name, style, rows in series]
     for name, style, row in levels:
         if row.get(metric) is not None:
@@ -102,7 +101,7 @@ def _curve(result: Result, name: str, style: str, rows: Sequence[Row], x: Axis, 
     by_layer = sorted(rows, key=lambda row: int(row["layer"]))
     defined = [row for row in by_layer if row.get(metric) is not None]
     dots = [
-        Dot(x(row["layer"]), y(factor * row[metric]), f"{name}, {cell_label(result, row)}")
+        Dot(x(row["layer"]), y(factor * row[metric]), f"{name}, {_point_label(result, row)}")
         for row in defined
     ]
     path = "M" + " L".join(f"{dot.x} {dot.y}" for dot in dots) if dots else ""
@@ -111,6 +110,13 @@ def _curve(result: Result, name: str, style: str, rows: Sequence[Row], x: Axis, 
     upper = [f"{x(row['layer'])},{y(factor * row[f'{metric}_high'])}" for row in banded]
     lower = [f"{x(row['layer'])},{y(factor * row[f'{metric}_low'])}" for row in reversed(banded)]
     return Line(name, style, path, " ".join(upper + lower), dots)
+
+
+def _point_label(result: Result, row: Row) -> str:
+    """Return the label of a block, or of a layer where rows are of no single block."""
+    if "kv_head" in row:
+        return cell_label(result, row)
+    return f"layer {row['layer']}: {interval(result, row)}"
 
 
 @dataclass(frozen=True)

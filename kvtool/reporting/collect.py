@@ -127,6 +127,7 @@ def _study(
         examples=pictures.examples,
         sheets=pictures.sheets,
         thumbnails=pictures.thumbnails,
+        cards=pictures.cards,
         notes=tuple(pictures.all_notes()),
     )
 

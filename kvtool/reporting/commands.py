@@ -27,11 +27,22 @@ def extract_command(info: Row) -> str:
         f"{info['dataset']}{path}@{info['split']}",
     ]
     arguments += flags({name: info.get(name) for name in EXTRACT_DEFAULTS}, EXTRACT_DEFAULTS)
+    layers = info.get("layers", [])
+    if layers and layers != list(range(info.get("depth", len(layers)))):
+        arguments += ["--layers", ranges(layers)]
     arguments += ["--kinds", ",".join(info["kinds"]), "--dtype", info["dtype"]]
     return _command(arguments)
 
 
-EXTRACT_DEFAULTS = {"prefix": "none", "view": "base", "keys": "post-rope", "system": ""}
+EXTRACT_DEFAULTS = {
+    "prefix": "none",
+    "view": "base",
+    "keys": "post-rope",
+    "system": "",
+    "image_size": "",
+    "min_pixels": 0,
+    "max_pixels": 0,
+}
 
 
 def result_command(stored: KeptResult, info: Row | None) -> str:
@@ -53,7 +64,7 @@ def block_flags(blocks: list[Row], info: Row | None) -> list[str]:
         narrowed = [block for block in blocks if block["kind"] != "projected"]
     for block in narrowed[:1]:
         # Flags name layers and heads only where they are not all of the run's.
-        field = "layers" if block["kind"] in DECODER else "vision_layers"
+        field = "vision_layers" if block["kind"] == "vision" else "layers"
         stored = None if info is None else info[field]
         if block["layers"] != stored:
             arguments += ["--layers", ranges(block["layers"])]

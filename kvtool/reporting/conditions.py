@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from kvtool.reporting import charts
 from kvtool.reporting.articles import Article
+from kvtool.reporting.chance import level_row
 from kvtool.reporting.numbers import plural
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, label_table, scores_table
@@ -20,6 +21,8 @@ def conditions_article(summary: Article, position: int, study: Study, data: Data
         (condition_label(row), row, "s-key" if row["condition"] == "none" else "s-value")
         for row in rows
     ]
+    if (level := level_row(result, rows)) is not None:
+        labeled.append((*level, "s-other"))
     chart = charts.whiskers(result, labeled, result.metric, f"{result.metric}, 95 % intervals")
     scores = [(name, row) for name, row, _ in labeled]
     tables = [

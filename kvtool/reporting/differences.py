@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kvtool.reporting.numbers import interval, probability, show
+from kvtool.reporting.chance import chance_of
+from kvtool.reporting.numbers import capitalized, interval, probability, show
 from kvtool.result import Result, Row, block_name
 
 SURE = 0.05
@@ -48,13 +49,24 @@ def paired_sentence(result: Result, row: Row) -> str:
         return f"Nothing is known of the difference of {ours} and {base}."
     amount = f"{interval(result, row, 'difference')} {result.metric}, paired over {row['n']} units"
     if row.get("holm_p") is None:
-        return f"{_capital(ours)} differs from {base} by {amount}; nothing more can be said."
+        return f"{capitalized(ours)} differs from {base} by {amount}; nothing more can be said."
     test = f"{amount}, {probability(row['holm_p'])}"
     if not differs(row):
-        return f"{_capital(ours)} cannot be told from {base}: {test}."
+        return f"{capitalized(ours)} cannot be told from {base}: {test}."
     side = "above" if value > 0 else "below"
     scores = f"{show(result, row[result.metric])} against {show(result, row['base_score'])}"
-    return f"{_capital(ours)} is {side} {base}: {scores}, difference {test}."
+    return f"{capitalized(ours)} is {side} {base}: {scores}, difference {test}."
+
+
+def chance_sentence(result: Result, row: Row) -> str | None:
+    """Say what knows nothing gets on the grids of both blocks of a row; None where it is not
+    known."""
+    ours, base = chance_of(result, row), chance_of(result, row, "base_chance")
+    if ours is None or base is None:
+        return None
+    if ours == base:
+        return f"Chance for both: {ours}."
+    return f"Chance: {ours} for {row['run']}; {base} for {row['base']}."
 
 
 def comparisons(
@@ -79,7 +91,3 @@ def comparisons(
             block_kind = row["kind"] if row["run"] == run else row["base_kind"]
             if {row["run"], row["base"]} == runs and kind in (None, block_kind):
                 yield paired_sentence(comparison, row)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -13,9 +13,11 @@ from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.datasets.identity import check_pictures, dataset_of
 from kvtool.datasets.images import load_image
 from kvtool.errors import KvtoolError
+from kvtool.pictures.heat import draw_heat
 from kvtool.pictures.overlays import fit
 from kvtool.pictures.thumbnails import Drawn, Pictures
 from kvtool.reporting import KeptResult
+from kvtool.reporting.cards import CARD_PX, Card, heat_of, items_shown
 from kvtool.reporting.study import ITEMS_SHOWN
 from kvtool.result import Row
 from kvtool.store import Run, Store
@@ -60,7 +62,9 @@ class RunPictures:
         rows = []
         for name, store in self.stores.items():
             for run in store.readable_runs():
-                fields = {"kv_heads": run.config.model.geometry.kv_heads, "dataset_path": run.place}
+                geometry = run.config.model.geometry
+                fields = {"kv_heads": geometry.kv_heads, "depth": geometry.layers}
+                fields["dataset_path"] = run.place
                 rows.append({"store": name, **run.info(), **fields})
         return rows
 
@@ -77,6 +81,7 @@ class Gathered:
     examples: dict[int, dict[Block, list[Drawn]]] = field(default_factory=dict)
     sheets: dict[int, list[Drawn]] = field(default_factory=dict)
     thumbnails: dict[tuple[str, str, str], Drawn] = field(default_factory=dict)
+    cards: dict[int, list[Card]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def gather(self, position: int, stored: KeptResult) -> None:
@@ -84,9 +89,12 @@ class Gathered:
 
         A result whose run or files do not exist any more has none, and a note says why.
         """
-        make = {"probe": self._examples, "variance": self._sheets, "paired": self._questions}.get(
-            stored.result.command
-        )
+        make = {
+            "probe": self._examples,
+            "variance": self._sheets,
+            "paired": self._questions,
+            "sae": self._cards,
+        }.get(stored.result.command)
         if make is None:
             return
         try:
@@ -161,3 +169,19 @@ class Gathered:
             picture = self.pictures.add(fit(load_image(refs[name]), QUESTION_PX), f"image {name}")
             if picture is not None:
                 self.thumbnails[stored.store, str(stored.run), name] = picture
+
+    def _cards(self, position: int, stored: KeptResult, run: Run) -> None:
+        """Add the pictures of the strongest features of some images, with their heat."""
+        items = items_shown(stored.result)
+        refs = {ref.id: ref for ref in self.source.dataset(run).images()} if items else {}
+        for item in items:
+            image = str(item["image"])
+            heat = draw_heat(
+                load_image(refs[image]),
+                heat_of(item),
+                run[image].sample.base().cover_xyxy_px,
+                CARD_PX,
+            )
+            picture = self.pictures.add(heat, f"Feature {item['feature']} over image {image}")
+            if picture is not None:
+                self.cards.setdefault(position, []).append(Card(item, picture))

@@ -100,6 +100,11 @@ def plural(count: int, singular: str, many: str | None = None) -> str:
     return f"{count} {singular if count == 1 else many or singular + 's'}"
 
 
+def capitalized(text: str) -> str:
+    """Return the text with a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
 def ranges(numbers: list[int]) -> str:
     """Return [0, 1, 2, 5] as "0-2,5", as commands take it."""
     parts: list[list[int]] = []

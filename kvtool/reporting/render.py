@@ -31,6 +31,7 @@ TITLES = {
     "correlate": "Correlation over models",
     "average": "Averages over tasks",
     "compare": "Runs compared",
+    "sae": "Image tokens in the features of language",
 }
 NAMED_BY_TASK = ("probe",)
 """Commands whose sections have the name of their task alone."""

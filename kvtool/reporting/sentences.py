@@ -7,7 +7,14 @@ from collections.abc import Sequence
 
 from kvtool.registry import experiment_part
 from kvtool.reporting.differences import comparisons
-from kvtool.reporting.numbers import better, in_percent, interval, relation, unit_word
+from kvtool.reporting.numbers import (
+    better,
+    capitalized,
+    in_percent,
+    interval,
+    relation,
+    unit_word,
+)
 from kvtool.result import Result, Row, block_name
 
 SURE = 0.05
@@ -140,11 +147,6 @@ def leading_baselines(result: Result) -> list[Row]:
         for row in leaders
         if row is not None and any(row.get(name) != best_fields[name] for name in best_fields)
     ]
-
-
-def capitalized(text: str) -> str:
-    """Return the text with a capital at its start."""
-    return text[:1].upper() + text[1:]
 
 
 def sentences_of(result: Result) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from kvtool.pictures.thumbnails import Drawn
 from kvtool.registry import EXPERIMENTS
+from kvtool.reporting.cards import Card
 from kvtool.result import Result, Row
 from kvtool.store.kept import results_among
 from kvtool.tasks import TASKS
@@ -17,6 +18,8 @@ from kvtool.types import Block
 
 ITEMS_SHOWN = 24
 """Questions with their pictures; the CSV has all."""
+GROUPED_BY = ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers", "runs", "sae")
+"""Settings by which results of one command are about different things, and all on the page."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Study:
         examples: predictions drawn for some blocks, by the result's position in `kept`.
         sheets: principal components, by the result's position.
         thumbnails: an image of a run, by (store, run, image).
+        cards: features over pictures, by the result's position.
         notes: a line for each thing that could not be had.
     """
 
@@ -60,6 +64,7 @@ class Study:
     examples: Mapping[int, Mapping[Block, list[Drawn]]] = field(default_factory=dict)
     sheets: Mapping[int, list[Drawn]] = field(default_factory=dict)
     thumbnails: Mapping[tuple[str, str, str], Drawn] = field(default_factory=dict)
+    cards: Mapping[int, list[Card]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def of_command(self, command: str) -> list[Result]:
@@ -104,10 +109,7 @@ def _order(stored: KeptResult) -> tuple[Any, ...]:
 
 
 def _group(store: str, result: Result) -> str:
-    settings = [
-        result.config.get(name)
-        for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers", "runs")
-    ]
+    settings = [result.config.get(name) for name in GROUPED_BY]
     return json.dumps([store, result.command, result.task, *settings], default=str)
 
 

@@ -7,7 +7,7 @@ so other readings of it are tried, and one that fits is named.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
@@ -21,6 +21,11 @@ MOST_FVU = 0.9
 """An SAE that misses more of the variance of words than this does not fit."""
 L0_FACTOR = 3.0
 """Nor does one whose features are so many times more, or fewer, than was published."""
+MUCH_BETTER = 0.5
+"""A reading that misses less than this share of what the published one misses is the right one."""
+SAMPLE_TOKENS = 512
+"""So many words tell how well a reading fits that is not the published one."""
+_BLOCK_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -42,19 +47,35 @@ class Reading:
 
 @dataclass(frozen=True)
 class Check:
-    """The published reading of an SAE, and the best other one where that does not fit."""
+    """What came of a check.
+
+    Attributes:
+        published: How well the SAE does where and as its files say; NaN where that is no stream.
+        alternative: The best other reading, where it fits and the published one does not, or does
+            far worse.
+        unread: Why there was no published reading, in words.
+    """
 
     published: Reading
     alternative: Reading | None
+    unread: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Return whether the published reading is the right one."""
+        return self.published.fits and self.alternative is None
 
     @property
     def verdict(self) -> str:
         """Return the outcome in one sentence."""
-        if self.published.fits:
-            return "fits"
         if self.alternative is None:
-            return "does not fit, in no reading: is it of another model?"
-        return f"does not fit as published; fits {self.alternative.change}"
+            if self.published.fits:
+                return "fits"
+            return self.unread or "does not fit, in no reading: is it of another model?"
+        change, fvu = self.alternative.change, self.alternative.fvu
+        if self.published.fits:
+            return f"fits far better {change} (fvu {fvu:.3g}): is it of that place?"
+        return f"does not fit as published; fits {change}"
 
 
 def check_sae(autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor]) -> Check:
@@ -66,25 +87,60 @@ def check_sae(autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor
 
     Where the published reading does not fit, others are tried: with and without the decoder's bias
     subtracted, with vectors scaled to a mean length of sqrt(d), with swapped axes of square
-    matrices, and all of these on the streams of the other layers.
+    matrices, and all of these on the streams of the other layers. Where it does, the other layers
+    are tried all the same, since neighbors in depth are much alike.
     """
     layer = _layer(autoencoder)
-    published = (
-        _read(autoencoder, streams[layer], "as published")
-        if layer is not None and layer in streams
-        else Reading("as published", float("nan"), float("nan"), False)
-    )
-    if published.fits:
-        return Check(published, None)
-    readings = [
-        _read(variant, stream, change)
+    if layer is None or layer not in streams:
+        nan = float("nan")
+        published = Reading("as published", nan, nan, False)
+        alternative = _best(_readings(autoencoder, streams, layer))
+        return Check(published, alternative, _unread(autoencoder, max(streams) + 1))
+    published = _read(autoencoder, streams[layer], "as published")
+    if not published.fits:
+        return Check(published, _best(_readings(autoencoder, streams, layer)))
+    # The same few words for all layers, so that the comparison is fair.
+    fvu_here = _read(autoencoder, _sample(streams[layer]), "").fvu
+    elsewhere = _best(
+        _read(autoencoder, _sample(stream), _place(number, layer))
         for number, stream in streams.items()
-        for words, variant in _variants(autoencoder, stream)
-        # Without a change it is the published reading, which was tried above.
-        if (change := _joined(words, _place(number, layer)))
-    ]
+        if number != layer
+    )
+    is_better = elsewhere is not None and elsewhere.fvu < MUCH_BETTER * fvu_here
+    return Check(published, elsewhere if is_better else None)
+
+
+def _readings(
+    autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor], layer: int | None
+) -> Iterator[Reading]:
+    """Yield all readings but the published one, on a sample of the words."""
+    for number, stream in streams.items():
+        words = _sample(stream)
+        for variant_change, variant in _variants(autoencoder, words):
+            # Without a change it is the published reading.
+            if change := _joined(variant_change, _place(number, layer)):
+                yield _read(variant, words, change)
+
+
+def _best(readings: Iterable[Reading]) -> Reading | None:
+    """Return the fitting reading that misses least; None where none fits."""
     fitting = [reading for reading in readings if reading.fits]
-    return Check(published, min(fitting, key=lambda reading: reading.fvu, default=None))
+    return min(fitting, key=lambda reading: reading.fvu, default=None)
+
+
+def _sample(stream: torch.Tensor) -> torch.Tensor:
+    """Return some vectors, spread evenly."""
+    return stream[:: -(-len(stream) // SAMPLE_TOKENS)]
+
+
+def _unread(autoencoder: SparseAutoencoder, depth: int) -> str:
+    """Return in words why an SAE cannot be read where its files say."""
+    layer, hook = autoencoder.layer, autoencoder.hook
+    if layer is None:
+        return "its files name no layer, and it fits none"
+    if stream_layer(layer, hook) is None:
+        return f"reads {hook} of layer {layer}, of which kvtool has no vectors"
+    return f"reads layer {layer} of a decoder that has {depth}, and fits none"
 
 
 def _place(number: int, layer: int | None) -> str:
@@ -138,11 +194,36 @@ def _variants(
 
 def _read(autoencoder: SparseAutoencoder, stream: torch.Tensor, change: str) -> Reading:
     """Return how well a reading gives a stream (token, d) back."""
-    x = stream.float()
-    features = autoencoder.encode(x)
-    error = (x - autoencoder.reconstruct(x)).square().sum()
-    fvu = float(error / (x - x.mean(dim=0)).square().sum())
-    l0 = float((features != 0).sum(dim=1).float().mean())
+    fit = measure_fit(autoencoder, stream)
     published = autoencoder.origin.published_l0
-    is_sparse = published is None or published / L0_FACTOR <= l0 <= published * L0_FACTOR
-    return Reading(change, fvu, l0, fvu <= MOST_FVU and is_sparse and l0 > 0)
+    is_sparse = published is None or published / L0_FACTOR <= fit.l0 <= published * L0_FACTOR
+    return Reading(change, fit.fvu, fit.l0, fit.fvu <= MOST_FVU and is_sparse and fit.l0 > 0)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well an SAE gives vectors back, and how sparsely.
+
+    Attributes:
+        fvu: The squared error over the squared distance of the vectors from their mean.
+        l0: The mean number of active features of a vector.
+        frequencies: The share of vectors at which each feature fires, (m,).
+    """
+
+    fvu: float
+    l0: float
+    frequencies: torch.Tensor
+
+
+def measure_fit(autoencoder: SparseAutoencoder, stream: torch.Tensor) -> Fit:
+    """Measure an SAE on vectors (token, d), a block of tokens at a time."""
+    error = spread = 0.0
+    counts = torch.zeros(autoencoder.m)
+    center = sum(block.double().sum(dim=0) for block in stream.split(_BLOCK_TOKENS)) / len(stream)
+    for block in stream.split(_BLOCK_TOKENS):
+        x = block.float()
+        error += float((x - autoencoder.reconstruct(x)).double().square().sum())
+        spread += float((x.double() - center).square().sum())
+        counts += (autoencoder.encode(x) != 0).sum(dim=0).cpu()
+    frequencies = counts / len(stream)
+    return Fit(error / spread if spread else float("nan"), float(frequencies.sum()), frequencies)

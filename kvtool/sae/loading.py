@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 
+from kvtool.demo.weights import DEMO, demo_saes_path
 from kvtool.errors import KvtoolError, ModelError, UsageError
 from kvtool.sae.autoencoder import SparseAutoencoder
 from kvtool.sae.formats import FORMATS, WEIGHT_FILES, Format
@@ -84,14 +85,15 @@ def find_saes(
     """Find the SAEs that paths name, in the order of their layers, without reading weights.
 
     Args:
-        paths: Files, folders, or templates with {layer} and the wildcards of a shell.
+        paths: Files, folders, or templates with {layer} and the wildcards of a shell; "demo" names
+            those of the shipped model's decoder.
         layers: The layers that a template is filled with; None looks for whatever is there.
         transpose: See load_sae.
 
     Raises UsageError where a path names nothing, ModelError where a file is of no known format.
     """
     files: dict[Path, SaeFile] = {}
-    for path in [fspath(name) for name in paths]:
+    for path in [_resolved(fspath(name)) for name in paths]:
         candidates = list(_candidates(path, layers))
         if not candidates:
             raise UsageError(
@@ -103,6 +105,11 @@ def find_saes(
             guess = layer_of(file.parent.as_posix()) if layer is None else layer
             files.setdefault(file, SaeFile(file, guess, format_of_file, transpose))
     return sorted(files.values(), key=lambda file: (file.layer is None, file.layer or 0, file.path))
+
+
+def _resolved(path: str) -> str:
+    """Return a path as it is, and for "demo" the folder of the shipped SAEs."""
+    return str(demo_saes_path()) if path == DEMO else path
 
 
 def _format(path: Path) -> Format:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from kvtool.errors import UsageError
 from kvtool.sae.activations import JumpReLU
@@ -53,10 +53,10 @@ def save_sae(
     }
     stored = {name: weight.to(dtype).contiguous() for name, weight in weights.items()}
     path = folder / "sae_weights.safetensors"
-    save_file(stored, path)
+    path.write_bytes(save(stored))
     if frequencies is not None:
         logarithms = (frequencies.double() + _LEAST_FREQUENCY).log10().float()
-        save_file({"sparsity": logarithms}, folder / "sparsity.safetensors")
+        (folder / "sparsity.safetensors").write_bytes(save({"sparsity": logarithms}))
     settings = {
         "architecture": "jumprelu",
         "d_in": autoencoder.d,

@@ -7,7 +7,7 @@ reads one token at a time.
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import cos, pi, sqrt
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from kvtool.errors import ModelError, UsageError
+from kvtool.outputs import write_output
 from kvtool.sae.activations import JumpReLU
 from kvtool.sae.autoencoder import Origin, SparseAutoencoder
 from kvtool.sae.tensors import read_pickle
@@ -72,6 +73,7 @@ def train_sae(
     checkpoint: Path | None = None,
     save_steps: int = 250,
     report: Report | None = None,
+    device: torch.device | str = "cpu",
 ) -> SparseAutoencoder:
     """Train an SAE.
 
@@ -84,6 +86,7 @@ def train_sae(
             it is saved; it is removed at the end.
         save_steps: Steps between two savings.
         report: Told of the progress.
+        device: Where it is trained.
 
     Raises UsageError for too few tokens, ModelError for a checkpoint of another training.
     """
@@ -92,7 +95,7 @@ def train_sae(
             f"sae train: expected {recipe.batch} tokens or more and k from 1 to {recipe.width}, "
             f"found {len(states)} tokens and k {recipe.k}; give more text, or a smaller batch"
         )
-    training = _Training(states, recipe)
+    training = _Training(states, recipe, torch.device(device))
     if checkpoint is not None and checkpoint.is_file():
         training.load(checkpoint)
     while training.step < recipe.steps:
@@ -110,31 +113,32 @@ def train_sae(
 class _Training:
     """One SAE under training; its vectors are scaled to a mean length of sqrt(d)."""
 
-    def __init__(self, states: torch.Tensor, recipe: Recipe) -> None:
+    def __init__(self, states: torch.Tensor, recipe: Recipe, device: torch.device) -> None:
         self.states = states
         self.recipe = recipe
+        self.device = device
         self.step = 0
         sample = self._vectors(torch.arange(min(len(states), _MEAN_TOKENS)))
         d = sample.shape[1]
         self.scale = sqrt(d) / float(sample.norm(dim=1).mean())
         generator = torch.Generator().manual_seed(recipe.seed)
-        decoder = torch.randn(recipe.width, d, generator=generator)
+        decoder = torch.randn(recipe.width, d, generator=generator).to(device)
         decoder /= decoder.norm(dim=1, keepdim=True)
         # The encoder starts as the decoder's transpose, as is usual.
         self.weights = {
             "encoder": decoder.T.clone(),
-            "encoder_bias": torch.zeros(recipe.width),
+            "encoder_bias": torch.zeros(recipe.width, device=device),
             "decoder": decoder,
             "decoder_bias": sample.mean(dim=0) * self.scale,
         }
         for weight in self.weights.values():
             weight.requires_grad_()
         self.optimizer = torch.optim.Adam(self.weights.values(), recipe.learning_rate)
-        self.silent_for = torch.zeros(recipe.width, dtype=torch.long)
-        self.threshold = torch.zeros(())
+        self.silent_for = torch.zeros(recipe.width, dtype=torch.long, device=device)
+        self.threshold = torch.zeros((), device=device)
 
     def _vectors(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.states[tokens].float()
+        return self.states[tokens].to(self.device).float()
 
     def _batch(self) -> torch.Tensor:
         """Return the vectors of this step; the step alone tells which, so that a training goes on
@@ -181,7 +185,7 @@ class _Training:
         """Return how badly the silent features alone give back what the others miss."""
         silent = torch.nonzero(self.silent_for >= self.recipe.dead_after)[:, 0]
         if not len(silent):
-            return torch.zeros(())
+            return torch.zeros((), device=self.device)
         count = min(len(silent), max(1, pre.shape[1] // 16))
         values, top = pre[:, silent].topk(count, dim=1)
         repair = torch.zeros_like(pre[:, silent]).scatter(1, top, values)
@@ -212,14 +216,15 @@ class _Training:
     def result(self, origin: Origin) -> SparseAutoencoder:
         """Return the SAE in the units of the stream: rows of the decoder keep their length 1."""
         with torch.no_grad():
-            weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
+            weights = {name: weight.detach().cpu() for name, weight in self.weights.items()}
+            weights = {name: weight.clone() for name, weight in weights.items()}
         m = self.recipe.width
         return SparseAutoencoder(
             encoder=weights["encoder"],
             encoder_bias=weights["encoder_bias"] / self.scale,
             decoder=weights["decoder"],
             decoder_bias=weights["decoder_bias"] / self.scale,
-            activation=JumpReLU((self.threshold / self.scale).expand(m).clone()),
+            activation=JumpReLU((self.threshold.cpu() / self.scale).expand(m).clone()),
             origin=origin,
             is_centered=True,
         )
@@ -237,10 +242,9 @@ class _Training:
             "silent_for": self.silent_for,
             "threshold": self.threshold,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(state, partial)
-        partial.replace(path)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_output(path, buffer.getvalue(), "sae train", make_folder=True)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint. Raises ModelError where it is of another training."""
@@ -257,5 +261,5 @@ class _Training:
                 weight.copy_(state["weights"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
-        self.silent_for = state["silent_for"]
-        self.threshold = state["threshold"]
+        self.silent_for = state["silent_for"].to(self.device)
+        self.threshold = state["threshold"].to(self.device)

@@ -1,11 +1,10 @@
-"""Intervals of shares that no resampling can give: Wilson's at the edges of a score's range.
+"""Intervals of shares that no resampling can give: where all that is resampled scores alike.
 
-Where all units score the same, every resample does too, and the bootstrap's interval has no width:
-12 of 12 right would be [100 %, 100 %]. One rule serves every score with a range: where value and
-both ends are 0, or all three are the top of the range, the inner end is that of Wilson's interval
-(Wilson 1927) of none, or all, of the units that are resampled. For a share of right units it is the
-interval itself; for other scores in a range it says how large a share of units could score
-otherwise without a single one of n that does.
+Then every resample does too, and the bootstrap's interval has no width: 12 of 12 right would be
+[100 %, 100 %], and three pairs of a category with half of their keypoints each [50 %, 50 %]. One
+rule serves every score with a range. Of n units none scores otherwise: so a share of units could,
+up to the end of Wilson's interval (Wilson 1927) of none of n, and could score anything in the
+range. At the edges of the range this is Wilson's interval itself.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kvtool.stats.bootstrap import Array, Estimate
+from kvtool.stats.bootstrap import Estimate
 
 TOPS = {"fraction": 1.0, "percent": 100.0}
 """The best score there is, by the unit of scores that have one; others, such as m, have no edge."""
 
 SIGNED = ("difference", "chance_difference", "j_decay", "f_decay")
-"""Scores from -1 to 1, of which 0 is no edge."""
+"""Scores from -1 to 1: where two blocks are alike in all units, there is no difference at all."""
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -34,7 +33,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
 def widened(
     estimates: Mapping[str, Estimate], n: int, top: float | Mapping[str, float] = 1.0
 ) -> dict[str, Estimate]:
-    """Widen the intervals of scores that collapse at an edge of their range.
+    """Widen the intervals, without width, of scores that are all alike.
 
     Args:
         estimates: Scores with their intervals; those of SIGNED stay as they are.
@@ -53,15 +52,11 @@ def widened(
 
 def _widened(estimate: Estimate, n: int, top: float) -> Estimate:
     value, low, high = (np.asarray(part, np.float64) for part in estimate)
-    lowest, highest = (top * end for end in (wilson(n, n)[0], wilson(0, n)[1]))
+    _, share = wilson(0, n)
+    no_width = np.isclose(low, value, atol=1e-12) & np.isclose(high, value, atol=1e-12)
+    # Were so many units at 0, or at the top, the score would move by their share of the way there.
     return Estimate(
         estimate.value,
-        np.where(_all_equal(value, low, top), lowest, low),
-        np.where(_all_equal(value, high, 0.0), highest, high),
+        np.where(no_width, value - share * value, low),
+        np.where(no_width, value + share * (top - value), high),
     )
-
-
-def _all_equal(value: Array, end: Array, edge: float) -> Array:
-    """Tell where a score and an end of its interval both lie at an edge."""
-    at_edge: Array = np.isclose(value, edge, atol=1e-12) & np.isclose(end, edge, atol=1e-12)
-    return at_edge

@@ -45,6 +45,7 @@ def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, selection: Kep
         "value": len(selection.layers) * geometry.kv_heads * geometry.head_dim,
         "projected": geometry.hidden,
         "vision": len(selection.vision_layers) * geometry.vision_dim,
+        "hidden": len(selection.layers) * geometry.hidden,
         "saliency": 1,
     }
     return values[kind] * STORED_DTYPE[dtype].itemsize

@@ -14,9 +14,10 @@ from typing import Any
 from kvtool.store.encoding import Codec
 from kvtool.store.layout import part_name
 from kvtool.types import (
-    KINDS,
+    HIDDEN,
     SALIENCY,
     TOWER_KINDS,
+    VECTOR_KINDS,
     Geometry,
     InputSize,
     KeyPosition,
@@ -143,7 +144,7 @@ class RunConfig:
     @property
     def vector_kinds(self) -> list[Kind]:
         """The kinds of vectors that are stored; saliency is none."""
-        return [kind for kind in self.kinds if kind in KINDS]
+        return [kind for kind in self.kinds if kind in VECTOR_KINDS]
 
     def stored_layers(self, kind: str) -> tuple[int, ...]:
         """Return the model's number of each stored layer of a kind (or of text_key, text_value);
@@ -159,13 +160,13 @@ class RunConfig:
         return self.vision_layers if kind == "vision" else self.layers
 
     def heads_and_dim(self, kind: str) -> tuple[int, int]:
-        """Return the heads and dim of a kind's (or text_key's, text_value's) vectors; projected,
-        vision and saliency have one head, saliency one dimension.
+        """Return the heads and dim of a kind's (or text_key's, text_value's) vectors; only keys
+        and values have more than one head, and saliency has one dimension.
         """
         geometry = self.model.geometry
         if kind == SALIENCY:
             return 1, 1
-        if kind in ("projected", TEXT_MEAN):
+        if kind in ("projected", TEXT_MEAN, HIDDEN):
             return 1, geometry.hidden
         return (
             (1, geometry.vision_dim) if kind == "vision" else (geometry.kv_heads, geometry.head_dim)
@@ -259,6 +260,8 @@ def dimension_names(array: str, is_text: bool = False) -> tuple[str, ...]:
         token = "vision_token" if array in TOWER_KINDS else "token"
         kind = "projected" if array == TEXT_MEAN else array
         return f"{kind}_layer", f"{kind}_head", "text" if is_text else token, f"{kind}_dim"
+    if array == HIDDEN:
+        return "layer", "hidden_head", "token", "hidden_dim"
     token = "text_token" if array in TEXT_KINDS else "token"
     return "layer", "kv_head", "text" if is_text else token, "dim"
 

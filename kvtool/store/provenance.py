@@ -13,20 +13,22 @@ from typing import Any
 from kvtool.store import Run
 
 ALGORITHMS = {
-    "foreground-segmentation": 3,
-    "co-segmentation": 3,
-    "semantic-segmentation": 4,
-    "referring-expression": 4,
-    "semantic-correspondence": 2,
-    "temporal-correspondence": 2,
+    "foreground-segmentation": 4,
+    "co-segmentation": 4,
+    "semantic-segmentation": 5,
+    "referring-expression": 5,
+    "semantic-correspondence": 3,
+    "temporal-correspondence": 3,
     "variance": 1,
-    "knockout": 3,
-    "paired": 5,
-    "prefix": 5,
-    "correlate": 3,
+    "knockout": 4,
+    "paired": 6,
+    "prefix": 6,
+    "correlate": 4,
     "average": 1,
-    "compare": 1,
+    "compare": 2,
     "search": 1,
+    "sae": 1,
+    "lens": 1,
     "answers": 2,
 }
 """Versions of what computes numbers, by task and command.

@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kvtool.registry import load_object
 from kvtool.store import layout, locks, summary, writer
+from kvtool.store.blocks import BlockValues
 from kvtool.store.encoding import Bits
 from kvtool.store.files import fsync_folder, os_errors, remove_committed
 from kvtool.store.manifest import token_offsets
 from kvtool.store.roster import Roster, extend_roster
 from kvtool.store.stored_run import StoredRun
 from kvtool.store.texts import text_attributes
+from kvtool.store.tokens import Numbers, TokenChoice, Tokens, choose
 from kvtool.store.writer import Pieces
 from kvtool.text_templates import DEFAULT
-from kvtool.types import Sample
+from kvtool.types import HIDDEN, Sample
+
+HIDDEN_READER = "kvtool.features.residual:read_hidden"
+"""What computes a residual stream: by name, since it runs the model, and stands on the store."""
 
 
 @dataclass(repr=False)
@@ -28,6 +34,42 @@ class Run(StoredRun):
     It reads the images that were committed when it first looked, so that all blocks have the same;
     refresh() looks again. Texts, covered_indices and parts are as of now.
     """
+
+    def hidden(
+        self,
+        layer: int | Sequence[int],
+        ids: Sequence[str] | None = None,
+        raw: bool = False,
+        *,
+        tokens: Tokens | None = None,
+        rows: Numbers | None = None,
+        cols: Numbers | None = None,
+        category: str | None = None,
+        data: str | Path | None = None,
+        model: str | None = None,
+        device: str = "auto",
+    ) -> BlockValues:
+        """Return the residual stream of image tokens after a decoder layer, or after several.
+
+        It is what the layer puts out, before the final norm, with the shape that `read` gives one
+        head, or several layers of it. A run that holds the kind `hidden` gives what it stores; any
+        other run that holds keys, values and projected tokens of all layers lets its model compute
+        it from these, at the cost of the chosen tokens alone: bit for bit, but that in float32 the
+        last bit of a sum may depend on how many tokens run together.
+
+        Args:
+            layer: the layer's number, or several in any order.
+            ids, raw, tokens, rows, cols, category, data: as in read.
+            model: the place of the run's model, if its name does not say it.
+            device: where the model runs: auto, cpu, cuda or cuda:N.
+
+        Raises UsageError where the run does not hold what is needed, and for an image, a token or a
+        class that is not there; ModelError where the run's model is not there.
+        """
+        ids, choice = choose(self, HIDDEN, ids, TokenChoice(tokens, rows, cols), category, data)
+        read_hidden = load_object(HIDDEN_READER)
+        stream: BlockValues = read_hidden(self, layer, ids, raw, choice, model, device)
+        return stream
 
     def enroll(
         self, ids: Sequence[str], dataset_path: str | None, absent: Collection[int] = ()

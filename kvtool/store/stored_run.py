@@ -143,8 +143,8 @@ class StoredRun(Displayed, RunParts):
         token, dim) or (layer, kv_head, token, dim). A sequence of one number has its axis, too.
 
         Args:
-            kind: key, value, projected, vision or saliency; the last three have one head, number
-                0, and saliency has one dimension.
+            kind: key, value, projected, vision, hidden or saliency; all but the first two have
+                one head, number 0, and saliency has one dimension.
             layer: the model's layer number, or several in any order.
             kv_head: the head's number, or several in any order.
             ids: the images, in this order; None reads all, by dataset index.

@@ -9,7 +9,7 @@ from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice, named_layers
 from kvtool.store import Run
 from kvtool.tasks.base import BlockPlan
-from kvtool.types import KINDS, Kind
+from kvtool.types import HIDDEN, TOWER_KINDS, VECTOR_KINDS, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ def plan_blocks(
     kinds: Sequence[Kind] | None,
     layers: LayerChoice | None,
     heads: Sequence[int] | None,
-    task_kinds: Sequence[Kind] = KINDS,
+    task_kinds: Sequence[Kind] = VECTOR_KINDS,
 ) -> BlockPlan:
     """The stored blocks that a request names, of kinds the task is able to score.
 
@@ -41,12 +41,14 @@ def plan_blocks(
     if kinds is None:
         decoder = [kind for kind in ("value", "key") if kind in stored][:1]
         kinds = [*decoder, *(kind for kind in BASELINES if kind in stored)]
-    narrowed = [kind for kind in DECODER if kind in kinds] or [
+    of_heads = [kind for kind in DECODER if kind in kinds] or [
         kind for kind in kinds if kind != "projected"
     ]
+    # The residual stream has the decoder's layers, but no heads to choose among.
+    narrowed = {*of_heads, HIDDEN}
     blocks = []
     for kind in dict.fromkeys(kinds):
-        if kind not in KINDS or kind not in stored:
+        if kind not in VECTOR_KINDS or kind not in stored:
             raise UsageError(
                 f"run {run.name}: {kind} is {_why_not(run, kind)}, only {', '.join(stored)}"
             )
@@ -57,7 +59,7 @@ def plan_blocks(
             layer_numbers = _stored_of(run, kind, layers, stored_layers)
         head_numbers = (
             tuple(dict.fromkeys(heads))
-            if kind in narrowed and heads is not None
+            if kind in of_heads and heads is not None
             else tuple(range(count))
         )
         _check(run, kind, "layer", layer_numbers, stored_layers)
@@ -70,7 +72,9 @@ def _why_not(run: Run, kind: Kind) -> str:
     """Return why the vectors of a kind cannot be scored."""
     if kind not in run.config.kinds:
         return "not stored"
-    return "without text vectors, which the task needs" if kind in KINDS else "not of vectors"
+    return (
+        "without text vectors, which the task needs" if kind in VECTOR_KINDS else "not of vectors"
+    )
 
 
 def _stored_of(run: Run, kind: Kind, layers: LayerChoice, stored: Sequence[int]) -> tuple[int, ...]:
@@ -78,7 +82,7 @@ def _stored_of(run: Run, kind: Kind, layers: LayerChoice, stored: Sequence[int])
     if not isinstance(layers, str):
         return tuple(dict.fromkeys(layers))
     geometry = run.config.model.geometry
-    depth = geometry.layers if kind in DECODER else geometry.vision_layers
+    depth = geometry.vision_layers if kind in TOWER_KINDS else geometry.layers
     members = named_layers(layers, depth)
     numbers = tuple(layer for layer in stored if layer in members)
     if not numbers:
@@ -98,22 +102,18 @@ def _check(run: Run, kind: str, what: str, numbers: Sequence[int], stored: Seque
         )
 
 
-def baseline_kinds(run: Run, task_kinds: Sequence[Kind] = KINDS) -> list[Kind]:
+def baseline_kinds(run: Run, task_kinds: Sequence[Kind] = VECTOR_KINDS) -> list[Kind]:
     """The kinds by which a run is a baseline for others, of those that a task is able to score."""
     return [kind for kind in BASELINES if kind in run.config.kinds and kind in task_kinds]
 
 
-def baseline_plan(run: Run, task_kinds: Sequence[Kind] = KINDS) -> BlockPlan:
+def baseline_plan(run: Run, task_kinds: Sequence[Kind] = VECTOR_KINDS) -> BlockPlan:
     """The blocks by which a run is a baseline for others."""
     return plan_blocks(run, baseline_kinds(run, task_kinds), None, None, task_kinds)
 
 
 def torch_device(name: str) -> torch.device:
     """The device of a name; "auto" is CUDA where there is one. Raises UsageError."""
-    import torch
+    from kvtool.models.device import chosen_device
 
-    from kvtool.models.device import find_device
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return find_device(name)
+    return chosen_device(name)

@@ -4,7 +4,8 @@ A task may say, each for where the grids of a kind lie (image id -> grid):
 
 - guesses(grids, seed): names of predictors that know nothing of what an image shows, and what
   `measure` would give for them, (draw, n, ...); a random predictor has several draws, independent
-  of each other and from unit to unit.
+  of each other and from unit to unit. Where the task's rule takes something of the run, its
+  `guesses_by_run` is true, and they are guesses(grids, seed, run).
 - ceiling(grids): the same, (1, n, ...), for the best that patches of these grids could get.
 - unseen(grids): (n, 2), how much of what is scored lies outside the grids, and how much there is.
 
@@ -54,7 +55,7 @@ class Chances:
     task: Task
     seed: int
     rows: list[Row] = field(default_factory=list)
-    _computed: list[tuple[Grids, _OnGrids]] = field(default_factory=list)
+    _computed: list[tuple[Grids, str | None, _OnGrids]] = field(default_factory=list)
 
     def of(self, run: Run, kind: Kind, table: Table) -> Level | None:
         """The level of a table of the task on a run's grids; None where the task has none."""
@@ -62,24 +63,28 @@ class Chances:
             return None
         images = self.task.images()
         grids = {sample.id: sample.base(kind) for sample in run.samples if sample.id in images}
-        on_grids = next((level for spans, level in self._computed if spans == grids), None)
+        by_run = getattr(self.task, "guesses_by_run", False)
+        name = run.name if by_run else None
+        computed = (level for spans, of, level in self._computed if (spans, of) == (grids, name))
+        on_grids = next(computed, None)
         if on_grids is None:
-            on_grids = _OnGrids(self.task, self.seed, grids)
+            on_grids = _OnGrids(self.task, self.seed, grids, run if by_run else None)
             self.rows += [{"kind": kind, **row} for row in on_grids.rows()]
-            self._computed.append((grids, on_grids))
+            self._computed.append((grids, name, on_grids))
         return on_grids.level(table)
 
 
 class _OnGrids:
     """What knows nothing gets on some grids: a table for each predictor and label."""
 
-    def __init__(self, task: Task, seed: int, grids: Grids) -> None:
+    def __init__(self, task: Task, seed: int, grids: Grids, run: Run | None = None) -> None:
         self.seed = seed
         self.metric, self.higher_is_better = task.metric, task.higher_is_better
         guesses = getattr(task, "guesses", None)
         self.guesses: dict[str, dict[str, Table]] = {}
         if guesses is not None:
-            for name, measured in guesses(grids, seed):
+            by_run = () if run is None else (run,)
+            for name, measured in guesses(grids, seed, *by_run):
                 self.guesses[name] = _by_label(task.tables(measured))
         ceiling = getattr(task, "ceiling", None)
         self.ceiling = {} if ceiling is None else _by_label(task.tables(ceiling(grids)))
@@ -132,15 +137,15 @@ def spread_of_draws(table: Table, metric: str, seed: int) -> float:
     stand beside any of the others, which makes many draws of few. They vary as draws do whose
     units' variance is that among the few, which is too small by one in their number.
 
-    Units with repetitions are drawn a stratum at a time, as images of a class are clustered
-    together, and a repetition is a draw of its own.
+    Where a stratum is drawn as a whole, its units stay together, and a repetition is a draw of its
+    own.
     """
     n = table.units.shape[1]
     repeats = table.repeats
     # (draw and repetition, unit, k)
     single = np.concatenate(np.split(table.units, repeats, axis=-1))
     together = np.arange(n)
-    if repeats > 1:
+    if table.drawn_by_stratum:
         together = np.zeros(n, int) if table.strata is None else table.strata
     groups, group = np.unique(together, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -171,18 +176,31 @@ def _alike(tables: Mapping[str, Table], table: Table) -> Table:
 
 
 def mean_row(table: Table, seed: int) -> Row:
-    """The means over draws of a random predictor's scores, with intervals over units."""
+    """The means over draws of a random predictor's scores, with intervals over units and draws.
+
+    Draws of single units are independent from unit to unit, so that their spread is in that of the
+    units. Those that units of a stratum have in common are resampled beside the units.
+    """
+    n_draws, n, k = table.units.shape
+    repeats = n_draws * table.repeats if table.drawn_by_stratum else 1
+    # (1, n, draw * k): draws after each other, as repetitions are.
+    units = np.moveaxis(table.units, 0, 1).reshape(1, n, n_draws * k)
 
     def scores(sums: Array) -> dict[str, Array]:
-        """Score sums (..., draw, k) to (...)."""
-        return {name: score.mean(axis=-1) for name, score in table.scores(sums).items()}
+        """Score sums (..., draw * k) to (...)."""
+        by_draw = sums.reshape(*sums.shape[:-1], n_draws, k)
+        if table.drawn_by_stratum:
+            # A resample may lack a draw, which has no score then: they add up, as seeds do.
+            return table.scores(by_draw.sum(axis=-2))
+        return {name: score.mean(axis=-1) for name, score in table.scores(by_draw).items()}
 
     resampling: dict[str, Any] = {"strata": table.strata, "clusters": table.clusters}
-    n = table.units.shape[1]
     has_interval = count_clusters(n, table.clusters) > 1
     row: Row = {}
-    for name, estimate in bootstrap(table.units, scores, seed=seed, **resampling).items():
-        row |= _fields(name, estimate, has_interval)
+    for name, estimate in bootstrap(
+        units, scores, seed=seed, repeats=repeats, **resampling
+    ).items():
+        row |= _fields(name, Estimate(*(end[0] for end in estimate)), has_interval)
     return {**row, "n": n}
 
 
@@ -192,14 +210,14 @@ def _fields(name: str, estimate: Estimate, has_interval: bool) -> Row:
     return dict(zip((name, f"{name}_low", f"{name}_high"), [numbers[0], *ends], strict=True))
 
 
-def beside_chance(best: Row, result: Result, n_blocks: int) -> Row:
+def beside_chance(best: Row, result: Result, n_blocks: int, select: str) -> Row:
     """The best row with what it would be among blocks that know nothing, and whether it exceeds
     that.
 
     chance_max: the expected best of so many blocks that know nothing, with the interval in which 95
-    % of such bests lie; where it was chosen on the other half, nothing was chosen by its score and
-    it has none. exceeds_chance: its difference to chance is beyond 0, and it is beyond the interval
-    of chance_max; None where that cannot be told.
+    % of such bests lie; with select "split" it was chosen on the other half, so that nothing was
+    chosen by its score and it has none. exceeds_chance: its difference to chance is beyond 0, and
+    it is beyond the interval of chance_max; None where that cannot be told.
     """
     if best.get("chance") is None or best.get(result.metric) is None:
         return best
@@ -210,7 +228,7 @@ def beside_chance(best: Row, result: Result, n_blocks: int) -> Row:
         return {**best, "exceeds_chance": None}
     exceeds = sign * difference > 0
     maximum: Row = {}
-    if best.get("select") != "split":
+    if select != "split":
         maximum = _maximum(best, result, n_blocks)
         beyond = maximum.get("chance_max_high" if sign > 0 else "chance_max_low")
         exceeds = exceeds and (beyond is None or sign * (best[result.metric] - beyond) > 0)

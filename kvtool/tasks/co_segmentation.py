@@ -27,15 +27,16 @@ from kvtool.errors import DatasetError, UsageError
 from kvtool.features.layers import GridImage, Layer, cell_pixels
 from kvtool.metrics.segmentation import foreground_units, j_scores
 from kvtool.result import Row
+from kvtool.store import Run
 from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
-from kvtool.tasks.regions import constant_masks, on_pixels, random_regions
-from kvtool.tasks.saliency import saliency_maps
+from kvtool.tasks.regions import on_pixels, predictors
+from kvtool.tasks.saliency import run_saliency, saliency_maps
 from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
-from kvtool.types import KINDS, GridSpan, Kind
+from kvtool.types import VECTOR_KINDS, GridSpan, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +52,7 @@ class CoSegmentation:
     higher_is_better: ClassVar[bool] = True
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = False
-    kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    kinds: ClassVar[tuple[Kind, ...]] = VECTOR_KINDS
     drawing: ClassVar[str] = "masks"
 
     def __init__(
@@ -146,22 +147,25 @@ class CoSegmentation:
         ]
         return np.moveaxis(np.array(counts), 2, 0)
 
-    def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
-        """What knows nothing of the images gets, as `measure` gives it.
+    @property
+    def guesses_by_run(self) -> bool:
+        """Whether the attention of a run tells what is the object, of guesses as of values."""
+        return self.saliency == "vision"
 
-        Everything is background, or foreground; or patches are clustered by where they lie alone.
-        """
-        n_seeds = len(self.seeds)
-        predictors = {
-            "all background": partial(constant_masks, n_seeds, False),
-            "all foreground": partial(constant_masks, n_seeds, True),
-            "random regions": partial(random_regions, n_seeds, np.random.default_rng(seed)),
-        }
-        for name, predict in predictors.items():
+    def guesses(
+        self, grids: Grids, seed: int, run: Run | None = None
+    ) -> Iterator[tuple[str, Array]]:
+        """What knows nothing of the values gets, as `measure` gives it, see regions.predictors."""
+        for name, predict in predictors(len(self.seeds), seed).items():
             counts = []
             for category, images in self.groups.items():
                 spans = [grids[image] for image in images]
-                for image, span, tokens in zip(images, spans, predict(spans), strict=True):
+                maps = (
+                    None
+                    if run is None
+                    else run_saliency(run, dict(zip(images, spans, strict=True)))
+                )
+                for image, span, tokens in zip(images, spans, predict(spans, maps), strict=True):
                     counts.append(self._counts(tokens, span, image, category))
             # (image, draw, seed, 4) to (draw, image, seed, 4)
             yield name, np.moveaxis(np.array(counts), 0, 1)
@@ -254,11 +258,12 @@ class CoSegmentation:
             """Score the sums over images and seeds together."""
             return j_scores(sums.reshape(*sums.shape[:-1], repeats, -1).sum(axis=-2))
 
-        yield Table({}, flat, scores, category, repeats=repeats)
+        random: dict[str, Any] = {"repeats": repeats, "drawn_by_stratum": True}
+        yield Table({}, flat, scores, category, **random)
         for index, name in enumerate(self.groups):
             members = np.flatnonzero(category == index)
             units = flat[:, members]
-            yield Table({"category": name}, units, scores, members=members, repeats=repeats)
+            yield Table({"category": name}, units, scores, members=members, **random)
 
 
 def cosegment(
@@ -273,16 +278,13 @@ def cosegment(
 
     saliency: of each image (token,), by which clusters are voted for in place of their place.
     """
-    from kvtool.features.clusters import inside_clusters, salient_clusters, shared_clusters
+    from kvtool.features.clusters import object_clusters, shared_clusters
 
     labels, k = shared_clusters(values, restarts=restarts, seed=seed)
     is_foreground = [np.zeros(label.shape, bool) for label in labels]
     for head in range(len(k)):
         head_labels = [label[head] for label in labels]
-        if saliency is None:
-            is_object = inside_clusters(head_labels, grids, int(k[head]))
-        else:
-            is_object = salient_clusters(head_labels, saliency, int(k[head]))
+        is_object = object_clusters(head_labels, grids, saliency, int(k[head]))
         for tokens, label in zip(is_foreground, labels, strict=True):
             tokens[head] = is_object[label[head]]
     return is_foreground

@@ -42,7 +42,7 @@ from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
-from kvtool.types import KINDS, GridSpan, Kind
+from kvtool.types import VECTOR_KINDS, GridSpan, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +70,7 @@ class ForegroundSegmentation:
     higher_is_better: ClassVar[bool] = True
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = False
-    kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    kinds: ClassVar[tuple[Kind, ...]] = VECTOR_KINDS
     drawing: ClassVar[str] = "masks"
 
     def __init__(

@@ -148,7 +148,7 @@ class Scoring:
         if result.best is None:
             return result
         n_blocks = len(eligible(rows))
-        return replace(result, best=beside_chance(result.best, result, n_blocks))
+        return replace(result, best=beside_chance(result.best, result, n_blocks, select))
 
     def _baseline_runs(
         self, other_runs: Sequence[Run], images: Sequence[str]

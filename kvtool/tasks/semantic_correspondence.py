@@ -43,7 +43,7 @@ from kvtool.tasks.points import (
 from kvtool.tasks.predictions import save_lines
 from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_size
-from kvtool.types import KINDS, Backend, Kind
+from kvtool.types import VECTOR_KINDS, Backend, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,7 @@ class SemanticCorrespondence:
     higher_is_better: ClassVar[bool] = True
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = True
-    kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    kinds: ClassVar[tuple[Kind, ...]] = VECTOR_KINDS
     drawing: ClassVar[str] = "matches"
 
     def __init__(

@@ -31,7 +31,7 @@ from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_labels
 from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
-from kvtool.types import KINDS, Kind
+from kvtool.types import VECTOR_KINDS, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +49,7 @@ class TemporalCorrespondence:
     higher_is_better: ClassVar[bool] = True
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = False
-    kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    kinds: ClassVar[tuple[Kind, ...]] = VECTOR_KINDS
     drawing: ClassVar[str] = "objects"
 
     def __init__(

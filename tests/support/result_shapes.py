@@ -15,6 +15,7 @@ from tests.support.results import (
     undefined,
     variance,
 )
+from tests.support.sae_results import directions_result, sae_result
 
 RESULTS = {
     "probe": probe(),
@@ -25,6 +26,7 @@ RESULTS = {
     "correlate": correlate(),
     "average": average(),
     "compare": compare(),
+    "sae": sae_result(),
 }
 LONG = (
     "an-organisation-of-a-long-name/and-a-model-of-one-that-is-longer-still-than-a-page-is-wide" * 2
@@ -57,5 +59,10 @@ SHAPES = {
     "ten models": correlate(10),
     "averages of three models": average(3, 28, 4),
     "comparison of three runs": compare(3, 28, 4),
+    "SAEs of 80 layers": sae_result(range(80)),
+    "SAEs of one layer": sae_result([5]),
+    "two SAEs a layer": sae_result(saes=(f"layer_{{}}/{LONG}", "layer_{}/short")),
+    "two conditions": sae_result(conditions=("text", "image"), aligned=None),
+    "word directions": directions_result(),
     "long names": replace(probe(), config={"model": LONG, "dataset": LONG, "run": "r"}),
 }

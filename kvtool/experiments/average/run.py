@@ -293,4 +293,4 @@ def _best(result: Result) -> Row | None:
     ours = [row for row in result.chance if row["model"] == best["model"]]
     n_blocks = sum(row["model"] == best["model"] for row in blocks)
     best = {**best, "chance_kind": MEAN_GUESS, "select": "max"}
-    return beside_chance(best, replace(result, chance=ours), n_blocks)
+    return beside_chance(best, replace(result, chance=ours), n_blocks, "max")

@@ -8,11 +8,13 @@ from typing import Any
 
 from kvtool.reporting import charts
 from kvtool.reporting.articles import Article, clickable_blocks, is_grid
+from kvtool.reporting.chance import chance_interval
 from kvtool.reporting.commands import flags, request_flags
 from kvtool.reporting.differences import (
     base_block,
     best_rows,
     block_rows,
+    chance_sentence,
     differs,
     paired_sentence,
 )
@@ -47,15 +49,24 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
 def _table(result: Result, rows: list[Row], name: str) -> PageTable:
     """Return a line for each run: its best block beside the first run's, and the test."""
     mark = unit_mark(result)
-    columns = ["run", "block", f"{result.metric}{mark}", f"block of {result.config.get('run')}"]
-    columns += [f"its {result.metric}{mark}", f"difference{mark}", "p", "p by Holm", "n"]
+    columns = [
+        "run",
+        "block",
+        f"{result.metric}{mark}",
+        "chance",
+        f"block of {result.config.get('run')}",
+    ]
+    columns += [f"its {result.metric}{mark}", "its chance", f"difference{mark}"]
+    columns += ["p", "p by Holm", "n"]
     cells = [
         [
             str(row["run"]),
             block_name({**row, "choice": None}),
             interval(result, row),
+            chance_interval(result, row),
             base_block(row),
             interval(result, row, "base_score"),
+            interval(result, row, "base_chance"),
             interval(result, row, "difference"),
             *("" if row.get(p) is None else p_value(row[p]) for p in ("p", "holm_p")),
             str(row["n"]),
@@ -84,6 +95,8 @@ def sentences(result: Result) -> Iterator[str]:
     """Say what the comparison shows, a sentence each."""
     for row in best_rows(result):
         yield paired_sentence(result, row)
+        if (line := chance_sentence(result, row)) is not None:
+            yield line
     if best_rows(result) and result.config.get("select") != "split":
         yield "Both blocks were chosen on the same data that they are compared on."
     for run in _others(result):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,11 +17,16 @@ from kvtool.result import Row, metric_names
 from kvtool.store import Run
 from kvtool.tasks.base import Array, BlockPlan, Table, Task, table_rows
 from kvtool.tasks.blocks import DECODER
+from kvtool.tasks.chance import Chances
 from kvtool.tasks.differences import difference_p, differences
 from kvtool.types import Block, Kind
 
 if TYPE_CHECKING:
     import torch
+
+
+BESIDE = ("chance", "chance_low", "chance_high", "chance_kind")
+"""What a row says of chance for the first run's block, which may lie on other grids."""
 
 
 class LayerUnits(NamedTuple):
@@ -98,6 +104,11 @@ class ComparedBlocks:
     seed: int
     leaders: dict[str, Leader] = field(default_factory=dict)
 
+    @cached_property
+    def chances(self) -> Chances:
+        """What knows nothing gets on the task."""
+        return Chances(self.task, self.seed)
+
     @property
     def base(self) -> Run:
         """The run that others are compared with."""
@@ -121,9 +132,10 @@ class ComparedBlocks:
                 self.leaders[plan.run.name].offer(units)
                 progress(len(units.heads), f"{plan.run.name}: {kind} layer {layer}")
             without = units_by_run.pop(self.base.name, None)
-            for run, units in units_by_run.items():
-                if without is not None:
-                    yield from self._common(run, units, without)
+            for plan in self.plans:
+                ours = units_by_run.get(plan.run.name)
+                if ours is not None and without is not None:
+                    yield from self._common(plan.run, ours, without)
 
     def best_rows(self) -> Iterator[Row]:
         """Yield a row for each other run: its best block against the first run's best one."""
@@ -135,10 +147,11 @@ class ComparedBlocks:
             (block, table), (base_block, base_table) = best, base_best
             labels = self._labels(plan.run.name, "best")
             base_fields = {f"base_{name}": value for name, value in asdict(base_block).items()}
-            (row,) = self._paired([asdict(block)], table, base_table, np.zeros(1))
+            sides = (plan.run, block.kind), (self.base, base_block.kind)
+            (row,) = self._paired([asdict(block)], table, base_table, np.zeros(1), sides)
             yield {**labels, **row, **base_fields}
 
-    def _common(self, run: str, units: LayerUnits, without: LayerUnits) -> Iterator[Row]:
+    def _common(self, run: Run, units: LayerUnits, without: LayerUnits) -> Iterator[Row]:
         """Yield the rows of one layer's blocks that both runs have."""
         heads = [head for head in units.heads if head in without.heads]
         if not heads:
@@ -148,19 +161,37 @@ class ComparedBlocks:
             {"kind": units.kind, "layer": units.layer, "kv_head": head} for head in heads
         ]
         nonfinite = ours.nonfinite + base_units.nonfinite
-        for row in self._paired(blocks, ours.table, base_units.table, nonfinite):
-            yield {**self._labels(run, "block"), **row}
+        sides = (run, units.kind), (self.base, units.kind)
+        for row in self._paired(blocks, ours.table, base_units.table, nonfinite, sides):
+            yield {**self._labels(run.name, "block"), **row}
 
     def _labels(self, run: str, choice: str) -> Row:
         return {"run": run, "base": self.base.name, "choice": choice}
 
     def _paired(
-        self, blocks: Sequence[Row], ours: Table, without: Table, nonfinite: Array
+        self,
+        blocks: Sequence[Row],
+        ours: Table,
+        without: Table,
+        nonfinite: Array,
+        sides: Sequence[tuple[Run, Kind]],
     ) -> Iterator[Row]:
-        """Yield for each block both scores, their difference and its p."""
+        """Yield for each block both scores beside chance, their difference and its p.
+
+        `sides` are the run and the kind that the blocks and the others are of.
+        """
         metric = self.task.metric
-        scores = table_rows(blocks, ours, self.seed, nonfinite)
-        base_scores = table_rows(blocks, without, self.seed, nonfinite)
+        scores, base_scores = (
+            table_rows(
+                blocks,
+                table,
+                self.seed,
+                nonfinite,
+                self.chances.of(run, kind, table),
+                self.task.unit,
+            )
+            for table, (run, kind) in zip((ours, without), sides, strict=True)
+        )
         paired = differences(ours, without, metric, self.seed, nonfinite)
         for index, (row, base_row, gap) in enumerate(zip(scores, base_scores, paired, strict=True)):
             head = slice(index, index + 1)
@@ -175,6 +206,9 @@ class ComparedBlocks:
             secondary = {name + end for name in metric_names(row) for end in ends}
             secondary -= {metric + end for end in ends}
             base_score = {f"base_score{end}": base_row[metric + end] for end in ends}
+            base_score |= {
+                f"base_{name}": base_row[name] for name in BESIDE if base_row.get(name) is not None
+            }
             primary = {name: value for name, value in row.items() if name not in secondary}
             yield primary | base_score | gap | {"p": p}
 

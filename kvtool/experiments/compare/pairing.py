@@ -93,6 +93,8 @@ def describe_pairing(runs: Sequence[Run]) -> list[dict[str, Any]]:
             "run_hash": run.config.hash,
             "model": run.config.model.name,
             "prefix": run.config.prefix,
+            # Results of runs without a system message keep the hash that they had before.
+            **({"system": run.config.system} if run.config.system else {}),
         }
         for run in runs
     ]

@@ -14,6 +14,7 @@ from kvtool.reporting.differences import (
     base_block,
     best_rows,
     block_rows,
+    chance_sentence,
     differs,
     paired_sentence,
 )
@@ -28,7 +29,8 @@ def tables(result: Result) -> Iterator[RenderableType]:
     if rows:
         yield _best_table(result, rows)
     for row in rows:
-        yield Text(f"{paired_sentence(result, row)}\n")
+        texts = paired_sentence(result, row), chance_sentence(result, row)
+        yield Text(f"{' '.join(filter(None, texts))}\n")
     for run in dict.fromkeys(row["run"] for row in result.rows):
         yield from _maps(result, str(run))
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from kvtool.reporting import charts
 from kvtool.reporting.articles import Article
+from kvtool.reporting.chance import level_row
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
-from kvtool.reporting.numbers import plural, probability
-from kvtool.reporting.sentences import capitalized
+from kvtool.reporting.numbers import capitalized, interval, plural, probability
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
@@ -60,10 +60,14 @@ def correlation(row: Row) -> str:
 
 
 def sentences(result: Result) -> Iterator[str]:
-    """Say what the coefficients show, a sentence each."""
+    """Say what the coefficients show, a sentence each, and what knows nothing answers right."""
     for row in result.rows:
         if "coefficient" in row:
             yield correlation(row)
+    models = [row for row in result.rows if "model" in row]
+    if (level := level_row(result, models)) is not None:
+        name, guess = level
+        yield f"Accuracy by {name}: {interval(result, guess)}."
 
 
 def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:

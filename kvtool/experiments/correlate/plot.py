@@ -6,10 +6,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from kvtool.reporting.chance import level_row
 from kvtool.reporting.numbers import probability
 from kvtool.reporting.plots.style import (
     COLORS,
     COLUMN_IN,
+    INK,
     LINE_IN,
     MARKERS,
     fitted,
@@ -45,12 +47,15 @@ def draw(result: Result) -> Figure:
             axes, [x.value], [y], label=fitted(folder_name(row["model"]), COLUMN_IN - 0.5), **look
         )
         points(axes, [y.value], [x], across=True, **look | {"label": "_"})
+    if (level := level_row(result, models)) is not None:
+        chance = scored(level[1], result.metric)
+        axes.axhline(chance.value, color=INK, linestyle=(0, (1, 2)), linewidth=0.8, label=level[0])
     axes.set(xlabel=metric_label(result, "segmentation"), ylabel=metric_label(result, "accuracy"))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(metric_ticks(result))
     axes.margins(0.08)
     figure.legend(loc="outside lower left", ncols=1, handlelength=1, labelspacing=0.25)
-    lines = len(models) + title(figure, about(result), words(result))
+    lines = len(models) + (level is not None) + title(figure, about(result), words(result))
     figure.set_figheight(AXES_IN + LINE_IN * lines + 0.25)
     return figure
 

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.reporting.chance import level_row
 from kvtool.reporting.numbers import interval, show
 from kvtool.result import Result, Row
 
@@ -29,8 +30,11 @@ def tables(result: Result) -> Iterator[RenderableType]:
     yield _table(
         f"%, 95 % interval; accuracy on {result.config['questions']} questions",
         [
-            (name, [interval(result, row, score) for score in ("segmentation", "accuracy")])
-            for name, row in labeled
+            *(
+                (name, [interval(result, row, score) for score in ("segmentation", "accuracy")])
+                for name, row in labeled
+            ),
+            *((name, ["", interval(result, row)]) for name, row in _levels(result, models)),
         ],
         ("segmentation", "accuracy"),
     )
@@ -62,6 +66,12 @@ def _table(title: str, rows: Sequence[tuple[str, list[str]]], columns: Sequence[
     for label, cells in rows:
         table.add_row(*map(Text, [label, *cells]))
     return table
+
+
+def _levels(result: Result, models: Sequence[Row]) -> list[tuple[str, Row]]:
+    """Return the accuracy of what knows nothing of the pictures, with its name."""
+    level = level_row(result, models)
+    return [] if level is None else [level]
 
 
 def _line(row: Row) -> Text:

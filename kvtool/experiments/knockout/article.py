@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
 from kvtool.reporting.conditions import condition, condition_rows, conditions_article
 from kvtool.reporting.numbers import interval, plural, probability, ranges, relation
@@ -51,12 +52,14 @@ def _corrected(raw: float, p: float) -> str:
 
 
 def sentences(result: Result) -> Iterator[str]:
-    """Say what each condition did, a sentence each."""
+    """Say what each condition did, a sentence each, and which conditions exceed chance."""
     rows = condition_rows(result)
     none = next((row for row in rows if row["condition"] == "none"), None)
     for row in rows:
         if none is not None and row is not none:
             yield knockout_effect(result, none, row)
+    if (line := conditions_against_chance(result, rows)) is not None:
+        yield line
 
 
 def piped_rows(config: Mapping[str, Any]) -> str:

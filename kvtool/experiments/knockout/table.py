@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.reporting.chance import conditions_against_chance, level_row
 from kvtool.reporting.numbers import interval, p_value, show
 from kvtool.result import Result, Row
 
@@ -53,7 +54,17 @@ def tables(result: Result) -> Iterator[RenderableType]:
             part_rows = [_part(result.rows, row, label, part) for part in columns]
             p_values = [row.get(name) for name in tests]
             table.add_row(*map(Text, _cells(result, row, part_rows, p_values)))
+    total = [row for row in result.rows if label not in row and row.get("draw", "all") == "all"]
+    if (level := level_row(result, total)) is not None:
+        parts_chance = [
+            next((row["chance"] for row in result.rows if row.get(label) == part), None)
+            for part in columns
+        ]
+        cells = ["chance", "", interval(result, level[1])]
+        table.add_row(*map(Text, [*cells, *(show(result, value) for value in parts_chance)]))
     yield table
+    if (line := conditions_against_chance(result, total)) is not None:
+        yield Text(line)
 
 
 def shares_pictures(rows: Sequence[Row]) -> bool:

@@ -11,7 +11,7 @@ from kvtool.asking.answer_files import write_answers, write_official
 from kvtool.asking.answering import ATTENTION, Answer, Answerer
 from kvtool.asking.benchmarks import Benchmark
 from kvtool.asking.caches import no_answer
-from kvtool.asking.conditions import Answers, score_conditions
+from kvtool.asking.conditions import Answers, AnswerSheet
 from kvtool.asking.heads import HeadCondition
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError
@@ -101,7 +101,8 @@ class KnockoutWork:
     def result(self, conditions: Sequence[Answers]) -> Result:
         """Score the answers of every condition."""
         digests = {picture.id: picture.digest for picture in self.run.pictures}
-        rows = score_conditions(self.benchmark, self.questions, conditions, self.seed, digests)
+        sheet = AnswerSheet(self.benchmark, self.questions, digests, self.seed)
+        rows = sheet.score(conditions)
         empty = max(row["n_empty"] for row in rows)
         notes = list(self.notes)
         if empty and self.benchmark.name == "pope":
@@ -117,6 +118,7 @@ class KnockoutWork:
             n_skipped=len(self.skipped),
             skipped=list(self.skipped[:MAX_REASONS]),
             unit=self.benchmark.unit,
+            chance=sheet.chance_rows,
         )
 
     def write(

@@ -84,7 +84,9 @@ def _cells(result: Result, best: Row) -> Table:
         if best["select"] == "split"
         else "the best of all, which is optimistic"
     )
-    table = _table(f"{result.metric}: {block_name(best)}, {choice}; n = {best['n']}")
+    of_all = f" of {result.n}" if best["n"] < result.n else ""
+    n = f"{best['n']}{of_all} questions"
+    table = _table(f"{result.metric}: {block_name(best)}, {choice}; {n}")
     for name in ("", "questions", "%, 95 % interval"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name, label in LINES:
@@ -100,6 +102,8 @@ def _blocks(result: Result, best: Row) -> Table:
     table.add_column("")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
+    # Of a block that was chosen on the other half, and of baselines over all questions.
+    table.add_column("n", justify="right", no_wrap=True)
     kinds = dict.fromkeys(row["kind"] for row in result.baselines)
     rows = [best]
     for kind in kinds:
@@ -107,7 +111,8 @@ def _blocks(result: Result, best: Row) -> Table:
         if row is not None and block_name(row) != block_name(best):
             rows.append(row)
     for row in rows:
-        table.add_row(block_name(row), *(interval(result, row, name) for name in names))
+        scores = [interval(result, row, name) for name in names]
+        table.add_row(block_name(row), *scores, str(row["n"]))
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import flags
 from kvtool.reporting.conditions import condition_rows, conditions_article
 from kvtool.reporting.numbers import interval, probability, ranges, show
@@ -39,10 +40,13 @@ def prefix_effect(result: Result, row: Row) -> str:
 
 
 def sentences(result: Result) -> Iterator[str]:
-    """Say what each prefix did, a sentence each."""
+    """Say what each prefix did, a sentence each, and which best blocks exceed chance."""
     for row in condition_rows(result):
         if row["condition"] != "none":
             yield prefix_effect(result, row)
+    bests = [row for row in result.rows if row.get("choice") == "best"]
+    if (line := conditions_against_chance(result, bests)) is not None:
+        yield line
 
 
 def _choice(row: Row) -> str:

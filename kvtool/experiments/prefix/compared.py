@@ -41,6 +41,11 @@ class ComparedRuns:
         """The images that every run holds."""
         return set(self.base.ids).intersection(*(run.ids for run in self.runs))
 
+    def count_blocks(self, kinds: Sequence[Kind]) -> int:
+        """Return how many blocks of these kinds a condition's best one is chosen from."""
+        n_heads = sum(self.base.config.heads_and_dim(kind)[0] for kind in kinds)
+        return n_heads * len(self.layers)
+
     def reasons(self, listed: Sequence[str], failures: Sequence[Mapping[str, str]]) -> list[str]:
         """Return a line for each image left out, up to the last image that the base run holds.
 

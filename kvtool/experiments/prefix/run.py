@@ -8,7 +8,8 @@ to the latter's score without prefix is paired, unit by unit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from kvtool.store.shares import sharing
 from kvtool.tasks import TASKS, promptable_tasks
 from kvtool.tasks.base import Array, Select, Table, Task, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, torch_device
+from kvtool.tasks.chance import Chances, beside_chance
 from kvtool.tasks.differences import difference, difference_p
 from kvtool.tasks.evaluation import count_blocks, own_options
 from kvtool.tasks.scoring import keep_result
@@ -131,26 +133,26 @@ def prefix(
     work: Task = TASKS.load(task)(
         opened, sizes_of(base, compared.ids), compute_device, **task_options
     )
-    rows = ScoredCondition(work, compute_device, select, seed).rows(compared, best)
-    return keep_result(store, key, _result(work, task, compared, rows, best, config, reasons))
+    scored = ScoredConditions(work, compute_device, select, seed)
+    return keep_result(store, key, _result(scored, compared, best, config, reasons))
 
 
 def _result(
-    work: Task,
-    task: str,
+    scored: ScoredConditions,
     compared: ComparedRuns,
-    rows: list[Row],
     best: Sequence[Block],
     config: dict[str, Any],
     reasons: list[str],
 ) -> Result:
     """Return the result of scored conditions, with notes on values that are not finite."""
+    work = scored.work
+    rows = scored.rows(compared, best)
     lines: list[str] = []
     for run in compared.runs:
         lines += nonfinite_lines(run, [row for row in rows if row["run"] == run.name])
-    return Result(
+    result = Result(
         command="prefix",
-        task=task,
+        task=config["task"],
         metric=work.metric,
         n=work.n,
         rows=rows,
@@ -161,7 +163,12 @@ def _result(
         items=compared.items(),
         unit=work.unit,
         higher_is_better=work.higher_is_better,
+        chance=list(scored.chances.rows),
     )
+    # Of a condition its own block, or that of none, was chosen among as many as there are.
+    n_blocks = compared.count_blocks(config["kinds"])
+    levels = [beside_chance(row, result, n_blocks, scored.select) for row in rows]
+    return replace(result, rows=levels)
 
 
 def _check(
@@ -183,7 +190,7 @@ def _check(
 
 
 @dataclass
-class ScoredCondition:
+class ScoredConditions:
     """Rows of conditions, all over the same units of a task.
 
     With select "split" these are the units that chose no block.
@@ -194,6 +201,11 @@ class ScoredCondition:
     select: str
     seed: int
     _latest: tuple[tuple[str, Kind, int], Table, Array] | None = field(default=None, repr=False)
+
+    @cached_property
+    def chances(self) -> Chances:
+        """What knows nothing gets on the task."""
+        return Chances(self.work, self.seed)
 
     def table(self, run: Run, block: Block) -> tuple[Table, Array]:
         """Return the summary's units (1, n, k) of a block, and how many values under them are not
@@ -224,7 +236,8 @@ class ScoredCondition:
             for choice, block in (("best", best_block), ("fixed", fixed)):
                 table, nonfinite = self.table(run, block)
                 labels = {"condition": condition.name, "choice": choice, **asdict(block)}
-                (row,) = table_rows([labels], table, self.seed, nonfinite, unit=self.work.unit)
+                level = self.chances.of(run, block.kind, table)
+                (row,) = table_rows([labels], table, self.seed, nonfinite, level, self.work.unit)
                 n = row.pop("n")
                 differences = difference(table, without, self.work.metric, self.seed, nonfinite)
                 row |= differences

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.reporting.chance import conditions_against_chance, level_row
 from kvtool.reporting.numbers import p_value, show, unit_mark
 from kvtool.result import Result, Row
 
@@ -47,6 +48,13 @@ def tables(result: Result) -> Iterator[RenderableType]:
             cells.append(_cell(result, row, result.metric))
             cells.append("-" if condition == "none" else _difference(result, row))
         table.add_row(*map(Text, cells))
+    bests = [row for row in result.rows if row["choice"] == "best"]
+    if (level := level_row(result, bests)) is not None:
+        name, guess = level
+        score = _cell(result, guess, result.metric)
+        # The name stands in two columns, as narrow as a condition and a block.
+        first, _, kind = name.partition(", ")
+        table.add_row(*map(Text, [first, kind.replace(" ", "\n"), score, "-", score, "-"]))
     yield table
     choice_note = (
         "on the other half of the data"
@@ -55,6 +63,8 @@ def tables(result: Result) -> Iterator[RenderableType]:
     )
     block = f"{fixed['kind']}, layer {fixed['layer']}, kv_head {fixed['kv_head']}"
     lines = [f"fixed block: {block}, the best of none; blocks chosen {choice_note}"]
+    if (line := conditions_against_chance(result, bests)) is not None:
+        lines.append(line)
     yield Text("\n".join(lines + [f"{item['condition']}: {_text(item)}" for item in result.items]))
 
 

@@ -6,9 +6,9 @@ from kvtool.errors import UsageError
 from kvtool.result import Result, Row, is_summary
 from kvtool.store import Run, open_store
 from kvtool.store.kept import results_among
-from kvtool.types import KINDS, Block, Kind
+from kvtool.types import VECTOR_KINDS, Block, Kind
 
-PREFERRED: tuple[Kind, ...] = ("value", "key", "projected", "vision")
+PREFERRED: tuple[Kind, ...] = ("value", "key", "projected", "vision", "hidden")
 
 
 def choose_block(
@@ -41,7 +41,8 @@ def _check_block(run: Run, kind: Kind, layer: int | None, kv_head: int | None) -
     if kind not in stored:
         listed = ", ".join(stored)
         raise UsageError(
-            f"search: run {run.name} has no {kind}, only {listed} of {', '.join(KINDS)}: see --kind"
+            f"search: run {run.name} has no {kind}, only {listed} of {', '.join(VECTOR_KINDS)}: "
+            "see --kind"
         )
     layers = run.config.stored_layers(kind)
     heads = run.config.heads_and_dim(kind)[0]

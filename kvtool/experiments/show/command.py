@@ -26,7 +26,7 @@ from kvtool.cli.options import (
     parse_layers,
 )
 from kvtool.errors import UsageError
-from kvtool.types import KINDS, VectorKind
+from kvtool.types import VECTOR_KINDS, VectorKind
 
 if TYPE_CHECKING:
     from kvtool.types import Block
@@ -138,7 +138,7 @@ def parse_block(text: str | None) -> Block | None:
 
     if text is None:
         return None
-    match = re.fullmatch(rf"\s*({'|'.join(KINDS)}):(\d{{1,9}}):(\d{{1,9}})\s*", text)
+    match = re.fullmatch(rf"\s*({'|'.join(VECTOR_KINDS)}):(\d{{1,9}}):(\d{{1,9}})\s*", text)
     if match is None:
         raise UsageError(
             f"--block: expected KIND:LAYER:HEAD such as value:14:2, found {text[:80]!r}"

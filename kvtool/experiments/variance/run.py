@@ -20,7 +20,7 @@ from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
 from kvtool.store import Run, open_store
 from kvtool.store.select import Target, select_run
-from kvtool.types import KINDS, Kind
+from kvtool.types import VECTOR_KINDS, Kind
 
 
 @checked
@@ -88,8 +88,8 @@ def _check(
     if kind not in run.config.vector_kinds:
         stored = ", ".join(run.config.vector_kinds)
         raise UsageError(
-            f"variance: run {run.name} has no {kind}, only {stored} of {', '.join(KINDS)}: see "
-            "--kind, or extract it"
+            f"variance: run {run.name} has no {kind}, only {stored} of {', '.join(VECTOR_KINDS)}: "
+            "see --kind, or extract it"
         )
     if threshold != "auto" and not (math.isfinite(threshold) and threshold >= 0):
         raise UsageError(

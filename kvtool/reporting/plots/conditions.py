@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kvtool.reporting.chance import level_row
 from kvtool.reporting.plots.style import (
     COLORS,
     COLUMN_IN,
@@ -88,7 +89,7 @@ def draw_panels(
     lines = 0
     if len(series) > 1:
         lines = below(figure)
-    lines += title(figure, about(result), [*notes, "dashed: none"])
+    lines += title(figure, about(result), [*notes, "dashed: none", *_chance_notes(result, panels)])
     figure.set_figheight(down * (ROW_IN * len(conditions) + AROUND_IN) + LINE_IN * lines + 0.15)
     return figure
 
@@ -101,6 +102,9 @@ def draw_panel(
     if reference is not None:
         none = scored(reference, panel.metric)
         axes.axvline(none.value, color=PALE, linestyle=(0, (4, 1.5)), linewidth=1, zorder=1)
+    if (level := _level(result, panel)) is not None:
+        chance = scored(level[1], result.metric)
+        axes.axvline(chance.value, color=INK, linestyle=(0, (1, 2)), linewidth=0.8, zorder=1)
     for index, group in enumerate(series):
         rows = [row for row in panel.rows if group.has(row)]
         positions = [conditions.index(row["condition"]) + group.shift for row in rows]
@@ -125,6 +129,18 @@ def draw_panel(
     axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
+
+
+def _level(result: Result, panel: Panel) -> tuple[str, Row] | None:
+    """Return what knows nothing gets of a panel's score, with its name, where that is known."""
+    return level_row(result, panel.rows) if panel.metric == result.metric else None
+
+
+def _chance_notes(result: Result, panels: Sequence[Panel]) -> list[str]:
+    """Return what the dotted lines are: panels may differ in which guess is the best."""
+    levels = [level for panel in panels if (level := _level(result, panel)) is not None]
+    names = list(dict.fromkeys(name.removeprefix("chance, ") for name, _ in levels))
+    return [f"dotted: chance ({', '.join(names)})"] if names else []
 
 
 def below(figure: Figure) -> int:

@@ -51,7 +51,7 @@ def over_maps(
     color_map = MAP if result.higher_is_better else f"{MAP}_r"  # the brightest is the best
     for panel, (kind, rows) in zip(panels, maps.items(), strict=True):
         mesh = heatmap.draw(panel, rows, result.metric, scale, width_in, color_map)
-        panel.set_xlabel(f"{'layer' if kind in DECODER else 'layer of the tower'}, {kind}")
+        panel.set_xlabel(f"{'layer of the tower' if kind == 'vision' else 'layer'}, {kind}")
         if result.best is not None and result.best["kind"] == kind:
             heatmap.frame(panel, [(result.best["layer"], result.best["kv_head"])])
     if panels:

@@ -47,6 +47,13 @@ DASHES: tuple[Any, ...] = (
 )
 """As many colors, markers and dashes as have no common divisor: the pairs repeat late."""
 
+LEGEND: dict[str, Any] = {
+    "columnspacing": 1,
+    "handletextpad": 0.6,
+    "labelspacing": 0.25,
+    "borderpad": 0,
+}
+"""The spacing of every legend."""
 
 USER_SETTINGS = (
     "backend",
@@ -255,10 +262,7 @@ def legend(axes: Axes, width_in: float) -> int:
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return 0
-    handle_in = 0.5
-    labels = [fitted(label, width_in - handle_in) for label in labels]
-    widest = max(width_of(label, SMALL_PT) for label in labels) + handle_in
-    columns = min(len(labels), max(1, int(width_in / widest)))
+    labels, columns = _columns(labels, width_in)
     axes.legend(
         handles,
         labels,
@@ -266,12 +270,26 @@ def legend(axes: Axes, width_in: float) -> int:
         loc="lower left",
         bbox_to_anchor=(0, 1),
         borderaxespad=0.3,
-        columnspacing=1,
-        handletextpad=0.6,
-        labelspacing=0.25,
-        borderpad=0,
+        **LEGEND,
     )
     return -(-len(labels) // columns)
+
+
+def figure_legend(figure: Figure, axes: Axes, width_in: float) -> int:
+    """Put the legend of some axes below all panels of a figure, in as many columns as fit, and
+    return its number of lines."""
+    handles, labels = axes.get_legend_handles_labels()
+    labels, columns = _columns(labels, width_in)
+    figure.legend(handles, labels, ncols=columns, loc="outside lower left", **LEGEND)
+    return -(-len(labels) // columns)
+
+
+def _columns(labels: Sequence[str], width_in: float) -> tuple[list[str], int]:
+    """Return the labels of a legend, cut where one is too long, and how many stand side by side."""
+    handle_in = 0.5
+    cut_labels = [fitted(label, width_in - handle_in) for label in labels]
+    widest = max(width_of(label, SMALL_PT) for label in cut_labels) + handle_in
+    return cut_labels, min(len(cut_labels), max(1, int(width_in / widest)))
 
 
 @lru_cache(maxsize=1)

@@ -127,14 +127,15 @@ def _origin(path: Path, settings: dict[str, Any], note: str) -> Origin:
     layer = facts.get("hook_layer", facts.get("hook_point_layer"))
     if not isinstance(layer, int):
         layer = layer_of(hook_name)
-    k = settings.get("k")
+    # A training checkpoint says k; what kvtool trains says what it measured.
+    l0 = settings.get("k", facts.get("l0"))
     model = facts.get("model_name")
     return Origin(
         format=NAME,
         path=str(path),
         layer=layer,
         hook=hook_of(hook_name),
-        published_l0=float(k) if isinstance(k, int) else None,
+        published_l0=float(l0) if isinstance(l0, int | float) else None,
         model=model if isinstance(model, str) else None,
         notes=(note,) if note else (),
     )

@@ -1,0 +1,55 @@
+"""What a predictor that never looks at the picture has right: guesses, and one answer to all.
+
+They are scored as a model's answers are, over the same questions and pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from string import ascii_uppercase
+
+import numpy as np
+
+from kvtool.datasets.base import Question
+from kvtool.stats.bootstrap import Array
+
+DRAWS = 8
+"""Draws of the predictor that guesses, whose scores are averaged."""
+OTHER = "other"
+"""The option of an answer that says nothing of what it may."""
+
+
+def options_of(question: Question, truth: str) -> tuple[str, ...]:
+    """Return what may be said to a question; nothing where its answer is a text of its own.
+
+    Args:
+        question: the question.
+        truth: the right option, as the benchmark reads it.
+    """
+    if question.choices:
+        return tuple(f"({letter})" for letter in ascii_uppercase[: len(question.choices)])
+    return ("yes", "no") if truth in ("yes", "no") else ()
+
+
+def guesses(questions: Sequence[Question], truth: Array, seed: int) -> dict[str, list[Array]]:
+    """Return the options, (question,), of each predictor that knows nothing, draw by draw.
+
+    One says any of a question's options alike often; each of the others has one answer to all,
+    among them the most common one. There are none where no question has options.
+    """
+    offered = [options_of(*pair) for pair in zip(questions, truth.tolist(), strict=True)]
+    constants = list(dict.fromkeys(option for options in offered for option in options))
+    if not constants:
+        return {}
+    rng = np.random.default_rng(seed)
+    counts = np.array([len(options) for options in offered])
+    guessed = []
+    for _ in range(DRAWS):
+        picks = (rng.random(len(counts)) * counts).astype(int)
+        pairs = zip(offered, picks.tolist(), strict=True)
+        guessed.append(np.array([options[pick] if options else OTHER for options, pick in pairs]))
+    predictors = {"guessing": guessed}
+    for constant in constants:
+        said = [constant if constant in options else OTHER for options in offered]
+        predictors[f"always {constant}"] = [np.array(said)]
+    return predictors

@@ -1,0 +1,180 @@
+"""What is studied: images of a run, the captions that they have, and what their patches show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from kvtool.datasets.protocols import HasCaptions, HasConcepts
+from kvtool.errors import DatasetError, KvtoolError, UsageError
+from kvtool.features.concepts import UNSURE, concept_labels
+from kvtool.store import Run
+from kvtool.types import Sample
+
+Array = np.ndarray[Any, Any]
+Tokens = int | Literal["all"]
+
+MOST_CAPTIONS = 5
+"""So many captions of an image are read, as COCO has."""
+BATCH_TOKENS = 1024
+"""About so many image tokens go through the decoder at a time."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Images with captions, by their place in `samples`.
+
+    Attributes:
+        run: The run that holds the images.
+        samples: The images.
+        captions: The sentences of each image.
+        concepts: Words that masks are of; none where the data set has no masks.
+        cells: Of each image, which patches of the base grid are read, row-major and rising.
+        partners: For each image one of equal grid whose masks and captions stand for another
+            image's; -1 where there is none.
+        is_training: (image,), whose captions choose features and centers; no score of text counts
+            them.
+        seed: The random seed of all that is drawn.
+        skipped: A line for each image or annotation that was left out.
+    """
+
+    run: Run
+    samples: tuple[Sample, ...]
+    captions: tuple[tuple[str, ...], ...]
+    concepts: tuple[str, ...]
+    cells: tuple[Array, ...]
+    partners: Array
+    is_training: Array
+    seed: int
+    dataset: Any
+    skipped: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batches(self) -> Iterator[list[int]]:
+        """Yield places of images that can run together: equal numbers of tokens, and grids."""
+        groups: dict[Any, list[int]] = {}
+        for place, sample in enumerate(self.samples):
+            groups.setdefault(_signature(sample), []).append(place)
+        for places in groups.values():
+            size = max(1, BATCH_TOKENS // max(1, len(self.cells[places[0]])))
+            for first in range(0, len(places), size):
+                yield places[first : first + size]
+
+    def tokens(self, place: int) -> Array:
+        """Return the image tokens of the patches that are read, (n,)."""
+        indices = np.array(self.samples[place].base().token_indices())
+        return np.asarray(indices[self.cells[place]])
+
+    def labels(self, place: int, partner: int | None = None) -> Array:
+        """Return what the patches of an image that are read show of each concept, (n, concept).
+
+        Where its masks cannot be used, nothing is sure. `partner` is the image whose masks count
+        in place of its own.
+        """
+        source = place if partner is None else partner
+        n_patches = len(self.cells[place])
+        labels = np.full((n_patches, len(self.concepts)), UNSURE, np.int8)
+        if not self.concepts or source < 0:
+            return labels
+        span = self.samples[source].base()
+        masks = self._masks(source)
+        # Concepts that an image does not show share a mask, which is laid on the grid once.
+        on_grid = {id(mask): concept_labels(mask, span) for mask in masks.values()}
+        for column, concept in enumerate(self.concepts):
+            if concept in masks:
+                labels[:, column] = on_grid[id(masks[concept])][self.cells[place]]
+        return labels
+
+    def _masks(self, place: int) -> Mapping[str, Array]:
+        sample = self.samples[place]
+        try:
+            masks: Mapping[str, Array] = self.dataset.concept_masks(sample.id)
+        except DatasetError as error:
+            line = f"masks of {sample.id}: {error}"
+            if line not in self.skipped:
+                self.skipped.append(line)
+            return {}
+        return masks
+
+
+def make_subject(run: Run, dataset: Any, tokens: Tokens, limit: int | None, seed: int) -> Subject:
+    """Return the first `limit` images of a run that have captions.
+
+    Raises UsageError where the data set has no captions, KvtoolError where fewer than two images
+    have some.
+    """
+    if not isinstance(dataset, HasCaptions):
+        raise UsageError(
+            f"run {run.name}: expected a data set with captions, found {dataset.name}: extract "
+            f"images of {', '.join(_with_captions())}"
+        )
+    captions = dataset.captions()
+    samples = [sample for sample in run.samples if captions.get(sample.id)]
+    skipped = [f"image {image}: no caption" for image in run.ids if not captions.get(image)]
+    chosen = samples[:limit]
+    if len(chosen) < 2:
+        raise KvtoolError(
+            f"run {run.name}: expected at least two images with captions, found {len(chosen)} of "
+            f"{len(run.ids)}"
+        )
+    rng = np.random.default_rng(seed)
+    is_training = np.zeros(len(chosen), bool)
+    is_training[rng.permutation(len(chosen))[: len(chosen) // 2]] = True
+    return Subject(
+        run=run,
+        samples=tuple(chosen),
+        captions=tuple(tuple(captions[sample.id])[:MOST_CAPTIONS] for sample in chosen),
+        concepts=tuple(dataset.concepts()) if isinstance(dataset, HasConcepts) else (),
+        cells=tuple(choose_cells(sample, tokens, rng) for sample in chosen),
+        partners=_partners(chosen, rng),
+        is_training=is_training,
+        seed=seed,
+        dataset=dataset,
+        skipped=skipped if limit is None or len(samples) <= limit else [],
+    )
+
+
+def choose_cells(sample: Sample, tokens: Tokens, rng: np.random.Generator) -> Array:
+    """Choose patches of the base grid, from all over: one of each of as many equal stretches.
+
+    The first token of the prompt, which takes attention that nothing else wants, is never chosen.
+    """
+    span = sample.base()
+    n_cells = span.grid[0] * span.grid[1]
+    first = 1 if sample.image_start + span.start == 0 else 0
+    cells = np.arange(first, n_cells)
+    if tokens == "all" or tokens >= len(cells):
+        return cells
+    edges = np.linspace(0, len(cells), tokens + 1).astype(int)
+    return np.asarray(cells[rng.integers(edges[:-1], edges[1:])])
+
+
+def _partners(samples: Sequence[Sample], rng: np.random.Generator) -> Array:
+    """Pair images of equal grids: each with the next in a random circle of them."""
+    partners = np.full(len(samples), -1)
+    groups: dict[Any, list[int]] = {}
+    for place, sample in enumerate(samples):
+        groups.setdefault(sample.base().grid, []).append(place)
+    for places in groups.values():
+        if len(places) > 1:
+            circle = rng.permutation(places)
+            partners[circle] = np.roll(circle, 1)
+    return partners
+
+
+def _signature(sample: Sample) -> tuple[Any, ...]:
+    span = sample.base()
+    advance = sample.next_position - sample.image_start
+    return sample.n_tokens, sample.image_start, advance, span.grid, span.start, span.row_stride
+
+
+def _with_captions() -> list[str]:
+    """Return the names of data sets that have captions."""
+    from kvtool.datasets import DATASETS
+
+    return [name for name, kind in DATASETS.usable().items() if hasattr(kind, "captions")]
