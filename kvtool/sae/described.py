@@ -128,8 +128,9 @@ def by_embedding(
 
     def score(image: int, other: int) -> float:
         """Return the largest cosine of an image's descriptions with texts."""
-        cosines = vectors[image] @ targets[other].T
-        return float(cosines.max()) if cosines.size else -1.0
+        if not len(vectors[image]) or not len(targets[other]):
+            return -1.0
+        return float((vectors[image] @ targets[other].T).max())
 
     pairs = _pairs(len(texts), SHIFTS, seed)
     own = np.array([score(image, image) for image in range(len(texts))])
