@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvtool.datasets.records import CAPTIONS
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
-from kvtool.models.language import Language
+
+if TYPE_CHECKING:
+    from kvtool.models.language import Language
 
 log = logging.getLogger("kvtool")
 
