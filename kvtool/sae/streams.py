@@ -153,7 +153,8 @@ class _Writer:
 
     def _end(self, part: Part) -> int:
         """Return how many bytes of a file of a part were noted."""
-        return self.tally.tokens[part] * self.language.hidden * self.dtype.itemsize
+        n_bytes: int = self.tally.tokens[part] * self.language.hidden * self.dtype.itemsize
+        return n_bytes
 
     def check_space(self, documents: Documents) -> None:
         """Raise SpaceError where the disk has not the room that the files may take."""

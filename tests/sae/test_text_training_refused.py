@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_a_disk_that_is_too_small(
 
     # It fills up while the text is run; what was noted before stays.
     with monkeypatch.context() as patch:
-        patch.setattr(streams.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(SpaceError, match="no space left on the disk"):
             train(tmp_path / "saes", language_folder, text)
     assert len(train(tmp_path / "saes", language_folder, text)) == 2
