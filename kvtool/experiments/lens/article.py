@@ -1,4 +1,4 @@
-"""The page's article about the lens: how well words find their patches, and the words on pictures."""
+"""The page's article about the lens: how well words find their patches, and words on pictures."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from kvtool.errors import PartialError, UsageError
 EXAMPLES = (
     "kvtool lens study.kv",
     "kvtool lens study.kv --layers late --tokens all --plot lens.pdf",
-    "kvtool lens study.kv --image bird/2026_000092 -o words.png",
+    "kvtool lens study.kv --image COCO_val2014_000000001007 -o words.png",
 )
 
 

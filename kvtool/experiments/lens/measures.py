@@ -150,14 +150,14 @@ class Measuring:
         self, layer: int, scores: LayerScores, words: WordStates | None
     ) -> list[Row]:
         """Return the rows of a layer, one for each measure that can be taken."""
-        text_by_lens = text_by_directions = None
-        if words is not None:
-            text_by_lens = self._lens_on_text(words)
-            text_by_directions = words.directions_auroc()
-        lens = self._row(layer, "lens", scores.lens, text_by_lens)
-        rows = [lens | ranks_of(scores.ranks, self.patches.labels)]
-        if words is not None:
-            rows.append(self._row(layer, "directions", scores.directions, text_by_directions))
+        rows = []
+        if self.pieces:
+            text = None if words is None else self._lens_on_text(words)
+            row = self._row(layer, "lens", scores.lens, text)
+            rows.append(row | ranks_of(scores.ranks, self.patches.labels))
+        if words is not None and not np.isnan(scores.directions).all():
+            text = words.directions_auroc()
+            rows.append(self._row(layer, "directions", scores.directions, text))
         return rows
 
     def _lens_on_text(self, words: WordStates) -> float:
