@@ -181,21 +181,29 @@ class Measuring:
             images,
             seed=self.seed,
         )
-        return {
-            "layer": layer,
-            "measure": measure,
-            "n_images": len(np.unique(images)),
-            "n_concepts": len(area.by_concept),
-            "rank": None,
+        numbers = {
             "auroc": area.value,
             "auroc_low": area.low,
             "auroc_high": area.high,
             "chance": CHANCE,
             "permuted": permuted_auroc(values, labels, seed=self.seed),
             "text": text,
+        }
+        return {
+            "layer": layer,
+            "measure": measure,
+            "n_images": len(np.unique(images)),
+            "n_concepts": len(area.by_concept),
+            "rank": None,
+            **{name: None if is_undefined(value) else value for name, value in numbers.items()},
             "rank_background": None,
             "top_10": None,
         }
+
+
+def is_undefined(value: float | None) -> bool:
+    """Return whether a measure has no value."""
+    return value is None or bool(np.isnan(value))
 
 
 def ranks_of(ranks: Array, labels: Array) -> Row:

@@ -31,7 +31,7 @@ def whole_pass(model: Any, prepared: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
 def test_rows_equal_a_slow_pass_over_the_pictures(tmp_path: Path, family: str) -> None:
-    data = f"coco:{cats_and_dogs(tmp_path / 'coco', 4)}"
+    data = f"coco:{cats_and_dogs(tmp_path / 'coco', 6)}"
     folder = getattr(tiny, family)(tmp_path / "model")
     kvtool.extract(tmp_path / "s.kv", model=str(folder), dataset=data, dtype="float32")
     result = kvtool.lens(tmp_path / "s.kv", tokens="all", device="cpu")
