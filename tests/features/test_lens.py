@@ -1,4 +1,4 @@
-"""What norm and head read in states: log probabilities, ranks, first pieces and likeliest words."""
+"""What norm and head read in states: logits, ranks, first pieces and likeliest words."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ def test_readings_are_those_of_all_logits(
     logits = ((scaled * norm.weight) @ language.head.weight.T).detach().numpy()
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(
-        np.exp(reading.log_probabilities), probabilities[:, pieces], rtol=1e-4
-    )
+    np.testing.assert_allclose(reading.logits, logits[:, pieces], rtol=1e-4, atol=1e-5)
     expected = (logits[:, None, :] > logits[:, pieces][:, :, None]).sum(axis=2) + 1
     np.testing.assert_array_equal(reading.ranks, expected)
     words = top_words(language, states, 3)
@@ -57,7 +55,7 @@ def test_readings_are_those_of_all_logits(
 
 def test_no_token_at_all_and_values_that_are_not_finite(language: Language) -> None:
     nothing = read_pieces(language, torch.zeros(0, language.hidden), [1, 2])
-    assert nothing.log_probabilities.shape == nothing.ranks.shape == (0, 2)
+    assert nothing.logits.shape == nothing.ranks.shape == (0, 2)
     spoiled = torch.full((1, language.hidden), float("nan"))
     assert top_words(language, spoiled, 3) == [[]]
 

@@ -24,7 +24,7 @@ from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, best_row
 
 CAPTIONS = {
-    "lens": "What norm and head read: the word's probability (AUROC)",
+    "lens": "What norm and head read: the word's logit (AUROC)",
     "directions": "The stream along the word's direction, made of sentences (AUROC)",
 }
 SUBJECTS = {"lens": "Norm and head", "directions": "Word directions"}

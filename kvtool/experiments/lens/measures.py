@@ -1,8 +1,8 @@
 """Rows of the lens: how well what is read at a layer finds the patches that words name.
 
-Two measures over the same patches. `lens`: the probability that the final norm and the head give
-the word's first piece. `directions`: the stream along the word's direction, which is made of
-sentences alone.
+Two measures over the same patches. `lens`: the logit that the final norm and the head give the
+word's first piece. `directions`: the stream along the word's direction, which is made of sentences
+alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LayerScores:
     """What is read at all patches after one layer; NaN until a patch was read.
 
     Attributes:
-        lens: Log probabilities (patch, concept).
+        lens: Logits of the pieces (patch, concept).
         ranks: Ranks of the pieces in the vocabulary (patch, concept).
         directions: Along the words' directions (patch, concept).
     """
@@ -136,7 +136,7 @@ class Measuring:
 
         columns = self._columns(self.pieces)
         reading = read_pieces(self.language, states, list(self.pieces.values()))
-        scores.lens[patches, columns] = reading.log_probabilities
+        scores.lens[patches, columns] = reading.logits
         scores.ranks[patches, columns] = reading.ranks
         if directions:
             vectors = np.stack(list(directions.values()), axis=1)
@@ -165,7 +165,7 @@ class Measuring:
 
         states = words.states.to(self.language.device)
         reading = read_pieces(self.language, states, list(self.pieces.values()))
-        return words.scores_auroc(reading.log_probabilities, list(self.pieces))
+        return words.scores_auroc(reading.logits, list(self.pieces))
 
     def _row(self, layer: int, measure: str, scores: Array, text: float | None) -> Row:
         """Return the row of one measure: how well its scores (patch, concept) find the patches."""
