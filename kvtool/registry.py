@@ -246,16 +246,7 @@ TABLES = (
 """The tables that plug-ins add to."""
 
 RESERVED = {
-    "kvtool.experiments": (
-        "extract",
-        "report",
-        "store",
-        "data",
-        "sae",
-        "models",
-        "datasets",
-        "demo",
-    )
+    "kvtool.experiments": ("extract", "report", "store", "data", "models", "datasets", "demo")
 }
 """Names of a group that are taken though they are in no table: kvtool's commands that are no
 experiments.
@@ -272,6 +263,7 @@ EXPERIMENTS = Registry(
         "correlate": "kvtool.experiments.correlate",
         "average": "kvtool.experiments.average",
         "compare": "kvtool.experiments.compare",
+        "sae": "kvtool.experiments.sae",
         "score": "kvtool.experiments.score",
         "search": "kvtool.experiments.search",
         "show": "kvtool.experiments.show",
