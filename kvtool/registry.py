@@ -267,6 +267,7 @@ EXPERIMENTS = Registry(
         "score": "kvtool.experiments.score",
         "search": "kvtool.experiments.search",
         "show": "kvtool.experiments.show",
+        "lens": "kvtool.experiments.lens",
     },
     "kvtool.experiments",
 )
