@@ -44,7 +44,6 @@ class AdapterRun:
 
     Attributes:
         language: The language model.
-        widths: Of tower and language model.
         pool: Patches are averaged over squares of so many a side.
         scenes: Scenes to draw for training.
         held_out: Scenes to draw for the figures.
@@ -53,7 +52,6 @@ class AdapterRun:
     """
 
     language: str
-    widths: tuple[int, int]
     pool: int
     scenes: int
     held_out: int
@@ -62,7 +60,7 @@ class AdapterRun:
 
 
 RUNS = {
-    "smollm2": AdapterRun("smollm2", (96, 576), 2, 6_000, 500, "ridge", Recipe(1_750, learning_rate=3e-3)),
+    "smollm2": AdapterRun("smollm2", 2, 6_000, 500, "ridge", Recipe(1_750, learning_rate=3e-3)),
 }
 
 
@@ -70,7 +68,7 @@ def train(run: AdapterRun, out: Path, seed: int = 0) -> LinearAdapter:
     """Train an adapter in OUT/adapter and return its model."""
     folder = out / "adapter"
     settings = AdapterSettings(joined(run.language), joined(TOWER), TOWER_LAYER, run.pool)
-    begin(folder, settings, run.widths)
+    begin(folder, settings)
     # The gradient of the fused attention is several times slower on a CPU.
     model = load_adapter(folder, attention="eager")
     pictures = draw(out / "scenes", run.scenes, (seed, 31), draw_scene)
@@ -78,14 +76,14 @@ def train(run: AdapterRun, out: Path, seed: int = 0) -> LinearAdapter:
     exchanges = scene_exchanges(scenes_of(pictures), seed)
     if run.start == "ridge":
         targets, weights = patch_words(model, scenes_of(pictures), pictures.patches)
-        put(model, ridge_layer(tokens, targets, weights))
+        put(model, ridge_layer([(tokens, targets, weights)]))
     else:
         put(model, random_layer(model, tokens, seed))
     log = Log(out / "log.txt")
     layer = train_layer(
         model,
         tokens,
-        examples(model.prompt, exchanges),
+        examples(model, exchanges),
         run.recipe,
         checkpoint=out / "checkpoint.pt",
         save_steps=SAVE_STEPS,
