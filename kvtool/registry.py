@@ -252,6 +252,7 @@ RESERVED = {
         "store",
         "data",
         "sae",
+        "adapter",
         "models",
         "datasets",
         "demo",

@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args
 from kvtool import schema
 from kvtool.adapters.folder import begin, finish, joined, load_adapter, put
 from kvtool.adapters.lesson import Lesson, make_lesson
-from kvtool.adapters.starts import Layer
 from kvtool.adapters.sources import captioned, open_source
+from kvtool.adapters.starts import Layer
 from kvtool.adapters.training import Recipe, train_layer
 from kvtool.bounds import checked
 from kvtool.digests import digest_texts
@@ -213,8 +213,7 @@ def _trained(
 
 
 def _facts(lesson: Lesson, recipe: Recipe, first: Layer, last: Layer) -> dict[str, Any]:
-    """Return what a folder says of a training: the fields of TrainedAdapter that its settings lack.
-    """
+    """Return what a folder says of a training, beside its settings; see TrainedAdapter."""
     scores = lesson.examine(last)
     return {
         "steps": recipe.steps,
