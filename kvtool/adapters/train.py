@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from kvtool import schema
 from kvtool.adapters.folder import begin, finish, joined, load_adapter, put
 from kvtool.adapters.lesson import Lesson, make_lesson
+from kvtool.adapters.pictures import common_grid
 from kvtool.adapters.sources import captioned, open_source
 from kvtool.adapters.starts import Layer
 from kvtool.adapters.training import Recipe, train_layer
@@ -179,6 +180,7 @@ def adapter_train(
         advance = called(progress)
         computing = str(chosen_device(device))
         stored = source.features(work, captions.n_listed, dtype, computing, advance)
+        common_grid(stored, pool)
         begin(work / "adapter", settings)
         # On a CPU the gradient of the fused attention is several times slower.
         attention = "eager" if computing == "cpu" else "sdpa"

@@ -71,7 +71,9 @@ def test_a_random_start_is_as_long_as_words_are(tmp_path: Path) -> None:
     layer = random_layer(model, tokens, seed=3)
     soft = tokens @ layer["weight"].T + layer["bias"]
     table = model.net.get_input_embeddings().weight.detach()
-    torch.testing.assert_close(soft.norm(dim=-1).mean(), table.norm(dim=-1).mean(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        soft.norm(dim=-1).mean(), table.norm(dim=-1).mean(), rtol=1e-3, atol=0
+    )
     assert abs(table_norm(model) - float(table.norm(dim=-1).mean())) < 1e-4
     assert torch.equal(layer["weight"], random_layer(model, tokens, seed=3)["weight"])
     assert not torch.equal(layer["weight"], random_layer(model, tokens, seed=4)["weight"])

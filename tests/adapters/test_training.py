@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from kvtool.adapters import training
 from kvtool.adapters.examples import Exchange, examples
 from kvtool.adapters.folder import put
 from kvtool.adapters.reading import AnswerReader, answer_scores
@@ -50,7 +51,7 @@ def test_the_loss_falls_and_the_frozen_models_stay(model: LinearAdapter) -> None
 
 
 def test_an_interrupted_training_goes_on_bit_for_bit(
-    model: LinearAdapter, tmp_path: Path
+    model: LinearAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens, examples_ = lesson(model)
     put(model, random_layer(model, tokens, seed=0))
@@ -63,12 +64,15 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
         if step == 17:
             raise StoppedError
 
-    options = {"checkpoint": tmp_path / "checkpoint.pt", "save_steps": 5}
+    monkeypatch.setattr(training, "SAVE_STEPS", 5)
+    path = tmp_path / "checkpoint.pt"
     with pytest.raises(StoppedError):
-        train_layer(model, tokens, examples_, RECIPE, report=stop, **options)
+        train_layer(model, tokens, examples_, RECIPE, checkpoint=path, report=stop)
     steps: list[int] = []
     resumed = train_layer(
-        model, tokens, examples_, RECIPE, report=lambda step, _: steps.append(step), **options
+        *(model, tokens, examples_, RECIPE),
+        checkpoint=path,
+        report=lambda step, _: steps.append(step),
     )
     assert steps == list(range(16, 31))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -84,11 +88,11 @@ def test_a_checkpoint_of_another_training_is_refused(model: LinearAdapter, tmp_p
 
 def test_every_example_is_read_once_an_epoch(model: LinearAdapter) -> None:
     tokens, examples_ = lesson(model)
-    training = Training(model, tokens, examples_, Recipe(4, batch=2))
+    course = Training(model, tokens, examples_, Recipe(4, batch=2))
     batches = []
     for step in range(8):
-        training.step = step
-        batches.append(training._batch().tolist())
+        course.step = step
+        batches.append(course._batch().tolist())
     assert sorted(sum(batches[:4], [])) == sorted(sum(batches[4:], [])) == list(range(8))
     assert batches[:4] != batches[4:]
 
