@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kvtool.experiments.compare.run import compare
     from kvtool.experiments.correlate.run import correlate
     from kvtool.experiments.knockout.run import knockout
+    from kvtool.experiments.lens.run import lens
     from kvtool.experiments.paired.run import paired
     from kvtool.experiments.prefix.run import prefix
     from kvtool.experiments.probe.run import probe
@@ -50,6 +51,7 @@ __all__ = [
     "correlate",
     "extract",
     "knockout",
+    "lens",
     "load_sae",
     "open",
     "paired",
@@ -76,6 +78,7 @@ _FUNCTIONS = {
     "compare": "kvtool.experiments.compare.run",
     "search": "kvtool.experiments.search.run",
     "show": "kvtool.experiments.show.run",
+    "lens": "kvtool.experiments.lens.run",
     "score": "kvtool.experiments.score.run",
     "adapter_train": "kvtool.adapters.train",
     "adapter_info": "kvtool.adapters.info",

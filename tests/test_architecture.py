@@ -156,6 +156,7 @@ RESULT_MODULES = [
             "compare",
             "search",
             "show",
+            "lens",
         )
     ),
 ]

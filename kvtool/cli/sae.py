@@ -25,16 +25,8 @@ from kvtool.types import Precision
 if TYPE_CHECKING:
     from kvtool.sae.text_check import CheckedSae
 
-app = typer.Typer(
-    cls=StoreGroup,
-    help="Check sparse autoencoders (SAEs) on a language model's words, and train some.",
-    epilog=epilog(
-        "kvtool sae check --model demo --sae demo",
-        "kvtool sae train --model demo --text captions.txt --layers 3 -o saes",
-    ),
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer(cls=StoreGroup, no_args_is_help=True, rich_markup_mode=None)
+"""The group; what reads a store is its callback (kvtool.experiments.sae.command)."""
 
 ModelOption = Annotated[
     str,

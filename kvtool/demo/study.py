@@ -1,11 +1,11 @@
-"""The demo study: the embedded world, the shipped model, and all analyses in a row."""
+"""The demo study: the embedded world, a shipped model, and all analyses in a row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kvtool.demo.layouts.files import Size
 from kvtool.result import Result
@@ -55,6 +55,56 @@ QUICK: dict[str, Any] = {"episodes": 100, "seeds": 2, "restarts": 2}
 """The options of the probes that `correlate` repeats for every stage."""
 QUIETEST = 4
 """So many keys of least variance stand in for input-agnostic ones, where no two modes are seen."""
+CAPTIONED = "coco"
+"""The data set whose captions and masks say whether image tokens are aligned with words."""
+DEMO_ADAPTER = "demo-adapter"
+SMOLLM2_ADAPTER = "smollm2-adapter"
+SMOLLM2_PROBES = (
+    Analysis("pascal5i", "foreground-segmentation"),
+    Analysis("msrc", "co-segmentation"),
+    Analysis("spair71k", "semantic-correspondence"),
+)
+SMOLLM2_PAIRED = (Analysis("spair71k", "semantic-correspondence"),)
+Subject = Literal["demo", "smollm2"]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Which model is studied, and how.
+
+    Attributes:
+        model: Its name.
+        store: The name of the store in the study's folder.
+        page: The name of the page with all results.
+        tower: The tower that is probed beside it, None for its own alone.
+        probes: What is probed.
+        paired: What the model is asked beside its values.
+        saes: The SAEs that read the image's tokens, by model; "none" for directions of words.
+    """
+
+    model: str
+    store: str
+    page: str
+    tower: str | None
+    probes: Sequence[Analysis]
+    paired: Sequence[Analysis]
+    saes: Mapping[str, str]
+
+
+def program_of(subject: Subject) -> Program:
+    """Return what is done with the shipped model, or with SmolLM2 behind its shipped adapter."""
+    if subject == "smollm2":
+        return Program(
+            SMOLLM2_ADAPTER,
+            "smollm2.kv",
+            "smollm2.html",
+            None,
+            SMOLLM2_PROBES,
+            SMOLLM2_PAIRED,
+            {SMOLLM2_ADAPTER: "none"},
+        )
+    saes = {MODEL: "demo", DEMO_ADAPTER: "none"}
+    return Program(MODEL, "study.kv", "report.html", TOWER, PROBES, PAIRED, saes)
 
 
 @dataclass(frozen=True)
@@ -66,6 +116,7 @@ class DemoStudy:
 
     directory: Path
     step: Step
+    program: Program
 
     @property
     def scenes(self) -> Path:
@@ -75,19 +126,24 @@ class DemoStudy:
     @property
     def store(self) -> Path:
         """The store of the runs."""
-        return self.directory / "study.kv"
+        return self.directory / self.program.store
 
     @property
     def page(self) -> Path:
         """The page with all results."""
-        return self.directory / "report.html"
+        return self.directory / self.program.page
 
     def extract(
-        self, dataset: str, model: str = MODEL, split: str | None = None, decoder_only: bool = False
+        self,
+        dataset: str,
+        model: str | None = None,
+        split: str | None = None,
+        decoder_only: bool = False,
     ) -> str:
         """Extract a data set of the scenes, unless the store has it, and return the run's name."""
         import kvtool
 
+        model = model or self.program.model
         spec = f"{dataset}:{self.scenes / dataset}" + (f"@{split}" if split else "")
         self.step(f"extracting {spec} with {model}")
         kinds: Sequence[Kind] | None = ("key", "value") if decoder_only else None
@@ -97,9 +153,10 @@ class DemoStudy:
         """Probe each task, as the paper's tables 1 and 2 do."""
         import kvtool
 
-        for analysis in PROBES:
+        for analysis in self.program.probes:
             run = self.extract(analysis.dataset, split=analysis.split)
-            self.extract(analysis.dataset, TOWER, analysis.split)
+            if self.program.tower is not None:
+                self.extract(analysis.dataset, self.program.tower, analysis.split)
             self.step(f"probing {analysis.task}")
             yield kvtool.probe(kvtool.open(self.store).run(run), analysis.task)
 
@@ -139,7 +196,7 @@ class DemoStudy:
         """Compare the model's answers with what its values know, as the paper's table 5 does."""
         import kvtool
 
-        for analysis in PAIRED:
+        for analysis in self.program.paired:
             run = self.extract(analysis.dataset, split=analysis.split)
             self.step(f"what the model says and its values know: {analysis.task}")
             yield kvtool.paired(kvtool.open(self.store).run(run), analysis.task)
@@ -170,6 +227,19 @@ class DemoStudy:
         self.step(f"correlating {len(STAGES) + 1} stages of the model")
         yield kvtool.correlate(self.store, models=(*STAGES, MODEL), **QUICK)
 
+    def words(self) -> Iterator[Result]:
+        """Read image tokens in the features of text and through the head, as the second paper
+        does."""
+        import kvtool
+
+        for model, saes in self.program.saes.items():
+            run = kvtool.open(self.store).run(self.extract(CAPTIONED, model))
+            self.step(f"image tokens of {model} in the features of text, SAEs: {saes}")
+            yield kvtool.sae(run, saes)
+        run = kvtool.open(self.store).run(self.extract(CAPTIONED))
+        self.step("image tokens through the head")
+        yield kvtool.lens(run)
+
     def report(self) -> Path:
         """Write the page with all results, and return its path."""
         import kvtool
@@ -180,30 +250,52 @@ class DemoStudy:
 
 
 def run_demo(
-    directory: Path, *, size: Size = "small", seed: int = 0, step: Step = lambda _: None
+    directory: Path,
+    *,
+    size: Size = "small",
+    seed: int = 0,
+    model: Subject = "demo",
+    step: Step = lambda _: None,
 ) -> Iterator[Result]:
     """Write scenes, extract them, yield the result of each analysis, and write the page of all.
 
     Everything stays under the directory, so that a second call only reads, and an interrupted study
-    goes on where it stopped.
+    goes on where it stopped. Raises ModelError where the packages of the model are not installed.
 
     Args:
-        directory: The folder that gets scenes/, study.kv and report.html.
+        directory: The folder that gets scenes/, a store and a page: study.kv and report.html of the
+            demo, smollm2.kv and smollm2.html of SmolLM2.
         size: The size of the data sets: small, medium or large.
         seed: The random seed of the scenes.
+        model: The shipped model, demo, or SmolLM2, a language model of 30 layers that reads images
+            through a shipped adapter.
         step: Is called with a line of text before each step.
     """
     from kvtool.demo.layouts import write_scenes
 
-    study = DemoStudy(directory, step)
+    study = DemoStudy(directory, step, program_of(model))
+    if model == "smollm2":
+        from kvtool.models.smollm2 import smollm2_path
+
+        step("SmolLM2 from its package")
+        smollm2_path()
     step(f"writing scenes to {study.scenes}")
     write_scenes(study.scenes, seed=seed, size=size, only=sorted(_datasets()))
-    parts = (study.probes, study.knockout, study.prefixes, study.paired, study.averages)
-    for part in (*parts, study.comparisons, study.correlation):
+    for part in _parts(study):
         yield from part()
     study.report()
 
 
+def _parts(study: DemoStudy) -> Sequence[Callable[[], Iterator[Result]]]:
+    """Return the parts of a study in their order."""
+    first = (study.probes, study.knockout)
+    if study.program.model != MODEL:
+        return (*first, study.paired, study.words)
+    rest = (study.averages, study.comparisons, study.correlation, study.words)
+    return (*first, study.prefixes, study.paired, *rest)
+
+
 def _datasets() -> set[str]:
     analyses: Sequence[Analysis] = (*PROBES, *PREFIXES, *PAIRED)
-    return {*(analysis.dataset for analysis in analyses), *SEGMENTED, *QUESTION_SETS, "mme"}
+    datasets = {analysis.dataset for analysis in analyses}
+    return {*datasets, *SEGMENTED, *QUESTION_SETS, "mme", CAPTIONED}

@@ -1,15 +1,15 @@
 """The residual stream of a run's image tokens: as the run stores it, else computed from what it
 holds.
 
-Keys, values and what enters the decoder are enough to compute the stream of any few image tokens,
-bit for bit (kvtool.models.hidden); a run that was extracted with the kind `hidden` has it on disk.
+Keys, values and what enters the decoder are enough to compute the stream of any few image tokens
+(kvtool.models.hidden); a run that was extracted with the kind `hidden` has it on disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -69,9 +69,12 @@ def check_streams(run: StoredRun, layers: Sequence[int]) -> None:
         )
 
 
-def needs_model(run: StoredRun, layers: Sequence[int]) -> bool:
-    """Return whether the model must run for the stream after some layers."""
-    return not _is_stored(run, layers)
+def stream_layers(run: StoredRun) -> tuple[int, ...]:
+    """Return the layers whose stream a run has: all where it can be computed, else those that are
+    stored; all too of a run that lacks what is needed, see check_streams.
+    """
+    is_partial = HIDDEN in run.config.kinds and not _is_computable(run)
+    return run.config.layers if is_partial else tuple(range(run.config.model.geometry.layers))
 
 
 def image_streams(
@@ -110,6 +113,28 @@ def image_streams(
                 model, [sample], [arrays], chosen[None], layers, run.config.keys
             )[:, 0]
         yield ImageStream(sample, indices, states)
+
+
+def sample_cells(sample: Sample, count: int | Literal["all"], seed: int) -> Indices:
+    """Choose cells of an image's base grid: indices (cell,) row by row, rising.
+
+    The grid is cut into `count` stretches of equal length, and a cell is drawn in each, so that the
+    whole picture is sampled. An image has its own draw, whatever other images are there; one of no
+    more cells than `count` has all.
+    """
+    rows, cols = sample.base(HIDDEN).grid
+    n_cells = rows * cols
+    if count == "all" or count >= n_cells:
+        return np.arange(n_cells)
+    ends = np.arange(count + 1) * n_cells // count
+    rng = np.random.default_rng([seed, sample.index])
+    return rng.integers(ends[:-1], ends[1:])
+
+
+def tokens_of_cells(sample: Sample, cells: Indices | slice) -> Indices:
+    """Return the indices among an image's tokens of cells of its base grid."""
+    tokens: Indices = np.array(sample.base(HIDDEN).token_indices(), np.int64)[cells]
+    return tokens
 
 
 def read_hidden(

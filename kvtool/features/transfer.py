@@ -17,6 +17,8 @@ from kvtool.stats.bootstrap import Array, ratio, resample_weights
 GROUPS = 256
 """More images than this are resampled in so many groups."""
 DRAWS = 1000
+PERMUTATIONS = 5
+"""How often concepts are given the labels of others."""
 _CANDIDATES = 2048
 """So many features are ranked at a time."""
 
@@ -158,6 +160,32 @@ def transfer(
     means = ratio(np.nan_to_num(resampled).sum(axis=1), defined.sum(axis=1).astype(float))
     low, high = np.nanquantile(means, [0.025, 0.975])
     return Transfer(float(np.mean(list(areas.values()))), float(low), float(high), areas, means)
+
+
+def permuted_auroc(scores: Array, labels: Array, *, seed: int = 0) -> float:
+    """Return how well the scores of one concept find the patches of another, the mean AUROC.
+
+    It is 0.5 where scores speak of their own concept alone, and more where they rise on any thing.
+    Patches that show the scores' own concept are left out.
+
+    Args:
+        scores: The activation of each concept at every patch, (patch, concept).
+        labels: 1 where a patch shows a concept, 0 where not, -1 where neither is sure, (patch,
+            concept).
+        seed: The random seed of the permutations; each gives every concept another one's labels.
+
+    NaN for fewer than two concepts, and where no other one's patches can be told.
+    """
+    n_concepts = scores.shape[1]
+    order = np.random.default_rng(seed).permutation(n_concepts)
+    areas = []
+    for shift in range(1, min(n_concepts, PERMUTATIONS + 1)):
+        for concept, stranger in zip(order, np.roll(order, shift), strict=True):
+            is_valid = (labels[:, stranger] >= 0) & (labels[:, concept] != 1)
+            is_positive = labels[is_valid, stranger] == 1
+            areas.append(auroc(scores[is_valid][:, [concept]], is_positive)[0])
+    defined = np.array(areas)[~np.isnan(areas)]
+    return float(defined.mean()) if defined.size else float("nan")
 
 
 class _Comparisons(NamedTuple):

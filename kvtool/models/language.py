@@ -79,6 +79,11 @@ class Language:
         """Return the width of the residual stream."""
         return int(self.decoder.config.hidden_size)
 
+    @property
+    def n_words(self) -> int:
+        """Return the size of the vocabulary."""
+        return int(self.head.weight.shape[0])
+
     @cached_property
     def opening_ids(self) -> tuple[int, ...]:
         """Return the token ids that stand before a text: how the chat template opens a user's turn,
@@ -153,6 +158,15 @@ class Language:
         with layer_outputs(self.decoder.layers, layers, stop=True) as outputs:
             self.decoder(inputs_embeds=self.embed(ids), use_cache=False)
         return torch.stack([outputs[layer] for layer in layers])
+
+    @torch.inference_mode()
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return what the final norm and the head read in the outputs of any layer, (..., hidden):
+        logits over the vocabulary, (..., vocabulary) in float32.
+        """
+        logits: torch.Tensor = self.head(self.decoder.norm(states)).float()
+        cap = getattr(self.decoder.config, "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
 
     def text_states(
         self,

@@ -98,8 +98,8 @@ def eligible_features(
             or None.
         max_presence: Features that fire in a larger share of images, or of texts, are left out.
         max_density: So are those that fire on a larger share of text tokens.
-        presence_of: Whose presence counts. With both, what is dense in either is left out, so that images
-            and texts rank the same features.
+        presence_of: Whose presence counts. With both, what is dense in either is left out, so that
+            images and texts rank the same features.
 
     A feature that never fires where it is looked at is not eligible either.
     """

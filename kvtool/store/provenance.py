@@ -28,6 +28,7 @@ ALGORITHMS = {
     "compare": 2,
     "search": 1,
     "sae": 1,
+    "lens": 1,
     "answers": 2,
 }
 """Versions of what computes numbers, by task and command.

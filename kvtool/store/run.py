@@ -54,7 +54,8 @@ class Run(StoredRun):
         It is what the layer puts out, before the final norm, with the shape that `read` gives one
         head, or several layers of it. A run that holds the kind `hidden` gives what it stores; any
         other run that holds keys, values and projected tokens of all layers lets its model compute
-        it from these, bit for bit, at the cost of the chosen tokens alone.
+        it from these, at the cost of the chosen tokens alone: bit for bit, but that in float32 the
+        last bit of a sum may depend on how many tokens run together.
 
         Args:
             layer: the layer's number, or several in any order.

@@ -107,7 +107,7 @@ def test_an_interrupted_call_goes_on_bit_for_bit(
     class StoppedError(Exception):
         pass
 
-    def stop(_n: int, note: str = "", total: int | None = None) -> None:
+    def stop(_n: int, note: str = "", _total: int | None = None) -> None:
         if note.startswith("step 7,"):
             raise StoppedError
 

@@ -1,4 +1,4 @@
-"""Layers that others trained: torch's files without their code, safetensors, and what is neither."""
+"""Layers that others trained: torch's files without their code, safetensors, what is neither."""
 
 from __future__ import annotations
 

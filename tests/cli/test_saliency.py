@@ -46,6 +46,6 @@ def test_wrong_kinds(tmp_path: Path, options: list[str], shell: Callable[..., An
     assert "expected some of vision beside saliency, found it alone" in lines[0]
     code, _, lines = shell("extract", store, *options, "--kinds", "attention")
     assert (code, len(lines)) == (2, 1)
-    assert "expected some of key, value, projected, vision, saliency" in lines[0]
+    assert "expected some of key, value, projected, vision, hidden, saliency" in lines[0]
     code, _, lines = shell("variance", store, "--kind", "saliency")
     assert code == 2

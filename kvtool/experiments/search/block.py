@@ -41,7 +41,8 @@ def _check_block(run: Run, kind: Kind, layer: int | None, kv_head: int | None) -
     if kind not in stored:
         listed = ", ".join(stored)
         raise UsageError(
-            f"search: run {run.name} has no {kind}, only {listed} of {', '.join(VECTOR_KINDS)}: see --kind"
+            f"search: run {run.name} has no {kind}, only {listed} of {', '.join(VECTOR_KINDS)}: "
+            "see --kind"
         )
     layers = run.config.stored_layers(kind)
     heads = run.config.heads_and_dim(kind)[0]

@@ -14,7 +14,7 @@ from PIL import Image
 from kvtool.asking.caches import WAIT_S
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.experiments.show.images import check_images
+from kvtool.pictures.files import check_images
 from kvtool.pictures.tiles import sheet_of
 from kvtool.progress import Progress
 from kvtool.reporting.numbers import in_percent, unit_word
@@ -47,7 +47,7 @@ def predictions(
     if limit < 1:
         raise UsageError(f"show: --limit: expected 1 or more, found {limit}")
     ids = _frames_of(run, names) if hasattr(task_class, "given") else names
-    check_images(run, ids)
+    check_images(run, ids, "show")
     dataset = dataset_of(run, data)
     probes = (probe for probe in kept_results(run, "probe") if probe.task == task and probe.best)
     result = next(probes, None)

@@ -5,19 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
 from kvtool.bounds import checked
-from kvtool.datasets.images import load_image
 from kvtool.display import Displayed, Facts, listing
-from kvtool.errors import KvtoolError, UsageError
-from kvtool.experiments.show.images import check_images
+from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
-from kvtool.outputs import check_output, is_regular, write_output
 from kvtool.pictures.components import BOTTOM_PX, TOP_PX, Head, Sheet, draw_sheets
+from kvtool.pictures.files import check_images, checked_png, pictures_of, write_png
 from kvtool.progress import Progress, called
 from kvtool.result import Row
 from kvtool.store import Run
@@ -125,7 +122,7 @@ def show(
     """
     run = select_run(target)
     ids = tuple(dict.fromkeys([images] if isinstance(images, str) else images))
-    path = checked_path(out)
+    path = checked_png(out, "show: -o")
     if not ids:
         raise UsageError("show: expected an image or more (--image), found none")
     if task is None:
@@ -147,23 +144,8 @@ def show(
             run, ids, task, block, limit, data, device, called(progress)
         )
         kind = block.kind
-    write_png(sheet, path)
+    write_png(sheet, path, "show: -o")
     return Shown(path, task or "pca", run.name, kind, block, ids, sheet.size, notes)
-
-
-def checked_path(out: str | Path) -> Path:
-    """Return the file's path. Raises UsageError for what cannot become a PNG file."""
-    path = Path(out)
-    if path.suffix.lower() != ".png" and is_regular(path):
-        raise UsageError(f"show: -o: expected a name that ends in .png, found {str(out)!r}")
-    return check_output(path, "show: -o", make_folder=True)
-
-
-def write_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG. Raises StoreError."""
-    data = BytesIO()
-    image.save(data, format="PNG")
-    write_output(path, data.getvalue(), "show: -o", make_folder=True)
 
 
 def _components(
@@ -177,11 +159,11 @@ def _components(
     """Return the maps of all images, one image below the other, their kind, and notes."""
     from kvtool.tasks.blocks import plan_blocks
 
-    check_images(run, ids)
+    check_images(run, ids, "show")
     default: Kind = "value" if "value" in run.config.kinds else run.config.kinds[0]
     ((kind, columns, rows),) = plan_blocks(run, [kind or default], layers, heads).blocks
     sheets = draw_sheets(run, kind, ids, known_agnostic(run, kind), columns, rows)
-    pictures, notes = _pictures(run, ids, data)
+    pictures, notes = pictures_of(run, ids, data)
     small = {image: scaled(picture, sheets[image]) for image, picture in pictures.items()}
     left_px = max((16 + picture.width for picture in small.values()), default=0)
     return stack([beside(small.get(image), sheets[image], left_px) for image in ids]), kind, notes
@@ -197,33 +179,6 @@ def known_agnostic(run: Run, kind: Kind) -> set[Head] | None:
                 (row["layer"], row["kv_head"]) for row in result.rows if row.get("input_agnostic")
             }
     return None
-
-
-def _pictures(
-    run: Run, ids: Sequence[str], data: str | Path | None
-) -> tuple[dict[str, Image.Image], tuple[str, ...]]:
-    """Return the images' pictures, as far as the data set still has them, and a note where it has
-    not."""
-    from kvtool.datasets.identity import dataset_of
-
-    try:
-        refs = {ref.id: ref for ref in dataset_of(run, data).images() if ref.id in set(ids)}
-    except KvtoolError as error:
-        if data is not None:
-            raise
-        return {}, (f"without the original pictures: {error}",)
-    pictures = {}
-    notes = []
-    for image in ids:
-        try:
-            pictures[image] = load_image(refs[image])
-        except KeyError:
-            notes.append(
-                f"without the picture of {image}: {run.config.dataset} does not list it any more"
-            )
-        except KvtoolError as error:
-            notes.append(f"without the picture of {image}: {error}")
-    return pictures, tuple(notes)
 
 
 def scaled(picture: Image.Image, sheet: Sheet) -> Image.Image:

@@ -88,8 +88,8 @@ def _check(
     if kind not in run.config.vector_kinds:
         stored = ", ".join(run.config.vector_kinds)
         raise UsageError(
-            f"variance: run {run.name} has no {kind}, only {stored} of {', '.join(VECTOR_KINDS)}: see "
-            "--kind, or extract it"
+            f"variance: run {run.name} has no {kind}, only {stored} of {', '.join(VECTOR_KINDS)}: "
+            "see --kind, or extract it"
         )
     if threshold != "auto" and not (math.isfinite(threshold) and threshold >= 0):
         raise UsageError(

@@ -1,0 +1,146 @@
+"""kvtool lens: what the final norm and the head read at image tokens, after each layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.options import (
+    DataOption,
+    DeviceOption,
+    FormatOption,
+    LayersOption,
+    PlotOption,
+    RunOption,
+    StoreArgument,
+    WaitOption,
+    bounded,
+    need_store,
+    parse_folder,
+    parse_layers,
+    parse_model,
+)
+from kvtool.errors import PartialError, UsageError
+
+EXAMPLES = (
+    "kvtool lens study.kv",
+    "kvtool lens study.kv --layers late --tokens all --plot lens.pdf",
+    "kvtool lens study.kv --image bird/2026_000092 -o words.png",
+)
+
+
+def lens(
+    store: StoreArgument = None,
+    run: RunOption = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            metavar="ID",
+            help="Read one image: the likeliest words at each of its patches.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE.png",
+            help="With --image: file of its picture with a word on each patch.",
+        ),
+    ] = None,
+    layers: LayersOption = None,
+    tokens: Annotated[
+        str,
+        typer.Option(
+            "--tokens",
+            metavar="all|NUMBER",
+            help="Patches of an image that are measured, from all over it.",
+        ),
+    ] = "64",
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            "--text",
+            metavar="FILE",
+            help="Sentences, one a line, that word directions are made of. The default is the data "
+            "set's captions.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, bounded("limit", help="Measure the first N images only.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Folder of the run's model, if it moved.")
+    ] = None,
+    data: DataOption = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[
+        int, bounded("seed", help="Random seed of the patches, intervals and permutations.")
+    ] = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure again, even if the store holds the result.")
+    ] = False,
+    wait: WaitOption = 0.0,
+    plot: PlotOption = None,
+    format: FormatOption = "auto",
+) -> None:
+    """Measure whether words find the patches that they name, after each decoder layer.
+
+    Measure lens: the probability that the final norm and the head give the word of a category
+    (its first piece), and the word's rank in the vocabulary. Measure directions: the residual
+    stream along the word's direction, which is made of sentences alone. auroc says how well either
+    tells patches that show the category from others: 0.5 is chance, permuted is what words of other
+    categories get, text what the measure gets on words in sentences.
+
+    The data set needs concepts with masks (see kvtool data check). With --image none are needed:
+    the likeliest words at each patch, after four layers or those of --layers.
+
+    Streams follow from a run's keys, values and projected tokens of all layers, and the model.
+    """
+    import kvtool
+    from kvtool.cli.output import plot_files, resolve, write_plots
+    from kvtool.reporting.emit import emit
+
+    plots = plot_files(plot)
+    if image is not None and plots:
+        raise UsageError("--plot: draws the measure; for the words of an image give -o FILE.png")
+    n_tokens = parse_tokens(tokens)
+    target_run = kvtool.open(need_store(store)).run(run)
+    with console.progress("lens", None) as advance:
+        result = kvtool.lens(
+            target_run,
+            image=image,
+            out=out,
+            layers=parse_layers(layers),
+            tokens=n_tokens,
+            text=text,
+            limit=limit,
+            model=parse_model(model),
+            data=parse_folder(data),
+            device=device,
+            seed=seed,
+            fresh=fresh,
+            wait_s=wait,
+            progress=advance,
+        )
+    for note in result.config["notes"]:
+        console.log.warning("%s", note)
+    emit(result, resolve(format))
+    write_plots(result, plots)
+    if result.n_skipped:
+        for line in result.skipped:
+            console.log.error("left out: %s", line)
+        raise PartialError(
+            f"lens: {result.n_skipped} images were left out, {result.n} images measured"
+        )
+
+
+def parse_tokens(text: str) -> int | Literal["all"]:
+    """'all' or a number of 1 or more. Raises UsageError."""
+    if text == "all":
+        return "all"
+    if not text.isdecimal() or int(text[:10]) < 1:
+        raise UsageError(f"--tokens: expected all or a number of 1 or more, found {text[:80]!r}")
+    return int(text[:10])

@@ -1,0 +1,226 @@
+"""Rows of the lens: how well what is read at a layer finds the patches that words name.
+
+Two measures over the same patches. `lens`: the probability that the final norm and the head give
+the word's first piece. `directions`: the stream along the word's direction, which is made of
+sentences alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kvtool.experiments.lens.patches import LabeledPatches
+from kvtool.features.residual import image_streams
+from kvtool.features.transfer import permuted_auroc, transfer
+from kvtool.progress import Progress
+from kvtool.result import Row
+from kvtool.store import Run
+
+if TYPE_CHECKING:
+    import torch
+
+    from kvtool.features.word_states import SentenceWords, WordStates
+    from kvtool.models.base import LanguageModel
+    from kvtool.models.language import Language
+
+Array = np.ndarray[Any, Any]
+CHANCE = 0.5
+LAYER_BYTES = 2**31
+"""What the layers that are measured together take at most, unless a single one takes more."""
+TOP_RANK = 10
+
+
+@dataclass
+class LayerScores:
+    """What is read at all patches after one layer; NaN until a patch was read.
+
+    Attributes:
+        lens: Log probabilities (patch, concept).
+        ranks: Ranks of the pieces in the vocabulary (patch, concept).
+        directions: Along the words' directions (patch, concept).
+    """
+
+    lens: Array
+    ranks: Array
+    directions: Array
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> LayerScores:
+        """Return scores of patches that were not read."""
+        return cls(*(np.full(shape, np.nan, np.float32) for _ in range(3)))
+
+
+@dataclass
+class Measuring:
+    """What is measured of a run, and how.
+
+    Attributes:
+        run: The run.
+        patches: The patches and what they show.
+        model: What computes the streams; None where the run stores them.
+        language: The run's language model.
+        pieces: The first piece of each concept's word that has one.
+        sentences: What directions are made of; None for no directions.
+        seed: The random seed of intervals and permutations.
+        skipped: A line for each image that could not be read.
+    """
+
+    run: Run
+    patches: LabeledPatches
+    model: LanguageModel | None
+    language: Language
+    pieces: Mapping[str, int]
+    sentences: SentenceWords | None
+    seed: int
+    skipped: list[str] = field(default_factory=list)
+
+    def rows(self, layers: Sequence[int], progress: Progress) -> list[Row]:
+        """Measure layers, as many together as LAYER_BYTES allow; the images are read once for
+        each such group.
+        """
+        size = max(1, LAYER_BYTES // self._bytes_of_layer())
+        groups = [layers[start : start + size] for start in range(0, len(layers), size)]
+        progress(0, "", len(groups) * len(self.patches.tokens))
+        rows: list[Row] = []
+        for group in groups:
+            words = {} if self.sentences is None else self.sentences.read(group)
+            scores = self._scores(group, words, progress)
+            for layer in group:
+                rows += self._rows_of_layer(layer, scores[layer], words.get(layer))
+        return rows
+
+    def _bytes_of_layer(self) -> int:
+        """Return about what one layer takes: scores of all patches, and states of all words."""
+        n_words = 0 if self.sentences is None else self.sentences.count_tokens()
+        return 3 * 4 * self.patches.labels.size + 4 * n_words * self.language.hidden
+
+    def _scores(
+        self, layers: Sequence[int], words: Mapping[int, WordStates], progress: Progress
+    ) -> dict[int, LayerScores]:
+        """Read all images after some layers."""
+        directions = {layer: states.directions() for layer, states in words.items()}
+        scores = {layer: LayerScores.empty(self.patches.labels.shape) for layer in layers}
+        start = 0
+        for stream in image_streams(self.run, layers, self.patches.tokens, self.model):
+            stop = start + len(stream.tokens)
+            if stream.states.isfinite().all():
+                for row, layer in enumerate(layers):
+                    self._read(
+                        scores[layer],
+                        slice(start, stop),
+                        stream.states[row].to(self.language.device),
+                        directions.get(layer, {}),
+                    )
+            else:
+                self.skipped.append(
+                    f"image {stream.sample.id}: expected a finite stream, found NaN or infinity: "
+                    "extract it again, with --dtype bfloat16 where it is float16"
+                )
+            start = stop
+            progress(1, stream.sample.id)
+        return scores
+
+    def _read(
+        self,
+        scores: LayerScores,
+        patches: slice,
+        states: torch.Tensor,
+        directions: Mapping[str, Array],
+    ) -> None:
+        """Fill in what is read in the states (patch, hidden) of one image."""
+        from kvtool.features.lens import read_pieces
+
+        columns = self._columns(self.pieces)
+        reading = read_pieces(self.language, states, list(self.pieces.values()))
+        scores.lens[patches, columns] = reading.log_probabilities
+        scores.ranks[patches, columns] = reading.ranks
+        if directions:
+            vectors = np.stack(list(directions.values()), axis=1)
+            on_host = states.float().cpu().numpy()
+            scores.directions[patches, self._columns(directions)] = on_host @ vectors
+
+    def _columns(self, words: Mapping[str, Any]) -> list[int]:
+        return [self.patches.concepts.index(word) for word in words]
+
+    def _rows_of_layer(
+        self, layer: int, scores: LayerScores, words: WordStates | None
+    ) -> list[Row]:
+        """Return the rows of a layer, one for each measure that can be taken."""
+        text_by_lens = text_by_directions = None
+        if words is not None:
+            text_by_lens = self._lens_on_text(words)
+            text_by_directions = words.directions_auroc()
+        lens = self._row(layer, "lens", scores.lens, text_by_lens)
+        rows = [lens | ranks_of(scores.ranks, self.patches.labels)]
+        if words is not None:
+            rows.append(self._row(layer, "directions", scores.directions, text_by_directions))
+        return rows
+
+    def _lens_on_text(self, words: WordStates) -> float:
+        from kvtool.features.lens import read_pieces
+
+        states = words.states.to(self.language.device)
+        reading = read_pieces(self.language, states, list(self.pieces.values()))
+        return words.scores_auroc(reading.log_probabilities, list(self.pieces))
+
+    def _row(self, layer: int, measure: str, scores: Array, text: float | None) -> Row:
+        """Return the row of one measure: how well its scores (patch, concept) find the patches."""
+        is_read = ~np.isnan(scores).all(axis=1)
+        measured = np.flatnonzero(~np.isnan(scores).all(axis=0))
+        names = [self.patches.concepts[column] for column in measured]
+        labels = self.patches.labels[is_read][:, measured]
+        values = scores[is_read][:, measured]
+        images = self.patches.images[is_read]
+        area = transfer(
+            {name: values[:, column] for column, name in enumerate(names)},
+            {name: labels[:, column] for column, name in enumerate(names)},
+            images,
+            seed=self.seed,
+        )
+        return {
+            "layer": layer,
+            "measure": measure,
+            "n_images": len(np.unique(images)),
+            "n_concepts": len(area.by_concept),
+            "rank": None,
+            "auroc": area.value,
+            "auroc_low": area.low,
+            "auroc_high": area.high,
+            "chance": CHANCE,
+            "permuted": permuted_auroc(values, labels, seed=self.seed),
+            "text": text,
+            "rank_background": None,
+            "top_10": None,
+        }
+
+
+def ranks_of(ranks: Array, labels: Array) -> Row:
+    """Return where words stand in the vocabulary: the median rank on patches that show them and on
+    those that do not, and the share of the former in which a word is among the first ten.
+
+    Args:
+        ranks: (patch, concept), NaN where a patch was not read.
+        labels: (patch, concept), see LabeledPatches.
+
+    Each is the median, the share the mean, over concepts of what it is for one.
+    """
+    shown, background, top = [], [], []
+    for column in range(ranks.shape[1]):
+        is_read = ~np.isnan(ranks[:, column])
+        on_patches = ranks[is_read & (labels[:, column] == 1), column]
+        elsewhere = ranks[is_read & (labels[:, column] == 0), column]
+        if on_patches.size and elsewhere.size:
+            shown.append(np.median(on_patches))
+            background.append(np.median(elsewhere))
+            top.append((on_patches <= TOP_RANK).mean())
+    if not shown:
+        return {}
+    return {
+        "rank": float(np.median(shown)),
+        "rank_background": float(np.median(background)),
+        "top_10": float(np.mean(top)),
+    }

@@ -1,0 +1,162 @@
+"""kvtool sae STORE: the residual stream at image tokens in the features of text.
+
+`kvtool sae train` and `kvtool sae check` stand beside it in the group that is here filled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.completion import complete_sae
+from kvtool.cli.everywhere import epilog
+from kvtool.cli.options import (
+    DataOption,
+    DeviceOption,
+    FormatOption,
+    LayersOption,
+    PlotOption,
+    RunOption,
+    WaitOption,
+    bounded,
+    need_store,
+    parse_folder,
+    parse_layers,
+    parse_list,
+    parse_model,
+)
+from kvtool.cli.sae import app
+from kvtool.errors import PartialError, UsageError
+
+EXAMPLES = (
+    "kvtool sae study.kv --sae demo",
+    "kvtool sae study.kv --sae 'saes/layer_{layer}' --layers late --tokens all",
+    "kvtool sae study.kv --sae none --conditions untrained,other-image --limit 20",
+)
+
+
+@app.callback(invoke_without_command=True, epilog=epilog(*EXAMPLES))
+def sae(
+    sae: Annotated[
+        list[str],
+        typer.Option(
+            "--sae",
+            metavar="PATH",
+            help="SAEs of the model's decoder: a file, a folder, or a template such as "
+            "'saes/layer_{layer}'; demo for those of the shipped model; none for directions of "
+            "words, which need no SAE. Repeatable.",
+        ),
+    ],
+    store: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[STORE]",
+            autocompletion=complete_sae,
+            help="The store; default: $KVTOOL_STORE.",
+        ),
+    ] = None,
+    layers: LayersOption = None,
+    tokens: Annotated[
+        str,
+        typer.Option(
+            "--tokens",
+            metavar="N|all",
+            help="Number of image tokens to read of each image, drawn from all over it; or all.",
+        ),
+    ] = "64",
+    conditions: Annotated[
+        str | None,
+        typer.Option(
+            "--conditions",
+            metavar="NAMES",
+            help="Controls to run beside text and image, comma-separated: text-prefix, shuffled, "
+            "other-image, random, random-norm, untrained, noise-residual, pca, random-sae. The "
+            "default is all of them.",
+        ),
+    ] = None,
+    outlier: Annotated[
+        float,
+        bounded(
+            "outlier",
+            help="Drop tokens that are so many times longer than the layer's median token of text.",
+        ),
+    ] = 10.0,
+    limit: Annotated[
+        int | None, bounded("limit", help="Read the first N images with captions only.")
+    ] = None,
+    run: RunOption = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Folder of the run's model, if it moved.")
+    ] = None,
+    data: DataOption = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[
+        int, bounded("seed", help="Random seed of the tokens, the controls and the intervals.")
+    ] = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure again, even if the store holds the result.")
+    ] = False,
+    wait: WaitOption = 0.0,
+    plot: PlotOption = None,
+    format: FormatOption = "auto",
+) -> None:
+    """Read image tokens in the decoder by sparse autoencoders (SAEs) that were trained on text.
+
+    For each layer and condition: how well vectors are given back (mse, fvu, cos), by how many
+    features (l0), how long they are, and transfer: features that are chosen on words of captions
+    alone are to find the patches that show what the words name (AUROC; 0.5 is chance).
+
+    An error that falls over the layers and a number of features that becomes the text's are no
+    evidence that images are aligned with language: both appear for random vectors too, since a
+    decoder brings whatever it is given there. Transfer is evidence, as far as it exceeds that of
+    the controls, which run by default.
+
+    The run has to hold keys and values of all layers, and projected; its data set captions, and
+    for transfer masks of categories.
+    """
+    from kvtool.cli.output import plot_files, resolve, write_plots
+    from kvtool.experiments.sae.run import sae as study
+    from kvtool.reporting.emit import emit
+
+    plots = plot_files(plot)
+    with console.progress("sae", None, unit="images") as advance:
+        result = study(
+            need_store(store),
+            sae,
+            tokens=parse_tokens(tokens),
+            layers=parse_layers(layers),
+            **({} if conditions is None else {"conditions": parse_list(conditions) or ()}),
+            outlier=outlier,
+            limit=limit,
+            run=run,
+            model=parse_model(model),
+            data=parse_folder(data),
+            device=device,
+            seed=seed,
+            fresh=fresh,
+            wait_s=wait,
+            progress=advance,
+        )
+    # A table has the notes itself.
+    for note in result.config["notes"] if resolve(format) != "table" else ():
+        console.log.info("%s", note)
+    emit(result, resolve(format))
+    write_plots(result, plots)
+    if result.n_skipped:
+        for line in result.skipped:
+            console.log.error("left out: %s", line)
+        raise PartialError(
+            f"sae: {result.n_skipped} images, masks or SAEs were left out, {result.n} images scored"
+        )
+
+
+def parse_tokens(text: str) -> int | Literal["all"]:
+    """Return the tokens of a flag: all, or a number of 1 or more. Raises UsageError."""
+    if text == "all":
+        return "all"
+    if not text.isdecimal() or not 0 < int(text[:10]) <= 10**9:
+        raise UsageError(f"--tokens: expected all or a number of 1 or more, found {text[:40]!r}")
+    return int(text)
