@@ -231,9 +231,7 @@ def _served(
 
 def _curves(scores: Scores, images: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the layers of alignment and the change points of image tokens over layers."""
-    curves = {
-        name: _curve(name, by_layer, images) for name, by_layer in scores.resampled.items()
-    }
+    curves = {name: _curve(name, by_layer, images) for name, by_layer in scores.resampled.items()}
     alignment = []
     if "fvu_ratio" in curves:
         alignment.append(alignment_by_fvu(curves["fvu_ratio"]))

@@ -39,9 +39,7 @@ class TokenRun:
     usual: Array
 
     @classmethod
-    def of(
-        cls, places: Sequence[int], states: Sequence[torch.Tensor], longest: float
-    ) -> TokenRun:
+    def of(cls, places: Sequence[int], states: Sequence[torch.Tensor], longest: float) -> TokenRun:
         """Join the states (token, d) of images; those longer than `longest` are outliers, and so
         are those that are not finite."""
         joined = torch.cat([item.float() for item in states])
