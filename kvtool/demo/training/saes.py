@@ -132,7 +132,9 @@ def card(rows: Mapping[int, dict[str, Any]], facts: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, measure, describe and write, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m kvtool.demo.training.saes", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m kvtool.demo.training.saes", description=__doc__
+    )
     parser.add_argument("out", type=Path, help="folder of the run, which gets saes/")
     parser.add_argument("--steps", type=int, default=STEPS, help="batches of a layer's training")
     parser.add_argument(
