@@ -21,6 +21,7 @@ from kvtool.experiments.sae.alignment import (
     change_point,
 )
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf, Source, layer_saes
+from kvtool.experiments.sae.matches import Filters
 from kvtool.experiments.sae.measure import measure
 from kvtool.experiments.sae.rows import RowMaker, Scores
 from kvtool.experiments.sae.streams import Streams, read_inputs, serves_untrained
@@ -50,6 +51,7 @@ class Settings:
 
     tokens: Tokens
     conditions: tuple[str, ...]
+    filters: Filters
     outlier: float
     limit: int | None
     seed: int
@@ -89,6 +91,8 @@ class Study:
             "layers_without_sae": [n for n in range(n_layers) if n not in asked],
             "tokens": self.settings.tokens,
             "conditions": list(self.settings.conditions),
+            "max_presence": self.settings.filters.max_presence,
+            "max_density": self.settings.filters.max_density,
             "outlier": self.settings.outlier,
             "limit": self.settings.limit,
             "seed": self.settings.seed,
@@ -137,7 +141,8 @@ class Study:
                 Path(folder),
                 progress,
             )
-            scores = RowMaker(measured).scores(self.settings.conditions)
+            rows = RowMaker(measured, self.settings.filters)
+            scores = rows.scores(self.settings.conditions)
         return self._result(scores, config)
 
     def _result(self, scores: Scores, config: dict[str, Any]) -> Result:
@@ -159,6 +164,7 @@ class Study:
             versions=versions(),
             n_skipped=len(skipped),
             skipped=skipped[:10],
+            items=scores.items,
             unit=metric,
             higher_is_better=not self.entries,
         )
