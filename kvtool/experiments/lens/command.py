@@ -141,6 +141,6 @@ def parse_tokens(text: str) -> int | Literal["all"]:
     """'all' or a number of 1 or more. Raises UsageError."""
     if text == "all":
         return "all"
-    if not text.isdecimal() or not 1 <= int(text[:10]):
+    if not text.isdecimal() or int(text[:10]) < 1:
         raise UsageError(f"--tokens: expected all or a number of 1 or more, found {text[:80]!r}")
     return int(text[:10])
