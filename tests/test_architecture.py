@@ -32,7 +32,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ),
     ("result", "stats", "metrics"),
     ("models", "datasets", "store", "demo", "sae"),
-    ("features", "engine"),
+    ("features", "engine", "adapters"),
     ("tasks", "asking", "pictures", "reporting"),
     ("experiments",),
     ("cli", "kvtool", "__main__"),

@@ -19,17 +19,21 @@ from kvtool.errors import ModelError
 _FOLDER = Path(__file__).parent
 DEMO = "demo"
 STAGES = (1, 2, 3)
+ADAPTERS = ("demo", "smollm2")
+"""The language models that an adapter is shipped for, all from the tower `demo-tower`."""
 WEIGHTS = "weights.int8.safetensors"
 
 
 def demo_path(name: str = "demo") -> Path:
-    """Return the folder of `demo`, `demo-tower`, or `demo@1` to `demo@3`.
+    """Return the folder of `demo`, `demo-tower`, `demo@1` to `demo@3`, or of a shipped adapter.
 
     Raises:
         ModelError: The name is another one.
     """
     if name in ("demo", "demo-tower"):
         return _FOLDER / ("model" if name == "demo" else "tower")
+    if name in (f"{language}-adapter" for language in ADAPTERS):
+        return _FOLDER / "adapters" / name.removesuffix("-adapter")
     if name in {f"demo@{stage}" for stage in STAGES}:
         return _unpacked(int(name[-1]))
     raise ModelError(

@@ -1,4 +1,4 @@
-"""Causal language models of transformers as they are: the decoder, its head and its embeddings."""
+"""Language models of transformers as they are: the decoder, its head and its embeddings."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from kvtool.models.loading import Checkpoint
 
 
 def load_causal(checkpoint: Checkpoint) -> Any:
-    """Load a causal language model; its shape alone where the checkpoint is without weights.
+    """Load a causal language model, or a multimodal one of which the decoder is used; its shape alone
+    where the checkpoint is without weights.
 
     Raises ModelError where transformers has no such model, or its layers have another name.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        AutoConfig,
+    )
 
     name = checkpoint.snapshot.name
     with checkpoint.reading("a readable config.json"):
         config: Any = AutoConfig.from_pretrained(
             checkpoint.snapshot.path, local_files_only=True, trust_remote_code=False
         )
-    classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING
-    network: type[nn.Module] | None = classes.get(type(config), None)
+    causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING
+    multimodal: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    network: type[nn.Module] | None = causal.get(type(config), None)
+    network = network or multimodal.get(type(config), None)
     if network is None:
         raise ModelError(
             f"model {name}: expected a causal language model, found {config.model_type!r}, which "

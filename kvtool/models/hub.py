@@ -9,7 +9,7 @@ known by its commit.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
     Without weights only the small files of a hub model are needed, and fetched where they are
     missing.
     """
-    if re.fullmatch(r"demo(-tower|@\w+)?", name):
+    if re.fullmatch(r"demo(-tower|-adapter|@\w+)?|smollm2-adapter", name):
         from kvtool.demo.weights import demo_path
 
         return _snapshot(name, demo_path(name), weights)
@@ -75,7 +75,9 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
         adapter = Path(name.removeprefix(SCHEME)).expanduser()
         return _snapshot(f"{SCHEME}{adapter.resolve()}", adapter, weights)
     if name == smollm2.NAME:
-        return _snapshot(name, smollm2.smollm2_path(), weights)
+        folder = smollm2.smollm2_path()
+        snapshot = _snapshot(name, folder, weights)
+        return replace(snapshot, revision=smollm2.smollm2_revision(folder))
     folder = _folder(name)
     if folder is not None:
         return _snapshot(str(folder.resolve()), folder, weights)

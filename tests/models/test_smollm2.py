@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,4 +36,12 @@ def test_a_real_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert stream.states.shape == (2, 3, 576)
     # The first token of a prompt is the sink: its stream is far longer than any word's.
     assert float(stream.states.float().norm(dim=-1).max()) < 2_000
-    assert [path.name for path in (tmp_path / "models").iterdir()] == ["SmolLM2-135M-Instruct"]
+    (folder,) = (tmp_path / "models").iterdir()
+    assert folder.name.startswith("SmolLM2-135M-Instruct-")
+    # What the model is known by is the packed file, and no version of transformers.
+    packed = smollm2._packed_file()
+    digest = hashlib.sha256(packed.read_bytes()).hexdigest()[:16]
+    assert language.revision == f"gguf-{digest}"
+    # Unpacked once, it serves without the packages.
+    monkeypatch.setattr(smollm2, "find_spec", lambda _name: None)
+    assert smollm2.smollm2_path() == folder

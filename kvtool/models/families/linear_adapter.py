@@ -46,7 +46,7 @@ class LinearAdapter(DecoderModel):
         self.adapter = read_settings(folder)
         language = self._part(self.adapter.language)
         self.net = load_causal(language)
-        self.config = self.net.config
+        self.config = self.net.config.get_text_config()
         self.language_model = self.net.get_decoder()
         self.tower = self._tower()
         self.linear = self._linear(folder)
@@ -120,6 +120,10 @@ class LinearAdapter(DecoderModel):
         linear.load_state_dict(state, assign=True)
         return linear.requires_grad_(False).to(self.checkpoint.device)
 
+    def question(self, text: str) -> str:
+        """See LanguageModel.question."""
+        return self.prompt.question(self.adapter.marker + text)
+
     def fallback_template(self) -> str:
         """Return the prompt of a language model without a chat template."""
         return PLAIN
@@ -177,19 +181,24 @@ class LinearAdapter(DecoderModel):
         if not project:
             return None, vision
         (patches,) = batch[0].sample.vision_spans
-        tokens = adapted(outputs[self.adapter.layer], patches.grid, self.adapter.pool, self.linear)
+        features = pooled(outputs[self.adapter.layer], patches.grid, self.adapter.pool)
+        tokens: torch.Tensor = self.linear(features)
         return tokens.to(self.checkpoint.dtype), vision
 
+    def features(self, batch: Sequence[Prepared]) -> torch.Tensor:
+        """Return what the layer reads of images of one signature, (image, token, vision dim) in
+        float32.
+        """
+        outputs = self.tower.patch_outputs(batch, [self.adapter.layer])
+        (patches,) = batch[0].sample.vision_spans
+        return pooled(outputs[self.adapter.layer], patches.grid, self.adapter.pool)
 
-def adapted(
-    patches: torch.Tensor, grid: tuple[int, int], pool: int, linear: torch.nn.Module
-) -> torch.Tensor:
-    """Average patches (image, patch, dim) over squares of a grid, and put them through a layer.
 
-    Returns (image, token, hidden) in float32.
+def pooled(patches: torch.Tensor, grid: tuple[int, int], pool: int) -> torch.Tensor:
+    """Average patches (image, patch, dim) over squares of a grid; (image, token, dim) in
+    float32.
     """
     rows, cols = grid
     count, _, dim = patches.shape
     squares = patches.float().reshape(count, rows // pool, pool, cols // pool, pool, dim)
-    tokens: torch.Tensor = linear(squares.mean(dim=(2, 4)).flatten(1, 2))
-    return tokens
+    return squares.mean(dim=(2, 4)).flatten(1, 2)

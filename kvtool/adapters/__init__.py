@@ -1,0 +1,1 @@
+"""Training of linear adapters between a frozen language model and a frozen vision tower."""
