@@ -95,7 +95,7 @@ def check_sae(autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor
         nan = float("nan")
         published = Reading("as published", nan, nan, False)
         alternative = _best(_readings(autoencoder, streams, layer))
-        return Check(published, alternative, _unread(autoencoder, len(streams)))
+        return Check(published, alternative, _unread(autoencoder, max(streams) + 1))
     published = _read(autoencoder, streams[layer], "as published")
     if not published.fits:
         return Check(published, _best(_readings(autoencoder, streams, layer)))
@@ -133,14 +133,14 @@ def _sample(stream: torch.Tensor) -> torch.Tensor:
     return stream[:: -(-len(stream) // SAMPLE_TOKENS)]
 
 
-def _unread(autoencoder: SparseAutoencoder, n_streams: int) -> str:
+def _unread(autoencoder: SparseAutoencoder, depth: int) -> str:
     """Return in words why an SAE cannot be read where its files say."""
     layer, hook = autoencoder.layer, autoencoder.hook
     if layer is None:
         return "its files name no layer, and it fits none"
     if stream_layer(layer, hook) is None:
         return f"reads {hook} of layer {layer}, of which kvtool has no vectors"
-    return f"reads layer {layer} of a decoder that has {n_streams - 1}, and fits none"
+    return f"reads layer {layer} of a decoder that has {depth}, and fits none"
 
 
 def _place(number: int, layer: int | None) -> str:

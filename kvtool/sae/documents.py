@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kvtool.datasets.records import CAPTIONS
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
     from kvtool.models.language import Language
+
+log = logging.getLogger("kvtool")
 
 LONGEST_LINE = 1 << 20
 """Characters of a document; a longer line is several."""
@@ -73,15 +77,18 @@ def captions_of(dataset: Any) -> Documents:
     from kvtool.datasets import DATASETS, open_dataset
 
     opened = open_dataset(dataset) if isinstance(dataset, str) else dataset
-    captions = getattr(opened, "captions", None)
+    name = getattr(opened, "name", str(dataset))
+    captions = getattr(opened, CAPTIONS, None)
     sentences = [] if captions is None else [s for group in captions().values() for s in group]
     if not sentences:
-        names = [name for name, kind in DATASETS.usable().items() if hasattr(kind, "captions")]
+        names = [name for name, kind in DATASETS.usable().items() if hasattr(kind, CAPTIONS)]
         raise DatasetError(
-            f"dataset {getattr(opened, 'name', dataset)}: expected captions, found none; data sets "
-            f"that may have some: {', '.join(names) or 'none'}"
+            f"dataset {name}: expected captions, found none; data sets that may have some: "
+            f"{', '.join(names)}"
         )
-    return listed_documents(sentences, f"captions of {getattr(opened, 'name', 'a data set')}")
+    if skipped := list(getattr(opened, "skipped", ())):
+        log.warning("dataset %s: %d left out, the first: %s", name, len(skipped), skipped[0])
+    return listed_documents(sentences, f"captions of {name}")
 
 
 def _files(paths: Sequence[Path]) -> Documents:

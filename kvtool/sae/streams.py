@@ -8,6 +8,7 @@ error of one line and no signal.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -27,6 +28,8 @@ from kvtool.progress import Progress
 from kvtool.sae.documents import Documents, contexts, is_held_out
 from kvtool.store.estimate import free_bytes
 from kvtool.store.files import os_errors
+
+log = logging.getLogger("kvtool")
 
 Part = Literal["train", "held-out"]
 PARTS: tuple[Part, ...] = ("train", "held-out")
@@ -79,6 +82,13 @@ class Tally:
     n_outliers: int = 0
     medians: list[float] = field(default_factory=list)
     is_complete: bool = False
+
+    def summary(self) -> str:
+        """Return the counts in words."""
+        return (
+            f"{self.contexts} contexts: {self.tokens['train']} tokens for training, "
+            f"{self.tokens['held-out']} held out, {self.n_outliers} outliers left out"
+        )
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,7 @@ def collect(
                     writer.note()
             writer.tally = replace(writer.tally, is_complete=True)
             writer.note()
+        log.info("%s: %s", _WHAT, writer.tally.summary())
     if not all(writer.tally.tokens.values()):
         raise UsageError(
             f"{_WHAT}: expected text for training and a tenth of it to be held out, found "
@@ -246,13 +257,7 @@ class _Writer:
 
     def _is_usual(self, states: torch.Tensor) -> torch.Tensor:
         """Return which tokens (token,) of states (layer, token, hidden) are no outliers."""
-        norms = states.float().norm(dim=-1)
-        for row in (~torch.isfinite(norms)).any(dim=1).nonzero()[:1]:
-            raise ModelError(
-                f"model {self.language.name}: expected finite vectors after layer "
-                f"{self.tally.layers[int(row)]}, found NaN or infinite ones; try another "
-                "--dtype, such as float32"
-            )
+        norms = vector_lengths(states, self.tally.layers, self.language.name)
         medians = torch.tensor(self.tally.medians, device=norms.device)
         return (norms <= self.settings.outlier * medians[:, None]).all(dim=0)
 
@@ -269,6 +274,20 @@ class _Writer:
             os.fsync(file.fileno())
         record = json.dumps(asdict(self.tally)).encode()
         write_output(self._tally_path(), record, _WHAT)
+
+
+def vector_lengths(states: torch.Tensor, layers: Sequence[int], model: str) -> torch.Tensor:
+    """Return the length (layer, token) of states (layer, token, hidden).
+
+    Raises ModelError where some are not finite.
+    """
+    lengths: torch.Tensor = states.float().norm(dim=-1)
+    for row in (~torch.isfinite(lengths)).any(dim=1).nonzero()[:1]:
+        raise ModelError(
+            f"model {model}: expected finite vectors after layer {layers[int(row)]}, found NaN or "
+            "infinite ones; try another --dtype, such as float32"
+        )
+    return lengths
 
 
 def _medians(items: Sequence[TextStates]) -> list[float]:

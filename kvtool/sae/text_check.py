@@ -22,6 +22,7 @@ from kvtool.sae.autoencoder import SparseAutoencoder
 from kvtool.sae.check import check_sae
 from kvtool.sae.documents import Documents, contexts, listed_documents, open_documents
 from kvtool.sae.loading import SaeFile, find_saes
+from kvtool.sae.streams import vector_lengths
 from kvtool.types import Precision
 
 EMBEDDING = -1
@@ -138,7 +139,7 @@ def word_streams(
 ) -> Mapping[int, torch.Tensor]:
     """Run texts and return the vectors of words (token, d) after each layer, and at the embedding.
 
-    Raises UsageError where there is no word.
+    Raises UsageError where there is no word, ModelError for vectors that are not finite.
     """
     layers = range(language.n_layers)
     blocks: dict[int, list[torch.Tensor]] = {layer: [] for layer in (EMBEDDING, *layers)}
@@ -146,6 +147,7 @@ def word_streams(
     texts = contexts(language, documents, context)
     while n_tokens < max_tokens and (block := list(islice(texts, _BLOCK))):
         for item in language.token_states(block, layers):
+            vector_lengths(item.states, layers, language.name)
             ids = torch.tensor(item.ids, device=language.device)
             blocks[EMBEDDING].append(language.embed(ids).detach())
             for layer, states in zip(layers, item.states, strict=True):

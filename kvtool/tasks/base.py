@@ -35,7 +35,8 @@ class Table(NamedTuple):
     and what is resampled in their place, see kvtool.stats.bootstrap. members: (n,) indices of these
     among the task's units, None for all of them. half: (n,) 0 or 1, where the task says which half
     of select "split" a unit is in. facts: further fields of the rows. repeats: of how many
-    repetitions, such as seeds, a unit's k numbers are.
+    repetitions, such as seeds, a unit's k numbers are. drawn_by_stratum: whether what is random is
+    drawn for a stratum as a whole, as images of a class are clustered together; else for each unit.
     """
 
     labels: dict[str, Any]
@@ -47,6 +48,7 @@ class Table(NamedTuple):
     half: Array | None = None
     facts: Row | None = None
     repeats: int = 1
+    drawn_by_stratum: bool = False
 
     def of(self, rows: Array) -> Table:
         """The same for some of the units, by their indices in the table."""

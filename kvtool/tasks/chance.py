@@ -137,15 +137,15 @@ def spread_of_draws(table: Table, metric: str, seed: int) -> float:
     stand beside any of the others, which makes many draws of few. They vary as draws do whose
     units' variance is that among the few, which is too small by one in their number.
 
-    Units with repetitions are drawn a stratum at a time, as images of a class are clustered
-    together, and a repetition is a draw of its own.
+    Where a stratum is drawn as a whole, its units stay together, and a repetition is a draw of its
+    own.
     """
     n = table.units.shape[1]
     repeats = table.repeats
     # (draw and repetition, unit, k)
     single = np.concatenate(np.split(table.units, repeats, axis=-1))
     together = np.arange(n)
-    if repeats > 1:
+    if table.drawn_by_stratum:
         together = np.zeros(n, int) if table.strata is None else table.strata
     groups, group = np.unique(together, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -176,24 +176,31 @@ def _alike(tables: Mapping[str, Table], table: Table) -> Table:
 
 
 def mean_row(table: Table, seed: int) -> Row:
-    """The means over draws of a random predictor's scores, with intervals over units."""
+    """The means over draws of a random predictor's scores, with intervals over units and draws.
+
+    Draws of single units are independent from unit to unit, so that their spread is in that of the
+    units. Those that units of a stratum have in common are resampled beside the units.
+    """
+    n_draws, n, k = table.units.shape
+    repeats = n_draws * table.repeats if table.drawn_by_stratum else 1
+    # (1, n, draw * k): draws after each other, as repetitions are.
+    units = np.moveaxis(table.units, 0, 1).reshape(1, n, n_draws * k)
 
     def scores(sums: Array) -> dict[str, Array]:
-        """Score sums (..., draw, k) to (...)."""
-        return {name: score.mean(axis=-1) for name, score in table.scores(sums).items()}
+        """Score sums (..., draw * k) to (...)."""
+        by_draw = sums.reshape(*sums.shape[:-1], n_draws, k)
+        if table.drawn_by_stratum:
+            # A resample may lack a draw, which has no score then: they add up, as seeds do.
+            return table.scores(by_draw.sum(axis=-2))
+        return {name: score.mean(axis=-1) for name, score in table.scores(by_draw).items()}
 
-    # What units do not share of a draw is in their spread; what they share, as images of a class
-    # share their regions, is a repetition of its own.
-    resampling: dict[str, Any] = {
-        "strata": table.strata,
-        "clusters": table.clusters,
-        "repeats": table.repeats,
-    }
-    n = table.units.shape[1]
+    resampling: dict[str, Any] = {"strata": table.strata, "clusters": table.clusters}
     has_interval = count_clusters(n, table.clusters) > 1
     row: Row = {}
-    for name, estimate in bootstrap(table.units, scores, seed=seed, **resampling).items():
-        row |= _fields(name, estimate, has_interval)
+    for name, estimate in bootstrap(
+        units, scores, seed=seed, repeats=repeats, **resampling
+    ).items():
+        row |= _fields(name, Estimate(*(end[0] for end in estimate)), has_interval)
     return {**row, "n": n}
 
 

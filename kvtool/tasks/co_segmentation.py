@@ -258,11 +258,12 @@ class CoSegmentation:
             """Score the sums over images and seeds together."""
             return j_scores(sums.reshape(*sums.shape[:-1], repeats, -1).sum(axis=-2))
 
-        yield Table({}, flat, scores, category, repeats=repeats)
+        random: dict[str, Any] = {"repeats": repeats, "drawn_by_stratum": True}
+        yield Table({}, flat, scores, category, **random)
         for index, name in enumerate(self.groups):
             members = np.flatnonzero(category == index)
             units = flat[:, members]
-            yield Table({"category": name}, units, scores, members=members, repeats=repeats)
+            yield Table({"category": name}, units, scores, members=members, **random)
 
 
 def cosegment(

@@ -40,6 +40,19 @@ def test_commands_are_taken_by_the_command_line() -> None:
         assert "/none/s.kv" in str(outcome.exception), (command, outcome.output)
 
 
+def test_an_extraction_is_named_with_its_sizes_and_layers() -> None:
+    sized = INFO | {"image_size": "short:480", "min_pixels": 784, "max_pixels": 50176}
+    sized |= {"layers": [0, 2], "depth": 4}
+    command = extract_command(sized)
+    for text in ("--image-size short:480", "--min-pixels 784", "--max-pixels 50176"):
+        assert text in command
+    assert "--layers 0,2" in command
+    plain = extract_command(INFO | {"image_size": "", "min_pixels": 0, "max_pixels": 0, "depth": 4})
+    assert not any(flag in plain for flag in ("--image-size", "-pixels", "--layers"))
+    outcome = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert "No such option" not in outcome.output
+
+
 def test_heads_from_standard_input_are_piped_again() -> None:
     result = studies.knockout_result()
     selection = {

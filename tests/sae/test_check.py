@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kvtool.sae import check
 from kvtool.sae.activations import JumpReLU
 from kvtool.sae.autoencoder import Origin, SparseAutoencoder
-from kvtool.sae.check import check_sae
+from kvtool.sae.check import check_sae, measure_fit
 
 D = 40
 M = 30
@@ -54,10 +55,10 @@ STREAMS = {layer: stream(layer) for layer in range(4)}
 
 
 def test_one_that_fits() -> None:
-    check = check_sae(fitting(2), STREAMS)
-    assert check.verdict == "fits"
-    assert check.published.fvu < 0.5
-    assert check.published.l0 == pytest.approx(ACTIVE, abs=2)
+    outcome = check_sae(fitting(2), STREAMS)
+    assert outcome.verdict == "fits"
+    assert outcome.published.fvu < 0.5
+    assert outcome.published.l0 == pytest.approx(ACTIVE, abs=2)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +74,49 @@ def test_one_that_fits() -> None:
     ],
 )
 def test_a_wrong_reading_is_named(change: dict[str, object], reading: str) -> None:
-    check = check_sae(replace(fitting(2), **change), STREAMS)  # type: ignore[arg-type]
-    assert not check.published.fits
-    assert check.verdict == f"does not fit as published; fits {reading}"
+    outcome = check_sae(replace(fitting(2), **change), STREAMS)  # type: ignore[arg-type]
+    assert not outcome.published.fits
+    assert outcome.verdict == f"does not fit as published; fits {reading}"
+
+
+def test_a_neighbor_in_depth_is_found_though_it_fits() -> None:
+    """The streams of two layers are so alike that an SAE fits both, one of them far better."""
+    noise = torch.randn(N_TOKENS, D, generator=torch.Generator().manual_seed(1))
+    streams = {1: STREAMS[2] + 0.5 * noise, 2: STREAMS[2]}
+    right = check_sae(fitting(2), streams)
+    assert (right.fits, right.verdict) == (True, "fits")
+    wrong = check_sae(
+        replace(fitting(2), origin=Origin("saelens", "a", layer=1, published_l0=3.0)), streams
+    )
+    assert wrong.published.fits
+    assert not wrong.fits
+    assert wrong.verdict.startswith("fits far better on layer 2 (fvu ")
+
+
+@pytest.mark.parametrize(
+    ("layer", "hook", "verdict"),
+    [
+        (2, "mlp_out", "reads mlp_out of layer 2, of which kvtool has no vectors"),
+        (None, "resid_post", "its files name no layer, and it fits none"),
+        (7, "resid_post", "reads layer 7 of a decoder that has 4, and fits none"),
+    ],
+)
+def test_a_place_that_is_no_stream(layer: int | None, hook: str, verdict: str) -> None:
+    origin = Origin("saelens", "a", layer=layer, hook=hook, published_l0=3.0)
+    streams = {-1: stream(7), **STREAMS}
+    assert check_sae(replace(fitting(9), origin=origin), streams).verdict == verdict
+
+
+def test_the_fit_over_blocks_is_that_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sae, x = fitting(2), STREAMS[2]
+    error = (x - sae.reconstruct(x)).square().sum()
+    expected = float(error / (x - x.mean(dim=0)).square().sum())
+    monkeypatch.setattr(check, "_BLOCK_TOKENS", 37)
+    fit = measure_fit(sae, x)
+    assert fit.fvu == pytest.approx(expected, rel=1e-5)
+    fires = sae.encode(x) != 0
+    torch.testing.assert_close(fit.frequencies, fires.float().mean(dim=0))
+    assert fit.l0 == pytest.approx(float(fires.sum(dim=1).float().mean()), rel=1e-6)
 
 
 def test_a_scale_that_is_missing_is_named() -> None:
@@ -88,11 +129,12 @@ def test_a_scale_that_is_missing_is_named() -> None:
         activation=JumpReLU(torch.full((M,), 2.5 * factor)),
         decoder=sae.decoder,
     )
-    check = check_sae(scaled, STREAMS)
-    assert check.alternative is not None
-    assert check.alternative.change.startswith(f"with a scale of {factor:.4g}")
+    outcome = check_sae(scaled, STREAMS)
+    assert outcome.alternative is not None
+    assert outcome.alternative.change.startswith(f"with a scale of {factor:.4g}")
 
 
 def test_another_model_fits_in_no_reading() -> None:
-    check = check_sae(fitting(9), STREAMS)
-    assert check.verdict == "does not fit, in no reading: is it of another model?"
+    elsewhere = replace(fitting(9), origin=Origin("saelens", "a", layer=2, published_l0=3.0))
+    outcome = check_sae(elsewhere, STREAMS)
+    assert outcome.verdict == "does not fit, in no reading: is it of another model?"

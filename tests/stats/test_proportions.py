@@ -1,4 +1,4 @@
-"""Wilson's interval at the edges, and nowhere else."""
+"""Wilson's interval at the edges, and what is like it where all units score alike."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_wilson_is_the_textbooks(successes: int, n: int) -> None:
 
 
 @pytest.mark.parametrize("right", [0, 5, 12])
-def test_only_what_collapses_at_an_edge_is_widened(right: int) -> None:
+def test_only_what_collapses_is_widened(right: int) -> None:
     units = np.column_stack([np.arange(12) < right, np.ones(12)])
     resampled = bootstrap(units, accuracy)
     estimate = widened(resampled, 12)["accuracy"]
@@ -54,3 +54,15 @@ def test_signed_scores_unknown_ranges_and_single_units_stay() -> None:
     assert intervals["score"].low == pytest.approx([200 * by_formula(9, 9)[0]] * 2)
     single = widened({"accuracy": flat}, 1)["accuracy"]
     assert single is flat
+
+
+def test_units_that_are_all_alike_have_an_interval_inside_the_range() -> None:
+    """Three pairs with half of their keypoints each: as wide as where all or none are right."""
+    units = np.column_stack([np.full(3, 0.5), np.ones(3)])
+    resampled = bootstrap(units, accuracy)
+    assert float(resampled["accuracy"].low) == float(resampled["accuracy"].high) == 0.5
+    estimate = widened(resampled, 3)["accuracy"]
+    _, share = by_formula(0, 3)
+    assert float(estimate.low) == pytest.approx(0.5 * (1 - share))
+    assert float(estimate.high) == pytest.approx(0.5 + 0.5 * share)
+    assert 0 < float(estimate.low) < float(estimate.high) < 1

@@ -11,12 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
+from kvtool.datasets.msrc import Msrc
 from kvtool.errors import UsageError
 from kvtool.experiments.probe.run import probe
 from kvtool.features.layers import Layer
 from kvtool.store import Run, open_store
 from kvtool.store.verify import verify
-from kvtool.tasks.saliency import saliency_maps
+from kvtool.tasks.co_segmentation import CoSegmentation
+from kvtool.tasks.regions import random_regions
+from kvtool.tasks.saliency import run_saliency, saliency_maps
 from kvtool.types import Geometry, GridSpan, Kind, Sample
 from tests.support.datasets import picture
 from tests.support.tasks.co_segmentation import TASK, make_run
@@ -112,6 +115,28 @@ def test_a_baseline_without_attention_is_left_out_and_named(tmp_path: Path) -> N
     )
     by_border = probe(run, TASK, seeds=1)
     assert {row["run"] for row in by_border.baselines} == {"own", "other"}
+
+
+def test_chance_is_judged_by_the_attention_too(tmp_path: Path) -> None:
+    """Regions of patches that know nothing of values, of which attention tells the object."""
+    saliency = golden_saliency()
+    run = golden_run(tmp_path, saliency, kinds=KINDS)
+    sizes = {sample.id: sample.image_wh_px for sample in run.samples}
+    task = CoSegmentation(Msrc(tmp_path / "data"), sizes, torch.device("cpu"), **OFFICIAL)
+    grids = {sample.id: sample.base("value") for sample in run.samples}
+    by_attention = dict(task.guesses(grids, 0, run))["random regions"]
+    by_border = dict(task.guesses(grids, 0))["random regions"]
+    assert not np.array_equal(by_attention, by_border)
+    # By hand: the first draw of the first image, its regions voted for by the attention.
+    spans = list(grids.values())
+    maps = run_saliency(run, grids)
+    masks = next(random_regions(1, np.random.default_rng(0), spans, maps))
+    first = task._counts(masks, spans[0], run.ids[0], "cow")
+    assert np.array_equal(by_attention[:, 0], first)
+    result = probe(run, TASK, **OFFICIAL)
+    row = next(row for row in result.chance if row["predictor"] == "random regions")
+    summed = next(task.tables(by_attention))
+    assert row["j_mean"] == pytest.approx(summed.scores(summed.units.sum(1))["j_mean"].mean())
 
 
 def test_attention_that_is_not_finite_has_no_scores(tmp_path: Path) -> None:

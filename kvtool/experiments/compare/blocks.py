@@ -123,18 +123,19 @@ class ComparedBlocks:
         for plan in self.plans:
             self.leaders[plan.run.name] = Leader(self.task.metric, sign, self.select, self.seed)
         for kind, layer in _layers(self.plans):
-            units_by_run: dict[Run, LayerUnits] = {}
+            units_by_run: dict[str, LayerUnits] = {}
             for plan in self.plans:
                 units = self._measure(plan, kind, layer)
                 if units is None:
                     continue
-                units_by_run[plan.run] = units
+                units_by_run[plan.run.name] = units
                 self.leaders[plan.run.name].offer(units)
                 progress(len(units.heads), f"{plan.run.name}: {kind} layer {layer}")
-            without = units_by_run.pop(self.base, None)
-            for run, units in units_by_run.items():
-                if without is not None:
-                    yield from self._common(run, units, without)
+            without = units_by_run.pop(self.base.name, None)
+            for plan in self.plans:
+                ours = units_by_run.get(plan.run.name)
+                if ours is not None and without is not None:
+                    yield from self._common(plan.run, ours, without)
 
     def best_rows(self) -> Iterator[Row]:
         """Yield a row for each other run: its best block against the first run's best one."""

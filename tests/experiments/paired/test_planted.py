@@ -102,6 +102,12 @@ def test_split_chooses_on_one_half_and_reports_on_the_other(
     for cell in ("both", "value_only"):
         assert best[f"n_{cell}"] == sum(item["cell"] == cell for item in scored)
     assert best["n_both"] == sum(item["model"] for item in scored)
+    out = StringIO()
+    emit(result, "table", out)
+    assert "chosen on the other half; 6 of 12 questions" in out.getvalue()
+    lines = out.getvalue().split("right, %, 95 % interval")[1].splitlines()
+    counts = {line.split()[0].rstrip(","): line.split()[-1] for line in lines if "," in line}
+    assert counts["value"] == "6"
 
 
 def test_relative_depth_reads_a_planted_answer(
