@@ -29,6 +29,7 @@ class Program:
         tower: The tower that is probed beside it, None for its own alone.
         probes: What is probed.
         paired: What the model is asked beside its values.
+        draws: How often the heads of a control are drawn.
         saes: The SAEs that read the image's tokens, by model; "none" for directions of words.
     """
 
@@ -38,6 +39,7 @@ class Program:
     tower: str | None
     probes: Sequence[Analysis]
     paired: Sequence[Analysis]
+    draws: int
     saes: Mapping[str, str]
 
 
@@ -53,6 +55,7 @@ SMOLLM2 = Program(
         Analysis("spair71k", "semantic-correspondence"),
     ),
     paired=(Analysis("spair71k", "semantic-correspondence", options={"n": 60}),),
+    draws=1,
     saes={_ADAPTER: "none"},
 )
 """SmolLM2 behind its shipped adapter. Its 90 blocks are eleven times the demo's work: fewer tasks,

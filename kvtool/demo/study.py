@@ -49,7 +49,7 @@ QUIETEST = 4
 """So many keys of least variance stand in for input-agnostic ones, where no two modes are seen."""
 CAPTIONED = "coco"
 """The data set whose captions and masks say whether image tokens are aligned with words."""
-READING: dict[str, Any] = {}
+READING: dict[str, Any] = {"tokens": "all", "limit": 40}
 """The options by which `sae` and `lens` read the image's tokens."""
 DEMO_ADAPTER = "demo-adapter"
 Subject = Literal["demo", "smollm2"]
@@ -60,7 +60,7 @@ def program_of(subject: Subject) -> Program:
     if subject == "smollm2":
         return SMOLLM2
     saes = {MODEL: "demo", DEMO_ADAPTER: "none"}
-    return Program(MODEL, "study.kv", "report.html", TOWER, PROBES, PAIRED, saes)
+    return Program(MODEL, "study.kv", "report.html", TOWER, PROBES, PAIRED, 3, saes)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ class DemoStudy:
         self.step(f"MME asked again, {len(rows)} heads of least variance blocked")
         heads = [(row["layer"], row["kv_head"]) for row in rows]
         questions = f"mme:{self.scenes / 'mme'}"
-        yield kvtool.knockout(run, questions, heads, controls=("random",), draws=3)
+        draws = self.program.draws
+        yield kvtool.knockout(run, questions, heads, controls=("random",), draws=draws)
 
     def prefixes(self) -> Iterator[Result]:
         """Put texts before the images, as the paper's table 4 does.
