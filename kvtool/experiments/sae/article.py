@@ -166,7 +166,9 @@ def found_patches(result: Result) -> str:
             f"Whether image tokens are aligned is not known: {field} needs captions, and masks or "
             "boxes of what they name."
         )
-    score = f"AUROC {interval(result, best, field)} in layer {best['layer']}"
+    n_layers = len({row["layer"] for row in condition_rows(result.rows, IMAGE)})
+    choice = f", the best of {n_layers}" if n_layers > 1 else ""
+    score = f"AUROC {interval(result, best, field)} in layer {best['layer']}{choice}"
     ends = control_range(result.rows, field)
     aligned = alignment_words(result)
     notes = "; ".join(filter(None, [aligned, _controls(result, ends), "chance is 0.5"]))

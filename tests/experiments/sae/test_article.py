@@ -39,8 +39,8 @@ def test_the_finding_is_one_sentence_with_the_layer_and_the_controls() -> None:
     line = found_patches(result)
     assert line == (
         "Features chosen on words alone find the patches of these words: AUROC "
-        "0.945 [0.925, 0.965] in layer 7 (layer of alignment by transfer: 3 [2, 4]; controls: "
-        "0.49 to 0.55; chance is 0.5)."
+        "0.945 [0.925, 0.965] in layer 7, the best of 8 (layer of alignment by transfer: "
+        "3 [2, 4]; controls: 0.49 to 0.55; chance is 0.5)."
     )
     assert line in page_of(result).text
 
