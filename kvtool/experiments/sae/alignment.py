@@ -14,6 +14,9 @@ MOST_RATIO = 1.25
 NEAR_BEST = 0.9
 """Transfer counts as reached from so much of its highest value over the layers on."""
 CHANCE = 0.5
+LEAST_TRANSFER = 0.6
+"""What knows nothing of the image reaches up to 0.58 where words are few (docs/sae.md); nothing
+below this counts as alignment."""
 LEAST_LAYERS = 4
 """Fewer layers have no change point."""
 
@@ -52,13 +55,13 @@ def alignment_by_fvu(ratios: Curve) -> dict[str, Any]:
 
 
 def alignment_by_transfer(transfer: Curve) -> dict[str, Any]:
-    """Return the first layer from which on transfer stays above chance with its interval, and above
-    NEAR_BEST of its highest value; see `_layer_of`."""
+    """Return the first layer from which on transfer stays above LEAST_TRANSFER with its interval,
+    and above NEAR_BEST of its highest value; see `_layer_of`."""
     low, _ = transfer.interval()
     draws = transfer.resampled
     low_draws = draws - (transfer.values - low)
     holds, drawn = (
-        (values > NEAR_BEST * values.max(axis=1, keepdims=True)) & (ends > CHANCE)
+        (values > NEAR_BEST * values.max(axis=1, keepdims=True)) & (ends > LEAST_TRANSFER)
         for values, ends in ((transfer.values[None], low[None]), (draws, low_draws))
     )
     return {"by": "transfer", **_layer_of(transfer.layers, holds[0], drawn)}

@@ -221,7 +221,7 @@ class RowMaker:
             "n_images": int((sums.n_tokens > 0).sum()),
             "n_tokens": int(sums.n_tokens.sum()),
             "n_outliers": sums.n_outliers,
-            "norm": float(np.median(np.concatenate(sums.norms))),
+            "norm": sums.median_norm(),
             "n_concepts": len(found.by_concept),
             **interval_fields("directions", found.value, found.low, found.high),
         }

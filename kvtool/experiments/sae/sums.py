@@ -194,6 +194,11 @@ class DirectionSums:
         for place, rows in zip(tokens.places, tokens.split(), strict=True):
             self.n_tokens[place] += rows.stop - rows.start
 
+    def median_norm(self) -> float:
+        """Return the median length of the tokens; NaN where there is none."""
+        norms = np.concatenate(self.norms)
+        return float(np.median(norms)) if norms.size else float("nan")
+
 
 def features_above(features: torch.Tensor) -> torch.Tensor:
     """Count the largest features of each token (token, m) that make up SHARE of their sum."""
