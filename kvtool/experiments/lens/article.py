@@ -1,4 +1,4 @@
-"""The page's article about the lens: how well words find their patches, and the words on pictures."""
+"""The page's article about the lens: how well words find their patches, and words on pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, best_row
 
 CAPTIONS = {
-    "lens": "What norm and head read: the word's probability (AUROC)",
+    "lens": "What norm and head read: the word's logit (AUROC)",
     "directions": "The stream along the word's direction, made of sentences (AUROC)",
 }
 SUBJECTS = {"lens": "Norm and head", "directions": "Word directions"}
