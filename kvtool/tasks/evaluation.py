@@ -20,7 +20,7 @@ from kvtool.result import Result
 from kvtool.store import Run, open_store, same_numbers
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share
-from kvtool.tasks import TASKS, datasets_for, tasks_over
+from kvtool.tasks import TASKS, datasets_for, lack_of, tasks_over
 from kvtool.tasks.base import BlockPlan, Select
 from kvtool.tasks.blocks import BASELINES, baseline_kinds, baseline_plan, plan_blocks
 from kvtool.tasks.language import wordless_kinds
@@ -142,7 +142,7 @@ def check_served(run: Run, task: str) -> None:
 
 def _check_annotated(dataset: DatasetBase, task: str) -> None:
     """Raises UsageError where a data set lacks the annotations of a task."""
-    lack = "" if dataset.name in TASKS.load(task).serves else dataset.lacks(task)
+    lack = lack_of(dataset, task)
     if lack:
         raise UsageError(
             f"{dataset.name} {dataset.root}: expected a data set that serves {task}, found {lack}"
