@@ -41,6 +41,7 @@ def pixels_unseen(span: GridSpan, wh_px: tuple[int, int]) -> tuple[int, int]:
         np.count_nonzero((low <= np.arange(size) + 0.5) & (np.arange(size) + 0.5 < high))
         for size, low, high in ((wh_px[0], x0, x1), (wh_px[1], y0, y1))
     ]
+    # The grid's cover is a rectangle: pixels seen are rows seen times columns seen.
     n_pixels = wh_px[0] * wh_px[1]
     return n_pixels - int(seen[0] * seen[1]), n_pixels
 
@@ -106,6 +107,7 @@ class _OnGrids:
         rows = [
             {"chance_kind": name, **mean_row(guess, self.seed)} for name, guess in guesses.items()
         ]
+        # The best of what knows nothing is what a block has to exceed.
         best = best_row(rows, self.metric, self.higher_is_better)
         if best is not None:
             ends = {end: best[self.metric + end] for end in ("", "_low", "_high")}
@@ -156,6 +158,7 @@ def spread_of_draws(table: Table, metric: str, seed: int) -> float:
         return np.asarray(single[picks, np.arange(n)].sum(axis=0))
 
     sums = [np.concatenate([recombined() for _ in range(repeats)]) for _ in range(RECOMBINED)]
+    # A variance among few draws is too small by one in their number.
     spread = np.std(table.scores(np.array(sums))[metric], ddof=1)
     return float(spread * np.sqrt(len(single) / max(1, len(single) - 1)))
 
@@ -226,6 +229,7 @@ def beside_chance(best: Row, result: Result, n_blocks: int, select: str) -> Row:
     difference = best.get(f"chance_difference{facing}")
     if difference is None:
         return {**best, "exceeds_chance": None}
+    # Beyond chance by the paired interval, and beyond the best of as many guesses.
     exceeds = sign * difference > 0
     maximum: Row = {}
     if select != "split":

@@ -75,6 +75,7 @@ def evaluate(
     plan = plan_blocks(run, kinds, layers, heads, task_kinds)
     dataset = dataset_of(run, data)
     _check_annotated(dataset, task)
+    # Of some images the result is another one, kept under another key.
     image_ids = set(run.ids) if ids is None else set(run.ids) & set(ids)
     config = _config(
         plan, image_ids if ids is not None else None, select, seed, task, arguments, dataset

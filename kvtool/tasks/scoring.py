@@ -144,6 +144,7 @@ class Scoring:
         )
         if result.best is None:
             return result
+        # The best was chosen among these alone: baselines are no candidates.
         n_blocks = len(eligible(rows))
         return replace(result, best=beside_chance(result.best, result, n_blocks, select))
 
@@ -264,6 +265,7 @@ def choose_best(
 
 def per_layer(rows: Sequence[Row], metric: str, higher_is_better: bool = True) -> list[Row]:
     """The best row of each (kind, layer)."""
+    # Rows by category are no blocks of their own.
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         if is_summary(row):

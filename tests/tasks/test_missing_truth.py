@@ -1,4 +1,4 @@
-"""An annotation file that is not there, of every data set that has some: it is left out and named, and
+"""An annotation file that is not there, of every data set that has some: it is left out, named, and
 counts as one that cannot be used, so that `kvtool probe` ends with 4 (tests/cli/test_unusable.py).
 """
 
