@@ -66,7 +66,9 @@ class Chances:
         grids = {sample.id: sample.base(kind) for sample in run.samples if sample.id in images}
         by_run = getattr(self.task, "guesses_by_run", False)
         name = run.name if by_run else None
-        computed = (level for spans, of, level in self._computed if (spans, of) == (grids, name))
+        computed = (
+            level for spans, run_name, level in self._computed if (spans, run_name) == (grids, name)
+        )
         on_grids = next(computed, None)
         if on_grids is None:
             on_grids = _OnGrids(self.task, self.seed, grids, run if by_run else None)

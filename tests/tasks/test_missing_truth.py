@@ -54,11 +54,11 @@ def task_over(name: str, root: Path) -> Any:
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_counted_as_one_that_cannot_be_used(tmp_path: Path, name: str) -> None:
     root = CASES[name].build(tmp_path / "data")
-    whole = task_over(name, root)
+    intact = task_over(name, root)
     path = sorted(root.glob(CASES[name].annotation))[0]
     path.unlink()
     task = task_over(name, root)
-    assert task.n_unusable == whole.n_unusable + 1
-    assert task.n_skipped > whole.n_skipped
-    new_lines = set(task.skipped) - set(whole.skipped)
+    assert task.n_unusable == intact.n_unusable + 1
+    assert task.n_skipped > intact.n_skipped
+    new_lines = set(task.skipped) - set(intact.skipped)
     assert any(path.stem in line or path.parent.name in line for line in new_lines), new_lines
