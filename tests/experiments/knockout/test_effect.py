@@ -11,6 +11,7 @@ import kvtool
 from kvtool.errors import UsageError
 from kvtool.experiments.variance.run import variance
 from kvtool.reporting.emit import emit
+from kvtool.stats.proportions import wilson
 from tests.experiments.knockout.asked import CONTROLS, OPTIONS, by_condition
 from tests.support.planted import CONSTANT, NOISY
 
@@ -50,8 +51,15 @@ def test_knocking_out_the_planted_heads_restores_the_answers(
     assert rows["chosen"]["f1_high"] == 1.0
     assert rows["chosen"]["mcnemar_holm_p"] == pytest.approx(2 * rows["chosen"]["mcnemar_p"])
     assert (rows["chosen"]["n_pictures"], rows["chosen"]["n_distinct"]) == (8, 48)
-    # Of every picture half the questions are right: other pictures would change nothing.
-    assert rows["none"]["accuracy_low"] == rows["none"]["accuracy_high"] == 0.5
+    # Of each of eight pictures half the questions are right: resamples are alike, pictures need
+    # not be.
+    _, share = wilson(0, 8)
+    ends = (rows["none"]["accuracy_low"], rows["none"]["accuracy_high"])
+    assert ends == pytest.approx((0.5 * (1 - share), 0.5 * (1 + share)))
+    # Always yes has two thirds of the F1 that there is; the planted heads exceed it.
+    assert rows["chosen"]["chance_kind"] == "always yes"
+    assert rows["chosen"]["chance"] == pytest.approx(2 / 3)
+    assert (rows["chosen"]["exceeds_chance"], rows["none"]["exceeds_chance"]) == (True, False)
 
 
 def test_input_agnostic_keys_are_found_and_blocked(

@@ -11,7 +11,7 @@ from kvtool.experiments.sae.conditions import CONDITIONS
 from kvtool.experiments.sae.rows import FIELDS, Scores
 from kvtool.experiments.sae.study import curves_of
 from kvtool.result import Row
-from tests.support.sae.planted import D, MISSING, N_LAYERS, planted_scores, planted_streams
+from tests.support.sae.planted import MISSING, N_LAYERS, D, planted_scores, planted_streams
 
 
 def rows_of(scores: Scores, condition: str) -> list[Row]:
