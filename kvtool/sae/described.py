@@ -83,10 +83,12 @@ def lexical(
     frequency = document_frequency([list(words) for words in documents])
     counts = [frequency[word] for words in documents for word in words]
     # The rarer a word, the larger its inverse document frequency.
-    most = np.median(counts) if counts else 0
+    median_count = np.median(counts) if counts else 0
     number_of = {
         word: number
-        for number, word in enumerate(word for word, count in frequency.items() if count <= most)
+        for number, word in enumerate(
+            word for word, count in frequency.items() if count <= median_count
+        )
     }
     presence = np.zeros((len(documents), len(number_of)), bool)
     for image, words in enumerate(documents):
@@ -126,15 +128,15 @@ def by_embedding(
     vectors = _centered(descriptions, embed)
     targets = _centered(texts, embed)
 
-    def score(image: int, other: int) -> float:
+    def score(image: int, owner: int) -> float:
         """Return the largest cosine of an image's descriptions with texts."""
-        if not len(vectors[image]) or not len(targets[other]):
+        if not len(vectors[image]) or not len(targets[owner]):
             return -1.0
-        return float((vectors[image] @ targets[other].T).max())
+        return float((vectors[image] @ targets[owner].T).max())
 
     pairs = _pairs(len(texts), SHIFTS, seed)
-    own = np.array([score(image, image) for image in range(len(texts))])
-    return calibrated(own, pairs, np.array([score(i, j) for i, j in pairs]), seed=seed)
+    matched = np.array([score(image, image) for image in range(len(texts))])
+    return calibrated(matched, pairs, np.array([score(i, j) for i, j in pairs]), seed=seed)
 
 
 def by_judge(
@@ -161,13 +163,13 @@ def by_judge(
     pairs = _pairs(len(texts), shifts, seed)
     sides = [(image, image) for image in range(len(texts))] + [(int(i), int(j)) for i, j in pairs]
     requests = list(
-        dict.fromkeys((text, joined[other]) for i, other in sides for text in descriptions[i])
+        dict.fromkeys((text, joined[owner]) for i, owner in sides for text in descriptions[i])
     )
     answers = dict(zip(requests, np.asarray(judge(requests), np.float64).tolist(), strict=True))
 
-    def score(image: int, other: int) -> float:
+    def score(image: int, owner: int) -> float:
         """Return the surest answer; NaN where there is none, below all where nothing was asked."""
-        values = np.array([answers[text, joined[other]] for text in descriptions[image]])
+        values = np.array([answers[text, joined[owner]] for text in descriptions[image]])
         if not values.size:
             return -1.0
         return float("nan") if np.isnan(values).all() else float(np.nanmax(values))
@@ -197,16 +199,16 @@ def calibrated(
         return Described(nothing, nothing, nothing, nothing, nothing, n)
     order = np.argsort(-scores, kind="stable")
     scores, sides = scores[order], sides[order]
-    own = np.where(is_scored, own_scores, -np.inf)
+    image_scores = np.where(is_scored, own_scores, -np.inf)
 
     def rate(weights: Array) -> tuple[float, float]:
         """Return the rate and the cut where images weigh so."""
         cut = _cut(scores, weights[sides[:, 0]] * weights[sides[:, 1]])
-        passed = float(weights[own > cut].sum())
+        passed = float(weights[image_scores > cut].sum())
         return float(ratio(np.array(passed), weights[is_scored].sum())), cut
 
-    value, cut = rate(np.ones(len(own)))
-    weights = resample_weights(len(own), draws, np.random.default_rng(seed))
+    value, cut = rate(np.ones(len(image_scores)))
+    weights = resample_weights(len(image_scores), draws, np.random.default_rng(seed))
     rates = np.array([rate(row)[0] for row in weights])
     low, high = np.nanquantile(rates, [0.025, 0.975])
     estimate = Estimate(*map(np.asarray, (value, low, high)))

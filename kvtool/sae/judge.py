@@ -76,7 +76,9 @@ class LanguageJudge:
         """Return p(yes) / (p(yes) + p(no)) after prompts (row, token)."""
         last = self.language.n_layers - 1
         logits = self.language.logits(self.language.states(ids, [last])[0, :, -1])
-        yes, no = (logits[:, chosen].logsumexp(dim=1) for chosen in (self._yes_ids, self._no_ids))
+        yes, no = (
+            logits[:, ids_of_word].logsumexp(dim=1) for ids_of_word in (self._yes_ids, self._no_ids)
+        )
         return np.asarray(torch.sigmoid(yes - no).cpu().numpy(), np.float64)
 
     def _prompt_ids(self, question: str) -> list[int]:

@@ -41,9 +41,9 @@ def test_common_words_equal_a_slow_reference() -> None:
     descriptions = [[f"words about {name}s", "a picture"] for name in rng.choice(CATEGORIES, 24)]
     descriptions[7] = []
 
-    def fits(image: int, other: int) -> bool:
+    def fits(image: int, owner: int) -> bool:
         # "picture" is in every text and tells nothing; every category is rarer.
-        text = " ".join(texts[other]).replace("s.", ".").split()
+        text = " ".join(texts[owner]).replace("s.", ".").split()
         names = {word.strip(".") for word in text} & set(CATEGORIES)
         return any(f"{name}s" in " ".join(descriptions[image]) for name in names)
 
@@ -87,14 +87,14 @@ def test_embeddings_find_planted_descriptions_and_not_permuted_ones() -> None:
 def test_a_judge_is_asked_each_question_once() -> None:
     texts = [[name] for name in CATEGORIES * 10]
     descriptions = [[f"a {name}", "the sky"] for name in CATEGORIES * 10]
-    asked: list[tuple[str, str]] = []
+    requests: list[tuple[str, str]] = []
 
     def judge(pairs: Sequence[tuple[str, str]]) -> Array:
-        asked.extend(pairs)
+        requests.extend(pairs)
         return np.array([0.9 if text in description else 0.2 for description, text in pairs])
 
     score = by_judge(descriptions, texts, judge, shifts=7)
-    assert len(asked) == len(set(asked))
+    assert len(requests) == len(set(requests))
     # An eighth of other images show the same, more than 5 %: no cut below their score is fair.
     assert (score.rate, score.cut) == (0.0, 0.9)
     rarer = by_judge(descriptions, texts, lambda pairs: judge(pairs) + _jitter(pairs), shifts=7)
@@ -110,9 +110,9 @@ def test_what_a_judge_leaves_open_is_left_out() -> None:
     descriptions = [[f"description {number}"] for number in range(40)]
 
     def judge(pairs: Sequence[tuple[str, str]]) -> Array:
-        own = [d.split()[1] == t.split()[1] for d, t in pairs]
+        fits = [d.split()[1] == t.split()[1] for d, t in pairs]
         return np.array(
-            [np.nan if "1" in d else float(o) for (d, _), o in zip(pairs, own, strict=True)]
+            [np.nan if "1" in d else float(o) for (d, _), o in zip(pairs, fits, strict=True)]
         )
 
     score = by_judge(descriptions, texts, judge)
@@ -127,12 +127,12 @@ def test_the_cut_is_where_five_percent_of_pairs_pass() -> None:
     rng = np.random.default_rng(3)
     pairs = np.stack([np.arange(400) % 40, (np.arange(400) * 7 + 1) % 40], axis=1)
     scores = rng.permutation(400).astype(float)
-    own = np.linspace(300, 420, 40)
-    score = calibrated(own, pairs, scores, draws=50)
+    matched = np.linspace(300, 420, 40)
+    score = calibrated(matched, pairs, scores, draws=50)
     assert (scores > score.cut).sum() == 20
     assert score.chance == 0.05
-    assert score.rate == pytest.approx((own > 379).mean())
-    few = calibrated(own, pairs[:10], scores[:10], draws=50)
+    assert score.rate == pytest.approx((matched > 379).mean())
+    few = calibrated(matched, pairs[:10], scores[:10], draws=50)
     assert (few.chance, few.cut) == (0.0, scores[:10].max())
 
 
@@ -143,13 +143,13 @@ def test_intervals_hold_five_percent_where_nothing_fits(effect: float, shifts: i
     covered = 0
     rates = []
     for seed in range(100):
-        images, others = rng.normal(size=(2, 80)) * effect
+        images, owners = rng.normal(size=(2, 80)) * effect
         order = rng.permutation(80)
         pairs = np.concatenate([np.stack([order, np.roll(order, s + 1)], 1) for s in range(shifts)])
         noise = rng.normal(size=80 + len(pairs))
-        scores = images[pairs[:, 0]] + others[pairs[:, 1]] + noise[80:]
+        scores = images[pairs[:, 0]] + owners[pairs[:, 1]] + noise[80:]
         score: Described = calibrated(
-            images + others + noise[:80], pairs, scores, seed=seed, draws=200
+            images + owners + noise[:80], pairs, scores, seed=seed, draws=200
         )
         covered += score.low <= 0.05 <= score.high
         rates.append(score.rate)
