@@ -19,6 +19,7 @@ from kvtool.experiments.sae.fields import (
 from kvtool.experiments.sae.items import feature_items
 from kvtool.experiments.sae.matches import Captions, Filters
 from kvtool.experiments.sae.measure import TEXTS, Measured, Reader
+from kvtool.experiments.sae.splices import Losses
 from kvtool.experiments.sae.sums import ConditionSums, DirectionSums
 from kvtool.features.concepts import shown_iou
 from kvtool.features.transfer import Transfer, transfer
@@ -42,7 +43,8 @@ FIELDS = (
     *("n_features", "match", "match_low", "match_high", "match_chance"),
     *("lift", "lift_low", "lift_high"),
     *("described", "described_low", "described_high", "described_chance"),
-    *("delta_loss", "recovered"),
+    *("delta_loss", "delta_loss_low", "delta_loss_high"),
+    *("recovered", "recovered_low", "recovered_high"),
 )
 """In their order; null where one does not apply. Differences are text less the condition, paired by
 image; `fvu_ratio` is the condition's fvu over the text's."""
@@ -83,14 +85,15 @@ class RowMaker:
             for name, truth in measured.truths.items()
         }
 
-    def scores(self, conditions: tuple[str, ...]) -> Scores:
-        """Return all rows by layer, SAE and condition."""
+    def scores(self, conditions: tuple[str, ...], losses: Losses | None = None) -> Scores:
+        """Return all rows by layer, SAE and condition; with the losses of spliced images."""
         rows = []
         for index, layer in enumerate(self.measured.streams.layers):
             directions = self._direction_fields(index)
             for name, by_condition in self._saes(index):
                 for condition in conditions:
                     fields = by_condition.get(condition, {}) | directions.get(condition, {})
+                    fields |= (losses or {}).get((layer, name, condition), {})
                     if fields:
                         labels = {"layer": layer, "condition": condition, "sae": name}
                         rows.append({key: (fields | labels).get(key) for key in FIELDS})

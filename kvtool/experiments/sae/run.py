@@ -42,6 +42,7 @@ def sae(
     embedder: str | None = None,
     judge: str | None = None,
     judge_jsonl: str | Path | None = None,
+    splice: bool = False,
     max_presence: float = 0.05,
     max_density: float = 0.005,
     outlier: float = 10.0,
@@ -80,6 +81,8 @@ def sae(
         embedder: the model that embeds texts; by default the run's language model.
         judge: the language model that judges.
         judge_jsonl: in its place a file of questions, which someone else answers.
+        splice: measure also what the model loses of captions where image tokens are replaced by
+            their reconstructions: a pass over each image for each layer and SAE.
         max_presence: features that fire in a larger share of images, or of captions, are too dense
             for the match of images with their captions.
         max_density: so are those that fire on a larger share of the captions' tokens.
@@ -103,7 +106,7 @@ def sae(
     filters = Filters(max_presence, max_density)
     described_by = DescribedBy(descriptions, match_by, embedder, judge, judge_jsonl)
     names = _conditions(conditions)
-    settings = Settings(tokens, names, filters, outlier, limit, seed, described_by)
+    settings = Settings(tokens, names, filters, outlier, limit, seed, described_by, splice)
     study = make_study(store.run(run_name), sae, layers, data, settings)
     return study.kept(model, device, fresh, wait_s, called(progress))
 

@@ -25,6 +25,7 @@ from kvtool.experiments.sae.describing import DescribedBy, make_describing
 from kvtool.experiments.sae.matches import Filters
 from kvtool.experiments.sae.measure import measure
 from kvtool.experiments.sae.rows import RowMaker, Scores
+from kvtool.experiments.sae.splices import splice_losses
 from kvtool.experiments.sae.streams import Streams, read_inputs, serves_untrained
 from kvtool.experiments.sae.subject import Subject, Tokens, make_subject
 from kvtool.experiments.sae.words import read_words
@@ -60,6 +61,7 @@ class Settings:
     limit: int | None
     seed: int
     described_by: DescribedBy
+    splice: bool
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Study:
             "max_presence": self.settings.filters.max_presence,
             "max_density": self.settings.filters.max_density,
             "outlier": self.settings.outlier,
+            "splice": self.settings.splice,
             "limit": self.settings.limit,
             "seed": self.settings.seed,
             "captions_hash": digest_texts(text for texts in subject.captions for text in texts),
@@ -157,7 +160,8 @@ class Study:
                 self.settings.seed,
             )
             rows = RowMaker(measured, self.settings.filters, describing)
-            scores = rows.scores(self.settings.conditions)
+            losses = splice_losses(measured, progress) if self.settings.splice else None
+            scores = rows.scores(self.settings.conditions, losses)
         return self._result(scores, config, describing.finish())
 
     def _result(self, scores: Scores, config: dict[str, Any], lines: Sequence[str]) -> Result:

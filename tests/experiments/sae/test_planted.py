@@ -15,9 +15,9 @@ from kvtool.result import Row
 from kvtool.sae.descriptions import write_descriptions
 from tests.support.sae.planted import (
     CONCEPTS,
-    D,
     MISSING,
     N_LAYERS,
+    D,
     planted_scores,
     planted_streams,
 )

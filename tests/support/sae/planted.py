@@ -54,7 +54,7 @@ class Words:
     """A tokenizer and a language of one token a word."""
 
     hidden: int = D
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
     @property
     def tokenizer(self) -> Any:
@@ -63,7 +63,9 @@ class Words:
     def __call__(self, text: str, **_options: Any) -> Any:
         words = text.split()
         ends = np.cumsum([len(word) + 1 for word in words])
-        spans = [(int(end) - len(word) - 1, int(end) - 1) for word, end in zip(words, ends)]
+        spans = [
+            (int(end) - len(word) - 1, int(end) - 1) for word, end in zip(words, ends, strict=False)
+        ]
         return type("Encoded", (), {"offset_mapping": spans, "input_ids": self.token_ids(text)})
 
     def token_ids(self, text: str) -> list[int]:
@@ -106,14 +108,14 @@ class World:
 
     def concept_masks(self, image: str) -> dict[str, Any]:
         shown = self.shown[int(image)].reshape(GRID)
-        return {
-            word: (shown == number).astype(np.uint8) for number, word in enumerate(CONCEPTS)
-        }
+        return {word: (shown == number).astype(np.uint8) for number, word in enumerate(CONCEPTS)}
 
     def codes(self, concept: int) -> Any:
         """A token's codes, (D,): a concept's, if any, and others up to ACTIVE."""
         codes = np.zeros(D, np.float32)
-        others = self.rng.choice(np.arange(len(CONCEPTS), D), ACTIVE - (concept >= 0), replace=False)
+        others = self.rng.choice(
+            np.arange(len(CONCEPTS), D), ACTIVE - (concept >= 0), replace=False
+        )
         codes[others] = self.rng.uniform(1, 2, len(others))
         if concept >= 0:
             codes[concept] = self.rng.uniform(1, 2)
@@ -138,10 +140,12 @@ class PlantedStreams:
 
     def __post_init__(self) -> None:
         self.text_codes = [
-            np.stack([
-                self.world.codes(CONCEPTS.index(word) if word in CONCEPTS else -1)
-                for word in caption.split()
-            ])
+            np.stack(
+                [
+                    self.world.codes(CONCEPTS.index(word) if word in CONCEPTS else -1)
+                    for word in caption.split()
+                ]
+            )
             for (caption,) in self.world.all_captions
         ]
         self.image_codes = [
@@ -190,9 +194,7 @@ def planted_subject(world: World, seed: int = 0) -> Subject:
     )
 
 
-def planted_streams(
-    aligned: int = 2, scale: float = 1.0, n_images: int = 60
-) -> PlantedStreams:
+def planted_streams(aligned: int = 2, scale: float = 1.0, n_images: int = 60) -> PlantedStreams:
     world = World(n_images, seed=0)
     return PlantedStreams(planted_subject(world), world, aligned, scale)
 
