@@ -117,8 +117,7 @@ def _best_split(curves: Array) -> Array:
     """Return the column at which the second segment of each row (row, layer) begins."""
     n_layers = curves.shape[1]
     residuals = [
-        _squares(curves[:, :split]) + _squares(curves[:, split:])
-        for split in range(1, n_layers)
+        _squares(curves[:, :split]) + _squares(curves[:, split:]) for split in range(1, n_layers)
     ]
     return np.asarray(1 + np.argmin(residuals, axis=0))
 

@@ -27,7 +27,9 @@ def reconstruction_fields(sums: ConditionSums, seed: int) -> Row:
     tokens = units[:, UNITS.index("tokens")]
     n_tokens = float(tokens.sum())
     score = reconstruction_scores(len(recon.text_center), recon.m)
-    fvu = bootstrap(units, lambda totals: {"fvu": score(totals)["fvu"]}, seed=seed, draws=DRAWS)["fvu"]
+    fvu = bootstrap(units, lambda totals: {"fvu": score(totals)["fvu"]}, seed=seed, draws=DRAWS)[
+        "fvu"
+    ]
     densities = np.quantile(recon.counts / max(n_tokens, 1), QUANTILES)
     return {
         **{name: float(value) for name, value in score(units.sum(axis=0)).items()},

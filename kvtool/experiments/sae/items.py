@@ -85,9 +85,7 @@ def _heat(example: Example, subject: Subject, place: int, feature: int) -> Row:
     }
 
 
-def _words(
-    text: ConditionSums, place: int, feature: int, pieces: Sequence[str]
-) -> list[str]:
+def _words(text: ConditionSums, place: int, feature: int, pieces: Sequence[str]) -> list[str]:
     """Return the pieces of an image's captions on which a feature fires most, each once."""
     example = text.examples.get(place)
     if example is None:

@@ -139,8 +139,7 @@ def measure(
     """Run every condition through every dictionary; numbers that grow lie in a folder."""
     subject = streams.subject
     texts = [
-        layer_words(words, index, subject.concepts, outlier)
-        for index in range(len(streams.layers))
+        layer_words(words, index, subject.concepts, outlier) for index in range(len(streams.layers))
     ]
     readers = [
         reader
@@ -178,9 +177,7 @@ def _readers(
     index = streams.layers.index(entry.layer)
     text = texts[index]
 
-    def reader(
-        open_dictionary: Callable[[], Dictionary], conditions: Mapping[str, str]
-    ) -> Reader:
+    def reader(open_dictionary: Callable[[], Dictionary], conditions: Mapping[str, str]) -> Reader:
         """Return a reader with features chosen and nothing added."""
         dictionary = open_dictionary()
         chosen = choose_words(text, dictionary, subject)
@@ -191,9 +188,7 @@ def _readers(
             sums[condition] = ConditionSums.empty(
                 len(subject), dictionary.m, n_concepts, text.center, path
             )
-        return Reader(
-            index, entry.layer, entry.name, open_dictionary, conditions, chosen, sums
-        )
+        return Reader(index, entry.layer, entry.name, open_dictionary, conditions, chosen, sums)
 
     plain = reader(
         lambda: shelf.get(entry),
@@ -292,9 +287,7 @@ def _joined(streams: Streams, texts: Sequence[TextStream]) -> torch.Tensor:
     return torch.empty(len(streams.layers), 0, streams.language.hidden, device=device)
 
 
-def _keep_noise(
-    streams: Streams, images: Sequence[torch.Tensor], measured: Measured
-) -> None:
+def _keep_noise(streams: Streams, images: Sequence[torch.Tensor], measured: Measured) -> None:
     """Keep a few tokens of each image, from all over, as a sample of each layer."""
     per_image = -(-NOISE_TOKENS // len(streams.subject))
     for states in images:
@@ -303,9 +296,7 @@ def _keep_noise(
             kept_states.append(layer_states[:per_image].clone())
 
 
-def _add_directions(
-    measured: Measured, chunk: Sequence[_Batch], index: int, folder: Path
-) -> None:
+def _add_directions(measured: Measured, chunk: Sequence[_Batch], index: int, folder: Path) -> None:
     words = measured.words[index]
     for batch in chunk:
         for condition, states in batch.states.items():

@@ -87,9 +87,7 @@ class Streams:
             for item in self.language.text_states(sentences, self.layers, prefix):
                 yield TextStream(*texts[item.index], item.ids, item.states)
 
-    def images(
-        self, places: Sequence[int], conditions: Sequence[str]
-    ) -> dict[str, torch.Tensor]:
+    def images(self, places: Sequence[int], conditions: Sequence[str]) -> dict[str, torch.Tensor]:
         """Return the stream at the chosen tokens of images that can run together, by condition:
         (layer, image, n, hidden)."""
         streams = {}
@@ -191,10 +189,12 @@ def read_inputs(subject: Subject, wants_untrained: bool) -> Inputs:
     bound = vision.shape[1] ** -0.5
     weight = (torch.rand(joined.shape[1], vision.shape[1], generator=generator) * 2 - 1) * bound
     bias = (torch.rand(joined.shape[1], generator=generator) * 2 - 1) * bound
-    mapped = torch.cat([
-        untrained(sample, projected, seen, Inputs(inputs.mean, inputs.deviation, weight, bias))
-        for sample, projected, seen in zip(samples, vectors, features, strict=True)
-    ])
+    mapped = torch.cat(
+        [
+            untrained(sample, projected, seen, Inputs(inputs.mean, inputs.deviation, weight, bias))
+            for sample, projected, seen in zip(samples, vectors, features, strict=True)
+        ]
+    )
     factor = joined.norm(dim=1).mean() / mapped.norm(dim=1).mean()
     return Inputs(inputs.mean, inputs.deviation, weight * factor, bias * factor)
 
@@ -214,7 +214,8 @@ def untrained(
 ) -> torch.Tensor:
     """Return vision features through the random map in place of the projector's vectors (token,
     hidden); tokens that are no patches stay. Patches that share a token are averaged first."""
-    assert inputs.weight is not None and inputs.bias is not None
+    assert inputs.weight is not None
+    assert inputs.bias is not None
     vectors = projected.clone()
     for span, fine in zip(sample.spans, sample.vision_spans, strict=True):
         (rows, cols), (fine_rows, fine_cols) = span.grid, fine.grid
@@ -228,4 +229,3 @@ def untrained(
 def _generator(seed: int, condition: str, place: int) -> torch.Generator:
     """Return a generator of one image's own, so that batches change nothing."""
     return torch.Generator().manual_seed(zlib.crc32(f"{seed} {condition} {place}".encode()))
-

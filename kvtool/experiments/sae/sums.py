@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,7 @@ class TokenRun:
         ends = np.cumsum(self.counts)
         n_before = np.concatenate([[0], np.cumsum(self.usual)])
         bounds = n_before[np.concatenate([[0], ends])].tolist()
-        return [slice(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+        return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 @dataclass(frozen=True)

@@ -111,9 +111,7 @@ def word_labels(streams: Streams, text: TextStream) -> Array:
     return labels
 
 
-def layer_words(
-    words: Words, index: int, concepts: Sequence[str], outlier: float
-) -> LayerWords:
+def layer_words(words: Words, index: int, concepts: Sequence[str], outlier: float) -> LayerWords:
     """Return what the words tell of the layer at an index of the streams."""
     states = words.states[index].float()
     lengths = states.norm(dim=1)

@@ -67,9 +67,7 @@ def test_nothing_is_aligned_where_transfer_is_not_above_its_bound(level: float) 
 def test_nothing_is_aligned_where_the_ratio_is_at_its_bound() -> None:
     rng = np.random.default_rng(3)
     bound = np.full(len(LAYERS), 1.25)
-    n_found = sum(
-        alignment_by_fvu(curve(bound, rng, 0.2))["layer"] is not None for _ in range(200)
-    )
+    n_found = sum(alignment_by_fvu(curve(bound, rng, 0.2))["layer"] is not None for _ in range(200))
     assert n_found <= 12
 
 
