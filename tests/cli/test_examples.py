@@ -166,6 +166,12 @@ class Workspaces:
         return folder
 
     @cached_property
+    def lens(self) -> Path:
+        folder = self._new("lens")
+        self._extract(folder, "coco", limit=12)
+        return folder
+
+    @cached_property
     def correlate(self) -> Path:
         """Three models in one store, and in a store each."""
         folder, data = self._new("correlate"), self._new("data")
