@@ -34,8 +34,8 @@ def concept_labels(mask: Array, span: GridSpan) -> Array:
 def word_threshold(activations: Array, is_word: Array) -> float:
     """Return the activation at which a feature tells a word from other tokens best.
 
-    It is the one with the largest difference of the shares of words and of other tokens that reach
-    it (Youden's J), the highest of equals.
+    There the difference of the shares of words and of other tokens that reach it is largest
+    (Youden's J): in the middle of the gap below the lowest word that counts, the highest of equals.
 
     Args:
         activations: (token,).
@@ -46,7 +46,9 @@ def word_threshold(activations: Array, is_word: Array) -> float:
     candidates = np.unique(words)
     hits = 1 - np.searchsorted(words, candidates, "left") / len(words)
     alarms = 1 - np.searchsorted(others, candidates, "left") / len(others)
-    return float(candidates[::-1][(hits - alarms)[::-1].argmax()])
+    lowest_word = candidates[::-1][(hits - alarms)[::-1].argmax()]
+    below = activations[activations < lowest_word].max(initial=min(0.0, lowest_word))
+    return float((lowest_word + below) / 2)
 
 
 def shown_iou(activations: Array, labels: Array, threshold: float) -> float:

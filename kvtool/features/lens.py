@@ -20,12 +20,12 @@ class Reading(NamedTuple):
     """How a decoder reads some pieces of its vocabulary in states.
 
     Attributes:
-        log_probabilities: Of each piece, (token, piece) float32.
+        logits: Of each piece, (token, piece) float32.
         ranks: Of each piece among the whole vocabulary, (token, piece) int32; 1 is the likeliest,
             and equals share the best of their ranks.
     """
 
-    log_probabilities: Array
+    logits: Array
     ranks: Array
 
 
@@ -85,10 +85,9 @@ def _logits(language: Language, states: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _reading(logits: torch.Tensor, pieces: torch.Tensor) -> tuple[Array, Array]:
-    """Return log probabilities and ranks (token, piece) of pieces in logits (token, vocabulary)."""
+    """Return logits and ranks (token, piece) of pieces in logits (token, vocabulary)."""
     scores = logits[:, pieces].contiguous()
-    log_probabilities = scores - logits.logsumexp(dim=-1, keepdim=True)
     # How many of the vocabulary stand above a piece: all less those up to it in rising order.
     up_to = torch.searchsorted(logits.sort(dim=-1).values, scores, right=True)
     ranks = logits.shape[-1] - up_to + 1
-    return log_probabilities.cpu().numpy(), ranks.int().cpu().numpy()
+    return scores.cpu().numpy(), ranks.int().cpu().numpy()

@@ -53,12 +53,12 @@ class Descriptions(dict[int, dict[int, str]]):
 
 @dataclass(frozen=True)
 class _Item:
-    """A record of a file: `place` where it stands; layer and feature are what the file's name and
-    the record's position say, None for nothing.
+    """A record of a file: `location` is where it stands; layer and feature are what the file's
+    name and the record's position say, None for nothing.
     """
 
     record: Any
-    place: str
+    location: str
     layer: int | None
     feature: int | None = None
 
@@ -157,18 +157,20 @@ def _items(file: Path, root: Path) -> Iterator[_Item]:
         yield from _json_items(content, str(file), layer, first)
 
 
-def _json_items(content: Any, place: str, layer: int | None, first: int | None) -> Iterator[_Item]:
+def _json_items(
+    content: Any, location: str, layer: int | None, first: int | None
+) -> Iterator[_Item]:
     """Yield the records of a JSON file: of a list, of a plain object, or the one that it is."""
     if isinstance(content, list):
         for position, record in enumerate(content):
             feature = None if first is None else first + position
-            yield from _plain_items(record, f"{place}: item {position}", layer, feature)
+            yield from _plain_items(record, f"{location}: item {position}", layer, feature)
     else:
-        yield from _plain_items(content, place, layer, None)
+        yield from _plain_items(content, location, layer, None)
 
 
 def _plain_items(
-    record: Any, place: str, layer: int | None, feature: int | None
+    record: Any, location: str, layer: int | None, feature: int | None
 ) -> Iterator[_Item]:
     """Yield the features of a plain object, or the record as it is."""
     if isinstance(record, dict) and isinstance(record.get("features"), dict):
@@ -176,11 +178,11 @@ def _plain_items(
     elif isinstance(record, dict) and record and all(key.isdecimal() for key in record):
         features = record
     else:
-        yield _Item(record, place, layer, feature)
+        yield _Item(record, location, layer, feature)
         return
     for index, description in features.items():
         entry = {"layer": layer, "index": index, "description": description}
-        yield _Item(entry, f"{place}: feature {brief(index)}", None)
+        yield _Item(entry, f"{location}: feature {brief(index)}", None)
 
 
 def _add(descriptions: Descriptions, item: _Item) -> None:
@@ -190,12 +192,12 @@ def _add(descriptions: Descriptions, item: _Item) -> None:
             raise item.record
         if not isinstance(item.record, dict):
             raise DatasetError(f"expected an object, found {brief(item.record)}")
-        with values.at(item.place):
+        with values.at(item.location):
             layer, feature = _layer(item), _feature(item)
             text = _description(item.record)
     except DatasetError as error:
-        place = "" if str(error).startswith(item.place) else f"{item.place}: "
-        descriptions.skipped.append(f"{place}{error}")
+        location = "" if str(error).startswith(item.location) else f"{item.location}: "
+        descriptions.skipped.append(f"{location}{error}")
         return
     if isinstance(model := item.record.get("modelId"), str):
         descriptions.models.add(model)

@@ -31,7 +31,8 @@ from kvtool.sae.autoencoder import Origin
 from kvtool.sae.check import Fit, measure_fit
 from kvtool.sae.documents import Documents, open_documents
 from kvtool.sae.saving import save_sae
-from kvtool.sae.streams import Streams, StreamSettings, collect
+from kvtool.sae.streams import Streams, collect
+from kvtool.sae.tally import StreamSettings
 from kvtool.sae.tensors import number_in, read_json
 from kvtool.sae.training import Recipe, train_sae
 from kvtool.store.locks import claim

@@ -14,15 +14,17 @@ import kvtool
 from kvtool.datasets import open_dataset
 from kvtool.datasets.images import load_image
 from kvtool.errors import ModelError, UsageError
+from kvtool.features.residual import sample_cells, tokens_of_cells
 from kvtool.models import load_model
 from kvtool.models.cache import watched
 from kvtool.models.device import to_numpy
 from kvtool.store import Run
 from kvtool.store.verify import verify
-from kvtool.types import KINDS, Precision
+from kvtool.types import KINDS, GridSpan, Precision, Sample
 from tests.support import tiny
 from tests.support.datasets import coco
 from tests.support.runs import new_run
+from tests.support.runs import sample as stored_sample
 
 FAMILIES = ("llava_onevision", "llava_next", "qwen2_vl", "qwen2_5_vl")
 
@@ -172,3 +174,31 @@ def test_its_hash_and_its_dimensions(tmp_path: Path) -> None:
     assert run.config.hash != replace(run.config, kinds=KINDS).hash
     assert run.config.stored_layers("hidden") == (1, 3)
     assert run.config.heads_and_dim("hidden") == (1, 12)
+
+
+def grid_sample(rows: int, cols: int, index: int = 0) -> Sample:
+    span = GridSpan("base", 2, (rows, cols), cols + 1, (0.0, 0.0, 20.0, 10.0))
+    n_tokens = 2 + rows * (cols + 1)
+    return replace(stored_sample(index, n_tokens), spans=(span,))
+
+
+def test_cells_are_drawn_from_all_over_the_grid() -> None:
+    image = grid_sample(6, 10)
+    cells = sample_cells(image, 12, seed=0)
+    # One in each stretch of five.
+    assert (cells // 5).tolist() == list(range(12))
+    np.testing.assert_array_equal(cells, sample_cells(image, 12, seed=0))
+    assert (cells != sample_cells(image, 12, seed=1)).any()
+    assert (cells != sample_cells(grid_sample(6, 10, 1), 12, seed=0)).any()
+    everywhere = np.arange(60)
+    for count in ("all", 60, 1000):
+        np.testing.assert_array_equal(sample_cells(image, count, seed=0), everywhere)
+    drawn = np.concatenate([sample_cells(image, 7, seed) for seed in range(400)])
+    counts = np.bincount(drawn, minlength=60)
+    assert counts.min() > 20
+
+
+def test_tokens_of_cells_skip_the_ends_of_rows() -> None:
+    image = grid_sample(2, 3)
+    assert tokens_of_cells(image, np.array([0, 2, 3, 5])).tolist() == [2, 4, 6, 8]
+    assert tokens_of_cells(image, slice(2)).tolist() == [2, 3]

@@ -48,8 +48,8 @@ def test_features_that_fire_everywhere_are_left_out() -> None:
         "text": [False, False, True, False, False, False],
     }
     for side, eligible in expected.items():
-        chosen = eligible_features(presence, texts, density, presence_of=side)  # type: ignore[arg-type]
-        assert chosen.tolist() == eligible
+        features = eligible_features(presence, texts, density, presence_of=side)  # type: ignore[arg-type]
+        assert features.tolist() == eligible
     assert eligible_features(presence, texts, None)[4]
     assert eligible_features(presence, texts, None, max_presence=1.0).all()
 

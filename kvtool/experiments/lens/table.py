@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from math import isnan
 
 from rich import box
 from rich.console import RenderableType
@@ -71,7 +70,7 @@ def _words(result: Result) -> Table:
 
 def area(value: float | None) -> str:
     """Return an AUROC with three decimals; "-" where it is not defined."""
-    return "-" if value is None or isnan(value) else f"{value:.3f}"
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _rank(value: float | None) -> str:

@@ -14,6 +14,9 @@ MOST_RATIO = 1.25
 NEAR_BEST = 0.9
 """Transfer counts as reached from so much of its highest value over the layers on."""
 CHANCE = 0.5
+LEAST_TRANSFER = 0.6
+"""What knows nothing of the image reaches up to 0.58 where words are few (docs/sae.md); nothing
+below this counts as alignment."""
 LEAST_LAYERS = 4
 """Fewer layers have no change point."""
 
@@ -46,24 +49,22 @@ def alignment_by_fvu(ratios: Curve) -> dict[str, Any]:
         ratios: The condition's fvu over the text's.
     """
     _, high = ratios.interval()
-    return {
-        "by": "fvu",
-        **_layer_of(ratios.layers, high < MOST_RATIO, ratios.resampled < MOST_RATIO),
-    }
+    # A resample has no interval: its ends are taken to be as far away as those of the estimate.
+    drawn = ratios.resampled * (high / ratios.values)
+    return {"by": "fvu", **_layer_of(ratios.layers, high < MOST_RATIO, drawn < MOST_RATIO)}
 
 
 def alignment_by_transfer(transfer: Curve) -> dict[str, Any]:
-    """Return the first layer from which on transfer stays above chance with its interval, and above
-    NEAR_BEST of its highest value; see `_layer_of`."""
+    """Return the first layer from which on transfer stays above LEAST_TRANSFER with its interval,
+    and above NEAR_BEST of its highest value; see `_layer_of`."""
     low, _ = transfer.interval()
-    near = transfer.values > NEAR_BEST * np.max(transfer.values, initial=-np.inf)
     draws = transfer.resampled
-    near_draws = draws > NEAR_BEST * draws.max(axis=1, keepdims=True)
-    # In a resample no interval is known: what counts is the layer's own.
-    return {
-        "by": "transfer",
-        **_layer_of(transfer.layers, near & (low > CHANCE), near_draws & (low > CHANCE)),
-    }
+    low_draws = draws - (transfer.values - low)
+    holds, drawn = (
+        (values > NEAR_BEST * values.max(axis=1, keepdims=True)) & (ends > LEAST_TRANSFER)
+        for values, ends in ((transfer.values[None], low[None]), (draws, low_draws))
+    )
+    return {"by": "transfer", **_layer_of(transfer.layers, holds[0], drawn)}
 
 
 def _layer_of(layers: tuple[int, ...], holds: Array, resampled: Array) -> dict[str, Any]:

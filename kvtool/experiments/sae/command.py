@@ -77,6 +77,20 @@ def sae(
             "default is all of them.",
         ),
     ] = None,
+    max_presence: Annotated[
+        float,
+        bounded(
+            "max_presence",
+            help="Leave features that fire in a larger share of images, or captions, out of match.",
+        ),
+    ] = 0.05,
+    max_density: Annotated[
+        float,
+        bounded(
+            "max_density",
+            help="Leave features that fire on a larger share of the captions' tokens out of match.",
+        ),
+    ] = 0.005,
     outlier: Annotated[
         float,
         bounded(
@@ -129,6 +143,8 @@ def sae(
             tokens=parse_tokens(tokens),
             layers=parse_layers(layers),
             **({} if conditions is None else {"conditions": parse_list(conditions) or ()}),
+            max_presence=max_presence,
+            max_density=max_density,
             outlier=outlier,
             limit=limit,
             run=run,

@@ -29,13 +29,18 @@ from kvtool.experiments.sae.words import (
     layer_words,
     word_labels,
 )
+from kvtool.features.concepts import UNSURE
 from kvtool.progress import Progress
+from kvtool.sae.words import content_tokens
+from kvtool.tasks.spread import spread
 
 Array = np.ndarray[Any, Any]
 
 TEXTS = ("text", "text-prefix")
 NOISE_TOKENS = 2048
 """So many image tokens of a layer tell the mean and the covariance of its noise."""
+EXAMPLES = 4
+"""So many pictures have cards."""
 CHUNK_BYTES = 2**30
 """So many bytes of states are in memory where SAEs have to be read again for each chunk."""
 
@@ -91,6 +96,9 @@ class Measured:
         words: Of each layer.
         directions: By index of the layer and condition.
         truths: By "text", "text-prefix", "patches" and "partners".
+        examples: Places of images that pictures are made of.
+        pieces: The tokens of their captions as text.
+        noise: Of each layer, a sample of the image's tokens.
     """
 
     streams: Streams
@@ -98,15 +106,24 @@ class Measured:
     words: list[LayerWords]
     directions: dict[tuple[int, str], DirectionSums]
     truths: dict[str, Truth]
+    examples: frozenset[int]
+    pieces: dict[int, list[str]] = field(default_factory=dict)
     noise: list[list[torch.Tensor]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Streams of images that ran together: condition -> of each image (layer, token, hidden)."""
+    """Streams of images that ran together.
+
+    Attributes:
+        places: The images.
+        states: Condition -> of each image (layer, token, hidden).
+        content: Of a condition of text, which tokens of all images are of words that say something.
+    """
 
     places: list[int]
     states: dict[str, list[torch.Tensor]]
+    content: dict[str, Array]
 
 
 def measure(
@@ -130,7 +147,9 @@ def measure(
         for entry in entries
         for reader in _readers(entry, streams, texts, shelf, conditions, folder)
     ]
-    measured = Measured(streams, readers, texts, {}, _truths(len(subject.concepts), folder))
+    examples = frozenset(spread(range(len(subject)), EXAMPLES))
+    truths = _truths(len(subject.concepts), folder)
+    measured = Measured(streams, readers, texts, {}, truths, examples)
     measured.noise = [[] for _ in streams.layers]
     n_batches = 1 if shelf.holds(entries) else None
     progress(0, "", total=len(subject))
@@ -139,7 +158,7 @@ def measure(
             _add_directions(measured, chunk, index, folder)
             for reader in readers:
                 if reader.index == index:
-                    _add_features(reader, chunk, texts[index].longest)
+                    _add_features(reader, chunk, texts[index].longest, examples)
         progress(sum(len(batch.places) for batch in chunk))
     if "noise-residual" in conditions:
         _add_noise(measured)
@@ -227,27 +246,42 @@ def _batch(
 ) -> _Batch:
     """Run images and their captions under all conditions; note what their tokens are."""
     subject = streams.subject
-    states: dict[str, list[torch.Tensor]] = {}
+    batch = _Batch(places, {}, {})
     for condition in TEXTS:
         if condition in conditions:
-            items = list(streams.captions(places, condition))
-            states[condition] = []
-            for place in places:
-                texts = [item for item in items if item.place == place]
-                states[condition].append(_joined(streams, texts))
-                truth = measured.truths[condition]
-                for text in texts:
-                    labels = word_labels(streams, text)
-                    # The training half chose the features, and scores none of them.
-                    truth.append(place, np.where(subject.is_training[place], -1, labels))
+            _add_captions(streams, batch, condition, measured)
     for place in places:
         measured.truths["patches"].append(place, subject.labels(place))
         partner = int(subject.partners[place])
         measured.truths["partners"].append(place, subject.labels(place, partner))
     for condition, stream in streams.images(places, conditions).items():
-        states[condition] = list(stream.unbind(1))
-    _keep_noise(streams, states["image"], measured)
-    return _Batch(places, states)
+        batch.states[condition] = list(stream.unbind(1))
+    _keep_noise(streams, batch.states["image"], measured)
+    return batch
+
+
+def _add_captions(streams: Streams, batch: _Batch, condition: str, measured: Measured) -> None:
+    """Run the captions of a batch, and note which of their tokens are words of concepts."""
+    subject = streams.subject
+    items: dict[int, list[TextStream]] = {place: [] for place in batch.places}
+    for item in streams.captions(batch.places, condition):
+        items[item.place].append(item)
+    batch.states[condition] = [_joined(streams, texts) for texts in items.values()]
+    is_content = [np.empty(0, bool)]
+    for place, texts in items.items():
+        for text in texts:
+            # The training half chose the features, and scores none of them.
+            labels = word_labels(streams, text)
+            measured.truths[condition].append(
+                place, np.full_like(labels, UNSURE) if subject.is_training[place] else labels
+            )
+            tokens = content_tokens(streams.language.tokenizer, text.text)
+            # Where nothing stands before a text, its first token has no state.
+            is_content.append(tokens[len(tokens) - len(text.ids) :])
+        if condition == "text" and place in measured.examples:
+            ids = [token for text in texts for token in text.ids]
+            measured.pieces[place] = [streams.language.tokenizer.decode([token]) for token in ids]
+    batch.content[condition] = np.concatenate(is_content)
 
 
 def _joined(streams: Streams, texts: Sequence[TextStream]) -> torch.Tensor:
@@ -285,14 +319,18 @@ def _add_directions(
             sums.add(tokens, words.directions)
 
 
-def _add_features(reader: Reader, chunk: Sequence[_Batch], longest: float) -> None:
+def _add_features(
+    reader: Reader, chunk: Sequence[_Batch], longest: float, examples: frozenset[int]
+) -> None:
     dictionary = reader.open()
     for batch in chunk:
         for stream, condition in reader.conditions.items():
             if stream in batch.states:
                 states = [item[reader.index] for item in batch.states[stream]]
-                tokens = TokenRun.of(batch.places, states, longest)
-                reader.sums[condition].add(tokens, dictionary, reader.chosen.features)
+                tokens = TokenRun.of(batch.places, states, longest, batch.content.get(stream))
+                # Pictures show the image's features, and the words of the text's.
+                shown = examples if condition in ("text", "image") else frozenset[int]()
+                reader.sums[condition].add(tokens, dictionary, reader.chosen.features, shown)
 
 
 def _add_noise(measured: Measured) -> None:

@@ -37,6 +37,8 @@ def sae(
     tokens: int | Literal["all"] = TOKENS,
     layers: LayerChoice | None = None,
     conditions: Sequence[str] = DEFAULT,
+    max_presence: float = 0.05,
+    max_density: float = 0.005,
     outlier: float = 10.0,
     limit: int | None = None,
     run: str | None = None,
@@ -66,6 +68,9 @@ def sae(
         layers: early, middle, late, last:N or numbers; by default all that have an SAE.
         conditions: names of kvtool.experiments.sae.conditions.CONDITIONS; text and image are always
             among them.
+        max_presence: features that fire in a larger share of images, or of captions, are too dense
+            for the match of images with their captions.
+        max_density: so are those that fire on a larger share of the captions' tokens.
         outlier: tokens longer than so many times the layer's median token of text are dropped.
         limit: the number of images, by default all that have captions.
         run: the name of the run, where a store holds several.
@@ -78,10 +83,12 @@ def sae(
         progress: called with the images that are done, and once with their number; True shows a
             bar.
     """
+    from kvtool.experiments.sae.matches import Filters
     from kvtool.experiments.sae.study import Settings, make_study
 
     store, run_name = select_store(target, run)
-    settings = Settings(tokens, _conditions(conditions), outlier, limit, seed)
+    filters = Filters(max_presence, max_density)
+    settings = Settings(tokens, _conditions(conditions), filters, outlier, limit, seed)
     study = make_study(store.run(run_name), sae, layers, data, settings)
     return study.kept(model, device, fresh, wait_s, called(progress))
 

@@ -21,6 +21,7 @@ from kvtool.experiments.sae.alignment import (
     change_point,
 )
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf, Source, layer_saes
+from kvtool.experiments.sae.matches import Filters
 from kvtool.experiments.sae.measure import measure
 from kvtool.experiments.sae.rows import RowMaker, Scores
 from kvtool.experiments.sae.streams import Streams, read_inputs, serves_untrained
@@ -50,6 +51,7 @@ class Settings:
 
     tokens: Tokens
     conditions: tuple[str, ...]
+    filters: Filters
     outlier: float
     limit: int | None
     seed: int
@@ -89,6 +91,8 @@ class Study:
             "layers_without_sae": [n for n in range(n_layers) if n not in asked],
             "tokens": self.settings.tokens,
             "conditions": list(self.settings.conditions),
+            "max_presence": self.settings.filters.max_presence,
+            "max_density": self.settings.filters.max_density,
             "outlier": self.settings.outlier,
             "limit": self.settings.limit,
             "seed": self.settings.seed,
@@ -137,7 +141,8 @@ class Study:
                 Path(folder),
                 progress,
             )
-            scores = RowMaker(measured).scores(self.settings.conditions)
+            rows = RowMaker(measured, self.settings.filters)
+            scores = rows.scores(self.settings.conditions)
         return self._result(scores, config)
 
     def _result(self, scores: Scores, config: dict[str, Any]) -> Result:
@@ -153,12 +158,13 @@ class Study:
             per_layer=images,
             config={
                 **config,
-                **_curves(scores, images),
+                **curves_of(scores),
                 "notes": [*self.notes, NOT_EVIDENCE],
             },
             versions=versions(),
             n_skipped=len(skipped),
             skipped=skipped[:10],
+            items=scores.items,
             unit=metric,
             higher_is_better=not self.entries,
         )
@@ -229,28 +235,30 @@ def _served(
     return tuple(name for name in conditions if name not in left_out), notes
 
 
-def _curves(scores: Scores, images: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def curves_of(scores: Scores) -> dict[str, Any]:
     """Return the layers of alignment and the change points of image tokens over layers."""
-    curves = {
-        name: _curve(name, by_layer, images) for name, by_layer in scores.resampled.items()
-    }
+    curves = {name: _curve(scores, name) for name in scores.resampled}
     alignment = []
     if "fvu_ratio" in curves:
         alignment.append(alignment_by_fvu(curves["fvu_ratio"]))
     for name in ("transfer", "directions"):
         if name in curves:
             alignment.append({**alignment_by_transfer(curves[name]), "by": name})
-    labels = {"fvu_ratio": "fvu"}
-    points = [change_point(labels.get(name, name), curve) for name, curve in curves.items()]
+    points = [
+        change_point("fvu" if name == "fvu_ratio" else name, curve)
+        for name, curve in curves.items()
+    ]
     return {"alignment_layer": alignment, "change_point": points}
 
 
-def _curve(name: str, by_layer: dict[int, Any], images: Sequence[dict[str, Any]]) -> Curve:
+def _curve(scores: Scores, name: str) -> Curve:
+    by_layer = scores.resampled[name]
     layers = tuple(sorted(by_layer))
-    values = {}
-    for row in images:
-        # Of several SAEs of a layer the first counts.
-        values.setdefault(row["layer"], row[name])
+    values: dict[int, float] = {}
+    for row in scores.rows:
+        if row["condition"] == "image":
+            # Of several SAEs of a layer the first counts.
+            values.setdefault(row["layer"], row[name])
     return Curve(
         layers,
         np.array([values[layer] for layer in layers], float),
