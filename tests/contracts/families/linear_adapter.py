@@ -18,6 +18,7 @@ from kvtool.types import View
 from tests.contracts.arrays import Array, to_array
 from tests.contracts.model_contract import DecoderContract
 from tests.support.adapters import WHAT, parts, pictures
+from tests.support.tiny_words import token_id
 
 GRID = 4
 POOL = 1
@@ -64,7 +65,9 @@ class Joined:
         return self.language(**inputs)
 
     def generate(self, **options: Any) -> torch.Tensor:
-        ids: torch.Tensor = self.language.generate(**options)
+        # What ends a turn is said by the tokenizer, too.
+        ends = [self.language.generation_config.eos_token_id, token_id("<|im_end|>")]
+        ids: torch.Tensor = self.language.generate(**options, eos_token_id=ends)
         return ids
 
     def patches(self, pixels: torch.Tensor, layer: int) -> torch.Tensor:
