@@ -132,14 +132,14 @@ def make_lesson(
     order = np.random.default_rng(seed).permutation(n_pictures).tolist()
     held_out, training = sorted(order[:n_held_out]), sorted(order[n_held_out:])
     texts = [captions.sentences[image] for image in pictures.ids]
+    lessons = [Exchange(row, question, text) for row in training for text in texts[row]]
+    exam = [Exchange(row, question, texts[row][0]) for row in held_out]
     return Lesson(
         model=model,
         pictures=Pictures(
             pictures.ids, pictures.spans, pictures.tokens, (*absent, *pictures.skipped)
         ),
-        training=tuple(
-            examples(model, [Exchange(row, question, text) for row in training for text in texts[row]])
-        ),
-        held_out=tuple(examples(model, [Exchange(row, question, texts[row][0]) for row in held_out])),
+        training=tuple(examples(model, lessons)),
+        held_out=tuple(examples(model, exam)),
         seed=seed,
     )

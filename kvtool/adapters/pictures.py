@@ -42,9 +42,8 @@ def read_pictures(run: Run, ids: Sequence[str], layer: int, pool: int, path: Pat
     Images with a value that is not finite are left out. Raises UsageError where the images have
     grids of several sizes, or one that cannot be pooled so.
     """
-    samples = {sample.id: sample for sample in run.samples}
-    spans = {image: samples[image].base("vision") for image in ids}
-    rows, cols = _grid(run, spans.values(), pool)
+    rows, cols = common_grid(run, pool)
+    spans = {sample.id: sample.base("vision") for sample in run.samples}
     d = run.model.geometry.vision_dim
     shape = (len(ids), rows // pool * (cols // pool), d)
     size = shape[0] * shape[1] * shape[2]
@@ -68,13 +67,16 @@ def read_pictures(run: Run, ids: Sequence[str], layer: int, pool: int, path: Pat
     )
 
 
-def _grid(run: Run, spans: Sequence[GridSpan] | object, pool: int) -> tuple[int, int]:
-    """Return the grid that all images have. Raises UsageError."""
-    grids = sorted({span.grid for span in spans})  # type: ignore[attr-defined]
+def common_grid(run: Run, pool: int) -> tuple[int, int]:
+    """Return the rows and columns of patches that all images of a run have.
+
+    Raises UsageError where they have several, or grids that cannot be pooled so.
+    """
+    grids = sorted({sample.base("vision").grid for sample in run.samples})
     if len(grids) != 1:
         raise UsageError(
-            f"run {run.name}: expected one grid of patches for all images, found {len(grids)} "
-            f"from {grids[0]} to {grids[-1]}; take a tower that resizes pictures to one size"
+            f"run {run.name}: expected one grid of patches for all images, found {len(grids)}; "
+            "take a tower that brings pictures to one size"
         )
     rows, cols = grids[0]
     if rows % pool or cols % pool:

@@ -92,17 +92,25 @@ def open_source(vision: Target, run: str | None, dataset: Any, layer: int | None
     if dataset is None:
         raise UsageError("adapter train: expected a data set with captions, found none; name one")
     name = str(vision)
+    tower = joined(name)
+    return Source(tower, tower_layer(name, layer), _opened(dataset), tower.revision)
+
+
+def tower_layer(name: str, layer: int | None) -> int:
+    """Return a layer of a tower by its number, its last by None.
+
+    Raises UsageError where the tower lacks it, or where the model is no tower alone.
+    """
     geometry = load_model(name, weights=False).info.geometry
     if geometry.layers or not geometry.vision_layers:
         raise UsageError(
             f"--vision {name}: expected a vision tower, found a language model; name an encoder "
             "alone, such as a SigLIP or CLIP tower"
         )
-    tower = joined(name)
     last = geometry.vision_layers - 1
-    if not 0 <= (last if layer is None else layer) <= last:
+    if layer is not None and not 0 <= layer <= last:
         raise UsageError(f"--layer: expected a layer from 0 to {last} of {name}, found {layer}")
-    return Source(tower, last if layer is None else layer, _opened(dataset), tower.revision)
+    return last if layer is None else layer
 
 
 def _is_store(vision: str | PathLike[str]) -> bool:

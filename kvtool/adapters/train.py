@@ -17,8 +17,9 @@ from typing import Any, Literal, get_args
 from kvtool import schema
 from kvtool.adapters.folder import begin, finish, joined, load_adapter, put
 from kvtool.adapters.lesson import Lesson, make_lesson
-from kvtool.adapters.starts import Layer
+from kvtool.adapters.pictures import common_grid
 from kvtool.adapters.sources import captioned, open_source
+from kvtool.adapters.starts import Layer
 from kvtool.adapters.training import Recipe, train_layer
 from kvtool.bounds import checked
 from kvtool.digests import digest_texts
@@ -179,6 +180,7 @@ def adapter_train(
         advance = called(progress)
         computing = str(chosen_device(device))
         stored = source.features(work, captions.n_listed, dtype, computing, advance)
+        common_grid(stored, pool)
         begin(work / "adapter", settings)
         # On a CPU the gradient of the fused attention is several times slower.
         attention = "eager" if computing == "cpu" else "sdpa"
@@ -213,8 +215,7 @@ def _trained(
 
 
 def _facts(lesson: Lesson, recipe: Recipe, first: Layer, last: Layer) -> dict[str, Any]:
-    """Return what a folder says of a training: the fields of TrainedAdapter that its settings lack.
-    """
+    """Return what a folder says of a training, beside its settings; see TrainedAdapter."""
     scores = lesson.examine(last)
     return {
         "steps": recipe.steps,

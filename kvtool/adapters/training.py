@@ -28,6 +28,8 @@ Report = Callable[[int, float], None]
 WARM_UP = 0.03
 LOWEST_RATE = 0.02
 CLIP = 1.0
+SAVE_STEPS = 50
+"""Steps between two savings of what an interrupted training goes on from."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,6 @@ def train_layer(
     recipe: Recipe,
     *,
     checkpoint: Path | None = None,
-    save_steps: int = 50,
     report: Report | None = None,
 ) -> dict[str, torch.Tensor]:
     """Train the layer of an adapter, from its weights as they are, and return the new ones.
@@ -74,7 +75,6 @@ def train_layer(
         recipe: How it is trained.
         checkpoint: A file from which an interrupted training goes on, bit for bit, and into which
             it is saved; the caller removes it.
-        save_steps: Steps between two savings.
         report: Told of the progress.
 
     Raises ModelError for a checkpoint of another training.
@@ -87,7 +87,7 @@ def train_layer(
         if report is not None:
             report(training.step, loss)
         is_last = training.step == recipe.steps
-        if checkpoint is not None and (is_last or training.step % save_steps == 0):
+        if checkpoint is not None and (is_last or training.step % SAVE_STEPS == 0):
             training.save(checkpoint)
     return training.layer()
 

@@ -25,7 +25,9 @@ from kvtool.cli.everywhere import HEADING, examples_in
 from kvtool.cli.reference import help_text
 from kvtool.datasets.cvbench import CvBench
 from kvtool.demo import study
+from kvtool.demo.captions import scene_captions
 from kvtool.demo.layouts import write_scenes
+from kvtool.demo.weights import DEMO, demo_saes_path
 from tests.support import datasets, results, tiny
 from tests.support.correlations import answered, right_for, segmented, write_cvbench
 from tests.support.shell import Shell
@@ -124,6 +126,31 @@ class Workspaces:
             write_scenes(self.root / "scenes", only=[layout])
             shutil.copytree(self.root / "scenes" / layout, folder / name)
         (folder / "heads.jsonl").write_text('{"layer": 1, "kv_head": 0}\n')
+        return folder
+
+    @cached_property
+    def sae(self) -> Path:
+        """A store of the shipped model, and its SAEs."""
+        folder = self._new("sae")
+        shutil.copytree(demo_saes_path(), folder / "saes")
+        model, self.model = self.model, Path(DEMO)
+        self._extract(folder, "coco", limit=8)
+        self.model = model
+        return folder
+
+    @cached_property
+    def sae_train(self) -> Path:
+        """Captions, a line each."""
+        folder = self._new("sae-train")
+        lines = "a red cat is on the left\nthe dog is in the image\nwhat colour is the cat\n"
+        texts = [f"{line} {number}" for number in range(80) for line in lines.splitlines()]
+        (folder / "captions.txt").write_text("\n".join(texts))
+        return folder
+
+    @cached_property
+    def sae_check(self) -> Path:
+        folder = self._new("sae-check")
+        (folder / "captions.txt").write_text("\n".join(scene_captions(60, 0)))
         return folder
 
     @cached_property
@@ -287,5 +314,7 @@ def run_line(
 def stand_in(words: Sequence[str], model: Path) -> list[str]:
     """The tiny model for every other, and this machine's processor for cards that it may lack."""
     stand_ins = {"--model": str(model), "--devices": "cpu"}
+    if "demo" in words and "--sae" in words:  # SAEs are of one model alone
+        del stand_ins["--model"]
     before = ["", *words[:-1]]
     return [stand_ins.get(flag, word) for flag, word in zip(before, words, strict=True)]

@@ -22,6 +22,8 @@ from kvtool.demo.world import COLORS, Scene, categories
 from kvtool.models.families.linear_adapter import LinearAdapter, pooled
 
 WHAT = "What is in the picture?"
+LIST = "List the things from left to right."
+"""What the demo's decoder has learned to answer with colors and categories alone."""
 CAPTION_QUESTIONS = (WHAT, "Describe the image.", "What does this image show?")
 QUESTION_KINDS = ("existence", "color", "color_yes_no")
 """The kinds of questions beside captions."""
@@ -56,6 +58,11 @@ def scene_exchanges(scenes: Sequence[Scene], seed: int) -> list[Exchange]:
                 for question in questions(scene, rng, [kind])
             ]
     return exchanges
+
+
+def plain_captions(scenes: Sequence[Scene], seed: int) -> list[Exchange]:  # noqa: ARG001
+    """Return a caption of each scene, asked for in one way."""
+    return [Exchange(row, WHAT, short_caption(scene)) for row, scene in enumerate(scenes)]
 
 
 def demo_exchanges(scenes: Sequence[Scene], seed: int) -> list[Exchange]:
