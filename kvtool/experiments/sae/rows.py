@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvtool.experiments.sae.alignment import CHANCE
+from kvtool.experiments.sae.describing import Describing
 from kvtool.experiments.sae.fields import (
     DRAWS,
     interval_fields,
@@ -40,7 +41,8 @@ FIELDS = (
     *("recall_1_chance", "recall_5_chance", "recall_10_chance"),
     *("n_features", "match", "match_low", "match_high", "match_chance"),
     *("lift", "lift_low", "lift_high"),
-    *("described", "described_chance", "delta_loss", "recovered"),
+    *("described", "described_low", "described_high", "described_chance"),
+    *("delta_loss", "recovered"),
 )
 """In their order; null where one does not apply. Differences are text less the condition, paired by
 image; `fvu_ratio` is the condition's fvu over the text's."""
@@ -68,9 +70,10 @@ class Scores:
 class RowMaker:
     """Makes rows of what was measured, layer by layer: numbers on disk are read one by one."""
 
-    def __init__(self, measured: Measured, filters: Filters) -> None:
+    def __init__(self, measured: Measured, filters: Filters, describing: Describing) -> None:
         self.measured = measured
         self.filters = filters
+        self.describing = describing
         self.subject = measured.streams.subject
         self.seed = self.subject.seed
         self.resampled: dict[str, dict[int, Array]] = {}
@@ -103,14 +106,23 @@ class RowMaker:
             yield "none", {}
         for name in dict.fromkeys(reader.sae for reader in readers):
             group = [reader for reader in readers if reader.sae == name]
-            plain = group[0]
-            captions = Captions(
-                plain.sums["text"], plain.sums["image"], self.filters, self.seed
-            )
+            captions = self._captions(group[0])
             fields: dict[str, Row] = {}
             for reader in group:
                 fields |= self._feature_fields(reader, captions)
             yield name, fields
+
+    def _captions(self, reader: Reader) -> Captions:
+        """Return the captions as an SAE reads them."""
+        return Captions(
+            reader.sums["text"],
+            reader.sums["image"],
+            self.filters,
+            reader.layer,
+            self.subject.captions,
+            self.describing,
+            self.seed,
+        )
 
     def _feature_fields(self, reader: Reader, captions: Captions) -> dict[str, Row]:
         """Return the fields of a dictionary's conditions."""
@@ -126,6 +138,8 @@ class RowMaker:
                 row |= overlap_fields(sums.sums.presence, presence, self.seed)
             if is_plain and condition not in TEXTS:
                 row |= captions.fields(sums)
+            elif condition == "text":
+                row |= captions.described(captions.pooled, np.arange(len(self.subject)))
             fields[condition] = row
         if is_plain:
             fields["other-image"] = self._other_image(reader, fields["image"], captions)
@@ -177,11 +191,13 @@ class RowMaker:
         """Keep the resamples of the image's transfer, and the features of a few pictures."""
         if len(found.resampled):
             self.resampled.setdefault("transfer", {}).setdefault(reader.layer, found.resampled)
-        captions = Captions(
-            reader.sums["text"], reader.sums["image"], self.filters, self.seed
-        )
         self.items += feature_items(
-            reader, captions, self.subject, self.measured.pieces, found.by_concept, {}
+            reader,
+            self._captions(reader),
+            self.subject,
+            self.measured.pieces,
+            found.by_concept,
+            self.describing.of_layer(reader.layer),
         )
 
     def _other_image(self, reader: Reader, image: Row, captions: Captions) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from kvtool.experiments.sae.alignment import (
     change_point,
 )
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf, Source, layer_saes
+from kvtool.experiments.sae.describing import DescribedBy, make_describing
 from kvtool.experiments.sae.matches import Filters
 from kvtool.experiments.sae.measure import measure
 from kvtool.experiments.sae.rows import RowMaker, Scores
@@ -32,11 +33,14 @@ from kvtool.layers import LayerChoice, resolve_layers
 from kvtool.models.language import language_of
 from kvtool.progress import Progress
 from kvtool.result import Result, result_key, versions
+from kvtool.sae.descriptions import Descriptions
 from kvtool.store import Run, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share, chunk_name
 
 NONE = "none"
+LINES = 10
+"""So many reasons are listed."""
 NOT_EVIDENCE = (
     "falling error and text-like sparsity are no evidence of alignment: they appear for random "
     "vectors too; transfer is, where it exceeds its controls"
@@ -55,6 +59,7 @@ class Settings:
     outlier: float
     limit: int | None
     seed: int
+    described_by: DescribedBy
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Study:
         layers: The decoder's layers that are read.
         entries: The SAEs of these layers; none for directions alone.
         settings: What was asked for; conditions are those that can be served.
+        descriptions: Of features.
         notes: What a reader should know, a sentence each.
     """
 
@@ -75,6 +81,7 @@ class Study:
     layers: tuple[int, ...]
     entries: tuple[LayerSae, ...]
     settings: Settings
+    descriptions: Descriptions
     notes: tuple[str, ...]
 
     def config(self) -> dict[str, Any]:
@@ -99,6 +106,7 @@ class Study:
             "captions_hash": digest_texts(text for texts in subject.captions for text in texts),
             "truth_hash": subject.dataset.truth_digest(),
             "concepts": list(subject.concepts),
+            **self.settings.described_by.settings(self.descriptions),
         }
 
     def kept(
@@ -141,11 +149,18 @@ class Study:
                 Path(folder),
                 progress,
             )
-            rows = RowMaker(measured, self.settings.filters)
+            describing = make_describing(
+                self.settings.described_by,
+                self.descriptions,
+                streams.language,
+                str(model.checkpoint.device),
+                self.settings.seed,
+            )
+            rows = RowMaker(measured, self.settings.filters, describing)
             scores = rows.scores(self.settings.conditions)
-        return self._result(scores, config)
+        return self._result(scores, config, describing.finish())
 
-    def _result(self, scores: Scores, config: dict[str, Any]) -> Result:
+    def _result(self, scores: Scores, config: dict[str, Any], lines: Sequence[str]) -> Result:
         skipped = self.subject.skipped
         metric = "fvu" if self.entries else "directions"
         images = [row for row in scores.rows if row["condition"] == "image"]
@@ -159,16 +174,16 @@ class Study:
             config={
                 **config,
                 **curves_of(scores),
-                "notes": [*self.notes, NOT_EVIDENCE],
+                "notes": [*self.notes, *lines, NOT_EVIDENCE],
             },
             versions=versions(),
             n_skipped=len(skipped),
-            skipped=skipped[:10],
+            skipped=skipped[:LINES],
             items=scores.items,
             unit=metric,
             higher_is_better=not self.entries,
         )
-        return Result(**{**vars(result), "best": result.best_of(images)})
+        return replace(result, best=result.best_of(images))
 
 
 def make_study(
@@ -188,6 +203,7 @@ def make_study(
     listed = _listed(sources)
     entries, lines = layer_saes(listed, geometry.hidden, asked) if listed else ([], [])
     read = tuple(sorted({entry.layer for entry in entries})) if listed else asked
+    descriptions = settings.described_by.read()
     conditions, notes = _served(subject, settings.conditions, bool(listed))
     if not subject.concepts:
         notes.append(
@@ -199,8 +215,9 @@ def make_study(
         subject,
         read,
         tuple(entries),
-        Settings(**{**vars(settings), "conditions": conditions}),
-        (*lines, *notes),
+        replace(settings, conditions=conditions),
+        descriptions,
+        (*lines, *descriptions.skipped[:LINES], *notes),
     )
 
 

@@ -7,11 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kvtool.experiments.sae import describing
 from kvtool.experiments.sae.conditions import CONDITIONS
 from kvtool.experiments.sae.rows import FIELDS, Scores
 from kvtool.experiments.sae.study import curves_of
 from kvtool.result import Row
-from tests.support.sae.planted import D, MISSING, N_LAYERS, planted_scores, planted_streams
+from kvtool.sae.descriptions import write_descriptions
+from tests.support.sae.planted import (
+    CONCEPTS,
+    D,
+    MISSING,
+    N_LAYERS,
+    planted_scores,
+    planted_streams,
+)
 
 
 def rows_of(scores: Scores, condition: str) -> list[Row]:
@@ -129,3 +138,28 @@ def test_outliers_are_dropped_and_counted(tmp_path: Path) -> None:
     assert image["n_outliers"] == 60 * 16
     assert image["fvu"] is None or np.isnan(image["fvu"])
     assert image["transfer"] is None
+
+
+def test_descriptions_fit_where_images_align(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features described by their words say what aligned images show, and of others nothing."""
+    monkeypatch.setattr(describing, "MIN_FEATURES", 8)
+    path = tmp_path / "descriptions.json"
+    named = {feature: f"mentions of a {word}" for feature, word in enumerate(CONCEPTS)}
+    write_descriptions(path, dict.fromkeys(range(N_LAYERS), named))
+    by = describing.DescribedBy(path)
+    described = planted_scores(tmp_path / "study", described_by=by)
+    image = rows_of(described, "image")
+    for row in image[2:]:
+        assert row["described"] == 1
+        assert row["described_chance"] == pytest.approx(1 - 6 * 5 / (8 * 7), abs=0.06)
+    for row in [*image[:2], *rows_of(described, "other-image")[2:]]:
+        assert row["described"] == pytest.approx(row["described_chance"], abs=0.2)
+    cards = [item for item in described.items if item["layer"] == 2]
+    assert cards
+    for item in cards:
+        assert item["description"] == named.get(item["feature"])
+        if item["concept"] is not None:
+            assert item["words"][0] == item["concept"] == CONCEPTS[item["feature"]]
+            assert item["transfer"] == 1

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf, layer_saes
+from kvtool.experiments.sae.describing import DescribedBy, make_describing
 from kvtool.experiments.sae.matches import Filters
 from kvtool.experiments.sae.measure import measure
 from kvtool.experiments.sae.rows import RowMaker, Scores
@@ -26,8 +27,9 @@ from kvtool.types import GridSpan, Sample
 D = 32
 GRID = (4, 4)
 N_TOKENS = GRID[0] * GRID[1]
-CONCEPTS = tuple(f"word{number}" for number in range(8))
+CONCEPTS = ("crab", "bird", "lamp", "kite", "fish", "tree", "boat", "bell")
 """Concept c is direction c; other directions say nothing."""
+VOCABULARY = (*CONCEPTS, *(f"f{letter}" for letter in "abcdefghijklmnopqrst"))
 ACTIVE = 3
 N_LAYERS = 4
 MISSING = 4
@@ -65,10 +67,10 @@ class Words:
         return type("Encoded", (), {"offset_mapping": spans, "input_ids": self.token_ids(text)})
 
     def token_ids(self, text: str) -> list[int]:
-        return [int(word.removeprefix("word").removeprefix("filler")) for word in text.split()]
+        return [VOCABULARY.index(word) for word in text.split()]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return " ".join(f"word{number}" for number in ids)
+        return " ".join(VOCABULARY[number] for number in ids)
 
     def word_positions(self, text: str, words: Sequence[str]) -> dict[str, list[int]]:
         tokens = text.split()
@@ -97,7 +99,7 @@ class World:
             patches = self.rng.permutation(N_TOKENS)
             self.shown[image, patches[:4]] = first
             self.shown[image, patches[4:8]] = second
-            fillers = [f"filler{number}" for number in self.rng.integers(8, 28, 6)]
+            fillers = [VOCABULARY[number] for number in self.rng.integers(8, 28, 6)]
             words = self.rng.permutation([CONCEPTS[first], CONCEPTS[second], *fillers])
             captions.append((" ".join(words),))
         self.all_captions = captions
@@ -137,7 +139,7 @@ class PlantedStreams:
     def __post_init__(self) -> None:
         self.text_codes = [
             np.stack([
-                self.world.codes(int(word[4:]) if word.startswith("word") else -1)
+                self.world.codes(CONCEPTS.index(word) if word in CONCEPTS else -1)
                 for word in caption.split()
             ])
             for (caption,) in self.world.all_captions
@@ -205,6 +207,7 @@ def planted_scores(
     saes: Sequence[SparseAutoencoder] | None = None,
     threshold: float = 0.5,
     outlier: float = 1e6,
+    described_by: DescribedBy | None = None,
 ) -> Scores:
     """The rows of a planted study."""
     streams: Any = planted_streams(aligned, scale, n_images)
@@ -221,4 +224,6 @@ def planted_scores(
         folder,
         silent,
     )
-    return RowMaker(measured, Filters(0.5, 0.5)).scores(conditions)
+    by = described_by or DescribedBy()
+    describing = make_describing(by, by.read(), streams.language, "cpu", 0)
+    return RowMaker(measured, Filters(0.5, 0.5), describing).scores(conditions)
