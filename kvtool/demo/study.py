@@ -245,11 +245,10 @@ def run_demo(
 
 def _parts(study: DemoStudy) -> Sequence[Callable[[], Iterator[Result]]]:
     """Return the parts of a study in their order."""
-    first = (study.probes, study.knockout)
     if study.program.model != MODEL:
-        return (*first, study.paired, study.words)
-    rest = (study.averages, study.comparisons, study.correlation, study.words)
-    return (*first, study.prefixes, study.paired, *rest)
+        return study.probes, study.knockout, study.paired, study.words
+    single_runs = (study.probes, study.knockout, study.prefixes, study.paired)
+    return (*single_runs, study.averages, study.comparisons, study.correlation, study.words)
 
 
 def _datasets() -> set[str]:
