@@ -20,7 +20,10 @@ def models(format: FormatOption = "auto") -> None:
     shipped = [
         {
             "model_type": "shipped with kvtool",
-            "examples": ["demo", "demo-tower", "demo@1", "demo@2", "demo@3"],
+            "examples": [
+                *("demo", "demo-tower", "demo@1", "demo@2", "demo@3"),
+                *("demo-adapter", "smollm2-adapter"),
+            ],
         }
     ]
     rows = [
