@@ -75,21 +75,20 @@ class Shelf:
 
 def layer_saes(
     sources: Sequence[Source], hidden: int, layers: Sequence[int]
-) -> tuple[list[LayerSae], list[str]]:
-    """Return the SAEs of some layers by layer, and a line for each file that was left out.
+) -> tuple[list[LayerSae], list[str], list[str]]:
+    """Return the SAEs of some layers by layer, a line for each of other layers or places, and one
+    for each file that cannot be read.
 
     Raises UsageError for an SAE of another width, and where none is of these layers; the error of
     the first file where none can be read.
     """
     loadable: list[tuple[SaeFile | SparseAutoencoder, SparseAutoencoder]] = []
-    lines: list[str] = []
     errors: list[KvtoolError] = []
     for source in _sources(sources, layers):
         try:
             autoencoder = source.load() if isinstance(source, SaeFile) else source
         except KvtoolError as error:
             errors.append(error)
-            lines.append(str(error))
             continue
         loadable.append((source, autoencoder))
     if errors and not loadable:
@@ -112,7 +111,8 @@ def layer_saes(
             f"sae: expected SAEs of the residual stream after layers {_listed(layers)}, found "
             f"none of them: {outside[0]}"
         )
-    return sorted(_renamed(entries), key=lambda entry: entry.layer), lines + outside
+    ordered = sorted(_renamed(entries), key=lambda entry: entry.layer)
+    return ordered, outside, [str(error) for error in errors]
 
 
 def _sources(sources: Sequence[Source], layers: Sequence[int]) -> list[SaeFile | SparseAutoencoder]:

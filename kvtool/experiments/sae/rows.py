@@ -175,6 +175,7 @@ class RowMaker:
         if condition == "image":
             self._note_image(reader, found)
         usual = ~np.isnan(scores).any(axis=1)
+        # A concept whose patches are scored has a score at every usual token.
         ious = [
             shown_iou(scores[usual, i], labels[usual, column], reader.chosen.thresholds[i])
             for i, column in enumerate(columns)
@@ -245,6 +246,8 @@ class RowMaker:
     def _transfer(self, scores: Array, labels: Array, places: Array, columns: Array) -> Transfer:
         """Return how well columns of scores (token, concept) find their concepts; outliers, which
         have no score, count nowhere."""
+        if not len(columns):
+            return transfer({}, {}, places[:0])
         usual = ~np.isnan(scores).any(axis=1)
         names = [self.subject.concepts[column] for column in columns]
         return transfer(

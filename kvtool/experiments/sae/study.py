@@ -201,7 +201,10 @@ def make_study(
         run, dataset_of(run, data), settings.tokens, settings.limit, settings.seed
     )
     listed = _listed(sources)
-    entries, lines = layer_saes(listed, geometry.hidden, asked) if listed else ([], [])
+    entries, lines, unreadable = (
+        layer_saes(listed, geometry.hidden, asked) if listed else ([], [], [])
+    )
+    subject.skipped.extend(unreadable)
     read = tuple(sorted({entry.layer for entry in entries})) if listed else asked
     descriptions = settings.described_by.read()
     conditions, notes = _served(subject, settings.conditions, bool(listed))
