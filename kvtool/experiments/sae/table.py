@@ -131,6 +131,5 @@ def _table(title: str) -> Table:
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
-        pad_edge=False,
         padding=(0, 1, 0, 0),
     )
