@@ -112,7 +112,7 @@ def sae(
         typer.Option(
             "--judge-jsonl",
             metavar="FILE",
-            help="In place of --judge: write the questions to a file, and read answers from it.",
+            help="In position of --judge: write the questions to a file, and read answers from it.",
         ),
     ] = None,
     splice: Annotated[

@@ -80,7 +80,7 @@ def sae(
             cosine that 5 % of other images' captions reach; "judge", a language model's yes.
         embedder: the model that embeds texts; by default the run's language model.
         judge: the language model that judges.
-        judge_jsonl: in its place a file of questions, which someone else answers.
+        judge_jsonl: in its position a file of questions, which someone else answers.
         splice: measure also what the model loses of captions where image tokens are replaced by
             their reconstructions: a pass over each image for each layer and SAE.
         max_presence: features that fire in a larger share of images, or of captions, are too dense
@@ -89,8 +89,8 @@ def sae(
         outlier: tokens longer than so many times the layer's median token of text are dropped.
         limit: the number of images, by default all that have captions.
         run: the name of the run, where a store holds several.
-        model: the place of the run's model, if its name does not say it.
-        data: the place of the run's data set, if it moved.
+        model: the position of the run's model, if its name does not say it.
+        data: the position of the run's data set, if it moved.
         device: the device of the model and the SAEs.
         seed: the random seed of tokens, controls and intervals.
         fresh: whether everything is measured again.

@@ -32,15 +32,15 @@ def splice_losses(measured: Measured, progress: Progress) -> Losses:
     averaged: dict[int, list[float]] = {reader.index: [] for reader, _ in readers}
     replaced: list[list[float]] = [[] for _ in readers]
     progress(0, "splice", total=2 * len(subject))
-    for place in range(len(subject)):
+    for position in range(len(subject)):
         progress(1, "splice")
         try:
-            image = _image(measured, place)
+            image = _image(measured, position)
         except UsageError as error:
             subject.skipped.append(str(error))
             continue
         plain.append(image.loss())
-        states = measured.streams.images([place], ["image"])["image"][:, 0].float()
+        states = measured.streams.images([position], ["image"])["image"][:, 0].float()
         for index, losses in averaged.items():
             mean = _mean(measured, index).expand_as(states[index])
             losses.append(image.spliced_loss(measured.streams.layers[index], mean))
@@ -61,17 +61,17 @@ def _spliced(measured: Measured) -> Iterator[tuple[Reader, str]]:
             yield reader, reader.conditions["image"]
 
 
-def _image(measured: Measured, place: int) -> SplicedImage:
+def _image(measured: Measured, position: int) -> SplicedImage:
     streams = measured.streams
     subject = streams.subject
-    sample = subject.samples[place]
+    sample = subject.samples[position]
     arrays: Any = subject.run.read_image(sample.id, NEEDED, raw=True)
     return SplicedImage(
         streams.model,
         sample,
         arrays,
-        subject.tokens(place),
-        subject.captions[place][0],
+        subject.tokens(position),
+        subject.captions[position][0],
         keys=subject.run.config.keys,
     )
 

@@ -42,10 +42,10 @@ def result(run: Run, saes: Path) -> Result:
 
 
 def row(result: Result, condition: str, layer: int = LAYER) -> Row:
-    (found,) = [
+    (match,) = [
         item for item in result.rows if (item["layer"], item["condition"]) == (layer, condition)
     ]
-    return found
+    return match
 
 
 def whole_streams(run: Run, layer: int) -> list[torch.Tensor]:
@@ -83,7 +83,7 @@ def test_the_image_is_what_a_whole_pass_gives(run: Run, result: Result) -> None:
     assert image["n_tokens"] == sum(np.prod(sample.base().grid) for sample in run.samples)
 
 
-def test_the_text_is_the_captions_alone(run: Run, result: Result) -> None:
+def test_the_text_is_the_captions_by_words(run: Run, result: Result) -> None:
     language = language_of(load_run_model(run, device="cpu"))
     captions = study.dataset_of(run).captions()  # type: ignore[attr-defined]
     before = list(language.opening_ids)
@@ -150,16 +150,16 @@ def test_what_the_model_loses_of_captions(run: Run, saes: Path) -> None:
 
 
 def test_directions_need_no_sae(run: Run, result: Result) -> None:
-    alone = sae(run, "none", tokens="all", device="cpu")
-    assert alone.metric == "directions"
-    assert alone.higher_is_better
-    assert {item["sae"] for item in alone.rows} == {"none"}
-    assert {item["layer"] for item in alone.rows} == {0, 1, 2}
-    for item in alone.rows:
+    by_words = sae(run, "none", tokens="all", device="cpu")
+    assert by_words.metric == "directions"
+    assert by_words.higher_is_better
+    assert {item["sae"] for item in by_words.rows} == {"none"}
+    assert {item["layer"] for item in by_words.rows} == {0, 1, 2}
+    for item in by_words.rows:
         if item["layer"] == LAYER:
             beside = row(result, item["condition"])
             assert item["directions"] == pytest.approx(beside["directions"])
-    assert alone.items == []
+    assert by_words.items == []
 
 
 def test_a_result_is_kept_for_what_it_was_made_of(
@@ -176,7 +176,7 @@ def test_a_result_is_kept_for_what_it_was_made_of(
     again = sae(run.store, str(saes), tokens="all")
     assert again.to_json() == Result.from_json(result.to_json()).to_json()
     assert not calls
-    few = {"tokens": 2, "layers": [0], "conditions": ["text"]}
+    few: dict[str, Any] = {"tokens": 2, "layers": [0], "conditions": ["text"]}
     sae(run, [saes], **few)
     sae(run, [saes], **few)
     assert len(calls) == 1
