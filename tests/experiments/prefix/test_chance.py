@@ -13,7 +13,7 @@ from kvtool.reporting.sentences import sentences_of
 from kvtool.result import Result
 from kvtool.store import Store
 from tests.experiments.prefix.rows import row_of
-from tests.reporting.plots.drawn import drawn, title
+from tests.support.drawn import drawn, title
 from tests.support.prefixes import TASK
 
 LEVEL = ("chance", "chance_low", "chance_high", "chance_kind")

@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 
 from kvtool.reporting.plots.style import MARK
 from kvtool.result import Result, Row, is_summary
-from tests.reporting.plots.drawn import drawn, title
 from tests.support import results
+from tests.support.drawn import drawn, title
 from tests.support.result_shapes import SHAPES
 
 

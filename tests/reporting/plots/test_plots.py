@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
-from tests.reporting.plots.drawn import drawn, title
 from tests.support import results
+from tests.support.drawn import drawn, title
 from tests.support.result_rows import MODEL
 from tests.support.result_shapes import SHAPES
 
