@@ -39,6 +39,7 @@ def summaries(result: Result, kind: str) -> list[Row]:
     return [row for row in result.rows if is_summary(row) and row["kind"] == kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["probe", "32 x 8, two kinds", "some layers", "nulls", "paired", "encoder, layers"]
 )

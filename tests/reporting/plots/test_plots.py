@@ -78,6 +78,7 @@ def test_nothing_defined() -> None:
     assert "not defined for any block" in title(drawn(empty))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "words"), [
     ("28 x 8", ["semantic-correspondence", MODEL, "spair71k@test", "pck_image", "N = 200"]),
     ("probe", ["best (framed): value, layer"]),
