@@ -105,6 +105,7 @@ def test_counts_by_cell_are_counts_by_pixel(tmp_path: Path) -> None:
             assert counts.tolist() == np.concatenate(slow).tolist()
 
 
+@pytest.mark.slow
 def test_the_score_is_the_mean_over_seeds(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     together = probe(run, TASK, seeds=3, restarts=1)

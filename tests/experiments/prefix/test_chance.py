@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 
 import kvtool
 from kvtool.experiments.probe.run import probe
@@ -33,6 +34,7 @@ def test_every_row_has_the_chance_of_a_probe(store: Store, result: Result) -> No
     }
 
 
+@pytest.mark.slow
 def test_planted_conditions_exceed_it_and_noise_does_not(store: Store, result: Result) -> None:
     assert row_of(result, "correct", "best")["exceeds_chance"] is True
     assert row_of(result, "random", "best")["exceeds_chance"] is False

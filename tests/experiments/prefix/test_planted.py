@@ -239,6 +239,7 @@ def test_blocks_are_chosen_on_the_images_of_all_conditions(root: Path, tmp_path:
     assert [row["difference"] for row in result.rows] == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_computed_again(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
