@@ -259,6 +259,7 @@ def coins(rng: np.random.Generator, blocks: int) -> Array:
     return np.stack([values, np.ones_like(values)], axis=-1)
 
 
+@pytest.mark.slow
 def test_of_blocks_that_know_nothing_the_best_rarely_exceeds_chance() -> None:
     """Of 400 runs of 40 blocks: the best of them exceeds chance in some 3 %, while its interval
     alone is beyond chance in most; and a single block's interval covers chance in some 95 %.

@@ -16,6 +16,7 @@ from tests.experiments.knockout.asked import CONTROLS, OPTIONS, by_condition
 from tests.support.planted import CONSTANT, NOISY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [None, "late", (4, 5)])
 def test_knocking_out_the_planted_heads_restores_the_answers(
     store: Path, pope: Path, layers: Any
@@ -62,6 +63,7 @@ def test_knocking_out_the_planted_heads_restores_the_answers(
     assert (rows["chosen"]["exceeds_chance"], rows["none"]["exceeds_chance"]) == (True, False)
 
 
+@pytest.mark.slow
 def test_input_agnostic_keys_are_found_and_blocked(
     store: Path, pope: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +110,7 @@ def test_one_noisy_head_alone_changes_nothing(store: Path, pope: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_blocking_every_head_leaves_the_question(store: Path, pope: Path) -> None:
     heads = [(layer, head) for layer in range(6) for head in range(4)]
     rows = by_condition(kvtool.knockout(store, f"pope:{pope}", heads, **OPTIONS))
@@ -116,6 +119,7 @@ def test_blocking_every_head_leaves_the_question(store: Path, pope: Path) -> Non
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pre_rope_keys_and_the_full_view_answer_too(
     tmp_path: Path, model: Path, pope: Path
 ) -> None:

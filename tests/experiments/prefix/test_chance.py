@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 
 import kvtool
 from kvtool.experiments.probe.run import probe
@@ -13,7 +14,7 @@ from kvtool.reporting.sentences import sentences_of
 from kvtool.result import Result
 from kvtool.store import Store
 from tests.experiments.prefix.rows import row_of
-from tests.reporting.plots.drawn import drawn, title
+from tests.support.drawn import drawn, title
 from tests.support.prefixes import TASK
 
 LEVEL = ("chance", "chance_low", "chance_high", "chance_kind")
@@ -33,6 +34,7 @@ def test_every_row_has_the_chance_of_a_probe(store: Store, result: Result) -> No
     }
 
 
+@pytest.mark.slow
 def test_planted_conditions_exceed_it_and_noise_does_not(store: Store, result: Result) -> None:
     assert row_of(result, "correct", "best")["exceeds_chance"] is True
     assert row_of(result, "random", "best")["exceeds_chance"] is False
