@@ -17,7 +17,7 @@ import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from kvtool.errors import UsageError
-from kvtool.models.base import Array, Prepared
+from kvtool.models.base import Array, BeforeDecoder, Prepared
 from kvtool.models.cache import fork, full_cache, widened
 from kvtool.models.device import from_numpy, to_device
 from kvtool.types import KeyPosition, ModelInfo, Sample
@@ -42,7 +42,7 @@ class Continuation:
 
     def before_decoder(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
-    ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+    ) -> BeforeDecoder:
         """See DecoderModel.before_decoder."""
         raise NotImplementedError
 
@@ -91,6 +91,11 @@ class Continuation:
         ).last_hidden_state
         return states
 
+    def run_prompts(self, samples: Sequence[Sample], before: BeforeDecoder, cache: Any) -> None:
+        """Run the decoder over [prefix][image] of a batch; the cache grows."""
+        assert before.tokens is not None, "what enters the decoder was asked for"
+        self.run(self.prompt_embeddings(samples, before.tokens), self.positions(samples), cache)
+
     # The cache up to the image.
 
     def question(self, text: str) -> str:
@@ -100,11 +105,9 @@ class Continuation:
     @torch.inference_mode()
     def prefill(self, batch: Sequence[Prepared]) -> Any:
         """See LanguageModel.prefill."""
-        samples = [item.sample for item in batch]
-        tokens, _ = self.before_decoder(batch, (), project=True)
-        assert tokens is not None
+        before = self.before_decoder(batch, (), project=True)
         cache = full_cache([], [])
-        self.run(self.prompt_embeddings(samples, tokens), self.positions(samples), cache)
+        self.run_prompts([item.sample for item in batch], before, cache)
         return cache
 
     @torch.inference_mode()
@@ -146,8 +149,18 @@ class Continuation:
         positions = self.positions(samples)
         if positions is None:
             positions = torch.arange(keys.shape[3], device=keys.device).expand(len(samples), -1)
-        cos, sin = self.language_model.rotary_emb(keys, positions)
-        layers = [apply_rotary_pos_emb(layer, layer, cos, sin)[1] for layer in keys.unbind(1)]
+        rotary = self.language_model.rotary_emb
+        # Some decoders turn keys at other rates in layers of a sliding window.
+        has_kinds = hasattr(rotary, "layer_types")
+        kinds = self.language_model.config.layer_types if has_kinds else [None] * keys.shape[1]
+        angles = {
+            kind: rotary(keys, positions, kind) if has_kinds else rotary(keys, positions)
+            for kind in set(kinds)
+        }
+        layers = [
+            apply_rotary_pos_emb(layer, layer, *angles[kind])[1]
+            for layer, kind in zip(keys.unbind(1), kinds, strict=True)
+        ]
         return torch.stack(layers, dim=1)
 
     # What follows.

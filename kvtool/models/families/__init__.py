@@ -16,6 +16,9 @@ FAMILIES = Registry(
         "llava_next": "kvtool.models.families.llava_next:LlavaNext",
         "qwen2_vl": "kvtool.models.families.qwen_vl:Qwen2VL",
         "qwen2_5_vl": "kvtool.models.families.qwen_vl:Qwen25VL",
+        "qwen3_vl": "kvtool.models.families.qwen3_vl:Qwen3VL",
+        "gemma3": "kvtool.models.families.gemma3:Gemma3",
+        "mistral3": "kvtool.models.families.mistral3:Mistral3",
         "siglip": "kvtool.models.families.contrastive:SiglipOfTwo",
         "siglip_vision_model": "kvtool.models.families.encoders:Siglip",
         "clip": "kvtool.models.families.contrastive:ClipOfTwo",
@@ -38,6 +41,9 @@ EXAMPLES = {
     "llava_next": ("llava-hf/llama3-llava-next-8b-hf", "llava-hf/llava-v1.6-mistral-7b-hf"),
     "qwen2_vl": ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct"),
     "qwen2_5_vl": ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"),
+    "qwen3_vl": ("Qwen/Qwen3-VL-2B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"),
+    "gemma3": ("google/gemma-3-4b-it", "google/gemma-3-12b-it"),
+    "mistral3": ("mistralai/Mistral-Small-3.1-24B-Instruct-2503",),
     "siglip": ("google/siglip-so400m-patch14-384",),
     "clip": ("openai/clip-vit-large-patch14-336",),
     "vit": ("facebook/dino-vitb16",),
@@ -67,6 +73,12 @@ TOWERS = {"llava_onevision": "siglip", "llava_next": "clip"}
 PADS_SEVERAL = ("llava_onevision",)
 """Families whose processor pads each of several pictures in a prompt to a square, and keeps a
 picture alone as it is.
+"""
+
+
+ADDS_FEATURES = ("qwen3_vl",)
+"""Families whose decoder takes more of a picture than enters its first layer (DeepStack), so that
+what a run stores before the decoder is not enough to go on from.
 """
 
 
