@@ -84,7 +84,7 @@ class DecoderModel(TextReader):
 
     def encode(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
-    ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+    ) -> BeforeDecoder | tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
         """Run the tower. Returns image tokens as the decoder takes them, (image, token, hidden), if
         `project`; and outputs of tower layers, (image, vision_token, dim), row-major.
         """
@@ -216,7 +216,8 @@ class DecoderModel(TextReader):
         run stored it.
         """
         if "projected" not in batch[0].tensors:
-            return BeforeDecoder(*self.encode(batch, vision_layers, project))
+            encoded = self.encode(batch, vision_layers, project)
+            return encoded if isinstance(encoded, BeforeDecoder) else BeforeDecoder(*encoded)
         device = self.checkpoint.device
         tokens = to_device([item.tensors["projected"][0] for item in batch], device)
         vision = {

@@ -198,12 +198,10 @@ class WholeModel(DecoderModel):
             getattr(self.net.model, name) for name in TOWERS if hasattr(self.net.model, name)
         )
 
-    def before_decoder(
+    def encode(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
     ) -> BeforeDecoder:
-        """See DecoderModel.before_decoder."""
-        if "projected" in batch[0].tensors:
-            return super().before_decoder(batch, vision_layers, project)
+        """See DecoderModel.encode."""
         inputs = {
             name: torch.cat([item.tensors[name] for item in batch]).to(self.checkpoint.device)
             for name in batch[0].tensors
@@ -219,7 +217,7 @@ class WholeModel(DecoderModel):
             return BeforeDecoder(None, vision)
         added = getattr(features, "deepstack_features", None) or ()
         return BeforeDecoder(
-            self._placed(samples, self._by_image(features.pooler_output, len(batch))),
+            self._at_placeholders(samples, self._by_image(features.pooler_output, len(batch))),
             vision,
             tuple(self._by_image(layer, len(batch)) for layer in added),
         )
@@ -231,7 +229,7 @@ class WholeModel(DecoderModel):
         joined = features if isinstance(features, torch.Tensor) else torch.cat(list(features))
         return joined.reshape(n_images, -1, joined.shape[-1])
 
-    def _placed(self, samples: Sequence[Sample], features: torch.Tensor) -> torch.Tensor:
+    def _at_placeholders(self, samples: Sequence[Sample], features: torch.Tensor) -> torch.Tensor:
         """Image tokens (image, token, hidden) as they enter the decoder: features at the
         placeholders, embeddings of what stands between them.
         """
@@ -239,6 +237,8 @@ class WholeModel(DecoderModel):
             [torch.tensor(self.layout(sample).ids) for sample in samples], self.checkpoint.device
         )
         is_image = ids == self.config.image_token_id
+        if is_image.all():
+            return features
         # A placeholder may have no embedding of its own.
         tokens = self.embed(ids.masked_fill(is_image, 0)).clone()
         tokens[is_image] = features.flatten(0, 1).to(tokens.dtype)

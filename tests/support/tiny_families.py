@@ -115,14 +115,14 @@ def mistral3(folder: Path) -> Path:
         vision_config={
             **VISION,
             "model_type": "pixtral",
-            "image_size": 64,
+            "image_size": 176,
             "patch_size": 4,
             "head_dim": 12,
         },
         spatial_merge_size=2,
         **_ids(words, image_token_index="[IMG]"),
     )
-    processor = PixtralImageProcessorPil(size={"longest_edge": 64}, patch_size=4)
+    processor = PixtralImageProcessorPil(size={"longest_edge": 176}, patch_size=4)
     settings = {
         "patch_size": 4,
         "spatial_merge_size": 2,

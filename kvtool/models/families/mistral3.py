@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 from PIL import Image
 from transformers import Mistral3ForConditionalGeneration, PixtralImageProcessorPil
 
+from kvtool.errors import ImageError
+from kvtool.models.base import Prepared
 from kvtool.models.processors import ProcessedImage, laid_out
 from kvtool.models.whole import Spans, WholeModel
 from kvtool.types import GridSpan, View
@@ -42,6 +44,18 @@ class Mistral3(WholeModel):
         rows, cols = (int(side) // self._token_px() for side in features["image_sizes"][0])
         text = BREAK.join([self.placeholder * cols] * rows) + END
         return laid_out(self.tokenizer, text, self.placeholder, dict(features))
+
+    def prepare(
+        self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
+    ) -> Prepared:
+        """See Model.prepare. transformers' own forward fails over a single token."""
+        prepared = super().prepare(image, id=id, index=index, prefix=prefix, view=view)
+        if prepared.sample.n_tokens < 2:
+            raise ImageError(
+                f"image {id}: expected at least 2 tokens, found 1 of {image.width} x "
+                f"{image.height} px; leave it out, or enlarge it"
+            )
+        return prepared
 
     def spans(self, image_wh_px: tuple[int, int], processed: ProcessedImage) -> tuple[Spans, Spans]:
         """See WholeModel.spans: a mark stands between two rows."""
