@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class Continuation:
     language_model: Any
     prompt: Prompt
     info: ModelInfo
+    attends_both_ways: ClassVar[bool] = False
+    """Whether tokens of an image see those of the same image that follow them."""
 
     def before_decoder(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool

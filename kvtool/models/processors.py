@@ -80,9 +80,7 @@ def laid_out(
     return ProcessedImage(inputs, tuple(ids), text[:first], text[last:], types)
 
 
-def load_processor(
-    processor_class: Any, image_processor: Any, tokenizer: Any, folder: Path
-) -> Any:
+def load_processor(processor_class: Any, image_processor: Any, tokenizer: Any, folder: Path) -> Any:
     """Return transformers' processor of image and text with parts that are loaded already.
 
     Its video processor is left out: it needs torchvision.

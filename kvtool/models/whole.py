@@ -20,8 +20,8 @@ from kvtool.models.base import Array, BeforeDecoder, Prepared, sample_of
 from kvtool.models.cache import full_cache, layer_outputs, tower_layers
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
-from kvtool.models.faults import preparing
 from kvtool.models.families import ADDS_FEATURES
+from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
 from kvtool.models.processors import ProcessedImage, load_processor, processed_image
 from kvtool.models.prompts import Prompt
@@ -43,8 +43,6 @@ class WholeModel(DecoderModel):
     """Its image processor, the PIL one."""
     lists_features: ClassVar[bool] = False
     """Whether the network takes a list of each image's features, not all in one tensor."""
-    attends_both_ways: ClassVar[bool] = False
-    """Whether tokens of an image see those of the same image that follow them."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._layouts: dict[tuple[tuple[int, int], int], ProcessedImage] = {}
@@ -320,9 +318,7 @@ class WholeModel(DecoderModel):
         before = self._entering([item for items in images for item in items])
         cache = full_cache([], [])
         self._forward(texts, samples, before, cache)
-        parts = [
-            (len(ids), sample) for ids, sample in zip(texts[0], samples[0], strict=True)
-        ]
+        parts = [(len(ids), sample) for ids, sample in zip(texts[0], samples[0], strict=True)]
         _, next_position = self.prompt_positions(parts)
         last = [row[-1] for row in samples]
         image_start = sum(n_text + sample.n_tokens for n_text, sample in parts) - last[0].n_tokens

@@ -28,6 +28,7 @@ class Gemma3(WholeContract):
     def own_vision(
         self, reference: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
+        assert view == "base"
         pixels = own_pixels(folder, image).to(reference.dtype)
         with torch.inference_mode():
             states = reference.model.vision_tower(pixels, output_hidden_states=True).hidden_states
@@ -36,7 +37,9 @@ class Gemma3(WholeContract):
     def rotated(self, reference: Any, keys: Array, positions: Array) -> Array:
         """Layers of a sliding window turn at a base of their own."""
         config = reference.config.text_config
-        return np.stack([
-            rotated_by_hand(layer, positions, config.rope_parameters[kind]["rope_theta"], None)
-            for layer, kind in zip(keys, config.layer_types, strict=True)
-        ])
+        return np.stack(
+            [
+                rotated_by_hand(layer, positions, config.rope_parameters[kind]["rope_theta"], None)
+                for layer, kind in zip(keys, config.layer_types, strict=True)
+            ]
+        )
