@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any
 
+    from kvtool.engine.checking import check_model
     from kvtool.engine.extraction import extract
     from kvtool.experiments.average.run import average
     from kvtool.experiments.compare.run import compare
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "average",
+    "check_model",
     "compare",
     "correlate",
     "extract",
@@ -62,6 +64,7 @@ __all__ = [
 
 _FUNCTIONS = {
     "extract": "kvtool.engine.extraction",
+    "check_model": "kvtool.engine.checking",
     "probe": "kvtool.experiments.probe.run",
     "variance": "kvtool.experiments.variance.run",
     "knockout": "kvtool.experiments.knockout.run",

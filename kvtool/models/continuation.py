@@ -93,10 +93,33 @@ class Continuation:
         ).last_hidden_state
         return states
 
-    def run_prompts(self, samples: Sequence[Sample], before: BeforeDecoder, cache: Any) -> None:
-        """Run the decoder over [prefix][image] of a batch; the cache grows."""
+    def run_prompts(
+        self,
+        samples: Sequence[Sample],
+        before: BeforeDecoder,
+        cache: Any,
+        following: Sequence[int] = (),
+    ) -> torch.Tensor:
+        """Run the decoder over [prefix][image] of a batch, and token ids that follow in each; the
+        cache grows.
+
+        Returns the last hidden states (image, token, hidden) of the whole.
+        """
         assert before.tokens is not None, "what enters the decoder was asked for"
-        self.run(self.prompt_embeddings(samples, before.tokens), self.positions(samples), cache)
+        embeddings, positions = (
+            self.prompt_embeddings(samples, before.tokens),
+            self.positions(samples),
+        )
+        if following:
+            ids = torch.tensor(following, device=embeddings.device).expand(len(samples), -1)
+            text = self.after_images(samples, self.embed(ids))
+            embeddings = torch.cat([embeddings, text], dim=1)
+            if positions is not None:
+                next_positions = torch.tensor([[sample.next_position] for sample in samples])
+                counted = next_positions + torch.arange(text.shape[1])
+                text_positions = self.text_positions(counted.to(positions.device))
+                positions = torch.cat([positions, text_positions], dim=-1)
+        return self.run(embeddings, positions, cache)
 
     # The cache up to the image.
 

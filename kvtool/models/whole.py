@@ -41,6 +41,7 @@ class WholeModel(DecoderModel):
     """transformers' processor of image and text."""
     image_processor_class: ClassVar[Any]
     """Its image processor, the PIL one."""
+    proves_itself: ClassVar[bool] = True
     lists_features: ClassVar[bool] = False
     """Whether the network takes a list of each image's features, not all in one tensor."""
 
@@ -244,7 +245,13 @@ class WholeModel(DecoderModel):
 
     # From there to the cache.
 
-    def run_prompts(self, samples: Sequence[Sample], before: BeforeDecoder, cache: Any) -> None:
+    def run_prompts(
+        self,
+        samples: Sequence[Sample],
+        before: BeforeDecoder,
+        cache: Any,
+        following: Sequence[int] = (),
+    ) -> torch.Tensor:
         """See Continuation.run_prompts: by the network's own forward."""
         assert before.tokens is not None, "what enters the decoder was asked for"
         texts = [[list(sample.prefix_ids)] for sample in samples]
@@ -252,7 +259,7 @@ class WholeModel(DecoderModel):
             BeforeDecoder(tokens, {}, tuple(layer[row] for layer in before.added))
             for row, tokens in enumerate(before.tokens)
         ]
-        self._forward(texts, [[sample] for sample in samples], rows, cache)
+        return self._forward(texts, [[sample] for sample in samples], rows, cache, following)
 
     def _forward(
         self,
@@ -260,7 +267,8 @@ class WholeModel(DecoderModel):
         images: Sequence[Sequence[Sample]],
         before: Sequence[BeforeDecoder],
         cache: Any,
-    ) -> None:
+        following: Sequence[int] = (),
+    ) -> torch.Tensor:
         """Run prompts of equal shapes, each [text][image][text][image] ..., through the network.
 
         Args:
@@ -268,10 +276,15 @@ class WholeModel(DecoderModel):
             images: Of each prompt, its images.
             before: What enters the decoder, (token, hidden), of all images in this order.
             cache: Grows.
+            following: Token ids after the last image of each.
+
+        Returns the last hidden states (prompt, token, hidden).
         """
         device = self.checkpoint.device
         layouts = [[self.layout(sample) for sample in row] for row in images]
-        ids = torch.tensor([_joined(*row) for row in zip(texts, layouts, strict=True)])
+        ids = torch.tensor(
+            [[*_joined(*row), *following] for row in zip(texts, layouts, strict=True)]
+        )
         is_image = ids == self.config.image_token_id
         flat = [layout for row in layouts for layout in row]
         inputs: dict[str, Any] = {
@@ -285,13 +298,15 @@ class WholeModel(DecoderModel):
             for entering, layout in zip(before, flat, strict=True)
         ]
         added = list(zip(*(entering.added for entering in before), strict=True))
-        self.net.model(
+        outputs = self.net.model(
             input_ids=ids.to(device),
             past_key_values=cache,
             use_cache=True,
             mm_encoder_outputs={"image": self.features_output(features, added)},
             **inputs,
         )
+        states: torch.Tensor = outputs.last_hidden_state
+        return states
 
     def features_output(
         self,

@@ -54,6 +54,39 @@ EXAMPLES = {
 """Published checkpoints of each family; any other of the same `model_type` loads as well."""
 
 
+_ASPECT = "one: the picture at its own aspect ratio"
+_ONE = "one: the picture at the tower's size"
+_TILES = "base: the picture squeezed to a square; full: tiles besides"
+VIEWS = {
+    "llava_onevision": _TILES,
+    "llava_next": _TILES,
+    "qwen2_vl": _ASPECT,
+    "qwen2_5_vl": _ASPECT,
+    "qwen3_vl": _ASPECT,
+    "gemma3": "one: the picture squeezed to a square",
+    "mistral3": _ASPECT,
+    "siglip": _ONE,
+    "siglip_vision_model": _ONE,
+    "clip": _ONE,
+    "clip_vision_model": _ONE,
+    "vit": _ONE,
+    "dinov2": _ONE,
+    "dinov2_with_registers": _ONE,
+    "linear_adapter": _ONE,
+}
+"""What --view shows of a picture, by family."""
+SPECIAL = {
+    "llava_onevision": "a newline token after the picture and each row of tiles",
+    "llava_next": "a newline token after the picture and each row of tiles",
+    "qwen2_vl": "rotary positions of three axes",
+    "qwen2_5_vl": "rotary positions of three axes; windows in the tower",
+    "qwen3_vl": "DeepStack: later runs of other prefixes run the tower again",
+    "gemma3": "image tokens see each other both ways; sliding windows",
+    "mistral3": "a mark after each row of tokens",
+}
+"""What is special of a family."""
+
+
 NORMS = {
     "siglip": "post_layernorm",
     "vit": "layernorm",
