@@ -165,11 +165,11 @@ class Streams:
     def _gaussian(
         self, condition: str, vectors: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        noise = torch.randn(vectors.shape, generator=generator)
+        noise: torch.Tensor = torch.randn(vectors.shape, generator=generator)
         if condition == "random":
             return self.inputs.mean + self.inputs.deviation * noise
         lengths = vectors.norm(dim=1, keepdim=True)
-        directions: torch.Tensor = noise / noise.norm(dim=1, keepdim=True)
+        directions = noise / noise.norm(dim=1, keepdim=True)
         return directions * lengths
 
 
