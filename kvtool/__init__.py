@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any
 
+    from kvtool.adapters.info import adapter_info
+    from kvtool.adapters.train import adapter_train
+    from kvtool.adapters.weights import adapter_import
+    from kvtool.engine.checking import check_model
     from kvtool.engine.extraction import extract
     from kvtool.experiments.average.run import average
     from kvtool.experiments.compare.run import compare
@@ -40,7 +44,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "adapter_import",
+    "adapter_info",
+    "adapter_train",
     "average",
+    "check_model",
     "compare",
     "correlate",
     "extract",
@@ -62,6 +70,7 @@ __all__ = [
 
 _FUNCTIONS = {
     "extract": "kvtool.engine.extraction",
+    "check_model": "kvtool.engine.checking",
     "probe": "kvtool.experiments.probe.run",
     "variance": "kvtool.experiments.variance.run",
     "knockout": "kvtool.experiments.knockout.run",
@@ -74,6 +83,9 @@ _FUNCTIONS = {
     "show": "kvtool.experiments.show.run",
     "lens": "kvtool.experiments.lens.run",
     "score": "kvtool.experiments.score.run",
+    "adapter_train": "kvtool.adapters.train",
+    "adapter_info": "kvtool.adapters.info",
+    "adapter_import": "kvtool.adapters.weights",
     "load_sae": "kvtool.sae.loading",
     "sae_check": "kvtool.sae.text_check",
     "sae_train": "kvtool.sae.text_training",

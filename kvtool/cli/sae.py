@@ -69,9 +69,9 @@ OutlierOption = Annotated[
 @app.command(
     "train",
     epilog=epilog(
-        "kvtool sae train --model demo --text captions.txt --layers 3 -o saes",
-        "kvtool sae train --model demo --text captions.txt --layers last:2 \\\n"
-        "    --width 4x --k 12 -o saes --format json",
+        "kvtool sae train --model demo --text captions.txt --layers 1 --steps 300 -o saes",
+        "kvtool sae train --model demo --text captions.txt --layers last:2 --width 4x \\\n"
+        "    --k 12 --steps 300 -o saes --format json",
     ),
 )
 def train(

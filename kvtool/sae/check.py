@@ -219,8 +219,9 @@ def measure_fit(autoencoder: SparseAutoencoder, stream: torch.Tensor) -> Fit:
     """Measure an SAE on vectors (token, d), a block of tokens at a time."""
     error = spread = 0.0
     counts = torch.zeros(autoencoder.m)
-    center = sum(block.double().sum(dim=0) for block in stream.split(_BLOCK_TOKENS)) / len(stream)
-    for block in stream.split(_BLOCK_TOKENS):
+    blocks = torch.split(stream, _BLOCK_TOKENS)
+    center = sum(block.double().sum(dim=0) for block in blocks) / len(stream)
+    for block in blocks:
         x = block.float()
         error += float((x - autoencoder.reconstruct(x)).double().square().sum())
         spread += float((x.double() - center).square().sum())

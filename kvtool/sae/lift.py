@@ -1,4 +1,4 @@
-"""Descriptions of features by token lift: the words at which a feature fires more often than chance.
+"""Descriptions of features by token lift: the words on which a feature fires far more than chance.
 
 They are a readable start where nobody has written descriptions, and enough in a small world.
 """

@@ -12,27 +12,25 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO
 
 import torch
 from rich.filesize import decimal
 
-from kvtool import schema
-from kvtool.errors import CorruptError, ModelError, SpaceError, UsageError
+from kvtool.errors import ModelError, SpaceError, UsageError
 from kvtool.models.language import Language, TextStates
 from kvtool.outputs import write_output
 from kvtool.progress import Progress
 from kvtool.sae.documents import Documents, contexts, is_held_out
+from kvtool.sae.tally import PARTS, Part, StreamSettings, Tally, fresh_tally, read_tally
 from kvtool.store.estimate import free_bytes
 from kvtool.store.files import os_errors
 
 log = logging.getLogger("kvtool")
 
-Part = Literal["train", "held-out"]
-PARTS: tuple[Part, ...] = ("train", "held-out")
 MOST_HELD_OUT = 32_768
 """Tokens at most on which SAEs are measured."""
 BLOCK_TOKENS = 4_096
@@ -40,55 +38,6 @@ BLOCK_TOKENS = 4_096
 NOTE_BLOCKS = 8
 """Blocks between two notes of what was written."""
 _WHAT = "sae train"
-
-
-@dataclass(frozen=True)
-class StreamSettings:
-    """What the vectors depend on besides model and text.
-
-    Attributes:
-        identity: A digest of all that they depend on.
-        layers: The decoder's layers, 0-based.
-        most_tokens: Tokens for training at most.
-        context: Tokens of a text that are run together at most.
-        outlier: Tokens whose vector is so many times as long as the layer's median are left out.
-    """
-
-    identity: str
-    layers: tuple[int, ...]
-    most_tokens: int
-    context: int
-    outlier: float
-
-
-@dataclass(frozen=True)
-class Tally:
-    """How far a collection is.
-
-    Attributes:
-        identity: See StreamSettings.
-        layers: The layers that have files: those of the settings, and maybe more.
-        contexts: Contexts that were read.
-        tokens: Vectors of each part in the files.
-        n_outliers: Tokens that were left out.
-        medians: The median length of each layer's vectors, of the first block.
-        is_complete: Whether no text is left, or no room in the files.
-    """
-
-    identity: str
-    layers: list[int]
-    contexts: int = 0
-    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PARTS, 0))
-    n_outliers: int = 0
-    medians: list[float] = field(default_factory=list)
-    is_complete: bool = False
-
-    def summary(self) -> str:
-        """Return the counts in words."""
-        return (
-            f"{self.contexts} contexts: {self.tokens['train']} tokens for training, "
-            f"{self.tokens['held-out']} held out, {self.n_outliers} outliers left out"
-        )
 
 
 @dataclass(frozen=True)
@@ -188,7 +137,7 @@ class _Writer:
         self.settings = settings
         self.folder = folder
         self.dtype = next(language.decoder.parameters()).dtype
-        self.tally = _read_tally(self._tally_path(), settings)
+        self.tally = read_tally(self._tally_path(), settings)
         self.files: dict[Part, list[BinaryIO]] = {}
         self.stack = ExitStack()
         if any(_size(path) < self._end(part) for path, part in self._paths()):
@@ -204,7 +153,8 @@ class _Writer:
 
     def _end(self, part: Part) -> int:
         """Return how many bytes of a file of a part were noted."""
-        return self.tally.tokens[part] * self.language.hidden * self.dtype.itemsize
+        n_bytes: int = self.tally.tokens[part] * self.language.hidden * self.dtype.itemsize
+        return n_bytes
 
     def check_space(self, documents: Documents) -> None:
         """Raise SpaceError where the disk has not the room that the files may take."""
@@ -297,24 +247,6 @@ def _medians(items: Sequence[TextStates]) -> list[float]:
     return medians
 
 
-def fresh_tally(settings: StreamSettings) -> Tally:
-    """Return the tally of empty files."""
-    return Tally(settings.identity, list(settings.layers))
-
-
 def _size(path: Path) -> int:
     """Return the size of a file in bytes; 0 where there is none."""
     return path.stat().st_size if path.is_file() else 0
-
-
-def _read_tally(path: Path, settings: StreamSettings) -> Tally:
-    """Return what a folder's files hold; nothing where they are of another training."""
-    fresh = fresh_tally(settings)
-    try:
-        record: Any = json.loads(path.read_bytes())
-        tally = schema.read(Tally, record, _WHAT)
-    except (OSError, ValueError, CorruptError):
-        return fresh
-    # A training that went on has fewer layers to do than when its states were collected.
-    is_ours = tally.identity == fresh.identity and set(fresh.layers) <= set(tally.layers)
-    return tally if is_ours and set(tally.tokens) == set(PARTS) else fresh

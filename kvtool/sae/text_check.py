@@ -179,9 +179,7 @@ def _unreadable(path: str, error: ModelError | UsageError) -> CheckedSae:
     return CheckedSae(path=path, fits=False, verdict=f"cannot be read: {error}", **nothing)
 
 
-def _checked(
-    file: SaeFile, language: Language, streams: Mapping[int, torch.Tensor]
-) -> CheckedSae:
+def _checked(file: SaeFile, language: Language, streams: Mapping[int, torch.Tensor]) -> CheckedSae:
     """Check the SAE of a file."""
     try:
         autoencoder = _loaded(file)

@@ -31,7 +31,8 @@ from kvtool.sae.autoencoder import Origin
 from kvtool.sae.check import Fit, measure_fit
 from kvtool.sae.documents import Documents, open_documents
 from kvtool.sae.saving import save_sae
-from kvtool.sae.streams import Streams, StreamSettings, collect
+from kvtool.sae.streams import Streams, collect
+from kvtool.sae.tally import StreamSettings
 from kvtool.sae.tensors import number_in, read_json
 from kvtool.sae.training import Recipe, train_sae
 from kvtool.store.locks import claim
@@ -214,7 +215,7 @@ class _LayerTraining:
             streams.vectors(layer, "train"),
             self.recipe,
             Origin(FORMAT, str(self.path(layer)), layer, model=self.language.name),
-            checkpoint=self.folder / _WORK / f"layer_{layer}.pt",
+            checkpoint=self.folder / _WORK / f"layer_{layer}.{self.identity}.pt",
             report=lambda step, loss: advance(
                 self.recipe.batch, f"layer {layer}, step {step}, loss {loss:.3g}"
             ),

@@ -1,10 +1,9 @@
-"""`kvtool sae train` on a tiny model: what it gives, what a kill costs, and what it refuses."""
+"""`kvtool sae train` on a tiny model: what it gives, and what a kill costs."""
 
 from __future__ import annotations
 
-import errno
 import json
-import random
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,52 +13,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import kvtool
-from kvtool.errors import BusyError, DatasetError, ModelError, SpaceError, UsageError
+from kvtool.errors import BusyError, DatasetError, UsageError
 from kvtool.models.language import load_language
-from kvtool.sae import streams
+from kvtool.sae import streams, training
 from kvtool.sae.documents import is_held_out
-from kvtool.sae.text_training import TrainedSae
 from kvtool.store.locks import claim
+from tests.support.sae.text import QUICK, train
 from tests.support.shell import Shell
-from tests.support.tiny_language import llama
-from tests.support.tiny_words import LLAVA_TEMPLATE
 
-WORDS = ("red", "blue", "cat", "dog", "there", "image", "what", "yes", "left", "colour")
-QUICK: dict[str, Any] = {
-    "width": 24,
-    "k": 3,
-    "steps": 30,
-    "batch_size": 64,
-    "context": 12,
-    "dtype": "float32",
-    "device": "cpu",
-}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return llama(tmp_path_factory.mktemp("model"), LLAVA_TEMPLATE)
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    """A file of 60 documents, some longer than a context, some equal, some empty."""
-    rng = random.Random(0)
-    lines = [" ".join(rng.choices(WORDS, k=rng.randint(3, 30))) for _ in range(55)]
-    path = tmp_path / "text.txt"
-    path.write_text("\n".join([*lines, "", "  ", *lines[:3]]) + "\n")
-    return path
+SAVE_OFTEN = {**(training.train_sae.__kwdefaults__ or {}), "save_steps": 7}
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BLOCK_TOKENS", 100)
     monkeypatch.setattr(streams, "NOTE_BLOCKS", 1)
-
-
-def train(out: Path, model: Path, text: Path, **options: Any) -> tuple[TrainedSae, ...]:
-    settings = {"layers": [0, 2], **QUICK, **options}
-    return kvtool.sae_train(out, model=str(model), text=[text], **settings)
+    monkeypatch.setattr(training.train_sae, "__kwdefaults__", SAVE_OFTEN)
 
 
 def states_by_part(model: Path, text: Path, layer: int) -> dict[bool, torch.Tensor]:
@@ -75,18 +44,18 @@ def states_by_part(model: Path, text: Path, layer: int) -> dict[bool, torch.Tens
     return {is_out: torch.cat(pieces) for is_out, pieces in parts.items()}
 
 
-def test_what_it_gives(tmp_path: Path, model: Path, text: Path) -> None:
-    rows = train(tmp_path / "saes", model, text)
+def test_what_it_gives(tmp_path: Path, language_folder: Path, text: Path) -> None:
+    rows = train(tmp_path / "saes", language_folder, text)
     assert [row.layer for row in rows] == [0, 2]
     for row in rows:
         sae = kvtool.load_sae(row.path)
         assert (sae.format, sae.layer, sae.hook, sae.d, sae.m) == (
             "saelens", row.layer, "resid_post", 32, 24,
         )  # fmt: skip
-        assert sae.origin.model == str(model)
+        assert sae.origin.model == str(language_folder)
         assert sae.origin.published_l0 == pytest.approx(row.l0)
         # The figures are those of the contexts that were held out, each run alone.
-        parts = states_by_part(model, text, row.layer)
+        parts = states_by_part(language_folder, text, row.layer)
         assert (row.n_tokens, row.n_held_out) == (len(parts[False]), len(parts[True]))
         x = parts[True]
         error = (x - sae.reconstruct(x)).square().sum()
@@ -102,9 +71,11 @@ def test_what_it_gives(tmp_path: Path, model: Path, text: Path) -> None:
 
 
 @pytest.mark.parametrize("n_calls", [2, 4, 20, 38, 60])
-def test_a_kill_costs_nothing(tmp_path: Path, model: Path, text: Path, n_calls: int) -> None:
+def test_a_kill_costs_nothing(
+    tmp_path: Path, language_folder: Path, text: Path, n_calls: int
+) -> None:
     """In the text, in the first layer, between the layers, and in the second."""
-    expected = train(tmp_path / "whole", model, text)
+    expected = train(tmp_path / "whole", language_folder, text)
     calls = 0
 
     def interrupt(*_: Any) -> None:
@@ -114,16 +85,20 @@ def test_a_kill_costs_nothing(tmp_path: Path, model: Path, text: Path, n_calls: 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "saes", model, text, progress=interrupt)
-    rows = train(tmp_path / "saes", model, text)
-    for row, other in zip(rows, expected, strict=True):
-        assert (row.fvu, row.l0, row.n_tokens) == (other.fvu, other.l0, other.n_tokens)
+        train(tmp_path / "saes", language_folder, text, progress=interrupt)
+    rows = train(tmp_path / "saes", language_folder, text)
+    for row, uninterrupted in zip(rows, expected, strict=True):
+        assert (row.fvu, row.l0, row.n_tokens) == (
+            uninterrupted.fvu,
+            uninterrupted.l0,
+            uninterrupted.n_tokens,
+        )
         name = f"layer_{row.layer}/sae_weights.safetensors"
         assert (tmp_path / "saes" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_states_are_collected_once(
-    tmp_path: Path, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, language_folder: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a kill between two layers neither the text is run nor the first layer trained."""
     out = tmp_path / "saes"
@@ -133,41 +108,60 @@ def test_states_are_collected_once(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(out, model, text, progress=interrupt)
+        train(out, language_folder, text, progress=interrupt)
     stamp = (out / "layer_0/cfg.json").stat().st_mtime_ns
 
     def run(*_: Any) -> None:
         raise AssertionError("the text was run again")
 
     monkeypatch.setattr(kvtool.models.language.Language, "states", run)
-    rows = train(out, model, text)
+    rows = train(out, language_folder, text)
     assert (out / "layer_0/cfg.json").stat().st_mtime_ns == stamp
     assert [row.layer for row in rows] == [0, 2]
     # With nothing left to do nothing is done.
-    assert train(out, model, text) == rows
+    assert train(out, language_folder, text) == rows
 
 
-def test_more_layers_later(tmp_path: Path, model: Path, text: Path) -> None:
-    (first,) = train(tmp_path / "saes", model, text, layers=[1])
-    rows = train(tmp_path / "saes", model, text, layers=None)
+def test_other_settings_after_a_kill(tmp_path: Path, language_folder: Path, text: Path) -> None:
+    """What the interrupted training left is of no use to another one, and in nobody's way."""
+    expected = train(tmp_path / "whole", language_folder, text, k=4)
+
+    def interrupt(_n: int, note: str, _total: int | None = None) -> None:
+        if note.startswith("layer 2, step 20"):
+            raise KeyboardInterrupt
+
+    out = tmp_path / "saes"
+    with pytest.raises(KeyboardInterrupt):
+        train(out, language_folder, text, progress=interrupt)
+    assert list((out / ".training").glob("layer_2.*.pt"))
+    shutil.rmtree(out / "layer_0")
+    rows = train(out, language_folder, text, k=4)
+    assert [row.fvu for row in rows] == [row.fvu for row in expected]
+
+
+def test_more_layers_later(tmp_path: Path, language_folder: Path, text: Path) -> None:
+    (first,) = train(tmp_path / "saes", language_folder, text, layers=[1])
+    rows = train(tmp_path / "saes", language_folder, text, layers=None)
     assert [row.layer for row in rows] == [0, 1, 2]
     assert rows[1] == first
 
 
-def test_a_folder_of_another_training_is_refused(tmp_path: Path, model: Path, text: Path) -> None:
-    train(tmp_path / "saes", model, text, layers=[0])
+def test_a_folder_of_another_training_is_refused(
+    tmp_path: Path, language_folder: Path, text: Path
+) -> None:
+    train(tmp_path / "saes", language_folder, text, layers=[0])
     with pytest.raises(UsageError, match=r"layer_0 holds an SAE of another model, text or sett"):
-        train(tmp_path / "saes", model, text, layers=[0], seed=1)
+        train(tmp_path / "saes", language_folder, text, layers=[0], seed=1)
     (tmp_path / "saes/layer_0/cfg.json").write_text('{"metadata": []}')
     with pytest.raises(UsageError, match="holds an SAE of another"):
-        train(tmp_path / "saes", model, text, layers=[0])
+        train(tmp_path / "saes", language_folder, text, layers=[0])
 
 
-def test_two_at_once(tmp_path: Path, model: Path, text: Path) -> None:
+def test_two_at_once(tmp_path: Path, language_folder: Path, text: Path) -> None:
     work = tmp_path / "saes/.training"
     work.mkdir(parents=True)
     with claim(work, work / "training.claim", "x"), pytest.raises(BusyError, match="is held by"):
-        train(tmp_path / "saes", model, text)
+        train(tmp_path / "saes", language_folder, text)
 
 
 class Sentences:
@@ -182,25 +176,25 @@ class Sentences:
         return {str(number): [line] for number, line in enumerate(self.lines)}
 
 
-def test_captions_are_text(tmp_path: Path, model: Path, text: Path) -> None:
-    rows = train(tmp_path / "text", model, text)
+def test_captions_are_text(tmp_path: Path, language_folder: Path, text: Path) -> None:
+    rows = train(tmp_path / "text", language_folder, text)
     dataset = Sentences(text.read_text().splitlines())
-    other = kvtool.sae_train(
-        tmp_path / "captions", model=str(model), dataset=dataset, layers=[0, 2], **QUICK
+    by_captions = kvtool.sae_train(
+        tmp_path / "captions", model=str(language_folder), dataset=dataset, layers=[0, 2], **QUICK
     )
-    assert [row.fvu for row in rows] == [row.fvu for row in other]
+    assert [row.fvu for row in rows] == [row.fvu for row in by_captions]
     with pytest.raises(DatasetError, match="expected captions, found none; data sets that may"):
-        kvtool.sae_train(tmp_path / "x", model=str(model), dataset=Sentences([]), **QUICK)
+        kvtool.sae_train(tmp_path / "x", model=str(language_folder), dataset=Sentences([]), **QUICK)
 
 
-def test_outliers_are_left_out(tmp_path: Path, model: Path, text: Path) -> None:
+def test_outliers_are_left_out(tmp_path: Path, language_folder: Path, text: Path) -> None:
     """A word whose embedding is a hundred times as long as those of the others."""
     loud = tmp_path / "loud"
     loud.mkdir()
-    for file in model.iterdir():
+    for file in language_folder.iterdir():
         (loud / file.name).write_bytes(file.read_bytes())
     weights = load_file(loud / "model.safetensors")
-    (dog,) = load_language(str(model), dtype="float32").token_ids("dog")
+    (dog,) = load_language(str(language_folder), dtype="float32").token_ids("dog")
     weights["model.embed_tokens.weight"][dog] *= 1000
     save_file(weights, loud / "model.safetensors", metadata={"format": "pt"})
     counts = {}
@@ -211,86 +205,13 @@ def test_outliers_are_left_out(tmp_path: Path, model: Path, text: Path) -> None:
     assert counts[1e9] - counts[10.0] == n_dogs > 10
 
 
-def test_no_more_tokens_than_asked_for(tmp_path: Path, model: Path, text: Path) -> None:
-    (row,) = train(tmp_path / "saes", model, text, layers=[0], max_tokens=130)
+def test_no_more_tokens_than_asked_for(tmp_path: Path, language_folder: Path, text: Path) -> None:
+    (row,) = train(tmp_path / "saes", language_folder, text, layers=[0], max_tokens=130)
     assert row.n_tokens == 130
 
 
-def test_a_model_that_gives_nan(tmp_path: Path, model: Path, text: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for file in model.iterdir():
-        (broken / file.name).write_bytes(file.read_bytes())
-    weights = load_file(broken / "model.safetensors")
-    weights["model.layers.1.mlp.down_proj.weight"][:] = float("nan")
-    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="expected finite vectors after layer 1, found NaN"):
-        train(tmp_path / "saes", broken, text, layers=None)
-    assert len(train(tmp_path / "saes", broken, text, layers=[0])) == 1
-
-
-def test_a_disk_that_is_too_small(
-    tmp_path: Path, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(streams, "free_bytes", lambda _: 1000)
-        with pytest.raises(SpaceError, match=r"found 1\.0 kB free .* use fewer --layers or --max"):
-            train(tmp_path / "saes", model, text)
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    # It fills up while the text is run; what was noted before stays.
-    with monkeypatch.context() as patch:
-        patch.setattr(streams.os, "fsync", full)
-        with pytest.raises(SpaceError, match="no space left on the disk"):
-            train(tmp_path / "saes", model, text)
-    assert len(train(tmp_path / "saes", model, text)) == 2
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"layers": [3]}, "layers: expected some of 0 to 2, found 3"),
-        ({"width": "wide"}, "width: expected a number of features, or 8x; found 'wide'"),
-        ({"width": 2}, "expected 64 tokens or more and k from 1 to 2"),
-        ({"batch_size": 5000}, "expected 5000 tokens or more"),
-        ({"k": 0}, "k: expected a whole number from 1"),
-        ({"outlier": float("nan")}, "outlier: expected a number from 1"),
-        ({"text": []}, "expected --text FILE... or --dataset SPEC, found neither"),
-        ({"dataset": "scenes@coco"}, "found both; give one of them"),
-        ({"device": "tpu"}, "device: expected cpu, cuda or cuda:N, found 'tpu'"),
-    ],
-)
-def test_what_cannot_be_used(
-    tmp_path: Path, model: Path, text: Path, options: dict[str, Any], message: str
-) -> None:
-    settings = {"layers": [0], "text": [text], **QUICK, **options}
-    with pytest.raises(UsageError, match=message.replace("(", r"\(")):
-        kvtool.sae_train(tmp_path / "saes", model=str(model), **settings)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "expected text for training and a tenth of it to be held out"),
-        (b"\n \n", "expected text for training and a tenth of it to be held out"),
-        (b"a red cat\n\xff\xfe\n", "expected text in UTF-8"),
-        (None, "expected a file with one document a line, found none that can be read"),
-    ],
-)
-def test_text_that_cannot_be_used(
-    tmp_path: Path, model: Path, content: bytes | None, message: str
-) -> None:
-    path = tmp_path / "text.txt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UsageError, match=message):
-        train(tmp_path / "saes", model, path)
-
-
-def test_the_command(tmp_path: Path, model: Path, text: Path, shell: Shell) -> None:
-    line = ("sae", "train", "--model", model, "--text", text, "-o", tmp_path / "saes")
+def test_the_command(tmp_path: Path, language_folder: Path, text: Path, shell: Shell) -> None:
+    line = ("sae", "train", "--model", language_folder, "--text", text, "-o", tmp_path / "saes")
     options = ("--layers", "0-1", "--width", "2x", "--k", 3, "--steps", 20, "--batch-size", 64)
     code, out, _ = shell(*line, *options, "--device", "cpu", "--format", "json", "-q")
     rows = json.loads(out)

@@ -18,6 +18,7 @@ from kvtool.experiments.sae.series import (
     condition_rows,
     control_range,
     is_number,
+    layer_interval,
     sought,
 )
 from kvtool.result import Result, Row
@@ -54,10 +55,7 @@ def alignment_line(entry: Row) -> str:
         "transfer": "transfer stays near its best, and above chance",
         "directions": "words' directions stay near their best, and above chance",
     }[entry["by"]]
-    if entry["layer"] is None:
-        return f"layer from which {what}: none"
-    ends = ["none" if entry[end] is None else str(entry[end]) for end in ("low", "high")]
-    return f"layer from which {what}: {entry['layer']} [{', '.join(ends)}]"
+    return f"layer from which {what}: {layer_interval(entry)}"
 
 
 def _layers(result: Result) -> Table:
