@@ -215,7 +215,7 @@ class _LayerTraining:
             streams.vectors(layer, "train"),
             self.recipe,
             Origin(FORMAT, str(self.path(layer)), layer, model=self.language.name),
-            checkpoint=self.folder / _WORK / f"layer_{layer}.pt",
+            checkpoint=self.folder / _WORK / f"layer_{layer}.{self.identity}.pt",
             report=lambda step, loss: advance(
                 self.recipe.batch, f"layer {layer}, step {step}, loss {loss:.3g}"
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,20 @@ from safetensors.torch import load_file, save_file
 import kvtool
 from kvtool.errors import BusyError, DatasetError, UsageError
 from kvtool.models.language import load_language
-from kvtool.sae import streams
+from kvtool.sae import streams, training
 from kvtool.sae.documents import is_held_out
 from kvtool.store.locks import claim
 from tests.support.sae.text import QUICK, train
 from tests.support.shell import Shell
 
+SAVE_OFTEN = {**(training.train_sae.__kwdefaults__ or {}), "save_steps": 7}
+
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BLOCK_TOKENS", 100)
     monkeypatch.setattr(streams, "NOTE_BLOCKS", 1)
+    monkeypatch.setattr(training.train_sae, "__kwdefaults__", SAVE_OFTEN)
 
 
 def states_by_part(model: Path, text: Path, layer: int) -> dict[bool, torch.Tensor]:
@@ -83,8 +87,12 @@ def test_a_kill_costs_nothing(
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "saes", language_folder, text, progress=interrupt)
     rows = train(tmp_path / "saes", language_folder, text)
-    for row, whole in zip(rows, expected, strict=True):
-        assert (row.fvu, row.l0, row.n_tokens) == (whole.fvu, whole.l0, whole.n_tokens)
+    for row, uninterrupted in zip(rows, expected, strict=True):
+        assert (row.fvu, row.l0, row.n_tokens) == (
+            uninterrupted.fvu,
+            uninterrupted.l0,
+            uninterrupted.n_tokens,
+        )
         name = f"layer_{row.layer}/sae_weights.safetensors"
         assert (tmp_path / "saes" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -112,6 +120,23 @@ def test_states_are_collected_once(
     assert [row.layer for row in rows] == [0, 2]
     # With nothing left to do nothing is done.
     assert train(out, language_folder, text) == rows
+
+
+def test_other_settings_after_a_kill(tmp_path: Path, language_folder: Path, text: Path) -> None:
+    """What the interrupted training left is of no use to another one, and in nobody's way."""
+    expected = train(tmp_path / "whole", language_folder, text, k=4)
+
+    def interrupt(_n: int, note: str, _total: int | None = None) -> None:
+        if note.startswith("layer 2, step 20"):
+            raise KeyboardInterrupt
+
+    out = tmp_path / "saes"
+    with pytest.raises(KeyboardInterrupt):
+        train(out, language_folder, text, progress=interrupt)
+    assert list((out / ".training").glob("layer_2.*.pt"))
+    shutil.rmtree(out / "layer_0")
+    rows = train(out, language_folder, text, k=4)
+    assert [row.fvu for row in rows] == [row.fvu for row in expected]
 
 
 def test_more_layers_later(tmp_path: Path, language_folder: Path, text: Path) -> None:

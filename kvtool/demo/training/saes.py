@@ -86,14 +86,18 @@ class Words:
     states: torch.Tensor
 
 
+def unseen_captions(count: int) -> list[str]:
+    """Return captions of `count` scenes, less those that are in the text of the training."""
+    seen = set(scene_captions(TRAINING_CAPTIONS, TRAINING_SEED))
+    return [text for text in scene_captions(count, UNSEEN_SEED) if text not in seen]
+
+
 def unseen_words(language: Language, count: int) -> Words:
     """Run captions that training has not seen."""
-    seen = set(scene_captions(TRAINING_CAPTIONS, TRAINING_SEED))
-    texts = [text for text in scene_captions(count, UNSEEN_SEED) if text not in seen]
     ids: list[int] = []
     starts: list[int] = []
     states: list[torch.Tensor] = []
-    for item in language.text_states(texts, range(language.n_layers)):
+    for item in language.text_states(unseen_captions(count), range(language.n_layers)):
         starts += [len(ids)] * len(item.ids)
         ids += item.ids
         states.append(item.states)

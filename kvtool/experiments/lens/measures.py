@@ -216,19 +216,21 @@ def ranks_of(ranks: Array, labels: Array) -> Row:
 
     Each is the median, the share the mean, over concepts of what it is for one.
     """
-    shown, background, top = [], [], []
+    medians: list[float] = []
+    background_medians: list[float] = []
+    top_shares: list[float] = []
     for column in range(ranks.shape[1]):
         is_read = ~np.isnan(ranks[:, column])
-        on_patches = ranks[is_read & (labels[:, column] == 1), column]
-        elsewhere = ranks[is_read & (labels[:, column] == 0), column]
-        if on_patches.size and elsewhere.size:
-            shown.append(np.median(on_patches))
-            background.append(np.median(elsewhere))
-            top.append((on_patches <= TOP_RANK).mean())
-    if not shown:
+        word_ranks = ranks[is_read & (labels[:, column] == 1), column]
+        background_ranks = ranks[is_read & (labels[:, column] == 0), column]
+        if word_ranks.size and background_ranks.size:
+            medians.append(float(np.median(word_ranks)))
+            background_medians.append(float(np.median(background_ranks)))
+            top_shares.append(float((word_ranks <= TOP_RANK).mean()))
+    if not medians:
         return {}
     return {
-        "rank": float(np.median(shown)),
-        "rank_background": float(np.median(background)),
-        "top_10": float(np.mean(top)),
+        "rank": float(np.median(medians)),
+        "rank_background": float(np.median(background_medians)),
+        "top_10": float(np.mean(top_shares)),
     }

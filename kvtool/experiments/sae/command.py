@@ -77,6 +77,52 @@ def sae(
             "default is all of them.",
         ),
     ] = None,
+    descriptions: Annotated[
+        Path | None,
+        typer.Option(
+            "--descriptions",
+            metavar="PATH",
+            help="Descriptions of features, a file or folder, to compare with the captions.",
+        ),
+    ] = None,
+    match_by: Annotated[
+        Literal["lexical", "embedding", "judge"],
+        typer.Option(
+            "--match-by",
+            help="By what a description fits an image: a telling word that its captions have too; "
+            "a cosine, or a judge's yes, that only 5 % of other images' captions reach.",
+        ),
+    ] = "lexical",
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder",
+            metavar="MODEL",
+            help="Model that embeds texts for --match-by embedding; default: the run's own.",
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge", metavar="MODEL", help="Language model that judges for --match-by judge."
+        ),
+    ] = None,
+    judge_jsonl: Annotated[
+        Path | None,
+        typer.Option(
+            "--judge-jsonl",
+            metavar="FILE",
+            help="In position of --judge: write the questions to a file, and read answers from it.",
+        ),
+    ] = None,
+    splice: Annotated[
+        bool,
+        typer.Option(
+            "--splice",
+            help="Measure also what the model loses of captions where image tokens are replaced by "
+            "their reconstructions; a pass over each image for each layer and SAE.",
+        ),
+    ] = False,
     max_presence: Annotated[
         float,
         bounded(
@@ -143,6 +189,12 @@ def sae(
             tokens=parse_tokens(tokens),
             layers=parse_layers(layers),
             **({} if conditions is None else {"conditions": parse_list(conditions) or ()}),
+            descriptions=descriptions,
+            match_by=match_by,
+            embedder=embedder,
+            judge=judge,
+            judge_jsonl=judge_jsonl,
+            splice=splice,
             max_presence=max_presence,
             max_density=max_density,
             outlier=outlier,

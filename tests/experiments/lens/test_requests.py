@@ -113,9 +113,9 @@ def test_options_that_cannot_be(run: Run, options: dict[str, Any], message: str)
 
 
 def test_a_model_that_is_another_one(run: Run, tmp_path: Path) -> None:
-    other = tiny.llava_onevision(tmp_path / "other")
+    stranger = tiny.llava_onevision(tmp_path / "other")
     with pytest.raises(ModelError, match="give the folder that holds it with --model"):
-        kvtool.lens(run, model=str(other), fresh=True)
+        kvtool.lens(run, model=str(stranger), fresh=True)
 
 
 def spoiled_run(run: Run, name: str, image: int) -> Run:
