@@ -111,6 +111,7 @@ def test_the_image_tokens_of_the_demo_are_read_with_controls(
     assert {row["layer"] for row in lens.rows} == {0, 3}
 
 
+@pytest.mark.slow
 def test_the_study_of_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "SMOLLM2", SMALL_SMOLLM2)
     monkeypatch.setattr(study, "READING", SMALL["READING"])
