@@ -1,4 +1,4 @@
-"""kvtool sae STORE as a shell sees it: rows, the table in 80 columns, one line for each bad input."""
+"""kvtool sae STORE as a shell sees it: rows, a table in 80 columns, a line for each bad input."""
 
 from __future__ import annotations
 
@@ -98,12 +98,14 @@ def test_a_path_that_is_not_there_and_a_format_that_is_not_known(
     sae: LineShell, run: Run, tmp_path: Path
 ) -> None:
     code, line = refusal(sae, run, "--sae", tmp_path / "nowhere")
-    assert code == 2 and "found none" in line
+    assert code == 2
+    assert "found none" in line
     unknown = tmp_path / "unknown"
     unknown.mkdir()
     save_file({"weights": torch.zeros(3)}, unknown / "sae.safetensors")
     code, line = refusal(sae, run, "--sae", unknown)
-    assert code == 1 and "expected an SAE of" in line
+    assert code == 1
+    assert "expected an SAE of" in line
 
 
 class Program:
@@ -130,9 +132,7 @@ def test_a_pickle_with_a_program_is_refused_and_not_run(
     assert not trace.exists()
 
 
-def test_weights_that_are_not_finite(
-    sae: LineShell, run: Run, saes: Path, tmp_path: Path
-) -> None:
+def test_weights_that_are_not_finite(sae: LineShell, run: Run, saes: Path, tmp_path: Path) -> None:
     """Alone it is refused; beside a sound one it is left out, named and counted."""
     broken = shutil.copytree(saes, tmp_path / "broken")
     path = broken / "layer_0/sae_weights.safetensors"
@@ -140,7 +140,8 @@ def test_weights_that_are_not_finite(
     weights["W_enc"][3, 5] = float("nan")
     save_file(weights, path)
     code, line = refusal(sae, run, "--sae", broken / "layer_0")
-    assert code == 1 and "layer_0" in line
+    assert code == 1
+    assert "layer_0" in line
     code, out, err = sae(run.store, "--sae", broken, *FEW)
     assert code == 4
     assert {json.loads(line)["layer"] for line in out} == {2}
@@ -155,7 +156,8 @@ def test_a_data_set_without_captions(
     code, line = refusal(sae, kvtool.open(store).run(), "--sae", "none")
     assert code == 2
     assert "expected a data set with captions, found folder" in line
-    assert "coco" in line and "refcoco" in line
+    assert "coco" in line
+    assert "refcoco" in line
 
 
 def test_a_run_that_lacks_what_the_stream_follows_from(

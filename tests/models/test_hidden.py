@@ -17,7 +17,7 @@ from kvtool.types import KeyPosition, Precision
 from tests.support import tiny
 from tests.support.tiny import noise
 
-FAMILIES = ("llava_onevision", "llava_next", "qwen2_vl", "qwen2_5_vl")
+FAMILIES = ("llava_onevision", "llava_next", "qwen2_vl", "qwen2_5_vl", "gemma3", "mistral3")
 
 
 def stored(captured: Any, index: int) -> dict[str, Any]:
@@ -71,6 +71,15 @@ def test_sliding_windows(tmp_path: Path, attention: str) -> None:
     streams = hidden_states(model, [batch[0].sample], [arrays], np.array([[0, last]]), [0, 1, 2])
     expected = whole_pass(model, batch)[:, 0, batch[0].sample.image_start :]
     torch.testing.assert_close(streams[:, 0], expected[:, [0, last]], rtol=0, atol=3e-6)
+
+
+def test_deepstack_is_refused(tmp_path: Path) -> None:
+    """What a run stores is not all that enters the stream."""
+    model: Any = load_model(str(tiny.qwen3_vl(tmp_path)), dtype="float32")
+    with pytest.raises(
+        UsageError, match=r"found one with DeepStack, .*: extract its pictures with"
+    ):
+        hidden_states(model, [], [], np.zeros((0, 1)), [0])
 
 
 def test_a_token_that_is_not_there(tmp_path: Path) -> None:

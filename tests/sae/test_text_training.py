@@ -87,8 +87,12 @@ def test_a_kill_costs_nothing(
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "saes", language_folder, text, progress=interrupt)
     rows = train(tmp_path / "saes", language_folder, text)
-    for row, whole in zip(rows, expected, strict=True):
-        assert (row.fvu, row.l0, row.n_tokens) == (whole.fvu, whole.l0, whole.n_tokens)
+    for row, uninterrupted in zip(rows, expected, strict=True):
+        assert (row.fvu, row.l0, row.n_tokens) == (
+            uninterrupted.fvu,
+            uninterrupted.l0,
+            uninterrupted.n_tokens,
+        )
         name = f"layer_{row.layer}/sae_weights.safetensors"
         assert (tmp_path / "saes" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -112,9 +112,17 @@ def sae(
         typer.Option(
             "--judge-jsonl",
             metavar="FILE",
-            help="In place of --judge: write the questions to a file, and read answers from it.",
+            help="In position of --judge: write the questions to a file, and read answers from it.",
         ),
     ] = None,
+    splice: Annotated[
+        bool,
+        typer.Option(
+            "--splice",
+            help="Measure also what the model loses of captions where image tokens are replaced by "
+            "their reconstructions; a pass over each image for each layer and SAE.",
+        ),
+    ] = False,
     max_presence: Annotated[
         float,
         bounded(
@@ -186,6 +194,7 @@ def sae(
             embedder=embedder,
             judge=judge,
             judge_jsonl=judge_jsonl,
+            splice=splice,
             max_presence=max_presence,
             max_density=max_density,
             outlier=outlier,

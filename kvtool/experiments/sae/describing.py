@@ -39,7 +39,7 @@ class DescribedBy:
         match_by: Words in common, the cosine of embeddings, or a judge.
         embedder: What embeds texts; None for the run's own language model.
         judge: The language model that judges.
-        judge_jsonl: A file of questions and answers, in its place.
+        judge_jsonl: A file of questions and answers, in its position.
     """
 
     path: str | Path | None = None
@@ -50,7 +50,7 @@ class DescribedBy:
 
     def __post_init__(self) -> None:
         if self.path is None and (self.embedder or self.judge or self.judge_jsonl):
-            raise UsageError("sae: expected descriptions to compare with captions, found none")
+            raise UsageError("sae: expected descriptions to compare with captions, described none")
         if self.match_by == "judge" and (self.judge is None) == (self.judge_jsonl is None):
             raise UsageError("sae: match_by judge: expected either judge or judge_jsonl")
 
@@ -111,12 +111,12 @@ class Describing:
         ranked = eligible & described_features(len(eligible), texts)
         if ranked.sum() < MIN_FEATURES:
             return {}
-        found = self.compare(descriptions_of(top_features(pooled, ranked), texts), captions)
+        described = self.compare(descriptions_of(top_features(pooled, ranked), texts), captions)
         return {
-            "described": found.rate,
-            "described_low": found.low,
-            "described_high": found.high,
-            "described_chance": found.chance,
+            "described": described.rate,
+            "described_low": described.low,
+            "described_high": described.high,
+            "described_chance": described.chance,
         }
 
     def finish(self) -> list[str]:

@@ -90,11 +90,11 @@ class Captions:
             partners: For each image the one whose captions count in place of its own, -1 for none.
         """
         pooled = sums.pooled.read(sums.sums.n_images)
-        places = np.arange(len(pooled)) if partners is None else partners
-        has_captions = places >= 0
-        pooled, places = pooled[has_captions], places[has_captions]
-        described = self.described(pooled, places)
-        ranks = retrieval(pooled, self.pooled[places], seed=self.seed)
+        positions = np.arange(len(pooled)) if partners is None else partners
+        has_captions = positions >= 0
+        pooled, positions = pooled[has_captions], positions[has_captions]
+        described = self.described(pooled, positions)
+        ranks = retrieval(pooled, self.pooled[positions], seed=self.seed)
         fields: Row = described | {name: getattr(ranks, name) for name in RETRIEVAL}
         fields |= {f"{name}_chance": ranks.chance.get(name) for name in RETRIEVAL[:3]}
         n_features = int(self.eligible.sum())
@@ -102,7 +102,7 @@ class Captions:
         if n_features < MIN_FEATURES:
             return fields
         top = top_features(pooled, self.eligible)
-        match = match_rate(top, self.content_presence[places], seed=self.seed)
+        match = match_rate(top, self.content_presence[positions], seed=self.seed)
         return fields | {
             "match": match.rate,
             "match_low": match.low,
@@ -113,8 +113,8 @@ class Captions:
             "lift_high": match.lift_high,
         }
 
-    def described(self, pooled: Array, places: Array) -> Row:
+    def described(self, pooled: Array, positions: Array) -> Row:
         """Return how often descriptions of the strongest features of images (image, m) fit the
-        captions of the images at `places`."""
-        captions = [self.sentences[place] for place in places]
+        captions of the images at `positions`."""
+        captions = [self.sentences[position] for position in positions]
         return self.describing.fields(self.layer, pooled, self.eligible, captions)

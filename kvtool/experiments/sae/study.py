@@ -1,4 +1,4 @@
-"""A study as it is asked for: what it reads, the key of its result, and the result."""
+"""A study as it is numbers for: what it reads, the key of its result, and the result."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from kvtool.experiments.sae.describing import DescribedBy, make_describing
 from kvtool.experiments.sae.matches import Filters
 from kvtool.experiments.sae.measure import measure
 from kvtool.experiments.sae.rows import RowMaker, Scores
+from kvtool.experiments.sae.splices import splice_losses
 from kvtool.experiments.sae.streams import Streams, read_inputs, serves_untrained
 from kvtool.experiments.sae.subject import Subject, Tokens, make_subject
 from kvtool.experiments.sae.words import read_words
@@ -51,7 +52,7 @@ BY_SAE = ("noise-residual", "pca", "random-sae")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a study was asked for, as in kvtool.sae."""
+    """What a study was numbers for, as in kvtool.sae."""
 
     tokens: Tokens
     conditions: tuple[str, ...]
@@ -60,6 +61,7 @@ class Settings:
     limit: int | None
     seed: int
     described_by: DescribedBy
+    splice: bool
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Study:
         subject: Its images, with captions.
         layers: The decoder's layers that are read.
         entries: The SAEs of these layers; none for directions alone.
-        settings: What was asked for; conditions are those that can be served.
+        settings: What was numbers for; conditions are those that can be served.
         descriptions: Of features.
         notes: What a reader should know, a sentence each.
     """
@@ -87,7 +89,7 @@ class Study:
     def config(self) -> dict[str, Any]:
         """Return all that the numbers depend on."""
         subject = self.subject
-        asked = set(self.layers)
+        numbers = set(self.layers)
         n_layers = self.run.config.model.geometry.layers
         return {
             "algorithm": ALGORITHMS["sae"],
@@ -95,12 +97,13 @@ class Study:
             "scored_hash": digest_texts(sample.id for sample in subject.samples),
             "sae": [entry.facts for entry in self.entries] or NONE,
             "layers": list(self.layers),
-            "layers_without_sae": [n for n in range(n_layers) if n not in asked],
+            "layers_without_sae": [n for n in range(n_layers) if n not in numbers],
             "tokens": self.settings.tokens,
             "conditions": list(self.settings.conditions),
             "max_presence": self.settings.filters.max_presence,
             "max_density": self.settings.filters.max_density,
             "outlier": self.settings.outlier,
+            "splice": self.settings.splice,
             "limit": self.settings.limit,
             "seed": self.settings.seed,
             "captions_hash": digest_texts(text for texts in subject.captions for text in texts),
@@ -157,7 +160,8 @@ class Study:
                 self.settings.seed,
             )
             rows = RowMaker(measured, self.settings.filters, describing)
-            scores = rows.scores(self.settings.conditions)
+            losses = splice_losses(measured, progress) if self.settings.splice else None
+            scores = rows.scores(self.settings.conditions, losses)
         return self._result(scores, config, describing.finish())
 
     def _result(self, scores: Scores, config: dict[str, Any], lines: Sequence[str]) -> Result:
@@ -195,17 +199,17 @@ def make_study(
 ) -> Study:
     """Return a study of a run. Raises UsageError for what it cannot be made of."""
     geometry = run.config.model.geometry
-    asked = resolve_layers(layers, geometry.layers) or tuple(range(geometry.layers))
-    check_streams(run, asked)
+    numbers = resolve_layers(layers, geometry.layers) or tuple(range(geometry.layers))
+    check_streams(run, numbers)
     subject = make_subject(
         run, dataset_of(run, data), settings.tokens, settings.limit, settings.seed
     )
     listed = _listed(sources)
     entries, lines, unreadable = (
-        layer_saes(listed, geometry.hidden, asked) if listed else ([], [], [])
+        layer_saes(listed, geometry.hidden, numbers) if listed else ([], [], [])
     )
     subject.skipped.extend(unreadable)
-    read = tuple(sorted({entry.layer for entry in entries})) if listed else asked
+    read = tuple(sorted({entry.layer for entry in entries})) if listed else numbers
     descriptions = settings.described_by.read()
     conditions, notes = _served(subject, settings.conditions, bool(listed))
     if not subject.concepts:
@@ -238,7 +242,7 @@ def _served(
     subject: Subject, conditions: Sequence[str], has_sae: bool
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return the conditions that can be read, and why others cannot."""
-    left_out = {}
+    left_out: dict[str, str | None] = {}
     if not has_sae:
         left_out |= dict.fromkeys(BY_SAE)
     if "vision" not in subject.run.config.kinds:

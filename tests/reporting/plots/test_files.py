@@ -14,7 +14,7 @@ from kvtool.registry import EXPERIMENTS, has_part
 from kvtool.reporting.plots import check, plot
 from kvtool.reporting.plots.style import fitted, width_of
 from kvtool.result import Result
-from tests.reporting.plots.drawn import drawn
+from tests.support.drawn import drawn
 from tests.support.result_shapes import LONG, RESULTS
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from kvtool.result import Result
-from tests.reporting.plots.drawn import drawn
+from tests.support.drawn import drawn
 from tests.support.result_shapes import SHAPES
 
 

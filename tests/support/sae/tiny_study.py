@@ -40,9 +40,7 @@ def captioned(root: Path, n_images: int = 8) -> Path:
 def tiny_run(folder: Path, model: Path, **options: object) -> Run:
     data = captioned(folder / "data")
     store = folder / "s.kv"
-    kvtool.extract(
-        store, model=str(model), dataset=f"own:{data}", dtype="float32", **options
-    )
+    kvtool.extract(store, model=str(model), dataset=f"own:{data}", dtype="float32", **options)
     return kvtool.open(store).run()
 
 
