@@ -94,8 +94,8 @@ def test_heads_of_least_variance_stand_in_where_there_are_no_two_modes(
 def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]]) -> None:
     page = (demo[0] / "report.html").read_text(encoding="utf-8")
     words = ("Semantic correspondence", "Knockout", "isual similarity", "Input-agnostic")
-    of_language = ("Image tokens in the features of language", "Features over pictures")
-    for word in (*words, "Averages over tasks", "Runs compared", *of_language):
+    titles = ("Image tokens in the features of language", "Features over pictures")
+    for word in (*words, "Averages over tasks", "Runs compared", *titles):
         assert word in page
 
 

@@ -17,7 +17,7 @@ from kvtool.experiments.sae.plot import LOOKS
 from kvtool.reporting.plots import plot
 from kvtool.result import Result
 from tests.reporting.plots.conftest import settings  # noqa: F401  figures have our settings
-from tests.reporting.plots.drawn import drawn, title
+from tests.support.drawn import drawn, title
 from tests.support.sae_results import CONDITIONS, directions_result, sae_result
 
 FIELDS = ("fvu", "l0", "norm_ratio", "transfer")
