@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from kvtool.layers import LayerChoice, resolve_layers
 from kvtool.models.language import language_of
 from kvtool.progress import Progress
 from kvtool.result import Result, result_key, versions
+from kvtool.sae.autoencoder import SparseAutoencoder
 from kvtool.sae.descriptions import Descriptions
 from kvtool.store import Run, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
@@ -230,12 +232,15 @@ def make_study(
 
 def _listed(sources: Sequence[Source] | Source) -> list[Source]:
     """Return SAEs as a list; none for the word "none"."""
-    listed = list(sources) if isinstance(sources, list | tuple) else [sources]  # type: ignore[list-item]
-    if listed == [NONE]:
+    if isinstance(sources, str | PathLike | SparseAutoencoder):
+        return _listed([sources])
+    listed = list(sources)
+    names = [item for item in listed if isinstance(item, str)]
+    if names == [NONE] == listed:
         return []
-    if not listed or NONE in [item for item in listed if isinstance(item, str)]:
+    if not listed or NONE in names:
         raise UsageError("sae: expected files of SAEs, or none alone")
-    return listed  # type: ignore[return-value]
+    return listed
 
 
 def _served(
