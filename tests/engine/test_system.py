@@ -92,6 +92,7 @@ def test_features_before_the_decoder_serve_under_another_one(
     assert not np.array_equal(run.text_values(2, 0), plain.text_values(2, 0))
 
 
+@pytest.mark.slow
 def test_conditions_of_a_prefix_have_it_too(tmp_path: Path, tiny_model: Path, scenes: Path) -> None:
     store = tmp_path / "s.kv"
     extracted(store, tiny_model, f"spair71k:{scenes}/spair71k", system=SYSTEM, run="base")
