@@ -17,6 +17,8 @@ LEAST_FIRINGS = 5
 """A token counts for a feature that fires on it so often, or more."""
 LEAST_SHARE = 0.2
 """Of a feature's firings, for a token that is not the one of highest lift."""
+LEAST_LIFT = 0.2
+"""Of the highest lift, for such a token."""
 MOST_TOKENS = 3
 CONTEXT_TOKENS = 6
 """Tokens of a context before the one at which a feature fires."""
@@ -31,8 +33,9 @@ def describe_by_lift(features: torch.Tensor, ids: Sequence[int], tokenizer: Any)
         tokenizer: Turns ids into text.
 
     Returns feature -> up to three tokens of highest lift, P(token | fires) / P(token), the highest
-    first. The first fired five times or more; the others make at least a fifth of all firings too.
-    Features without such a token are left out.
+    first. Each fired five times or more; where there are several, each makes at least a fifth of
+    the feature's firings, with at least a fifth of the highest lift. Features without such a token
+    are left out.
     """
     descriptions: dict[int, str] = {}
     for feature, tokens in lifted_tokens(features, ids).items():
@@ -74,8 +77,9 @@ def _ranked(firings: Array, occurrences: Array) -> list[int]:
     # Of equal lifts the token that fires more often comes first.
     order = np.lexsort((-counts, -lift))
     shares = counts[order] / max(len(firings), 1)
-    usual = [int(t) for t, share in zip(tokens[order], shares, strict=True) if share >= LEAST_SHARE]
-    first = [int(token) for token in tokens[order[:1]]]
+    is_usual = (shares >= LEAST_SHARE) & (lift[order] >= LEAST_LIFT * lift.max(initial=0))
+    usual: list[int] = tokens[order][is_usual].tolist()
+    first: list[int] = tokens[order[:1]].tolist()
     return usual[:MOST_TOKENS] or first
 
 

@@ -56,6 +56,15 @@ def test_sliding_windows(tmp_path: Path, attention: str) -> None:
     torch.testing.assert_close(streams[:, 0], expected[:, [0, last]], rtol=0, atol=3e-6)
 
 
+def test_deepstack_is_refused(tmp_path: Path) -> None:
+    """What a run stores is not all that enters the stream."""
+    model: Any = load_model(str(tiny.qwen3_vl(tmp_path)), dtype="float32")
+    with pytest.raises(
+        UsageError, match=r"found one with DeepStack, .*: extract its pictures with"
+    ):
+        hidden_states(model, [], [], np.zeros((0, 1)), [0])
+
+
 def test_a_token_that_is_not_there(tmp_path: Path) -> None:
     model: Any = load_model(str(tiny.llava_onevision(tmp_path)), dtype="float32")
     batch = [model.prepare(noise(70, 45), id="a", index=0)]

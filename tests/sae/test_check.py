@@ -80,7 +80,7 @@ def test_a_wrong_reading_is_named(change: dict[str, object], reading: str) -> No
 
 
 def test_a_neighbor_in_depth_is_found_though_it_fits() -> None:
-    """The streams of two layers are so alike that an SAE fits both, one of them far better."""
+    """The streams of two layers are so alike that an SAE fits both, one of them better."""
     noise = torch.randn(N_TOKENS, D, generator=torch.Generator().manual_seed(1))
     streams = {1: STREAMS[2] + 0.5 * noise, 2: STREAMS[2]}
     right = check_sae(fitting(2), streams)
@@ -90,7 +90,7 @@ def test_a_neighbor_in_depth_is_found_though_it_fits() -> None:
     )
     assert wrong.published.fits
     assert not wrong.fits
-    assert wrong.verdict.startswith("fits far better on layer 2 (fvu ")
+    assert wrong.verdict.startswith("fits better on layer 2 (fvu ")
 
 
 @pytest.mark.parametrize(

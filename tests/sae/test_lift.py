@@ -55,7 +55,11 @@ def by_hand(features: torch.Tensor, ids: Sequence[int]) -> dict[int, list[int]]:
             if count >= 5
         }
         ranked = sorted(lift, key=lambda token: (-lift[token], -counts[token], token))
-        usual = [token for token in ranked if counts[token] >= 0.2 * len(fired)]
+        usual = [
+            token
+            for token in ranked
+            if counts[token] >= 0.2 * len(fired) and lift[token] >= 0.2 * lift[ranked[0]]
+        ]
         if ranked:
             tokens[feature] = usual[:3] or ranked[:1]
     return tokens

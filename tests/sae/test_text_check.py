@@ -79,9 +79,17 @@ def check(path: Path) -> CheckedSae:
 
 
 def scaled(weights: Tensors) -> Tensors:
-    """As trained on vectors a hundredth as long, which no file says."""
+    """As trained on vectors of a mean length of sqrt(d), which no file says."""
+    streams = text_check.word_streams(
+        text_check.load_language(DEMO, device="cpu", dtype="bfloat16"),
+        text_check.drawn_captions(),
+        4096,
+        128,
+        10.0,
+    )
+    factor = 128**0.5 / float(streams[LAYER].float().norm(dim=1).mean())
     units = ("b_enc", "b_dec", "threshold")
-    return {name: weight * 0.01 if name in units else weight for name, weight in weights.items()}
+    return {name: weight * factor if name in units else weight for name, weight in weights.items()}
 
 
 def turned(weights: Tensors) -> Tensors:
@@ -180,8 +188,8 @@ def test_one_that_cannot_be_read_does_not_end_the_whole(tmp_path: Path, shell: S
         return weights
 
     wrong = planted(tmp_path, broken)
-    (tmp_path / "stranger.pt").write_bytes(b"no SAE")
-    line = ("sae", "check", "--model", DEMO, "--sae", wrong, "--sae", tmp_path / "stranger.pt")
+    (tmp_path / "stranger.bin").write_bytes(b"no SAE")
+    line = ("sae", "check", "--model", DEMO, "--sae", wrong, "--sae", tmp_path / "stranger.bin")
     code, out, notes = shell(
         *line, "--sae", demo_saes_path() / "layer_1", "--device", "cpu", "--format", "json"
     )

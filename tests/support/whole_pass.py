@@ -8,7 +8,7 @@ import torch
 
 from kvtool.models.cache import watched
 
-FAMILIES = ("llava_onevision", "llava_next", "qwen2_vl", "qwen2_5_vl")
+FAMILIES = ("llava_onevision", "llava_next", "qwen2_vl", "qwen2_5_vl", "gemma3", "mistral3")
 
 
 def stored(captured: Any, index: int) -> dict[str, Any]:

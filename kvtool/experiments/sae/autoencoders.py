@@ -76,7 +76,7 @@ class Shelf:
 def layer_saes(
     sources: Sequence[Source], hidden: int, layers: Sequence[int]
 ) -> tuple[list[LayerSae], list[str], list[str]]:
-    """Return the SAEs of some layers by layer, a line for each of other layers or positions, and one
+    """Return the SAEs of some layers by layer, a line for each of other layers or places, and one
     for each file that cannot be read.
 
     Raises UsageError for an SAE of another width, and where none is of these layers; the error of

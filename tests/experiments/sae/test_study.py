@@ -67,7 +67,7 @@ def slow_scores(streams: list[torch.Tensor], autoencoder: SparseAutoencoder) -> 
     x = torch.cat(streams).double()
     features = autoencoder.encode(x.float())
     errors = (x - autoencoder.decode(features).double()).square().sum(dim=1)
-    per_image = [errors[rows].mean() for rows in torch.arange(len(x)).split([*map(len, streams)])]
+    per_image = [rows.mean() for rows in torch.split(errors, [len(item) for item in streams])]
     return {
         "mse": float(torch.stack(per_image).mean()) / x.shape[1],
         "fvu": float(errors.sum() / (x - x.mean(dim=0)).square().sum()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def captioned(root: Path, n_images: int = 8) -> Path:
     return root
 
 
-def tiny_run(folder: Path, model: Path, **options: object) -> Run:
+def tiny_run(folder: Path, model: Path, **options: Any) -> Run:
     data = captioned(folder / "data")
     store = folder / "s.kv"
     kvtool.extract(store, model=str(model), dataset=f"own:{data}", dtype="float32", **options)
