@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kvtool.adapters.info import adapter_info
     from kvtool.adapters.train import adapter_train
     from kvtool.adapters.weights import adapter_import
+    from kvtool.engine.checking import check_model
     from kvtool.engine.extraction import extract
     from kvtool.experiments.average.run import average
     from kvtool.experiments.compare.run import compare
@@ -47,6 +48,7 @@ __all__ = [
     "adapter_info",
     "adapter_train",
     "average",
+    "check_model",
     "compare",
     "correlate",
     "extract",
@@ -68,6 +70,7 @@ __all__ = [
 
 _FUNCTIONS = {
     "extract": "kvtool.engine.extraction",
+    "check_model": "kvtool.engine.checking",
     "probe": "kvtool.experiments.probe.run",
     "variance": "kvtool.experiments.variance.run",
     "knockout": "kvtool.experiments.knockout.run",

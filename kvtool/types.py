@@ -53,9 +53,11 @@ class GridSpan:
     """A rectangular grid of tokens within one image's tokens, and the pixels it covers.
 
     Attributes:
-        name: "base" (the whole image at the tower's size) or "tiles" (the high resolution part of
-            the full view).
-        start: index of the grid's first token among the image's tokens.
+        name: "base" (the whole image at the tower's size; each view has one such grid, which may
+            stand after the others) or "tiles" (the high resolution part of the full view, in one
+            grid or one a tile).
+        start: index of the grid's first token among the image's tokens. Tokens that are of no grid
+            may stand between two of them.
         row_stride: tokens from one row to the next: cols, or cols + 1 where a newline token ends
             each row.
         cover_xyxy_px: the rectangle of the original image that the grid covers; it reaches beyond
@@ -130,8 +132,10 @@ class Sample(Displayed):
     stamp: tuple[int, ...] = ()
 
     def base(self, kind: Kind = "value") -> GridSpan:
-        """Return the base grid of a kind; the tower's may be finer than the decoder's."""
-        return self.spans_of(kind)[0]
+        """Return the base grid of a kind, wherever it stands among the others; the tower's may be
+        finer than the decoder's.
+        """
+        return next(span for span in self.spans_of(kind) if span.name == "base")
 
     def spans_of(self, kind: Kind) -> tuple[GridSpan, ...]:
         """Return the grids of a kind's tokens."""

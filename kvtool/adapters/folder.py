@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from kvtool.models import load_model
 from kvtool.models.adapters import WEIGHTS, AdapterSettings, JoinedModel, write_settings
 from kvtool.models.families.linear_adapter import LinearAdapter
 from kvtool.models.hub import resolve
 from kvtool.models.loading import Checkpoint, Settings
+from kvtool.outputs import write_output
 
 
 def joined(name: str) -> JoinedModel:
@@ -48,9 +48,8 @@ def hidden_size(name: str) -> int:
 
 def write_layer(folder: Path, layer: Mapping[str, torch.Tensor]) -> None:
     """Write a layer, whole or not at all."""
-    partial = folder / f".{WEIGHTS}.{os.getpid()}"
-    save_file({name: part.contiguous() for name, part in layer.items()}, partial)
-    partial.replace(folder / WEIGHTS)
+    tensors = {name: part.contiguous() for name, part in layer.items()}
+    write_output(folder / WEIGHTS, save(tensors), "adapter")
 
 
 def finish(

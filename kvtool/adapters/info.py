@@ -56,8 +56,8 @@ class AdapterInfo(Displayed):
         """Return the values by name, as the command prints them, those of the training in line."""
         row = asdict(self)
         training = row.pop("training")
-        shown = {name: value for name, value in training.items() if name not in _NOT_SHOWN}
-        return row | shown
+        facts = {name: value for name, value in training.items() if name not in _NOT_SHOWN}
+        return row | facts
 
     def _title(self) -> str:
         return f"Adapter {self.path}"

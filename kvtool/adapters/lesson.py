@@ -92,14 +92,14 @@ class Lesson:
             weight = pooled(counts[None, :, None], span.grid, pool)[0, :, 0]
             yield self.pictures.tokens[row], together / weight.clamp_min(1e-9)[:, None], weight
 
-    def examine(self, layer: Layer, *, other: bool = False) -> AnswerScores:
-        """Score the captions held out; with `other`, each behind the next one's picture."""
+    def examine(self, layer: Layer, *, swapped: bool = False) -> AnswerScores:
+        """Score the captions held out; with `swapped`, each behind the next one's picture."""
         rows = [example.image for example in self.held_out]
-        shown = rows[1:] + rows[:1] if other else rows
-        tokens = self.pictures.tokens[shown]
+        pictures = rows[1:] + rows[:1] if swapped else rows
+        tokens = self.pictures.tokens[pictures]
         exam = [
-            Example(place, example.ids, example.start)
-            for place, example in enumerate(self.held_out)
+            Example(position, example.ids, example.start)
+            for position, example in enumerate(self.held_out)
         ]
         return answer_scores(self.model, layer, tokens, exam)
 

@@ -55,8 +55,8 @@ def read_pictures(run: Run, ids: Sequence[str], layer: int, pool: int, path: Pat
         values, _ = run.read("vision", layer, ids=batch)
         patches = torch.from_numpy(values).view(len(batch), rows * cols, d)
         is_finite = patches.isfinite().flatten(1).all(dim=1)
-        chosen = pooled(patches[is_finite], (rows, cols), pool).to(torch.bfloat16)
-        tokens[len(finite) : len(finite) + len(chosen)] = chosen
+        finite_tokens = pooled(patches[is_finite], (rows, cols), pool).to(torch.bfloat16)
+        tokens[len(finite) : len(finite) + len(finite_tokens)] = finite_tokens
         for image, is_good in zip(batch, is_finite.tolist(), strict=True):
             (finite if is_good else skipped).append(image)
     return Pictures(

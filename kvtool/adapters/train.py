@@ -224,7 +224,7 @@ def _facts(lesson: Lesson, recipe: Recipe, first: Layer, last: Layer) -> dict[st
         "n_held_out": lesson.n_held_out,
         "loss_start": lesson.examine(first).loss,
         "loss": scores.loss,
-        "loss_other": lesson.examine(last, other=True).loss,
+        "loss_other": lesson.examine(last, swapped=True).loss,
         "right": scores.right,
         "skipped": list(lesson.pictures.skipped),
     }

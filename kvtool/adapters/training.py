@@ -127,10 +127,10 @@ class Training:
         """Take one step and return its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.step)
-        chosen = [self.examples[index] for index in self._batch().tolist()]
-        features = self.standard.apply(self.tokens[[example.image for example in chosen]])
+        batch = [self.examples[index] for index in self._batch().tolist()]
+        features = self.standard.apply(self.tokens[[example.image for example in batch]])
         soft = F.linear(features, self.weight, self.bias)
-        loss = self.reader.losses(soft, chosen).mean()
+        loss = self.reader.losses(soft, batch).mean()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_([self.weight, self.bias], CLIP)
@@ -143,12 +143,12 @@ class Training:
         as if it had not been interrupted.
         """
         size = min(self.recipe.batch, len(self.examples))
-        epoch, place = divmod(self.step, len(self.examples) // size)
+        epoch, position = divmod(self.step, len(self.examples) // size)
         if self._epoch[0] != epoch:
             seed = self.recipe.seed * 1_000_003 + epoch
             generator = torch.Generator().manual_seed(seed)
             self._epoch = epoch, torch.randperm(len(self.examples), generator=generator)
-        return self._epoch[1][place * size : (place + 1) * size]
+        return self._epoch[1][position * size : (position + 1) * size]
 
     def layer(self) -> dict[str, torch.Tensor]:
         """Return the layer as it is now, for features as they are."""

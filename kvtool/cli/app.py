@@ -112,7 +112,7 @@ app.command("report", epilog=epilog(*report.EXAMPLES))(report.report)
 app.add_typer(adapter.app, name="adapter")
 app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")
-app.command("models", epilog=epilog(*listing.MODELS_EXAMPLES))(listing.models)
+app.add_typer(listing.models_app, name="models")
 app.command("datasets", epilog=epilog(*listing.DATASETS_EXAMPLES))(listing.datasets)
 app.command("demo", epilog=epilog(*demo.EXAMPLES))(demo.demo)
 

@@ -105,6 +105,13 @@ def extract(
             "that run is damaged.",
         ),
     ] = False,
+    no_check: Annotated[
+        bool,
+        typer.Option(
+            "--no-check",
+            help="Do not prove the model's map from pixels to tokens on the first picture.",
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")
     ] = False,
@@ -176,6 +183,7 @@ def extract(
         text_template=text_template,
         size=check_input(InputSize(image_size, min_pixels or 0, max_pixels or 0)),
         system=system,
+        check=not no_check,
     )
     vram = parse_bytes(min_free_vram, "--min-free-vram")
     if dry_run:

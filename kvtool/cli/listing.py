@@ -1,32 +1,115 @@
-"""kvtool models and kvtool datasets: what can be named."""
+"""kvtool models and kvtool datasets: what can be named, and whether a model works here."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvtool.cli.options import FormatOption
+from kvtool.cli import console
+from kvtool.cli.everywhere import epilog
+from kvtool.cli.options import DeviceOption, FormatOption, parse_model
+from kvtool.cli.store_group import StoreGroup
+from kvtool.errors import ModelError
+from kvtool.types import Precision
 
-MODELS_EXAMPLES = ("kvtool models", "kvtool models --format json")
+if TYPE_CHECKING:
+    from kvtool.models.check import ModelCheck
+
+MODELS_EXAMPLES = (
+    "kvtool models",
+    "kvtool models --format json",
+    "kvtool models check demo --picture photo.jpg",
+)
+CHECK_EXAMPLES = (
+    "kvtool models check demo",
+    "kvtool models check Qwen/Qwen3-VL-8B-Instruct --picture photo.jpg --device cuda",
+)
 DATASETS_EXAMPLES = ("kvtool datasets", "kvtool datasets spair71k")
 
+models_app = typer.Typer(cls=StoreGroup, rich_markup_mode=None)
 
+
+@models_app.callback(invoke_without_command=True, epilog=epilog(*MODELS_EXAMPLES))
 def models(format: FormatOption = "auto") -> None:
-    """List the model families that `extract --model` takes: any checkpoint, by hub id or folder."""
+    """List the model families that `extract --model` takes: any checkpoint, by hub id or folder;
+    what the views of a picture are, and what is special. `kvtool models check` says whether a model
+    works here.
+    """
     from kvtool.cli.output import emit_rows
-    from kvtool.models.families import EXAMPLES, FAMILIES
+    from kvtool.models.families import EXAMPLES, FAMILIES, SPECIAL, VIEWS
 
     shipped = [
+        *("demo", "demo-tower", "demo@1", "demo@2", "demo@3"),
+        *("demo-adapter", "smollm2-adapter"),
+    ]
+    rows = [{"model_type": "shipped with kvtool", "examples": shipped, "views": "", "special": ""}]
+    rows += [
         {
-            "model_type": "shipped with kvtool",
-            "examples": ["demo", "demo-tower", "demo@1", "demo@2", "demo@3"],
+            "model_type": name,
+            "examples": list(EXAMPLES.get(name, ())),
+            "views": VIEWS.get(name, ""),
+            "special": SPECIAL.get(name, ""),
         }
+        for name in FAMILIES.names()
     ]
-    rows = [
-        {"model_type": name, "examples": list(EXAMPLES.get(name, ()))} for name in FAMILIES.names()
-    ]
-    emit_rows(shipped + rows, format, title="models")
+    emit_rows(rows, format, title="models")
+
+
+@models_app.command("check", epilog=epilog(*CHECK_EXAMPLES))
+def check(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The model: a hub id, a folder, or demo.")
+    ],
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--picture",
+            metavar="FILE",
+            help="A picture that is not square. Default: one of random colors.",
+        ),
+    ] = None,
+    dtype: Annotated[
+        Precision, typer.Option("--dtype", help="Precision in which the model runs.")
+    ] = "bfloat16",
+    attention: Annotated[
+        str, typer.Option("--attention", help="transformers' backend: sdpa, eager, ...")
+    ] = "sdpa",
+    device: DeviceOption = "auto",
+    format: FormatOption = "auto",
+) -> None:
+    """Check that a model works here: a row for each check of each view of a picture.
+
+    The map from pixels to tokens is proven by changing cells; image keys and values are compared
+    with those of the whole prompt, under two questions, and in a batch; logits that go on from
+    stored arrays with the whole prompt's; and where no head sees the picture, it must change
+    nothing. Exit code 1 where a check fails.
+    """
+    import kvtool
+    from kvtool.cli.output import emit_rows
+
+    with console.progress("check", None, unit="checks") as advance:
+        outcomes = kvtool.check_model(
+            parse_model(model) or model,
+            picture=picture,
+            device=device,
+            dtype=dtype,
+            attention=attention,
+            progress=advance,
+        )
+    emit_rows([outcome.row() for outcome in outcomes], format, title=f"checks of {model}")
+    _refuse(outcomes)
+
+
+def _refuse(outcomes: tuple[ModelCheck, ...]) -> None:
+    """Raise ModelError where a check failed."""
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    if failed:
+        raise ModelError(
+            f"models check: expected {len(outcomes)} checks that hold, found {len(failed)} that do "
+            f"not; the first: {failed[0].check} of the {failed[0].view} view: {failed[0].meaning}"
+        )
 
 
 def datasets(

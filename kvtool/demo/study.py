@@ -188,11 +188,12 @@ class DemoStudy:
         """Read image tokens in the features of text and through the head, as the second paper
         does."""
         import kvtool
+        from kvtool.experiments.sae.run import sae
 
         for model, saes in self.program.saes.items():
             run = kvtool.open(self.store).run(self.extract(CAPTIONED, model))
             self.step(f"image tokens of {model} in the features of text, SAEs: {saes}")
-            yield kvtool.sae(run, saes, **READING)
+            yield sae(run, saes, **READING)
         run = kvtool.open(self.store).run(self.extract(CAPTIONED))
         self.step("image tokens through the head")
         yield kvtool.lens(run, **READING)
@@ -245,11 +246,10 @@ def run_demo(
 
 def _parts(study: DemoStudy) -> Sequence[Callable[[], Iterator[Result]]]:
     """Return the parts of a study in their order."""
-    first = (study.probes, study.knockout)
     if study.program.model != MODEL:
-        return (*first, study.paired, study.words)
-    rest = (study.averages, study.comparisons, study.correlation, study.words)
-    return (*first, study.prefixes, study.paired, *rest)
+        return study.probes, study.knockout, study.paired, study.words
+    single_runs = (study.probes, study.knockout, study.prefixes, study.paired)
+    return (*single_runs, study.averages, study.comparisons, study.correlation, study.words)
 
 
 def _datasets() -> set[str]:

@@ -61,6 +61,7 @@ def extract(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     system: str = "",
+    check: bool = True,
     devices: Sequence[str] = ("auto",),
     engine: str = "local",
     wait_s: float = 0.0,
@@ -112,6 +113,9 @@ def extract(
         min_pixels, max_pixels: bounds of a picture's area in Qwen's tower.
         system: the text of a system message, which stands before everything else in every prompt of
             the run; by default what the chat template writes by itself.
+        check: prove on the first picture of a new run that the model's map from pixels to tokens is
+            true, and that image keys and values are those of the whole prompt; of families that
+            run through transformers' own forward.
         devices: names of torch devices, a process each; "auto" is cuda:0 where there is one, else
         cpu.
         engine: "local", or "ray" for tasks of a Ray cluster.
@@ -149,6 +153,7 @@ def extract(
         text_template=text_template,
         size=check_input(InputSize(str(image_size), min_pixels or 0, max_pixels or 0)),
         system=system,
+        check=check,
     )
     return local.extract(
         job,

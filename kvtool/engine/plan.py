@@ -48,6 +48,7 @@ class Job:
     text_template: what stands around class names and expressions, see kvtool.text_templates.
     size: to what size pictures are brought, where that is not the checkpoint's own way.
     system: the text of a system message before everything else; empty leaves it to the template.
+    check: prove a model of a family that asks for it on the first picture of a new run.
     """
 
     store: str
@@ -71,6 +72,7 @@ class Job:
     text_template: str = DEFAULT
     size: InputSize = field(default_factory=InputSize)
     system: str = ""
+    check: bool = True
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from kvtool.engine.checking import prove_first
 from kvtool.engine.pipeline import Tell, run_parts
 from kvtool.engine.plan import Job, Plan
 from kvtool.engine.reuse import FeatureSource, open_source
@@ -70,6 +71,8 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
     check_same_model(plan.config.model, model.info)
     run = plan.open_run(store)
     plan = plan.within(run)
+    if job.check and getattr(model, "proves_itself", False) and not run.samples:
+        prove_first(plan, model)
     source = open_source(store.run(plan.source), plan.config, plan.refs) if plan.source else None
     write_texts(plan, run, model, source)
     todo = plan.parts(run.covered_indices())

@@ -57,10 +57,12 @@ def first_pieces(language: Language, words: Sequence[str]) -> dict[str, int]:
 
 def read_pieces(language: Language, states: torch.Tensor, pieces: Sequence[int]) -> Reading:
     """Read pieces of the vocabulary in the outputs of a layer, (token, hidden)."""
-    chosen = torch.tensor(list(pieces), device=states.device)
-    readings = [_reading(logits, chosen) for logits in _logits(language, states)]
+    piece_ids = torch.tensor(list(pieces), dtype=torch.long, device=states.device)
+    readings = [_reading(logits, piece_ids) for logits in _logits(language, states)]
     if not readings:
-        return Reading(np.zeros((0, len(chosen)), np.float32), np.zeros((0, len(chosen)), np.int32))
+        return Reading(
+            np.zeros((0, len(piece_ids)), np.float32), np.zeros((0, len(piece_ids)), np.int32)
+        )
     return Reading(*(np.concatenate(arrays) for arrays in zip(*readings, strict=True)))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kvtool.errors import UsageError
+from kvtool.models.families import ADDS_FEATURES
 from kvtool.store.blocks import BlockValues
 from kvtool.store.encoding import STORED_DTYPE
 from kvtool.store.stored_run import StoredRun
@@ -61,6 +62,12 @@ def check_streams(run: StoredRun, layers: Sequence[int]) -> None:
             f"run {run.name}: hidden: expected layers from 0 to {depth - 1}, found {outside[0]}"
         )
     if not _is_stored(run, layers) and not _is_computable(run):
+        if config.model.family in ADDS_FEATURES:
+            raise UsageError(
+                f"run {run.name}: hidden: expected a run that stores it, since DeepStack adds more "
+                f"of a picture to the stream of {config.model.name} than a run holds: extract anew "
+                "with --kinds hidden"
+            )
         stored = f"{', '.join(config.kinds)} of {len(config.layers)} of {depth} layers"
         raise UsageError(
             f"run {run.name}: hidden: expected {', '.join(NEEDED)} of all {depth} layers, or "
@@ -81,7 +88,7 @@ def image_streams(
     run: StoredRun,
     layers: Sequence[int],
     tokens: Mapping[str, Indices],
-    model: LanguageModel | None = None,
+    model: Any = None,
 ) -> Iterator[ImageStream]:
     """Yield the stream of each image's tokens, in the order of `tokens`; the memory does not grow
     with the number of images.
@@ -104,14 +111,16 @@ def image_streams(
     for image, indices in tokens.items():
         sample = run.image(image).sample
         if is_stored:
-            bits = run.read(HIDDEN, list(layers), ids=[image], tokens=indices, raw=True).values
+            bits = run.read(
+                HIDDEN, list(layers), ids=[image], tokens=indices.tolist(), raw=True
+            ).values
             states = from_numpy(bits, find_dtype(run.config.model.dtype)).to(device)
         else:
             arrays = run.read_image(image, NEEDED, raw=True)
-            chosen = TokenChoice(indices).indices(sample, HIDDEN)
-            states = hidden_states(
-                model, [sample], [arrays], chosen[None], layers, run.config.keys
-            )[:, 0]
+            rows = TokenChoice(indices.tolist()).indices(sample, HIDDEN)
+            states = hidden_states(model, [sample], [arrays], rows[None], layers, run.config.keys)[
+                :, 0
+            ]
         yield ImageStream(sample, indices, states)
 
 
@@ -193,5 +202,7 @@ def _is_stored(run: StoredRun, layers: Sequence[int]) -> bool:
 
 
 def _is_computable(run: StoredRun) -> bool:
+    if run.config.model.family in ADDS_FEATURES:
+        return False
     has_all_layers = len(run.config.layers) == run.config.model.geometry.layers
     return has_all_layers and set(NEEDED) <= set(run.config.kinds)

@@ -108,6 +108,7 @@ def word_directions(states: Array, labels: Mapping[str, Array]) -> dict[str, Arr
 
     Returns (d,) for each word that occurs; none where no other word occurs.
     """
+    # A channel that never varies tells nothing: it keeps its scale.
     variance = states.var(axis=0, dtype=np.float64)
     spread = np.where(variance > 0, variance, 1.0)
     occurring = {word: is_word for word, is_word in labels.items() if is_word.any()}
@@ -218,6 +219,7 @@ def _comparisons(scores: Array, labels: Array, groups: Array, n_groups: int) -> 
     negative_scores = scores[labels == 0][order]
     bounds = np.searchsorted(groups[labels == 0][order], np.arange(n_groups + 1))
     for group in range(n_groups):
+        # Ranks among the sorted negatives of a group: those below count, equals count half.
         rivals = np.sort(negative_scores[bounds[group] : bounds[group + 1]])
         negatives[group] = len(rivals)
         below = np.searchsorted(rivals, positive_scores, "left")
@@ -230,5 +232,6 @@ def _comparisons(scores: Array, labels: Array, groups: Array, n_groups: int) -> 
 
 def _area(counts: _Comparisons, weights: Array) -> Array:
     """Return the AUROC of weighted groups, one for each row of weights (draw, group)."""
+    # An image drawn twice counts twice, as a positive and as a rival.
     wins = ((weights @ counts.wins) * weights).sum(axis=1)
     return ratio(wins, (weights @ counts.positives) * (weights @ counts.negatives))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,9 @@ from PIL import Image
 from kvtool.layers import LayerChoice
 from kvtool.models.text_vectors import TextVectors
 from kvtool.types import GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
+
+if TYPE_CHECKING:
+    import torch
 
 Array = np.ndarray[Any, Any]
 
@@ -43,6 +46,21 @@ class Prepared:
     sample: Sample
     tensors: dict[str, Any]
     signature: Hashable
+
+
+class BeforeDecoder(NamedTuple):
+    """What a batch of images gives before its decoder.
+
+    tokens: Image tokens as they enter the decoder's first layer, (image, token, hidden), with what
+        stands between them; None where nobody asked.
+    vision: Outputs of tower layers by number, (image, vision_token, dim), row-major.
+    added: What DeepStack adds to the residual stream after the decoder's first layers, a tensor
+        (image, feature, hidden) a layer, at the image tokens alone.
+    """
+
+    tokens: torch.Tensor | None
+    vision: dict[int, torch.Tensor]
+    added: tuple[torch.Tensor, ...] = ()
 
 
 @dataclass
@@ -240,16 +258,20 @@ def sample_of(
     spans: tuple[GridSpan, ...] = (),
     vision_spans: tuple[GridSpan, ...] = (),
     advance: int | None = None,
+    n_tokens: int | None = None,
 ) -> Sample:
-    """The record of an image whose tokens end with the last row of their last span.
+    """The record of an image.
 
     advance: rotary positions from the image's first token to the text's; one a token unless the
-    family says otherwise.
+    family says otherwise. n_tokens: how many tokens the image has, those between its grids
+    included; by default they end with the last row of the last span.
     """
-    n_tokens, n_vision_tokens = (
+    last_row_end, n_vision_tokens = (
         grids[-1].start + grids[-1].grid[0] * grids[-1].row_stride if grids else 0
         for grids in (spans, vision_spans)
     )
+    if n_tokens is None:
+        n_tokens = last_row_end
     return Sample(
         id=id,
         index=index,

@@ -104,16 +104,23 @@ class PreRopeCache(CaptureCache):
     def hooked(self, layers: nn.ModuleList, head_dim: int) -> Iterator[None]:
         """Watch the decoder layers' key projections (their key norm, where a family has one)."""
 
+        attentions: dict[int, Any] = {layer: layers[layer].self_attn for layer in self.rows}
+
         def watch(layer: int) -> Callable[[torch.Tensor], None]:
+            kv_heads = attentions[layer].k_proj.out_features // head_dim
+
             def see(keys: torch.Tensor) -> None:
                 image, token = keys.shape[:2]
+                # Some families norm heads that stand before the tokens already.
+                if keys.dim() == 4 and token == kv_heads != keys.shape[2]:
+                    self.keep("key", layer, keys)
+                    return
                 # (image, token, kv_head * dim), with or without a norm of each head, as (image,
                 # kv_head, token, dim).
                 self.keep("key", layer, keys.reshape(image, token, -1, head_dim).transpose(1, 2))
 
             return see
 
-        attentions: dict[int, Any] = {layer: layers[layer].self_attn for layer in self.rows}
         modules = {
             n: getattr(attention, "k_norm", None) or attention.k_proj
             for n, attention in attentions.items()

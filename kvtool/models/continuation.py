@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from kvtool.errors import UsageError
-from kvtool.models.base import Array, Prepared
+from kvtool.models.base import Array, BeforeDecoder, Prepared
 from kvtool.models.cache import fork, full_cache, widened
 from kvtool.models.device import from_numpy, to_device
 from kvtool.types import KeyPosition, ModelInfo, Sample
@@ -39,10 +39,12 @@ class Continuation:
     language_model: Any
     prompt: Prompt
     info: ModelInfo
+    attends_both_ways: ClassVar[bool] = False
+    """Whether tokens of an image see those of the same image that follow them."""
 
     def before_decoder(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
-    ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+    ) -> BeforeDecoder:
         """See DecoderModel.before_decoder."""
         raise NotImplementedError
 
@@ -91,6 +93,34 @@ class Continuation:
         ).last_hidden_state
         return states
 
+    def run_prompts(
+        self,
+        samples: Sequence[Sample],
+        before: BeforeDecoder,
+        cache: Any,
+        following: Sequence[int] = (),
+    ) -> torch.Tensor:
+        """Run the decoder over [prefix][image] of a batch, and token ids that follow in each; the
+        cache grows.
+
+        Returns the last hidden states (image, token, hidden) of the whole.
+        """
+        assert before.tokens is not None, "what enters the decoder was asked for"
+        embeddings, positions = (
+            self.prompt_embeddings(samples, before.tokens),
+            self.positions(samples),
+        )
+        if following:
+            ids = torch.tensor(following, device=embeddings.device).expand(len(samples), -1)
+            text = self.after_images(samples, self.embed(ids))
+            embeddings = torch.cat([embeddings, text], dim=1)
+            if positions is not None:
+                next_positions = torch.tensor([[sample.next_position] for sample in samples])
+                counted = next_positions + torch.arange(text.shape[1])
+                text_positions = self.text_positions(counted.to(positions.device))
+                positions = torch.cat([positions, text_positions], dim=-1)
+        return self.run(embeddings, positions, cache)
+
     # The cache up to the image.
 
     def question(self, text: str) -> str:
@@ -100,11 +130,9 @@ class Continuation:
     @torch.inference_mode()
     def prefill(self, batch: Sequence[Prepared]) -> Any:
         """See LanguageModel.prefill."""
-        samples = [item.sample for item in batch]
-        tokens, _ = self.before_decoder(batch, (), project=True)
-        assert tokens is not None
+        before = self.before_decoder(batch, (), project=True)
         cache = full_cache([], [])
-        self.run(self.prompt_embeddings(samples, tokens), self.positions(samples), cache)
+        self.run_prompts([item.sample for item in batch], before, cache)
         return cache
 
     @torch.inference_mode()
@@ -146,8 +174,18 @@ class Continuation:
         positions = self.positions(samples)
         if positions is None:
             positions = torch.arange(keys.shape[3], device=keys.device).expand(len(samples), -1)
-        cos, sin = self.language_model.rotary_emb(keys, positions)
-        layers = [apply_rotary_pos_emb(layer, layer, cos, sin)[1] for layer in keys.unbind(1)]
+        rotary = self.language_model.rotary_emb
+        # Some decoders turn keys at other rates in layers of a sliding window.
+        has_kinds = hasattr(rotary, "layer_types")
+        kinds = self.language_model.config.layer_types if has_kinds else [None] * keys.shape[1]
+        angles = {
+            kind: rotary(keys, positions, kind) if has_kinds else rotary(keys, positions)
+            for kind in set(kinds)
+        }
+        layers = [
+            apply_rotary_pos_emb(layer, layer, *angles[kind])[1]
+            for layer, kind in zip(keys.unbind(1), kinds, strict=True)
+        ]
         return torch.stack(layers, dim=1)
 
     # What follows.

@@ -11,7 +11,7 @@ import torch
 
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
-from kvtool.models.base import Array, Captured, Prepared, Request
+from kvtool.models.base import Array, BeforeDecoder, Captured, Prepared, Request
 from kvtool.models.cache import (
     CaptureCache,
     PreRopeCache,
@@ -52,6 +52,8 @@ class DecoderModel(TextReader):
     """What the chat template writes directly before the image placeholder as part of the image."""
     reads_system: ClassVar[bool] = True
     """Whether a system message can stand before the image."""
+    proves_itself: ClassVar[bool] = False
+    """Whether an extraction proves the map from pixels to tokens on its first picture."""
     has_class_token: bool = False
     """Whether the tower has a class token; then the family gives its attention, too."""
 
@@ -59,18 +61,20 @@ class DecoderModel(TextReader):
         self.checkpoint = checkpoint
         self.config = checkpoint.config(self.network)
         self.net = checkpoint.network(self.network, self.config)
-        self.language_model = self.net.model.language_model
-        tokenizer = checkpoint.tokenizer()
-        image = tokenizer.convert_ids_to_tokens(self.config.image_token_id)
-        self.prompt = Prompt(
+        self.language_model = self.net.get_decoder()
+        self.prompt = self.make_prompt(checkpoint.tokenizer())
+        self.info = checkpoint.info(self.family, self.geometry(), self.prompt.template)
+
+    def make_prompt(self, tokenizer: Any) -> Prompt:
+        """Return the prompt layout of the checkpoint's chat template."""
+        return Prompt(
             tokenizer,
-            checkpoint.snapshot.path,
-            str(image),
+            self.checkpoint.snapshot.path,
+            str(tokenizer.convert_ids_to_tokens(self.config.image_token_id)),
             self.opening,
             self.fallback_template(),
-            checkpoint.settings.system,
+            self.checkpoint.settings.system,
         )
-        self.info = checkpoint.info(self.family, self.geometry(), self.prompt.template)
 
     def fallback_template(self) -> str:
         """The family's chat template, for a checkpoint that has none."""
@@ -82,7 +86,7 @@ class DecoderModel(TextReader):
 
     def encode(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
-    ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+    ) -> BeforeDecoder | tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
         """Run the tower. Returns image tokens as the decoder takes them, (image, token, hidden), if
         `project`; and outputs of tower layers, (image, vision_token, dim), row-major.
         """
@@ -169,18 +173,19 @@ class DecoderModel(TextReader):
         is_salient = SALIENCY in request.kinds
         attention = self.class_attention(max(vision_layers)) if is_salient else None
         with attention.watching() if attention else nullcontext():
-            tokens, vision = self.before_decoder(
+            before = self.before_decoder(
                 batch, vision_layers, decode or "projected" in request.kinds
             )
         captured = Captured()
         if "vision" in request.kinds:
-            captured.arrays["vision"] = one_head_arrays([vision[layer] for layer in vision_layers])
+            layers = [before.vision[layer] for layer in vision_layers]
+            captured.arrays["vision"] = one_head_arrays(layers)
         if attention:
             captured.arrays[SALIENCY] = one_head_arrays([self.saliency(attention, batch)])
-        if tokens is not None and "projected" in request.kinds:
-            captured.arrays["projected"] = one_head_arrays([tokens])
-        if tokens is not None and decode:
-            self._decode(batch, tokens, request, captured)
+        if before.tokens is not None and "projected" in request.kinds:
+            captured.arrays["projected"] = one_head_arrays([before.tokens])
+        if decode:
+            self._decode([item.sample for item in batch], before, request, captured)
         return captured
 
     def prepare_stored(
@@ -208,26 +213,30 @@ class DecoderModel(TextReader):
 
     def before_decoder(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
-    ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+    ) -> BeforeDecoder:
         """What `encode` gives, from the tower or, where the batch was prepared from a run, as that
         run stored it.
         """
         if "projected" not in batch[0].tensors:
-            return self.encode(batch, vision_layers, project)
+            encoded = self.encode(batch, vision_layers, project)
+            return encoded if isinstance(encoded, BeforeDecoder) else BeforeDecoder(*encoded)
         device = self.checkpoint.device
         tokens = to_device([item.tensors["projected"][0] for item in batch], device)
         vision = {
             layer: to_device([item.tensors["vision"][index] for item in batch], device)
             for index, layer in enumerate(vision_layers)
         }
-        return tokens, vision
+        return BeforeDecoder(tokens, vision)
 
     def _decode(
-        self, batch: Sequence[Prepared], tokens: torch.Tensor, request: Request, captured: Captured
+        self,
+        samples: Sequence[Sample],
+        before: BeforeDecoder,
+        request: Request,
+        captured: Captured,
     ) -> None:
         """Run the decoder over prefix and image tokens, up to the last layer asked for."""
         names: list[Kind] = [kind for kind in request.kinds if kind in ("key", "value")]
-        samples = [item.sample for item in batch]
         start = samples[0].image_start
         # The prompt ends with the image, so that what stands before it is text.
         parts = {"text": slice(0, start), "image": slice(start, None)}
@@ -247,7 +256,7 @@ class DecoderModel(TextReader):
         )
         watching = residual_stream(layers, request.layers, parts["image"])
         with watching if keeps_stream else nullcontext() as stream, hooks, until_finished():
-            self.run(self.prompt_embeddings(samples, tokens), self.positions(samples), cache)
+            self.run_prompts(samples, before, cache)
         if stream is not None:
             captured.arrays[HIDDEN] = stream.arrays()
         for name in names:

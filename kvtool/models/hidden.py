@@ -16,11 +16,12 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from kvtool.errors import UsageError
-from kvtool.models.base import Array
+from kvtool.models.base import Array, BeforeDecoder
 from kvtool.models.cache import full_cache, layer_outputs
 from kvtool.models.continuation import Continuation
 from kvtool.models.device import from_numpy, to_device
-from kvtool.types import KeyPosition, Kind, Sample
+from kvtool.models.families import ADDS_FEATURES
+from kvtool.types import KeyPosition, Kind, ModelInfo, Sample
 
 KINDS_NEEDED: tuple[Kind, ...] = ("key", "value", "projected")
 """What a run must hold, keys and values of every layer."""
@@ -78,8 +79,10 @@ def hidden_states(
     Returns:
         A tensor (layer, image, n, hidden) in the model's precision.
 
-    Raises UsageError where layers are missing or images differ in their numbers of tokens.
+    Raises UsageError where layers are missing or images differ in their numbers of tokens, and of
+    a model with DeepStack, whose stream takes more of an image than a run stores.
     """
+    check_deepstack(model.info)
     prompt = model.restore(samples, arrays, keys)
     cache = StoredPrompt(
         [layer.keys for layer in prompt.layers], [layer.values for layer in prompt.layers]
@@ -94,7 +97,7 @@ def hidden_states(
     entering = projected.gather(1, indices[:, :, None].expand(-1, -1, projected.shape[2]))
     start = samples[0].image_start
     positions = _positions(model, samples, start + indices)
-    masks = _masks(model, start + indices, cache.keys[0].shape[2])
+    masks = _masks(model, samples, start + indices, cache.keys[0].shape[2])
     with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
         model.language_model(
             inputs_embeds=entering,
@@ -127,17 +130,29 @@ def prompt_states(
     Returns:
         A tensor (layer, image, n, hidden) in the model's precision, before the final norm.
 
-    Raises UsageError where a token is none of its image's.
+    Raises UsageError where a token is none of its image's, and of a model with DeepStack.
     """
+    check_deepstack(model.info)
     device = model.checkpoint.device
     indices = torch.from_numpy(np.ascontiguousarray(tokens)).long().to(device)
     _check_tokens(indices, samples)
     positions = samples[0].image_start + indices[:, :, None]
-    embeddings = model.prompt_embeddings(samples, vectors.to(device, model.checkpoint.dtype))
+    before = BeforeDecoder(vectors.to(device, model.checkpoint.dtype), {})
     with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
-        model.run(embeddings, model.positions(samples), full_cache([], []))
+        model.run_prompts(samples, before, full_cache([], []))
     states = torch.stack([outputs[layer] for layer in layers])
     return states.gather(2, positions.expand(len(layers), -1, -1, states.shape[-1]))
+
+
+def check_deepstack(model: ModelInfo) -> None:
+    """Raise UsageError of a model whose decoder takes more of an image than enters its first
+    layer.
+    """
+    if model.family in ADDS_FEATURES:
+        raise UsageError(
+            f"hidden: expected a decoder whose input is all it takes of an image, found one with "
+            f"DeepStack, {model.name}: extract its pictures with --kinds hidden"
+        )
 
 
 def _check_tokens(tokens: torch.Tensor, samples: Sequence[Sample]) -> None:
@@ -160,8 +175,10 @@ def _positions(
     return positions.gather(-1, token_positions.expand(len(positions), -1, -1))
 
 
-def _masks(model: Continuation, queries: torch.Tensor, n_keys: int) -> Any:
-    """Return what each token (image, n) of the prompt may see, (image, 1, n, key).
+def _masks(
+    model: Continuation, samples: Sequence[Sample], queries: torch.Tensor, n_keys: int
+) -> Any:
+    """Return what each image token (image, n) may see of the prompt, (image, 1, n, key).
 
     A decoder with sliding windows takes a mask for each kind of layer.
     """
@@ -169,6 +186,9 @@ def _masks(model: Continuation, queries: torch.Tensor, n_keys: int) -> Any:
     keys = torch.arange(n_keys, device=queries.device)
     distance = queries[:, None, :, None] - keys
     visible = distance >= 0
+    if model.attends_both_ways:
+        starts = queries.new_tensor([[sample.image_start] for sample in samples])
+        visible = visible | (keys >= starts)[:, None, None]  # the prompt ends with the image
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
     windowed = visible if window is None else visible & (distance < window)

@@ -11,6 +11,7 @@ turn, where the template has such.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -48,12 +49,18 @@ class Prompt:
         opening: str,
         fallback: str,
         system: str = "",
+        *,
+        written: str = "",
+        closing: str = "",
     ) -> None:
-        """image: the placeholder token; opening: what a template writes directly before it as part
+        """image: the placeholder token; opening: the text directly before the first of them as part
         of the image; fallback: the family's template, for a checkpoint that has none; system: the
-        text of a system message before every turn, if any.
+        text of a system message before every turn, if any; written: what a template writes for an
+        image, by default the opening and one placeholder; closing: the text directly after the last
+        placeholder that the template does not write itself.
 
-        Raises UsageError where the template writes no system message before the image.
+        Raises UsageError where the template writes no system message before the image, and
+        ModelError where there is no template.
         """
         self.tokenizer = tokenizer
         self.image = image
@@ -63,9 +70,11 @@ class Prompt:
                 f"model {folder}: expected {image} in the tokenizer's vocabulary, found no such "
                 "token"
             )
-        self.folder, self.opening = folder, opening
+        self.folder, self.opening, self.closing = folder, opening, closing
+        self.marker = written or image
+        self.written = written or opening + image
         self._lock = Lock()
-        self._known: dict[str, tuple[int, ...]] = {}
+        self._known: dict[tuple[str, str], tuple[int, ...]] = {}
         self._messages: Messages = ()
         self._choose(fallback)
         if system:
@@ -89,7 +98,10 @@ class Prompt:
                         _warn_of_template(self.folder, passed_over[0], source)
                     return
             passed_over.append(source)
-        raise AssertionError("a family's own template renders an image and a question")
+        raise ModelError(
+            f"model {self.folder}: expected a chat template that writes an image and a question, "
+            f"found {'none' if len(passed_over) == 1 else 'others'}; fetch chat_template.jinja too"
+        )
 
     def _put_system(self, system: str) -> None:
         """Put a system message before every turn. Raises UsageError where the template lacks it."""
@@ -118,17 +130,19 @@ class Prompt:
         """What a template makes of a turn after some messages, given in parts or, as older ones
         take it, as one string; else None.
         """
-        content: Any = f"{self.image * n_images}\n{QUESTION}"
+        content: Any = f"{self.marker * n_images}\n{QUESTION}"
         if parts:
             content = [*[{"type": "image"}] * n_images, {"type": "text", "text": QUESTION}]
         # Cut at the images, then at the question: what is left is what the template writes itself.
-        *before, tail = self._render(template, content, messages).split(self.opening + self.image)
+        *before, tail = self._render(template, content, messages).split(self.written)
         before_question, question, after_question = tail.partition(QUESTION)
         text = "".join((*before, before_question, after_question))
         # A template that drops, doubles or moves one of them does not lay out this turn.
-        if len(before) != n_images or not question or self.image in text or QUESTION in text:
+        if len(before) != n_images or not question or self._has_image(text) or QUESTION in text:
             return None
-        return Layout(tuple(before), before_question, after_question)
+        # What closes an image stands before the text that follows it.
+        following = tuple(self.closing + text for text in before[1:])
+        return Layout((before[0], *following), self.closing + before_question, after_question)
 
     def layout(self, n_images: int = 1) -> Layout:
         """The chosen template's turn of so many images.
@@ -177,24 +191,33 @@ class Prompt:
         layout = self.layout(n_images)
         return layout.before_question + text + layout.after_question
 
-    def prefix_ids(self, prefix: str) -> tuple[int, ...]:
-        """Return the token ids before the first image token. Safe to call from several threads."""
+    def prefix_ids(self, prefix: str, opening: str | None = None) -> tuple[int, ...]:
+        """Return the token ids before the first image token. Safe to call from several threads.
+
+        opening: of this image, where it is not the one of all.
+        """
         self._refuse_image("prefix", prefix)
+        opening = self.opening if opening is None else opening
         with self._lock:
-            if prefix not in self._known:
+            if (prefix, opening) not in self._known:
                 # Tokenized with the image behind it, since a text's last token may depend on what
                 # follows.
                 before = f"{self.head}{prefix}\n" if prefix else self.head
-                ids = self._ids(before + self.opening + self.image, special=True)
-                self._known[prefix] = tuple(ids[: ids.index(self.image_id)])
-            return self._known[prefix]
+                ids = self._ids(before + opening + self.image, special=True)
+                self._known[prefix, opening] = tuple(ids[: ids.index(self.image_id)])
+            return self._known[prefix, opening]
 
-    def several_ids(self, n_images: int) -> list[list[int]]:
+    def several_ids(self, n_images: int, openings: Sequence[str] = ()) -> list[list[int]]:
         """Token ids of what stands before each of several images: before the first, and between
         each and the next.
+
+        openings: of these images, where they are not the one of all.
         """
         text = "".join(
-            before + self.opening + self.image for before in self.layout(n_images).before
+            before + opening + self.image
+            for before, opening in zip(
+                self.layout(n_images).before, openings or [self.opening] * n_images, strict=True
+            )
         )
         with self._lock:
             ids = self._ids(text, special=True)
@@ -246,8 +269,11 @@ class Prompt:
         opening, question, _ = turn.partition(QUESTION)
         return opening if question and self.image not in opening else self.head
 
+    def _has_image(self, text: str) -> bool:
+        return self.image in text or self.marker in text
+
     def _refuse_image(self, what: str, text: str) -> None:
-        if self.image in text:
+        if self._has_image(text):
             raise UsageError(
                 f"{what}: expected text without {self.image}, which stands for the image; take it "
                 "out"

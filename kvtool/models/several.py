@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.models.base import Prepared
+from kvtool.models.base import BeforeDecoder, Prepared
 from kvtool.models.cache import full_cache
 from kvtool.models.continuation import Continuation
 from kvtool.models.device import to_device
@@ -131,15 +131,22 @@ class SeveralImages(Continuation):
         ]
 
     def _image_tokens(self, items: Sequence[Prepared]) -> list[torch.Tensor]:
-        """Return each image's tokens as the decoder takes them, (token, hidden); images of one
-        signature run together.
+        """Return each image's tokens as the decoder takes them, (token, hidden)."""
+        entering = [before.tokens for before in self._entering(items)]
+        return [tokens for tokens in entering if tokens is not None]
+
+    def _entering(self, items: Sequence[Prepared]) -> list[BeforeDecoder]:
+        """Return what of each image enters the decoder, its arrays without an axis of images;
+        images of one signature run together.
         """
-        tokens_of: dict[int, torch.Tensor] = {}
+        entering: dict[int, BeforeDecoder] = {}
         for group_rows in _grouped([item.signature for item in items]):
-            tokens, _ = self.before_decoder([items[i] for i in group_rows], (), project=True)
-            assert tokens is not None
-            tokens_of |= zip(group_rows, tokens, strict=True)
-        return [tokens_of[i] for i in range(len(items))]
+            before = self.before_decoder([items[i] for i in group_rows], (), project=True)
+            assert before.tokens is not None
+            for row, i in enumerate(group_rows):
+                added = tuple(layer[row] for layer in before.added)
+                entering[i] = BeforeDecoder(before.tokens[row], {}, added)
+        return [entering[i] for i in range(len(items))]
 
     def image_positions(self, sample: Sample) -> torch.Tensor:
         """Rotary positions of an image's tokens, its first at 0, in the form of `text_positions` of

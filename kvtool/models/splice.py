@@ -22,7 +22,7 @@ from kvtool.models.continuation import Continuation
 from kvtool.models.device import from_numpy, to_device
 from kvtool.types import KeyPosition, Sample
 
-QUESTION = "What is in the picture?"
+QUESTION = "Describe the image."
 """What is asked after the image; the caption is the answer."""
 
 

@@ -65,9 +65,8 @@ class RunPictures:
         for name, store in self.stores.items():
             for run in store.readable_runs():
                 geometry = run.config.model.geometry
-                fields = {"kv_heads": geometry.kv_heads, "depth": geometry.layers}
-                fields["dataset_path"] = run.place
-                rows.append({"store": name, **run.info(), **fields})
+                sizes = {"kv_heads": geometry.kv_heads, "depth": geometry.layers}
+                rows.append({"store": name, **run.info(), **sizes, "dataset_path": run.place})
         return rows
 
 

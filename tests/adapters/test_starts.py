@@ -83,5 +83,5 @@ def test_the_embedding_of_a_word_is_the_mean_over_its_pieces(tmp_path: Path) -> 
     model = begun(tmp_path)
     table = model.net.get_input_embeddings().weight.detach()
     torch.testing.assert_close(word_embedding(model, "cat"), table[word_id("cat")])
-    both = (table[word_id("red")] + table[word_id("cat")]) / 2
-    torch.testing.assert_close(word_embedding(model, "red cat"), both)
+    mean = (table[word_id("red")] + table[word_id("cat")]) / 2
+    torch.testing.assert_close(word_embedding(model, "red cat"), mean)

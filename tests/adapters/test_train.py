@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(root: Path, out: Path, **options: Any) -> train.TrainedAdapter:
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "lm": str(root / "language"),
         "vision": str(root / "vision"),
         "dataset": f"own:{root / 'mine'}",
@@ -43,7 +43,7 @@ def trained(root: Path, out: Path, **options: Any) -> train.TrainedAdapter:
         "dtype": "float32",
         "device": "cpu",
     }
-    return kvtool.adapter_train(out, **given | options)
+    return kvtool.adapter_train(out, **defaults | options)
 
 
 def test_an_adapter_learns_what_pictures_show(root: Path, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_stored_features_give_the_same_adapter(root: Path, tmp_path: Path, start
 def test_an_interrupted_call_goes_on_bit_for_bit(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = trained(root, tmp_path / "whole", steps=9)
+    uninterrupted = trained(root, tmp_path / "uninterrupted", steps=9)
     monkeypatch.setattr(training, "SAVE_STEPS", 3)
 
     class StoppedError(Exception):
@@ -120,8 +120,9 @@ def test_an_interrupted_call_goes_on_bit_for_bit(
     )
     steps = [note.split(",")[0] for note in notes if note.startswith("step")]
     assert steps == ["step 7", "step 8", "step 9"]
-    assert resumed.loss == whole.loss
-    layers = [load_file(tmp_path / name / "adapter.safetensors") for name in ("whole", "resumed")]
+    assert resumed.loss == uninterrupted.loss
+    names = ("uninterrupted", "resumed")
+    layers = [load_file(tmp_path / name / "adapter.safetensors") for name in names]
     assert all(torch.equal(layers[0][part], layers[1][part]) for part in layers[0])
 
 

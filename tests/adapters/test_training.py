@@ -40,10 +40,10 @@ def test_the_loss_falls_and_the_frozen_models_stay(model: LinearAdapter) -> None
     }
     layer = train_layer(model, tokens, examples_, RECIPE)
     before, after = (answer_scores(model, weights, tokens, examples_) for weights in (first, layer))
-    other = answer_scores(model, layer, tokens.roll(1, 0), examples_)
+    swapped = answer_scores(model, layer, tokens.roll(1, 0), examples_)
     assert after.loss < before.loss - 0.5
     # Behind a picture of the other kind the caption is the wrong one.
-    assert other.loss > after.loss + 0.5
+    assert swapped.loss > after.loss + 0.5
     assert after.right > before.right
     for part in (model.net, model.tower.net):
         for name, weight in part.state_dict().items():
@@ -55,7 +55,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
 ) -> None:
     tokens, examples_ = lesson(model)
     put(model, random_layer(model, tokens, seed=0))
-    whole = train_layer(model, tokens, examples_, RECIPE)
+    uninterrupted = train_layer(model, tokens, examples_, RECIPE)
 
     class StoppedError(Exception):
         pass
@@ -75,7 +75,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
         report=lambda step, _: steps.append(step),
     )
     assert steps == list(range(16, 31))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert all(torch.equal(uninterrupted[name], resumed[name]) for name in uninterrupted)
 
 
 def test_a_checkpoint_of_another_training_is_refused(model: LinearAdapter, tmp_path: Path) -> None:

@@ -26,9 +26,10 @@ from kvtool.datasets.cvbench import CvBench
 from kvtool.demo import study
 from kvtool.demo.captions import scene_captions
 from kvtool.demo.layouts import write_scenes
-from kvtool.demo.weights import DEMO, demo_saes_path
+from kvtool.demo.weights import DEMO, demo_path, demo_saes_path
 from tests.cli.score_workspaces import ScoreWorkspaces
 from tests.support import datasets, results, tiny
+from tests.support.adapters import pictures
 from tests.support.correlations import answered, right_for, segmented, write_cvbench
 from tests.support.shell import Shell
 from tests.support.tasks.language import imagenet
@@ -105,6 +106,15 @@ class Workspaces(ScoreWorkspaces):
         kvtool.probe(store, "semantic-correspondence")
         for name in NUMBERED:
             shutil.copytree(store, folder / name)
+        return folder
+
+    @cached_property
+    def adapter(self) -> Path:
+        """Pictures with captions and masks, an adapter, and a layer as torch saves it."""
+        folder = self._new("adapter")
+        pictures(folder / "mine")
+        shutil.copytree(demo_path("demo-adapter"), folder / "adapter")
+        torch.save(load_file(folder / "adapter/adapter.safetensors"), folder / "layer.pth")
         return folder
 
     @cached_property

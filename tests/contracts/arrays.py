@@ -30,16 +30,26 @@ def to_array(tensor: torch.Tensor) -> Array:
 
 
 def rotated_by_hand(
-    keys: Array, positions: Array, theta: float, sections: list[int] | None
+    keys: Array,
+    positions: Array,
+    theta: float,
+    sections: list[int] | None,
+    is_interleaved: bool = False,
 ) -> Array:
     """Rotary embedding in NumPy (equation 34 of RoFormer, halves as in Llama).
 
     With `sections` the frequencies are dealt out to the three axes of
-    M-RoPE in turn. keys (layer, kv_head, token, dim), positions (axis, token).
+    M-RoPE in turn, or one by one where they are interleaved. keys (layer, kv_head, token, dim),
+    positions (axis, token).
     """
     half = keys.shape[-1] // 2
     frequencies = theta ** (-np.arange(half) / half)
     axes = np.repeat(np.arange(len(sections)), sections) if sections else np.zeros(half, int)
+    if sections and is_interleaved:
+        # Every third frequency is an axis's until it has its share; time takes what is left.
+        axes = np.zeros(half, int)
+        for axis in (1, 2):
+            axes[axis : 3 * sections[axis] : 3] = axis
     angles = positions[axes].T * frequencies
     first, second = keys[..., :half], keys[..., half:]
     cos, sin = np.cos(angles), np.sin(angles)

@@ -81,10 +81,7 @@ class ContinuationContract(TransformersSide):
             positions = self.positions_by_hand(sample)
             keys = np.concatenate([before.text["key"][0], before.arrays["key"][0]], axis=2)
             expected = np.concatenate([after.text["key"][0], after.arrays["key"][0]], axis=2)
-            rope = reference.config.text_config.rope_parameters
-            rotated = rotated_by_hand(
-                keys, positions, rope["rope_theta"], rope.get("mrope_section")
-            )
+            rotated = self.rotated(reference, keys, positions)
             np.testing.assert_allclose(rotated, expected, rtol=0, atol=1e-5)
             np.testing.assert_array_equal(before.arrays["value"][0], after.arrays["value"][0])
             assert np.abs(before.arrays["key"][0] - after.arrays["key"][0]).max() > 0.01
@@ -92,6 +89,11 @@ class ContinuationContract(TransformersSide):
             logits = model.logits(cache, [sample], model.question("what is there"))[0].numpy()
             _, _, full_logits = self.own_pass(reference, folder, noise(70, 45), view)
             np.testing.assert_allclose(logits, full_logits[-len(logits) :], rtol=0, atol=1e-4)
+
+    def rotated(self, reference: Any, keys: Array, positions: Array) -> Array:
+        """Keys (layer, kv_head, token, dim) rotated as the family's paper says."""
+        rope = reference.config.text_config.rope_parameters
+        return rotated_by_hand(keys, positions, rope["rope_theta"], rope.get("mrope_section"))
 
     def positions_by_hand(self, sample: Sample) -> Array:
         """(axis, token) rotary positions of prefix and image; of most families just counted, the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -56,6 +57,9 @@ class EncoderContract:
     views: ClassVar[tuple[View, ...]] = ("base",)
     mapped: ClassVar[tuple[Kind, ...]] = ("vision",)
     """Kinds of which the map from pixels to tokens is checked."""
+    sizes: ClassVar[Sequence[tuple[int, int]]] = SIZES
+    """Width and height of pictures that can be prepared."""
+    extremes: ClassVar[Sequence[tuple[int, int]]] = ((1, 1), (3, 2), (20_000, 120))
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -151,7 +155,7 @@ class EncoderContract:
                     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
 
     def test_spans_hold_every_token_once(self, model: Model) -> None:
-        for size in SIZES:
+        for size in self.sizes:
             for view in self.views:
                 sample = model.prepare(noise(*size), id="a", index=0, view=view).sample
                 vision = [token for span in sample.vision_spans for token in span.token_indices()]
@@ -163,7 +167,7 @@ class EncoderContract:
                 )
 
     def test_wide_images_are_captured(self, model: Model) -> None:
-        for size in ((1, 1), (3, 2), (20_000, 120)):
+        for size in self.extremes:
             for view in self.views:
                 _, captured = self.capture(model, noise(*size), view)
                 assert all(

@@ -11,7 +11,6 @@ from kvtool.models import load_model
 from kvtool.models.base import Captured, LanguageModel, Prepared, Request
 from kvtool.types import BEFORE_DECODER
 from tests.contracts.arrays import Array, assert_same
-from tests.contracts.encoder_contract import SIZES
 from tests.contracts.transformers_side import TransformersSide
 from tests.support.tiny import noise
 
@@ -89,7 +88,7 @@ class StoredContract(TransformersSide):
         """Samples alone say which images share a batch, so that both ways sum their products over
         the same rows.
         """
-        sizes = [*SIZES, (45, 70), (150, 100), (71, 45), (100, 150)]
+        sizes = [*self.sizes, (45, 70), (150, 100), (71, 45), (100, 150)]
         for view in self.views:
             pixels = [
                 model.prepare(noise(*size), id=str(i), index=i, view=view)

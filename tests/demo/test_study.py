@@ -11,7 +11,7 @@ import pytest
 
 import kvtool
 from kvtool.demo import study
-from kvtool.demo.programs import SMOLLM2
+from kvtool.demo.programs import SMOLLM2, Analysis
 from kvtool.errors import ModelError
 from kvtool.models import smollm2
 from kvtool.result import Result
@@ -19,9 +19,9 @@ from kvtool.store.verify import verify
 from kvtool.tasks import TASKS
 
 SMALL = {
-    "PROBES": (study.Analysis("spair71k", "semantic-correspondence"),),
-    "PREFIXES": (study.Analysis("spair71k", "semantic-correspondence"),),
-    "PAIRED": (study.Analysis("blink", "visual-similarity"),),
+    "PROBES": (Analysis("spair71k", "semantic-correspondence"),),
+    "PREFIXES": (Analysis("spair71k", "semantic-correspondence"),),
+    "PAIRED": (Analysis("blink", "visual-similarity"),),
     "STAGES": (),
     "SEGMENTED": ("refcoco",),
     "QUESTION_SETS": ("cvbench", "blink"),
@@ -30,8 +30,8 @@ SMALL = {
 SMALL_SMOLLM2 = replace(
     SMOLLM2,
     model="demo-adapter",
-    probes=(study.Analysis("spair71k", "semantic-correspondence"),),
-    paired=(study.Analysis("spair71k", "semantic-correspondence", options={"n": 10}),),
+    probes=(Analysis("spair71k", "semantic-correspondence"),),
+    paired=(Analysis("spair71k", "semantic-correspondence", options={"n": 10}),),
     saes={"demo-adapter": "none"},
 )
 """The study of SmolLM2 on an adapter that is small: the steps are the same."""
@@ -94,8 +94,8 @@ def test_heads_of_least_variance_stand_in_where_there_are_no_two_modes(
 def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]]) -> None:
     page = (demo[0] / "report.html").read_text(encoding="utf-8")
     words = ("Semantic correspondence", "Knockout", "isual similarity", "Input-agnostic")
-    words += ("Averages over tasks", "Runs compared", "Image tokens in the features of language")
-    for word in (*words, "Features over pictures"):
+    titles = ("Image tokens in the features of language", "Features over pictures")
+    for word in (*words, "Averages over tasks", "Runs compared", *titles):
         assert word in page
 
 
@@ -111,6 +111,7 @@ def test_the_image_tokens_of_the_demo_are_read_with_controls(
     assert {row["layer"] for row in lens.rows} == {0, 3}
 
 
+@pytest.mark.slow
 def test_the_study_of_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "SMOLLM2", SMALL_SMOLLM2)
     monkeypatch.setattr(study, "READING", SMALL["READING"])

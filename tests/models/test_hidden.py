@@ -11,28 +11,11 @@ import torch
 
 from kvtool.errors import UsageError
 from kvtool.models import load_model
-from kvtool.models.cache import watched
 from kvtool.models.hidden import hidden_states
 from kvtool.types import KeyPosition, Precision
 from tests.support import tiny
 from tests.support.tiny import noise
-
-FAMILIES = ("llava_onevision", "llava_next", "qwen2_vl", "qwen2_5_vl")
-
-
-def stored(captured: Any, index: int) -> dict[str, Any]:
-    """The arrays of one image as a run holds them."""
-    arrays = {kind: values[index] for kind, values in captured.arrays.items()}
-    return arrays | {f"text_{kind}": values[index] for kind, values in captured.text.items()}
-
-
-def whole_pass(model: Any, batch: Any) -> torch.Tensor:
-    """The outputs of all layers over the whole prompt, (layer, image, token, hidden), by hooks."""
-    layers = model.language_model.layers
-    outputs: list[torch.Tensor] = []
-    with watched(dict.fromkeys(layers, outputs.append)):
-        model.prefill(batch)
-    return torch.stack(outputs)
+from tests.support.whole_pass import FAMILIES, stored, whole_pass
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -71,6 +54,15 @@ def test_sliding_windows(tmp_path: Path, attention: str) -> None:
     streams = hidden_states(model, [batch[0].sample], [arrays], np.array([[0, last]]), [0, 1, 2])
     expected = whole_pass(model, batch)[:, 0, batch[0].sample.image_start :]
     torch.testing.assert_close(streams[:, 0], expected[:, [0, last]], rtol=0, atol=3e-6)
+
+
+def test_deepstack_is_refused(tmp_path: Path) -> None:
+    """What a run stores is not all that enters the stream."""
+    model: Any = load_model(str(tiny.qwen3_vl(tmp_path)), dtype="float32")
+    with pytest.raises(
+        UsageError, match=r"found one with DeepStack, .*: extract its pictures with"
+    ):
+        hidden_states(model, [], [], np.zeros((0, 1)), [0])
 
 
 def test_a_token_that_is_not_there(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,13 +43,13 @@ def test_features_that_fire_everywhere_are_left_out() -> None:
     texts[:50, 0] = texts[:6, 3] = texts[:2, 2] = True
     density = np.array([0.0, 0.0, 0.0, 0.0, 0.006, np.nan])
     # Feature 0 is dense in texts, 1 in images, 3 in texts, 4 on text tokens; 2 fires in texts only.
-    expected = {
+    expected: dict[Any, list[bool]] = {
         "both": [False, False, True, False, False, True],
         "image": [True, False, False, True, False, True],
         "text": [False, False, True, False, False, False],
     }
     for side, eligible in expected.items():
-        features = eligible_features(presence, texts, density, presence_of=side)  # type: ignore[arg-type]
+        features = eligible_features(presence, texts, density, presence_of=side)
         assert features.tolist() == eligible
     assert eligible_features(presence, texts, None)[4]
     assert eligible_features(presence, texts, None, max_presence=1.0).all()

@@ -28,9 +28,9 @@ CAPTIONS = ("the red cat", "a blue dog on the left")
 COLORS = ((200, 30, 30), (30, 30, 200))
 
 
-def parts(root: Path) -> tuple[Path, Path]:
+def parts(root: Path, template: str = CHAT) -> tuple[Path, Path]:
     """A tiny language model and a tiny tower."""
-    return llama(root / "language", CHAT), tiny.dinov2(root / "vision")
+    return llama(root / "language", template), tiny.dinov2(root / "vision")
 
 
 def pictures(root: Path, count: int = 20) -> Path:

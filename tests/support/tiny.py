@@ -6,54 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
+from tests.support.tiny_families import gemma3, mistral3, qwen3_vl
+from tests.support.tiny_parts import TEXT, VISION, randomize, save
 from tests.support.tiny_words import (
     LLAVA_TEMPLATE,
     QWEN_TEMPLATE,
-    VOCABULARY,
     text_tokenizer,
     token_id,
     tokenizer,
 )
 
-TEXT: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 4096,
-    "bos_token_id": 1,
-    "eos_token_id": 4,
-    "pad_token_id": 0,
-}
-VISION: dict[str, Any] = {
-    "hidden_size": 24,
-    "intermediate_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-}
-
-
-def randomize(network: Any, scale: float = 0.5) -> None:
-    """Weights large enough that attention is not flat and every input matters."""
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in network.named_parameters():
-        if parameter.dim() > 1:
-            bound = scale / parameter[0].numel() ** 0.5 if "embed" not in name else 0.2
-            parameter.data = torch.empty_like(parameter).normal_(0, 2 * bound, generator=generator)
-
-
-def save(folder: Path, network: Any, processor: Any, words: Any = None) -> Path:
-    randomize(network)
-    network.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    if words is not None:
-        words.save_pretrained(folder)
-    return folder
+__all__ = ["TEXT", "VISION", "gemma3", "mistral3", "noise", "qwen3_vl", "randomize", "save"]
 
 
 def llava_onevision(folder: Path) -> Path:

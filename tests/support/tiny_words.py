@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -48,9 +49,18 @@ QWEN_TEMPLATE = (
 )
 
 
-def tokenizer(chat_template: str | None, adds_start: bool = False) -> Any:
-    """A word-level tokenizer; with `adds_start` it puts <s> before a text, as Llama's does."""
-    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *QWEN_SPECIAL, "\n", *WORDS])}
+def tokenizer(
+    chat_template: str | None,
+    adds_start: bool = False,
+    more: Sequence[str] = (),
+    names: dict[str, str] | None = None,
+) -> Any:
+    """A word-level tokenizer; with `adds_start` it puts <s> before a text, as Llama's does.
+
+    more: further special tokens; names: attributes of the tokenizer that some of these are.
+    """
+    words = [*SPECIAL, *QWEN_SPECIAL, "\n", *WORDS, *more]
+    vocabulary = {word: i for i, word in enumerate(words)}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Split(" ", "removed")]
@@ -59,7 +69,7 @@ def tokenizer(chat_template: str | None, adds_start: bool = False) -> Any:
         core.post_processor = processors.TemplateProcessing(
             single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", vocabulary["<s>"])]
         )
-    special = [*SPECIAL[3:], *QWEN_SPECIAL]
+    special = [*SPECIAL[3:], *QWEN_SPECIAL, *more]
     wrap: Any = PreTrainedTokenizerFast
     fast = wrap(
         tokenizer_object=core,
@@ -67,9 +77,15 @@ def tokenizer(chat_template: str | None, adds_start: bool = False) -> Any:
         bos_token="<s>" if adds_start else None,
         eos_token="<|im_end|>",
         additional_special_tokens=special,
+        model_specific_special_tokens=names or {},
     )
     fast.chat_template = chat_template
     return fast
+
+
+def family_template(marker: str) -> str:
+    """The plain template of a family that writes an image as a marker."""
+    return LLAVA_TEMPLATE.replace("<image>", marker)
 
 
 def token_id(token: str) -> int:

@@ -58,7 +58,7 @@ class AdapterRun:
         held_out: Scenes to draw for the figures.
         exchanges: What is asked and answered of scenes in training.
         exam: The same of scenes that were held out.
-        asked: What captions are asked for by.
+        request: What captions are asked for by.
         targets: What the layer starts at: vectors for what tokens show, and what each counts.
         recipe: How it is trained.
     """
@@ -69,7 +69,7 @@ class AdapterRun:
     held_out: int
     exchanges: Exchanges
     exam: Exchanges
-    asked: str
+    request: str
     targets: Targets
     recipe: Recipe
 
@@ -118,7 +118,7 @@ def assess(run: AdapterRun, out: Path, folder: Path) -> None:
     """Write what the adapter's model answers on scenes that were held out into its card."""
     held_out = draw(out / "held_out", run.held_out, (SEED, 41), draw_scene)
     exam = run.exam(scenes_of(held_out), SEED + 1)
-    measured = figures(load_adapter(folder), held_out, exam, run.asked)
+    measured = figures(load_adapter(folder), held_out, exam, run.request)
     (out / "figures.json").write_text(json.dumps(asdict(measured), indent=1) + "\n")
     (folder / "MODEL_CARD.md").write_text(card(run.language, run.scenes, run.recipe, measured))
 

@@ -55,14 +55,18 @@ def training_facts(scenes: int, recipe: Recipe) -> dict[str, Any]:
 
 def card(language: str, scenes: int, recipe: Recipe, figures: Figures) -> str:
     """Return the card of an adapter into a language model."""
-    own, other = figures.own, figures.other
+    scores, swapped = figures.scores, figures.swapped
     rows = [
-        ("cross-entropy of a token of answers", f"{own.loss:.3f}", f"{other.loss:.3f}"),
-        ("tokens of answers found", f"{own.right:.3f}", f"{other.right:.3f}"),
+        ("cross-entropy of a token of answers", f"{scores.loss:.3f}", f"{swapped.loss:.3f}"),
+        ("tokens of answers found", f"{scores.right:.3f}", f"{swapped.right:.3f}"),
     ]
-    words = {"named": "categories named", "true": "named ones that are there", "colors": "colors"}
+    words = {
+        "recall": "categories named",
+        "precision": "named ones that are there",
+        "colors": "colors",
+    }
     rows += [
-        (title, f"{value:.3f}", f"{getattr(figures.words_other, name):.3f}")
+        (title, f"{value:.3f}", f"{getattr(figures.words_swapped, name):.3f}")
         for name, title in words.items()
         for value in [getattr(figures.words, name)]
     ]

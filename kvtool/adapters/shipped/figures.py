@@ -23,9 +23,9 @@ from kvtool.models.families.linear_adapter import LinearAdapter
 BATCH = 16
 CAPTION_TOKENS = 60
 SHORT_TOKENS = 8
-SHOWN = 6
+N_CAPTIONS = 6
 """So many captions stand in a card."""
-ASKED = ("existence", "color", "color_yes_no")
+QUESTION_KINDS = ("existence", "color", "color_yes_no")
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class WordScores:
     """How well captions name what is in their pictures.
 
     Attributes:
-        named: The share of things whose category is named.
-        true: The share of named categories that are in the picture.
+        recall: The share of things whose category is named.
+        precision: The share of named categories that are in the picture.
         colors: The share of things whose category is named that are given their color, too.
     """
 
-    named: float
-    true: float
+    recall: float
+    precision: float
     colors: float
 
 
@@ -59,20 +59,20 @@ class Figures:
     Attributes:
         n_scenes: Scenes that were held out.
         n_exam: Questions about them, whose answers are scored token by token.
-        own: The scores of these answers.
-        other: The same behind another scene's picture.
+        scores: The scores of these answers.
+        swapped: The same behind another scene's picture.
         words: How well the model's captions name things.
-        words_other: The same against another scene.
+        words_swapped: The same against another scene.
         questions: Questions that the model answered by itself.
         captions: What is in some scenes, and what the model says.
     """
 
     n_scenes: int
     n_exam: int
-    own: AnswerScores
-    other: AnswerScores
+    scores: AnswerScores
+    swapped: AnswerScores
     words: WordScores
-    words_other: WordScores
+    words_swapped: WordScores
     questions: tuple[Accuracy, ...]
     captions: tuple[tuple[str, str], ...]
 
@@ -84,11 +84,11 @@ def word_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> WordScores:
     n_things = n_named = n_right = n_colored = 0
     for text, scene in zip(captions, scenes, strict=True):
         truth = Counter((thing.color, thing.category) for thing in scene.things)
-        named = Counter(named_things(text))
+        text_things = Counter(named_things(text))
         n_things += truth.total()
-        n_named += named.total()
-        n_right += (_categories(truth) & _categories(named)).total()
-        n_colored += (truth & named).total()
+        n_named += text_things.total()
+        n_right += (_categories(truth) & _categories(text_things)).total()
+        n_colored += (truth & text_things).total()
     return WordScores(n_right / n_things, n_right / max(1, n_named), n_colored / max(1, n_right))
 
 
@@ -121,8 +121,8 @@ def answers_to(
             for index, pixels in enumerate(images[first : first + BATCH])
         ]
         samples = [item.sample for item in batch]
-        chosen = list(texts[first : first + BATCH])
-        generated = model.generate(model.prefill(batch), samples, chosen, n_tokens)
+        batch_texts = list(texts[first : first + BATCH])
+        generated = model.generate(model.prefill(batch), samples, batch_texts, n_tokens)
         answers += [answer or "" for answer in generated]
     return answers
 
@@ -156,7 +156,7 @@ def figures(
     model: LinearAdapter,
     held_out: Collection,
     exam: Sequence[Exchange],
-    asked: str,
+    request: str,
     per_kind: int = 200,
 ) -> Figures:
     """Return what a model's card says.
@@ -165,23 +165,25 @@ def figures(
         model: The adapter's model.
         held_out: Scenes that it was not trained on.
         exam: Questions about them, and the answers.
-        asked: What captions are asked for by.
+        request: What captions are asked for by.
         per_kind: Questions of a kind that are asked.
     """
     scenes = scenes_of(held_out)
     tokens = features(model, held_out.images)
     laid_out = examples(model, exam)
     layer = {"weight": model.linear.weight, "bias": model.linear.bias}
-    text = model.question(asked)
+    text = model.question(request)
     captions = answers_to(model, held_out.images, [text] * len(scenes), CAPTION_TOKENS)
     return Figures(
         n_scenes=len(scenes),
         n_exam=len(exam),
-        own=answer_scores(model, layer, tokens, laid_out),
-        other=answer_scores(model, layer, torch.roll(tokens, 1, dims=0), laid_out),
+        scores=answer_scores(model, layer, tokens, laid_out),
+        swapped=answer_scores(model, layer, torch.roll(tokens, 1, dims=0), laid_out),
         words=word_scores(captions, scenes),
         # The control: captions of the next scene's picture.
-        words_other=word_scores(captions[1:] + captions[:1], scenes),
-        questions=tuple(answered_right(model, held_out, kind, per_kind) for kind in ASKED),
-        captions=tuple(zip(map(short_caption, scenes[:SHOWN]), captions[:SHOWN], strict=True)),
+        words_swapped=word_scores(captions[1:] + captions[:1], scenes),
+        questions=tuple(answered_right(model, held_out, kind, per_kind) for kind in QUESTION_KINDS),
+        captions=tuple(
+            zip(map(short_caption, scenes[:N_CAPTIONS]), captions[:N_CAPTIONS], strict=True)
+        ),
     )

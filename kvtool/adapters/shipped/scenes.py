@@ -61,7 +61,7 @@ def scene_exchanges(scenes: Sequence[Scene], seed: int) -> list[Exchange]:
 
 
 def plain_captions(scenes: Sequence[Scene], seed: int) -> list[Exchange]:  # noqa: ARG001
-    """Return a caption of each scene, asked for in one way."""
+    """Return a caption of each scene, drafts for in one way."""
     return [Exchange(row, WHAT, short_caption(scene)) for row, scene in enumerate(scenes)]
 
 
@@ -70,11 +70,9 @@ def demo_exchanges(scenes: Sequence[Scene], seed: int) -> list[Exchange]:
     exchanges = []
     for index, scene in enumerate(scenes):
         rng = np.random.default_rng((seed, index))
-        asked = questions(scene, rng)
-        exchanges += [
-            Exchange(index, asked[chosen].text, asked[chosen].answer)
-            for chosen in rng.permutation(len(asked))[:DEMO_QUESTIONS].tolist()
-        ]
+        drafts = questions(scene, rng)
+        order = rng.permutation(len(drafts))[:DEMO_QUESTIONS].tolist()
+        exchanges += [Exchange(index, drafts[i].text, drafts[i].answer) for i in order]
     return exchanges
 
 

@@ -93,10 +93,10 @@ def _sentence(result: Result, measure: str, best: Row, rows: Sequence[Row]) -> s
     verb = "find" if low is not None and low > floor else "do not find"
     than = "" if verb == "find" else " better than chance or than words of other concepts"
     beside = f"chance {best['chance']:g}, words of other concepts {show(result, permuted)}"
-    chosen = f", the best of {len(rows)}" if len(rows) > 1 else ""
+    choice = f", the best of {len(rows)}" if len(rows) > 1 else ""
     return (
         f"{SUBJECTS.get(measure, measure)} {verb} the patches that words name{than}: AUROC "
-        f"{interval(result, best)} after layer {best['layer']}{chosen} ({beside})."
+        f"{interval(result, best)} after layer {best['layer']}{choice} ({beside})."
     )
 
 

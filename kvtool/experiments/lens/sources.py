@@ -40,9 +40,9 @@ class Sentences:
 
 def concepts_of(dataset: Any) -> HasConcepts:
     """Return a data set as one that has concepts. Raises UsageError that names those that do."""
-    if isinstance(dataset, HasConcepts) and not (lack := dataset.lacks(CONCEPTS)):
-        return dataset
     lack = dataset.lacks(CONCEPTS)
+    if isinstance(dataset, HasConcepts) and not lack:
+        return dataset
     raise UsageError(
         f"lens: expected a data set whose pictures have concepts with masks, found "
         f"{dataset.name}: {lack}; such are {_having(CONCEPTS)}. Without them, read an image with "

@@ -18,11 +18,11 @@ from kvtool.experiments.lens.words import PatchWords, patch_words
 from kvtool.features.residual import load_for_streams
 from kvtool.progress import Progress
 from kvtool.reporting.numbers import plural
-from kvtool.result import Result, Row, best_row, result_key, versions
+from kvtool.result import MAX_REASONS, Result, Row, best_row, result_key, versions
 from kvtool.store import Run, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share, chunk_name
-from kvtool.tasks.scoring import MAX_REASONS, keep_result
+from kvtool.tasks.scoring import keep_result
 
 if TYPE_CHECKING:
     from kvtool.models.base import LanguageModel
@@ -50,13 +50,13 @@ class Reader:
     Attributes:
         run: The run.
         layers: The decoder's layers that are read.
-        place: The place of the run's model, if its name does not say it.
+        source: The place of the run's model, if its name does not say it.
         device: The device of the model.
     """
 
     run: Run
     layers: tuple[int, ...]
-    place: str | None
+    source: str | None
     device: str
 
     @cached_property
@@ -64,8 +64,8 @@ class Reader:
         """The run's model: its norm and its head read every stream, whoever computed it."""
         from kvtool.engine.run_model import load_run_model
 
-        computing = load_for_streams(self.run, self.layers, self.place, self.device)
-        return computing or load_run_model(self.run, self.place, self.device)
+        computing = load_for_streams(self.run, self.layers, self.source, self.device)
+        return computing or load_run_model(self.run, self.source, self.device)
 
     @cached_property
     def language(self) -> Language:
@@ -161,7 +161,7 @@ class LensStudy:
         skipped = [*patches.skipped, *dict.fromkeys(measuring.skipped)]
         examples = self._examples(patches)
         notes = self._notes(patches, pieces, rows)
-        about = {"n_words": reader.language.n_words, "notes": notes}
+        outcome = {"n_words": reader.language.n_words, "notes": notes}
         return Result(
             command="lens",
             task=None,
@@ -169,7 +169,7 @@ class LensStudy:
             n=max((row["n_images"] for row in rows), default=0),
             rows=rows,
             best=best_row(rows, METRIC),
-            config=self.config | about,
+            config=self.config | outcome,
             versions=versions(),
             n_skipped=len(skipped),
             skipped=skipped[:MAX_REASONS],

@@ -31,10 +31,10 @@ def _measure(result: Result, rows: Sequence[Row]) -> Table:
     """Return the layers of one measure, one a line."""
     has_ranks = any(row["rank"] is not None for row in rows)
     first = rows[0]
-    of_words = f"; rank among {result.config['n_words']} words" if has_ranks else ""
+    vocabulary = f"; rank among {result.config['n_words']} words" if has_ranks else ""
     table = _table(
         f"{first['measure']}: {first['n_concepts']} concepts, {first['n_images']} images; "
-        f"chance {first['chance']:g}{of_words}"
+        f"chance {first['chance']:g}{vocabulary}"
     )
     columns = ["layer", "auroc", "95 %", "permuted", "text"]
     columns += ["rank", "elsewhere", "top 10"] * has_ranks

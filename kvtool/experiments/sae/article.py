@@ -232,7 +232,18 @@ def own_captions(result: Result) -> str | None:
     )
 
 
-DEFAULTS: dict[str, Any] = {"tokens": 64, "outlier": 10.0, "seed": 0}
+DEFAULTS: dict[str, Any] = {
+    "tokens": 64,
+    "max_presence": 0.05,
+    "max_density": 0.005,
+    "outlier": 10.0,
+    "seed": 0,
+    "descriptions": None,
+    "match_by": "lexical",
+    "embedder": None,
+    "judge": None,
+}
+"""The options that are flags of their own, with their defaults."""
 SHIPPED = "demo/saes"
 """Where the package has the SAEs that are named demo."""
 
@@ -250,6 +261,8 @@ def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> 
         name for name in config.get("conditions") or () if name not in (TEXT, IMAGE)
     ] or None
     values = {name: config.get(name) for name in DEFAULTS}
+    if SHIPPED in Path(str(values["descriptions"])).as_posix():
+        values["descriptions"] = None
     return arguments + request_flags(request) + flags(values, DEFAULTS)
 
 

@@ -27,7 +27,9 @@ def reconstruction_fields(sums: ConditionSums, seed: int) -> Row:
     tokens = units[:, UNITS.index("tokens")]
     n_tokens = float(tokens.sum())
     score = reconstruction_scores(len(recon.text_center), recon.m)
-    fvu = bootstrap(units, lambda totals: {"fvu": score(totals)["fvu"]}, seed=seed, draws=DRAWS)["fvu"]
+    fvu = bootstrap(units, lambda totals: {"fvu": score(totals)["fvu"]}, seed=seed, draws=DRAWS)[
+        "fvu"
+    ]
     densities = np.quantile(recon.counts / max(n_tokens, 1), QUANTILES)
     return {
         **{name: float(value) for name, value in score(units.sum(axis=0)).items()},
@@ -49,12 +51,12 @@ def reconstruction_fields(sums: ConditionSums, seed: int) -> Row:
 def paired_scores(d: int, text_m: int, m: int) -> Any:
     """Return the function that turns sums of the text's units beside a condition's into the ratio
     of their fvu and their differences, text less condition."""
-    of_text = reconstruction_scores(d, text_m)
-    of_condition = reconstruction_scores(d, m)
+    text_scores = reconstruction_scores(d, text_m)
+    condition_scores = reconstruction_scores(d, m)
 
     def scores(totals: Array) -> dict[str, Array]:
-        text = of_text(totals[..., : len(UNITS)])
-        condition = of_condition(totals[..., len(UNITS) :])
+        text = text_scores(totals[..., : len(UNITS)])
+        condition = condition_scores(totals[..., len(UNITS) :])
         differences = {f"{name}_difference": text[name] - condition[name] for name in PAIRED}
         return {"fvu_ratio": ratio(condition["fvu"], text["fvu"]), **differences}
 

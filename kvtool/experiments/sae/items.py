@@ -40,28 +40,30 @@ def feature_items(
     """
     image, text = captions.image, captions.text
     presence = image.sums.presence.mean(axis=0)
-    places = sorted(image.examples)
-    if not places:
+    positions = sorted(image.examples)
+    if not positions:
         return
-    pooled = image.pooled.read(len(subject))[places]
+    pooled = image.pooled.read(len(subject))[positions]
     concepts = {
         int(feature): subject.concepts[column]
-        for column, feature in zip(reader.chosen.concepts, reader.chosen.features, strict=True)
+        for column, feature in zip(
+            reader.selection.concepts, reader.selection.features, strict=True
+        )
     }
-    for place, features in zip(places, top_features(pooled, _shown(captions)), strict=True):
+    for position, features in zip(positions, top_features(pooled, _shown(captions)), strict=True):
         for feature in features[features >= 0].tolist():
             concept = concepts.get(feature)
             yield {
                 "layer": reader.layer,
                 "sae": reader.sae,
-                "image": subject.samples[place].id,
+                "image": subject.samples[position].id,
                 "feature": feature,
                 "description": descriptions.get(feature),
-                "words": _words(text, place, feature, pieces.get(place, ())),
+                "words": _words(text, position, feature, pieces.get(position, ())),
                 "presence": float(presence[feature]),
                 "concept": concept,
                 "transfer": transfer.get(concept) if concept is not None else None,
-                **_heat(image.examples[place], subject, place, feature),
+                **_heat(image.examples[position], subject, position, feature),
             }
 
 
@@ -74,26 +76,24 @@ def _shown(captions: Captions) -> np.ndarray[Any, Any]:
     return np.asarray((presence > 0) & (presence <= MOST_PRESENCE))
 
 
-def _heat(example: Example, subject: Subject, place: int, feature: int) -> Row:
+def _heat(example: Example, subject: Subject, position: int, feature: int) -> Row:
     """Return where in the picture a feature fires; outliers are left out."""
     activations = _column(example, feature)
     return {
         "activation": float(activations.max(initial=0.0)),
-        "grid": list(subject.samples[place].base().grid),
-        "cells": subject.cells[place][example.usual].tolist(),
+        "grid": list(subject.samples[position].base().grid),
+        "cells": subject.cells[position][example.usual].tolist(),
         "activations": [round(float(value), 4) for value in activations],
     }
 
 
-def _words(
-    text: ConditionSums, place: int, feature: int, pieces: Sequence[str]
-) -> list[str]:
+def _words(text: ConditionSums, position: int, feature: int, pieces: Sequence[str]) -> list[str]:
     """Return the pieces of an image's captions on which a feature fires most, each once."""
-    example = text.examples.get(place)
+    example = text.examples.get(position)
     if example is None:
         return []
     activations = _column(example, feature)
-    usual_pieces = [pieces[index] for index in np.flatnonzero(example.usual)]
+    usual_pieces = [pieces[index] for index in np.flatnonzero(example.usual).tolist()]
     order = np.argsort(-activations, kind="stable")
     strongest = [usual_pieces[index].strip() for index in order if activations[index] > 0]
     return list(dict.fromkeys(strongest))[:WORDS]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvtool.experiments.sae.alignment import CHANCE
+from kvtool.experiments.sae.batches import TEXTS
+from kvtool.experiments.sae.describing import Describing
 from kvtool.experiments.sae.fields import (
     DRAWS,
     interval_fields,
@@ -17,7 +19,8 @@ from kvtool.experiments.sae.fields import (
 )
 from kvtool.experiments.sae.items import feature_items
 from kvtool.experiments.sae.matches import Captions, Filters
-from kvtool.experiments.sae.measure import TEXTS, Measured, Reader
+from kvtool.experiments.sae.measure import Measured, Reader
+from kvtool.experiments.sae.splices import Losses
 from kvtool.experiments.sae.sums import ConditionSums, DirectionSums
 from kvtool.features.concepts import shown_iou
 from kvtool.features.transfer import Transfer, transfer
@@ -40,7 +43,9 @@ FIELDS = (
     *("recall_1_chance", "recall_5_chance", "recall_10_chance"),
     *("n_features", "match", "match_low", "match_high", "match_chance"),
     *("lift", "lift_low", "lift_high"),
-    *("described", "described_chance", "delta_loss", "recovered"),
+    *("described", "described_low", "described_high", "described_chance"),
+    *("delta_loss", "delta_loss_low", "delta_loss_high"),
+    *("recovered", "recovered_low", "recovered_high"),
 )
 """In their order; null where one does not apply. Differences are text less the condition, paired by
 image; `fvu_ratio` is the condition's fvu over the text's."""
@@ -68,26 +73,28 @@ class Scores:
 class RowMaker:
     """Makes rows of what was measured, layer by layer: numbers on disk are read one by one."""
 
-    def __init__(self, measured: Measured, filters: Filters) -> None:
+    def __init__(self, measured: Measured, filters: Filters, describing: Describing) -> None:
         self.measured = measured
         self.filters = filters
+        self.describing = describing
         self.subject = measured.streams.subject
         self.seed = self.subject.seed
         self.resampled: dict[str, dict[int, Array]] = {}
         self.items: list[Row] = []
         self._truths = {
-            name: (truth.places.read()[:, 0], truth.labels.read())
-            for name, truth in measured.truths.items()
+            name: (truth.positions.read()[:, 0], truth.labels.read())
+            for name, truth in measured.notes.truths.items()
         }
 
-    def scores(self, conditions: tuple[str, ...]) -> Scores:
-        """Return all rows by layer, SAE and condition."""
+    def scores(self, conditions: tuple[str, ...], losses: Losses | None = None) -> Scores:
+        """Return all rows by layer, SAE and condition; with the losses of spliced images."""
         rows = []
         for index, layer in enumerate(self.measured.streams.layers):
             directions = self._direction_fields(index)
             for name, by_condition in self._saes(index):
                 for condition in conditions:
                     fields = by_condition.get(condition, {}) | directions.get(condition, {})
+                    fields |= (losses or {}).get((layer, name, condition), {})
                     if fields:
                         labels = {"layer": layer, "condition": condition, "sae": name}
                         rows.append({key: (fields | labels).get(key) for key in FIELDS})
@@ -103,14 +110,23 @@ class RowMaker:
             yield "none", {}
         for name in dict.fromkeys(reader.sae for reader in readers):
             group = [reader for reader in readers if reader.sae == name]
-            plain = group[0]
-            captions = Captions(
-                plain.sums["text"], plain.sums["image"], self.filters, self.seed
-            )
+            captions = self._captions(group[0])
             fields: dict[str, Row] = {}
             for reader in group:
                 fields |= self._feature_fields(reader, captions)
             yield name, fields
+
+    def _captions(self, reader: Reader) -> Captions:
+        """Return the captions as an SAE reads them."""
+        return Captions(
+            reader.sums["text"],
+            reader.sums["image"],
+            self.filters,
+            reader.layer,
+            self.subject.captions,
+            self.describing,
+            self.seed,
+        )
 
     def _feature_fields(self, reader: Reader, captions: Captions) -> dict[str, Row]:
         """Return the fields of a dictionary's conditions."""
@@ -126,6 +142,8 @@ class RowMaker:
                 row |= overlap_fields(sums.sums.presence, presence, self.seed)
             if is_plain and condition not in TEXTS:
                 row |= captions.fields(sums)
+            elif condition == "text":
+                row |= captions.described(captions.pooled, np.arange(len(self.subject)))
             fields[condition] = row
         if is_plain:
             fields["other-image"] = self._other_image(reader, fields["image"], captions)
@@ -146,42 +164,45 @@ class RowMaker:
             row |= interval_fields(name, *map(float, estimate))
         if condition == "image":
             weigh = multinomial(units, None, np.random.default_rng(self.seed))
-            drawn = resample(units, score, weigh, DRAWS)["fvu_ratio"]
+            resampled = resample(units, score, weigh, DRAWS)["fvu_ratio"]
             # Of several SAEs of a layer the first counts.
-            self.resampled.setdefault("fvu_ratio", {}).setdefault(reader.layer, drawn)
+            self.resampled.setdefault("fvu_ratio", {}).setdefault(reader.layer, resampled)
         return row
 
     def _transfer_fields(self, reader: Reader, condition: str, sums: ConditionSums) -> Row:
         """Return how well the concepts' features find their patches, or words; `sums` are those of
         the tokens that a condition scores."""
-        places, labels = self._truths[TRUTHS.get(condition, "patches")]
+        positions, labels = self._truths[TRUTHS.get(condition, "patches")]
         scores = sums.scores.read()
-        columns = reader.chosen.concepts
-        found = self._transfer(scores, labels[:, columns], places, columns)
+        columns = reader.selection.concepts
+        scored = self._transfer(scores, labels[:, columns], positions, columns)
         if condition == "image":
-            self._note_image(reader, found)
+            self._note_image(reader, scored)
         usual = ~np.isnan(scores).any(axis=1)
+        # A concept whose patches are scored has a score at every usual token.
         ious = [
-            shown_iou(scores[usual, i], labels[usual, column], reader.chosen.thresholds[i])
+            shown_iou(scores[usual, i], labels[usual, column], reader.selection.thresholds[i])
             for i, column in enumerate(columns)
-            if self.subject.concepts[column] in found.by_concept
+            if self.subject.concepts[column] in scored.by_concept
         ]
         return {
-            **interval_fields("transfer", found.value, found.low, found.high),
-            "transfer_chance": CHANCE if found.by_concept else None,
+            **interval_fields("transfer", scored.value, scored.low, scored.high),
+            "transfer_chance": CHANCE if scored.by_concept else None,
             "iou": float(np.nanmean(ious)) if np.isfinite(ious).any() else None,
-            "n_concepts": len(found.by_concept),
+            "n_concepts": len(scored.by_concept),
         }
 
-    def _note_image(self, reader: Reader, found: Transfer) -> None:
+    def _note_image(self, reader: Reader, scored: Transfer) -> None:
         """Keep the resamples of the image's transfer, and the features of a few pictures."""
-        if len(found.resampled):
-            self.resampled.setdefault("transfer", {}).setdefault(reader.layer, found.resampled)
-        captions = Captions(
-            reader.sums["text"], reader.sums["image"], self.filters, self.seed
-        )
+        if len(scored.resampled):
+            self.resampled.setdefault("transfer", {}).setdefault(reader.layer, scored.resampled)
         self.items += feature_items(
-            reader, captions, self.subject, self.measured.pieces, found.by_concept, {}
+            reader,
+            self._captions(reader),
+            self.subject,
+            self.measured.notes.pieces,
+            scored.by_concept,
+            self.describing.of_layer(reader.layer),
         )
 
     def _other_image(self, reader: Reader, image: Row, captions: Captions) -> Row:
@@ -211,30 +232,32 @@ class RowMaker:
         return fields
 
     def _directed(self, index: int, condition: str, sums: DirectionSums) -> Row:
-        places, labels = self._truths[TRUTHS.get(condition, "patches")]
+        positions, labels = self._truths[TRUTHS.get(condition, "patches")]
         columns = self.measured.words[index].concepts
-        found = self._transfer(sums.scores.read(), labels[:, columns], places, columns)
-        if condition == "image" and len(found.resampled):
+        scored = self._transfer(sums.scores.read(), labels[:, columns], positions, columns)
+        if condition == "image" and len(scored.resampled):
             layer = self.measured.streams.layers[index]
-            self.resampled.setdefault("directions", {})[layer] = found.resampled
+            self.resampled.setdefault("directions", {})[layer] = scored.resampled
         return {
             "n_images": int((sums.n_tokens > 0).sum()),
             "n_tokens": int(sums.n_tokens.sum()),
             "n_outliers": sums.n_outliers,
             "norm": sums.median_norm(),
-            "n_concepts": len(found.by_concept),
-            **interval_fields("directions", found.value, found.low, found.high),
+            "n_concepts": len(scored.by_concept),
+            **interval_fields("directions", scored.value, scored.low, scored.high),
         }
 
-    def _transfer(self, scores: Array, labels: Array, places: Array, columns: Array) -> Transfer:
+    def _transfer(self, scores: Array, labels: Array, positions: Array, columns: Array) -> Transfer:
         """Return how well columns of scores (token, concept) find their concepts; outliers, which
         have no score, count nowhere."""
+        if not len(columns):
+            return transfer({}, {}, positions[:0])
         usual = ~np.isnan(scores).any(axis=1)
         names = [self.subject.concepts[column] for column in columns]
         return transfer(
             {name: scores[usual, i] for i, name in enumerate(names)},
             {name: labels[usual, i] for i, name in enumerate(names)},
-            places[usual],
+            positions[usual],
             seed=self.seed,
             draws=DRAWS,
         )

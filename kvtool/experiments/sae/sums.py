@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,14 +27,14 @@ class TokenRun:
     """Tokens of several images, one after the other, of one layer and condition.
 
     Attributes:
-        places: The images.
+        positions: The images.
         counts: How many tokens of each.
         x: (token, d) float32, of those that are no outliers.
         usual: Which tokens these are among all, (sum of counts,) bool.
         is_content: Of text, which of all tokens are of words that say something; None of patches.
     """
 
-    places: Sequence[int]
+    positions: Sequence[int]
     counts: Sequence[int]
     x: torch.Tensor
     usual: Array
@@ -42,7 +43,7 @@ class TokenRun:
     @classmethod
     def of(
         cls,
-        places: Sequence[int],
+        positions: Sequence[int],
         states: Sequence[torch.Tensor],
         longest: float,
         is_content: Array | None = None,
@@ -53,10 +54,10 @@ class TokenRun:
         lengths = joined.norm(dim=1)
         usual = lengths <= longest
         counts = [len(item) for item in states]
-        return cls(places, counts, joined[usual], usual.cpu().numpy(), is_content)
+        return cls(positions, counts, joined[usual], usual.cpu().numpy(), is_content)
 
     def spread(self, rows: Array) -> Array:
-        """Return rows of the usual tokens at their place among all; NaN for the outliers."""
+        """Return rows of the usual tokens at their position among all; NaN for the outliers."""
         everything = np.full((len(self.usual), rows.shape[1]), np.nan, np.float32)
         everything[self.usual] = rows
         return everything
@@ -66,7 +67,7 @@ class TokenRun:
         ends = np.cumsum(self.counts)
         n_before = np.concatenate([[0], np.cumsum(self.usual)])
         bounds = n_before[np.concatenate([[0], ends])].tolist()
-        return [slice(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+        return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class ConditionSums:
         content: Which features fire on words of the captions that say something, (image, m / 8)
             packed.
         n_outliers: Tokens that were dropped.
-        examples: By the places of images that pictures are made of.
+        examples: By the positions of images that pictures are made of.
     """
 
     sums: ReconstructionSums
@@ -127,47 +128,49 @@ class ConditionSums:
         self,
         tokens: TokenRun,
         dictionary: Dictionary,
-        chosen: Array,
-        example_places: Collection[int] = (),
+        concept_features: Array,
+        example_positions: Collection[int] = (),
     ) -> None:
         """Add tokens.
 
         Args:
             tokens: The tokens.
             dictionary: What reads them.
-            chosen: The features of the concepts.
-            example_places: Images whose features are kept.
+            concept_features: The features of the concepts.
+            example_positions: Images whose features are kept.
         """
         features = dictionary.encode(tokens.x)
         decoded = dictionary.decode(features, tokens.x)
         n_above = features_above(features)
         self.n_outliers += int((~tokens.usual).sum())
-        self.scores.append(tokens.spread(features[:, chosen].cpu().numpy()))
-        for place, rows in zip(tokens.places, tokens.split(), strict=True):
-            self.sums.add(place, tokens.x[rows], features[rows], decoded[rows])
-            self.above[place] += float(n_above[rows].sum())
+        self.scores.append(tokens.spread(features[:, concept_features].cpu().numpy()))
+        for position, rows in zip(tokens.positions, tokens.split(), strict=True):
+            self.sums.add(position, tokens.x[rows], features[rows], decoded[rows])
+            self.above[position] += float(n_above[rows].sum())
             # A caption says a word once, and a patch is seldom alone.
             top = TOP_PATCHES if tokens.is_content is None else 1
-            self.pooled.append(place, pool_tokens(features[rows], top))
+            self.pooled.append(position, pool_tokens(features[rows], top))
         self._add_content(tokens, features)
-        self._keep_examples(tokens, features, example_places)
+        self._keep_examples(tokens, features, example_positions)
 
     def _add_content(self, tokens: TokenRun, features: torch.Tensor) -> None:
         if tokens.is_content is None:
             return
         is_content = torch.from_numpy(tokens.is_content[tokens.usual]).to(features.device)
-        for place, rows in zip(tokens.places, tokens.split(), strict=True):
+        for position, rows in zip(tokens.positions, tokens.split(), strict=True):
             fires = (features[rows][is_content[rows]] != 0).any(dim=0)
-            self.content[place] |= np.packbits(fires.cpu().numpy())
+            self.content[position] |= np.packbits(fires.cpu().numpy())
 
     def _keep_examples(
-        self, tokens: TokenRun, features: torch.Tensor, example_places: Collection[int]
+        self, tokens: TokenRun, features: torch.Tensor, example_positions: Collection[int]
     ) -> None:
         bounds = np.cumsum([0, *tokens.counts])
-        for index, (place, rows) in enumerate(zip(tokens.places, tokens.split(), strict=True)):
-            if place in example_places:
+        for index, (position, rows) in enumerate(
+            zip(tokens.positions, tokens.split(), strict=True)
+        ):
+            if position in example_positions:
                 usual = tokens.usual[bounds[index] : bounds[index + 1]]
-                self.examples[place] = Example(usual, features[rows].cpu().to_sparse())
+                self.examples[position] = Example(usual, features[rows].cpu().to_sparse())
 
 
 @dataclass
@@ -191,8 +194,8 @@ class DirectionSums:
         self.scores.append(tokens.spread((tokens.x @ directions.T).cpu().numpy()))
         self.norms.append(tokens.x.norm(dim=1).cpu().numpy())
         self.n_outliers += int((~tokens.usual).sum())
-        for place, rows in zip(tokens.places, tokens.split(), strict=True):
-            self.n_tokens[place] += rows.stop - rows.start
+        for position, rows in zip(tokens.positions, tokens.split(), strict=True):
+            self.n_tokens[position] += rows.stop - rows.start
 
     def median_norm(self) -> float:
         """Return the median length of the tokens; NaN where there is none."""
@@ -202,10 +205,10 @@ class DirectionSums:
 
 def features_above(features: torch.Tensor) -> torch.Tensor:
     """Count the largest features of each token (token, m) that make up SHARE of their sum."""
-    most = int((features > 0).sum(dim=1).max()) if len(features) else 0
-    if most == 0:
+    n_most = int((features > 0).sum(dim=1).max()) if len(features) else 0
+    if n_most == 0:
         return torch.zeros(len(features))
-    largest = features.relu().topk(most, dim=1).values.double()
+    largest = features.relu().topk(n_most, dim=1).values.double()
     sums = largest.cumsum(dim=1)
     total = sums[:, -1:]
     # So many sums fall short of the share, and one more feature reaches it.

@@ -43,9 +43,9 @@ def exceeds_controls(rows: Sequence[Row], image: Row, field: str) -> bool:
     """Tell whether the interval of the image's tokens lies above that of every control in its
     layer; False without controls."""
     highs = [row.get(f"{field}_high") for row in condition_rows(rows, *CONTROLS)]
-    defined = [high for high in highs if is_number(high)]
+    defined = [float(high) for high in highs if high is not None and is_number(high)]
     low = image.get(f"{field}_low")
-    return bool(defined) and is_number(low) and low > max(defined)
+    return bool(defined) and low is not None and float(low) > max(defined)
 
 
 def alignment_line(entry: Row) -> str:
@@ -131,5 +131,5 @@ def _table(title: str) -> Table:
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
-        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )

@@ -16,6 +16,9 @@ FAMILIES = Registry(
         "llava_next": "kvtool.models.families.llava_next:LlavaNext",
         "qwen2_vl": "kvtool.models.families.qwen_vl:Qwen2VL",
         "qwen2_5_vl": "kvtool.models.families.qwen_vl:Qwen25VL",
+        "qwen3_vl": "kvtool.models.families.qwen3_vl:Qwen3VL",
+        "gemma3": "kvtool.models.families.gemma3:Gemma3",
+        "mistral3": "kvtool.models.families.mistral3:Mistral3",
         "siglip": "kvtool.models.families.contrastive:SiglipOfTwo",
         "siglip_vision_model": "kvtool.models.families.encoders:Siglip",
         "clip": "kvtool.models.families.contrastive:ClipOfTwo",
@@ -38,6 +41,9 @@ EXAMPLES = {
     "llava_next": ("llava-hf/llama3-llava-next-8b-hf", "llava-hf/llava-v1.6-mistral-7b-hf"),
     "qwen2_vl": ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct"),
     "qwen2_5_vl": ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"),
+    "qwen3_vl": ("Qwen/Qwen3-VL-2B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"),
+    "gemma3": ("google/gemma-3-4b-it", "google/gemma-3-12b-it"),
+    "mistral3": ("mistralai/Mistral-Small-3.1-24B-Instruct-2503",),
     "siglip": ("google/siglip-so400m-patch14-384",),
     "clip": ("openai/clip-vit-large-patch14-336",),
     "vit": ("facebook/dino-vitb16",),
@@ -46,6 +52,39 @@ EXAMPLES = {
     "linear_adapter": ("adapter:DIR",),
 }
 """Published checkpoints of each family; any other of the same `model_type` loads as well."""
+
+
+_ASPECT = "one: the picture at its own aspect ratio"
+_ONE = "one: the picture at the tower's size"
+_TILES = "base: the picture squeezed to a square; full: tiles besides"
+VIEWS = {
+    "llava_onevision": _TILES,
+    "llava_next": _TILES,
+    "qwen2_vl": _ASPECT,
+    "qwen2_5_vl": _ASPECT,
+    "qwen3_vl": _ASPECT,
+    "gemma3": "one: the picture squeezed to a square",
+    "mistral3": _ASPECT,
+    "siglip": _ONE,
+    "siglip_vision_model": _ONE,
+    "clip": _ONE,
+    "clip_vision_model": _ONE,
+    "vit": _ONE,
+    "dinov2": _ONE,
+    "dinov2_with_registers": _ONE,
+    "linear_adapter": _ONE,
+}
+"""What --view shows of a picture, by family."""
+SPECIAL = {
+    "llava_onevision": "a newline token after the picture and each row of tiles",
+    "llava_next": "a newline token after the picture and each row of tiles",
+    "qwen2_vl": "rotary positions of three axes",
+    "qwen2_5_vl": "rotary positions of three axes; windows in the tower",
+    "qwen3_vl": "DeepStack: later runs of other prefixes run the tower again",
+    "gemma3": "image tokens see each other both ways; sliding windows",
+    "mistral3": "a mark after each row of tokens",
+}
+"""What is special of a family."""
 
 
 NORMS = {
@@ -67,6 +106,12 @@ TOWERS = {"llava_onevision": "siglip", "llava_next": "clip"}
 PADS_SEVERAL = ("llava_onevision",)
 """Families whose processor pads each of several pictures in a prompt to a square, and keeps a
 picture alone as it is.
+"""
+
+
+ADDS_FEATURES = ("qwen3_vl",)
+"""Families whose decoder takes more of a picture than enters its first layer (DeepStack), so that
+what a run stores before the decoder is not enough to go on from.
 """
 
 

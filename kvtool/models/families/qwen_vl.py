@@ -24,10 +24,10 @@ from kvtool.models.base import Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
+from kvtool.models.families.qwen_grids import GridPositions, sized
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
-from kvtool.models.sizes import input_wh_px
-from kvtool.types import GridSpan, Sample, View
+from kvtool.types import GridSpan, View
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
@@ -42,7 +42,7 @@ MAX_ASPECT = 200
 """transformers' limit for Qwen's image processor."""
 
 
-class Qwen2VL(DecoderModel):
+class Qwen2VL(GridPositions, DecoderModel):
     """Checkpoints of model_type qwen2_vl."""
 
     family = "qwen2_vl"
@@ -102,27 +102,10 @@ class Qwen2VL(DecoderModel):
 
     def _features(self, image: Image.Image) -> Any:
         """What the image processor makes of a picture, at the size that was asked for."""
-        if self.size.image_size:
-            vision = self.config.vision_config
-            step = vision.patch_size * vision.spatial_merge_size
-            width, height = input_wh_px(image.size, self.size.image_size, step)
-            # A token is a whole square of patches: what is left of a side is none.
-            wh_px = (max(width // step, 1) * step, max(height // step, 1) * step)
-            resized = image.resize(wh_px, self.processor.resample)
-            return self.processor(resized, do_resize=False, return_tensors="pt")
-        bounds = self.processor.size
-        smallest = self.size.min_pixels or bounds.shortest_edge
-        largest = self.size.max_pixels or bounds.longest_edge
-        # One bound that was asked for takes the checkpoint's other one along where they would
-        # cross. Equal bounds would not do: sizes are rounded, down from the larger one.
-        if smallest > largest:
-            share = bounds.shortest_edge / bounds.longest_edge
-            if self.size.max_pixels:
-                smallest = max(1, int(largest * share))
-            else:
-                largest = int(smallest / share)
-        size = {"shortest_edge": smallest, "longest_edge": largest}
-        return self.processor(image, size=size, return_tensors="pt")
+        vision = self.config.vision_config
+        step_px = vision.patch_size * vision.spatial_merge_size
+        picture, options = sized(image, self.size, self.processor, step_px)
+        return self.processor(picture, return_tensors="pt", **options)
 
     def encode(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
@@ -156,25 +139,6 @@ class Qwen2VL(DecoderModel):
     def _in_order(self, blocks: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """Blocks of patches (block, patch, dim) in the order of the decoder's tokens."""
         return blocks
-
-    def positions(self, samples: Sequence[Sample]) -> torch.Tensor:
-        """(time, height, width) positions, (3, image, token): text counts on all axes alike."""
-        rows = [self.prompt_positions([(sample.image_start, sample)])[0] for sample in samples]
-        return torch.cat(rows, dim=1).to(self.checkpoint.device)
-
-    def image_positions(self, sample: Sample) -> torch.Tensor:
-        """An image stands at one time, its rows and cols counted from there (Qwen2-VL, section
-        2.1).
-        """
-        rows, cols = sample.spans[0].grid
-        time = torch.zeros(rows * cols, dtype=torch.long)
-        height = torch.arange(rows).repeat_interleave(cols)
-        width = torch.arange(cols).repeat(rows)
-        return torch.stack([time, height, width])[:, None]
-
-    def text_positions(self, positions: torch.Tensor) -> torch.Tensor:
-        """Text counts on the three axes alike: (row, token) as (3, row, token)."""
-        return positions.expand(3, *positions.shape)
 
 
 class Qwen25VL(Qwen2VL):

@@ -14,6 +14,7 @@ from kvtool.experiments.lens import measures
 from kvtool.result import Result, Row
 from kvtool.store import Run
 from tests.support.concepts import CONCEPTS, cats_and_dogs, planted_run, reading_model
+from tests.support.fields import assert_documented
 
 PLANTED = 1
 N_IMAGES = 24
@@ -32,8 +33,8 @@ def result(run: Run) -> Result:
 
 
 def row(result: Result, measure: str, layer: int) -> Row:
-    (found,) = [r for r in result.rows if (r["measure"], r["layer"]) == (measure, layer)]
-    return found
+    (match,) = [r for r in result.rows if (r["measure"], r["layer"]) == (measure, layer)]
+    return match
 
 
 def test_both_measures_find_the_planted_layer(result: Result) -> None:
@@ -49,6 +50,11 @@ def test_both_measures_find_the_planted_layer(result: Result) -> None:
             assert noise["chance"] == 0.5
     assert result.best is not None
     assert result.best["layer"] == PLANTED
+
+
+def test_every_field_is_documented(run: Run, result: Result) -> None:
+    assert_documented(result.to_json())
+    assert_documented(kvtool.lens(run, image=run.ids[0]).to_json())
 
 
 def test_sentences_hold_their_words_in_every_layer(result: Result) -> None:
@@ -96,8 +102,8 @@ def test_layers_one_by_one_give_what_all_together_give(
     run: Run, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measures, "LAYER_BYTES", 1)
-    alone = kvtool.lens(run, tokens="all", fresh=True)
-    assert alone.rows == result.rows
+    one_by_one = kvtool.lens(run, tokens="all", fresh=True)
+    assert one_by_one.rows == result.rows
 
 
 def test_a_kept_result_is_given_again(run: Run, result: Result) -> None:
@@ -111,10 +117,10 @@ def test_a_kept_result_is_given_again(run: Run, result: Result) -> None:
 def test_sentences_of_a_file(run: Run, result: Result, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("the cat is in the image\nwhat is the dog\nno dog on the left\n a cat\n")
-    own = kvtool.lens(run, tokens="all", text=text)
-    assert own.config["sentences"] == 4
-    assert row(own, "directions", PLANTED)["auroc"] > 0.99
-    assert row(own, "lens", PLANTED)["auroc"] == row(result, "lens", PLANTED)["auroc"]
+    by_file = kvtool.lens(run, tokens="all", text=text)
+    assert by_file.config["sentences"] == 4
+    assert row(by_file, "directions", PLANTED)["auroc"] > 0.99
+    assert row(by_file, "lens", PLANTED)["auroc"] == row(result, "lens", PLANTED)["auroc"]
     text.write_text("the cat is in the image\n")
     single = kvtool.lens(run, tokens="all", text=text)
     assert {r["measure"] for r in single.rows} == {"lens"}

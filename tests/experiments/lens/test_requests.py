@@ -16,6 +16,7 @@ from kvtool.errors import KvtoolError, ModelError, UsageError
 from kvtool.store import Run, part_name
 from tests.support import datasets, tiny
 from tests.support.concepts import cats_and_dogs, planted_run, reading_model
+from tests.support.runs import create_run
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +114,9 @@ def test_options_that_cannot_be(run: Run, options: dict[str, Any], message: str)
 
 
 def test_a_model_that_is_another_one(run: Run, tmp_path: Path) -> None:
-    other = tiny.llava_onevision(tmp_path / "other")
+    stranger = tiny.llava_onevision(tmp_path / "other")
     with pytest.raises(ModelError, match="give the folder that holds it with --model"):
-        kvtool.lens(run, model=str(other), fresh=True)
+        kvtool.lens(run, model=str(stranger), fresh=True)
 
 
 def spoiled_run(run: Run, name: str, image: int) -> Run:
@@ -123,7 +124,7 @@ def spoiled_run(run: Run, name: str, image: int) -> Run:
     store = kvtool.open(run.store)
     arrays = [run.read_image(name, ["hidden"], raw=True)["hidden"].copy() for name in run.ids]
     arrays[image][2, 0, 0, 0] = np.nan
-    spoiled = store.create_run(replace(run.config, name=name))
+    spoiled = create_run(store, replace(run.config, name=name))
     spoiled.enroll(run.ids, run.place)
     spoiled.commit_part(part_name(0, len(run)), run.samples, {"hidden": arrays})
     spoiled.refresh()

@@ -48,8 +48,8 @@ def test_what_does_not_hold_to_the_end_is_no_alignment() -> None:
     rng = np.random.default_rng(1)
     ratios = step(1.0, 1.0, 0)
     ratios[-1] = 3.0
-    found = alignment_by_fvu(curve(ratios, rng, 0.05))
-    assert found == {"by": "fvu", "layer": None, "low": None, "high": None}
+    alignment = alignment_by_fvu(curve(ratios, rng, 0.05))
+    assert alignment == {"by": "fvu", "layer": None, "low": None, "high": None}
 
 
 @pytest.mark.parametrize("level", [0.5, 0.6])
@@ -67,9 +67,7 @@ def test_nothing_is_aligned_where_transfer_is_not_above_its_bound(level: float) 
 def test_nothing_is_aligned_where_the_ratio_is_at_its_bound() -> None:
     rng = np.random.default_rng(3)
     bound = np.full(len(LAYERS), 1.25)
-    n_found = sum(
-        alignment_by_fvu(curve(bound, rng, 0.2))["layer"] is not None for _ in range(200)
-    )
+    n_found = sum(alignment_by_fvu(curve(bound, rng, 0.2))["layer"] is not None for _ in range(200))
     assert n_found <= 12
 
 
@@ -79,9 +77,9 @@ def test_the_interval_of_the_change_point_holds_the_true_layer() -> None:
     n_held = 0
     n_wide = 0
     for _ in range(100):
-        found = change_point("fvu", curve(step(1.0, 0.85, 5), rng, 0.4))
-        n_held += found["low"] <= 7 <= found["high"]
-        n_wide += found["low"] < found["high"]
+        alignment = change_point("fvu", curve(step(1.0, 0.85, 5), rng, 0.4))
+        n_held += alignment["low"] <= 7 <= alignment["high"]
+        n_wide += alignment["low"] < alignment["high"]
     assert n_held >= 88
     assert n_wide > 20
 

@@ -145,8 +145,8 @@ def test_the_command_is_what_was_run() -> None:
     stored = KeptResult("s.kv", result)
     first = ["sae", "s.kv", "--run", "r", "--sae", "/saes/layer_{layer}/w.npz"]
     config = result.config | {"tokens": "all", "limit": 20}
-    rest = ["--limit", "20", "--conditions", "random", "--tokens", "all"]
-    assert command(stored, config, {"layers": list(range(8))}) == [*first, *rest]
+    flags = ["--limit", "20", "--conditions", "random", "--tokens", "all"]
+    assert command(stored, config, {"layers": list(range(8))}) == [*first, *flags]
     narrowed = command(stored, result.config, {"layers": list(range(9))})
     assert narrowed == [*first, "--layers", "0-7", "--conditions", "random"]
 

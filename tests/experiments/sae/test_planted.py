@@ -7,11 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kvtool.experiments.sae import describing
 from kvtool.experiments.sae.conditions import CONDITIONS
+from kvtool.experiments.sae.curves import curves_of
 from kvtool.experiments.sae.rows import FIELDS, Scores
-from kvtool.experiments.sae.study import curves_of
 from kvtool.result import Row
-from tests.support.sae.planted import D, MISSING, N_LAYERS, planted_scores, planted_streams
+from kvtool.sae.descriptions import write_descriptions
+from tests.support.sae.planted import (
+    CONCEPTS,
+    N_LAYERS,
+    N_UNKNOWN,
+    D,
+    planted_scores,
+    planted_streams,
+)
 
 
 def rows_of(scores: Scores, condition: str) -> list[Row]:
@@ -32,9 +41,9 @@ def test_every_row_has_every_field(scores: Scores) -> None:
 
 
 def test_closed_forms_of_aligned_tokens(scores: Scores) -> None:
-    """Of each token exactly the codes of the last MISSING directions are missed."""
+    """Of each token exactly the codes of the last N_UNKNOWN directions are missed."""
     codes = np.concatenate(planted_streams().image_codes).astype(np.float64)
-    missed = (codes[:, D - MISSING :] ** 2).sum(axis=1)
+    missed = (codes[:, D - N_UNKNOWN :] ** 2).sum(axis=1)
     lengths = (codes**2).sum(axis=1)
     spread = ((codes - codes.mean(axis=0)) ** 2).sum()
     for row in rows_of(scores, "image")[2:]:
@@ -42,8 +51,8 @@ def test_closed_forms_of_aligned_tokens(scores: Scores) -> None:
         assert row["mse_token"] == pytest.approx(missed.mean() / D)
         assert row["nmse"] == pytest.approx((missed / lengths).mean())
         assert row["cos"] == pytest.approx(np.sqrt(1 - missed / lengths).mean())
-        assert row["l0"] == pytest.approx((codes[:, : D - MISSING] > 0).sum(axis=1).mean())
-        assert row["l0_fraction"] == pytest.approx(row["l0"] / (D - MISSING))
+        assert row["l0"] == pytest.approx((codes[:, : D - N_UNKNOWN] > 0).sum(axis=1).mean())
+        assert row["l0_fraction"] == pytest.approx(row["l0"] / (D - N_UNKNOWN))
         assert row["bias"] == pytest.approx(1)
         assert row["norm"] == pytest.approx(np.median(np.sqrt(lengths)))
         assert row["alive"] == 1
@@ -55,7 +64,7 @@ def test_fvu_text_is_about_the_text_of_the_training_half(scores: Scores) -> None
     streams = planted_streams()
     codes = np.concatenate(streams.image_codes).astype(np.float64)
     text = np.concatenate(streams.text_codes[::2]).astype(np.float64)
-    missed = (codes[:, D - MISSING :] ** 2).sum()
+    missed = (codes[:, D - N_UNKNOWN :] ** 2).sum()
     energy = ((codes - text.mean(axis=0)) ** 2).sum()
     for row in rows_of(scores, "image")[2:]:
         assert row["fvu_text"] == pytest.approx(missed / energy)
@@ -75,11 +84,11 @@ def test_transfer_is_one_where_images_align_and_chance_elsewhere(scores: Scores)
 
 def test_captions_are_found_where_images_align(scores: Scores) -> None:
     image = rows_of(scores, "image")
-    others = rows_of(scores, "other-image")
+    controls = rows_of(scores, "other-image")
     for row in image[2:]:
         assert row["recall_1"] > 10 * row["recall_1_chance"]
         assert row["overlap"] > row["overlap_chance"] + 0.02
-    for row in [*image[:2], *others]:
+    for row in [*image[:2], *controls]:
         assert row["median_rank"] == pytest.approx(30, abs=8)
         assert row["overlap"] == pytest.approx(row["overlap_chance"], abs=0.02)
 
@@ -129,3 +138,29 @@ def test_outliers_are_dropped_and_counted(tmp_path: Path) -> None:
     assert image["n_outliers"] == 60 * 16
     assert image["fvu"] is None or np.isnan(image["fvu"])
     assert image["transfer"] is None
+
+
+def test_descriptions_fit_where_images_align(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features described by their words say what aligned images show, and of controls nothing."""
+    monkeypatch.setattr(describing, "MIN_FEATURES", 8)
+    path = tmp_path / "descriptions.json"
+    texts = {feature: f"mentions of a {word}" for feature, word in enumerate(CONCEPTS)}
+    write_descriptions(path, dict.fromkeys(range(N_LAYERS), texts))
+    by = describing.DescribedBy(path)
+    described = planted_scores(tmp_path / "study", described_by=by)
+    image = rows_of(described, "image")
+    for row in image[2:]:
+        # Common words tell nothing, and so an image of two of them has no fit.
+        assert row["described"] > 0.8
+        assert row["described_chance"] < 0.5
+    for row in [*image[:2], *rows_of(described, "other-image")[2:]]:
+        assert row["described"] == pytest.approx(row["described_chance"], abs=0.2)
+    cards = [item for item in described.items if item["layer"] == 2]
+    assert cards
+    for item in cards:
+        assert item["description"] == texts.get(item["feature"])
+        if item["concept"] is not None:
+            assert item["words"][0] == item["concept"] == CONCEPTS[item["feature"]]
+            assert item["transfer"] == 1

@@ -16,6 +16,7 @@ from kvtool.experiments.sae.conditions import CONDITIONS
 from kvtool.experiments.sae.run import sae
 from kvtool.models.cache import watched
 from kvtool.models.language import language_of
+from kvtool.models.splice import SplicedImage
 from kvtool.result import Result, Row
 from kvtool.sae.autoencoder import SparseAutoencoder
 from kvtool.store import Run
@@ -41,12 +42,10 @@ def result(run: Run, saes: Path) -> Result:
 
 
 def row(result: Result, condition: str, layer: int = LAYER) -> Row:
-    (found,) = [
-        item
-        for item in result.rows
-        if (item["layer"], item["condition"]) == (layer, condition)
+    (match,) = [
+        item for item in result.rows if (item["layer"], item["condition"]) == (layer, condition)
     ]
-    return found
+    return match
 
 
 def whole_streams(run: Run, layer: int) -> list[torch.Tensor]:
@@ -68,7 +67,7 @@ def slow_scores(streams: list[torch.Tensor], autoencoder: SparseAutoencoder) -> 
     x = torch.cat(streams).double()
     features = autoencoder.encode(x.float())
     errors = (x - autoencoder.decode(features).double()).square().sum(dim=1)
-    per_image = [errors[rows].mean() for rows in torch.arange(len(x)).split([*map(len, streams)])]
+    per_image = [rows.mean() for rows in torch.split(errors, [len(item) for item in streams])]
     return {
         "mse": float(torch.stack(per_image).mean()) / x.shape[1],
         "fvu": float(errors.sum() / (x - x.mean(dim=0)).square().sum()),
@@ -84,7 +83,7 @@ def test_the_image_is_what_a_whole_pass_gives(run: Run, result: Result) -> None:
     assert image["n_tokens"] == sum(np.prod(sample.base().grid) for sample in run.samples)
 
 
-def test_the_text_is_the_captions_alone(run: Run, result: Result) -> None:
+def test_the_text_is_the_captions_by_words(run: Run, result: Result) -> None:
     language = language_of(load_run_model(run, device="cpu"))
     captions = study.dataset_of(run).captions()  # type: ignore[attr-defined]
     before = list(language.opening_ids)
@@ -107,7 +106,8 @@ def test_all_conditions_of_the_layers_that_have_an_sae(result: Result) -> None:
         assert conditions == list(CONDITIONS)
     assert result.config["layers_without_sae"] == [1]
     assert any("no evidence" in note for note in result.config["notes"])
-    assert result.best is not None and result.best["condition"] == "image"
+    assert result.best is not None
+    assert result.best["condition"] == "image"
     assert result.n == 8
 
 
@@ -129,16 +129,37 @@ def test_few_tokens_of_each_image(run: Run, saes: Path) -> None:
     assert {item["condition"] for item in few.rows} == {"text", "image", "random"}
 
 
+def test_what_the_model_loses_of_captions(run: Run, saes: Path) -> None:
+    """Before the last layer text reads what is replaced; after it nothing can change."""
+    few: dict[str, Any] = {"conditions": ["pca"], "device": "cpu", "limit": 2}
+    spliced = sae(run, [saes], splice=True, tokens="all", **few)
+    first, last = row(spliced, "image", 0), row(spliced, "image", 2)
+    model: Any = load_run_model(run, device="cpu")
+    losses = []
+    for sample, states in zip(run.samples[:2], whole_streams(run, 0), strict=False):
+        arrays: Any = run.read_image(sample.id, ["key", "value", "projected"], raw=True)
+        tokens = np.array(sample.base().token_indices())
+        caption = CAPTIONS["dog" if sample.index % 2 else "cat"][0]
+        image = SplicedImage(model, sample, arrays, tokens, caption, keys="post-rope")
+        losses.append(image.spliced_loss(0, random_sae(0).reconstruct(states)) - image.loss())
+    assert first["delta_loss"] == pytest.approx(np.mean(losses), rel=1e-3)
+    assert first["delta_loss_low"] <= first["delta_loss"] <= first["delta_loss_high"]
+    assert last["delta_loss"] == pytest.approx(0, abs=1e-5)
+    assert row(spliced, "pca", 0)["delta_loss"] != first["delta_loss"]
+    assert row(sae(run, [saes], tokens=3, **few), "image", 0)["delta_loss"] is None
+
+
 def test_directions_need_no_sae(run: Run, result: Result) -> None:
-    alone = sae(run, "none", tokens="all", device="cpu")
-    assert alone.metric == "directions" and alone.higher_is_better
-    assert {item["sae"] for item in alone.rows} == {"none"}
-    assert {item["layer"] for item in alone.rows} == {0, 1, 2}
-    for item in alone.rows:
+    by_words = sae(run, "none", tokens="all", device="cpu")
+    assert by_words.metric == "directions"
+    assert by_words.higher_is_better
+    assert {item["sae"] for item in by_words.rows} == {"none"}
+    assert {item["layer"] for item in by_words.rows} == {0, 1, 2}
+    for item in by_words.rows:
         if item["layer"] == LAYER:
             beside = row(result, item["condition"])
             assert item["directions"] == pytest.approx(beside["directions"])
-    assert alone.items == []
+    assert by_words.items == []
 
 
 def test_a_result_is_kept_for_what_it_was_made_of(
@@ -155,7 +176,7 @@ def test_a_result_is_kept_for_what_it_was_made_of(
     again = sae(run.store, str(saes), tokens="all")
     assert again.to_json() == Result.from_json(result.to_json()).to_json()
     assert not calls
-    few = {"tokens": 2, "layers": [0], "conditions": ["text"]}
+    few: dict[str, Any] = {"tokens": 2, "layers": [0], "conditions": ["text"]}
     sae(run, [saes], **few)
     sae(run, [saes], **few)
     assert len(calls) == 1

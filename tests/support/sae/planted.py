@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf, layer_saes
+from kvtool.experiments.sae.describing import DescribedBy, make_describing
 from kvtool.experiments.sae.matches import Filters
 from kvtool.experiments.sae.measure import measure
 from kvtool.experiments.sae.rows import RowMaker, Scores
@@ -26,20 +27,21 @@ from kvtool.types import GridSpan, Sample
 D = 32
 GRID = (4, 4)
 N_TOKENS = GRID[0] * GRID[1]
-CONCEPTS = tuple(f"word{number}" for number in range(8))
+CONCEPTS = ("crab", "bird", "lamp", "kite", "fish", "tree", "boat", "bell")
 """Concept c is direction c; other directions say nothing."""
+VOCABULARY = (*CONCEPTS, *(f"f{letter}" for letter in "abcdefghijklmnopqrst"))
 ACTIVE = 3
 N_LAYERS = 4
-MISSING = 4
+N_UNKNOWN = 4
 """So many of the other directions are not in the dictionary."""
 
 
 def dictionary(layer: int, threshold: float = 0.5) -> SparseAutoencoder:
-    """An SAE whose features are the axes, but for the last MISSING."""
-    axes = torch.eye(D)[:, : D - MISSING]
+    """An SAE whose features are the axes, but for the last N_UNKNOWN."""
+    axes = torch.eye(D)[:, : D - N_UNKNOWN]
     return SparseAutoencoder(
         axes,
-        torch.zeros(D - MISSING),
+        torch.zeros(D - N_UNKNOWN),
         axes.T.contiguous(),
         torch.zeros(D),
         JumpReLU(torch.tensor(threshold)),
@@ -52,7 +54,7 @@ class Words:
     """A tokenizer and a language of one token a word."""
 
     hidden: int = D
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
     @property
     def tokenizer(self) -> Any:
@@ -61,14 +63,16 @@ class Words:
     def __call__(self, text: str, **_options: Any) -> Any:
         words = text.split()
         ends = np.cumsum([len(word) + 1 for word in words])
-        spans = [(int(end) - len(word) - 1, int(end) - 1) for word, end in zip(words, ends)]
+        spans = [
+            (int(end) - len(word) - 1, int(end) - 1) for word, end in zip(words, ends, strict=False)
+        ]
         return type("Encoded", (), {"offset_mapping": spans, "input_ids": self.token_ids(text)})
 
     def token_ids(self, text: str) -> list[int]:
-        return [int(word.removeprefix("word").removeprefix("filler")) for word in text.split()]
+        return [VOCABULARY.index(word) for word in text.split()]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return " ".join(f"word{number}" for number in ids)
+        return " ".join(VOCABULARY[number] for number in ids)
 
     def word_positions(self, text: str, words: Sequence[str]) -> dict[str, list[int]]:
         tokens = text.split()
@@ -83,36 +87,36 @@ class World:
     """Images of 16 patches: two concepts each, and captions that name them.
 
     Attributes:
-        shown: The concept of each patch, (image, token); -1 for none.
+        patch_concepts: The concept of each patch, (image, token); -1 for none.
     """
 
     def __init__(self, n_images: int, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.root = None
         self.name = "planted"
-        self.shown = np.full((n_images, N_TOKENS), -1)
+        self.patch_concepts = np.full((n_images, N_TOKENS), -1)
         captions = []
         for image in range(n_images):
             first, second = self.rng.choice(len(CONCEPTS), 2, replace=False)
             patches = self.rng.permutation(N_TOKENS)
-            self.shown[image, patches[:4]] = first
-            self.shown[image, patches[4:8]] = second
-            fillers = [f"filler{number}" for number in self.rng.integers(8, 28, 6)]
+            self.patch_concepts[image, patches[:4]] = first
+            self.patch_concepts[image, patches[4:8]] = second
+            fillers = [VOCABULARY[number] for number in self.rng.integers(8, 28, 6)]
             words = self.rng.permutation([CONCEPTS[first], CONCEPTS[second], *fillers])
             captions.append((" ".join(words),))
         self.all_captions = captions
 
     def concept_masks(self, image: str) -> dict[str, Any]:
-        shown = self.shown[int(image)].reshape(GRID)
-        return {
-            word: (shown == number).astype(np.uint8) for number, word in enumerate(CONCEPTS)
-        }
+        concepts = self.patch_concepts[int(image)].reshape(GRID)
+        return {word: (concepts == number).astype(np.uint8) for number, word in enumerate(CONCEPTS)}
 
     def codes(self, concept: int) -> Any:
-        """A token's codes, (D,): a concept's, if any, and others up to ACTIVE."""
+        """A token's codes, (D,): a concept's, if any, and remainder up to ACTIVE."""
         codes = np.zeros(D, np.float32)
-        others = self.rng.choice(np.arange(len(CONCEPTS), D), ACTIVE - (concept >= 0), replace=False)
-        codes[others] = self.rng.uniform(1, 2, len(others))
+        remainder = self.rng.choice(
+            np.arange(len(CONCEPTS), D), ACTIVE - (concept >= 0), replace=False
+        )
+        codes[remainder] = self.rng.uniform(1, 2, len(remainder))
         if concept >= 0:
             codes[concept] = self.rng.uniform(1, 2)
         return codes
@@ -136,25 +140,29 @@ class PlantedStreams:
 
     def __post_init__(self) -> None:
         self.text_codes = [
-            np.stack([
-                self.world.codes(int(word[4:]) if word.startswith("word") else -1)
-                for word in caption.split()
-            ])
+            np.stack(
+                [
+                    self.world.codes(CONCEPTS.index(word) if word in CONCEPTS else -1)
+                    for word in caption.split()
+                ]
+            )
             for (caption,) in self.world.all_captions
         ]
         self.image_codes = [
             np.stack([self.world.codes(int(concept)) for concept in concepts])
-            for concepts in self.world.shown
+            for concepts in self.world.patch_concepts
         ]
 
-    def captions(self, places: Sequence[int], _condition: str = "text") -> Iterator[TextStream]:
-        for place in places:
-            (text,) = self.subject.captions[place]
-            states = torch.from_numpy(self.text_codes[place]).expand(len(self.layers), -1, -1)
-            yield TextStream(place, text, self.language.token_ids(text), states)
+    def captions(self, positions: Sequence[int], _condition: str = "text") -> Iterator[TextStream]:
+        for position in positions:
+            (text,) = self.subject.captions[position]
+            states = torch.from_numpy(self.text_codes[position]).expand(len(self.layers), -1, -1)
+            yield TextStream(position, text, self.language.token_ids(text), states)
 
-    def images(self, places: Sequence[int], conditions: Sequence[str]) -> dict[str, torch.Tensor]:
-        codes = torch.from_numpy(np.stack([self.image_codes[place] for place in places]))
+    def images(
+        self, positions: Sequence[int], conditions: Sequence[str]
+    ) -> dict[str, torch.Tensor]:
+        codes = torch.from_numpy(np.stack([self.image_codes[position] for position in positions]))
         # A turn by 90 degrees in the planes of two axes each: no direction keeps its meaning.
         turned = torch.roll(codes, D // 2, dims=-1)
         states = [turned if layer < self.aligned else codes for layer in self.layers]
@@ -165,7 +173,7 @@ class PlantedStreams:
 
 
 def planted_subject(world: World, seed: int = 0) -> Subject:
-    n_images = len(world.shown)
+    n_images = len(world.patch_concepts)
     rows, cols = GRID
     span = GridSpan("base", 0, GRID, cols, (0.0, 0.0, float(cols), float(rows)))
     samples = tuple(
@@ -188,9 +196,7 @@ def planted_subject(world: World, seed: int = 0) -> Subject:
     )
 
 
-def planted_streams(
-    aligned: int = 2, scale: float = 1.0, n_images: int = 60
-) -> PlantedStreams:
+def planted_streams(aligned: int = 2, scale: float = 1.0, n_images: int = 60) -> PlantedStreams:
     world = World(n_images, seed=0)
     return PlantedStreams(planted_subject(world), world, aligned, scale)
 
@@ -205,6 +211,7 @@ def planted_scores(
     saes: Sequence[SparseAutoencoder] | None = None,
     threshold: float = 0.5,
     outlier: float = 1e6,
+    described_by: DescribedBy | None = None,
 ) -> Scores:
     """The rows of a planted study."""
     streams: Any = planted_streams(aligned, scale, n_images)
@@ -221,4 +228,6 @@ def planted_scores(
         folder,
         silent,
     )
-    return RowMaker(measured, Filters(0.5, 0.5)).scores(conditions)
+    by = described_by or DescribedBy()
+    describing = make_describing(by, by.read(), streams.language, "cpu", 0)
+    return RowMaker(measured, Filters(0.5, 0.5), describing).scores(conditions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,12 +38,10 @@ def captioned(root: Path, n_images: int = 8) -> Path:
     return root
 
 
-def tiny_run(folder: Path, model: Path, **options: object) -> Run:
+def tiny_run(folder: Path, model: Path, **options: Any) -> Run:
     data = captioned(folder / "data")
     store = folder / "s.kv"
-    kvtool.extract(
-        store, model=str(model), dataset=f"own:{data}", dtype="float32", **options
-    )
+    kvtool.extract(store, model=str(model), dataset=f"own:{data}", dtype="float32", **options)
     return kvtool.open(store).run()
 
 

@@ -1,0 +1,101 @@
+"""`kvtool.check_model`: whether a model works here, which an extraction proves on a picture, too."""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from PIL import Image
+
+from kvtool.bounds import checked
+from kvtool.datasets.base import ImageRef
+from kvtool.datasets.images import load_image
+from kvtool.errors import ImageError
+from kvtool.models import load_model
+from kvtool.progress import Progress, called
+from kvtool.types import Precision
+
+if TYPE_CHECKING:
+    from kvtool.engine.plan import Plan
+    from kvtool.models.check import ModelCheck
+
+COLORS = (16, 24)
+"""Rows and columns of the picture of a check without one."""
+COLOR_PX = 20
+
+
+@checked
+def check_model(
+    model: str,
+    *,
+    picture: str | PathLike[str] | Image.Image | None = None,
+    device: str = "auto",
+    dtype: Precision = "bfloat16",
+    attention: str = "sdpa",
+    progress: Progress | bool | None = None,
+) -> tuple[ModelCheck, ...]:
+    """Check that a model works here, in every view that it has.
+
+    Changed cells of the picture must change the tokens that the map from pixels to tokens names;
+    image keys and values must be those of the whole prompt, the same under two questions and in a
+    batch; logits after a cache restored from stored arrays must be the whole prompt's; and where no
+    head sees the picture, it must change nothing.
+
+    Args:
+        model: A hub id, a folder, or a shipped model.
+        picture: A file or a picture that is not square; by default one of random colors.
+        device: auto, cpu, cuda or cuda:N.
+        dtype: The precision of the weights.
+        attention: The attention of transformers, e.g. sdpa or eager.
+        progress: Called with (checks done, note); True shows a bar.
+
+    Returns one result a check and view. Raises KvtoolError where the model or the picture cannot be
+    loaded.
+    """
+    from kvtool.models.check import check_views
+    from kvtool.models.device import chosen_device
+
+    image = colors() if picture is None else _opened(picture)
+    loaded: Any = load_model(
+        model, device=str(chosen_device(device)), dtype=dtype, attention=attention
+    )
+    advance = called(progress)
+    outcomes: list[ModelCheck] = []
+    for outcome in check_views(loaded, image):
+        outcomes.append(outcome)
+        advance(1, outcome.check)
+    return tuple(outcomes)
+
+
+def colors() -> Image.Image:
+    """Return a picture of random colors in squares, which is not square itself."""
+    squares = np.random.default_rng(0).integers(0, 256, (*COLORS, 3), dtype=np.uint8)
+    size = (COLORS[1] * COLOR_PX, COLORS[0] * COLOR_PX)
+    return Image.fromarray(squares).resize(size, Image.Resampling.NEAREST)
+
+
+def _opened(picture: str | PathLike[str] | Image.Image) -> Image.Image:
+    """Return a picture in RGB. Raises ImageError."""
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    path = Path(fspath(picture))
+    return load_image(ImageRef(path.name, path))
+
+
+def prove_first(plan: Plan, model: Any) -> None:
+    """Prove a model on the first picture of a plan that can be read, see kvtool.models.check.prove.
+
+    Raises ModelError. Where no picture can be read, nothing is proven.
+    """
+    from kvtool.models.check import prove
+
+    for index in plan.indices:
+        try:
+            image = load_image(plan.ref(index))
+            model.prepare(image, id=plan.ref(index).id, index=index, view=plan.config.view)
+        except ImageError:
+            continue
+        prove(model, cast("Image.Image", image), plan.config.view)
+        return

@@ -1,0 +1,52 @@
+"""Qwen3-VL as transformers runs it, for the contract of decoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from transformers import Qwen2VLImageProcessorPil, Qwen3VLForConditionalGeneration
+from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+
+from kvtool.errors import UsageError
+from kvtool.models.base import LanguageModel
+from tests.contracts.arrays import Array, rotated_by_hand
+from tests.contracts.families.processors import own_processor
+from tests.contracts.families.qwen_vl import Qwen2VL
+from tests.contracts.whole_contract import WholeContract
+from tests.support.tiny import noise
+
+
+class Qwen3VL(WholeContract, Qwen2VL):
+    build = "qwen3_vl"
+    own_class: ClassVar[Any] = Qwen3VLForConditionalGeneration
+    image_token = "<|image_pad|>"
+    marker = "<|vision_start|><|image_pad|>"
+
+    def own_processor(self, folder: Path) -> Any:
+        return own_processor(
+            Qwen3VLProcessor, Qwen2VLImageProcessorPil, folder, video_processor=None
+        )
+
+    def rotated(self, reference: Any, keys: Array, positions: Array) -> Array:
+        rope = reference.config.text_config.rope_parameters
+        return rotated_by_hand(keys, positions, rope["rope_theta"], rope["mrope_section"], True)
+
+    def refused(self, model: LanguageModel) -> None:
+        """What a run stores before the decoder is not all that the decoder takes of a picture."""
+        item = model.prepare(noise(70, 45), id="a", index=0)
+        projected = model.capture([item], model.request(("projected",), None)).arrays["projected"]
+        with pytest.raises(UsageError, match=r"image a: .* takes more of it later; prepare the pi"):
+            model.prepare_stored(item.sample, {"projected": projected[0]})
+
+    def test_stored_features_give_what_pixels_give(self, model: LanguageModel) -> None:  # type: ignore[override]
+        self.refused(model)
+
+    def test_stored_features_in_half_precision_too(self, folder: Path) -> None:
+        """They do not go on, see test_stored_features_give_what_pixels_give."""
+
+    def test_stored_features_run_no_tower(  # type: ignore[override]
+        self, model: LanguageModel
+    ) -> None:
+        """They do not go on, see test_stored_features_give_what_pixels_give."""

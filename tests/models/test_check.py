@@ -1,0 +1,94 @@
+"""Checks of a model: they hold for every family, and each fails where what it checks is not so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kvtool
+from kvtool.engine.checking import colors
+from kvtool.errors import ModelError
+from kvtool.models import check, load_model
+from kvtool.types import Sample
+from tests.support import tiny
+
+FAMILIES = ("llava_onevision", "qwen2_5_vl", "qwen3_vl", "gemma3", "mistral3")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_checks_hold(tmp_path: Path, family: str, dtype: Any) -> None:
+    folder = getattr(tiny, family)(tmp_path)
+    outcomes = kvtool.check_model(str(folder), device="cpu", dtype=dtype)
+    assert [outcome.row() for outcome in outcomes if not outcome.passed] == []
+    views = ["base", "full"] if family == "llava_onevision" else ["base"]
+    names = ["pixel map", "whole prompt", "question", "batch", "continuation", "knockout"]
+    assert [(o.view, o.check) for o in outcomes] == [(v, n) for v in views for n in names]
+
+
+def test_an_encoder_alone(tmp_path: Path) -> None:
+    outcomes = kvtool.check_model(str(tiny.dinov2(tmp_path)), device="cpu", dtype="float32")
+    assert [(o.check, o.passed) for o in outcomes] == [("pixel map", True), ("batch", True)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_model(str(tiny.mistral3(tmp_path_factory.mktemp("model"))), dtype="float32")
+
+
+def moved(sample: Sample, **changes: Any) -> Sample:
+    """A sample whose grid is not where its tokens are."""
+    (span,) = sample.spans
+    return replace(sample, spans=(replace(span, **changes),))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"start": 1}, {"row_stride": 31}, {"cover_xyxy_px": (0.0, 0.0, 600.0, 320.0)}]
+)
+def test_a_map_that_is_not_true_is_refused(
+    model: Any, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    """Off by one, without the marks between rows, over other pixels."""
+    prepare = type(model).prepare
+
+    def wrong(self: Any, *arguments: Any, **options: Any) -> Any:
+        item = prepare(self, *arguments, **options)
+        if "row_stride" in changes:
+            assert item.sample.spans[0].row_stride != changes["row_stride"]
+        return replace(item, sample=moved(item.sample, **changes))
+
+    monkeypatch.setattr(type(model), "prepare", wrong)
+    outcome = check.pixel_map(model, colors(), "base")
+    assert not outcome.passed
+    with pytest.raises(ModelError, match="expected the check of its pixel map to hold, found . of"):
+        check.prove(model, colors(), "base")
+
+
+def test_an_image_that_depends_on_the_question_fails(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a decoder whose prompt attends both ways: here the question moves the image."""
+    run_prompts = type(model).run_prompts
+
+    def moving(self: Any, samples: Any, before: Any, cache: Any, following: Any = ()) -> Any:
+        tokens = before.tokens + 0.01 * sum(following)
+        return run_prompts(self, samples, before._replace(tokens=tokens), cache, following)
+
+    monkeypatch.setattr(type(model), "run_prompts", moving)
+    for name in ("whole_prompt", "question", "continuation"):
+        outcome = getattr(check, name)(model, colors(), "base")
+        assert not outcome.passed
+        assert outcome.value > outcome.limit
+    with pytest.raises(ModelError, match="expected the check of its whole prompt to hold"):
+        check.prove(model, colors(), "base")
+
+
+def test_a_knockout_that_hides_nothing_fails(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(self: Any, mask: Any, *_: Any) -> Any:
+        return mask
+
+    monkeypatch.setattr("kvtool.models.knockout.Blocked.visible", nothing)
+    assert not check.knockout(model, colors(), "base").passed

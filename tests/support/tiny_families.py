@@ -1,0 +1,139 @@
+"""Tiny random checkpoints of the families that run through transformers' own forward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.support.tiny_parts import TEXT, VISION, save
+from tests.support.tiny_words import QWEN_TEMPLATE, family_template, tokenizer
+
+
+def qwen3_vl(folder: Path) -> Path:
+    """A tower of three layers, two of which are added to the decoder's first two layers."""
+    from transformers import (
+        Qwen2VLImageProcessorPil,
+        Qwen3VLConfig,
+        Qwen3VLForConditionalGeneration,
+    )
+
+    words = tokenizer(QWEN_TEMPLATE)
+    rope = {"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [2, 1, 1]}
+    vision: dict[str, Any] = {
+        "depth": 3,
+        "num_heads": 2,
+        "hidden_size": 24,
+        "intermediate_size": 32,
+        "patch_size": 4,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "out_hidden_size": 32,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0, 1],
+    }
+    config = Qwen3VLConfig(
+        vision_config=vision,
+        text_config={**TEXT, "head_dim": 8, "rope_parameters": rope},
+        **_ids(
+            words,
+            image_token_id="<|image_pad|>",
+            video_token_id="<|video_pad|>",
+            vision_start_token_id="<|vision_start|>",
+            vision_end_token_id="<|vision_end|>",
+        ),
+    )
+    processor = Qwen2VLImageProcessorPil(
+        patch_size=4,
+        merge_size=2,
+        size={"shortest_edge": 16 * 64, "longest_edge": 80 * 64},
+    )
+    return save(folder, Qwen3VLForConditionalGeneration(config), processor, words)
+
+
+def gemma3(folder: Path) -> Path:
+    """Layers of a sliding window shorter than the prompt, and of full attention."""
+    from transformers import (
+        Gemma3Config,
+        Gemma3ForConditionalGeneration,
+        Gemma3ImageProcessorPil,
+        Gemma3TextConfig,
+    )
+
+    names = {
+        "image_token": "<image_soft_token>",
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+    }
+    words = tokenizer(family_template("<start_of_image>"), True, tuple(names.values()), names)
+    text = Gemma3TextConfig(
+        **{**TEXT, "vocab_size": len(words)},
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        sliding_window=12,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    )
+    config = Gemma3Config(
+        text_config=text,
+        vision_config={
+            **VISION,
+            "model_type": "siglip_vision_model",
+            "image_size": 32,
+            "patch_size": 4,
+            "vision_use_head": False,
+        },
+        mm_tokens_per_image=16,
+        **_ids(
+            words,
+            image_token_index="<image_soft_token>",
+            boi_token_index="<start_of_image>",
+            eoi_token_index="<end_of_image>",
+        ),
+    )
+    processor = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
+    settings = {"image_seq_length": 16, "processor_class": "Gemma3Processor"}
+    return save(folder, Gemma3ForConditionalGeneration(config), processor, words, settings)
+
+
+def mistral3(folder: Path) -> Path:
+    """Pictures at their own aspect ratio, a mark after each row of tokens."""
+    from transformers import (
+        Mistral3Config,
+        Mistral3ForConditionalGeneration,
+        PixtralImageProcessorPil,
+    )
+
+    marks = ("[IMG]", "[IMG_BREAK]", "[IMG_END]")
+    words = tokenizer(family_template("[IMG]"), True, marks)
+    config = Mistral3Config(
+        text_config={
+            "model_type": "mistral",
+            **TEXT,
+            "vocab_size": len(words),
+            "head_dim": 8,
+            "sliding_window": None,
+        },
+        vision_config={
+            **VISION,
+            "model_type": "pixtral",
+            "image_size": 176,
+            "patch_size": 4,
+            "head_dim": 12,
+        },
+        spatial_merge_size=2,
+        **_ids(words, image_token_index="[IMG]"),
+    )
+    processor = PixtralImageProcessorPil(size={"longest_edge": 176}, patch_size=4)
+    settings = {
+        "patch_size": 4,
+        "spatial_merge_size": 2,
+        "image_token": "[IMG]",
+        "image_break_token": "[IMG_BREAK]",
+        "image_end_token": "[IMG_END]",
+        "processor_class": "PixtralProcessor",
+    }
+    return save(folder, Mistral3ForConditionalGeneration(config), processor, words, settings)
+
+
+def _ids(words: Any, **tokens: str) -> dict[str, int]:
+    """Return the ids of tokens, by the name that a configuration has for each."""
+    return {name: int(words.convert_tokens_to_ids(token)) for name, token in tokens.items()}
