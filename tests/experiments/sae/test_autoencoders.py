@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from kvtool.sae.hooks import stream_layer
 from tests.support.sae.tiny_study import WIDTH, random_sae, write_saes
 
 
-def moved(autoencoder: SparseAutoencoder, **changes: object) -> SparseAutoencoder:
+def moved(autoencoder: SparseAutoencoder, **changes: Any) -> SparseAutoencoder:
     return replace(autoencoder, origin=replace(autoencoder.origin, **changes))
 
 

@@ -21,6 +21,7 @@ from kvtool.experiments.sae.streams import (
 )
 from kvtool.experiments.sae.subject import Tokens, make_subject, read_cells
 from kvtool.models.device import from_numpy
+from kvtool.models.hidden import prompt_states
 from kvtool.models.language import language_of
 from kvtool.store import Run
 from kvtool.types import GridSpan, Sample
@@ -114,7 +115,7 @@ def test_the_same_vectors_give_the_same_stream(run: Run, model: Any) -> None:
     """Where nothing is replaced, a pass over the prompt is what the run's own keys give."""
     streams = streams_of(run, model)
     tokens = np.stack([streams.subject.tokens(position) for position in range(3)])
-    again = streams_module.prompt_states(
+    again = prompt_states(
         model, run.samples[:3], projected(run)[:3], tokens, streams.layers
     )
     images = streams.images(range(3), ["image"])["image"]
