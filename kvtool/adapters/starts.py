@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from kvtool.adapters.standard import Standard
-from kvtool.features.concepts import NOT_SHOWN, SHOWN, concept_labels
+from kvtool.features.concepts import ABSENT, PRESENT, concept_labels
 from kvtool.models.families.linear_adapter import LinearAdapter
 from kvtool.types import GridSpan
 
@@ -97,11 +97,11 @@ def concept_targets(
     """
     names = [name for name in masks if name in vectors]
     labels = np.stack([concept_labels(masks[name], span) for name in names])
-    is_shown = torch.from_numpy(labels == SHOWN).float()
+    is_shown = torch.from_numpy(labels == PRESENT).float()
     n_shown = is_shown.sum(dim=0)
     words = torch.stack([vectors[name] for name in names])
     sums = is_shown.T @ words
-    is_background = torch.from_numpy((labels == NOT_SHOWN).all(axis=0))
+    is_background = torch.from_numpy((labels == ABSENT).all(axis=0))
     targets = sums / n_shown.clamp_min(1)[:, None]
     targets[is_background] = vectors[BACKGROUND]
     # A patch at an edge shows neither for sure, and counts nothing.

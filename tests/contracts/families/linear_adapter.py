@@ -68,7 +68,8 @@ class Joined:
         # What ends a turn is said by the tokenizer, too.
         ends = [self.language.generation_config.eos_token_id, token_id("<|im_end|>")]
         ids: torch.Tensor = self.language.generate(**options, eos_token_id=ends)
-        return ids
+        # The tiny tokenizer has the decoder's end token as an ordinary word.
+        return ids[:, :-1] if int(ids[0, -1]) in ends else ids
 
     def patches(self, pixels: torch.Tensor, layer: int) -> torch.Tensor:
         """Outputs (patch, dim) of a tower layer, the last one's after the norm."""

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from kvtool.autoencoders.autoencoder import SparseAutoencoder
+from kvtool.autoencoders.hooks import stream_layer
 from kvtool.errors import UsageError
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf, layer_saes
-from kvtool.sae.autoencoder import SparseAutoencoder
-from kvtool.sae.hooks import stream_layer
 from tests.support.sae.tiny_study import WIDTH, random_sae, write_saes
 
 
