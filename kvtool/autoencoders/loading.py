@@ -15,6 +15,7 @@ from pathlib import Path
 from kvtool.autoencoders.autoencoder import SparseAutoencoder
 from kvtool.autoencoders.formats import FORMATS, WEIGHT_FILES, Format
 from kvtool.autoencoders.hooks import layer_of
+from kvtool.datasets.names import is_hidden
 from kvtool.demo.weights import DEMO, demo_saes_path
 from kvtool.errors import KvtoolError, ModelError, UsageError
 
@@ -163,6 +164,9 @@ def _weight_files(path: Path) -> list[Path]:
     below: list[Path] = []
     for name in WEIGHT_FILES:
         for file in path.rglob(name):
+            # A training that is under way lies in a hidden folder.
+            if any(is_hidden(part) for part in file.relative_to(path).parts):
+                continue
             below.append(file)
             if len(below) > MOST_FILES:
                 raise KvtoolError(f"{path}: more than {MOST_FILES} SAE files; name fewer")
