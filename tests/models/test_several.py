@@ -8,7 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.contracts.families import llava_next, llava_onevision, qwen_vl
+from tests.contracts.families import (
+    gemma3,
+    idefics3,
+    llava_next,
+    llava_onevision,
+    mistral3,
+    qwen3_vl,
+    qwen_vl,
+)
 from tests.contracts.several_contract import SeveralContract
 from tests.support import tiny
 
