@@ -19,16 +19,15 @@ def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle
     """A tower's input (3, height, width) as an image processor makes it, by resizing and perhaps a
     center crop; and the rectangle of the original image, in its pixels, that it shows.
     """
-    width, height = image.size
     to_width, to_height = _to_wh_px(image.size, processor)
     crop_width, crop_height = _crop_wh_px(image.size, processor)
-    left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
     shown_xyxy_px = shown_rectangle(image.size, processor)
+    x0, y0, x1, y1 = shown_xyxy_px
     options = {}
-    if to_width * to_height > MAX_STRETCH * crop_width * crop_height and left >= 0 and top >= 0:
+    if to_width * to_height > MAX_STRETCH * crop_width * crop_height and x0 >= 0 and y0 >= 0:
         # Columns, then rows, the order in which Pillow resizes a whole image.
-        x0, y0, x1, y1 = shown_xyxy_px
-        image = image.resize((crop_width, height), processor.resample, box=(x0, 0, x1, height))
+        columns = (x0, 0, x1, image.height)
+        image = image.resize((crop_width, image.height), processor.resample, box=columns)
         image = image.resize(
             (crop_width, crop_height), processor.resample, box=(0, y0, crop_width, y1)
         )

@@ -26,6 +26,7 @@ class Llava15(WholeModel):
     family = "llava"
     network: ClassVar[Any] = LlavaForConditionalGeneration
     image_processor_class = CLIPImageProcessorPil
+    lists_features = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         vision = checkpoint.config(self.network).vision_config
@@ -41,7 +42,7 @@ class Llava15(WholeModel):
         return VICUNA
 
     def make_processor(self, image_processor: Any, tokenizer: Any) -> Any:
-        """Return the image processor alone, which crops a very long picture before it is resized."""
+        """Return the image processor alone, which crops a long picture first."""
         self.tokenizer = tokenizer
         return image_processor
 
