@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from kvtool.autoencoders.check import measure_fit
+from kvtool.autoencoders.descriptions import read_descriptions
+from kvtool.autoencoders.loading import find_saes
 from kvtool.demo.captions import scene_captions
 from kvtool.demo.training import saes
 from kvtool.demo.training.saes import Words, unseen_captions, unseen_words
 from kvtool.demo.weights import DEMO, demo_saes_path
 from kvtool.demo.world import COLORS, categories
 from kvtool.models.language import load_language
-from kvtool.sae.check import measure_fit
-from kvtool.sae.descriptions import read_descriptions
-from kvtool.sae.loading import find_saes
 
 LAYERS = range(8)
 MOST_BYTES = 2_600_000
