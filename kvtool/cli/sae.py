@@ -23,7 +23,7 @@ from kvtool.errors import ModelError
 from kvtool.types import Precision
 
 if TYPE_CHECKING:
-    from kvtool.sae.text_check import CheckedSae
+    from kvtool.autoencoders.text_check import CheckedSae
 
 app = typer.Typer(cls=StoreGroup, no_args_is_help=True, rich_markup_mode=None)
 """The group; what reads a store is its callback (kvtool.experiments.sae.command)."""

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
+from kvtool.autoencoders.autoencoder import SparseAutoencoder
+from kvtool.autoencoders.hooks import stream_layer
+from kvtool.autoencoders.loading import SaeFile, find_saes
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.sae.autoencoder import SparseAutoencoder
-from kvtool.sae.hooks import stream_layer
-from kvtool.sae.loading import SaeFile, find_saes
 
 Source = str | PathLike[str] | SparseAutoencoder
 

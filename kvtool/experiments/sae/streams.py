@@ -169,8 +169,8 @@ class Streams:
         if condition == "random":
             return self.inputs.mean + self.inputs.deviation * noise
         lengths = vectors.norm(dim=1, keepdim=True)
-        directions = noise / noise.norm(dim=1, keepdim=True)
-        return directions * lengths
+        random_vectors: torch.Tensor = noise / noise.norm(dim=1, keepdim=True) * lengths
+        return random_vectors
 
 
 def read_inputs(subject: Subject, wants_untrained: bool) -> Inputs:

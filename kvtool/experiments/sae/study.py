@@ -9,6 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from kvtool.autoencoders.autoencoder import SparseAutoencoder
+from kvtool.autoencoders.descriptions import Descriptions
 from kvtool.datasets.identity import dataset_of
 from kvtool.demo.weights import DEMO, demo_saes_path
 from kvtool.digests import digest_texts
@@ -29,8 +31,6 @@ from kvtool.layers import LayerChoice, resolve_layers
 from kvtool.models.language import language_of
 from kvtool.progress import Progress
 from kvtool.result import Result, result_key, versions
-from kvtool.sae.autoencoder import SparseAutoencoder
-from kvtool.sae.descriptions import Descriptions
 from kvtool.store import Run, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share, chunk_name

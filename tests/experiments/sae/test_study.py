@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from kvtool.autoencoders.autoencoder import SparseAutoencoder
 from kvtool.engine.run_model import load_run_model
 from kvtool.experiments.sae import study
 from kvtool.experiments.sae.conditions import CONDITIONS
@@ -18,7 +19,6 @@ from kvtool.models.cache import watched
 from kvtool.models.language import language_of
 from kvtool.models.splice import SplicedImage
 from kvtool.result import Result, Row
-from kvtool.sae.autoencoder import SparseAutoencoder
 from kvtool.store import Run
 from tests.support.sae.tiny_study import CAPTIONS, random_sae, tiny_run, write_saes
 

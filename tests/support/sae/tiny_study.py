@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 import kvtool
-from kvtool.sae.activations import JumpReLU
-from kvtool.sae.autoencoder import Origin, SparseAutoencoder
-from kvtool.sae.saving import save_sae
+from kvtool.autoencoders.activations import JumpReLU
+from kvtool.autoencoders.autoencoder import Origin, SparseAutoencoder
+from kvtool.autoencoders.saving import save_sae
 from kvtool.store import Run
 from tests.support.datasets.files import json_lines, label_png, picture, write_json
 
