@@ -18,6 +18,7 @@ from kvtool.adapters.folder import finish, hidden_size, joined
 from kvtool.adapters.info import AdapterInfo, adapter_info
 from kvtool.adapters.sources import tower_layer
 from kvtool.adapters.train import MARKER
+from kvtool.autoencoders.tensors import read_pickle
 from kvtool.bounds import checked
 from kvtool.digests import digest_files
 from kvtool.errors import ModelError, UsageError
@@ -25,7 +26,6 @@ from kvtool.models import load_model
 from kvtool.models.adapters import AdapterSettings
 from kvtool.models.files import CONFIG, one_line
 from kvtool.outputs import check_folder
-from kvtool.sae.tensors import read_pickle
 
 _PREFIX = "module."
 _NAMES = {"weight", "bias"}

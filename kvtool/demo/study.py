@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from kvtool.demo.layouts.files import Size
 from kvtool.demo.programs import SMOLLM2, Analysis, Program
+from kvtool.demo.weights import demo_saes_path
 from kvtool.result import Result
 from kvtool.types import Kind
 
@@ -193,7 +194,8 @@ class DemoStudy:
         for model, saes in self.program.saes.items():
             run = kvtool.open(self.store).run(self.extract(CAPTIONED, model))
             self.step(f"image tokens of {model} in the features of text, SAEs: {saes}")
-            yield sae(run, saes, **READING)
+            described = {"descriptions": demo_saes_path() / "descriptions.json"}
+            yield sae(run, saes, **READING, **(described if saes == "demo" else {}))
         run = kvtool.open(self.store).run(self.extract(CAPTIONED))
         self.step("image tokens through the head")
         yield kvtool.lens(run, **READING)

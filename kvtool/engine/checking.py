@@ -1,4 +1,4 @@
-"""`kvtool.check_model`: whether a model works here, which an extraction proves on a picture, too."""
+"""`kvtool.check_model`: whether a model works here, as an extraction proves it first."""
 
 from __future__ import annotations
 

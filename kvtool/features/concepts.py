@@ -18,8 +18,8 @@ def concept_labels(mask: Array, span: GridSpan) -> Array:
         mask: (H, W), 1 where the concept is, 0 where it is not, 255 void.
         span: The grid of the patches.
 
-    A patch shows the concept where at least half of its pixels do (PRESENT), and does not where none
-    of them does (ABSENT). In between, where pixels are void, and where the picture has none,
+    A patch shows the concept where at least half of its pixels do (PRESENT), and does not where
+    none of them does (ABSENT). In between, where pixels are void, and where the picture has none,
     neither is sure (UNSURE).
     """
     n_concept = cell_shares(mask == 1, span)

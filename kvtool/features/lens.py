@@ -57,7 +57,7 @@ def first_pieces(language: Language, words: Sequence[str]) -> dict[str, int]:
 
 def read_pieces(language: Language, states: torch.Tensor, pieces: Sequence[int]) -> Reading:
     """Read pieces of the vocabulary in the outputs of a layer, (token, hidden)."""
-    piece_ids = torch.tensor(list(pieces), device=states.device)
+    piece_ids = torch.tensor(list(pieces), dtype=torch.long, device=states.device)
     readings = [_reading(logits, piece_ids) for logits in _logits(language, states)]
     if not readings:
         return Reading(

@@ -97,6 +97,11 @@ def pixel_map(model: Any, image: Image.Image, view: View) -> ModelCheck:
     """
     kind: Kind = "projected" if isinstance(model, LanguageModel) else "vision"
     before, spans = _features(model, image, view, kind)
+    last = max(token for span in spans for token in span.token_indices())
+    if last >= len(before):
+        return _outcome(
+            "pixel map", view, 1, MOST_MISSES, f"token {last} in the map, of {len(before)}"
+        )
     hits: list[bool] = []
     for span in spans:
         tokens = np.array(span.token_indices())

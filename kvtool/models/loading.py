@@ -20,7 +20,7 @@ from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
 from kvtool.models.base import Model
 from kvtool.models.chat_templates import check_system
 from kvtool.models.device import find_device, find_dtype
-from kvtool.models.families import FAMILIES, ORIGINAL_FORMATS
+from kvtool.models.families import FAMILIES, ORIGINAL_FORMATS, UNSERVED
 from kvtool.models.faults import described, is_out_of_memory, quiet
 from kvtool.models.files import CONFIG, has_processor, has_tokenizer, read_json
 from kvtool.models.hub import Snapshot, resolve
@@ -57,7 +57,7 @@ def load(name: str, settings: Settings, weights: bool) -> Model:
     config = read_json(snapshot.path / CONFIG)
     model_type = str(config.get("model_type"))
     if model_type not in FAMILIES.names():
-        raise ModelError(f"model {name}: config.json: {unknown_type(model_type)}")
+        raise ModelError(f"model {name}: config.json: {unknown_type(config)}")
     check_layers(name, config)
     checkpoint = Checkpoint(snapshot, settings, weights)
     check_size_options(name, FAMILIES.load(model_type), settings.size)
@@ -97,8 +97,26 @@ def check_size_options(name: str, family: Any, size: InputSize) -> None:
         )
 
 
-def unknown_type(model_type: str) -> str:
-    """What is wrong with a model type that no family is for."""
+def unknown_type(config: Any) -> str:
+    """What is wrong with a configuration whose model type no family is for."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    model_type = str(config.get("model_type"))
+    if reason := UNSERVED.get(model_type):
+        return (
+            f"expected a picture that depends on nothing after it, found {model_type!r}, {reason}"
+        )
+    if "auto_map" in config:
+        return (
+            f"expected a model of transformers' own classes, found {model_type!r}, which brings "
+            "code of its own, and kvtool runs none of a checkpoint's; take the converted "
+            "checkpoint, whose name often ends in -hf"
+        )
+    if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and "vision_config" not in config:
+        return (
+            f"expected a model that sees pictures, found {model_type!r}, which reads text alone; "
+            "take a multimodal model, or join this one to a vision tower (adapter:DIR)"
+        )
     if ORIGINAL_FORMATS.fullmatch(model_type):
         return (
             f"expected a model_type of transformers, found {model_type!r}, the format of LLaVA's "

@@ -193,12 +193,8 @@ class Gathered:
         refs = {ref.id: ref for ref in self.source.dataset(run).images()} if items else {}
         for item in items:
             image = str(item["image"])
-            heat = draw_heat(
-                load_image(refs[image]),
-                heat_of(item),
-                run[image].sample.base().cover_xyxy_px,
-                CARD_PX,
-            )
+            cover_xyxy_px = run[image].sample.base().cover_xyxy_px
+            heat = draw_heat(load_image(refs[image]), heat_of(item), cover_xyxy_px, CARD_PX)
             picture = self.pictures.add(heat, f"Feature {item['feature']} over image {image}")
             if picture is not None:
                 self.cards.setdefault(position, []).append(Card(item, picture))

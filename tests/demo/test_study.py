@@ -94,8 +94,8 @@ def test_heads_of_least_variance_stand_in_where_there_are_no_two_modes(
 def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]]) -> None:
     page = (demo[0] / "report.html").read_text(encoding="utf-8")
     words = ("Semantic correspondence", "Knockout", "isual similarity", "Input-agnostic")
-    of_language = ("Image tokens in the features of language", "Features over pictures")
-    for word in (*words, "Averages over tasks", "Runs compared", *of_language):
+    titles = ("Image tokens in the features of language", "Features over pictures")
+    for word in (*words, "Averages over tasks", "Runs compared", *titles):
         assert word in page
 
 
@@ -111,6 +111,7 @@ def test_the_image_tokens_of_the_demo_are_read_with_controls(
     assert {row["layer"] for row in lens.rows} == {0, 3}
 
 
+@pytest.mark.slow
 def test_the_study_of_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "SMOLLM2", SMALL_SMOLLM2)
     monkeypatch.setattr(study, "READING", SMALL["READING"])

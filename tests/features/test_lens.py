@@ -56,6 +56,7 @@ def test_readings_are_those_of_all_logits(
 def test_no_token_at_all_and_values_that_are_not_finite(language: Language) -> None:
     nothing = read_pieces(language, torch.zeros(0, language.hidden), [1, 2])
     assert nothing.logits.shape == nothing.ranks.shape == (0, 2)
+    assert read_pieces(language, torch.zeros(3, language.hidden), []).ranks.shape == (3, 0)
     spoiled = torch.full((1, language.hidden), float("nan"))
     assert top_words(language, spoiled, 3) == [[]]
 

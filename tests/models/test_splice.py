@@ -13,9 +13,9 @@ from kvtool.errors import UsageError
 from kvtool.models import load_model
 from kvtool.models.splice import QUESTION, SplicedImage
 from kvtool.types import KeyPosition
-from tests.models.test_hidden import FAMILIES, stored
 from tests.support import tiny
 from tests.support.tiny import noise
+from tests.support.whole_pass import FAMILIES, stored, whole_pass
 
 CAPTION = "there is a red cat on the left"
 
@@ -93,8 +93,6 @@ def test_losses_equal_a_whole_pass(tmp_path: Path, family: str, keys: KeyPositio
 
 
 def test_the_stream_in_its_own_place_changes_nothing(tmp_path: Path) -> None:
-    from tests.models.test_hidden import whole_pass
-
     model, item = loaded(tmp_path, "llava_onevision")
     arrays = stored(model.capture([item], model.request(None, None)), 0)
     start = item.sample.image_start

@@ -67,3 +67,24 @@ def test_pictures_that_are_gone_leave_a_page_without_cards(tmp_path: Path) -> No
     text = Reader(page.path.read_text(encoding="utf-8")).text
     assert "Features over pictures" not in text
     assert "Features chosen on words alone" in text
+
+
+def test_the_page_names_no_folder_of_the_saes(tmp_path: Path) -> None:
+    run = spair.make_run(tmp_path, "s.kv", kinds=("key", "value", "projected", "vision"))
+    result = sae_result(layers=[0, 1], items=[])
+    saes = [{"path": f"/home/her/saes/layer_{layer}/w", "layer": layer} for layer in (0, 1)]
+    config = result.config | {"run": run.name, "sae": saes, "descriptions": "/home/her/words.json"}
+    keep_result(open_store(run.store), "sae", replace(result, config=config))
+    page = report(run.store, tmp_path / "page.html").path.read_text(encoding="utf-8")
+    assert "/home/her" not in page
+    assert "--sae &#39;saes/layer_{layer}/w&#39;" in page
+    assert "--descriptions words.json" in page
+
+
+def test_images_that_the_run_lacks_have_no_cards(tmp_path: Path) -> None:
+    run = spair.make_run(tmp_path, "s.kv", kinds=("key", "value", "projected", "vision"))
+    result = sae_result()
+    result = replace(result, config=result.config | {"run": run.name})
+    keep_result(open_store(run.store), "sae", result)
+    page = report(run.store, tmp_path / "page.html")
+    assert any("No pictures for sae" in note and "im0" in note for note in page.notes)

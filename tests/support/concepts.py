@@ -16,6 +16,7 @@ from kvtool.store import Run, open_store, part_name
 from tests.support import tiny
 from tests.support.datasets import write_json
 from tests.support.datasets.objects import coco_file
+from tests.support.runs import create_run
 from tests.support.tiny_words import word_id
 
 Array = np.ndarray[Any, Any]
@@ -117,7 +118,7 @@ def planted_run(store: Path, model: Path, data: Path, planted_layer: int) -> Run
                 if left <= x_px < right and top <= y_px < bottom:
                     stream[planted_layer, 0, token, CONCEPTS.index(concept)] += 12
         arrays.append(stream)
-    run = open_store(store).create_run(replace(source.config, name="planted"))
+    run = create_run(open_store(store), replace(source.config, name="planted"))
     run.enroll(source.ids, source.place)
     run.commit_part(part_name(0, len(source)), source.samples, {"hidden": arrays})
     run.refresh()

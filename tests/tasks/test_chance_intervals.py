@@ -32,8 +32,8 @@ def test_the_interval_of_chance_is_over_draws_and_units(seeds: int) -> None:
     """Of 400 studies it holds the expected score in 95 %; over the images alone in far fewer."""
     covering = np.zeros(2)
     for study in range(400):
-        drawn = drawn_for_classes(np.random.default_rng(study), seeds)
-        tables = drawn, drawn._replace(drawn_by_stratum=False)
+        by_class = drawn_for_classes(np.random.default_rng(study), seeds)
+        tables = by_class, by_class._replace(drawn_by_stratum=False)
         for index, table in enumerate(tables):
             row = mean_row(table, study)
             covering[index] += row["j_mean_low"] <= 0 <= row["j_mean_high"]

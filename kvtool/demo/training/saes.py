@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 
+from kvtool.autoencoders.check import Fit, measure_fit
+from kvtool.autoencoders.descriptions import write_descriptions
+from kvtool.autoencoders.lift import describe_by_lift, strongest_contexts
+from kvtool.autoencoders.loading import load_sae
+from kvtool.autoencoders.saving import save_sae
+from kvtool.autoencoders.text_training import TrainedSae, sae_train
 from kvtool.demo.captions import scene_captions
 from kvtool.demo.weights import DEMO
 from kvtool.models.language import Language, load_language
-from kvtool.sae.check import Fit, measure_fit
-from kvtool.sae.descriptions import write_descriptions
-from kvtool.sae.lift import describe_by_lift, strongest_contexts
-from kvtool.sae.loading import load_sae
-from kvtool.sae.saving import save_sae
-from kvtool.sae.text_training import TrainedSae, sae_train
 
 K = 12
 WIDTH = "4x"

@@ -153,11 +153,15 @@ class Measuring:
         rows = []
         if self.pieces:
             text = None if words is None else self._lens_on_text(words)
-            row = self._row(layer, "lens", scores.lens, text)
+            row = measure_row(layer, "lens", scores.lens, self.patches, text=text, seed=self.seed)
             rows.append(row | ranks_of(scores.ranks, self.patches.labels))
         if words is not None and not np.isnan(scores.directions).all():
             text = words.directions_auroc()
-            rows.append(self._row(layer, "directions", scores.directions, text))
+            rows.append(
+                measure_row(
+                    layer, "directions", scores.directions, self.patches, text=text, seed=self.seed
+                )
+            )
         return rows
 
     def _lens_on_text(self, words: WordStates) -> float:
@@ -167,38 +171,56 @@ class Measuring:
         reading = read_pieces(self.language, states, list(self.pieces.values()))
         return words.scores_auroc(reading.logits, list(self.pieces))
 
-    def _row(self, layer: int, measure: str, scores: Array, text: float | None) -> Row:
-        """Return the row of one measure: how well its scores (patch, concept) find the patches."""
-        is_read = ~np.isnan(scores).all(axis=1)
-        measured = np.flatnonzero(~np.isnan(scores).all(axis=0))
-        names = [self.patches.concepts[column] for column in measured]
-        labels = self.patches.labels[is_read][:, measured]
-        values = scores[is_read][:, measured]
-        images = self.patches.images[is_read]
-        area = transfer(
-            {name: values[:, column] for column, name in enumerate(names)},
-            {name: labels[:, column] for column, name in enumerate(names)},
-            images,
-            seed=self.seed,
-        )
-        numbers = {
-            "auroc": area.value,
-            "auroc_low": area.low,
-            "auroc_high": area.high,
-            "chance": CHANCE,
-            "permuted": permuted_auroc(values, labels, seed=self.seed),
-            "text": text,
-        }
-        return {
-            "layer": layer,
-            "measure": measure,
-            "n_images": len(np.unique(images)),
-            "n_concepts": len(area.by_concept),
-            "rank": None,
-            **{name: None if is_undefined(value) else value for name, value in numbers.items()},
-            "rank_background": None,
-            "top_10": None,
-        }
+
+def measure_row(
+    layer: int,
+    measure: str,
+    scores: Array,
+    patches: LabeledPatches,
+    *,
+    text: float | None = None,
+    seed: int = 0,
+) -> Row:
+    """Return the row of a measure: how well its scores find the patches that concepts name.
+
+    Args:
+        layer: the layer.
+        measure: its name.
+        scores: (patch, concept), NaN where a patch was not read and for concepts without a score.
+        patches: what the patches show.
+        text: what the measure gets on words in sentences.
+        seed: the random seed of the interval and the permutations.
+    """
+    is_read = ~np.isnan(scores).all(axis=1)
+    columns = np.flatnonzero(~np.isnan(scores).all(axis=0))
+    names = [patches.concepts[column] for column in columns]
+    labels = patches.labels[is_read][:, columns]
+    values = scores[is_read][:, columns]
+    images = patches.images[is_read]
+    area = transfer(
+        dict(zip(names, values.T, strict=True)),
+        dict(zip(names, labels.T, strict=True)),
+        images,
+        seed=seed,
+    )
+    numbers = {
+        "auroc": area.value,
+        "auroc_low": area.low,
+        "auroc_high": area.high,
+        "chance": CHANCE,
+        "permuted": permuted_auroc(values, labels, seed=seed),
+        "text": text,
+    }
+    return {
+        "layer": layer,
+        "measure": measure,
+        "n_images": len(np.unique(images)),
+        "n_concepts": len(area.by_concept),
+        "rank": None,
+        **{name: None if is_undefined(value) else value for name, value in numbers.items()},
+        "rank_background": None,
+        "top_10": None,
+    }
 
 
 def is_undefined(value: float | None) -> bool:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kvtool.autoencoders.documents import captions_of, open_documents
 from kvtool.datasets import DATASETS
 from kvtool.datasets.protocols import HasConcepts
 from kvtool.datasets.records import CAPTIONS, CONCEPTS
 from kvtool.digests import digest_texts
 from kvtool.errors import UsageError
-from kvtool.sae.documents import captions_of, open_documents
 from kvtool.tasks.spread import spread
 
 MOST_SENTENCES = 2000

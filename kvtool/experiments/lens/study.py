@@ -18,11 +18,11 @@ from kvtool.experiments.lens.words import PatchWords, patch_words
 from kvtool.features.residual import load_for_streams
 from kvtool.progress import Progress
 from kvtool.reporting.numbers import plural
-from kvtool.result import Result, Row, best_row, result_key, versions
+from kvtool.result import MAX_REASONS, Result, Row, best_row, result_key, versions
 from kvtool.store import Run, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share, chunk_name
-from kvtool.tasks.scoring import MAX_REASONS, keep_result
+from kvtool.tasks.scoring import keep_result
 
 if TYPE_CHECKING:
     from kvtool.models.base import LanguageModel

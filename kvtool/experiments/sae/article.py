@@ -261,8 +261,6 @@ def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> 
         name for name in config.get("conditions") or () if name not in (TEXT, IMAGE)
     ] or None
     values = {name: config.get(name) for name in DEFAULTS}
-    if SHIPPED in Path(str(values["descriptions"])).as_posix():
-        values["descriptions"] = None
     return arguments + request_flags(request) + flags(values, DEFAULTS)
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
+from kvtool.autoencoders.autoencoder import SparseAutoencoder
+from kvtool.autoencoders.hooks import stream_layer
+from kvtool.autoencoders.loading import SaeFile, find_saes
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.sae.autoencoder import SparseAutoencoder
-from kvtool.sae.hooks import stream_layer
-from kvtool.sae.loading import SaeFile, find_saes
 
 Source = str | PathLike[str] | SparseAutoencoder
 
@@ -76,7 +76,7 @@ class Shelf:
 def layer_saes(
     sources: Sequence[Source], hidden: int, layers: Sequence[int]
 ) -> tuple[list[LayerSae], list[str], list[str]]:
-    """Return the SAEs of some layers by layer, a line for each of other layers or positions, and one
+    """Return the SAEs of some layers by layer, a line for each of other layers or places, and one
     for each file that cannot be read.
 
     Raises UsageError for an SAE of another width, and where none is of these layers; the error of

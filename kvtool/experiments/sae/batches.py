@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from kvtool.autoencoders.words import content_tokens
 from kvtool.experiments.sae.spools import Spool
 from kvtool.experiments.sae.streams import Streams, TextStream
 from kvtool.experiments.sae.words import word_labels
 from kvtool.features.concepts import UNSURE
-from kvtool.sae.words import content_tokens
 
 Array = np.ndarray[Any, Any]
 

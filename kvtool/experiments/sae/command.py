@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ from kvtool.cli.options import (
     RunOption,
     WaitOption,
     bounded,
+    given,
     need_store,
     parse_folder,
     parse_layers,
@@ -30,6 +31,7 @@ from kvtool.cli.options import (
 )
 from kvtool.cli.sae import app
 from kvtool.errors import PartialError, UsageError
+from kvtool.result import Result
 
 EXAMPLES = (
     "kvtool sae study.kv --sae demo",
@@ -182,17 +184,16 @@ def sae(
     from kvtool.reporting.emit import emit
 
     plots = plot_files(plot)
+    options: dict[str, Any] = given(
+        layers=parse_layers(layers), conditions=parse_list(conditions), data=parse_folder(data)
+    )
+    options |= {"match_by": match_by, "embedder": embedder, "judge": judge}
     with console.progress("sae", None, unit="images") as advance:
         result = study(
             need_store(store),
             sae,
             tokens=parse_tokens(tokens),
-            layers=parse_layers(layers),
-            **({} if conditions is None else {"conditions": parse_list(conditions) or ()}),
             descriptions=descriptions,
-            match_by=match_by,
-            embedder=embedder,
-            judge=judge,
             judge_jsonl=judge_jsonl,
             splice=splice,
             max_presence=max_presence,
@@ -201,24 +202,31 @@ def sae(
             limit=limit,
             run=run,
             model=parse_model(model),
-            data=parse_folder(data),
             device=device,
             seed=seed,
             fresh=fresh,
             wait_s=wait,
             progress=advance,
+            **options,
         )
     # A table has the notes itself.
-    for note in result.config["notes"] if resolve(format) != "table" else ():
-        console.log.info("%s", note)
+    if resolve(format) != "table":
+        for note in result.config["notes"]:
+            console.log.info("%s", note)
     emit(result, resolve(format))
     write_plots(result, plots)
-    if result.n_skipped:
-        for line in result.skipped:
-            console.log.error("left out: %s", line)
-        raise PartialError(
-            f"sae: {result.n_skipped} images, masks or SAEs were left out, {result.n} images scored"
-        )
+    tell_left_out(result)
+
+
+def tell_left_out(result: Result) -> None:
+    """Say what was left out. Raises PartialError where something was."""
+    if not result.n_skipped:
+        return
+    for line in result.skipped:
+        console.log.error("left out: %s", line)
+    raise PartialError(
+        f"sae: {result.n_skipped} images, masks or SAEs were left out, {result.n} images scored"
+    )
 
 
 def parse_tokens(text: str) -> int | Literal["all"]:

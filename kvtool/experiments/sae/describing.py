@@ -8,12 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from kvtool.digests import digest_files, digest_texts
-from kvtool.errors import UsageError
-from kvtool.models.language import Language, load_language
-from kvtool.models.sentences import load_embedder, mean_states
-from kvtool.result import Row
-from kvtool.sae.described import (
+from kvtool.autoencoders.described import (
     Described,
     by_embedding,
     by_judge,
@@ -21,9 +16,14 @@ from kvtool.sae.described import (
     descriptions_of,
     lexical,
 )
-from kvtool.sae.descriptions import Descriptions, read_descriptions
-from kvtool.sae.judge import FileJudge, LanguageJudge
-from kvtool.sae.matching import MIN_FEATURES, top_features
+from kvtool.autoencoders.descriptions import Descriptions, read_descriptions
+from kvtool.autoencoders.judge import FileJudge, LanguageJudge
+from kvtool.autoencoders.matching import MIN_FEATURES, top_features
+from kvtool.digests import digest_files, digest_texts
+from kvtool.errors import UsageError
+from kvtool.models.language import Language, load_language
+from kvtool.models.sentences import load_embedder, mean_states
+from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
 
 MatchBy = Literal["lexical", "embedding", "judge"]
@@ -84,7 +84,7 @@ class Describing:
 
     Attributes:
         descriptions: By layer and feature.
-        compare: One of the measures of kvtool.sae.described.
+        compare: One of the measures of kvtool.autoencoders.described.
         file: The questions for a judge outside, where there is one.
     """
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from kvtool.sae.autoencoder import SparseAutoencoder
+from kvtool.autoencoders.autoencoder import SparseAutoencoder
 
 
 class Dictionary(Protocol):

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from kvtool.autoencoders.matching import MIN_FEATURES, top_features
 from kvtool.experiments.sae.matches import Captions
 from kvtool.experiments.sae.measure import Reader
 from kvtool.experiments.sae.subject import Subject
 from kvtool.experiments.sae.sums import ConditionSums, Example
 from kvtool.result import Row
-from kvtool.sae.matching import MIN_FEATURES, top_features
 
 MOST_PRESENCE = 0.5
 WORDS = 5

@@ -9,16 +9,16 @@ from functools import cached_property
 
 import numpy as np
 
-from kvtool.experiments.sae.describing import Describing
-from kvtool.experiments.sae.sums import ConditionSums
-from kvtool.result import Row
-from kvtool.sae.matching import (
+from kvtool.autoencoders.matching import (
     MIN_FEATURES,
     eligible_features,
     match_rate,
     retrieval,
     top_features,
 )
+from kvtool.experiments.sae.describing import Describing
+from kvtool.experiments.sae.sums import ConditionSums
+from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
 
 RETRIEVAL = ("recall_1", "recall_5", "recall_10", "median_rank", "mrr")

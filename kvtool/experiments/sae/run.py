@@ -22,7 +22,7 @@ from kvtool.result import Result
 from kvtool.store.select import Target, select_store
 
 if TYPE_CHECKING:
-    from kvtool.sae.autoencoder import SparseAutoencoder
+    from kvtool.autoencoders.autoencoder import SparseAutoencoder
 
     Source = str | PathLike[str] | SparseAutoencoder
 
@@ -75,7 +75,7 @@ def sae(
         conditions: names of kvtool.experiments.sae.conditions.CONDITIONS; text and image are always
             among them.
         descriptions: a file or folder of descriptions of the features, which are compared with the
-            captions of the images where they are strongest; see kvtool.sae.descriptions.
+            captions of the images where they are strongest; see kvtool.autoencoders.descriptions.
         match_by: by what a description fits: "lexical", a telling word in common; "embedding", a
             cosine that 5 % of other images' captions reach; "judge", a language model's yes.
         embedder: the model that embeds texts; by default the run's language model.

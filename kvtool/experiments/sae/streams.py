@@ -22,6 +22,8 @@ Array = np.ndarray[Any, Any]
 
 INPUT_IMAGES = 256
 """So many images tell what the projector's vectors are like."""
+UNTRAINED_KINDS: tuple[Kind, ...] = ("projected", "vision")
+"""What a random map in place of the projector is made of; other conditions need the first alone."""
 REPLACED = ("shuffled", "random", "random-norm", "untrained")
 """Conditions that put other vectors at the image's place."""
 
@@ -99,7 +101,7 @@ class Streams:
             streams["image"] = self._stored(positions)
         if replaced := [name for name in REPLACED if name in conditions]:
             samples = [self.subject.samples[position] for position in positions]
-            kinds: list[Kind] = ["projected", *(["vision"] if "untrained" in conditions else [])]
+            kinds = UNTRAINED_KINDS if "untrained" in conditions else UNTRAINED_KINDS[:1]
             arrays = [self.subject.run.read_image(item.id, kinds, raw=True) for item in samples]
             for condition in replaced:
                 vectors, tokens = self._replaced(condition, positions, arrays)
@@ -157,16 +159,18 @@ class Streams:
         order = torch.randperm(len(patches), generator=generator)
         shuffled = vectors.clone()
         shuffled[patches[order]] = vectors[patches]
-        return shuffled, patches[order][torch.from_numpy(self.subject.cells[position])].numpy()
+        moved = patches[order].numpy()
+        return shuffled, moved[self.subject.cells[position]]
 
     def _gaussian(
         self, condition: str, vectors: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        noise = torch.randn(vectors.shape, generator=generator)
+        noise: torch.Tensor = torch.randn(vectors.shape, generator=generator)
         if condition == "random":
             return self.inputs.mean + self.inputs.deviation * noise
         lengths = vectors.norm(dim=1, keepdim=True)
-        return noise / noise.norm(dim=1, keepdim=True) * lengths
+        random_vectors: torch.Tensor = noise / noise.norm(dim=1, keepdim=True) * lengths
+        return random_vectors
 
 
 def read_inputs(subject: Subject, wants_untrained: bool) -> Inputs:
@@ -175,7 +179,7 @@ def read_inputs(subject: Subject, wants_untrained: bool) -> Inputs:
     dtype = DTYPES[run.config.model.dtype]
     step = max(1, len(subject) // INPUT_IMAGES)
     samples = subject.samples[::step][:INPUT_IMAGES]
-    kinds: list[Kind] = ["projected", *(["vision"] if wants_untrained else [])]
+    kinds = UNTRAINED_KINDS if wants_untrained else UNTRAINED_KINDS[:1]
     vectors = []
     features = []
     for sample in samples:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from kvtool.autoencoders.autoencoder import SparseAutoencoder
+from kvtool.autoencoders.descriptions import Descriptions
 from kvtool.datasets.identity import dataset_of
+from kvtool.demo.weights import DEMO, demo_saes_path
 from kvtool.digests import digest_texts
 from kvtool.engine.run_model import load_run_model
 from kvtool.errors import UsageError
-from kvtool.experiments.sae.alignment import (
-    Curve,
-    alignment_by_fvu,
-    alignment_by_transfer,
-    change_point,
-)
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf, Source, layer_saes
+from kvtool.experiments.sae.curves import curves_of
 from kvtool.experiments.sae.describing import DescribedBy, make_describing
 from kvtool.experiments.sae.matches import Filters
 from kvtool.experiments.sae.measure import measure
@@ -34,7 +31,6 @@ from kvtool.layers import LayerChoice, resolve_layers
 from kvtool.models.language import language_of
 from kvtool.progress import Progress
 from kvtool.result import Result, result_key, versions
-from kvtool.sae.descriptions import Descriptions
 from kvtool.store import Run, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share, chunk_name
@@ -210,6 +206,7 @@ def make_study(
     )
     subject.skipped.extend(unreadable)
     read = tuple(sorted({entry.layer for entry in entries})) if listed else numbers
+    settings = replace(settings, described_by=_with_shipped(settings.described_by, listed))
     descriptions = settings.described_by.read()
     conditions, notes = _served(subject, settings.conditions, bool(listed))
     if not subject.concepts:
@@ -230,12 +227,24 @@ def make_study(
 
 def _listed(sources: Sequence[Source] | Source) -> list[Source]:
     """Return SAEs as a list; none for the word "none"."""
-    listed = list(sources) if isinstance(sources, list | tuple) else [sources]  # type: ignore[list-item]
-    if listed == [NONE]:
+    if isinstance(sources, str | PathLike | SparseAutoencoder):
+        return _listed([sources])
+    listed = list(sources)
+    names = [item for item in listed if isinstance(item, str)]
+    if names == [NONE] == listed:
         return []
-    if not listed or NONE in [item for item in listed if isinstance(item, str)]:
+    if not listed or NONE in names:
         raise UsageError("sae: expected files of SAEs, or none alone")
-    return listed  # type: ignore[return-value]
+    return listed
+
+
+def _with_shipped(by: DescribedBy, sources: Sequence[Source]) -> DescribedBy:
+    """Return the descriptions that are shipped with the demo's SAEs, where these are read and no
+    others are named."""
+    shipped = demo_saes_path() / "descriptions.json"
+    if by.path is None and DEMO in sources and shipped.is_file():
+        return replace(by, path=shipped)
+    return by
 
 
 def _served(
@@ -257,34 +266,3 @@ def _served(
         if name in conditions and reason
     ]
     return tuple(name for name in conditions if name not in left_out), notes
-
-
-def curves_of(scores: Scores) -> dict[str, Any]:
-    """Return the layers of alignment and the change points of image tokens over layers."""
-    curves = {name: _curve(scores, name) for name in scores.resampled}
-    alignment = []
-    if "fvu_ratio" in curves:
-        alignment.append(alignment_by_fvu(curves["fvu_ratio"]))
-    for name in ("transfer", "directions"):
-        if name in curves:
-            alignment.append({**alignment_by_transfer(curves[name]), "by": name})
-    points = [
-        change_point("fvu" if name == "fvu_ratio" else name, curve)
-        for name, curve in curves.items()
-    ]
-    return {"alignment_layer": alignment, "change_point": points}
-
-
-def _curve(scores: Scores, name: str) -> Curve:
-    by_layer = scores.resampled[name]
-    layers = tuple(sorted(by_layer))
-    values: dict[int, float] = {}
-    for row in scores.rows:
-        if row["condition"] == "image":
-            # Of several SAEs of a layer the first counts.
-            values.setdefault(row["layer"], row[name])
-    return Curve(
-        layers,
-        np.array([values[layer] for layer in layers], float),
-        np.stack([by_layer[layer] for layer in layers], axis=1),
-    )

@@ -11,6 +11,7 @@ import numpy as np
 from kvtool.datasets.protocols import HasCaptions, HasConcepts
 from kvtool.errors import DatasetError, KvtoolError, UsageError
 from kvtool.features.concepts import UNSURE, concept_labels
+from kvtool.features.residual import sample_cells, tokens_of_cells
 from kvtool.store import Run
 from kvtool.types import Sample
 
@@ -59,7 +60,8 @@ class Subject:
         """Yield positions of images that can run together: equal numbers of tokens, and grids."""
         groups: dict[Any, list[int]] = {}
         for position, sample in enumerate(self.samples):
-            groups.setdefault(_signature(sample), []).append(position)
+            key = (*_signature(sample), len(self.cells[position]))
+            groups.setdefault(key, []).append(position)
         for positions in groups.values():
             size = max(1, BATCH_TOKENS // max(1, len(self.cells[positions[0]])))
             for first in range(0, len(positions), size):
@@ -67,8 +69,7 @@ class Subject:
 
     def tokens(self, position: int) -> Array:
         """Return the image tokens of the patches that are read, (n,)."""
-        indices = np.array(self.samples[position].base().token_indices())
-        return np.asarray(indices[self.cells[position]])
+        return np.asarray(tokens_of_cells(self.samples[position], self.cells[position]))
 
     def labels(self, position: int, partner: int | None = None) -> Array:
         """Return what the patches of an image that are read show of each concept, (n, concept).
@@ -130,7 +131,7 @@ def make_subject(run: Run, dataset: Any, tokens: Tokens, limit: int | None, seed
         samples=tuple(selected),
         captions=tuple(tuple(captions[sample.id])[:MOST_CAPTIONS] for sample in selected),
         concepts=tuple(dataset.concepts()) if isinstance(dataset, HasConcepts) else (),
-        cells=tuple(choose_cells(sample, tokens, rng) for sample in selected),
+        cells=tuple(read_cells(sample, tokens, seed) for sample in selected),
         partners=_partners(selected, rng),
         is_training=is_training,
         seed=seed,
@@ -139,19 +140,13 @@ def make_subject(run: Run, dataset: Any, tokens: Tokens, limit: int | None, seed
     )
 
 
-def choose_cells(sample: Sample, tokens: Tokens, rng: np.random.Generator) -> Array:
-    """Choose patches of the base grid, from all over: one of each of as many equal stretches.
-
-    The first token of the prompt, which takes attention that nothing else wants, is never chosen.
-    """
-    span = sample.base()
-    n_cells = span.grid[0] * span.grid[1]
-    first = 1 if sample.image_start + span.start == 0 else 0
-    cells = np.arange(first, n_cells)
-    if tokens == "all" or tokens >= len(cells):
-        return cells
-    edges = np.linspace(0, len(cells), tokens + 1).astype(int)
-    return np.asarray(cells[rng.integers(edges[:-1], edges[1:])])
+def read_cells(sample: Sample, tokens: Tokens, seed: int) -> Array:
+    """Choose patches of the base grid, from all over it; never the first token of a prompt, which
+    takes attention that nothing else wants."""
+    cells = sample_cells(sample, tokens, seed)
+    if sample.image_start + sample.base().start == 0:
+        return np.unique(np.maximum(cells, 1))
+    return np.asarray(cells)
 
 
 def _partners(samples: Sequence[Sample], rng: np.random.Generator) -> Array:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from kvtool.autoencoders.matching import TOP_PATCHES, pool_tokens
 from kvtool.experiments.sae.dictionaries import Dictionary
 from kvtool.experiments.sae.spools import SparseSpool, Spool
 from kvtool.features.reconstruction import ReconstructionSums
-from kvtool.sae.matching import TOP_PATCHES, pool_tokens
 
 Array = np.ndarray[Any, Any]
 
@@ -91,7 +91,7 @@ class ConditionSums:
         sums: Of reconstructions.
         above: Of each image, over its tokens: see SHARE.
         scores: The chosen features of every token, (token, concept); NaN for outliers.
-        pooled: Each feature of each image, see kvtool.sae.matching.pool_tokens.
+        pooled: Each feature of each image, see kvtool.autoencoders.matching.pool_tokens.
         content: Which features fire on words of the captions that say something, (image, m / 8)
             packed.
         n_outliers: Tokens that were dropped.

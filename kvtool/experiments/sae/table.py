@@ -72,15 +72,15 @@ def _layers(result: Result) -> Table:
         text = next(iter(condition_rows(neighbors, TEXT)), {})
         cells = []
         if has_sae:
-            for name in ("fvu", "l0"):
-                cells += [_short(image.get(name)), _short(text.get(name))]
+            for name, digits in (("fvu", 2), ("l0", 3)):
+                cells += [_short(row.get(name), digits) for row in (image, text)]
         norm_ratio = image.get("norm_ratio") if has_sae else _quotient(image, text)
         ends = control_range(neighbors, field)
         mark = EXCEEDS if exceeds_controls(neighbors, image, field) else " "
         cells += [
             _short(norm_ratio),
             f"{_interval(image, field)}{mark}",
-            _short(text.get(field)),
+            _short(text.get(field), 2),
             "-" if ends is None else f"{ends[0]:.2f}-{ends[1]:.2f}",
         ]
         table.add_row(str(image["layer"]), *map(Text, cells))
@@ -121,8 +121,8 @@ def _interval(row: Row, field: str) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _short(value: float | None) -> str:
-    return f"{value:.3g}" if value is not None and is_number(value) else "-"
+def _short(value: float | None, digits: int = 3) -> str:
+    return f"{value:.{digits}g}" if value is not None and is_number(value) else "-"
 
 
 def _table(title: str) -> Table:

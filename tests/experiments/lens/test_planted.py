@@ -14,6 +14,7 @@ from kvtool.experiments.lens import measures
 from kvtool.result import Result, Row
 from kvtool.store import Run
 from tests.support.concepts import CONCEPTS, cats_and_dogs, planted_run, reading_model
+from tests.support.fields import assert_documented
 
 PLANTED = 1
 N_IMAGES = 24
@@ -49,6 +50,11 @@ def test_both_measures_find_the_planted_layer(result: Result) -> None:
             assert noise["chance"] == 0.5
     assert result.best is not None
     assert result.best["layer"] == PLANTED
+
+
+def test_every_field_is_documented(run: Run, result: Result) -> None:
+    assert_documented(result.to_json())
+    assert_documented(kvtool.lens(run, image=run.ids[0]).to_json())
 
 
 def test_sentences_hold_their_words_in_every_layer(result: Result) -> None:

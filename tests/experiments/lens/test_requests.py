@@ -16,6 +16,7 @@ from kvtool.errors import KvtoolError, ModelError, UsageError
 from kvtool.store import Run, part_name
 from tests.support import datasets, tiny
 from tests.support.concepts import cats_and_dogs, planted_run, reading_model
+from tests.support.runs import create_run
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def spoiled_run(run: Run, name: str, image: int) -> Run:
     store = kvtool.open(run.store)
     arrays = [run.read_image(name, ["hidden"], raw=True)["hidden"].copy() for name in run.ids]
     arrays[image][2, 0, 0, 0] = np.nan
-    spoiled = store.create_run(replace(run.config, name=name))
+    spoiled = create_run(store, replace(run.config, name=name))
     spoiled.enroll(run.ids, run.place)
     spoiled.commit_part(part_name(0, len(run)), run.samples, {"hidden": arrays})
     spoiled.refresh()

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kvtool.autoencoders.descriptions import write_descriptions
 from kvtool.experiments.sae import describing
 from kvtool.experiments.sae.conditions import CONDITIONS
+from kvtool.experiments.sae.curves import curves_of
 from kvtool.experiments.sae.rows import FIELDS, Scores
-from kvtool.experiments.sae.study import curves_of
 from kvtool.result import Row
-from kvtool.sae.descriptions import write_descriptions
 from tests.support.sae.planted import (
     CONCEPTS,
     N_LAYERS,

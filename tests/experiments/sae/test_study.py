@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from kvtool.autoencoders.autoencoder import SparseAutoencoder
 from kvtool.engine.run_model import load_run_model
 from kvtool.experiments.sae import study
 from kvtool.experiments.sae.conditions import CONDITIONS
@@ -18,7 +19,6 @@ from kvtool.models.cache import watched
 from kvtool.models.language import language_of
 from kvtool.models.splice import SplicedImage
 from kvtool.result import Result, Row
-from kvtool.sae.autoencoder import SparseAutoencoder
 from kvtool.store import Run
 from tests.support.sae.tiny_study import CAPTIONS, random_sae, tiny_run, write_saes
 
@@ -67,7 +67,7 @@ def slow_scores(streams: list[torch.Tensor], autoencoder: SparseAutoencoder) -> 
     x = torch.cat(streams).double()
     features = autoencoder.encode(x.float())
     errors = (x - autoencoder.decode(features).double()).square().sum(dim=1)
-    per_image = [errors[rows].mean() for rows in torch.arange(len(x)).split([*map(len, streams)])]
+    per_image = [rows.mean() for rows in torch.split(errors, [len(item) for item in streams])]
     return {
         "mse": float(torch.stack(per_image).mean()) / x.shape[1],
         "fvu": float(errors.sum() / (x - x.mean(dim=0)).square().sum()),

@@ -18,6 +18,7 @@ from tests.support.drawn import drawn
 from tests.support.result_shapes import LONG, RESULTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
 @pytest.mark.parametrize(
     "command", [name for name in EXPERIMENTS.names() if has_part(name, "plot")]

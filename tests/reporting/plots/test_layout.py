@@ -13,6 +13,7 @@ from tests.support.drawn import drawn
 from tests.support.result_shapes import SHAPES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("result", SHAPES.values(), ids=SHAPES)
 def test_every_text_has_its_place(result: Result) -> None:
     drawing = drawn(result)

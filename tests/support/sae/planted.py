@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from kvtool.autoencoders.activations import JumpReLU
+from kvtool.autoencoders.autoencoder import Origin, SparseAutoencoder
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf, layer_saes
 from kvtool.experiments.sae.describing import DescribedBy, make_describing
 from kvtool.experiments.sae.matches import Filters
@@ -20,8 +22,6 @@ from kvtool.experiments.sae.streams import TextStream
 from kvtool.experiments.sae.subject import Subject
 from kvtool.experiments.sae.words import read_words
 from kvtool.progress import silent
-from kvtool.sae.activations import JumpReLU
-from kvtool.sae.autoencoder import Origin, SparseAutoencoder
 from kvtool.types import GridSpan, Sample
 
 D = 32

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import kvtool
-from kvtool.sae.text_training import TrainedSae
+from kvtool.autoencoders.text_training import TrainedSae
 
 WORDS = ("red", "blue", "cat", "dog", "there", "image", "what", "yes", "left", "colour")
 QUICK: dict[str, Any] = {

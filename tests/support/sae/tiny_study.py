@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 import kvtool
-from kvtool.sae.activations import JumpReLU
-from kvtool.sae.autoencoder import Origin, SparseAutoencoder
-from kvtool.sae.saving import save_sae
+from kvtool.autoencoders.activations import JumpReLU
+from kvtool.autoencoders.autoencoder import Origin, SparseAutoencoder
+from kvtool.autoencoders.saving import save_sae
 from kvtool.store import Run
 from tests.support.datasets.files import json_lines, label_png, picture, write_json
 
@@ -37,7 +38,7 @@ def captioned(root: Path, n_images: int = 8) -> Path:
     return root
 
 
-def tiny_run(folder: Path, model: Path, **options: object) -> Run:
+def tiny_run(folder: Path, model: Path, **options: Any) -> Run:
     data = captioned(folder / "data")
     store = folder / "s.kv"
     kvtool.extract(store, model=str(model), dataset=f"own:{data}", dtype="float32", **options)
