@@ -193,8 +193,8 @@ class DemoStudy:
         for model, saes in self.program.saes.items():
             run = kvtool.open(self.store).run(self.extract(CAPTIONED, model))
             self.step(f"image tokens of {model} in the features of text, SAEs: {saes}")
-            described = {"descriptions": demo_saes_path() / "descriptions.json"}
-            yield kvtool.sae(run, saes, **READING, **(described if saes == "demo" else {}))
+            texts = demo_saes_path() / "descriptions.json" if saes == "demo" else None
+            yield kvtool.sae(run, saes, descriptions=texts, **READING)
         run = kvtool.open(self.store).run(self.extract(CAPTIONED))
         self.step("image tokens through the head")
         yield kvtool.lens(run, **READING)
