@@ -190,6 +190,6 @@ def smolvlm(folder: Path) -> Path:
     return idefics3(folder, "SmolVLM")
 
 
-def _ids(words: Any, **tokens: str) -> dict[str, int]:
+def _ids(words: Any, **tokens: str) -> dict[str, Any]:
     """Return the ids of tokens, by the name that a configuration has for each."""
     return {name: int(words.convert_tokens_to_ids(token)) for name, token in tokens.items()}
