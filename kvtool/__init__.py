@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any
 
+    from kvtool.adapters.info import adapter_info
+    from kvtool.adapters.train import adapter_train
+    from kvtool.adapters.weights import adapter_import
+    from kvtool.autoencoders.loading import load_sae
+    from kvtool.autoencoders.text_check import sae_check
+    from kvtool.autoencoders.text_training import sae_train
     from kvtool.engine.checking import check_model
     from kvtool.engine.extraction import extract
     from kvtool.experiments.average.run import average
@@ -30,17 +36,19 @@ if TYPE_CHECKING:
     from kvtool.experiments.paired.run import paired
     from kvtool.experiments.prefix.run import prefix
     from kvtool.experiments.probe.run import probe
+    from kvtool.experiments.sae.run import sae
     from kvtool.experiments.score.run import score
     from kvtool.experiments.search.run import search
     from kvtool.experiments.show.run import show
     from kvtool.experiments.variance.run import variance
     from kvtool.reporting.collect import report
-    from kvtool.sae.text_check import sae_check
-    from kvtool.sae.text_training import sae_train
     from kvtool.store import Store
 
 __all__ = [
     "__version__",
+    "adapter_import",
+    "adapter_info",
+    "adapter_train",
     "average",
     "check_model",
     "compare",
@@ -54,6 +62,7 @@ __all__ = [
     "prefix",
     "probe",
     "report",
+    "sae",
     "sae_check",
     "sae_train",
     "score",
@@ -76,10 +85,14 @@ _FUNCTIONS = {
     "search": "kvtool.experiments.search.run",
     "show": "kvtool.experiments.show.run",
     "lens": "kvtool.experiments.lens.run",
+    "sae": "kvtool.experiments.sae.run",
     "score": "kvtool.experiments.score.run",
-    "load_sae": "kvtool.sae.loading",
-    "sae_check": "kvtool.sae.text_check",
-    "sae_train": "kvtool.sae.text_training",
+    "adapter_train": "kvtool.adapters.train",
+    "adapter_info": "kvtool.adapters.info",
+    "adapter_import": "kvtool.adapters.weights",
+    "load_sae": "kvtool.autoencoders.loading",
+    "sae_check": "kvtool.autoencoders.text_check",
+    "sae_train": "kvtool.autoencoders.text_training",
     "report": "kvtool.reporting.collect",
 }
 """Function -> the module that holds it under the same name."""

@@ -42,9 +42,14 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "max_new_tokens": (1, 100_000),
     "batch_size": (1, 65_536),
     "steps": (1, 10_000_000),
+    "epochs": (1, 10_000),
+    "learning_rate": (1e-9, 10),
+    "pool": (1, 64),
     "max_tokens": (1, 10**12),
     "context": (2, 1_000_000),
     "outlier": (1, 1e9),
+    "max_presence": (0, 1),
+    "max_density": (0, 1),
     "examples": (0, 10_000),
     "blocks": (1, MOST_BLOCKS),
     "c": (1e-9, 1e9),
@@ -53,7 +58,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "max_pixels": (1, 1 << 26),
 }
 """Smallest and largest value of an option of this name, whatever command takes it."""
-FLOATS = ("c", "wait_s", "outlier")
+FLOATS = ("c", "wait_s", "outlier", "max_presence", "max_density", "learning_rate")
 TEXTS = ("title", "prefix", "system")
 """Options that are written out as text, so that bytes of a shell that are no UTF-8 are of no use to
 them.

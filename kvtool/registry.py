@@ -246,7 +246,16 @@ TABLES = (
 """The tables that plug-ins add to."""
 
 RESERVED = {
-    "kvtool.experiments": ("extract", "report", "store", "data", "models", "datasets", "demo")
+    "kvtool.experiments": (
+        "extract",
+        "report",
+        "store",
+        "data",
+        "adapter",
+        "models",
+        "datasets",
+        "demo",
+    )
 }
 """Names of a group that are taken though they are in no table: kvtool's commands that are no
 experiments.

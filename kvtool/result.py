@@ -25,6 +25,9 @@ FORMATS = ("table", "json", "jsonl", "csv")
 LABELS = ("condition", "choice", "subset", "file", "alpha", "category", "object", "draw")
 """What a row may be about besides its block; a row with none of these, or `all`, is a summary."""
 
+MAX_REASONS = 10
+"""How many reasons for what was left out a result names; all are counted."""
+
 Level = Literal["summary", "category", "per_layer", "baselines", "items"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 """The kinds of rows that a result has, see Result.to_pandas."""

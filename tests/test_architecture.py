@@ -31,7 +31,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "schema",
     ),
     ("result", "stats", "metrics"),
-    ("models", "datasets", "store", "demo", "sae"),
+    ("models", "datasets", "store", "demo", "autoencoders"),
     ("features", "engine", "adapters"),
     ("tasks", "asking", "pictures", "reporting"),
     ("experiments",),
@@ -157,6 +157,7 @@ RESULT_MODULES = [
             "search",
             "show",
             "lens",
+            "sae",
         )
     ),
 ]

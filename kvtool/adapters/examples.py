@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kvtool.models.families.linear_adapter import LinearAdapter
 from kvtool.models.prompts import Prompt
 
 ANSWER = "KVTOOL-ANSWER"
@@ -41,12 +42,13 @@ class Example:
     start: int
 
 
-def examples(prompt: Prompt, exchanges: Sequence[Exchange]) -> list[Example]:
-    """Lay out exchanges as a model's own prompt does when it is asked."""
+def examples(model: LinearAdapter, exchanges: Sequence[Exchange]) -> list[Example]:
+    """Lay out exchanges as the model does when it is asked."""
+    prompt = model.prompt
     end = turn_end(prompt)
     laid_out = []
     for exchange in exchanges:
-        question = prompt.text_ids(prompt.question(exchange.question))
+        question = prompt.text_ids(model.question(exchange.question))
         answer = prompt.tokenizer(exchange.answer, add_special_tokens=False).input_ids
         ids = (*question, *answer, *end)
         laid_out.append(Example(exchange.image, ids, len(question)))

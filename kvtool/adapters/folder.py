@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from kvtool.models import load_model
 from kvtool.models.adapters import WEIGHTS, AdapterSettings, JoinedModel, write_settings
 from kvtool.models.families.linear_adapter import LinearAdapter
 from kvtool.models.hub import resolve
+from kvtool.models.loading import Checkpoint, Settings
+from kvtool.outputs import write_output
 
 
 def joined(name: str) -> JoinedModel:
@@ -23,23 +24,32 @@ def joined(name: str) -> JoinedModel:
     return JoinedModel(snapshot.name, snapshot.revision)
 
 
-def begin(folder: Path, settings: AdapterSettings, widths: tuple[int, int]) -> None:
-    """Write the folder of an adapter whose layer gives nothing yet.
-
-    widths: those of the tower and of the language model.
-    """
+def begin(folder: Path, settings: AdapterSettings) -> None:
+    """Write the folder of an adapter whose layer gives nothing yet. Raises ModelError."""
     folder.mkdir(parents=True, exist_ok=True)
-    d_vision, d_language = widths
+    d_vision = load_model(settings.vision.name, weights=False).info.geometry.vision_dim
+    d_language = hidden_size(settings.language.name)
     layer = {"weight": torch.zeros(d_language, d_vision), "bias": torch.zeros(d_language)}
     write_layer(folder, layer)
     write_settings(folder, settings)
 
 
+def hidden_size(name: str) -> int:
+    """Return the width of a language model's stream, by its configuration. Raises ModelError."""
+    from transformers import AutoConfig
+
+    checkpoint = Checkpoint(resolve(name, weights=False), Settings(), weights=False)
+    with checkpoint.reading("a readable config.json of a language model"):
+        config: Any = AutoConfig.from_pretrained(
+            checkpoint.snapshot.path, local_files_only=True, trust_remote_code=False
+        )
+        return int(config.get_text_config().hidden_size)
+
+
 def write_layer(folder: Path, layer: Mapping[str, torch.Tensor]) -> None:
     """Write a layer, whole or not at all."""
-    partial = folder / f".{WEIGHTS}.{os.getpid()}"
-    save_file({name: part.contiguous() for name, part in layer.items()}, partial)
-    partial.replace(folder / WEIGHTS)
+    tensors = {name: part.contiguous() for name, part in layer.items()}
+    write_output(folder / WEIGHTS, save(tensors), "adapter")
 
 
 def finish(
@@ -49,7 +59,9 @@ def finish(
     training: dict[str, Any],
 ) -> None:
     """Write a trained layer, and how it was trained."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_layer(folder, layer)
+    # Last: a folder without it is no model.
     write_settings(folder, replace(settings, training=training))
 
 

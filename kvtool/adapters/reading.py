@@ -102,10 +102,10 @@ def answer_scores(
     loss = right = count = 0.0
     order = sorted(range(len(examples)), key=lambda index: len(examples[index].ids))
     for first in range(0, len(order), batch):
-        chosen = [examples[index] for index in order[first : first + batch]]
-        features = tokens[[example.image for example in chosen]].float()
+        together = [examples[index] for index in order[first : first + batch]]
+        features = tokens[[example.image for example in together]].float()
         soft = F.linear(features, layer["weight"], layer["bias"])
-        logits, targets = reader.logits(soft, chosen)
+        logits, targets = reader.logits(soft, together)
         loss += float(F.cross_entropy(logits, targets, reduction="sum"))
         right += int((logits.argmax(dim=-1) == targets).sum())
         count += len(targets)

@@ -21,15 +21,17 @@ class Standard:
     def of(cls, tokens: torch.Tensor) -> Standard:
         """Measure tokens (image, token, d), which may be mapped from a file."""
         count = tokens.shape[0] * tokens.shape[1]
-        mean = sum(part.double().sum(dim=(0, 1)) for part in tokens.split(_IMAGES)) / count
+        starts = range(0, len(tokens), _IMAGES)
+        mean = squares = torch.zeros(tokens.shape[2], dtype=torch.float64)
+        for start in starts:
+            mean = mean + tokens[start : start + _IMAGES].double().sum(dim=(0, 1)) / count
         # Around the mean, since a channel may vary little far from zero.
-        squares = sum(
-            (part.double() - mean).square().sum(dim=(0, 1)) for part in tokens.split(_IMAGES)
-        )
-        deviation = torch.as_tensor(squares / count).sqrt()
+        for start in starts:
+            distance = tokens[start : start + _IMAGES].double() - mean
+            squares = squares + distance.square().sum(dim=(0, 1)) / count
         # A channel that never changes is left at its length.
-        deviation = torch.where(deviation > 0, deviation, 1.0)
-        return cls(torch.as_tensor(mean).float(), deviation.float())
+        deviation = torch.where(squares > 0, squares.sqrt(), 1.0)
+        return cls(mean.float(), deviation.float())
 
     def apply(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return standardized tokens in float32."""

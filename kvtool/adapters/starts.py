@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from kvtool.adapters.standard import Standard
+from kvtool.features.concepts import ABSENT, PRESENT, concept_labels
 from kvtool.models.families.linear_adapter import LinearAdapter
+from kvtool.types import GridSpan
+
+Layer = dict[str, torch.Tensor]
+Fitted = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Features (..., d), what the layer should give there (..., d_language), what each counts (...)."""
 
 BACKGROUND = "background"
 """The word for patches that show nothing that has a word."""
+SHOWN_WEIGHT = 5.0
+"""A patch that shows something counts so many times as much as background, which fills most of a
+picture.
+"""
 RIDGE = 1e-3
-"""The penalty of the ridge fit, as a share of the mean variance of features."""
+"""The penalty of the ridge fit, as a share of each feature's variance."""
+_MEASURED_IMAGES = 256
 
 
 def word_embedding(model: LinearAdapter, word: str) -> torch.Tensor:
@@ -31,7 +44,7 @@ def table_norm(model: LinearAdapter) -> float:
         return float(model.embed(ids).float().norm(dim=-1).mean())
 
 
-def random_layer(model: LinearAdapter, tokens: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
+def random_layer(model: LinearAdapter, tokens: torch.Tensor, seed: int) -> Layer:
     """Return a random layer whose outputs are as long as embeddings are in the mean.
 
     tokens: features, (image, token, d).
@@ -39,32 +52,58 @@ def random_layer(model: LinearAdapter, tokens: torch.Tensor, seed: int) -> dict[
     standard = Standard.of(tokens)
     generator = torch.Generator().manual_seed(seed)
     d = tokens.shape[2]
-    weight = torch.randn(model.config.hidden_size, d, generator=generator) / d**0.5
-    soft = standard.apply(tokens) @ weight.T
+    weight = torch.randn(model.config.hidden_size, d, generator=generator)
+    soft = standard.apply(tokens[:_MEASURED_IMAGES]) @ weight.T
     weight *= table_norm(model) / float(soft.norm(dim=-1).mean())
     folded, bias = standard.fold(weight, torch.zeros(len(weight)))
     return {"weight": folded, "bias": bias}
 
 
-def ridge_layer(
-    tokens: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """Return the layer that comes closest to targets in weighted least squares with a penalty.
+def ridge_layer(batches: Iterable[Fitted]) -> Layer:
+    """Return the layer that comes closest to targets in weighted least squares, with a penalty on
+    weights that is relative to each feature's variance.
+    """
+    total: Any = 0.0
+    moments: dict[str, Any] = dict.fromkeys(("x", "y", "xx", "xy"), 0.0)
+    for tokens, targets, counts in batches:
+        x = tokens.flatten(0, -2).double()
+        y = targets.flatten(0, -2).double()
+        weighted = x * counts.flatten().double()[:, None]
+        total += counts.double().sum()
+        moments["x"] += weighted.sum(dim=0)
+        moments["y"] += counts.flatten().double() @ y
+        moments["xx"] += weighted.T @ x
+        moments["xy"] += weighted.T @ y
+    mean = {name: moment / total for name, moment in moments.items()}
+    gram = mean["xx"] - torch.outer(mean["x"], mean["x"])
+    cross = mean["xy"] - torch.outer(mean["x"], mean["y"])
+    # A feature that never changes has no variance: it gets a penalty all the same, and so no part.
+    penalty = RIDGE * gram.diagonal().clamp_min(1e-9)
+    weight = torch.linalg.solve(gram + torch.diag(penalty), cross).T
+    bias = mean["y"] - weight @ mean["x"]
+    return {"weight": weight.float().contiguous(), "bias": bias.float().contiguous()}
+
+
+def concept_targets(
+    masks: Mapping[str, np.ndarray[Any, Any]], span: GridSpan, vectors: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean word embedding for what each patch shows, (patch, d_language), and what the
+    patch counts, (patch,).
 
     Args:
-        tokens: Features, (image, token, d).
-        targets: What the layer should give, (image, token, d_language).
-        weights: What each token counts, (image, token).
+        masks: What the image is annotated for, see kvtool.datasets.protocols.HasConcepts.
+        span: The grid of the patches.
+        vectors: The embeddings of the concepts' words, and of BACKGROUND.
     """
-    standard = Standard.of(tokens)
-    x = standard.apply(tokens).flatten(0, 1).double()
-    y = targets.flatten(0, 1).double()
-    share = weights.flatten().double()[:, None]
-    share = share / share.sum()
-    x_mean, y_mean = (x * share).sum(dim=0), (y * share).sum(dim=0)
-    centered = x - x_mean
-    gram = (centered * share).T @ centered
-    penalty = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    weight = torch.linalg.solve(gram + penalty, (centered * share).T @ (y - y_mean)).T
-    folded, bias = standard.fold(weight.float(), (y_mean - weight @ x_mean).float())
-    return {"weight": folded.contiguous(), "bias": bias.contiguous()}
+    names = [name for name in masks if name in vectors]
+    labels = np.stack([concept_labels(masks[name], span) for name in names])
+    is_shown = torch.from_numpy(labels == PRESENT).float()
+    n_shown = is_shown.sum(dim=0)
+    words = torch.stack([vectors[name] for name in names])
+    sums = is_shown.T @ words
+    is_background = torch.from_numpy((labels == ABSENT).all(axis=0))
+    targets = sums / n_shown.clamp_min(1)[:, None]
+    targets[is_background] = vectors[BACKGROUND]
+    # A patch at an edge shows neither for sure, and counts nothing.
+    counts = torch.where(n_shown > 0, SHOWN_WEIGHT, is_background.float())
+    return targets, counts

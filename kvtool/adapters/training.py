@@ -28,6 +28,8 @@ Report = Callable[[int, float], None]
 WARM_UP = 0.03
 LOWEST_RATE = 0.02
 CLIP = 1.0
+SAVE_STEPS = 50
+"""Steps between two savings of what an interrupted training goes on from."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,6 @@ def train_layer(
     recipe: Recipe,
     *,
     checkpoint: Path | None = None,
-    save_steps: int = 50,
     report: Report | None = None,
 ) -> dict[str, torch.Tensor]:
     """Train the layer of an adapter, from its weights as they are, and return the new ones.
@@ -74,7 +75,6 @@ def train_layer(
         recipe: How it is trained.
         checkpoint: A file from which an interrupted training goes on, bit for bit, and into which
             it is saved; the caller removes it.
-        save_steps: Steps between two savings.
         report: Told of the progress.
 
     Raises ModelError for a checkpoint of another training.
@@ -87,7 +87,7 @@ def train_layer(
         if report is not None:
             report(training.step, loss)
         is_last = training.step == recipe.steps
-        if checkpoint is not None and (is_last or training.step % save_steps == 0):
+        if checkpoint is not None and (is_last or training.step % SAVE_STEPS == 0):
             training.save(checkpoint)
     return training.layer()
 
@@ -127,10 +127,10 @@ class Training:
         """Take one step and return its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.step)
-        chosen = [self.examples[index] for index in self._batch().tolist()]
-        features = self.standard.apply(self.tokens[[example.image for example in chosen]])
+        batch = [self.examples[index] for index in self._batch().tolist()]
+        features = self.standard.apply(self.tokens[[example.image for example in batch]])
         soft = F.linear(features, self.weight, self.bias)
-        loss = self.reader.losses(soft, chosen).mean()
+        loss = self.reader.losses(soft, batch).mean()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_([self.weight, self.bias], CLIP)
@@ -143,12 +143,12 @@ class Training:
         as if it had not been interrupted.
         """
         size = min(self.recipe.batch, len(self.examples))
-        epoch, place = divmod(self.step, len(self.examples) // size)
+        epoch, position = divmod(self.step, len(self.examples) // size)
         if self._epoch[0] != epoch:
             seed = self.recipe.seed * 1_000_003 + epoch
             generator = torch.Generator().manual_seed(seed)
             self._epoch = epoch, torch.randperm(len(self.examples), generator=generator)
-        return self._epoch[1][place * size : (place + 1) * size]
+        return self._epoch[1][position * size : (position + 1) * size]
 
     def layer(self) -> dict[str, torch.Tensor]:
         """Return the layer as it is now, for features as they are."""

@@ -188,8 +188,8 @@ class AnswerSheet:
             score, chance = ours(sums[..., :n_columns]), theirs(sums[..., n_columns:])
             return {"chance_difference": score[metric] - chance[metric]}
 
-        both = np.concatenate([units, guess.units], axis=1)
-        row = guess.row | self._scored(both, 1, part, difference)
+        side_by_side_units = np.concatenate([units, guess.units], axis=1)
+        row = guess.row | self._scored(side_by_side_units, 1, part, difference)
         low = row["chance_difference_low"]
         return row | {"exceeds_chance": None if low is None else low > 0}
 

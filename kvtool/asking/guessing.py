@@ -15,7 +15,7 @@ from kvtool.stats.bootstrap import Array
 
 DRAWS = 8
 """Draws of the predictor that guesses, whose scores are averaged."""
-OTHER = "other"
+NO_OPTION = "other"
 """The option of an answer that says nothing of what it may."""
 
 
@@ -47,9 +47,11 @@ def guesses(questions: Sequence[Question], truth: Array, seed: int) -> dict[str,
     for _ in range(DRAWS):
         picks = (rng.random(len(counts)) * counts).astype(int)
         pairs = zip(offered, picks.tolist(), strict=True)
-        guessed.append(np.array([options[pick] if options else OTHER for options, pick in pairs]))
+        guessed.append(
+            np.array([options[pick] if options else NO_OPTION for options, pick in pairs])
+        )
     predictors = {"guessing": guessed}
     for constant in constants:
-        said = [constant if constant in options else OTHER for options in offered]
-        predictors[f"always {constant}"] = [np.array(said)]
+        answers = [constant if constant in options else NO_OPTION for options in offered]
+        predictors[f"always {constant}"] = [np.array(answers)]
     return predictors

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.asking.records import (
-    LISTED,
     FilePath,
     none_left,
     results_folder,
@@ -20,7 +19,7 @@ from kvtool.datasets.mme import PAPER_SUBSETS
 from kvtool.errors import DatasetError
 from kvtool.metrics.answers import mme_scores, mme_units, parse_mme
 from kvtool.progress import Progress
-from kvtool.result import Result, Row, versions
+from kvtool.result import MAX_REASONS, Result, Row, versions
 from kvtool.stats.bootstrap import Array
 
 COLUMNS = "image TAB question TAB ground truth TAB answer"
@@ -59,7 +58,7 @@ def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = N
         versions=versions(),
         unit="percent",
         n_skipped=len(skipped),
-        skipped=skipped[:LISTED],
+        skipped=skipped[:MAX_REASONS],
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from kvtool.asking.pope_files import AnswerFile, Labeled, LabelFile, labeled_answers, usable
 from kvtool.asking.records import (
-    LISTED,
     FilePath,
     none_left,
     numbered,
@@ -19,7 +18,7 @@ from kvtool.asking.records import (
 from kvtool.errors import DatasetError, UsageError
 from kvtool.metrics.answers import pope_scores
 from kvtool.progress import Progress
-from kvtool.result import Result, Row, versions
+from kvtool.result import MAX_REASONS, Result, Row, versions
 from kvtool.stats.bootstrap import Array, Scores
 
 ORDER = ("f1", "accuracy", "precision", "recall", "yes_ratio")
@@ -122,7 +121,7 @@ def _result(
         },
         versions=versions(),
         n_skipped=len(skipped),
-        skipped=[*skipped, *notes][:LISTED],
+        skipped=[*skipped, *notes][:MAX_REASONS],
     )
 
 

@@ -14,14 +14,11 @@ import numpy as np
 
 from kvtool.datasets.files import read_text
 from kvtool.errors import DatasetError
-from kvtool.result import Row
+from kvtool.result import MAX_REASONS, Row
 from kvtool.stats.bootstrap import Array, Estimate, Scores, bootstrap
 from kvtool.stats.proportions import widened
 
 FilePath = str | PathLike[str]
-
-LISTED = 10
-"""How many missing or skipped things are named; all are counted."""
 
 
 def estimates(
@@ -158,7 +155,7 @@ def need(record: dict[str, Any], names: Sequence[str], location: str) -> list[An
     """Return the named values of a record. Raises DatasetError that names the missing ones."""
     absent = [name for name in names if name not in record]
     if absent:
-        has = ", ".join(list(record)[:LISTED]) or "no field"
+        has = ", ".join(list(record)[:MAX_REASONS]) or "no field"
         raise DatasetError(
             f"{location}: expected the fields {', '.join(names)}; no {', '.join(absent)} among "
             f"{has}"

@@ -40,7 +40,10 @@ def models(format: FormatOption = "auto") -> None:
     from kvtool.cli.output import emit_rows
     from kvtool.models.families import EXAMPLES, FAMILIES, SPECIAL, VIEWS
 
-    shipped = ["demo", "demo-tower", "demo@1", "demo@2", "demo@3"]
+    shipped = [
+        *("demo", "demo-tower", "demo@1", "demo@2", "demo@3"),
+        *("demo-adapter", "smollm2-adapter"),
+    ]
     rows = [{"model_type": "shipped with kvtool", "examples": shipped, "views": "", "special": ""}]
     rows += [
         {

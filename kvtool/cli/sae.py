@@ -23,7 +23,7 @@ from kvtool.errors import ModelError
 from kvtool.types import Precision
 
 if TYPE_CHECKING:
-    from kvtool.sae.text_check import CheckedSae
+    from kvtool.autoencoders.text_check import CheckedSae
 
 app = typer.Typer(cls=StoreGroup, no_args_is_help=True, rich_markup_mode=None)
 """The group; what reads a store is its callback (kvtool.experiments.sae.command)."""
@@ -69,9 +69,9 @@ OutlierOption = Annotated[
 @app.command(
     "train",
     epilog=epilog(
-        "kvtool sae train --model demo --text captions.txt --layers 3 -o saes",
-        "kvtool sae train --model demo --text captions.txt --layers last:2 \\\n"
-        "    --width 4x --k 12 -o saes --format json",
+        "kvtool sae train --model demo --text captions.txt --layers 1 --steps 300 -o saes",
+        "kvtool sae train --model demo --text captions.txt --layers last:2 --width 4x \\\n"
+        "    --k 12 --steps 300 -o saes --format json",
     ),
 )
 def train(
@@ -170,7 +170,7 @@ def check(
 
     On text, by default captions of drawn scenes, an SAE fits where it misses less than 0.9 of the
     variance (fvu), with a number of active features (l0) within a factor 3 of the published one.
-    Where it does not, or another layer suits it far better, other readings are tried: other layers,
+    Where it does not, or another layer suits it better, other readings are tried: other layers,
     the decoder's bias, a scale, swapped rows and columns; the verdict names the one that fits. Exit
     code 1 where an SAE does not fit as its files say.
     """

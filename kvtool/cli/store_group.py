@@ -29,7 +29,7 @@ class StoreGroup(TyperGroup):
             return super().make_context(info_name, args, parent, **extra)
         # Before a subcommand stand none of the flags of the command over a store.
         flags = [parameter for parameter in self.params if not parameter.expose_value]
-        group = TyperGroup(name=self.name, commands=self.commands, params=flags)
+        group = TyperGroup(name=self.name, commands=dict(self.commands), params=flags)
         group.context_settings = self.context_settings
         return group.make_context(info_name, args, parent, **extra)
 

@@ -15,6 +15,7 @@ from kvtool.datasets import values
 from kvtool.datasets.json_files import fields, read_json
 from kvtool.datasets.masks import VOID, LabelMap, segmentation_mask
 from kvtool.datasets.names import brief
+from kvtool.datasets.raster import MAX_PIXELS
 from kvtool.errors import DatasetError
 
 
@@ -144,8 +145,15 @@ def category_masks(
         location: The file, for messages.
         skipped: Gets a line for each object without a usable mask, once however often its image is
             looked at.
+
+    Raises DatasetError for a picture that is too large.
     """
     width, height = wh_px
+    if height * width > MAX_PIXELS:
+        raise DatasetError(
+            f"{location}: expected a picture of at most {MAX_PIXELS / 1e6:.0f} megapixels, found "
+            f"{width} x {height}"
+        )
     zeros = np.broadcast_to(np.uint8(0), (height, width))
     masks: dict[str, LabelMap] = dict.fromkeys(concepts, zeros)
     visible = dict.fromkeys(instance.category for instance in instances)
@@ -154,6 +162,11 @@ def category_masks(
     for instance in sorted(instances, key=lambda instance: not instance.crowd):
         mask = masks[instance.category]
         try:
+            if instance.image_wh_px != wh_px:
+                raise DatasetError(
+                    f"annotation {instance.id}: expected a picture of {width} x {height} pixels, "
+                    f"found {' x '.join(map(str, instance.image_wh_px))}"
+                )
             mask[instance.mask() == 1] = VOID if instance.crowd else 1
         except DatasetError as error:
             line = f"{location}: {error}"

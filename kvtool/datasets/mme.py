@@ -16,7 +16,7 @@ PAPER_SUBSETS = ("existence", "count", "position", "color")
 
 
 @dataclass(frozen=True)
-class _Item:
+class _Texts:
     subset: str
     texts: Path
     image: Path
@@ -58,7 +58,7 @@ class Mme(DatasetBase):
             )
 
     @cached_property
-    def _items(self) -> list[_Item]:
+    def _items(self) -> list[_Texts]:
         items = []
         for folder in self._subsets:
             pictures = by_stem(
@@ -68,7 +68,7 @@ class Mme(DatasetBase):
                 path for path in _texts(folder).glob("*.txt") if not is_hidden(path.name)
             ):
                 if texts.stem in pictures:
-                    items.append(_Item(folder.name, texts, pictures[texts.stem]))
+                    items.append(_Texts(folder.name, texts, pictures[texts.stem]))
                 else:
                     self.skipped.append(f"{texts}: no image of this name")
         if not items:
@@ -108,7 +108,7 @@ class Mme(DatasetBase):
         return questions
 
 
-def _pair(item: _Item) -> list[Question]:
+def _pair(item: _Texts) -> list[Question]:
     """Return the two questions about an image. Raises DatasetError."""
     lines = read_lines(item.texts)
     if len(lines) != 2:

@@ -19,7 +19,7 @@ _IMAGES = ("val2014/", "../coco/val2014/", "coco/val2014/")
 
 
 @dataclass(frozen=True)
-class _Item:
+class _Line:
     """One question; `image` is a file's name, `location` where it stands, for errors."""
 
     group: str
@@ -58,9 +58,9 @@ class Pope(DatasetBase):
         self._files = {group: path for group, path in paths.items() if path.is_file()}
 
     @cached_property
-    def _items(self) -> list[_Item]:
+    def _items(self) -> list[_Line]:
         """Every question that can be used; the others are named in `skipped`."""
-        items: list[_Item] = []
+        items: list[_Line] = []
         names: dict[str, str] = {}
         for group, path in self._files.items():
             seen: set[str] = set()
@@ -103,7 +103,7 @@ class Pope(DatasetBase):
         ]
 
 
-def _item(group: str, record: dict[str, Any], location: str) -> _Item:
+def _item(group: str, record: dict[str, Any], location: str) -> _Line:
     """Return a question with its fields checked. Raises DatasetError."""
     number, image, text, label = fields(record, ("question_id", "image", "text", "label"), location)
     if not isinstance(number, int | str) or isinstance(number, bool):
@@ -113,7 +113,7 @@ def _item(group: str, record: dict[str, Any], location: str) -> _Item:
             f"{location}: expected label yes or no, found {brief(label)}; download the file again"
         )
     text = text_of(text, "text", location)
-    return _Item(
+    return _Line(
         group,
         text_of(str(number), "question_id", location),
         name_of(image, "image", location),
@@ -123,7 +123,7 @@ def _item(group: str, record: dict[str, Any], location: str) -> _Item:
     )
 
 
-def _check_first(item: _Item, seen: set[str], names: dict[str, str]) -> None:
+def _check_first(item: _Line, seen: set[str], names: dict[str, str]) -> None:
     """Raises DatasetError for a question that the file has already, and for another picture of a
     known id.
 

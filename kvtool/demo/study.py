@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from kvtool.demo.layouts.files import Size
+from kvtool.demo.programs import SMOLLM2, Analysis, Program
+from kvtool.demo.weights import demo_saes_path
 from kvtool.result import Result
 from kvtool.types import Kind
 
 Step = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """One data set of the demo, with its default split unless one is named, and a task on it."""
-
-    dataset: str
-    task: str
-    split: str | None = None
 
 
 PROBES = (
@@ -57,54 +50,18 @@ QUIETEST = 4
 """So many keys of least variance stand in for input-agnostic ones, where no two modes are seen."""
 CAPTIONED = "coco"
 """The data set whose captions and masks say whether image tokens are aligned with words."""
+READING: dict[str, Any] = {"tokens": "all", "limit": 40}
+"""The options by which `sae` and `lens` read the image's tokens."""
 DEMO_ADAPTER = "demo-adapter"
-SMOLLM2_ADAPTER = "smollm2-adapter"
-SMOLLM2_PROBES = (
-    Analysis("pascal5i", "foreground-segmentation"),
-    Analysis("msrc", "co-segmentation"),
-    Analysis("spair71k", "semantic-correspondence"),
-)
-SMOLLM2_PAIRED = (Analysis("spair71k", "semantic-correspondence"),)
 Subject = Literal["demo", "smollm2"]
-
-
-@dataclass(frozen=True)
-class Program:
-    """Which model is studied, and how.
-
-    Attributes:
-        model: Its name.
-        store: The name of the store in the study's folder.
-        page: The name of the page with all results.
-        tower: The tower that is probed beside it, None for its own alone.
-        probes: What is probed.
-        paired: What the model is asked beside its values.
-        saes: The SAEs that read the image's tokens, by model; "none" for directions of words.
-    """
-
-    model: str
-    store: str
-    page: str
-    tower: str | None
-    probes: Sequence[Analysis]
-    paired: Sequence[Analysis]
-    saes: Mapping[str, str]
 
 
 def program_of(subject: Subject) -> Program:
     """Return what is done with the shipped model, or with SmolLM2 behind its shipped adapter."""
     if subject == "smollm2":
-        return Program(
-            SMOLLM2_ADAPTER,
-            "smollm2.kv",
-            "smollm2.html",
-            None,
-            SMOLLM2_PROBES,
-            SMOLLM2_PAIRED,
-            {SMOLLM2_ADAPTER: "none"},
-        )
+        return SMOLLM2
     saes = {MODEL: "demo", DEMO_ADAPTER: "none"}
-    return Program(MODEL, "study.kv", "report.html", TOWER, PROBES, PAIRED, saes)
+    return Program(MODEL, "study.kv", "report.html", TOWER, PROBES, PAIRED, 3, saes)
 
 
 @dataclass(frozen=True)
@@ -158,7 +115,7 @@ class DemoStudy:
             if self.program.tower is not None:
                 self.extract(analysis.dataset, self.program.tower, analysis.split)
             self.step(f"probing {analysis.task}")
-            yield kvtool.probe(kvtool.open(self.store).run(run), analysis.task)
+            yield kvtool.probe(kvtool.open(self.store).run(run), analysis.task, **analysis.options)
 
     def knockout(self) -> Iterator[Result]:
         """Find the keys that ignore the input, and ask questions without them.
@@ -177,7 +134,8 @@ class DemoStudy:
         self.step(f"MME asked again, {len(rows)} heads of least variance blocked")
         heads = [(row["layer"], row["kv_head"]) for row in rows]
         questions = f"mme:{self.scenes / 'mme'}"
-        yield kvtool.knockout(run, questions, heads, controls=("random",), draws=3)
+        draws = self.program.draws
+        yield kvtool.knockout(run, questions, heads, controls=("random",), draws=draws)
 
     def prefixes(self) -> Iterator[Result]:
         """Put texts before the images, as the paper's table 4 does.
@@ -199,7 +157,7 @@ class DemoStudy:
         for analysis in self.program.paired:
             run = self.extract(analysis.dataset, split=analysis.split)
             self.step(f"what the model says and its values know: {analysis.task}")
-            yield kvtool.paired(kvtool.open(self.store).run(run), analysis.task)
+            yield kvtool.paired(kvtool.open(self.store).run(run), analysis.task, **analysis.options)
 
     def averages(self) -> Iterator[Result]:
         """Average each block over the tasks, as the paper's figures 2 and 11 to 13 do."""
@@ -231,14 +189,16 @@ class DemoStudy:
         """Read image tokens in the features of text and through the head, as the second paper
         does."""
         import kvtool
+        from kvtool.experiments.sae.run import sae
 
         for model, saes in self.program.saes.items():
             run = kvtool.open(self.store).run(self.extract(CAPTIONED, model))
             self.step(f"image tokens of {model} in the features of text, SAEs: {saes}")
-            yield kvtool.sae(run, saes)
+            described = {"descriptions": demo_saes_path() / "descriptions.json"}
+            yield sae(run, saes, **READING, **(described if saes == "demo" else {}))
         run = kvtool.open(self.store).run(self.extract(CAPTIONED))
         self.step("image tokens through the head")
-        yield kvtool.lens(run)
+        yield kvtool.lens(run, **READING)
 
     def report(self) -> Path:
         """Write the page with all results, and return its path."""
@@ -288,11 +248,10 @@ def run_demo(
 
 def _parts(study: DemoStudy) -> Sequence[Callable[[], Iterator[Result]]]:
     """Return the parts of a study in their order."""
-    first = (study.probes, study.knockout)
     if study.program.model != MODEL:
-        return (*first, study.paired, study.words)
-    rest = (study.averages, study.comparisons, study.correlation, study.words)
-    return (*first, study.prefixes, study.paired, *rest)
+        return study.probes, study.knockout, study.paired, study.words
+    single_runs = (study.probes, study.knockout, study.prefixes, study.paired)
+    return (*single_runs, study.averages, study.comparisons, study.correlation, study.words)
 
 
 def _datasets() -> set[str]:

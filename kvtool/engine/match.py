@@ -125,14 +125,17 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
     other settings; CorruptError where the run has lost files, since only `store repair` drops what
     is stored.
     """
+    # A damaged run elsewhere must not stop an extraction here.
     candidates = _readable(
         Candidate(extraction, run) for run in _runs_of_these_settings(extraction, store)
     )
+    # A run whose pictures are these goes on, and of several the one at this very place.
     going_on = [candidate for candidate in candidates if candidate.goes_on]
     if going_on:
         largest = max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
         largest.check_files()
         return largest
+    # None goes on: is it that pictures of this place changed under a run?
     changed = [candidate for candidate in candidates if candidate.is_changed]
     if not changed:
         return None
@@ -175,6 +178,7 @@ def _runs_of_these_settings(extraction: Extraction, store: Store) -> list[Run]:
         return []
     runs = []
     for run in store.readable_runs() if name is None else [store.run(name)]:
+        # Compared as if the job had this run's model and defaults, which cost no weights to know.
         requested = asked_config(extraction, run.config)
         if requested.hash == run.config.hash:
             runs.append(run)
@@ -201,6 +205,7 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
         layers = tuple(named_layers(layers, depth))
     if layers is not None:
         layers = tuple(sorted(set(layers)))
+    # Of an encoder alone the chosen layers are the tower's; beside a decoder its own stay.
     vision_layers = defaults.vision_layers if layers is None or not is_encoder else layers
     norm = last_norm(stored.model.family, is_encoder, geometry.vision_layers, vision_layers)
     return replace(
@@ -234,6 +239,7 @@ def _in_order(kinds: Sequence[Kind], order: Sequence[Kind]) -> tuple[Kind, ...]:
 def stale_parts(extraction: Extraction, run: Run) -> tuple[list[Part], Difference]:
     """The parts that hold pictures which changed or vanished since, and which those are."""
     difference = Candidate(extraction, run).difference
+    # A part is dropped whole: what is written is never changed.
     stale = {*difference.changed, *difference.vanished}
     parts = [
         part
@@ -253,6 +259,7 @@ def replace_changed(extraction: Extraction, run: Run) -> int:
     for part in parts:
         with run.claim(run.config.claim_name(part.indices[0]), CLAIM_WAIT_S):
             run.drop_part(part.name)
+    # What vanished leaves the roster, so that nothing asks for it again.
     if difference.vanished:
         index_of = run.roster.index_of
         vanished_rows = [index_of[name] for name in difference.vanished if name in index_of]

@@ -76,6 +76,7 @@ def _tokens_of(sample: Sample, mask: Array, kind: Kind) -> Array:
         )
     span = sample.base(kind)
     is_class, _ = patch_labels(mask, span)
+    # From cells of the grid to tokens: rows may have other tokens between them.
     rows, cols = np.divmod(np.flatnonzero(is_class), span.grid[1])
     indices: Array = span.start + rows * span.row_stride + cols
     return indices
@@ -110,6 +111,7 @@ def _by_label_maps(dataset: Any) -> Mapping[str, Masks]:
     def mask(image: str, class_id: int) -> Array:
         """Read one mask."""
         ids = dataset.label_map(image)
+        # Void is no class, and no background either: it counts for neither.
         is_class = (ids == class_id).astype(np.uint8)
         return np.where(ids == convention.ignored_id, np.uint8(VOID), is_class)
 

@@ -61,6 +61,7 @@ def choose_clusters(
     k grows until SSE_k > 0.975 SSE_{k-1}, which then is the k, and is 14 at most. Centroids are
     fitted on every 100th token of each image, or on all where they are fewer than 10,000.
     """
+    # All images at once: a cluster is of the class, not of an image.
     points = torch.cat(list(units), dim=1)
     fitted = (
         points

@@ -7,7 +7,7 @@ import numpy as np
 from kvtool.features.layers import Array, cell_shares
 from kvtool.types import GridSpan
 
-SHOWN, NOT_SHOWN, UNSURE = 1, 0, -1
+PRESENT, ABSENT, UNSURE = 1, 0, -1
 """Labels of a patch."""
 
 
@@ -18,35 +18,37 @@ def concept_labels(mask: Array, span: GridSpan) -> Array:
         mask: (H, W), 1 where the concept is, 0 where it is not, 255 void.
         span: The grid of the patches.
 
-    A patch shows the concept where at least half of its pixels do (SHOWN), and does not where none
-    of them does (NOT_SHOWN). In between, where pixels are void, and where the picture has none,
+    A patch shows the concept where at least half of its pixels do (PRESENT), and does not where
+    none of them does (ABSENT). In between, where pixels are void, and where the picture has none,
     neither is sure (UNSURE).
     """
     n_concept = cell_shares(mask == 1, span)
     n_background = cell_shares(mask == 0, span)
     n_pixels = cell_shares(np.ones(mask.shape, bool), span)
     labels = np.full(len(n_pixels), UNSURE, np.int8)
-    labels[(n_background == n_pixels) & (n_pixels > 0)] = NOT_SHOWN
-    labels[(2 * n_concept >= n_pixels) & (n_pixels > 0)] = SHOWN
+    labels[(n_background == n_pixels) & (n_pixels > 0)] = ABSENT
+    labels[(2 * n_concept >= n_pixels) & (n_pixels > 0)] = PRESENT
     return labels
 
 
 def word_threshold(activations: Array, is_word: Array) -> float:
     """Return the activation at which a feature tells a word from other tokens best.
 
-    It is the one with the largest difference of the shares of words and of other tokens that reach
-    it (Youden's J), the highest of equals.
+    There the difference of the shares of words and of other tokens that reach it is largest
+    (Youden's J): in the middle of the gap below the lowest word that counts, the highest of equals.
 
     Args:
         activations: (token,).
         is_word: (token,) bool, with some of both kinds.
     """
     words = np.sort(activations[is_word])
-    others = np.sort(activations[~is_word])
+    remainder = np.sort(activations[~is_word])
     candidates = np.unique(words)
     hits = 1 - np.searchsorted(words, candidates, "left") / len(words)
-    alarms = 1 - np.searchsorted(others, candidates, "left") / len(others)
-    return float(candidates[::-1][(hits - alarms)[::-1].argmax()])
+    alarms = 1 - np.searchsorted(remainder, candidates, "left") / len(remainder)
+    lowest_word = candidates[::-1][(hits - alarms)[::-1].argmax()]
+    below = activations[activations < lowest_word].max(initial=min(0.0, lowest_word))
+    return float((lowest_word + below) / 2)
 
 
 def shown_iou(activations: Array, labels: Array, threshold: float) -> float:
@@ -60,6 +62,6 @@ def shown_iou(activations: Array, labels: Array, threshold: float) -> float:
     """
     is_sure = labels != UNSURE
     is_predicted = (activations >= threshold) & is_sure
-    is_shown = labels == SHOWN
+    is_shown = labels == PRESENT
     n_union = int((is_predicted | is_shown).sum())
     return float((is_predicted & is_shown).sum()) / n_union if n_union else float("nan")

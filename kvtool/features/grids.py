@@ -45,6 +45,7 @@ def layouts_of(run: Run, kind: Kind, samples: Sequence[Sample]) -> list[GridLayo
     members: dict[str, list[Sample]] = {}
     for sample in samples:
         members.setdefault(_layout_name(sample, kind), []).append(sample)
+    # An image alone on its grid has nothing to vary against.
     shared = {name: images for name, images in members.items() if len(images) > 1}
     if not shared:
         names = list(members)
@@ -54,6 +55,7 @@ def layouts_of(run: Run, kind: Kind, samples: Sequence[Sample]) -> list[GridLayo
             "the variance over images is taken at fixed token positions: extract more, or with "
             "--image-size"
         )
+    # Keys after the rotary embedding differ by position alone, too.
     if kind == "key" and run.config.keys == "post-rope":
         for images in shared.values():
             _check_rotation(run, images)

@@ -20,12 +20,12 @@ class Reading(NamedTuple):
     """How a decoder reads some pieces of its vocabulary in states.
 
     Attributes:
-        log_probabilities: Of each piece, (token, piece) float32.
+        logits: Of each piece, (token, piece) float32.
         ranks: Of each piece among the whole vocabulary, (token, piece) int32; 1 is the likeliest,
             and equals share the best of their ranks.
     """
 
-    log_probabilities: Array
+    logits: Array
     ranks: Array
 
 
@@ -57,10 +57,12 @@ def first_pieces(language: Language, words: Sequence[str]) -> dict[str, int]:
 
 def read_pieces(language: Language, states: torch.Tensor, pieces: Sequence[int]) -> Reading:
     """Read pieces of the vocabulary in the outputs of a layer, (token, hidden)."""
-    chosen = torch.tensor(list(pieces), device=states.device)
-    readings = [_reading(logits, chosen) for logits in _logits(language, states)]
+    piece_ids = torch.tensor(list(pieces), dtype=torch.long, device=states.device)
+    readings = [_reading(logits, piece_ids) for logits in _logits(language, states)]
     if not readings:
-        return Reading(np.zeros((0, len(chosen)), np.float32), np.zeros((0, len(chosen)), np.int32))
+        return Reading(
+            np.zeros((0, len(piece_ids)), np.float32), np.zeros((0, len(piece_ids)), np.int32)
+        )
     return Reading(*(np.concatenate(arrays) for arrays in zip(*readings, strict=True)))
 
 
@@ -85,10 +87,9 @@ def _logits(language: Language, states: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _reading(logits: torch.Tensor, pieces: torch.Tensor) -> tuple[Array, Array]:
-    """Return log probabilities and ranks (token, piece) of pieces in logits (token, vocabulary)."""
+    """Return logits and ranks (token, piece) of pieces in logits (token, vocabulary)."""
     scores = logits[:, pieces].contiguous()
-    log_probabilities = scores - logits.logsumexp(dim=-1, keepdim=True)
     # How many of the vocabulary stand above a piece: all less those up to it in rising order.
     up_to = torch.searchsorted(logits.sort(dim=-1).values, scores, right=True)
     ranks = logits.shape[-1] - up_to + 1
-    return log_probabilities.cpu().numpy(), ranks.int().cpu().numpy()
+    return scores.cpu().numpy(), ranks.int().cpu().numpy()

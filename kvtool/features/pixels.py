@@ -34,11 +34,15 @@ def nearest_pixels(queries: torch.Tensor, image: GridImage) -> Array:
 def _nearest_pixels_head(
     q: torch.Tensor, grid: torch.Tensor, down: torch.Tensor, across: torch.Tensor
 ) -> Array:
+    # Upsampling is separable: the rows first, (height, col, dim).
     tall = torch.einsum("hr,rcd->hcd", down, grid)
     square, neighbor = tall.square().sum(-1), (tall[:, :-1] * tall[:, 1:]).sum(-1)
+    # Of the weighted sum of two neighboring columns the squared length has their squares and their
+    # product: no vector of a pixel is made.
     norm2 = square @ across.square().T + 2 * neighbor @ (across[:, :-1] * across[:, 1:]).T
     scale = norm2.clamp_min(1e-24).rsqrt()
     products = torch.einsum("qd,hcd->qhc", q, tall)
+    # The queries are unit vectors already: over the pixel's length the product is the cosine.
     best = [int(torch.argmax((p @ across.T) * scale)) for p in products]
     width = len(across)
     return np.array([(index % width, index // width) for index in best])

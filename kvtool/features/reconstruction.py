@@ -65,11 +65,13 @@ class ReconstructionSums:
             return
         vectors = x.double()
         decoded = reconstruction.double()
+        # In double precision: sums over some 100,000 tokens of squares of like size.
         errors = (vectors - decoded).square().sum(dim=1)
         energies = vectors.square().sum(dim=1)
         products = (vectors * decoded).sum(dim=1)
         lengths = decoded.square().sum(dim=1)
         is_active = features != 0
+        # The mean of all tokens is known at the end alone: see `units`.
         from_center = vectors - self.center.double()
         self.offset += from_center.sum(dim=0)
         # One row of numbers an image, in the order of UNITS.

@@ -88,7 +88,7 @@ def image_streams(
     run: StoredRun,
     layers: Sequence[int],
     tokens: Mapping[str, Indices],
-    model: LanguageModel | None = None,
+    model: Any = None,
 ) -> Iterator[ImageStream]:
     """Yield the stream of each image's tokens, in the order of `tokens`; the memory does not grow
     with the number of images.
@@ -111,14 +111,16 @@ def image_streams(
     for image, indices in tokens.items():
         sample = run.image(image).sample
         if is_stored:
-            bits = run.read(HIDDEN, list(layers), ids=[image], tokens=indices, raw=True).values
+            bits = run.read(
+                HIDDEN, list(layers), ids=[image], tokens=indices.tolist(), raw=True
+            ).values
             states = from_numpy(bits, find_dtype(run.config.model.dtype)).to(device)
         else:
             arrays = run.read_image(image, NEEDED, raw=True)
-            chosen = TokenChoice(indices).indices(sample, HIDDEN)
-            states = hidden_states(
-                model, [sample], [arrays], chosen[None], layers, run.config.keys
-            )[:, 0]
+            rows = TokenChoice(indices.tolist()).indices(sample, HIDDEN)
+            states = hidden_states(model, [sample], [arrays], rows[None], layers, run.config.keys)[
+                :, 0
+            ]
         yield ImageStream(sample, indices, states)
 
 

@@ -108,6 +108,7 @@ def word_directions(states: Array, labels: Mapping[str, Array]) -> dict[str, Arr
 
     Returns (d,) for each word that occurs; none where no other word occurs.
     """
+    # A channel that never varies tells nothing: it keeps its scale.
     variance = states.var(axis=0, dtype=np.float64)
     spread = np.where(variance > 0, variance, 1.0)
     occurring = {word: is_word for word, is_word in labels.items() if is_word.any()}
@@ -178,12 +179,16 @@ def permuted_auroc(scores: Array, labels: Array, *, seed: int = 0) -> float:
     """
     n_concepts = scores.shape[1]
     order = np.random.default_rng(seed).permutation(n_concepts)
-    areas = []
-    for shift in range(1, min(n_concepts, PERMUTATIONS + 1)):
-        for concept, stranger in zip(order, np.roll(order, shift), strict=True):
-            is_valid = (labels[:, stranger] >= 0) & (labels[:, concept] != 1)
-            is_positive = labels[is_valid, stranger] == 1
-            areas.append(auroc(scores[is_valid][:, [concept]], is_positive)[0])
+    areas = [np.nan]
+    for position, concept in enumerate(order):
+        ordered = np.sort(scores[:, concept])
+        for shift in range(1, min(n_concepts, PERMUTATIONS + 1)):
+            stranger = order[(position + shift) % n_concepts]
+            areas.append(
+                _area_of_stranger(
+                    scores[:, concept], ordered, labels[:, concept] == 1, labels[:, stranger]
+                )
+            )
     defined = np.array(areas)[~np.isnan(areas)]
     return float(defined.mean()) if defined.size else float("nan")
 
@@ -218,6 +223,7 @@ def _comparisons(scores: Array, labels: Array, groups: Array, n_groups: int) -> 
     negative_scores = scores[labels == 0][order]
     bounds = np.searchsorted(groups[labels == 0][order], np.arange(n_groups + 1))
     for group in range(n_groups):
+        # Ranks among the sorted negatives of a group: those below count, equals count half.
         rivals = np.sort(negative_scores[bounds[group] : bounds[group + 1]])
         negatives[group] = len(rivals)
         below = np.searchsorted(rivals, positive_scores, "left")
@@ -230,5 +236,24 @@ def _comparisons(scores: Array, labels: Array, groups: Array, n_groups: int) -> 
 
 def _area(counts: _Comparisons, weights: Array) -> Array:
     """Return the AUROC of weighted groups, one for each row of weights (draw, group)."""
+    # An image drawn twice counts twice, as a positive and as a rival.
     wins = ((weights @ counts.wins) * weights).sum(axis=1)
     return ratio(wins, (weights @ counts.positives) * (weights @ counts.negatives))
+
+
+def _area_of_stranger(scores: Array, ordered: Array, is_own: Array, labels: Array) -> float:
+    """Return how well a concept's scores (patch,), also given in rising order, find the patches of
+    another one by its labels (patch,); patches of the concept's own are left out.
+    """
+    positives = scores[(labels == 1) & ~is_own]
+    is_left_out = (labels != 0) | is_own
+    # All patches less those that are left out, which are few and are soon in order.
+    wins = _wins(positives, ordered) - _wins(positives, np.sort(scores[is_left_out]))
+    n_negative = len(scores) - int(is_left_out.sum())
+    return wins / (len(positives) * n_negative) if len(positives) and n_negative else np.nan
+
+
+def _wins(positives: Array, ordered: Array) -> float:
+    """Return how often positives beat rivals in rising order, ties counted half."""
+    sides = (np.searchsorted(ordered, positives, side) for side in ("left", "right"))
+    return float(sum(side.sum() for side in sides)) / 2

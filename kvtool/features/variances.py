@@ -62,6 +62,7 @@ def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Thre
     each."""
     defined = np.array([row["variance"] for row in rows if row["variance"] is not None])
     distribution = describe(defined, config["seed"])
+    # Without two modes there is no valley, and no key is judged.
     cut = distribution.valley if threshold == "auto" else threshold
     judged = _judged_rows(rows, _groups(run, config["kind"]), cut)
     layouts = layouts_of(run, config["kind"], run.samples)

@@ -110,8 +110,8 @@ class SentenceWords:
         if not states:
             return {}
         joined = torch.cat(states, dim=1)
-        is_word = {word: np.concatenate(parts) for word, parts in labels.items()}
-        occurring = {word: flags for word, flags in is_word.items() if flags.any()}
+        joined_labels = {word: np.concatenate(parts) for word, parts in labels.items()}
+        occurring = {word: flags for word, flags in joined_labels.items() if flags.any()}
         numbers = np.concatenate(texts)
         return {
             layer: WordStates(joined[row], occurring, numbers) for row, layer in enumerate(layers)

@@ -41,6 +41,7 @@ def pope_scores(sums: Array) -> dict[str, Array]:
 
     The ratio is that of the predictions. Without a predicted yes precision and f1 are 0.
     """
+    # The order of pope_units.
     tp, fp, tn, fn = np.moveaxis(sums, -1, 0)
     total = tp + fp + tn + fn
     return {
@@ -68,6 +69,7 @@ def mme_units(correct: Array) -> Array:
 
     The columns are the right answers, the questions, whether both are right, and 1.
     """
+    # Both questions of an image: acc counts each, acc_plus the image.
     right = np.asarray(correct, bool).sum(axis=-1).astype(np.float64)
     return np.stack([right, np.full_like(right, 2.0), right == 2, np.ones_like(right)], axis=-1)
 
@@ -126,6 +128,7 @@ def parse_choice(answer: str, choices: Sequence[str]) -> str:
     texts: dict[str, set[str]] = {}
     for letter, choice in zip(letters, choices, strict=False):
         texts.setdefault(_plain(choice), set()).add(letter)
+    # A choice that is part of another must not hide it.
     longest_first = sorted((re.escape(choice) for choice in texts if choice), key=len, reverse=True)
     if not longest_first:
         return ""

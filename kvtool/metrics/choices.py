@@ -54,6 +54,7 @@ def choice_scores(cells: Sequence[ChoiceCell]) -> Scores:
         by_cell = sums.reshape(*sums.shape[:-1], len(cells), 2)
         table = {"accuracy": _accuracy_over(cells, by_cell)}
         if CVBENCH in benchmarks:
+            # CV-Bench weighs the two collections of plane pictures as one.
             two_d = _mean_over(cells, by_cell, CVBENCH, "source", TWO_D)
             three_d = _mean_over(cells, by_cell, CVBENCH, "source", THREE_D)
             table["cvbench"] = (two_d + three_d) / 2
@@ -69,6 +70,7 @@ def choice_scores(cells: Sequence[ChoiceCell]) -> Scores:
 
 def _accuracy_over(cells: Sequence[ChoiceCell], by_cell: Array, **names: str) -> Array:
     """Compute the accuracy (...) over the cells with these names, of sums (..., cell, 2)."""
+    # Cells that have all of these names; none is 0 of 0, which is not defined.
     mask = [names.items() <= cell._asdict().items() for cell in cells]
     return accuracy(by_cell[..., mask, :].sum(axis=-2))["accuracy"]
 

@@ -50,6 +50,7 @@ def pck_units(n_correct: Array, n_keypoints: Array) -> Array:
     Pairs without a keypoint must be left out first.
     """
     shape = np.broadcast_shapes(np.shape(n_correct), np.shape(n_keypoints))
+    # A pair weighs as one in pck_image, and as its keypoints in pck_point.
     correct = np.broadcast_to(n_correct, shape).astype(np.float64)
     total = np.broadcast_to(n_keypoints, shape).astype(np.float64)
     return np.stack([correct / total, np.ones(shape), correct, total], axis=-1)

@@ -25,6 +25,7 @@ def rank_cells(scores: Array, positives: Array, negatives: Array) -> tuple[Array
         positives: The number of foreground pixels of each cell, (cell,).
         negatives: That of background pixels, (cell,).
     """
+    # Cells from the highest score down, as a threshold would pass them.
     order = np.argsort(-scores, axis=-1, kind="stable")
     ordered = np.take_along_axis(scores, order, axis=-1)
     true = positives[order].astype(np.float64)
@@ -49,6 +50,7 @@ def rank_cells(scores: Array, positives: Array, negatives: Array) -> tuple[Array
 def _last_of_equals(ordered: Array) -> Array:
     """Return the last position with the same value as each of sorted values (..., cell)."""
     n = ordered.shape[-1]
+    # From behind, the nearest position at which a value ends.
     is_last = np.ones(ordered.shape, bool)
     is_last[..., :-1] = ordered[..., :-1] != ordered[..., 1:]
     positions = np.where(is_last, np.arange(n), n)
@@ -59,6 +61,7 @@ def _sums_of_equals(numbers: Array, last: Array) -> Array:
     """Return the sum of the numbers (..., cell) that share the same last position."""
     n = numbers.shape[-1]
     maps = np.arange(numbers[..., 0].size).reshape(*numbers.shape[:-1], 1)
+    # One bin for each map and last position, all maps in one count.
     bins = (maps * n + last).ravel()
     sums = np.bincount(bins, weights=numbers.ravel(), minlength=numbers.size)
     return np.asarray(sums[bins].reshape(numbers.shape))

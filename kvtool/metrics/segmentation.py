@@ -62,6 +62,7 @@ def fewshot_units(intersection: Array, union: Array, class_index: Array, n_class
     counts = np.concatenate([intersection, union], axis=-1)
     for column in range(4):
         units[..., np.arange(episodes), 4 * class_index + column] = counts[..., column]
+    # The last two columns: the sum of IoU, and how many episodes have one.
     iou = ratio(intersection[..., 1], union[..., 1])
     units[..., -2] = np.nan_to_num(iou)
     units[..., -1] = ~np.isnan(iou)
@@ -107,6 +108,7 @@ def foreground_units(intersection: Array, union: Array) -> Array:
     foreground = ratio(intersection[..., 1], union[..., 1], empty=0.0)
     defined = ~np.isnan(iou)
     mean = ratio(np.nan_to_num(iou).sum(axis=-1), defined.sum(axis=-1), empty=0.0)
+    # To j_scores two empty masks are a perfect match.
     full = np.where(union[..., 1] == 0, 1.0, foreground)
     columns = [foreground, mean, np.ones_like(foreground), full]
     columns += [foreground >= threshold for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)]
@@ -166,6 +168,7 @@ def class_counts(predicted: Array, truth: Array, n_classes: int, ignore: int) ->
     """
     if predicted.shape != truth.shape:
         raise ValueError(f"masks differ in size: predicted {predicted.shape}, truth {truth.shape}")
+    # Pixels of the ignored id count nowhere, whatever was predicted there.
     keep = truth != ignore
     guess = predicted[keep].astype(np.int64)
     true = truth[keep].astype(np.int64)
@@ -206,6 +209,7 @@ def imagenet_s_scores(sums: Array) -> dict[str, Array]:
     that occurs nowhere counts 0. miou_present is the mean over the classes of the ground truth.
     """
     intersection, predicted, true = _by_class(sums)
+    # The official evaluator's guard against 0 / 0, which makes absent classes 0.
     iou = intersection / (predicted + true - intersection + 1e-10)
     return {
         "miou": iou.mean(axis=-1),
@@ -219,5 +223,6 @@ def bdd_scores(sums: Array) -> dict[str, Array]:
     It is the mean of the accumulated IoU over the classes that the ground truth has.
     """
     iou = np.nan_to_num(class_iou(sums))
+    # Classes that only predictions have are no part of the mean.
     present = _by_class(sums)[2] > 0
     return {"miou": ratio((iou * present).sum(-1), present.sum(-1))}

@@ -54,6 +54,7 @@ def boundary_accuracy(predicted: Array, truth: Array) -> float:
     if not n_guess or not n_true:
         return float(n_guess == n_true)
     radius_px = ceil(BOUNDARY_TOLERANCE * hypot(*mask_shape(truth)))
+    # A boundary pixel is right near any pixel of the other boundary.
     precision = np.count_nonzero(guess & dilate(true, radius_px)) / n_guess
     recall = np.count_nonzero(true & dilate(guess, radius_px)) / n_true
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
@@ -105,6 +106,7 @@ def object_frames(predicted: Sequence[Array], truth: Sequence[Array]) -> tuple[A
                 f"the annotation {truth[frame].shape}"
             )
         for row in range(n_objects):
+            # Object ids begin with 1: 0 is background.
             guess = predicted[frame] == row + 1
             true = truth[frame] == row + 1
             j[row, column] = region_similarity(guess, true)

@@ -10,6 +10,7 @@ from typing import Any
 from kvtool import schema
 from kvtool.errors import CorruptError, ModelError
 from kvtool.models.files import CONFIG, read_json
+from kvtool.outputs import write_output
 
 MODEL_TYPE = "linear_adapter"
 WEIGHTS = "adapter.safetensors"
@@ -40,6 +41,7 @@ class AdapterSettings:
         vision: The vision tower.
         layer: The tower's layer whose patches are read, 0-based.
         pool: Patches are averaged over squares of so many a side.
+        marker: Stands before a user's words in every prompt, as it did in training.
         weights: The file of the layer's weights.
         training: How it was trained, for the reader.
     """
@@ -48,6 +50,7 @@ class AdapterSettings:
     vision: JoinedModel
     layer: int
     pool: int = 1
+    marker: str = ""
     weights: str = WEIGHTS
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -74,4 +77,4 @@ def write_settings(folder: Path, settings: AdapterSettings) -> None:
         "transformers_weights": settings.weights,
         **asdict(settings),
     }
-    (folder / CONFIG).write_text(json.dumps(record, indent=1) + "\n")
+    write_output(folder / CONFIG, (json.dumps(record, indent=1) + "\n").encode(), "adapter")

@@ -11,8 +11,8 @@ from kvtool.models.loading import Checkpoint
 
 
 def load_causal(checkpoint: Checkpoint) -> Any:
-    """Load a causal language model, or a multimodal one of which the decoder is used; its shape alone
-    where the checkpoint is without weights.
+    """Load a causal language model, or a multimodal one of which the decoder is used; its shape
+    alone where the checkpoint is without weights.
 
     Raises ModelError where transformers has no such model, or its layers have another name.
     """

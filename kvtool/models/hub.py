@@ -75,9 +75,9 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
         adapter = Path(name.removeprefix(SCHEME)).expanduser()
         return _snapshot(f"{SCHEME}{adapter.resolve()}", adapter, weights)
     if name == smollm2.NAME:
-        folder = smollm2.smollm2_path()
-        snapshot = _snapshot(name, folder, weights)
-        return replace(snapshot, revision=smollm2.smollm2_revision(folder))
+        unpacked = smollm2.smollm2_path()
+        snapshot = _snapshot(name, unpacked, weights)
+        return replace(snapshot, revision=smollm2.smollm2_revision(unpacked))
     folder = _folder(name)
     if folder is not None:
         return _snapshot(str(folder.resolve()), folder, weights)

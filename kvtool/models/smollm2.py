@@ -60,7 +60,7 @@ def smollm2_path() -> Path:
 
 
 def smollm2_revision(folder: Path) -> str:
-    """Return what the model in a folder is known by: the digest of the file it was unpacked from."""
+    """Return what the model in a folder is known by: a digest of the file it was unpacked from."""
     return f"gguf-{folder.name.rpartition('-')[2]}"
 
 

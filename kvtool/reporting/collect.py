@@ -101,7 +101,7 @@ def report(
     pictures = Gathered(source, Pictures(PICTURE_BYTES), examples, blocks, device)
     _gather_all(results, pictures, called(progress))
     study = _study(title, results, source, pictures)
-    page = _without_places(render(study), list(opened.values())).encode()
+    page = _without_places(render(study), list(opened.values()), results).encode()
     write_output(path, page, "report")
     return Page(Path(path), len(page), len(results), len(study.pictures), study.notes)
 
@@ -132,14 +132,24 @@ def _study(
     )
 
 
-def _without_places(page: str, stores: Sequence[Store]) -> str:
+def _without_places(page: str, stores: Sequence[Store], results: Sequence[KeptResult]) -> str:
     """Replace the folders of this machine by their names alone: a page is written to be shared.
 
-    The folders are those of the stores, their data sets and their models.
+    The folders are those of the stores, their data sets, their models, and SAEs.
     """
     paths = places_of(run for store in stores for run in store.readable_runs())
     paths |= {str(store.path.absolute()) for store in stores}
+    paths |= {path for stored in results for path in _sae_places(stored.result.config)}
     return without_places(page, paths, [store.path for store in stores])
+
+
+def _sae_places(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the folder of a result's SAEs, and the file that describes their features."""
+    saes = config.get("sae")
+    if isinstance(saes, list):
+        yield os.path.commonpath([Path(sae["path"]).parent for sae in saes])
+    if config.get("descriptions"):
+        yield str(config["descriptions"])
 
 
 def _own_results(store: Store) -> Iterator[Mapping[str, Any]]:

@@ -27,6 +27,8 @@ PICTURE_BYTES = 4_500_000
 """The most bytes of all pictures of a page, as text."""
 QUESTION_PX = 160
 """Longer side of a question's picture."""
+WORDS_PX = 1600
+"""Longer side of a picture with words."""
 SHEETS = 2
 """Images whose principal components are drawn for each result of `variance`."""
 
@@ -63,9 +65,8 @@ class RunPictures:
         for name, store in self.stores.items():
             for run in store.readable_runs():
                 geometry = run.config.model.geometry
-                fields = {"kv_heads": geometry.kv_heads, "depth": geometry.layers}
-                fields["dataset_path"] = run.place
-                rows.append({"store": name, **run.info(), **fields})
+                sizes = {"kv_heads": geometry.kv_heads, "depth": geometry.layers}
+                rows.append({"store": name, **run.info(), **sizes, "dataset_path": run.place})
         return rows
 
 
@@ -94,6 +95,7 @@ class Gathered:
             "variance": self._sheets,
             "paired": self._questions,
             "sae": self._cards,
+            "lens": self._words,
         }.get(stored.result.command)
         if make is None:
             return
@@ -170,18 +172,29 @@ class Gathered:
             if picture is not None:
                 self.thumbnails[stored.store, str(stored.run), name] = picture
 
+    def _words(self, position: int, stored: KeptResult, run: Run) -> None:
+        """Add pictures with the likeliest word on each patch, one for each image of the items."""
+        from kvtool.pictures.words import draw_words
+
+        items: dict[str, list[Row]] = {}
+        for item in stored.result.items:
+            items.setdefault(str(item["image"]), []).append(item)
+        refs = {ref.id: ref for ref in self.source.dataset(run).images()} if items else {}
+        for image, image_items in items.items():
+            title = f"Likeliest words, image {image}"
+            sheet = draw_words(load_image(refs[image]), run[image].sample, image_items, title)
+            picture = self.pictures.add(fit(sheet, WORDS_PX), title)
+            if picture is not None:
+                self.sheets.setdefault(position, []).append(picture)
+
     def _cards(self, position: int, stored: KeptResult, run: Run) -> None:
         """Add the pictures of the strongest features of some images, with their heat."""
         items = items_shown(stored.result)
         refs = {ref.id: ref for ref in self.source.dataset(run).images()} if items else {}
         for item in items:
             image = str(item["image"])
-            heat = draw_heat(
-                load_image(refs[image]),
-                heat_of(item),
-                run[image].sample.base().cover_xyxy_px,
-                CARD_PX,
-            )
+            cover_xyxy_px = run[image].sample.base().cover_xyxy_px
+            heat = draw_heat(load_image(refs[image]), heat_of(item), cover_xyxy_px, CARD_PX)
             picture = self.pictures.add(heat, f"Feature {item['feature']} over image {image}")
             if picture is not None:
                 self.cards.setdefault(position, []).append(Card(item, picture))

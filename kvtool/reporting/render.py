@@ -32,6 +32,7 @@ TITLES = {
     "average": "Averages over tasks",
     "compare": "Runs compared",
     "sae": "Image tokens in the features of language",
+    "lens": "Words read at image tokens",
 }
 NAMED_BY_TASK = ("probe",)
 """Commands whose sections have the name of their task alone."""

@@ -104,6 +104,7 @@ def count_clusters(n: int, clusters: Array | None) -> int:
 
 def pooled(units: Array, strata: Array | None, clusters: Array) -> tuple[Array, Array | None]:
     """Return the sums of units by cluster (..., cluster, k), and each cluster's stratum."""
+    # A cluster belongs to the stratum of its first unit.
     _, first, cluster = np.unique(clusters, return_index=True, return_inverse=True)
     sums = np.zeros((len(first), *units.shape[:-2], units.shape[-1]))
     np.add.at(sums, cluster, np.moveaxis(units, -2, 0))
@@ -135,6 +136,7 @@ def _of_pairs(
         weights = resample_weights(len(pictures), count, rng, stratum, FEWER)
         return keeping_shares((weights[:, sides[:, 0]] + weights[:, sides[:, 1]]) / 2, labels)
 
+    # The two bootstraps that inclusion and exclusion needs.
     by_picture = resample(units, scores, means, draws)
     # A pair of pictures is one pair both ways round.
     pair = np.sort(sides, axis=1) @ np.array([len(pictures), 1])
@@ -186,6 +188,7 @@ def mean_of_independent(estimates: Sequence[Estimate]) -> Estimate:
     value = np.array([estimate.value for estimate in estimates])
     low = np.array([estimate.low for estimate in estimates])
     high = np.array([estimate.high for estimate in estimates])
+    # Distances to independent ends add up as squares, each side by itself.
     down = np.sqrt(((low - value) ** 2).sum(axis=0)) / len(estimates)
     up = np.sqrt(((high - value) ** 2).sum(axis=0)) / len(estimates)
     mean = value.mean(axis=0)
@@ -197,6 +200,7 @@ def _percentiles(samples: Array, tail: float) -> tuple[Array, Array]:
     if not np.isnan(samples).any():
         low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
         return low, high
+    # Column by column: each has its own resamples without a score.
     flat = samples.reshape(len(samples), -1)
     edges = np.full((2, flat.shape[1]), np.nan)
     for column in range(flat.shape[1]):

@@ -66,6 +66,7 @@ def _correlation(x: Array, y: Array, variance: Callable[[float], float]) -> Corr
     # Rounding may push the product of two unit vectors past 1.
     value = min(max(float(a @ b), -1.0), 1.0)
     low = high = nan
+    # Fisher's interval: symmetric in atanh r, and so within -1 .. 1.
     if n > 3 and abs(value) < CERTAIN:
         half = Z * sqrt(variance(value) / (n - 3))
         low, high = (tanh(atanh(value) + end) for end in (-half, half))
@@ -76,14 +77,17 @@ def _standard(scores: Array) -> Array | None:
     """Center the scores (n,), scale them to length 1; None where all are equal up to rounding."""
     if len(scores) < 2:
         return None
+    # Of unit vectors about their means the product is the coefficient.
     centered = scores - scores.mean()
     length = float(np.linalg.norm(centered))
+    # What is left of equal scores by rounding is no variation.
     flat = length <= 1e-12 * max(1.0, float(np.abs(scores).max())) * sqrt(len(scores))
     return None if flat else centered / length
 
 
 def _p(a: Array, b: Array, value: float) -> float:
     n = len(a)
+    # Few points: the test is exact, by all orders of one of them.
     if n <= EXACT:
         orders = np.array(list(permutations(range(n))))
         return float((np.abs(b[orders] @ a) >= abs(value) - TIE).mean())

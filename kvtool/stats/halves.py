@@ -23,8 +23,11 @@ def halves(n: int, seed: int, clusters: Array | None = None) -> tuple[Array, Arr
     splits = []
     for _ in range(ORDERS if np.ndim(shared) == 2 else 1):
         side = np.ones(len(labels), int)
+        # Half of the pictures, at random.
         side[rng.permutation(len(labels))[: len(labels) // 2]] = 0
+        # A unit is on a side where all its pictures are.
         sides = side[cluster].reshape(n, -1)
         splits.append([np.flatnonzero((sides == half).all(axis=1)) for half in (0, 1)])
+    # Where pairs are lost between the sides, the order that leaves the smaller half largest.
     first, second = max(splits, key=lambda split: min(map(len, split)))
     return first, second

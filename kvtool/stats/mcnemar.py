@@ -30,6 +30,7 @@ def mcnemar(before: Array, after: Array) -> McNemar:
     """
     from scipy.special import bdtr, gammaln
 
+    # Only questions that changed say anything.
     first = np.asarray(before, bool)
     second = np.asarray(after, bool)
     lost = int((first & ~second).sum())

@@ -82,6 +82,7 @@ def describe(variances: Array, seed: int) -> Distribution:
     top = float(variances.max(initial=0.0))
     if top == 0:
         return Distribution(False, f"no variance at all in {n} keys", [], None, None, None, [], [])
+    # Variances span orders of magnitude, and 0 has no logarithm.
     logs = np.log(np.maximum(variances, FLOOR * top))
     counts, edges = np.histogram(logs, BINS)
     histogram = (np.exp(edges).tolist(), counts.tolist())
@@ -99,6 +100,7 @@ def describe(variances: Array, seed: int) -> Distribution:
     ratio = valley.ratio
     p_value = _p_value(ratio, n, seed)
     reason = f"density in the valley {ratio:.2f} of the lower mode's, p = {p_value:.3f}"
+    # Chance makes valleys too: one that uniform numbers often have is none.
     if p_value >= LEVEL:
         return Distribution(False, reason, [mode], None, ratio, p_value, *histogram)
     lower, bottom, upper = np.exp(valley[:3]).tolist()
@@ -124,6 +126,7 @@ def deepest_valley(logs: Array) -> tuple[float, Valley | None]:
         below = int((logs < grid[bottom]).sum())
         if min(below, len(logs) - below) < max(3, SHARE * len(logs)):
             continue
+        # The modes on both sides, and how deep the valley is below the lower of them.
         lower = int(density[:bottom].argmax())
         upper = bottom + int(density[bottom:].argmax())
         mode_density = np.exp(min(density[lower], density[upper]))
@@ -161,6 +164,7 @@ def _chance_ratios(n: int, seed: int, draws: int) -> tuple[float, ...]:
 
 def _bandwidth(logs: Array) -> float:
     """Return the bandwidth: a part of Silverman's rule, but four points of the grid at least."""
+    # Silverman takes the smaller of two spreads, or far keys would widen the kernel.
     quartiles = np.quantile(logs, [0.25, 0.75])
     spreads = [float(logs.std(ddof=1)), float(quartiles[1] - quartiles[0]) / 1.34]
     rule = 0.9 * min(spread for spread in spreads if spread > 0) * len(logs) ** -0.2

@@ -21,6 +21,7 @@ def holm(p: Sequence[float] | Array) -> Array:
     order = np.argsort(raw, kind="stable")
     remaining = len(raw) - np.arange(len(raw))
     corrected = np.empty_like(raw)
+    # None below that of a smaller raw p: the order of the tests stays.
     corrected[order] = np.minimum(np.maximum.accumulate(raw[order] * remaining), 1.0)
     return corrected
 
@@ -36,6 +37,7 @@ def with_holm(
         corrected: The field of the corrected p.
         family: Tells which tests of a row's are corrected together.
     """
+    # Tests of one family answer one question together.
     families: dict[Hashable, list[int]] = {}
     for index, row in enumerate(rows):
         if row.get(p) is not None:

@@ -86,11 +86,13 @@ def orders(
     n = len(strata)
     rng = np.random.default_rng(seed)
     chunk = max(1, min(draws, 4 * AT_ONCE // per_draw))
+    # Only questions of as many choices, or pictures of as many such, may change places.
     groups = _alike(strata, np.arange(n) if clusters is None else clusters)
     for first in range(0, draws, chunk):
         count = min(chunk, draws - first)
         order = np.empty((count, n), np.int64)
         for questions in groups:
+            # A permutation of its own for each draw: places within the group, then questions.
             moved = rng.permuted(np.tile(np.arange(len(questions)), (count, 1)), axis=1)
             order[:, questions.ravel()] = questions[moved].reshape(count, -1)
         yield order
@@ -112,6 +114,7 @@ def _best(
     answers: Array, order: Array, labels: Array, model_right: Array, width: int
 ) -> tuple[Array, Array]:
     """Return the best block's right answers, and those where the model is wrong, (draw,) each."""
+    # One-hot as the answers are, so that the product counts the questions where both agree.
     truth = (labels[order][:, :, None] == np.arange(width)).astype(np.float32)
     wrong = truth * ~model_right[order][:, :, None]
     right_counts = truth.reshape(len(order), -1) @ answers.T
@@ -149,6 +152,7 @@ def flipped_best(
         differences = pooled(differences, None, clusters)[0].astype(np.float32)
     observed = float(differences.sum(axis=0).max())
     rng = np.random.default_rng(seed)
+    # The same signs for all blocks: what they have in common stays.
     signs = rng.choice(np.array([-1, 1], np.float32), size=(DRAWS, len(differences)))
     return share_as_high((signs @ differences).max(axis=1), observed)
 
@@ -173,6 +177,7 @@ def swapped(
     if np.isnan(observed):
         return observed
     rng = np.random.default_rng(seed)
+    # What a swap of a unit adds to one sum and takes from the other.
     change = (second_units - first_units).astype(np.float64)
     differences = []
     chunk = max(1, min(DRAWS, AT_ONCE // len(change)))

@@ -35,6 +35,7 @@ def with_repeats(
     names, stratum = np.unique(labels, return_inverse=True)
     n_strata = len(names)
     evenly = np.full(repeats, 1 / repeats)
+    # A mean over few is known less well than their spread says.
     n_repeats = _n_drawn_of_few(repeats, n_strata)
     members = max(1, n // n_strata)
     fewer = members - _n_drawn_of_few(members, n_strata)
@@ -88,6 +89,7 @@ def _weighted_sums(weights: Array, flat: Array, k: int) -> Array:
     """Sum units flat (n, m * k) by weights, see `resample`; returns (count, m * k)."""
     if weights.ndim == 2:
         return np.asarray(weights @ flat)
+    # Repetitions have weights of their own: a matrix product for each.
     count, repeats, n = weights.shape
     blocks = flat.reshape(n, -1, repeats, k // repeats)
     sums = np.empty((count, *blocks.shape[1:]))
@@ -103,6 +105,7 @@ def keeping_shares(weights: Array, strata: Array) -> Array:
     """Scale weights (draw, n) so that each stratum weighs as much as it has units."""
     for label in np.unique(strata):
         members = strata == label
+        # A stratum that was drawn from less often must not weigh less for it.
         total = weights[:, members].sum(axis=1, keepdims=True)
         weights[:, members] *= ratio(members.sum(), total, empty=0.0)
     return weights
@@ -125,6 +128,7 @@ def resample_weights(
 
     Of each stratum as many are drawn as it has members, or `fewer`.
     """
+    # Strata are drawn one by one into the columns of their members.
     weights = np.zeros((draws, n))
     if strata is None:
         groups = [np.arange(n)]

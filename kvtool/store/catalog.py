@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.display import Displayed, Facts, listing
-from kvtool.errors import BusyError, RunConflictError, StoreError, UsageError
+from kvtool.errors import BusyError, StoreError, UsageError
 from kvtool.store import keeping, layout, usage
 from kvtool.store.estimate import free_bytes
 from kvtool.store.files import (
@@ -153,43 +153,6 @@ class Store(Displayed, StoredResults):
         """
         names = set(self.runs())
         return [run for run in self.readable_runs() if run.name.rpartition("+")[0] not in names]
-
-    def find_run(self, config: RunConfig) -> Run | None:
-        """Return the run called config.name, or where that is empty, the first one of this
-        configuration; else None.
-
-        Raises RunConflictError, naming the fields that differ, where the name is taken by another
-        configuration.
-        """
-        candidates = [config.name] if config.name in self.runs() else []
-        for name in candidates if config.name else [run.name for run in self.readable_runs()]:
-            stored = read_config(self.path, name)
-            if stored.hash == config.hash:
-                return Run(self.path, stored)
-            if config.name:
-                raise RunConflictError(
-                    f"run {name} of {self.path} has another configuration: "
-                    f"{'; '.join(stored.differences(config))}: "
-                    "use another --run name"
-                )
-        return None
-
-    def create_run(self, config: RunConfig) -> Run:
-        """Return the run of this configuration (see find_run), made where there is none.
-
-        Of several processes that make it at once, one does; leftovers of dead local processes are
-        swept on the way.
-        """
-        self.sweep_tmp()
-        if (run := self.find_run(config)) is not None:
-            return run
-        full_config = replace(config, name=layout.check_name(config.run_name, "run name"))
-        with os_errors(f"run {full_config.name}: cannot be made in {self.path}"):
-            write_run(self.path, full_config)
-        run_of_config = self.find_run(full_config)
-        if run_of_config is None:
-            raise StoreError(f"run {full_config.name}: it was removed while it was made: run again")
-        return run_of_config
 
     def new_run(
         self, config: RunConfig, ids: Sequence[str], dataset_path: str | None

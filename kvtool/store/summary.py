@@ -27,11 +27,7 @@ def summarize(run: Run) -> dict[str, Any]:
     config, parts, texts = run.config, *(run.readable(group) for group in ("parts", "text"))
     roster = _readable_roster(run)
     indices = {index for part in parts for index in part.indices}
-    n_damaged = (
-        sum(len(member_names(run.folder / group)) for group in ("parts", "text"))
-        - len(parts)
-        - len(texts)
-    )
+    n_members = sum(len(member_names(run.folder / group)) for group in ("parts", "text"))
     return {
         "run": run.name,
         "hash": config.hash,
@@ -43,9 +39,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "place": roster.dataset_path if roster.n_segments else config.dataset_path,
         "prefix": config.prefix,
         "system": config.system,
-        "image_size": config.image_size,
-        "min_pixels": config.min_pixels,
-        "max_pixels": config.max_pixels,
+        **vars(config.input_size),
         "view": config.view,
         "keys": config.keys,
         "kinds": list(config.kinds),
@@ -61,7 +55,7 @@ def summarize(run: Run) -> dict[str, Any]:
         ),
         "parts": len(parts),
         "bytes": sum(part.nbytes for part in [*parts, *texts]),
-        "damaged_parts": n_damaged,
+        "damaged_parts": n_members - len(parts) - len(texts),
         "held": [
             f"{name} by {owner or 'an unknown process'}" for name, owner in run.holders().items()
         ],

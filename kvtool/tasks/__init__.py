@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kvtool.datasets import DATASETS, tasks_named
 from kvtool.registry import Registry
+
+if TYPE_CHECKING:
+    from kvtool.datasets.base import DatasetBase
 
 SAYS = ("name", "metric", "unit", "higher_is_better", "kinds", "serves", "promptable")
 """What a task's class says of itself, see kvtool.tasks.base.Task."""
@@ -34,6 +39,11 @@ def tasks_over(dataset: str) -> list[str]:
 def datasets_for(task: str) -> list[str]:
     """Names of the data sets that serve a task."""
     return [name for name in DATASETS.usable() if task in tasks_over(name)]
+
+
+def lack_of(dataset: DatasetBase, task: str) -> str:
+    """What a data set lacks to serve a task, in words; nothing where it serves it."""
+    return "" if dataset.name in TASKS.load(task).serves else dataset.lacks(task)
 
 
 def promptable_tasks() -> list[str]:

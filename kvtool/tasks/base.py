@@ -195,6 +195,7 @@ def table_rows(
     unit: of the scores, which says whether they have an edge that intervals collapse at.
     """
     units, scores = table.units, table.scores
+    # Of the summary the difference to chance is resampled together with the scores.
     if level is not None and len(level.units) and not table.labels:
         units, scores = _beside_chance(table, level)
     resampling: dict[str, Any] = {
@@ -202,6 +203,7 @@ def table_rows(
         "clusters": table.clusters,
         "repeats": table.repeats,
     }
+    # All blocks of a table see the same resamples.
     estimates = bootstrap(units, scores, seed=seed, **resampling)
     n = table.units.shape[1]
     n_resampled = count_clusters(n, table.clusters)
@@ -231,6 +233,7 @@ def _beside_chance(table: Table, level: Level) -> tuple[Array, Scores]:
         """Score sums (..., head and draw, k) to (..., head)."""
         scored = table.scores(sums)
         primary = scored[level.metric]
+        # Of a random predictor the mean over its draws is compared.
         difference = primary[..., :heads] - primary[..., heads:].mean(axis=-1, keepdims=True)
         return {name: score[..., :heads] for name, score in scored.items()} | {
             "chance_difference": difference

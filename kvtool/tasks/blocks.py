@@ -41,6 +41,7 @@ def plan_blocks(
     if kinds is None:
         decoder = [kind for kind in ("value", "key") if kind in stored][:1]
         kinds = [*decoder, *(kind for kind in BASELINES if kind in stored)]
+    # Layers and heads name those of the decoder; of an encoder alone those of its own.
     of_heads = [kind for kind in DECODER if kind in kinds] or [
         kind for kind in kinds if kind != "projected"
     ]

@@ -41,6 +41,7 @@ def pixels_unseen(span: GridSpan, wh_px: tuple[int, int]) -> tuple[int, int]:
         np.count_nonzero((low <= np.arange(size) + 0.5) & (np.arange(size) + 0.5 < high))
         for size, low, high in ((wh_px[0], x0, x1), (wh_px[1], y0, y1))
     ]
+    # The grid's cover is a rectangle: pixels seen are rows seen times columns seen.
     n_pixels = wh_px[0] * wh_px[1]
     return n_pixels - int(seen[0] * seen[1]), n_pixels
 
@@ -65,7 +66,9 @@ class Chances:
         grids = {sample.id: sample.base(kind) for sample in run.samples if sample.id in images}
         by_run = getattr(self.task, "guesses_by_run", False)
         name = run.name if by_run else None
-        computed = (level for spans, of, level in self._computed if (spans, of) == (grids, name))
+        computed = (
+            level for spans, run_name, level in self._computed if (spans, run_name) == (grids, name)
+        )
         on_grids = next(computed, None)
         if on_grids is None:
             on_grids = _OnGrids(self.task, self.seed, grids, run if by_run else None)
@@ -106,6 +109,7 @@ class _OnGrids:
         rows = [
             {"chance_kind": name, **mean_row(guess, self.seed)} for name, guess in guesses.items()
         ]
+        # The best of what knows nothing is what a block has to exceed.
         best = best_row(rows, self.metric, self.higher_is_better)
         if best is not None:
             ends = {end: best[self.metric + end] for end in ("", "_low", "_high")}
@@ -156,6 +160,7 @@ def spread_of_draws(table: Table, metric: str, seed: int) -> float:
         return np.asarray(single[picks, np.arange(n)].sum(axis=0))
 
     sums = [np.concatenate([recombined() for _ in range(repeats)]) for _ in range(RECOMBINED)]
+    # A variance among few draws is too small by one in their number.
     spread = np.std(table.scores(np.array(sums))[metric], ddof=1)
     return float(spread * np.sqrt(len(single) / max(1, len(single) - 1)))
 
@@ -226,6 +231,7 @@ def beside_chance(best: Row, result: Result, n_blocks: int, select: str) -> Row:
     difference = best.get(f"chance_difference{facing}")
     if difference is None:
         return {**best, "exceeds_chance": None}
+    # Beyond chance by the paired interval, and beyond the best of as many guesses.
     exceeds = sign * difference > 0
     maximum: Row = {}
     if select != "split":

@@ -79,6 +79,7 @@ def difference_p(ours: Table, without: Table, metric: str, row: Row, seed: int) 
         return None
     if ours.clusters is not None and np.ndim(ours.clusters) == 2:
         return _normal_p(row, count_clusters(ours.units.shape[1], ours.clusters))
+    # All that a picture's units have is swapped together.
     sides: Sequence[Array] = [table.units[0] for table in (ours, without)]
     if ours.clusters is not None:
         sides = [pooled(units, None, ours.clusters)[0] for units in sides]

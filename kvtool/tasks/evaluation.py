@@ -20,7 +20,7 @@ from kvtool.result import Result
 from kvtool.store import Run, open_store, same_numbers
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share
-from kvtool.tasks import TASKS, datasets_for, tasks_over
+from kvtool.tasks import TASKS, datasets_for, lack_of, tasks_over
 from kvtool.tasks.base import BlockPlan, Select
 from kvtool.tasks.blocks import BASELINES, baseline_kinds, baseline_plan, plan_blocks
 from kvtool.tasks.language import wordless_kinds
@@ -75,6 +75,7 @@ def evaluate(
     plan = plan_blocks(run, kinds, layers, heads, task_kinds)
     dataset = dataset_of(run, data)
     _check_annotated(dataset, task)
+    # Of some images the result is another one, kept under another key.
     image_ids = set(run.ids) if ids is None else set(run.ids) & set(ids)
     config = _config(
         plan, image_ids if ids is not None else None, select, seed, task, arguments, dataset
@@ -142,7 +143,7 @@ def check_served(run: Run, task: str) -> None:
 
 def _check_annotated(dataset: DatasetBase, task: str) -> None:
     """Raises UsageError where a data set lacks the annotations of a task."""
-    lack = "" if dataset.name in TASKS.load(task).serves else dataset.lacks(task)
+    lack = lack_of(dataset, task)
     if lack:
         raise UsageError(
             f"{dataset.name} {dataset.root}: expected a data set that serves {task}, found {lack}"

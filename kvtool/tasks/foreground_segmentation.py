@@ -108,7 +108,7 @@ class ForegroundSegmentation:
         self.n, self.skipped, self.n_skipped = len(self.episodes), left_out.lines, left_out.count
         self.n_unusable = left_out.unusable
         self._saved: Collection[int] = range(self.n)
-        self._truth = lru_cache(MASKS_KEPT)(self._read_truth)
+        self._truth = lru_cache(MASKS_KEPT)(dataset.class_mask)
         self._labels = lru_cache(LABELS_KEPT)(self._read_labels)
 
     def settings(self) -> dict[str, Any]:
@@ -171,6 +171,7 @@ class ForegroundSegmentation:
     def examples(self, count: int) -> list[str]:
         """Queries of few episodes: whatever is solved together with one takes its time too."""
         times = Counter(episode.query_id for episode in self.episodes)
+        # An image that is the query of one episode costs one batch to draw.
         rarest = sorted(times, key=times.__getitem__)
         return spread(rarest[: EXAMPLES_AMONG * count], count)
 
@@ -197,6 +198,7 @@ class ForegroundSegmentation:
             )
             for episode, (weights, bias) in zip(batch, parameters, strict=True):
                 query = images[episode.query_id]
+                # A logit of 0 is where both classes are as likely.
                 logits = torch.bmm(query.values, weights[:, :, None])[:, :, 0] + bias[:, None]
                 predicted = (upsample(logits, query.span, query.wh_px) > 0).cpu().numpy()
                 yield episode, query, logits.cpu().numpy(), predicted
@@ -219,6 +221,7 @@ class ForegroundSegmentation:
         from kvtool.features import logistic
 
         supports = [[images[name] for name in episode.support_ids] for episode in batch]
+        # Episodes of a batch are one block of features: shorter ones end in rows of weight 0.
         rows = max(sum(image.values.shape[1] for image in shots) for shots in supports)
         heads, _, dim = supports[0][0].values.shape
         features = torch.zeros(len(batch), heads, rows, dim, device=self.device)
@@ -242,9 +245,6 @@ class ForegroundSegmentation:
         mask = self._truth(query, episode.class_id)
         check_shape(mask, self.sizes[query], str(self.dataset.truth_file(query)))
         return Truth(mask == 1, mask != VOID, span)
-
-    def _read_truth(self, image_id: str, class_id: int) -> Array:
-        return self.dataset.class_mask(image_id, class_id)
 
     def _read_labels(self, image_id: str, class_id: int, span: GridSpan) -> tuple[Array, Array]:
         """Whether each patch is foreground, and whether it counts: (row * col,) bool each."""

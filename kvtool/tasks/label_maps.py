@@ -41,6 +41,7 @@ class LabelMaps:
         single, first_id = self.single[image_id], self.convention.first_id
         if single is not None:
             return [single]
+        # Every class that the map shows is asked about; what is ignored is none.
         ids = np.unique(labels).tolist()
         return [
             class_id - first_id

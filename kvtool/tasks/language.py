@@ -74,6 +74,7 @@ def centred_texts(layer: Layer, names: Sequence[str], task: str, choice: TextCho
     vectors = np.stack([texts.values(layer.layer, head, array=array)[rows] for head in layer.heads])
     stored = torch.from_numpy(vectors).to(layer.device)
     layer.count_nonfinite(stored)
+    # What a token scores for all texts alike says nothing of any of them.
     return stored - stored.mean(1, keepdim=True)
 
 
@@ -127,8 +128,10 @@ def _otsu(maps: Tensor) -> Tensor:
     n = ordered.shape[-1]
     below = torch.arange(1, n, device=maps.device)
     sums = ordered.cumsum(-1)
+    # Means of the values up to a cut and beyond it, for all cuts at once.
     low, high = sums[..., :-1] / below, (sums[..., -1:] - sums[..., :-1]) / (n - below)
     best = (below * (n - below) * (high - low).square()).argmax(-1, keepdim=True)
+    # The cut lies half way between the two values beside it.
     edges = torch.gather(ordered, -1, best) + torch.gather(ordered, -1, best + 1)
     return (edges[..., 0] / 2).to(maps)
 
@@ -150,6 +153,7 @@ def best_ids(
     import torch
 
     for values, vectors in zip(image.values, classes, strict=True):
+        # A head at a time: the maps of all classes at a picture's size would not fit.
         maps = vectors @ values.T
         best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)
         ids = torch.zeros(image.wh_px[::-1], dtype=torch.long, device=maps.device)
@@ -157,6 +161,7 @@ def best_ids(
         cuts = zip(maps, thresholds(maps, cutoff), strict=True)
         for number, (scores, cut) in enumerate(cuts, convention.first_id):
             dense = upsample(scores, image.span, image.wh_px)
+            # The best class so far of each pixel; the lower number of equals.
             better = dense > best
             best, ids = torch.where(better, dense, best), torch.where(better, number, ids)
             above = torch.where(better, dense > cut, above)

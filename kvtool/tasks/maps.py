@@ -47,6 +47,7 @@ def map_counts(predicted: Array, maps: Array, truth: Truth) -> Array:
     """
     counts = binary_counts(predicted, truth.mask, truth.keep)
     counted = np.ones_like(truth.mask) if truth.keep is None else truth.keep
+    # The map has one score a cell: its pixels of either kind are counted, none is drawn.
     positives, negatives = (
         cell_pixels(pixels, truth.span) for pixels in (truth.mask & counted, ~truth.mask & counted)
     )
@@ -75,6 +76,7 @@ def guessed_counts(
         "random map": np.zeros((DRAWS, n, COUNTS)),
     }
     for index, truth in truths:
+        # A constant map ranks nothing: AUROC 0.5, average precision the share of foreground.
         flat = np.zeros((1, truth.n_cells()))
         nothing = np.zeros((1, *truth.mask.shape), bool)
         measured["all background"][:, index] = map_counts(nothing, flat, truth)
@@ -89,6 +91,7 @@ def guessed_counts(
 def undefined(measured: Array) -> Row:
     """The field of rows that counts units (head, n, 7) without average precision and AUROC."""
     units = measured[0]
+    # A unit that was not scored at all, such as a class that an image lacks, is not counted.
     scored = units[:, :4].any(axis=-1)
     return {"n_undefined": int((scored & (units[:, 6] == 0)).sum())}
 

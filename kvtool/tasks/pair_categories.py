@@ -39,6 +39,7 @@ class PairCategory:
         rows: dict[tuple[str, tuple[float, float]], int] = {}
         by_target: defaultdict[str, list[int]] = defaultdict(list)
         for index in members:
+            # A source keypoint that several pairs have is read once.
             for point in pairs[index].src_kps_px:
                 rows.setdefault((pairs[index].src_id, point), len(rows))
             by_target[pairs[index].trg_id].append(index)
@@ -78,6 +79,7 @@ def _target(
         keypoints_px=np.array([point for pair in pairs for point in pair.trg_kps_px]),
         box_sides_px=np.repeat([box_side_px(pair.trg_box_xyxy_px) for pair in pairs], counts),
         pairs=np.array(indices),
+        # Where the keypoints of each pair begin, for sums over a pair.
         starts=np.cumsum([0, *counts[:-1]]),
     )
 

@@ -29,6 +29,7 @@ def random_patches(pair: Pair, span: GridSpan, rng: np.random.Generator) -> Arra
 
 def same_places(pair: Pair) -> Array:
     """(1, keypoint, 2) the source's points, on a target that is stretched to the source's size."""
+    # Relative to the source's size, then in pixels of the target.
     shares = np.array(pair.src_kps_px) / np.array(pair.src_wh_px)
     return np.asarray((shares * np.array(pair.trg_wh_px))[None])
 
@@ -36,6 +37,7 @@ def same_places(pair: Pair) -> Array:
 def best_patches(pair: Pair, span: GridSpan) -> Array:
     """(1, keypoint, 2) the centers of patches nearest to the true points."""
     centers = centers_px(span)
+    # From each true point to all centers, (keypoint, cell, 2).
     offsets = np.array(pair.trg_kps_px)[:, None] - centers
     return np.asarray(centers[np.square(offsets).sum(-1).argmin(1)][None])
 

@@ -188,6 +188,7 @@ class ReferringExpression:
         import torch
 
         vectors = centred_texts(layer, self.texts, self.name, self.text_choice)
+        # Sentences that two pictures share have one vector.
         row_of = {text: row for row, text in enumerate(self.texts)}
         for image in layer.each(self._saved):
             rows = {
@@ -202,6 +203,7 @@ class ReferringExpression:
             yield image, masks
 
     def _truth(self, expression: Expression, wh_px: Size, masks: dict[int, Array]) -> Array:
+        # Sentences about one object share its mask.
         if expression.ann_id not in masks:
             masks[expression.ann_id] = self.dataset.object_mask(expression) == 1
             check_shape(masks[expression.ann_id], wh_px, self.dataset.place_of(expression))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.result import Result, Row, best_row, is_summary, result_key, versions
+from kvtool.result import MAX_REASONS, Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store
 from kvtool.store.shares import Share, chunk_name
 from kvtool.tasks.base import BlockPlan, Task, nonfinite_lines
@@ -24,9 +24,6 @@ from kvtool.tasks.walk import score_blocks
 
 if TYPE_CHECKING:
     import torch
-
-MAX_REASONS = 10
-"""How many reasons for what was left out a result names; all are counted."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +144,7 @@ class Scoring:
         )
         if result.best is None:
             return result
+        # The best was chosen among these alone: baselines are no candidates.
         n_blocks = len(eligible(rows))
         return replace(result, best=beside_chance(result.best, result, n_blocks, select))
 
@@ -267,6 +265,7 @@ def choose_best(
 
 def per_layer(rows: Sequence[Row], metric: str, higher_is_better: bool = True) -> list[Row]:
     """The best row of each (kind, layer)."""
+    # Rows by category are no blocks of their own.
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         if is_summary(row):

@@ -109,6 +109,7 @@ class SemanticCorrespondence:
         """(head, pair, alpha) number of keypoints found."""
         counts = np.zeros((len(layer.heads), self.n, len(ALPHAS)), np.int64)
         for target, predicted_px in self._predict(layer):
+            # All pairs of a target at once, then summed pair by pair.
             correct = correct_keypoints(predicted_px, target.keypoints_px, target.box_sides_px)
             counts[:, target.pairs] = np.moveaxis(
                 np.add.reduceat(correct, target.starts, axis=2), 0, 2
@@ -198,6 +199,7 @@ class SemanticCorrespondence:
             points = nearest_pixels(queries.float(), image)
         else:
             _, cells = nearest(queries, image.stored, backend=self.backend)
+            # The center of the nearest cell is the prediction.
             points = image.centres_px()[cells[:, :, 0]]
         # A vector of NaN is near to nothing: it must not match the first cell.
         finite = queries.isfinite().all(-1).cpu().numpy()

@@ -123,6 +123,7 @@ class SemanticSegmentation:
         self.sizes = ids
         self._maps = LabelMaps(dataset, self.names, ids)
         self.convention = self._maps.convention
+        # A single given class needs one slot; of several each class has its own.
         self._slots = len(self.texts) if None in self._maps.single.values() else 1
         self._saved = self.names
         self._rows = {image: row for row, image in enumerate(self.names)}
@@ -260,6 +261,7 @@ class SemanticSegmentation:
         """Yield the summary over all images, then a table for each class that they show."""
         n_given = COUNTS * self._slots
         counts = measured[..., :n_given].reshape(*measured.shape[:2], self._slots, COUNTS)
+        # An image's given classes are foreground in turn: their pixels add up.
         summary = _units(counts.sum(axis=2))
         yield Table(
             {},
@@ -269,6 +271,7 @@ class SemanticSegmentation:
         )
         for text, category in enumerate(self.texts):
             category_counts = counts[:, :, text % self._slots]
+            # An image shows its own class, or every class of which it has pixels.
             if self._slots == 1:
                 is_present = np.array(
                     [self._maps.single[image] == text for image in self.names], bool

@@ -23,7 +23,7 @@ from kvtool.datasets.protocols import (
 from kvtool.datasets.records import CAPTIONS, CONCEPTS, QUESTIONS
 from kvtool.engine.prefixes import prefix_texts
 from kvtool.errors import DatasetError, ImageError, KvtoolError
-from kvtool.tasks import TASKS
+from kvtool.tasks import TASKS, lack_of
 from kvtool.tasks.blocks import torch_device
 from kvtool.tasks.truth import Size, Sizes, check_shape
 
@@ -74,7 +74,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ReadPictures:
     """The pictures of a data set that can be read, with their sizes; `failed`: why others cannot,
     by id.
     """
@@ -83,7 +83,9 @@ class Pictures:
     failed: dict[str, str]
 
 
-def read_pictures(dataset: DatasetBase, progress: Callable[..., None] | None = None) -> Pictures:
+def read_pictures(
+    dataset: DatasetBase, progress: Callable[..., None] | None = None
+) -> ReadPictures:
     """Look at every picture of a data set. Raises DatasetError where none is there."""
     sizes, failed = {}, {}
     for ref in dataset.images():
@@ -93,10 +95,10 @@ def read_pictures(dataset: DatasetBase, progress: Callable[..., None] | None = N
             failed[ref.id] = str(error)
         if progress is not None:
             progress(1, ref.id)
-    return Pictures(sizes, failed)
+    return ReadPictures(sizes, failed)
 
 
-def survey(dataset: DatasetBase, pictures: Pictures) -> list[Served]:
+def survey(dataset: DatasetBase, pictures: ReadPictures) -> list[Served]:
     """What a data set serves: its pictures, texts, captions and concepts, each task, knockout and
     the prefixes.
     """
@@ -173,7 +175,7 @@ def _concepts(dataset: DatasetBase, sizes: Sizes) -> Served:
 def _task(dataset: DatasetBase, name: str, sizes: Sizes) -> Served:
     """A task with its own options, over all pictures as if a run held them."""
     unit = UNITS.get(name, "units")
-    lack = "" if dataset.name in TASKS.load(name).serves else dataset.lacks(name)
+    lack = lack_of(dataset, name)
     if lack:
         return Served(name, unit=unit, missing=lack)
     try:
@@ -205,7 +207,7 @@ def _damaged(what: str, unit: str, error: KvtoolError, skipped: Sequence[str]) -
     return Served(what, unit=unit, left_out=len(reasons), reasons=reasons, missing=str(error))
 
 
-def _knockout(dataset: DatasetBase, pictures: Pictures) -> Served:
+def _knockout(dataset: DatasetBase, pictures: ReadPictures) -> Served:
     """Questions that can be asked from one stored cache."""
     lack = dataset.lacks(QUESTIONS)
     if lack or not isinstance(dataset, HasQuestions):

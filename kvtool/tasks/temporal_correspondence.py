@@ -127,6 +127,7 @@ class TemporalCorrespondence:
         """(n, object, 7): davis_units of the ids that n predictors give the frames after the
         first.
         """
+        # The first frame is given, and the official evaluator leaves out the last.
         scored = video.frame_ids[1:-1]
         j, f = np.zeros((2, n, video.n_objects, len(scored)))
         for column, (frame, predicted) in enumerate(zip(scored, masks, strict=False)):
@@ -207,6 +208,7 @@ class TemporalCorrespondence:
         """
         from kvtool.features.propagation import Context, Rule
 
+        # The nearest token of the last frame and of frame 0 is the same rule with one neighbor.
         rule = Rule() if self.propagation == "dino" else Rule(last_frames=1, radius=10**6, top=1)
         frames = (layer.get([name])[name] for name in video.frame_ids)
         first = next(frames)
@@ -230,6 +232,7 @@ class TemporalCorrespondence:
         import torch
 
         labels = self.dataset.label_map(first.id)
+        # The pixel under a patch's center; where the grid reaches beyond the picture, the border's.
         x, y = first.centres_px().T.astype(int)
         center_labels = labels[
             np.clip(y, 0, labels.shape[0] - 1), np.clip(x, 0, labels.shape[1] - 1)
@@ -279,6 +282,7 @@ def index_mask(soft: Tensor, frame: GridImage) -> Array:
     """
     import torch
 
+    # Stretched per object, as DINO does, so that a faint mask is as likely to win as a strong one.
     dense = upsample(soft, frame.span, frame.wh_px)
     low, high = dense.amin((1, 2), keepdim=True), dense.amax((1, 2), keepdim=True)
     stretched = torch.where(high > low, (dense - low) / (high - low).clamp_min(1e-30), 0.0)

@@ -94,6 +94,7 @@ class LeftOut:
         check: raises DatasetError for a unit that cannot be used. Several units are checked at
         once.
         """
+        # With a limit no more annotations are read than it takes.
         step = len(units) if limit is None else max(limit, READ_THREADS)
         passed: list[Unit] = []
         for start in range(0, len(units), max(1, step)):

@@ -45,6 +45,7 @@ def score_blocks(
             layer = Layer(plan.run, kind, number, heads, device)
             measured = task.measure(layer)
             blocks = [{"kind": kind, "layer": number, "kv_head": head} for head in heads]
+            # The summary comes first: halves are taken of it alone.
             tables = list(task.tables(measured))
             for table in tables:
                 level = None if levels is None else levels(plan.run, kind, table)
@@ -62,6 +63,7 @@ def score_blocks(
 def _with_chosen(rows: Sequence[Row], first: Table, metric: str, nonfinite: Array) -> list[Row]:
     """The second half's rows with what the blocks get on the first half."""
     first_scores = first.scores(first.units.sum(axis=1))[metric]
+    # A block of NaN must not be chosen by a score that means nothing.
     finite_scores = np.where(nonfinite > 0, np.nan, first_scores)
     return [
         {**row, f"chosen_{metric}": float(value)}

@@ -75,10 +75,10 @@ def test_choices_are_guessed_among_their_own() -> None:
     predictors = guesses([two, four, free], truth, 0)
     assert list(predictors) == ["guessing", *(f"always ({letter})" for letter in "ABCD")]
     assert predictors["always (C)"][0].tolist() == ["other", "(C)", "other"]
-    said = np.array(predictors["guessing"])
-    assert said.shape == (DRAWS, 3)
-    assert set(said[:, 0]) <= {"(A)", "(B)"}
-    assert set(said[:, 2]) == {"other"}
+    guessed = np.array(predictors["guessing"])
+    assert guessed.shape == (DRAWS, 3)
+    assert set(guessed[:, 0]) <= {"(A)", "(B)"}
+    assert set(guessed[:, 2]) == {"other"}
     assert guesses([free], truth[2:], 0) == {}
 
 

@@ -56,6 +56,7 @@ def test_another_style_is_refused() -> None:
         Wording("mine")
 
 
+@pytest.mark.slow
 def test_words_and_precision_are_part_of_the_identity(tmp_path: Path) -> None:
     pope = planted_pope(tmp_path / "pope", n_images=2)
     model = planted_model(tmp_path)

@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 from tests.bench.rows import Row, row
+from tests.support.runs import create_run
 
 IMAGES = 512
 BATCH = 32
@@ -80,7 +81,7 @@ def extract_seconds(job: Any, plan: Any, store: Path) -> float:
     from kvtool.store import open_store
 
     model = load_model(job.model, dtype=job.dtype)
-    run = open_store(store, create=True).create_run(plan.config)
+    run = create_run(open_store(store, create=True), plan.config)
     started = time.perf_counter()
     run_parts(
         plan, run, model, plan.parts(set()), batch_size=BATCH, strict=True, tell=lambda _: None

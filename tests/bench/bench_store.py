@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.rows import Row, row
+from tests.support.runs import create_run
 
 LAYERS, HEADS, GRID, DIM = 28, 4, 27, 128
 TOKENS = GRID * GRID
@@ -50,7 +51,7 @@ def bench(folder: Path | None = None, n_images: int = 64) -> list[Row]:
 
 
 def _bench(root: Path, n_images: int) -> list[Row]:
-    run = open_store(root / "bench.kv", create=True).create_run(config())
+    run = create_run(open_store(root / "bench.kv", create=True), config())
     (root / "plain").mkdir()
     (root / "torch").mkdir()
     part_mb = PART_IMAGES * 2 * LAYERS * HEADS * HEAD_NBYTES / 1e6

@@ -24,6 +24,7 @@ from kvtool.features.variances import measure
 from kvtool.store import Run, float32_to_bits, open_store, part_name
 from tests.bench import bench_store as shape
 from tests.bench.rows import Row, row
+from tests.support.runs import create_run
 
 LAYERS = 2
 REPEATS = 7
@@ -40,8 +41,8 @@ def bench(n_images: int = 512) -> list[Row]:
 def write(path: Path, n_images: int) -> Run:
     """Keys of `n_images`, whole parts of them, as bench_store makes them."""
     layers = tuple(range(LAYERS))
-    run = open_store(path, create=True).create_run(
-        replace(shape.config(), kinds=("key",), layers=layers)
+    run = create_run(
+        open_store(path, create=True), replace(shape.config(), kinds=("key",), layers=layers)
     )
     scales = np.random.default_rng(0).normal(0, 0.6, (LAYERS, shape.HEADS, 1, shape.DIM))
     means = np.random.default_rng(1).normal(0, 0.8, scales.shape)

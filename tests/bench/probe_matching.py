@@ -18,6 +18,7 @@ from kvtool.tasks.truth import sizes_of
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.probe_blocks import DIM, GRID, HEADS, TOKENS, best_of, rated
 from tests.bench.rows import Row
+from tests.support.runs import create_run
 
 CPU = torch.device("cpu")
 
@@ -122,7 +123,7 @@ def write_run(folder: Path, images: int) -> Run:
         layers=(0,),
         vision_layers=(),
     )
-    run = open_store(folder / "store", create=True).create_run(config)
+    run = create_run(open_store(folder / "store", create=True), config)
     for start in range(0, images, 10):
         values = torch.randn(1, HEADS, 10 * TOKENS, DIM).numpy()
         text = {"value": float32_to_bits(np.zeros((1, HEADS, 10, DIM), np.float32))}

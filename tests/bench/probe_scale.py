@@ -26,6 +26,7 @@ from kvtool.tasks.truth import sizes_of
 from kvtool.tasks.walk import score_blocks
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.rows import Row, row
+from tests.support.runs import create_run
 
 SIZES = (100, 2000)
 LAYERS, HEADS, GRID, DIM, CATEGORY = 2, 2, (16, 16), 32, 50
@@ -130,7 +131,7 @@ def write_store(path: Path, n_images: int) -> Run:
         layers=tuple(range(LAYERS)),
         vision_layers=(),
     )
-    run = open_store(path, create=True).create_run(config)
+    run = create_run(open_store(path, create=True), config)
     rng = np.random.default_rng(0)
     for start in range(0, n_images, 20):
         values = rng.normal(size=(LAYERS, HEADS, 20 * TOKENS, DIM)).astype(np.float32)

@@ -18,7 +18,7 @@ from kvtool.store import Run, indexes, open_store, part_name
 from kvtool.store.encoding import Bits
 from kvtool.store.files import write_file
 from kvtool.types import Sample
-from tests.support.runs import commit, config, sample
+from tests.support.runs import commit, config, create_run, sample
 
 Report = Callable[[str], object]
 
@@ -61,7 +61,7 @@ def extract(path: Path, report: Report = lambda _: None) -> None:
     """The whole small extraction; what is there already is not written again, but for results."""
     store = open_store(path, create=True)
     report(STORE)
-    run = store.create_run(CONFIG)
+    run = create_run(store, CONFIG)
     report(RUN)
     extract_parts(run, report)
     run.commit_text(TEXTS, TEXT_VALUES)
@@ -73,7 +73,7 @@ def extract(path: Path, report: Report = lambda _: None) -> None:
     report(PICTURED)
     keep_index(run)
     report(INDEXED)
-    store.create_run(SECOND)
+    create_run(store, SECOND)
     report(OTHER_RUN)
     store.remove_run(SECOND.name)
     report(REMOVED)

@@ -18,7 +18,7 @@ from tests.campaign.checks import check_parts, check_same, is_leftover
 from tests.campaign.children import DONE, Child, Report, run_child
 from tests.campaign.extraction import extract_parts, tree
 from tests.campaign.tally import Tally
-from tests.support.runs import config, sample
+from tests.support.runs import config, create_run, sample
 
 WRITERS = 4
 CONFIG = config(name="small", kinds=("value",))
@@ -40,7 +40,7 @@ def work(path: Path, report: Report) -> None:
 
     signal.signal(signal.SIGTERM, unwind)
     try:
-        run = open_store(path, create=True).create_run(CONFIG)
+        run = create_run(open_store(path, create=True), CONFIG)
         report("run")
         while not extract_parts(run, report, IMAGES):
             time.sleep(0.002)

@@ -35,7 +35,7 @@ from tests.campaign.clock import Clock
 from tests.campaign.extraction import CONFIG, IMAGES, PART_SIZE, part_names
 from tests.campaign.syscalls import Call, watched_calls
 from tests.campaign.tally import Tally
-from tests.support.runs import commit
+from tests.support.runs import commit, create_run
 
 SECONDS = (-1e6, -3600.0, -90.0, 90.0, 3600.0, 1e6)
 PARTS = st.integers(0, len(part_names()) - 1)
@@ -88,7 +88,7 @@ class StoreMachine(RuleBasedStateMachine):
         return open_store(self.path, create=True)
 
     def run(self) -> Run:
-        return self.store().create_run(CONFIG)
+        return create_run(self.store(), CONFIG)
 
     def commit(self, part: int, report: Report = lambda _: None) -> None:
         commit(self.run(), IMAGES[part * PART_SIZE : (part + 1) * PART_SIZE], part_names()[part])

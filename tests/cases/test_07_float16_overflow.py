@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import kvtool
 from tests.cases.outcomes import Weights, change_weights, copied, rows
@@ -21,6 +22,7 @@ def loud(weights: Weights) -> Weights:
     return weights
 
 
+@pytest.mark.slow
 def test_an_overflow_is_told_verified_and_never_best(
     shell: Shell, tiny_model: Path, scenes: Path, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bounded_memory")
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_annotation_is_left_out_and_named(commands: Commands, case: str) -> None:

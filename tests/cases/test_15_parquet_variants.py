@@ -117,6 +117,7 @@ READ: dict[str, Change] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", READ)
 def test_what_can_be_read_is_compared(commands: Commands, case: str) -> None:
     extracted, paired = commands(READ[case])

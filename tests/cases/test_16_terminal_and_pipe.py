@@ -80,6 +80,7 @@ def shell_line(line: str, store: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_names_of_runs_can_be_copied_from_a_table(store: Path, columns: int) -> None:
     for screen in (
@@ -101,6 +102,7 @@ def test_a_reader_that_leaves_early(store: Path) -> None:
         assert done.stdout.splitlines()[-1] in ("0", "141")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [

@@ -57,6 +57,7 @@ METADATA: dict[str, Damage] = {
 SEARCH = ("--image", "p0.png", "--at", "5,5", "--layer", "1", "--kv-head", "0", "-k", "2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [*FILES, *METADATA])
 def test_damage_is_found_named_and_mended(
     shell: Shell, intact: Path, store: Path, tiny_model: Path, photos: Path, damage: str

@@ -22,6 +22,7 @@ def store(shell: Shell, tiny_model: Path, photos: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @needs("--mount")
 def test_a_device_stays_one(store: Path, tmp_path: Path) -> None:
     """Inside a private mount, so that no device of the machine is touched."""

@@ -8,7 +8,7 @@ from kvtool.cli import completion
 from kvtool.experiments.paired.tasks import PAIRED
 from kvtool.store import layout, open_store
 from kvtool.tasks import TASKS
-from tests.support.runs import config, new_run
+from tests.support.runs import config, create_run, new_run
 from tests.support.shell import complete
 
 
@@ -24,7 +24,7 @@ def test_tasks() -> None:
 
 def test_names_of_runs(tmp_path: Path) -> None:
     store = new_run(tmp_path, name="first").store
-    open_store(store).create_run(config(name="second", prefix="correct"))
+    create_run(open_store(store), config(name="second", prefix="correct"))
     assert complete(f"kvtool probe {store} --run ") == ["first", "second"]
     assert complete(f"kvtool variance {store} --run s") == ["second"]
     assert complete(f"kvtool store remove {store} f") == ["first"]

@@ -177,6 +177,7 @@ def test_a_signal_that_code_swallows_comes_again(body: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
 
 
+@pytest.mark.slow
 def test_no_signal_while_starting_leaves_a_traceback() -> None:
     """Once Python itself has started, whose own imports are not ours to guard."""
     random.seed(0)

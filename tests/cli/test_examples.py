@@ -5,7 +5,6 @@ it names.
 from __future__ import annotations
 
 import io
-import json
 import shlex
 import shutil
 import sys
@@ -25,13 +24,16 @@ from kvtool.cli.everywhere import HEADING, examples_in
 from kvtool.cli.reference import help_text
 from kvtool.datasets.cvbench import CvBench
 from kvtool.demo import study
+from kvtool.demo.captions import scene_captions
 from kvtool.demo.layouts import write_scenes
+from kvtool.demo.weights import DEMO, demo_path, demo_saes_path
+from tests.cli.score_workspaces import ScoreWorkspaces
 from tests.support import datasets, results, tiny
+from tests.support.adapters import pictures
 from tests.support.correlations import answered, right_for, segmented, write_cvbench
 from tests.support.shell import Shell
 from tests.support.tasks.language import imagenet
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 Examples = dict[tuple[str, ...], list[str]]
 NUMBERED = ("first.kv", "second.kv", "third.kv")
 
@@ -60,7 +62,7 @@ def test_help_ends_with_examples_of_the_command(words: tuple[str, ...]) -> None:
     assert max(map(len, text.partition(HEADING)[2].splitlines())) <= 88
 
 
-class Workspaces:
+class Workspaces(ScoreWorkspaces):
     """Folders with what examples name, made once and copied for each example.
 
     Attributes:
@@ -77,11 +79,6 @@ class Workspaces:
         names = ["_".join(words).replace("-", "_"), words[0] if words else "probe"]
         source = next((getattr(self, name) for name in names if hasattr(self, name)), self.probe)
         shutil.copytree(source, target, dirs_exist_ok=True)
-
-    def _new(self, name: str) -> Path:
-        folder = self.root / name
-        folder.mkdir()
-        return folder
 
     def _extract(self, folder: Path, layout: str, **options: Any) -> Path:
         """Store a run of the tiny model over one of the embedded world's data sets."""
@@ -112,6 +109,15 @@ class Workspaces:
         return folder
 
     @cached_property
+    def adapter(self) -> Path:
+        """Pictures with captions and masks, an adapter, and a layer as torch saves it."""
+        folder = self._new("adapter")
+        pictures(folder / "mine")
+        shutil.copytree(demo_path("demo-adapter"), folder / "adapter")
+        torch.save(load_file(folder / "adapter/adapter.safetensors"), folder / "layer.pth")
+        return folder
+
+    @cached_property
     def knockout(self) -> Path:
         """A store as that of probe, of a model of which half the keys hardly depend on the
         input.
@@ -127,6 +133,31 @@ class Workspaces:
         return folder
 
     @cached_property
+    def sae(self) -> Path:
+        """A store of the shipped model, and its SAEs."""
+        folder = self._new("sae")
+        shutil.copytree(demo_saes_path(), folder / "saes")
+        model, self.model = self.model, Path(DEMO)
+        self._extract(folder, "coco", limit=8)
+        self.model = model
+        return folder
+
+    @cached_property
+    def sae_train(self) -> Path:
+        """Captions, a line each."""
+        folder = self._new("sae-train")
+        lines = "a red cat is on the left\nthe dog is in the image\nwhat colour is the cat\n"
+        texts = [f"{line} {number}" for number in range(80) for line in lines.splitlines()]
+        (folder / "captions.txt").write_text("\n".join(texts))
+        return folder
+
+    @cached_property
+    def sae_check(self) -> Path:
+        folder = self._new("sae-check")
+        (folder / "captions.txt").write_text("\n".join(scene_captions(60, 0)))
+        return folder
+
+    @cached_property
     def paired(self) -> Path:
         folder = self._new("paired")
         self._extract(folder, "blink", split="/Art_Style@val")
@@ -136,6 +167,12 @@ class Workspaces:
     def prefix(self) -> Path:
         folder = self._new("prefix")
         self._extract(folder, "refcoco", limit=3)
+        return folder
+
+    @cached_property
+    def lens(self) -> Path:
+        folder = self._new("lens")
+        self._extract(folder, "coco", limit=12)
         return folder
 
     @cached_property
@@ -158,51 +195,6 @@ class Workspaces:
             self._extract(folder, "spair71k", limit=8, run=name)
         return folder
 
-    @cached_property
-    def score_davis(self) -> Path:
-        folder = datasets.golden("davis_tree_a.zip", self._new("davis"))
-        shutil.move(folder / "results", folder / "masks")
-        return folder
-
-    @cached_property
-    def score_imagenet_s(self) -> Path:
-        folder = self._new("imagenet-s")
-        data = datasets.golden("imagenets_a.zip", folder / "ImageNetS")
-        shutil.move(data / "predict", folder / "maps")
-        return folder
-
-    @cached_property
-    def score_bdd10k(self) -> Path:
-        folder = datasets.golden("bdd_a.zip", self._new("bdd10k"))
-        shutil.move(folder / "gt", folder / "bdd100k")
-        shutil.move(folder / "pred", folder / "maps")
-        return folder
-
-    @cached_property
-    def score_spair(self) -> Path:
-        folder = self._new("spair")
-        record = json.loads((GOLDEN / "pck_float_a.json").read_text())
-        write_lines(folder / "keypoints.jsonl", record["pairs"])
-        return folder
-
-    @cached_property
-    def score_pope(self) -> Path:
-        folder = self._new("pope")
-        record = json.loads((GOLDEN / "pope_a.json").read_text())
-        questions = record["files"][0]["items"]
-        labels = [{"label": question["label"]} for question in questions]
-        write_lines(folder / "questions.jsonl", labels)
-        write_lines(folder / "answers.jsonl", [{"answer": q["answer"]} for q in questions])
-        for name in ("random", "popular"):
-            write_lines(folder / f"{name}.jsonl", questions)
-        return folder
-
-    @cached_property
-    def score_mme(self) -> Path:
-        folder = self._new("mme")
-        datasets.golden("mme_lavin_a.zip", folder / "answers")
-        return folder
-
 
 def polarized(folder: Path) -> Path:
     """A tiny model of four layers; the keys of head 0 are nearly their bias, whatever the input."""
@@ -216,10 +208,6 @@ def polarized(folder: Path) -> Path:
             weights[name] = torch.cat([weight[:half] * 0.02, weight[half:]])
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
-
-
-def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture(scope="module")
@@ -281,5 +269,7 @@ def run_line(
 def stand_in(words: Sequence[str], model: Path) -> list[str]:
     """The tiny model for every other, and this machine's processor for cards that it may lack."""
     stand_ins = {"--model": str(model), "--devices": "cpu"}
+    if "demo" in words and "--sae" in words:  # SAEs are of one model alone
+        del stand_ins["--model"]
     before = ["", *words[:-1]]
     return [stand_ins.get(flag, word) for flag, word in zip(before, words, strict=True)]

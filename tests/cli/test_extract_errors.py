@@ -188,6 +188,7 @@ def test_probe_all_where_there_is_no_task(
     assert "is over folder, which serves no task" in err[0]
 
 
+@pytest.mark.slow
 def test_probe_says_what_it_left_out_and_refuses_what_no_task_takes(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path
 ) -> None:

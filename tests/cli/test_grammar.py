@@ -18,7 +18,7 @@ from kvtool.cli.options import parse_folder, parse_folders, parse_layers, parse_
 from kvtool.demo.layouts import write_scenes
 from kvtool.errors import UsageError
 from kvtool.tasks.blocks import plan_blocks
-from tests.support.runs import config, new_run, new_store
+from tests.support.runs import config, create_run, new_run, new_store
 from tests.support.shell import Shell
 
 
@@ -107,7 +107,7 @@ def test_a_value_is_no_flag(shell: Shell, tmp_path: Path) -> None:
 
 def test_layers_by_name(tmp_path: Path) -> None:
     """A run of layers 1 and 3 of five, vision layer 2 of three."""
-    run = new_store(tmp_path).create_run(config())
+    run = create_run(new_store(tmp_path), config())
 
     def layers(name: str, kind: Any = "value") -> tuple[int, ...]:
         return plan_blocks(run, [kind], name, None).blocks[0][1]

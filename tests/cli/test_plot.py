@@ -51,6 +51,7 @@ def store(tmp_path: Path) -> Path:
     return write_run(tmp_path / "s.kv", "spair71k", "test", tmp_path, samples, noise(0)).store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESULTS)
 def test_a_file_beside_the_data(
     name: str, command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

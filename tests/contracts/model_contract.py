@@ -7,14 +7,14 @@ inherits every test here.
 
 from __future__ import annotations
 
-from tests.contracts.cache_contract import CacheContract
 from tests.contracts.continuation_contract import ContinuationContract
 from tests.contracts.encoder_contract import EncoderContract
 from tests.contracts.stored_contract import StoredContract
+from tests.contracts.stream_contract import StreamContract
 from tests.contracts.text_contract import TextContract
 
 __all__ = ["DecoderContract", "EncoderContract"]
 
 
-class DecoderContract(CacheContract, ContinuationContract, StoredContract, TextContract):
+class DecoderContract(StreamContract, ContinuationContract, StoredContract, TextContract):
     """What holds for every multimodal family besides."""

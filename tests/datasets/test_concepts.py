@@ -76,6 +76,25 @@ def test_a_damaged_object_is_void_in_its_box_and_counted_once(tmp_path: Path) ->
     assert services(f"coco:{tmp_path}")["concepts"].left_out == 2
 
 
+def test_sizes_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    """A picture of a trillion pixels, and two entries of one picture that differ."""
+    path = builders.coco(tmp_path) / "annotations/instances_val2014.json"
+    record = json.loads(path.read_text())
+    entry = record["images"][0]
+    record["images"][1] |= {"width": 10**6, "height": 10**6}
+    record["images"].append({**entry, "id": 7, "width": 64})
+    record["annotations"] = [instance(1, 42, 18, SQUARE), instance(2, 7, 18, SQUARE)]
+    builders.write_json(path, record)
+    dataset = Coco(tmp_path)
+    with pytest.raises(DatasetError, match="megapixels, found 1000000 x 1000000"):
+        dataset.concept_masks(DOG_ID[:-2] + "73")
+    mask = dataset.concept_masks(DOG_ID)["dog"]
+    assert mask.shape == (24, 64)
+    assert (mask[2:12, 2:12] == 1).all()
+    (line,) = dataset.skipped
+    assert "annotation 1: expected a picture of 64 x 24 pixels, found 32 x 24" in line
+
+
 def test_an_image_that_nobody_annotated_has_no_masks(tmp_path: Path) -> None:
     builders.coco(tmp_path)
     builders.picture(tmp_path / "val2014/COCO_val2014_000000000099.jpg")

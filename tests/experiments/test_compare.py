@@ -104,27 +104,6 @@ def test_a_block_that_both_have_is_compared_as_by_hand(
     assert row["pck_image_low"] == probe_row["pck_image_low"]
 
 
-def test_both_scores_stand_beside_chance(store: Store, result: Result) -> None:
-    probed = {name: kvtool.probe(store.run(name), TASK, seed=SEED).rows for name in RUNS}
-    row = row_of(result, "full", "block", PLANTED)
-    for side, name in (("", "full"), ("base_", "half")):
-        (summary,) = [
-            entry
-            for entry in probed[name]
-            if (entry["kind"], entry["layer"], entry["kv_head"]) == ("value", *PLANTED)
-            and not {"alpha", "category"} & entry.keys()
-        ]
-        for field in ("chance", "chance_low", "chance_high", "chance_kind"):
-            assert row[f"{side}{field}"] == summary[field]
-    best = row_of(result, "full", "best")
-    assert best["chance_difference_low"] > 0
-    out = io.StringIO()
-    emit(result, "table", out)
-    text = " ".join(out.getvalue().split())
-    assert f"Chance for both: {best['chance_kind']}, {100 * best['chance']:.1f} [" in text
-    assert any(line.startswith("Chance for both: ") for line in sentences_of(result))
-
-
 def test_best_against_best_is_chosen_on_the_other_half(
     store: Store, result: Result, root: Path, scores: Callable[..., Array]
 ) -> None:
@@ -256,6 +235,7 @@ def test_the_result_is_kept_documented_and_said(
     )
 
 
+@pytest.mark.slow
 def test_the_page_sets_two_models_apart_by_the_paired_difference(
     store: Store, result: Result
 ) -> None:

@@ -88,6 +88,7 @@ def test_maps_leave_such_tokens_white() -> None:
     assert (rgb(np.full((4, 8), np.nan, np.float32)) == PAPER).all()
 
 
+@pytest.mark.slow
 def test_prefix_has_no_score_of_a_spoiled_block(tmp_path: Path, root: Path) -> None:
     """The block that is best without prefix is spoiled under the correct one, where another is the
     best.

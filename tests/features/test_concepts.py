@@ -22,8 +22,8 @@ def test_labels() -> None:
 
 
 def test_patches_beyond_the_picture_are_unsure() -> None:
-    wide = GridSpan("base", 0, (1, 2), 2, (0, 0, 8, 4))
-    assert concept_labels(np.ones((4, 4), np.uint8), wide).tolist() == [1, -1]
+    span = GridSpan("base", 0, (1, 2), 2, (0, 0, 8, 4))
+    assert concept_labels(np.ones((4, 4), np.uint8), span).tolist() == [1, -1]
 
 
 def test_labels_agree_with_counting_pixels() -> None:

@@ -14,15 +14,17 @@ import kvtool
 from kvtool.datasets import open_dataset
 from kvtool.datasets.images import load_image
 from kvtool.errors import ModelError, UsageError
+from kvtool.features.residual import sample_cells, tokens_of_cells
 from kvtool.models import load_model
 from kvtool.models.cache import watched
 from kvtool.models.device import to_numpy
 from kvtool.store import Run
 from kvtool.store.verify import verify
-from kvtool.types import KINDS, Precision
+from kvtool.types import KINDS, GridSpan, Precision, Sample
 from tests.support import tiny
 from tests.support.datasets import coco
 from tests.support.runs import new_run
+from tests.support.runs import sample as stored_sample
 
 FAMILIES = ("llava_onevision", "llava_next", "qwen2_vl", "qwen2_5_vl")
 
@@ -62,21 +64,21 @@ def test_stored_equals_computed_and_the_whole_pass(
     options: dict[str, Any] = {"dtype": dtype, "limit": 2, "batch_size": 1, "prefix": "text:a cat"}
     store = tmp_path / "s.kv"
     plain = extracted(store, folder, data, **options)
-    held = extracted(store, folder, data, kinds=(*KINDS, "hidden"), **options)
+    storing = extracted(store, folder, data, kinds=(*KINDS, "hidden"), **options)
     assert "hidden" not in plain.kinds
-    assert held.kinds == (*KINDS, "hidden")
+    assert storing.kinds == (*KINDS, "hidden")
     assert verify(kvtool.open(store)) == []
     layers = [2, 0, 1]
-    stored = held.read("hidden", layers, raw=True)
+    stored = storing.read("hidden", layers, raw=True)
     expected = torch.cat(whole_pass(load_model(str(folder), dtype=dtype), plain, data), dim=1)
     np.testing.assert_array_equal(stored.values, to_numpy(expected[layers]))
-    np.testing.assert_array_equal(held.hidden(layers, raw=True).values, stored.values)
+    np.testing.assert_array_equal(storing.hidden(layers, raw=True).values, stored.values)
     # In float32 the last bit of a sum may depend on how many tokens run together.
     tolerance = 3e-6 if dtype == "float32" else 0
     few = {image: [0, 3, 7] for image in plain.ids}
     for tokens in (None, few):
         computed = plain.hidden(layers, tokens=tokens, device="cpu")
-        held_values, _ = held.hidden(layers, tokens=tokens)
+        held_values, _ = storing.hidden(layers, tokens=tokens)
         np.testing.assert_allclose(computed.values, held_values, rtol=0, atol=tolerance)
     bits = plain.hidden(layers, raw=True).values
     assert bits.dtype == stored.values.dtype
@@ -86,28 +88,30 @@ def test_stored_equals_computed_and_the_whole_pass(
     for kind in KINDS:
         number = plain.config.stored_layers(kind)[0]
         np.testing.assert_array_equal(
-            held.read(kind, number).values, plain.read(kind, number).values
+            storing.read(kind, number).values, plain.read(kind, number).values
         )
 
 
 def test_some_tokens_of_some_images(tmp_path: Path, data: str) -> None:
     folder = tiny.llava_onevision(tmp_path / "model")
     run = extracted(tmp_path / "s.kv", folder, data, dtype="float32", limit=3, view="full")
-    whole = run.hidden(1)
-    assert whole.values.shape == (sum(s.n_tokens for s in run.samples), 32)
+    all_tokens = run.hidden(1)
+    assert all_tokens.values.shape == (sum(s.n_tokens for s in run.samples), 32)
     first, second = run.ids[1], run.ids[0]
     ids = [first, second, first]
     block = run.hidden([1], ids, tokens=[5, 0])
     assert block.values.shape == (1, 6, 32)
     assert [sample.id for sample in block.samples] == ids
-    starts = dict(zip(run.ids, whole.offsets.tolist(), strict=False))
+    starts = dict(zip(run.ids, all_tokens.offsets.tolist(), strict=False))
     rows = [starts[image] + token for image in ids for token in (5, 0)]
-    np.testing.assert_allclose(block.values[0], whole.values[rows], rtol=0, atol=3e-6)
-    own = run.hidden(1, tokens={second: [3]})
-    np.testing.assert_allclose(own.values[0], whole.values[starts[second] + 3], rtol=0, atol=3e-6)
+    np.testing.assert_allclose(block.values[0], all_tokens.values[rows], rtol=0, atol=3e-6)
+    by_image = run.hidden(1, tokens={second: [3]})
+    np.testing.assert_allclose(
+        by_image.values[0], all_tokens.values[starts[second] + 3], rtol=0, atol=3e-6
+    )
     grid = run.hidden(1, [second], rows=0, cols=slice(0, 2))
     np.testing.assert_allclose(
-        grid.values, whole.values[starts[second] : starts[second] + 2], rtol=0, atol=3e-6
+        grid.values, all_tokens.values[starts[second] : starts[second] + 2], rtol=0, atol=3e-6
     )
 
 
@@ -147,9 +151,9 @@ def test_a_layer_or_a_model_that_is_not_there(tmp_path: Path, data: str) -> None
         run.hidden(3)
     with pytest.raises(UsageError, match="no image 'nothing'"):
         run.hidden(0, ["nothing"])
-    other = tiny.llava_onevision(tmp_path / "other")
+    stranger = tiny.llava_onevision(tmp_path / "other")
     with pytest.raises(ModelError, match="give the folder that holds it with --model"):
-        run.hidden(0, model=str(other))
+        run.hidden(0, model=str(stranger))
     folder.rename(tmp_path / "moved")
     moved = run.hidden(0, model=str(tmp_path / "moved"))
     assert np.isfinite(moved.values).all()
@@ -172,3 +176,31 @@ def test_its_hash_and_its_dimensions(tmp_path: Path) -> None:
     assert run.config.hash != replace(run.config, kinds=KINDS).hash
     assert run.config.stored_layers("hidden") == (1, 3)
     assert run.config.heads_and_dim("hidden") == (1, 12)
+
+
+def grid_sample(rows: int, cols: int, index: int = 0) -> Sample:
+    span = GridSpan("base", 2, (rows, cols), cols + 1, (0.0, 0.0, 20.0, 10.0))
+    n_tokens = 2 + rows * (cols + 1)
+    return replace(stored_sample(index, n_tokens), spans=(span,))
+
+
+def test_cells_are_drawn_from_all_over_the_grid() -> None:
+    image = grid_sample(6, 10)
+    cells = sample_cells(image, 12, seed=0)
+    # One in each stretch of five.
+    assert (cells // 5).tolist() == list(range(12))
+    np.testing.assert_array_equal(cells, sample_cells(image, 12, seed=0))
+    assert (cells != sample_cells(image, 12, seed=1)).any()
+    assert (cells != sample_cells(grid_sample(6, 10, 1), 12, seed=0)).any()
+    everywhere = np.arange(60)
+    for count in ("all", 60, 1000):
+        np.testing.assert_array_equal(sample_cells(image, count, seed=0), everywhere)
+    draws = np.concatenate([sample_cells(image, 7, seed) for seed in range(400)])
+    counts = np.bincount(draws, minlength=60)
+    assert counts.min() > 20
+
+
+def test_tokens_of_cells_skip_the_ends_of_rows() -> None:
+    image = grid_sample(2, 3)
+    assert tokens_of_cells(image, np.array([0, 2, 3, 5])).tolist() == [2, 4, 6, 8]
+    assert tokens_of_cells(image, slice(2)).tolist() == [2, 3]

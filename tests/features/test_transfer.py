@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from kvtool.features.transfer import auroc, choose_features, transfer, word_directions
+from kvtool.features.transfer import (
+    auroc,
+    choose_features,
+    permuted_auroc,
+    transfer,
+    word_directions,
+)
 
 N_IMAGES = 60
 N_PATCHES = 30
@@ -129,3 +135,32 @@ def test_word_directions_tell_words_of_a_kind_apart() -> None:
         scores = (states @ directions[name])[among]
         assert roc_auc_score(is_word[among], scores) > 0.97
     assert word_directions(states, {"cat": labels["cat"]}) == {}
+
+
+def test_permuted_labels_tell_specific_scores_from_those_of_any_thing() -> None:
+    rng = np.random.default_rng(7)
+    n, names = 4000, 6
+    things = rng.integers(0, names + 4, n)
+    labels = (things[:, None] == np.arange(names)).astype(np.int8)
+    specific = labels + 0.1 * rng.standard_normal((n, names))
+    assert permuted_auroc(specific, labels) == pytest.approx(0.5, abs=0.03)
+    anything = (things < names)[:, None] + 0.1 * rng.standard_normal((n, names))
+    # Of the eight kinds of patches beside a concept's own and a stranger's, four are things too.
+    assert permuted_auroc(anything, labels) == pytest.approx(0.75, abs=0.03)
+    # Patches where nothing is sure do not count; a single concept has no stranger.
+    unsure = labels.copy()
+    unsure[things >= names] = -1
+    assert permuted_auroc(anything, unsure) == pytest.approx(0.5, abs=0.03)
+    assert np.isnan(permuted_auroc(specific[:, :1], labels[:, :1]))
+
+
+def test_permuted_labels_in_the_words_of_their_definition() -> None:
+    rng = np.random.default_rng(8)
+    labels = rng.integers(-1, 2, (300, 3)).astype(np.int8)
+    scores = rng.standard_normal((300, 3))
+    # Of three concepts two shifts give every pair of different ones.
+    areas = []
+    for concept, stranger in [(i, j) for i in range(3) for j in range(3) if i != j]:
+        is_valid = (labels[:, stranger] != -1) & (labels[:, concept] != 1)
+        areas.append(roc_auc_score(labels[is_valid, stranger] == 1, scores[is_valid, concept]))
+    assert permuted_auroc(scores, labels, seed=3) == pytest.approx(np.mean(areas))

@@ -29,12 +29,12 @@ class Stores(Kind):
     def write_seeds(self) -> None:
         import numpy as np
 
-        from tests.support.runs import commit, config, ragged
+        from tests.support.runs import commit, config, create_run, ragged
         from tests.support.runs import new_store as make
 
         store = make(self.seeds)
         for name in RUNS:
-            run = store.create_run(config(name=name, prefix=f"text:{name}"))
+            run = create_run(store, config(name=name, prefix=f"text:{name}"))
             images = [ragged(index) for index in range(IMAGES)]
             for start in range(0, IMAGES, 3):
                 commit(run, images[start : start + 3])

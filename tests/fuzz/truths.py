@@ -38,8 +38,25 @@ def facts(dataset: Any) -> list[Fact]:
     for ref in (images or ())[:FEW]:
         if ref.read is not None:
             entries.append(("bytes", refused(ref.read)))
+    ids = [ref.id for ref in images or ()]
     truth = TRUTHS.get(dataset.name)
-    return [*entries, *(truth(dataset, [ref.id for ref in images or ()]) if truth else ())]
+    return [
+        *entries,
+        *(truth(dataset, ids) if truth else ()),
+        *_captions_and_concepts(dataset, ids),
+    ]
+
+
+def _captions_and_concepts(dataset: Any, ids: list[str]) -> Iterator[Fact]:
+    if hasattr(dataset, "captions"):
+        yield "captions", plain(refused(dataset.captions))
+    if hasattr(dataset, "concepts"):
+        yield "concepts", plain(refused(dataset.concepts))
+        for image in ids[:FEW]:
+            masks = refused(dataset.concept_masks, image) or {}
+            for concept, mask in masks.items():
+                check_mask(mask, concept, 2)
+            yield "concept masks", plain(masks)
 
 
 def plain(value: Any) -> Any:
@@ -143,7 +160,6 @@ def _bdd10k(dataset: Any, ids: list[str]) -> Iterator[Fact]:
 
 def _coco(dataset: Any, ids: list[str]) -> Iterator[Fact]:
     for image in ids[:FEW]:
-        yield "captions", plain(refused(dataset.captions, image))
         instances = refused(dataset.instances, image) or ()
         yield "instances", plain(instances)
         check_finite([plain(instance.box_xyxy_px) for instance in instances], "box")

@@ -65,6 +65,7 @@ RUNS: dict[str, Callable[[Path], Run]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", RUNS)
 def test_predictions_are_drawn_for_the_best_blocks(task: str, tmp_path: Path) -> None:
     run = RUNS[task](tmp_path)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from kvtool.store import Store
-from tests.support.runs import commit, config, finite_bits, new_store, ragged
+from tests.support.runs import commit, config, create_run, finite_bits, new_store, ragged
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A run of two parts and a text; two results, answers and pictures."""
     store = new_store(tmp_path)
-    run = store.create_run(config())
+    run = create_run(store, config())
     run.enroll([f"image{index}" for index in range(3)], "/data")
     run.enroll([f"image{index}" for index in range(5)], "/data")
     commit(run, [ragged(index) for index in range(3)])

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,13 @@ from kvtool.errors import (
     BusyError,
     CorruptError,
     ImageError,
-    KvtoolError,
-    RunConflictError,
     StoreError,
     UsageError,
 )
 from kvtool.store import existing_store, open_store, owners
 from kvtool.store.sealed import group_json
 from kvtool.store.verify import verify
-from tests.support.runs import commit, config, dead_process, new_run, new_store, ragged
+from tests.support.runs import commit, config, create_run, dead_process, new_run, new_store, ragged
 
 
 def error_of(path: Path, create: bool = False) -> str:
@@ -81,60 +78,25 @@ def test_a_folder_one_may_not_write(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
 
 
-def test_an_equal_configuration_opens_the_same_run(tmp_path: Path) -> None:
-    store = new_store(tmp_path)
-    commit(store.create_run(config()), [ragged(0)])
-    assert store.create_run(config()).ids == ["image0"]
-    assert store.create_run(config(dataset_path="/moved")).ids == ["image0"]
-    assert store.create_run(config(name="")).name == "tiny"
-    assert store.runs() == ["tiny"]
-
-
-def test_a_run_without_a_name_is_named_and_found_again(tmp_path: Path) -> None:
-    store = new_store(tmp_path)
-    unnamed = config(name="")
-    assert store.create_run(unnamed).name == unnamed.run_name
-    assert store.create_run(unnamed).config.name == unnamed.run_name
-    assert store.create_run(config(name="", view="full")).name != unnamed.run_name
-    assert len(store.runs()) == 2
-
-
 def test_runs_that_an_analysis_added_do_not_hide_the_one_they_belong_to(tmp_path: Path) -> None:
     store = new_store(tmp_path)
-    store.create_run(config())
-    store.create_run(config(name="tiny+correct", prefix="correct"))
+    create_run(store, config())
+    create_run(store, config(name="tiny+correct", prefix="correct"))
     assert [run.name for run in store.first_runs()] == ["tiny"]
     assert store.run().name == "tiny"
     assert store.run("tiny+correct").config.prefix == "correct"
-    store.create_run(config(name="lone+correct", prefix="random"))
+    create_run(store, config(name="lone+correct", prefix="random"))
     with pytest.raises(UsageError, match=r"found runs: lone\+correct, tiny, tiny\+correct"):
         store.run()
-
-
-def test_another_configuration_under_the_name_is_a_conflict_that_names_the_fields(
-    tmp_path: Path,
-) -> None:
-    store = new_store(tmp_path)
-    store.create_run(config())
-    variant = config(view="full", model=replace(config().model, revision="def"))
-    with pytest.raises(RunConflictError) as caught:
-        store.create_run(variant)
-    message = str(caught.value)
-    assert "run tiny of" in message
-    assert "view: stored 'base', asked 'full'" in message
-    assert "model revision: stored 'abc', asked 'def'" in message
-    assert "layers" not in message
-    assert "\n" not in message
-    assert store.run("tiny").config == config()
 
 
 def test_a_run_by_name_or_the_only_one(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     with pytest.raises(UsageError, match="found runs: none"):
         store.run()
-    store.create_run(config())
+    create_run(store, config())
     assert store.run().name == "tiny"
-    store.create_run(config(name="full", view="full"))
+    create_run(store, config(name="full", view="full"))
     with pytest.raises(
         UsageError, match=r"expected one run or a name \(--run\), found runs: full, tiny"
     ):
@@ -147,25 +109,24 @@ def test_a_run_by_name_or_the_only_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "a b", "x" * 300, "-x"])
 def test_names_that_are_no_file_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="run name"):
-        new_store(tmp_path).create_run(config(name=name))
+        new_store(tmp_path).new_run(config(name=name), [], None)
 
 
-def _make(path: str, view: str) -> str:
-    try:
-        return open_store(path, create=True).create_run(config(view=view)).config.view
-    except KvtoolError as error:
-        return type(error).__name__
+def _make(path: str, view: str) -> str | None:
+    """Return the view of the run that this process made."""
+    run = open_store(path, create=True).new_run(config(view=view), [], None)
+    return None if run is None else run.config.view
 
 
 def test_processes_that_make_the_same_store_and_run_at_once(tmp_path: Path) -> None:
-    """All get the one run, or are told that another configuration has its name."""
+    """One makes it, and the others are told that they did not."""
     views = ["base", "full"] * 4
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         for attempt in range(5):
             path = str(tmp_path / f"{attempt}.kv")
             outcomes = pool.starmap(_make, [(path, view) for view in views])
-            stored = open_store(path).run().config.view
-            assert outcomes == [view if view == stored else "RunConflictError" for view in views]
+            (stored,) = [view for view in outcomes if view is not None]
+            assert open_store(path).run().config.view == stored
             assert [path.name for path in (tmp_path / f"{attempt}.kv" / "tmp").iterdir()] == [
                 "zarr.json"
             ]
@@ -183,7 +144,7 @@ def test_removing_a_run(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     commit(run, [ragged(0)])
     store = open_store(run.store)
-    store.create_run(config(name="other", view="full"))
+    create_run(store, config(name="other", view="full"))
     with (
         run.claim("0000001-0000002"),
         pytest.raises(BusyError, match="run tiny is being written by process"),

@@ -12,7 +12,15 @@ import pytest
 
 from kvtool.errors import UsageError
 from kvtool.store import Run, open_store
-from tests.support.runs import assert_same_bits, commit, config, new_run, new_store, ragged
+from tests.support.runs import (
+    assert_same_bits,
+    commit,
+    config,
+    create_run,
+    new_run,
+    new_store,
+    ragged,
+)
 
 IMAGES = [ragged(index) for index in range(6)]
 
@@ -29,7 +37,7 @@ def test_a_store_holds_runs_by_name(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     assert (len(store), list(store), bool(store)) == (0, [], True)
     for name in ("b", "a"):
-        store.create_run(config(name=name, view="full" if name == "b" else "base"))
+        create_run(store, config(name=name, view="full" if name == "b" else "base"))
     assert (len(store), list(store)) == (2, ["a", "b"])
     assert "a" in store
     assert "c" not in store
@@ -46,7 +54,7 @@ def test_a_run_holds_images_by_id(run: Run) -> None:
     assert run["image5"] == run.image("image5")
     with pytest.raises(UsageError, match="no image 'image6' among the 6 stored"):
         run["image6"]
-    empty = open_store(run.store).create_run(config(name="empty", view="full"))
+    empty = create_run(open_store(run.store), config(name="empty", view="full"))
     assert (len(empty), list(empty), bool(empty)) == (0, [], True)
 
 

@@ -18,7 +18,7 @@ import pytest
 from kvtool.store import Run, open_store
 from kvtool.store.verify import verify
 from tests.store.worker import CONFIG, IMAGES, N_PARTS, PART_SIZE, work
-from tests.support.runs import assert_holds, commit, new_store
+from tests.support.runs import assert_holds, commit, create_run, new_store
 
 
 def files_of(run: Run) -> dict[str, bytes]:
@@ -37,7 +37,7 @@ def part_s() -> list[float]:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory, part_s: list[float]) -> dict[str, bytes]:
-    run = new_store(tmp_path_factory.mktemp("unbroken")).create_run(CONFIG)
+    run = create_run(new_store(tmp_path_factory.mktemp("unbroken")), CONFIG)
     started = time.perf_counter()
     work(str(run.store))
     part_s.append((time.perf_counter() - started) / N_PARTS)
@@ -111,13 +111,13 @@ def test_writers_at_once(tmp_path: Path, unbroken: dict[str, bytes], claims: boo
 
 def _work_with_claims(path: str, start: multiprocessing.synchronize.Barrier) -> None:
     start.wait()
-    run = open_store(path, create=True).create_run(CONFIG)
+    run = create_run(open_store(path, create=True), CONFIG)
     while run.covered_indices() != set(range(len(IMAGES))):
         work(path)
 
 
 def _work_without_claims(path: str, start: multiprocessing.synchronize.Barrier) -> None:
     start.wait()
-    run = open_store(path, create=True).create_run(CONFIG)
+    run = create_run(open_store(path, create=True), CONFIG)
     for part in range(N_PARTS):
         commit(run, IMAGES[part * PART_SIZE : (part + 1) * PART_SIZE])

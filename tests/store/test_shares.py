@@ -11,12 +11,12 @@ from kvtool.errors import BusyError, UnfinishedError
 from kvtool.store import open_store
 from kvtool.store.run import Run
 from kvtool.store.shares import Share, chunk_name, sharing
-from tests.support.runs import config
+from tests.support.runs import config, create_run
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return open_store(tmp_path / "s.kv", create=True).create_run(config(kinds=("value",)))
+    return create_run(open_store(tmp_path / "s.kv", create=True), config(kinds=("value",)))
 
 
 def test_a_share_without_the_held_chunk_is_done_with_exit_0(run: Run) -> None:

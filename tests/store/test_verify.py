@@ -14,7 +14,15 @@ import pytest
 from kvtool.errors import CorruptError, StoreError
 from kvtool.store import Run, Store, open_store, owners
 from kvtool.store.verify import Problem, verify
-from tests.support.runs import commit, config, dead_process, finite_bits, new_store, ragged
+from tests.support.runs import (
+    commit,
+    config,
+    create_run,
+    dead_process,
+    finite_bits,
+    new_store,
+    ragged,
+)
 
 PART = "0000000-0000003"
 
@@ -25,7 +33,7 @@ def store(tmp_path: Path) -> Store:
     import numpy as np
 
     store = new_store(tmp_path)
-    run = store.create_run(config())
+    run = create_run(store, config())
     commit(run, [ragged(index) for index in range(3)])
     commit(run, [ragged(index) for index in range(3, 5)])
     run.commit_text(
@@ -173,7 +181,7 @@ def test_images_that_are_there_twice(store: Store) -> None:
 
 
 def test_a_part_of_another_run(store: Store) -> None:
-    second = store.create_run(config(name="other", kinds=("key",)))
+    second = create_run(store, config(name="other", kinds=("key",)))
     source = store.path / "runs" / "tiny" / "parts" / PART
     shutil.copytree(source, second.folder / "parts" / PART)
     shutil.rmtree(second.folder / "parts" / PART / "text_key")
@@ -193,7 +201,7 @@ def test_what_dead_processes_left_is_no_problem_and_is_swept(store: Store) -> No
 
 
 def test_a_run_that_cannot_be_opened_hides_no_other(store: Store) -> None:
-    store.create_run(config(name="zz", view="full"))
+    create_run(store, config(name="zz", view="full"))
     flip(store.path / "runs" / "zz" / "zarr.json", 60)
     (store.path / "runs" / "tiny" / "parts" / PART / "key" / "c.0.0.0.0").unlink()
     assert {problem.run for problem in verify(store)} == {"tiny", "zz"}
@@ -204,6 +212,7 @@ def test_problems_are_plain_rows() -> None:
     assert issubclass(CorruptError, StoreError)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
 def test_a_fifo_in_place_of_any_file_is_listed_and_waited_for_by_nobody(store: Store) -> None:
     """Opened as a file is, it would wait for a writer for ever; so this reads in another

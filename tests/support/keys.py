@@ -11,6 +11,7 @@ import numpy as np
 
 from kvtool.store import Run, RunConfig, open_store, part_name
 from kvtool.types import Geometry, ModelInfo, Sample
+from tests.support.runs import create_run
 from tests.support.units import sample, stored
 
 Array = np.ndarray[Any, Any]
@@ -47,7 +48,7 @@ def write(
         layers=tuple(range(layers)),
         vision_layers=(),
     )
-    run = open_store(path, create=True).create_run(replace(config, **changes))
+    run = create_run(open_store(path, create=True), replace(config, **changes))
     for start in range(0, len(images), part_size):
         part = list(images[start : start + part_size])
         arrays: dict[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.support.lens_results import lens_result
 from tests.support.multiple_results import average, compare
 from tests.support.results import (
     correlate,
@@ -27,6 +28,7 @@ RESULTS = {
     "average": average(),
     "compare": compare(),
     "sae": sae_result(),
+    "lens": lens_result(),
 }
 LONG = (
     "an-organisation-of-a-long-name/and-a-model-of-one-that-is-longer-still-than-a-page-is-wide" * 2
@@ -64,5 +66,9 @@ SHAPES = {
     "two SAEs a layer": sae_result(saes=(f"layer_{{}}/{LONG}", "layer_{}/short")),
     "two conditions": sae_result(conditions=("text", "image"), aligned=None),
     "word directions": directions_result(),
+    "lens of 80 layers": lens_result(range(80)),
+    "lens of one layer": lens_result([5]),
+    "lens without sentences": lens_result(measures=["lens"], has_text=False),
+    "lens of nothing": lens_result(is_defined=False),
     "long names": replace(probe(), config={"model": LONG, "dataset": LONG, "run": "r"}),
 }

@@ -17,6 +17,7 @@ import numpy as np
 from kvtool.store import Run, RunConfig, Store, open_store, owners, part_name
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.manifest import token_counts
+from kvtool.store.run_folder import write_run
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 
 GEOMETRY = Geometry(
@@ -49,7 +50,21 @@ def new_store(path: Path) -> Store:
 
 
 def new_run(path: Path, **changes: Any) -> Run:
-    return new_store(path).create_run(config(**changes))
+    return create_run(new_store(path), config(**changes))
+
+
+def create_run(store: Store, config: RunConfig) -> Run:
+    """The run of these settings by the name that they say, made where the store has none.
+
+    Of several processes that make it at once, one does.
+    """
+    store.sweep_tmp()
+    name = config.run_name
+    if name not in store.runs():
+        write_run(store.path, replace(config, name=name))
+    run = store.run(name)
+    assert run.config.hash == config.hash
+    return run
 
 
 def sample(index: int, n_tokens: int = 6, n_vision_tokens: int = 4, n_prefix: int = 3) -> Sample:

@@ -14,6 +14,7 @@ CONDITIONS = (
     *("text", "image", "text-prefix", "shuffled", "other-image", "random", "random-norm"),
     *("untrained", "noise-residual", "pca", "random-sae"),
 )
+NO_LAYER = {"layer": None, "low": None, "high": None}
 CHANCE_LEVEL = ("other-image", "random", "random-norm", "untrained", "noise-residual")
 
 
@@ -75,10 +76,12 @@ def sae_result(
     layer, low, high = aligned or (None, None, None)
     entry = {"layer": layer, "low": low, "high": high}
     config = {
-        "sae": ["demo"],
+        "sae": [{"path": f"/saes/layer_{number}/w.npz", "layer": number} for number in layers],
+        "layers": list(layers),
+        "conditions": list(conditions),
         "tokens": 64,
         "seed": 0,
-        "alignment_layer": [{"by": "fvu", "layer": None}, {"by": "transfer", **entry}],
+        "alignment_layer": [{"by": "fvu", **NO_LAYER}, {"by": "transfer", **entry}],
     }
     return about(
         "sae",
@@ -100,7 +103,13 @@ def directions_result(layers: Sequence[int] = range(30)) -> Result:
             empty = dict.fromkeys(("fvu", "l0", "norm_ratio", "transfer"))
             labels = {"layer": layer, "condition": condition, "sae": "none"}
             rows.append({**labels, **empty, **interval("directions", area, 0.02)})
-    config = {"sae": "none", "tokens": 64, "seed": 0, "model": MODEL}
+    config: dict[str, Any] = {
+        "sae": "none",
+        "layers": list(layers),
+        "tokens": 64,
+        "seed": 0,
+        "model": MODEL,
+    }
     return about("sae", "directions", rows, n=120, config=config, unit="directions")
 
 

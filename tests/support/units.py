@@ -10,6 +10,7 @@ import numpy as np
 
 from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
 from kvtool.types import Geometry, GridSpan, Kind, ModelInfo, Sample
+from tests.support.runs import create_run
 
 Array = np.ndarray[Any, Any]
 LAYERS, HEADS, DIM = 8, 2, 16
@@ -73,7 +74,7 @@ def write_run(
     spoiled: kinds whose very first number is NaN. options: those of `run_config`.
     """
     config = run_config(dataset, split, root, **options)
-    run = open_store(path, create=True).create_run(config)
+    run = create_run(open_store(path, create=True), config)
     rng = np.random.default_rng(seed)
     for start in range(0, len(samples), config.part_size):
         part = list(samples[start : start + config.part_size])

@@ -19,7 +19,7 @@ from kvtool.reporting.scores import score_tables
 from kvtool.result import Result, Row, chance_kind_of, is_summary
 from kvtool.stats.bootstrap import ratio
 from kvtool.tasks.base import Array, Table, table_rows
-from kvtool.tasks.chance import Chances, _OnGrids, beside_chance, mean_row, pixels_unseen
+from kvtool.tasks.chance import Chances, _OnGrids, beside_chance, pixels_unseen
 from kvtool.tasks.episodes import draw_episodes
 from kvtool.tasks.scoring import choose_best
 from kvtool.types import GridSpan
@@ -259,6 +259,7 @@ def coins(rng: np.random.Generator, blocks: int) -> Array:
     return np.stack([values, np.ones_like(values)], axis=-1)
 
 
+@pytest.mark.slow
 def test_of_blocks_that_know_nothing_the_best_rarely_exceeds_chance() -> None:
     """Of 400 runs of 40 blocks: the best of them exceeds chance in some 3 %, while its interval
     alone is beyond chance in most; and a single block's interval covers chance in some 95 %.
@@ -293,47 +294,3 @@ def test_a_task_without_guesses_has_no_chance() -> None:
     run: Any = None
     (table,) = task.tables(coins(np.random.default_rng(0), 1))
     assert Chances(task, 0).of(run, "value", table) is None
-
-
-def drawn_for_classes(rng: np.random.Generator, seeds: int) -> Table:
-    """Scores, 0 on average, of 7 classes of 10 images under 8 draws: what a draw gets in a class is
-    the same for its images.
-    """
-    shared = rng.normal(size=(8, 7, 1, seeds))
-    images = 0.3 * rng.normal(size=(1, 7, 10, 1)) + 0.3 * rng.normal(size=(8, 7, 10, seeds))
-    values = (shared + images).reshape(8, 70, seeds)
-    units = np.stack([values, np.ones_like(values)], axis=-1).reshape(8, 70, -1)
-
-    def scores(sums: Array) -> dict[str, Array]:
-        totals = sums.reshape(*sums.shape[:-1], seeds, 2).sum(axis=-2)
-        return {"j_mean": totals[..., 0] / totals[..., 1]}
-
-    strata = np.repeat(np.arange(7), 10)
-    return Table({}, units, scores, strata, repeats=seeds, drawn_by_stratum=True)
-
-
-@pytest.mark.parametrize("seeds", [5, 1])
-def test_the_interval_of_chance_is_over_draws_and_units(seeds: int) -> None:
-    """Of 400 studies it holds the expected score in 95 %; over the images alone in far fewer."""
-    covering = np.zeros(2)
-    for study in range(400):
-        table = drawn_for_classes(np.random.default_rng(study), seeds)
-        tables = table, table._replace(repeats=1, drawn_by_stratum=False, scores=table.scores)
-        for index, alike in enumerate(tables):
-            row = mean_row(alike, study)
-            covering[index] += row["j_mean_low"] <= 0 <= row["j_mean_high"]
-    assert 0.92 <= covering[0] / 400 <= 0.98
-    assert covering[1] / 400 < 0.8
-
-
-def test_draws_of_single_units_are_in_the_spread_of_the_units() -> None:
-    """Of 400 studies of 60 units, which are drawn each by itself, the interval holds 0 in 95 %."""
-    covering = 0
-    for study in range(400):
-        rng = np.random.default_rng(study)
-        values = rng.normal(size=(1, 60)) + 2 * rng.normal(size=(8, 60))
-        units = np.stack([values, np.ones_like(values)], axis=-1)
-        table = Table({}, units, lambda sums: {"score": sums[..., 0] / sums[..., 1]})
-        row = mean_row(table, study)
-        covering += row["score_low"] <= 0 <= row["score_high"]
-    assert 0.92 <= covering / 400 <= 0.98

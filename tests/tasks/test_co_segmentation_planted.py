@@ -56,6 +56,11 @@ def mean_overlap(predicted: list[Array], masks: list[Array]) -> float:
     return float(np.mean(overlaps))
 
 
+def slow(*values: Any) -> list[Any]:
+    """Parameters that `make check` leaves out."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def is_separated(values: list[torch.Tensor], masks: list[Array], seed: int) -> bool:
     """Tell whether k-means itself has clusters that are the objects."""
     labels, _ = shared_clusters(values, restarts=5, seed=seed)
@@ -66,8 +71,8 @@ def is_separated(values: list[torch.Tensor], masks: list[Array], seed: int) -> b
     return mean_overlap(masked, masks) >= 0.95
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.6, 0.8, 1.0])
-@pytest.mark.parametrize("scene", ["one background", "strip", "scattered"])
+@pytest.mark.parametrize("noise", [*slow(0.0, 0.6), 0.8, *slow(1.0)])
+@pytest.mark.parametrize("scene", ["one background", *slow("strip", "scattered")])
 def test_planted_objects_are_found(noise: float, scene: str) -> None:
     values, masks = planted_images(noise, scene)
     n_separated = 0
@@ -100,6 +105,7 @@ def test_counts_by_cell_are_counts_by_pixel(tmp_path: Path) -> None:
             assert counts.tolist() == np.concatenate(slow).tolist()
 
 
+@pytest.mark.slow
 def test_the_score_is_the_mean_over_seeds(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     together = probe(run, TASK, seeds=3, restarts=1)

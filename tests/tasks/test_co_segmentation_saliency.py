@@ -22,6 +22,7 @@ from kvtool.tasks.regions import random_regions
 from kvtool.tasks.saliency import run_saliency, saliency_maps
 from kvtool.types import Geometry, GridSpan, Kind, Sample
 from tests.support.datasets import picture
+from tests.support.runs import create_run
 from tests.support.tasks.co_segmentation import TASK, make_run
 from tests.support.units import Array, run_config, sample
 
@@ -53,7 +54,7 @@ def golden_run(folder: Path, saliency: list[Array], **options: Any) -> Run:
     config = run_config("msrc", "all", folder / "data", dtype="float32", **options)
     model = replace(config.model, geometry=Geometry(1, 1, 1, DIM, DIM, 1, DIM))
     config = replace(config, model=model, layers=(0,), vision_layers=(0,))
-    run = open_store(folder / "s.kv", create=True).create_run(config)
+    run = create_run(open_store(folder / "s.kv", create=True), config)
     descriptors = [GOLDEN[f"desc_{i}"].astype(np.float32)[None, None] for i in range(COUNT)]
     arrays: dict[str, Any] = {"value": descriptors, "vision": descriptors}
     if "saliency" in config.kinds:
@@ -158,7 +159,7 @@ def test_cells_take_the_patch_at_their_center(tmp_path: Path) -> None:
         for i, id in enumerate("ab")
     ]
     config = run_config("folder", "all", tmp_path, dtype="float32", layers=1, kinds=KINDS)
-    run = open_store(tmp_path / "s.kv", create=True).create_run(config)
+    run = create_run(open_store(tmp_path / "s.kv", create=True), config)
     rising = np.arange(12, dtype=np.float32) / 100
     arrays: dict[str, Any] = {
         "value": np.zeros((1, 2, 96, 16), np.float32),

@@ -59,6 +59,7 @@ def rows_of(result: Result, layer: int, head: int) -> list[Row]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_one_number_spoils_the_block_and_no_other(

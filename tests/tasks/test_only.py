@@ -50,6 +50,7 @@ def saved(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_some_are_predicted_as_among_all(name: str, tmp_path: Path) -> None:
     run = RUNS[name](tmp_path)
@@ -78,6 +79,7 @@ def test_some_are_predicted_as_among_all(name: str, tmp_path: Path) -> None:
     assert part == {record["file"]: full[record["file"]] for record in part_records}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "semantic-correspondence"])
 def test_the_truth_is_what_is_scored(name: str, tmp_path: Path) -> None:
     """Of the planted blocks the predictions are right; of the others only the size is checked."""

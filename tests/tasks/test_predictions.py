@@ -34,6 +34,7 @@ from tests.support.units import noise, sample, write_run
 from tests.tasks.predicted import BLOCK, best, index_of, iou, read_mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, BLOCK, {"propagation": "nearest", **BLOCK}])
 def test_davis_by_the_official_score(tmp_path: Path, options: dict[str, Any]) -> None:
     run = davis.make_run(tmp_path, lost="two/00003")
@@ -111,6 +112,7 @@ def test_pascal_masks_of_episodes(tmp_path: Path) -> None:
     assert np.mean(ious) == pytest.approx(best(result)["miou_episode"], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_msrc_masks(tmp_path: Path) -> None:
     run = msrc.make_run(tmp_path)
     result = probe(run, msrc.TASK, save_predictions=tmp_path / "out")

@@ -37,6 +37,7 @@ BREAKS: list[tuple[str, str, Callable[[Path], None]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "damage", "broken"), BREAKS, ids=lambda value: value if isinstance(value, str) else ""
 )

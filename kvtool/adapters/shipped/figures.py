@@ -7,23 +7,25 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from kvtool.adapters.examples import Exchange, examples
-from kvtool.adapters.training import mean_loss
+from kvtool.adapters.reading import AnswerScores, answer_scores
+from kvtool.adapters.shipped.scenes import features, scenes_of, short_caption
 from kvtool.demo.questions import questions
 from kvtool.demo.training.data import Bytes, Collection
-from kvtool.adapters.shipped.scenes import WHAT, features, scenes_of, short_caption
 from kvtool.demo.world import COLORS, Scene, categories
 from kvtool.models.families.linear_adapter import LinearAdapter
 
 BATCH = 16
-ANSWER_TOKENS = 60
-ASKED = ("existence", "color", "color_yes_no", "count_things")
+CAPTION_TOKENS = 60
+SHORT_TOKENS = 8
+N_CAPTIONS = 6
+"""So many captions stand in a card."""
+QUESTION_KINDS = ("existence", "color", "color_yes_no")
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,48 @@ class WordScores:
     """How well captions name what is in their pictures.
 
     Attributes:
-        named: The share of things whose category is named.
-        true: The share of named categories that are in the picture.
+        recall: The share of things whose category is named.
+        precision: The share of named categories that are in the picture.
         colors: The share of things whose category is named that are given their color, too.
     """
 
-    named: float
-    true: float
+    recall: float
+    precision: float
     colors: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many questions of a kind are answered right."""
+
+    kind: str
+    n_right: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All figures of a card.
+
+    Attributes:
+        n_scenes: Scenes that were held out.
+        n_exam: Questions about them, whose answers are scored token by token.
+        scores: The scores of these answers.
+        swapped: The same behind another scene's picture.
+        words: How well the model's captions name things.
+        words_swapped: The same against another scene.
+        questions: Questions that the model answered by itself.
+        captions: What is in some scenes, and what the model says.
+    """
+
+    n_scenes: int
+    n_exam: int
+    scores: AnswerScores
+    swapped: AnswerScores
+    words: WordScores
+    words_swapped: WordScores
+    questions: tuple[Accuracy, ...]
+    captions: tuple[tuple[str, str], ...]
 
 
 def word_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> WordScores:
@@ -48,14 +84,12 @@ def word_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> WordScores:
     n_things = n_named = n_right = n_colored = 0
     for text, scene in zip(captions, scenes, strict=True):
         truth = Counter((thing.color, thing.category) for thing in scene.things)
-        named = Counter(named_things(text))
+        text_things = Counter(named_things(text))
         n_things += truth.total()
-        n_named += named.total()
-        n_right += (_categories(truth) & _categories(named)).total()
-        n_colored += (truth & named).total()
-    return WordScores(
-        n_right / n_things, n_right / max(1, n_named), n_colored / max(1, n_right)
-    )
+        n_named += text_things.total()
+        n_right += (_categories(truth) & _categories(text_things)).total()
+        n_colored += (truth & text_things).total()
+    return WordScores(n_right / n_things, n_right / max(1, n_named), n_colored / max(1, n_right))
 
 
 def _categories(things: Counter[tuple[str, str]]) -> Counter[str]:
@@ -76,75 +110,80 @@ def named_things(text: str) -> list[tuple[str, str]]:
     ]
 
 
-def captions_of(model: LinearAdapter, images: Bytes, question: str = WHAT) -> list[str]:
-    """Return what the model answers to one question on each image."""
-    captions = []
+def answers_to(
+    model: LinearAdapter, images: Bytes, texts: Sequence[str], n_tokens: int
+) -> list[str]:
+    """Return what the model answers to a text of one length behind each image."""
+    answers: list[str] = []
     for first in range(0, len(images), BATCH):
         batch = [
             model.prepare(Image.fromarray(pixels), id=str(first + index), index=index)
             for index, pixels in enumerate(images[first : first + BATCH])
         ]
         samples = [item.sample for item in batch]
-        cache = model.prefill(batch)
-        answers = model.generate(cache, samples, model.question(question), ANSWER_TOKENS)
-        captions += [answer or "" for answer in answers]
-    return captions
+        batch_texts = list(texts[first : first + BATCH])
+        generated = model.generate(model.prefill(batch), samples, batch_texts, n_tokens)
+        answers += [answer or "" for answer in generated]
+    return answers
 
 
-def accuracies(model: LinearAdapter, held_out: Collection, per_kind: int) -> dict[str, float]:
-    """Return the share of questions of each kind that are answered right."""
-    scenes = scenes_of(held_out)
-    shares = {}
-    for kind in ASKED:
-        asked = []
-        for index, scene in enumerate(scenes):
-            drafts = questions(scene, np.random.default_rng((5, index)), [kind])
-            asked += [(index, draft) for draft in drafts]
-        asked = asked[:per_kind]
-        right = 0
-        # Only texts of equal length run together.
-        lengths = [len(model.prompt.text_ids(model.question(draft.text))) for _, draft in asked]
-        order = sorted(range(len(asked)), key=lengths.__getitem__)
-        for _, group in groupby(order, key=lengths.__getitem__):
-            chosen = [asked[index] for index in group]
-            batch = [
-                model.prepare(Image.fromarray(held_out.images[image]), id=str(image), index=image)
-                for image, _ in chosen
-            ]
-            samples = [item.sample for item in batch]
-            texts = [model.question(draft.text) for _, draft in chosen]
-            answers = model.generate(model.prefill(batch), samples, texts, 8)
-            right += sum(
-                (answer or "").lower().strip(" .") == draft.answer.lower()
-                for answer, (_, draft) in zip(answers, chosen, strict=True)
-            )
-        shares[kind] = right / len(asked)
-    return shares
+def answered_right(model: LinearAdapter, held_out: Collection, kind: str, limit: int) -> Accuracy:
+    """Return how many questions of a kind are answered right, on the first scenes that allow it."""
+    exchanges: list[Exchange] = []
+    for row, scene in enumerate(scenes_of(held_out)):
+        drafts = questions(scene, np.random.default_rng((row, len(kind))), [kind])
+        exchanges += [Exchange(row, draft.text, draft.answer) for draft in drafts]
+    exchanges = exchanges[:limit]
+    texts = [model.question(exchange.question) for exchange in exchanges]
+    lengths = [len(model.prompt.text_ids(text)) for text in texts]
+    # Texts of equal length run together.
+    order = sorted(range(len(texts)), key=lengths.__getitem__)
+    n_right = 0
+    for _, group in groupby(order, key=lengths.__getitem__):
+        indices = list(group)
+        images = held_out.images[[exchanges[index].image for index in indices]]
+        answers = answers_to(model, images, [texts[index] for index in indices], SHORT_TOKENS)
+        truth = [exchanges[index].answer for index in indices]
+        n_right += sum(map(_agree, answers, truth))
+    return Accuracy(kind, n_right, len(exchanges))
 
 
-def figures(model: LinearAdapter, held_out: Collection, per_kind: int = 200) -> dict[str, Any]:
-    """Return all figures of a model card; those ending in _other are of another scene's picture."""
+def _agree(answer: str, truth: str) -> bool:
+    return answer.lower().strip(" .") == truth.lower()
+
+
+def figures(
+    model: LinearAdapter,
+    held_out: Collection,
+    exam: Sequence[Exchange],
+    request: str,
+    per_kind: int = 200,
+) -> Figures:
+    """Return what a model's card says.
+
+    Args:
+        model: The adapter's model.
+        held_out: Scenes that it was not trained on.
+        exam: Questions about them, and the answers.
+        request: What captions are asked for by.
+        per_kind: Questions of a kind that are asked.
+    """
     scenes = scenes_of(held_out)
     tokens = features(model, held_out.images)
-    exchanges = [Exchange(row, WHAT, short_caption(scene)) for row, scene in enumerate(scenes)]
-    laid_out = examples(model.prompt, exchanges)
+    laid_out = examples(model, exam)
     layer = {"weight": model.linear.weight, "bias": model.linear.bias}
-    captions = captions_of(model, held_out.images)
-    own = word_scores(captions, scenes)
-    other = word_scores(captions[1:] + captions[:1], scenes)
-    return {
-        "scenes": len(scenes),
-        "loss": mean_loss(model, layer, tokens, laid_out),
-        "loss_other": mean_loss(model, layer, torch.roll(tokens, 1, dims=0), laid_out),
-        "named": own.named,
-        "true": own.true,
-        "colors": own.colors,
-        "named_other": other.named,
-        "true_other": other.true,
-        "colors_other": other.colors,
-        "questions": accuracies(model, held_out, per_kind),
-        "examples": [
-            {"truth": short_caption(scene), "answer": caption}
-            for scene, caption in list(zip(scenes, captions, strict=True))[:8]
-        ],
-    }
+    text = model.question(request)
+    captions = answers_to(model, held_out.images, [text] * len(scenes), CAPTION_TOKENS)
+    return Figures(
+        n_scenes=len(scenes),
+        n_exam=len(exam),
+        scores=answer_scores(model, layer, tokens, laid_out),
+        swapped=answer_scores(model, layer, torch.roll(tokens, 1, dims=0), laid_out),
+        words=word_scores(captions, scenes),
+        # The control: captions of the next scene's picture.
+        words_swapped=word_scores(captions[1:] + captions[:1], scenes),
+        questions=tuple(answered_right(model, held_out, kind, per_kind) for kind in QUESTION_KINDS),
+        captions=tuple(
+            zip(map(short_caption, scenes[:N_CAPTIONS]), captions[:N_CAPTIONS], strict=True)
+        ),
+    )

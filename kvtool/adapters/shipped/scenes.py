@@ -22,6 +22,8 @@ from kvtool.demo.world import COLORS, Scene, categories
 from kvtool.models.families.linear_adapter import LinearAdapter, pooled
 
 WHAT = "What is in the picture?"
+LIST = "List the things from left to right."
+"""What the demo's decoder has learned to answer with colors and categories alone."""
 CAPTION_QUESTIONS = (WHAT, "Describe the image.", "What does this image show?")
 QUESTION_KINDS = ("existence", "color", "color_yes_no")
 """The kinds of questions beside captions."""
@@ -58,16 +60,19 @@ def scene_exchanges(scenes: Sequence[Scene], seed: int) -> list[Exchange]:
     return exchanges
 
 
+def plain_captions(scenes: Sequence[Scene], seed: int) -> list[Exchange]:  # noqa: ARG001
+    """Return a caption of each scene, drafts for in one way."""
+    return [Exchange(row, WHAT, short_caption(scene)) for row, scene in enumerate(scenes)]
+
+
 def demo_exchanges(scenes: Sequence[Scene], seed: int) -> list[Exchange]:
     """Return a few of all questions that the demo model was trained on, of each scene."""
     exchanges = []
     for index, scene in enumerate(scenes):
         rng = np.random.default_rng((seed, index))
-        asked = questions(scene, rng)
-        exchanges += [
-            Exchange(index, asked[chosen].text, asked[chosen].answer)
-            for chosen in rng.permutation(len(asked))[:DEMO_QUESTIONS].tolist()
-        ]
+        drafts = questions(scene, rng)
+        order = rng.permutation(len(drafts))[:DEMO_QUESTIONS].tolist()
+        exchanges += [Exchange(index, drafts[i].text, drafts[i].answer) for i in order]
     return exchanges
 
 

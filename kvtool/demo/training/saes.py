@@ -16,14 +16,15 @@ from typing import Any
 
 import torch
 
+from kvtool.autoencoders.check import Fit, measure_fit
+from kvtool.autoencoders.descriptions import write_descriptions
+from kvtool.autoencoders.lift import describe_by_lift, strongest_contexts
+from kvtool.autoencoders.loading import load_sae
+from kvtool.autoencoders.saving import save_sae
+from kvtool.autoencoders.text_training import TrainedSae, sae_train
 from kvtool.demo.captions import scene_captions
 from kvtool.demo.weights import DEMO
 from kvtool.models.language import Language, load_language
-from kvtool.sae.check import Fit, measure_fit
-from kvtool.sae.lift import describe_by_lift, strongest_contexts
-from kvtool.sae.loading import load_sae
-from kvtool.sae.saving import save_sae
-from kvtool.sae.text_training import TrainedSae, sae_train
 
 K = 12
 WIDTH = "4x"
@@ -44,10 +45,11 @@ BatchTopK SAEs (Bussmann et al. 2024) of the output of each of the {layers} deco
 `python -m kvtool.demo.training.saes OUT` with fixed seeds.
 
 `descriptions.json` describes a feature by the tokens of highest lift, P(token | fires) / P(token),
-with at least five firings, and holds the texts in which it fires strongest.
+with at least five firings; `contexts.json` has texts in which it fires strongest.
 
-On {unseen:,} captions that training has not seen ({unseen_tokens:,} tokens): `fvu`, the share of the
-variance that is missed; `l0`, active features of a token; `alive`, the share of features that fire.
+On {unseen:,} captions that training has not seen ({unseen_tokens:,} tokens): `fvu`, the share of
+the variance that is missed; `l0`, active features of a token; `alive`, the share of features that
+fire.
 
 | layer | fvu | l0 | alive | described |
 |---|---|---|---|---|
@@ -84,14 +86,18 @@ class Words:
     states: torch.Tensor
 
 
+def unseen_captions(count: int) -> list[str]:
+    """Return captions of `count` scenes, less those that are in the text of the training."""
+    seen = set(scene_captions(TRAINING_CAPTIONS, TRAINING_SEED))
+    return [text for text in scene_captions(count, UNSEEN_SEED) if text not in seen]
+
+
 def unseen_words(language: Language, count: int) -> Words:
     """Run captions that training has not seen."""
-    seen = set(scene_captions(TRAINING_CAPTIONS, TRAINING_SEED))
-    texts = [text for text in scene_captions(count, UNSEEN_SEED) if text not in seen]
     ids: list[int] = []
     starts: list[int] = []
     states: list[torch.Tensor] = []
-    for item in language.text_states(texts, range(language.n_layers)):
+    for item in language.text_states(unseen_captions(count), range(language.n_layers)):
         starts += [len(ids)] * len(item.ids)
         ids += item.ids
         states.append(item.states)
@@ -132,7 +138,9 @@ def card(rows: Mapping[int, dict[str, Any]], facts: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, measure, describe and write, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m kvtool.demo.training.saes", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m kvtool.demo.training.saes", description=__doc__
+    )
     parser.add_argument("out", type=Path, help="folder of the run, which gets saes/")
     parser.add_argument("--steps", type=int, default=STEPS, help="batches of a layer's training")
     parser.add_argument(
@@ -152,11 +160,10 @@ def main(arguments: list[str] | None = None) -> int:
     words = unseen_words(language, UNSEEN_CAPTIONS)
     folder = options.out / "saes"
     rows = {item.layer: ship(item, words, folder, language.tokenizer) for item in trained}
-    records = [
-        {"layer": layer, "features": row["features"], "contexts": row["contexts"]}
-        for layer, row in rows.items()
-    ]
-    (folder / "descriptions.json").write_text(json.dumps(records, indent=0) + "\n")
+    descriptions = {layer: row["features"] for layer, row in rows.items()}
+    write_descriptions(folder / "descriptions.json", descriptions)
+    contexts = {layer: row["contexts"] for layer, row in rows.items()}
+    (folder / "contexts.json").write_text(json.dumps(contexts, indent=0) + "\n")
     facts = {
         "layers": len(rows),
         "d": language.hidden,

@@ -25,7 +25,7 @@ from kvtool.experiments.average.means import (
 from kvtool.experiments.average.models import AveragedModel, check_request, find_models
 from kvtool.layers import LayerChoice
 from kvtool.progress import Progress, called
-from kvtool.result import Result, Row, best_row, is_summary, result_key, versions
+from kvtool.result import MAX_REASONS, Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Store, open_store
 from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import StorePath, open_stores
@@ -34,7 +34,7 @@ from kvtool.tasks.blocks import DECODER
 from kvtool.tasks.by_model import find_runs
 from kvtool.tasks.chance import beside_chance
 from kvtool.tasks.evaluation import evaluate, options_of
-from kvtool.tasks.scoring import MAX_REASONS, keep_result
+from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.sets import CORRESPONDENCE, SEGMENTATION, TASK_SETS
 from kvtool.types import Kind
 

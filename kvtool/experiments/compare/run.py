@@ -22,7 +22,7 @@ from kvtool.experiments.compare.pairing import (
 )
 from kvtool.layers import LayerChoice
 from kvtool.progress import Progress, called
-from kvtool.result import Result, Row, result_key, versions
+from kvtool.result import MAX_REASONS, Result, Row, result_key, versions
 from kvtool.stats.multiple import with_holm
 from kvtool.store import Store, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
@@ -32,7 +32,7 @@ from kvtool.tasks import TASKS
 from kvtool.tasks.base import BlockPlan, Select, Task, nonfinite_lines
 from kvtool.tasks.blocks import plan_blocks, torch_device
 from kvtool.tasks.evaluation import algorithm_of, own_options
-from kvtool.tasks.scoring import MAX_REASONS, keep_result
+from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
 from kvtool.types import Kind
 

@@ -194,6 +194,7 @@ class Common:
         """
         row: Row = {}
         scores = []
+        levels = []
         for task, run in subject.segmented.items():
             result = probed[task]
             if result.best is None:
@@ -204,7 +205,12 @@ class Common:
             ends = (result.best[result.metric + end] for end in ("", "_low", "_high"))
             scores.append(Estimate(*(np.asarray(np.nan if end is None else end) for end in ends)))
             row |= with_interval(task, *map(float, scores[-1]))
-        return with_interval("segmentation", *map(float, mean_of_independent(scores))) | row
+            levels.append(result.best.get("chance"))
+        # Of a task of a plug-in chance may not be known, and then that of the mean is not.
+        defined = [level for level in levels if level is not None]
+        chance = float(np.mean(defined)) if len(defined) == len(levels) else None
+        mean = with_interval("segmentation", *map(float, mean_of_independent(scores)))
+        return mean | {"segmentation_chance": chance} | row
 
     def _answers(
         self,

@@ -50,6 +50,9 @@ def draw(result: Result) -> Figure:
     if (level := level_row(result, models)) is not None:
         chance = scored(level[1], result.metric)
         axes.axhline(chance.value, color=INK, linestyle=(0, (1, 2)), linewidth=0.8, label=level[0])
+    if models and models[0].get("segmentation_chance") is not None:
+        position = models[0]["segmentation_chance"]
+        axes.axvline(position, color=INK, linestyle=(0, (1, 2)), linewidth=0.8)
     axes.set(xlabel=metric_label(result, "segmentation"), ylabel=metric_label(result, "accuracy"))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(metric_ticks(result))

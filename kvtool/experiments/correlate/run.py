@@ -21,7 +21,7 @@ from kvtool.experiments.correlate.coefficients import correlations
 from kvtool.experiments.correlate.measures import Common
 from kvtool.experiments.correlate.subjects import Subject, check_names, find_subjects
 from kvtool.progress import Progress, called, silent
-from kvtool.result import Result, Row, result_key, versions
+from kvtool.result import MAX_REASONS, Result, Row, result_key, versions
 from kvtool.store import Store, hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import StorePath, open_stores
@@ -33,8 +33,6 @@ from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.sets import SEGMENTATION
 from kvtool.types import Precision
 
-MAX_REASONS = 10
-"""How many left-out models are named; all are counted."""
 MAX_NEW_TOKENS = 16
 
 

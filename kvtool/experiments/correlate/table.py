@@ -34,7 +34,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
                 (name, [interval(result, row, score) for score in ("segmentation", "accuracy")])
                 for name, row in labeled
             ),
-            *((name, ["", interval(result, row)]) for name, row in _levels(result, models)),
+            *_levels(result, models),
         ],
         ("segmentation", "accuracy"),
     )
@@ -68,10 +68,14 @@ def _table(title: str, rows: Sequence[tuple[str, list[str]]], columns: Sequence[
     return table
 
 
-def _levels(result: Result, models: Sequence[Row]) -> list[tuple[str, Row]]:
-    """Return the accuracy of what knows nothing of the pictures, with its name."""
+def _levels(result: Result, models: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """Return the line of what knows nothing of the pictures, where that is known: the mean of the
+    tasks' chance, and the accuracy of the best guess."""
     level = level_row(result, models)
-    return [] if level is None else [level]
+    if level is None:
+        return []
+    name, guess = level
+    return [(name, [show(result, models[0].get("segmentation_chance")), interval(result, guess)])]
 
 
 def _line(row: Row) -> Text:

@@ -16,12 +16,9 @@ from kvtool.asking.heads import HeadCondition
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError
 from kvtool.progress import Progress
-from kvtool.result import Result, versions
+from kvtool.result import MAX_REASONS, Result, versions
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
-
-MAX_REASONS = 10
-"""How many left-out questions are named; all are counted."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from kvtool.errors import PartialError, UsageError
 EXAMPLES = (
     "kvtool lens study.kv",
     "kvtool lens study.kv --layers late --tokens all --plot lens.pdf",
-    "kvtool lens study.kv --image bird/2026_000092 -o words.png",
+    "kvtool lens study.kv --image COCO_val2014_000000001007 -o words.png",
 )
 
 
@@ -88,8 +88,8 @@ def lens(
 ) -> None:
     """Measure whether words find the patches that they name, after each decoder layer.
 
-    Measure lens: the probability that the final norm and the head give the word of a category
-    (its first piece), and the word's rank in the vocabulary. Measure directions: the residual
+    Measure lens: the logit that the final norm and the head give the word of a category (its first
+    piece), and the word's rank in the vocabulary. Measure directions: the residual
     stream along the word's direction, which is made of sentences alone. auroc says how well either
     tells patches that show the category from others: 0.5 is chance, permuted is what words of other
     categories get, text what the measure gets on words in sentences.

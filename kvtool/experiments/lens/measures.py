@@ -1,8 +1,8 @@
 """Rows of the lens: how well what is read at a layer finds the patches that words name.
 
-Two measures over the same patches. `lens`: the probability that the final norm and the head give
-the word's first piece. `directions`: the stream along the word's direction, which is made of
-sentences alone.
+Two measures over the same patches. `lens`: the logit that the final norm and the head give the
+word's first piece. `directions`: the stream along the word's direction, which is made of sentences
+alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LayerScores:
     """What is read at all patches after one layer; NaN until a patch was read.
 
     Attributes:
-        lens: Log probabilities (patch, concept).
+        lens: Logits of the pieces (patch, concept).
         ranks: Ranks of the pieces in the vocabulary (patch, concept).
         directions: Along the words' directions (patch, concept).
     """
@@ -136,7 +136,7 @@ class Measuring:
 
         columns = self._columns(self.pieces)
         reading = read_pieces(self.language, states, list(self.pieces.values()))
-        scores.lens[patches, columns] = reading.log_probabilities
+        scores.lens[patches, columns] = reading.logits
         scores.ranks[patches, columns] = reading.ranks
         if directions:
             vectors = np.stack(list(directions.values()), axis=1)
@@ -150,14 +150,18 @@ class Measuring:
         self, layer: int, scores: LayerScores, words: WordStates | None
     ) -> list[Row]:
         """Return the rows of a layer, one for each measure that can be taken."""
-        text_by_lens = text_by_directions = None
-        if words is not None:
-            text_by_lens = self._lens_on_text(words)
-            text_by_directions = words.directions_auroc()
-        lens = self._row(layer, "lens", scores.lens, text_by_lens)
-        rows = [lens | ranks_of(scores.ranks, self.patches.labels)]
-        if words is not None:
-            rows.append(self._row(layer, "directions", scores.directions, text_by_directions))
+        rows = []
+        if self.pieces:
+            text = None if words is None else self._lens_on_text(words)
+            row = measure_row(layer, "lens", scores.lens, self.patches, text=text, seed=self.seed)
+            rows.append(row | ranks_of(scores.ranks, self.patches.labels))
+        if words is not None and not np.isnan(scores.directions).all():
+            text = words.directions_auroc()
+            rows.append(
+                measure_row(
+                    layer, "directions", scores.directions, self.patches, text=text, seed=self.seed
+                )
+            )
         return rows
 
     def _lens_on_text(self, words: WordStates) -> float:
@@ -165,37 +169,63 @@ class Measuring:
 
         states = words.states.to(self.language.device)
         reading = read_pieces(self.language, states, list(self.pieces.values()))
-        return words.scores_auroc(reading.log_probabilities, list(self.pieces))
+        return words.scores_auroc(reading.logits, list(self.pieces))
 
-    def _row(self, layer: int, measure: str, scores: Array, text: float | None) -> Row:
-        """Return the row of one measure: how well its scores (patch, concept) find the patches."""
-        is_read = ~np.isnan(scores).all(axis=1)
-        measured = np.flatnonzero(~np.isnan(scores).all(axis=0))
-        names = [self.patches.concepts[column] for column in measured]
-        labels = self.patches.labels[is_read][:, measured]
-        values = scores[is_read][:, measured]
-        images = self.patches.images[is_read]
-        area = transfer(
-            {name: values[:, column] for column, name in enumerate(names)},
-            {name: labels[:, column] for column, name in enumerate(names)},
-            images,
-            seed=self.seed,
-        )
-        return {
-            "layer": layer,
-            "measure": measure,
-            "n_images": len(np.unique(images)),
-            "n_concepts": len(area.by_concept),
-            "rank": None,
-            "auroc": area.value,
-            "auroc_low": area.low,
-            "auroc_high": area.high,
-            "chance": CHANCE,
-            "permuted": permuted_auroc(values, labels, seed=self.seed),
-            "text": text,
-            "rank_background": None,
-            "top_10": None,
-        }
+
+def measure_row(
+    layer: int,
+    measure: str,
+    scores: Array,
+    patches: LabeledPatches,
+    *,
+    text: float | None = None,
+    seed: int = 0,
+) -> Row:
+    """Return the row of a measure: how well its scores find the patches that concepts name.
+
+    Args:
+        layer: the layer.
+        measure: its name.
+        scores: (patch, concept), NaN where a patch was not read and for concepts without a score.
+        patches: what the patches show.
+        text: what the measure gets on words in sentences.
+        seed: the random seed of the interval and the permutations.
+    """
+    is_read = ~np.isnan(scores).all(axis=1)
+    columns = np.flatnonzero(~np.isnan(scores).all(axis=0))
+    names = [patches.concepts[column] for column in columns]
+    labels = patches.labels[is_read][:, columns]
+    values = scores[is_read][:, columns]
+    images = patches.images[is_read]
+    area = transfer(
+        dict(zip(names, values.T, strict=True)),
+        dict(zip(names, labels.T, strict=True)),
+        images,
+        seed=seed,
+    )
+    numbers = {
+        "auroc": area.value,
+        "auroc_low": area.low,
+        "auroc_high": area.high,
+        "chance": CHANCE,
+        "permuted": permuted_auroc(values, labels, seed=seed),
+        "text": text,
+    }
+    return {
+        "layer": layer,
+        "measure": measure,
+        "n_images": len(np.unique(images)),
+        "n_concepts": len(area.by_concept),
+        "rank": None,
+        **{name: None if is_undefined(value) else value for name, value in numbers.items()},
+        "rank_background": None,
+        "top_10": None,
+    }
+
+
+def is_undefined(value: float | None) -> bool:
+    """Return whether a measure has no value."""
+    return value is None or bool(np.isnan(value))
 
 
 def ranks_of(ranks: Array, labels: Array) -> Row:
@@ -208,19 +238,21 @@ def ranks_of(ranks: Array, labels: Array) -> Row:
 
     Each is the median, the share the mean, over concepts of what it is for one.
     """
-    shown, background, top = [], [], []
+    medians: list[float] = []
+    background_medians: list[float] = []
+    top_shares: list[float] = []
     for column in range(ranks.shape[1]):
         is_read = ~np.isnan(ranks[:, column])
-        on_patches = ranks[is_read & (labels[:, column] == 1), column]
-        elsewhere = ranks[is_read & (labels[:, column] == 0), column]
-        if on_patches.size and elsewhere.size:
-            shown.append(np.median(on_patches))
-            background.append(np.median(elsewhere))
-            top.append((on_patches <= TOP_RANK).mean())
-    if not shown:
+        word_ranks = ranks[is_read & (labels[:, column] == 1), column]
+        background_ranks = ranks[is_read & (labels[:, column] == 0), column]
+        if word_ranks.size and background_ranks.size:
+            medians.append(float(np.median(word_ranks)))
+            background_medians.append(float(np.median(background_ranks)))
+            top_shares.append(float((word_ranks <= TOP_RANK).mean()))
+    if not medians:
         return {}
     return {
-        "rank": float(np.median(shown)),
-        "rank_background": float(np.median(background)),
-        "top_10": float(np.mean(top)),
+        "rank": float(np.median(medians)),
+        "rank_background": float(np.median(background_medians)),
+        "top_10": float(np.mean(top_shares)),
     }

@@ -10,7 +10,7 @@ import numpy as np
 
 from kvtool.datasets.protocols import HasConcepts
 from kvtool.errors import DatasetError, KvtoolError
-from kvtool.features.concepts import NOT_SHOWN, SHOWN, UNSURE, concept_labels
+from kvtool.features.concepts import ABSENT, PRESENT, UNSURE, concept_labels
 from kvtool.features.residual import sample_cells, tokens_of_cells
 from kvtool.store import Run
 from kvtool.store.tokens import Indices
@@ -70,7 +70,7 @@ def label_patches(
         labels.append(image_labels)
     joined = np.concatenate(labels) if labels else np.zeros((0, len(concepts)), np.int8)
     # A concept is told apart where patches with and without it are there.
-    is_both = (joined == SHOWN).any(axis=0) & (joined == NOT_SHOWN).any(axis=0)
+    is_both = (joined == PRESENT).any(axis=0) & (joined == ABSENT).any(axis=0)
     if not is_both.any():
         reason = f"; the first image left out: {skipped[0]}" if skipped else ""
         raise KvtoolError(

@@ -46,8 +46,8 @@ def lens(
 ) -> Result:
     """Measure whether words find the patches that they name in the residual stream of each layer.
 
-    Rows of measure "lens": the probability that the final norm and the head give the first piece of
-    a category's word, and its rank in the vocabulary. Rows of measure "directions": the stream
+    Rows of measure "lens": the logit that the final norm and the head give the first piece of a
+    category's word, and its rank in the vocabulary. Rows of measure "directions": the stream
     along the word's direction, which is its mean state in sentences less that of the other words.
     `auroc` says how well either tells patches that show the category from those that do not, the
     mean over categories with an interval over images; 0.5 is chance. `permuted` is what the words
@@ -98,6 +98,7 @@ def lens(
 
 def _layers(run: Run, layers: LayerChoice | None, *, is_picture: bool) -> tuple[int, ...]:
     """Return the numbers of the layers to read. Raises UsageError where the run lacks them."""
+    check_streams(run, ())  # an encoder alone has no layers to choose among
     numbers = resolve_layers(layers, run.config.model.geometry.layers)
     if numbers is None:
         numbers = some_layers(stream_layers(run)) if is_picture else stream_layers(run)

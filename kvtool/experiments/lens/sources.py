@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kvtool.autoencoders.documents import captions_of, open_documents
 from kvtool.datasets import DATASETS
 from kvtool.datasets.protocols import HasConcepts
 from kvtool.datasets.records import CAPTIONS, CONCEPTS
 from kvtool.digests import digest_texts
 from kvtool.errors import UsageError
-from kvtool.sae.documents import captions_of, open_documents
 from kvtool.tasks.spread import spread
 
 MOST_SENTENCES = 2000
@@ -40,9 +40,9 @@ class Sentences:
 
 def concepts_of(dataset: Any) -> HasConcepts:
     """Return a data set as one that has concepts. Raises UsageError that names those that do."""
-    if isinstance(dataset, HasConcepts) and not (lack := dataset.lacks(CONCEPTS)):
-        return dataset
     lack = dataset.lacks(CONCEPTS)
+    if isinstance(dataset, HasConcepts) and not lack:
+        return dataset
     raise UsageError(
         f"lens: expected a data set whose pictures have concepts with masks, found "
         f"{dataset.name}: {lack}; such are {_having(CONCEPTS)}. Without them, read an image with "

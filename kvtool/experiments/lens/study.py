@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from kvtool.errors import KvtoolError
 from kvtool.experiments.lens.measures import Measuring
 from kvtool.experiments.lens.patches import LabeledPatches, label_patches
 from kvtool.experiments.lens.sources import Sentences, concepts_of
@@ -17,11 +18,11 @@ from kvtool.experiments.lens.words import PatchWords, patch_words
 from kvtool.features.residual import load_for_streams
 from kvtool.progress import Progress
 from kvtool.reporting.numbers import plural
-from kvtool.result import Result, best_row, result_key, versions
+from kvtool.result import MAX_REASONS, Result, Row, best_row, result_key, versions
 from kvtool.store import Run, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share, chunk_name
-from kvtool.tasks.scoring import MAX_REASONS, keep_result
+from kvtool.tasks.scoring import keep_result
 
 if TYPE_CHECKING:
     from kvtool.models.base import LanguageModel
@@ -49,13 +50,13 @@ class Reader:
     Attributes:
         run: The run.
         layers: The decoder's layers that are read.
-        place: The place of the run's model, if its name does not say it.
+        source: The place of the run's model, if its name does not say it.
         device: The device of the model.
     """
 
     run: Run
     layers: tuple[int, ...]
-    place: str | None
+    source: str | None
     device: str
 
     @cached_property
@@ -63,8 +64,8 @@ class Reader:
         """The run's model: its norm and its head read every stream, whoever computed it."""
         from kvtool.engine.run_model import load_run_model
 
-        computing = load_for_streams(self.run, self.layers, self.place, self.device)
-        return computing or load_run_model(self.run, self.place, self.device)
+        computing = load_for_streams(self.run, self.layers, self.source, self.device)
+        return computing or load_run_model(self.run, self.source, self.device)
 
     @cached_property
     def language(self) -> Language:
@@ -152,9 +153,15 @@ class LensStudy:
             reader.run, patches, reader.model, reader.language, pieces, words, self.seed
         )
         rows = measuring.rows(reader.layers, progress)
+        if not rows:
+            raise KvtoolError(
+                "lens: expected concepts whose words the tokenizer or the sentences have, found "
+                f"none of {', '.join(patches.concepts)}"
+            )
         skipped = [*patches.skipped, *dict.fromkeys(measuring.skipped)]
         examples = self._examples(patches)
-        about = {"n_words": reader.language.n_words, "notes": self._notes(patches, pieces)}
+        notes = self._notes(patches, pieces, rows)
+        outcome = {"n_words": reader.language.n_words, "notes": notes}
         return Result(
             command="lens",
             task=None,
@@ -162,7 +169,7 @@ class LensStudy:
             n=max((row["n_images"] for row in rows), default=0),
             rows=rows,
             best=best_row(rows, METRIC),
-            config=self.config | about,
+            config=self.config | outcome,
             versions=versions(),
             n_skipped=len(skipped),
             skipped=skipped[:MAX_REASONS],
@@ -178,9 +185,19 @@ class LensStudy:
         ids = list(patches.tokens)
         return [ids[number] for number in np.argsort(-n_shown, kind="stable")[:EXAMPLES]]
 
-    def _notes(self, patches: LabeledPatches, pieces: dict[str, int]) -> list[str]:
-        """Say which concepts a measure has to do without, and which it cannot tell apart."""
-        notes = [self.sentences.absence] if self.sentences.absence else []
+    def _notes(
+        self, patches: LabeledPatches, pieces: dict[str, int], rows: Sequence[Row]
+    ) -> list[str]:
+        """Say which measure there is not, which concepts it has to do without, and which it cannot
+        tell apart.
+        """
+        notes = []
+        if all(row["measure"] != "directions" for row in rows):
+            notes.append(
+                self.sentences.absence
+                or f"no word directions: expected two concepts in {self.sentences.source}, found "
+                "fewer; give sentences with --text"
+            )
         if unknown := [concept for concept in patches.concepts if concept not in pieces]:
             notes.append(
                 f"lens: without {plural(len(unknown), 'concept')} whose word the tokenizer does "

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from math import isnan
 
 from rich import box
 from rich.console import RenderableType
@@ -32,10 +31,10 @@ def _measure(result: Result, rows: Sequence[Row]) -> Table:
     """Return the layers of one measure, one a line."""
     has_ranks = any(row["rank"] is not None for row in rows)
     first = rows[0]
-    of_words = f"; rank among {result.config['n_words']} words" if has_ranks else ""
+    vocabulary = f"; rank among {result.config['n_words']} words" if has_ranks else ""
     table = _table(
         f"{first['measure']}: {first['n_concepts']} concepts, {first['n_images']} images; "
-        f"chance {first['chance']:g}{of_words}"
+        f"chance {first['chance']:g}{vocabulary}"
     )
     columns = ["layer", "auroc", "95 %", "permuted", "text"]
     columns += ["rank", "elsewhere", "top 10"] * has_ranks
@@ -71,7 +70,7 @@ def _words(result: Result) -> Table:
 
 def area(value: float | None) -> str:
     """Return an AUROC with three decimals; "-" where it is not defined."""
-    return "-" if value is None or isnan(value) else f"{value:.3f}"
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _rank(value: float | None) -> str:

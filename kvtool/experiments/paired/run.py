@@ -133,17 +133,19 @@ def paired(
         "max_new_tokens": max_new_tokens,
         **questions.settings,
     }
-    asking = Asking(model, device, max_new_tokens, fresh, wait_s, called(progress), question_dtype)
+    request = PairedRequest(
+        model, device, max_new_tokens, fresh, wait_s, called(progress), question_dtype
+    )
     result = None if fresh else store.kept(result_key(config), Result.from_json)
     if result is None:
-        result = _ask_and_score(work, config, folder, asking)
+        result = _ask_and_score(work, config, folder, request)
     if answers is not None:
         work.write(result, Path(answers))
     return result
 
 
 @dataclass(frozen=True)
-class Asking:
+class PairedRequest:
     """How the questions are asked, as in paired."""
 
     model: str | None
@@ -156,32 +158,32 @@ class Asking:
 
 
 def _ask_and_score(
-    work: PairedWork, config: dict[str, Any], folder: Path | None, asking: Asking
+    work: PairedWork, config: dict[str, Any], folder: Path | None, request: PairedRequest
 ) -> Result:
     """Ask the model, then score the values; both are shared with other processes."""
     key = result_key(config)
     store = work.store
-    with sharing(asking.wait_s) as share:
+    with sharing(request.wait_s) as share:
         answerer = Answerer(
             store,
             work.run,
-            asking.model,
-            asking.device,
-            asking.max_new_tokens,
-            asking.fresh,
+            request.model,
+            request.device,
+            request.max_new_tokens,
+            request.fresh,
             share=share,
-            dtype=asking.dtype,
+            dtype=request.dtype,
         )
-        answers = work.ask(answerer, folder, asking.progress)
+        answers = work.ask(answerer, folder, request.progress)
 
         def stored() -> Result | None:
             """Return the stored result."""
-            return None if asking.fresh else store.kept(key, Result.from_json)
+            return None if request.fresh else store.kept(key, Result.from_json)
 
         def score() -> Result:
             """Score the values and store the result."""
-            device = torch_device(asking.device)
-            return keep_result(store, key, work.result(answers, config, device, asking.progress))
+            device = torch_device(request.device)
+            return keep_result(store, key, work.result(answers, config, device, request.progress))
 
         name = chunk_name("scores", work.task.name, key)
         return share.result(work.run, name, stored, score)

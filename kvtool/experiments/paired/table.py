@@ -84,8 +84,8 @@ def _cells(result: Result, best: Row) -> Table:
         if best["select"] == "split"
         else "the best of all, which is optimistic"
     )
-    of_all = f" of {result.n}" if best["n"] < result.n else ""
-    n = f"{best['n']}{of_all} questions"
+    total = f" of {result.n}" if best["n"] < result.n else ""
+    n = f"n = {best['n']}{total}"
     table = _table(f"{result.metric}: {block_name(best)}, {choice}; {n}")
     for name in ("", "questions", "%, 95 % interval"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)

@@ -29,7 +29,7 @@ from kvtool.experiments.paired.questions import PairedQuestions
 from kvtool.experiments.paired.tasks import PairedTask
 from kvtool.metrics.answers import parse_choice
 from kvtool.progress import Progress
-from kvtool.result import Result, Row, versions
+from kvtool.result import MAX_REASONS, Result, Row, versions
 from kvtool.stats.bootstrap import Array
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
@@ -40,8 +40,6 @@ from kvtool.tasks.walk import score_blocks
 
 if TYPE_CHECKING:
     import torch
-
-MAX_REASONS = 10
 
 
 @dataclass(frozen=True)

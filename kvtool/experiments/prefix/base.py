@@ -11,7 +11,7 @@ from kvtool.datasets.identity import count, dataset_of, listed
 from kvtool.errors import DatasetError, UsageError
 from kvtool.experiments.prefix.conditions import NONE, model_revision
 from kvtool.store import Run, Store
-from kvtool.tasks import TASKS, datasets_for
+from kvtool.tasks import datasets_for, lack_of
 from kvtool.tasks.evaluation import check_served, tasks_of
 from kvtool.types import Kind
 
@@ -84,7 +84,7 @@ def open_data(
     if base is None:
         assert spec is not None
         opened: DatasetBase = open_dataset(spec)
-        lack = "" if opened.name in TASKS.load(task).serves else opened.lacks(task)
+        lack = lack_of(opened, task)
         if lack:
             served = ", ".join(opened.tasks) or "none"
             raise UsageError(

@@ -26,7 +26,7 @@ from kvtool.experiments.prefix.conditions import (
 from kvtool.features.layers import Layer
 from kvtool.layers import LayerChoice
 from kvtool.progress import Progress, called
-from kvtool.result import Result, Row, result_key, versions
+from kvtool.result import MAX_REASONS, Result, Row, result_key, versions
 from kvtool.stats.multiple import with_holm
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
@@ -43,9 +43,6 @@ from kvtool.types import Block, Kind
 
 if TYPE_CHECKING:
     import torch
-
-MAX_REASONS = 10
-"""How many left-out images are named; all are counted."""
 
 
 @checked

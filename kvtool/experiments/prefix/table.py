@@ -3,7 +3,7 @@ fixed block."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import RenderableType
@@ -49,12 +49,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
             cells.append("-" if condition == "none" else _difference(result, row))
         table.add_row(*map(Text, cells))
     bests = [row for row in result.rows if row["choice"] == "best"]
-    if (level := level_row(result, bests)) is not None:
-        name, guess = level
-        score = _cell(result, guess, result.metric)
-        # The name stands in two columns, as narrow as a condition and a block.
-        first, _, kind = name.partition(", ")
-        table.add_row(*map(Text, [first, kind.replace(" ", "\n"), score, "-", score, "-"]))
+    table.add_row(*map(Text, _chance_cells(result, bests)))
     yield table
     choice_note = (
         "on the other half of the data"
@@ -66,6 +61,19 @@ def tables(result: Result) -> Iterator[RenderableType]:
     if (line := conditions_against_chance(result, bests)) is not None:
         lines.append(line)
     yield Text("\n".join(lines + [f"{item['condition']}: {_text(item)}" for item in result.items]))
+
+
+def _chance_cells(result: Result, rows: Sequence[Row]) -> list[str]:
+    """Return the line of what knows nothing, the same for best and fixed blocks; nothing where it
+    is not known."""
+    level = level_row(result, rows)
+    if level is None:
+        return []
+    name, guess = level
+    score = _cell(result, guess, result.metric)
+    # The name stands in two columns, as narrow as a condition and a block.
+    first, _, kind = name.partition(", ")
+    return [first, kind.replace(" ", "\n"), score, "-", score, "-"]
 
 
 def _block(result: Result, row: Row) -> str:

@@ -14,6 +14,9 @@ MOST_RATIO = 1.25
 NEAR_BEST = 0.9
 """Transfer counts as reached from so much of its highest value over the layers on."""
 CHANCE = 0.5
+LEAST_TRANSFER = 0.6
+"""What knows nothing of the image reaches up to 0.58 where words are few (docs/sae.md); nothing
+below this counts as alignment."""
 LEAST_LAYERS = 4
 """Fewer layers have no change point."""
 
@@ -46,24 +49,22 @@ def alignment_by_fvu(ratios: Curve) -> dict[str, Any]:
         ratios: The condition's fvu over the text's.
     """
     _, high = ratios.interval()
-    return {
-        "by": "fvu",
-        **_layer_of(ratios.layers, high < MOST_RATIO, ratios.resampled < MOST_RATIO),
-    }
+    # A resample has no interval: its ends are taken to be as far away as those of the estimate.
+    ends = ratios.resampled * (high / ratios.values)
+    return {"by": "fvu", **_layer_of(ratios.layers, high < MOST_RATIO, ends < MOST_RATIO)}
 
 
 def alignment_by_transfer(transfer: Curve) -> dict[str, Any]:
-    """Return the first layer from which on transfer stays above chance with its interval, and above
-    NEAR_BEST of its highest value; see `_layer_of`."""
+    """Return the first layer from which on transfer stays above LEAST_TRANSFER with its interval,
+    and above NEAR_BEST of its highest value; see `_layer_of`."""
     low, _ = transfer.interval()
-    near = transfer.values > NEAR_BEST * np.max(transfer.values, initial=-np.inf)
     draws = transfer.resampled
-    near_draws = draws > NEAR_BEST * draws.max(axis=1, keepdims=True)
-    # In a resample no interval is known: what counts is the layer's own.
-    return {
-        "by": "transfer",
-        **_layer_of(transfer.layers, near & (low > CHANCE), near_draws & (low > CHANCE)),
-    }
+    low_draws = draws - (transfer.values - low)
+    holds, resampled = (
+        (values > NEAR_BEST * values.max(axis=1, keepdims=True)) & (ends > LEAST_TRANSFER)
+        for values, ends in ((transfer.values[None], low[None]), (draws, low_draws))
+    )
+    return {"by": "transfer", **_layer_of(transfer.layers, holds[0], resampled)}
 
 
 def _layer_of(layers: tuple[int, ...], holds: Array, resampled: Array) -> dict[str, Any]:
@@ -75,9 +76,9 @@ def _layer_of(layers: tuple[int, ...], holds: Array, resampled: Array) -> dict[s
     """
     numbers = np.array([*map(float, layers), np.inf])
     first = int(_first_to_the_end(holds[None])[0])
-    drawn = numbers[_first_to_the_end(resampled)]
+    first_layers = numbers[_first_to_the_end(resampled)]
     # Of layers, which are whole numbers, those that were drawn are the ends.
-    low, high = np.quantile(drawn, [0.025, 0.975], method="closest_observation")
+    low, high = np.quantile(first_layers, [0.025, 0.975], method="closest_observation")
     return {
         "layer": _whole(numbers[first]),
         "low": _whole(low),
@@ -106,8 +107,8 @@ def change_point(by: str, curve: Curve) -> dict[str, Any]:
     if len(curve.layers) < LEAST_LAYERS or not is_defined:
         return {"by": by, "layer": None, "low": None, "high": None}
     numbers = np.array(curve.layers)
-    drawn = numbers[_best_split(curve.resampled)]
-    low, high = np.quantile(drawn, [0.025, 0.975], method="closest_observation")
+    splits = numbers[_best_split(curve.resampled)]
+    low, high = np.quantile(splits, [0.025, 0.975], method="closest_observation")
     (layer,) = numbers[_best_split(curve.values[None])]
     return {"by": by, "layer": int(layer), "low": int(low), "high": int(high)}
 
@@ -116,8 +117,7 @@ def _best_split(curves: Array) -> Array:
     """Return the column at which the second segment of each row (row, layer) begins."""
     n_layers = curves.shape[1]
     residuals = [
-        _squares(curves[:, :split]) + _squares(curves[:, split:])
-        for split in range(1, n_layers)
+        _squares(curves[:, :split]) + _squares(curves[:, split:]) for split in range(1, n_layers)
     ]
     return np.asarray(1 + np.argmin(residuals, axis=0))
 

@@ -3,8 +3,10 @@ alignment, and what features stand for."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from kvtool.experiments.sae.series import (
@@ -17,6 +19,7 @@ from kvtool.experiments.sae.series import (
     control_range,
     is_defined,
     is_number,
+    layer_interval,
     series_of,
     sought,
 )
@@ -133,9 +136,7 @@ def alignment_words(result: Result) -> str | None:
     entry = alignment(result, field)
     if entry is None:
         return None
-    layer, low, high = (words(entry.get(name)) for name in ("layer", "low", "high"))
-    span = f" [{low}, {high}]" if layer and low and high else ""
-    return f"layer of alignment by {field}: {layer or 'none'}{span}"
+    return f"layer of alignment by {field}: {layer_interval(entry)}"
 
 
 def controls_words(result: Result) -> str | None:
@@ -165,7 +166,9 @@ def found_patches(result: Result) -> str:
             f"Whether image tokens are aligned is not known: {field} needs captions, and masks or "
             "boxes of what they name."
         )
-    score = f"AUROC {interval(result, best, field)} in layer {best['layer']}"
+    n_layers = len({row["layer"] for row in condition_rows(result.rows, IMAGE)})
+    choice = f", the best of {n_layers}" if n_layers > 1 else ""
+    score = f"AUROC {interval(result, best, field)} in layer {best['layer']}{choice}"
     ends = control_range(result.rows, field)
     aligned = alignment_words(result)
     notes = "; ".join(filter(None, [aligned, _controls(result, ends), "chance is 0.5"]))
@@ -231,20 +234,46 @@ def own_captions(result: Result) -> str | None:
 
 DEFAULTS: dict[str, Any] = {
     "tokens": 64,
-    "seed": 0,
     "max_presence": 0.05,
     "max_density": 0.005,
     "outlier": 10.0,
+    "seed": 0,
+    "descriptions": None,
+    "match_by": "lexical",
+    "embedder": None,
+    "judge": None,
 }
+"""The options that are flags of their own, with their defaults."""
+SHIPPED = "demo/saes"
+"""Where the package has the SAEs that are named demo."""
 
 
-def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
     """Return the command line that would compute the result again."""
-    paths = config.get("sae") or []
-    saes = [paths] if isinstance(paths, str) else [str(path) for path in paths]
     arguments = ["sae", stored.store, *flags({"run": config.get("run")})]
-    for path in saes:
+    for path in sae_paths(config.get("sae")):
         arguments += ["--sae", path]
-    request = {name: config.get(name) for name in ("layers", "conditions", "limit")}
-    values = {name: config.get(name) for name in (*DEFAULTS, "descriptions")}
+    layers = config.get("layers")
+    is_narrowed = info is None or layers != info["layers"]
+    request = {"layers": layers if is_narrowed else None, "limit": config.get("limit")}
+    # Text and image are always among the conditions.
+    request["conditions"] = [
+        name for name in config.get("conditions") or () if name not in (TEXT, IMAGE)
+    ] or None
+    values = {name: config.get(name) for name in DEFAULTS}
     return arguments + request_flags(request) + flags(values, DEFAULTS)
+
+
+def sae_paths(saes: Any) -> list[str]:
+    """Return how SAEs are named on a command line: demo, none, a template for files that differ in
+    the number of their layer alone, else each file."""
+    if not isinstance(saes, list):
+        return [str(saes)]
+    paths = [str(sae["path"]) for sae in saes]
+    if all(SHIPPED in Path(path).as_posix() for path in paths):
+        return ["demo"]
+    templates = dict.fromkeys(
+        re.sub(rf"(layers?[._-]?){sae['layer']}(?!\d)", r"\1{layer}", path)
+        for sae, path in zip(saes, paths, strict=True)
+    )
+    return list(templates) if len(templates) < len(paths) else paths

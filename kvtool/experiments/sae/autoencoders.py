@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
+from kvtool.autoencoders.autoencoder import SparseAutoencoder
+from kvtool.autoencoders.hooks import stream_layer
+from kvtool.autoencoders.loading import SaeFile, find_saes
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.sae.autoencoder import SparseAutoencoder
-from kvtool.sae.hooks import stream_layer
-from kvtool.sae.loading import SaeFile, find_saes
 
 Source = str | PathLike[str] | SparseAutoencoder
 
@@ -54,42 +54,41 @@ class Shelf:
 
     device: torch.device
     most_bytes: int = HELD_BYTES
-    held: OrderedDict[str, tuple[SparseAutoencoder, int]] = field(default_factory=OrderedDict)
+    weights: OrderedDict[str, tuple[SparseAutoencoder, int]] = field(default_factory=OrderedDict)
 
     def get(self, entry: LayerSae) -> SparseAutoencoder:
         """Return an SAE on the device."""
-        if entry.digest not in self.held:
-            self.held[entry.digest] = entry.load().to(self.device), entry.nbytes
-            while len(self.held) > 1 and self._nbytes() > self.most_bytes:
-                self.held.popitem(last=False)
-        self.held.move_to_end(entry.digest)
-        return self.held[entry.digest][0]
+        if entry.digest not in self.weights:
+            self.weights[entry.digest] = entry.load().to(self.device), entry.nbytes
+            while len(self.weights) > 1 and self._nbytes() > self.most_bytes:
+                self.weights.popitem(last=False)
+        self.weights.move_to_end(entry.digest)
+        return self.weights[entry.digest][0]
 
     def holds(self, entries: Sequence[LayerSae]) -> bool:
         """Return whether all of these fit."""
         return sum(entry.nbytes for entry in entries) <= self.most_bytes
 
     def _nbytes(self) -> int:
-        return sum(nbytes for _, nbytes in self.held.values())
+        return sum(nbytes for _, nbytes in self.weights.values())
 
 
 def layer_saes(
     sources: Sequence[Source], hidden: int, layers: Sequence[int]
-) -> tuple[list[LayerSae], list[str]]:
-    """Return the SAEs of some layers by layer, and a line for each file that was left out.
+) -> tuple[list[LayerSae], list[str], list[str]]:
+    """Return the SAEs of some layers by layer, a line for each of other layers or places, and one
+    for each file that cannot be read.
 
     Raises UsageError for an SAE of another width, and where none is of these layers; the error of
     the first file where none can be read.
     """
     loadable: list[tuple[SaeFile | SparseAutoencoder, SparseAutoencoder]] = []
-    lines: list[str] = []
     errors: list[KvtoolError] = []
     for source in _sources(sources, layers):
         try:
             autoencoder = source.load() if isinstance(source, SaeFile) else source
         except KvtoolError as error:
             errors.append(error)
-            lines.append(str(error))
             continue
         loadable.append((source, autoencoder))
     if errors and not loadable:
@@ -112,7 +111,8 @@ def layer_saes(
             f"sae: expected SAEs of the residual stream after layers {_listed(layers)}, found "
             f"none of them: {outside[0]}"
         )
-    return sorted(_renamed(entries), key=lambda entry: entry.layer), lines + outside
+    ordered = sorted(_renamed(entries), key=lambda entry: entry.layer)
+    return ordered, outside, [str(error) for error in errors]
 
 
 def _sources(sources: Sequence[Source], layers: Sequence[int]) -> list[SaeFile | SparseAutoencoder]:
@@ -158,7 +158,9 @@ def _entry(
         "model": autoencoder.origin.model,
         "published_l0": autoencoder.origin.published_l0,
     }
-    weights = _file_digest(source.path) if is_file else _weights_digest(autoencoder)
+    weights = (
+        _file_digest(source.path) if isinstance(source, SaeFile) else _weights_digest(autoencoder)
+    )
     # Settings lie beside the weights in most formats, and change what an SAE does.
     digest = digest_texts([weights, repr(facts)])
     arrays = (autoencoder.encoder, autoencoder.decoder)

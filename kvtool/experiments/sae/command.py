@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ from kvtool.cli.options import (
     RunOption,
     WaitOption,
     bounded,
+    given,
     need_store,
     parse_folder,
     parse_layers,
@@ -30,6 +31,7 @@ from kvtool.cli.options import (
 )
 from kvtool.cli.sae import app
 from kvtool.errors import PartialError, UsageError
+from kvtool.result import Result
 
 EXAMPLES = (
     "kvtool sae study.kv --sae demo",
@@ -77,6 +79,66 @@ def sae(
             "default is all of them.",
         ),
     ] = None,
+    descriptions: Annotated[
+        Path | None,
+        typer.Option(
+            "--descriptions",
+            metavar="PATH",
+            help="Descriptions of features, a file or folder, to compare with the captions.",
+        ),
+    ] = None,
+    match_by: Annotated[
+        Literal["lexical", "embedding", "judge"],
+        typer.Option(
+            "--match-by",
+            help="By what a description fits an image: a telling word that its captions have too; "
+            "a cosine, or a judge's yes, that only 5 % of other images' captions reach.",
+        ),
+    ] = "lexical",
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder",
+            metavar="MODEL",
+            help="Model that embeds texts for --match-by embedding; default: the run's own.",
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge", metavar="MODEL", help="Language model that judges for --match-by judge."
+        ),
+    ] = None,
+    judge_jsonl: Annotated[
+        Path | None,
+        typer.Option(
+            "--judge-jsonl",
+            metavar="FILE",
+            help="In position of --judge: write the questions to a file, and read answers from it.",
+        ),
+    ] = None,
+    splice: Annotated[
+        bool,
+        typer.Option(
+            "--splice",
+            help="Measure also what the model loses of captions where image tokens are replaced by "
+            "their reconstructions; a pass over each image for each layer and SAE.",
+        ),
+    ] = False,
+    max_presence: Annotated[
+        float,
+        bounded(
+            "max_presence",
+            help="Leave features that fire in a larger share of images, or captions, out of match.",
+        ),
+    ] = 0.05,
+    max_density: Annotated[
+        float,
+        bounded(
+            "max_density",
+            help="Leave features that fire on a larger share of the captions' tokens out of match.",
+        ),
+    ] = 0.005,
     outlier: Annotated[
         float,
         bounded(
@@ -122,35 +184,49 @@ def sae(
     from kvtool.reporting.emit import emit
 
     plots = plot_files(plot)
+    options: dict[str, Any] = given(
+        layers=parse_layers(layers), conditions=parse_list(conditions), data=parse_folder(data)
+    )
+    options |= {"match_by": match_by, "embedder": embedder, "judge": judge}
     with console.progress("sae", None, unit="images") as advance:
         result = study(
             need_store(store),
             sae,
             tokens=parse_tokens(tokens),
-            layers=parse_layers(layers),
-            **({} if conditions is None else {"conditions": parse_list(conditions) or ()}),
+            descriptions=descriptions,
+            judge_jsonl=judge_jsonl,
+            splice=splice,
+            max_presence=max_presence,
+            max_density=max_density,
             outlier=outlier,
             limit=limit,
             run=run,
             model=parse_model(model),
-            data=parse_folder(data),
             device=device,
             seed=seed,
             fresh=fresh,
             wait_s=wait,
             progress=advance,
+            **options,
         )
     # A table has the notes itself.
-    for note in result.config["notes"] if resolve(format) != "table" else ():
-        console.log.info("%s", note)
+    if resolve(format) != "table":
+        for note in result.config["notes"]:
+            console.log.info("%s", note)
     emit(result, resolve(format))
     write_plots(result, plots)
-    if result.n_skipped:
-        for line in result.skipped:
-            console.log.error("left out: %s", line)
-        raise PartialError(
-            f"sae: {result.n_skipped} images, masks or SAEs were left out, {result.n} images scored"
-        )
+    tell_left_out(result)
+
+
+def tell_left_out(result: Result) -> None:
+    """Say what was left out. Raises PartialError where something was."""
+    if not result.n_skipped:
+        return
+    for line in result.skipped:
+        console.log.error("left out: %s", line)
+    raise PartialError(
+        f"sae: {result.n_skipped} images, masks or SAEs were left out, {result.n} images scored"
+    )
 
 
 def parse_tokens(text: str) -> int | Literal["all"]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from kvtool.sae.autoencoder import SparseAutoencoder
+from kvtool.autoencoders.autoencoder import SparseAutoencoder
 
 
 class Dictionary(Protocol):
@@ -100,4 +100,5 @@ def random_rotation(d: int, seed: int, device: torch.device) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     q, r = torch.linalg.qr(torch.randn(d, d, generator=generator))
     # The signs make the distribution uniform (Mezzadri 2007).
-    return (q * r.diagonal().sign()).to(device)
+    rotation: torch.Tensor = q * r.diagonal().sign()
+    return rotation.to(device)

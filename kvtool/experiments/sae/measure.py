@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf
+from kvtool.experiments.sae.batches import TEXTS, Batch, Notes, chunks
 from kvtool.experiments.sae.dictionaries import (
     Dictionary,
     TurnedSae,
@@ -19,25 +19,22 @@ from kvtool.experiments.sae.dictionaries import (
     random_rotation,
 )
 from kvtool.experiments.sae.spools import Spool
-from kvtool.experiments.sae.streams import REPLACED, Streams, TextStream
+from kvtool.experiments.sae.streams import REPLACED, Streams
 from kvtool.experiments.sae.sums import ConditionSums, DirectionSums, TokenRun
 from kvtool.experiments.sae.words import (
-    ChosenWords,
     LayerWords,
+    SelectedFeatures,
     Words,
-    choose_words,
     layer_words,
-    word_labels,
+    select_features,
 )
 from kvtool.progress import Progress
+from kvtool.tasks.spread import spread
 
 Array = np.ndarray[Any, Any]
 
-TEXTS = ("text", "text-prefix")
-NOISE_TOKENS = 2048
-"""So many image tokens of a layer tell the mean and the covariance of its noise."""
-CHUNK_BYTES = 2**30
-"""So many bytes of states are in memory where SAEs have to be read again for each chunk."""
+EXAMPLES = 4
+"""So many pictures have cards."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Reader:
         sae: The SAE's name.
         open: Returns the dictionary.
         conditions: Stream -> the condition of the row.
-        chosen: What words tell of its features.
+        selection: What words tell of its features.
         sums: By condition.
     """
 
@@ -59,26 +56,8 @@ class Reader:
     sae: str
     open: Callable[[], Dictionary]
     conditions: Mapping[str, str]
-    chosen: ChosenWords
+    selection: SelectedFeatures
     sums: dict[str, ConditionSums]
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What the tokens of a condition are: their image, and of which concepts they are.
-
-    Attributes:
-        places: The image of each token, (token, 1).
-        labels: (token, concept), as kvtool.features.concepts has them.
-    """
-
-    places: Spool
-    labels: Spool
-
-    def append(self, place: int, labels: Array) -> None:
-        """Append the tokens of an image."""
-        self.places.append(np.full((len(labels), 1), place))
-        self.labels.append(labels)
 
 
 @dataclass
@@ -90,23 +69,14 @@ class Measured:
         readers: Dictionaries with their sums.
         words: Of each layer.
         directions: By index of the layer and condition.
-        truths: By "text", "text-prefix", "patches" and "partners".
+        notes: What the tokens are.
     """
 
     streams: Streams
     readers: list[Reader]
     words: list[LayerWords]
     directions: dict[tuple[int, str], DirectionSums]
-    truths: dict[str, Truth]
-    noise: list[list[torch.Tensor]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Streams of images that ran together: condition -> of each image (layer, token, hidden)."""
-
-    places: list[int]
-    states: dict[str, list[torch.Tensor]]
+    notes: Notes
 
 
 def measure(
@@ -122,25 +92,24 @@ def measure(
     """Run every condition through every dictionary; numbers that grow lie in a folder."""
     subject = streams.subject
     texts = [
-        layer_words(words, index, subject.concepts, outlier)
-        for index in range(len(streams.layers))
+        layer_words(words, index, subject.concepts, outlier) for index in range(len(streams.layers))
     ]
     readers = [
         reader
         for entry in entries
         for reader in _readers(entry, streams, texts, shelf, conditions, folder)
     ]
-    measured = Measured(streams, readers, texts, {}, _truths(len(subject.concepts), folder))
-    measured.noise = [[] for _ in streams.layers]
+    examples = frozenset(spread(range(len(subject)), EXAMPLES))
+    measured = Measured(streams, readers, texts, {}, Notes.empty(streams, examples, folder))
     n_batches = 1 if shelf.holds(entries) else None
     progress(0, "", total=len(subject))
-    for chunk in _chunks(streams, conditions, measured, n_batches):
+    for chunk in chunks(streams, conditions, measured.notes, n_batches):
         for index in range(len(streams.layers)):
             _add_directions(measured, chunk, index, folder)
             for reader in readers:
                 if reader.index == index:
-                    _add_features(reader, chunk, texts[index].longest)
-        progress(sum(len(batch.places) for batch in chunk))
+                    _add_features(reader, chunk, texts[index].longest, examples)
+        progress(sum(len(batch.positions) for batch in chunk))
     if "noise-residual" in conditions:
         _add_noise(measured)
     return measured
@@ -159,22 +128,18 @@ def _readers(
     index = streams.layers.index(entry.layer)
     text = texts[index]
 
-    def reader(
-        open_dictionary: Callable[[], Dictionary], conditions: Mapping[str, str]
-    ) -> Reader:
+    def reader(open_dictionary: Callable[[], Dictionary], conditions: Mapping[str, str]) -> Reader:
         """Return a reader with features chosen and nothing added."""
         dictionary = open_dictionary()
-        chosen = choose_words(text, dictionary, subject)
+        selection = select_features(text, dictionary, subject)
         sums = {}
         for condition in conditions.values():
             path = folder / f"{entry.layer}-{entry.digest}-{condition}"
-            n_concepts = len(chosen.concepts)
+            n_concepts = len(selection.concepts)
             sums[condition] = ConditionSums.empty(
                 len(subject), dictionary.m, n_concepts, text.center, path
             )
-        return Reader(
-            index, entry.layer, entry.name, open_dictionary, conditions, chosen, sums
-        )
+        return Reader(index, entry.layer, entry.name, open_dictionary, conditions, selection, sums)
 
     plain = reader(
         lambda: shelf.get(entry),
@@ -191,91 +156,15 @@ def _readers(
         turned = lambda: TurnedSae(shelf.get(entry), rotation, text.center)  # noqa: E731
         yield reader(turned, {"image": "random-sae"})
     if "pca" in conditions:
-        axes = principal_axes(text.states, round(plain.chosen.l0))
+        axes = principal_axes(text.states, round(plain.selection.l0))
         yield reader(lambda: axes, {"image": "pca"})
 
 
-def _truths(n_concepts: int, folder: Path) -> dict[str, Truth]:
-    return {
-        name: Truth(
-            Spool(folder / f"{name}.places", 1, "int64"),
-            Spool(folder / f"{name}.labels", n_concepts, "int8"),
-        )
-        for name in (*TEXTS, "patches", "partners")
-    }
-
-
-def _chunks(
-    streams: Streams, conditions: Sequence[str], measured: Measured, n_batches: int | None
-) -> Iterator[list[_Batch]]:
-    """Yield batches that are in memory together: one, or as many as CHUNK_BYTES hold."""
-    batches = (
-        _batch(streams, places, conditions, measured) for places in streams.subject.batches()
-    )
-    while first := list(islice(batches, 1)):
-        nbytes = sum(
-            item.numel() * item.element_size()
-            for items in first[0].states.values()
-            for item in items
-        )
-        more = (n_batches or max(1, CHUNK_BYTES // max(1, nbytes))) - 1
-        yield first + list(islice(batches, more))
-
-
-def _batch(
-    streams: Streams, places: list[int], conditions: Sequence[str], measured: Measured
-) -> _Batch:
-    """Run images and their captions under all conditions; note what their tokens are."""
-    subject = streams.subject
-    states: dict[str, list[torch.Tensor]] = {}
-    for condition in TEXTS:
-        if condition in conditions:
-            items = list(streams.captions(places, condition))
-            states[condition] = []
-            for place in places:
-                texts = [item for item in items if item.place == place]
-                states[condition].append(_joined(streams, texts))
-                truth = measured.truths[condition]
-                for text in texts:
-                    labels = word_labels(streams, text)
-                    # The training half chose the features, and scores none of them.
-                    truth.append(place, np.where(subject.is_training[place], -1, labels))
-    for place in places:
-        measured.truths["patches"].append(place, subject.labels(place))
-        partner = int(subject.partners[place])
-        measured.truths["partners"].append(place, subject.labels(place, partner))
-    for condition, stream in streams.images(places, conditions).items():
-        states[condition] = list(stream.unbind(1))
-    _keep_noise(streams, states["image"], measured)
-    return _Batch(places, states)
-
-
-def _joined(streams: Streams, texts: Sequence[TextStream]) -> torch.Tensor:
-    """Return the states of an image's captions after each other, (layer, token, hidden)."""
-    if texts:
-        return torch.cat([text.states for text in texts], dim=1)
-    device = streams.language.device
-    return torch.empty(len(streams.layers), 0, streams.language.hidden, device=device)
-
-
-def _keep_noise(
-    streams: Streams, images: Sequence[torch.Tensor], measured: Measured
-) -> None:
-    """Keep a few tokens of each image, from all over, as a sample of each layer."""
-    per_image = -(-NOISE_TOKENS // len(streams.subject))
-    for states in images:
-        step = max(1, states.shape[1] // per_image)
-        for kept_states, layer_states in zip(measured.noise, states[:, ::step], strict=True):
-            kept_states.append(layer_states[:per_image].clone())
-
-
-def _add_directions(
-    measured: Measured, chunk: Sequence[_Batch], index: int, folder: Path
-) -> None:
+def _add_directions(measured: Measured, chunk: Sequence[Batch], index: int, folder: Path) -> None:
     words = measured.words[index]
     for batch in chunk:
         for condition, states in batch.states.items():
-            tokens = TokenRun.of(batch.places, [item[index] for item in states], words.longest)
+            tokens = TokenRun.of(batch.positions, [item[index] for item in states], words.longest)
             sums = measured.directions.get((index, condition))
             if sums is None:
                 path = folder / f"{index}-{condition}.directions"
@@ -285,14 +174,20 @@ def _add_directions(
             sums.add(tokens, words.directions)
 
 
-def _add_features(reader: Reader, chunk: Sequence[_Batch], longest: float) -> None:
+def _add_features(
+    reader: Reader, chunk: Sequence[Batch], longest: float, examples: frozenset[int]
+) -> None:
     dictionary = reader.open()
     for batch in chunk:
         for stream, condition in reader.conditions.items():
             if stream in batch.states:
                 states = [item[reader.index] for item in batch.states[stream]]
-                tokens = TokenRun.of(batch.places, states, longest)
-                reader.sums[condition].add(tokens, dictionary, reader.chosen.features)
+                tokens = TokenRun.of(batch.positions, states, longest, batch.content.get(stream))
+                # Pictures show the image's features, and the words of the text's.
+                card_examples = examples if condition in ("text", "image") else frozenset[int]()
+                reader.sums[condition].add(
+                    tokens, dictionary, reader.selection.features, card_examples
+                )
 
 
 def _add_noise(measured: Measured) -> None:
@@ -303,14 +198,14 @@ def _add_noise(measured: Measured) -> None:
         if sums is None:
             continue
         dictionary = reader.open()
-        sample = torch.cat(measured.noise[reader.index]).float()
+        sample = torch.cat(measured.notes.samples[reader.index]).float()
         mean = sample.mean(dim=0)
         centered = (sample - mean) / (len(sample) - 1) ** 0.5
         generator = torch.Generator().manual_seed(subject.seed)
-        for places in subject.batches():
-            counts = [len(subject.cells[place]) for place in places]
+        for positions in subject.batches():
+            counts = [len(subject.cells[position]) for position in positions]
             noise = torch.randn(sum(counts), len(sample), generator=generator).to(sample)
             # Sums of the sample's deviations have its covariance.
             states = (mean + noise @ centered).split(counts)
-            tokens = TokenRun.of(places, states, float("inf"))
-            sums.add(tokens, dictionary, reader.chosen.features)
+            tokens = TokenRun.of(positions, states, float("inf"))
+            sums.add(tokens, dictionary, reader.selection.features)

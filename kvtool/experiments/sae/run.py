@@ -22,7 +22,7 @@ from kvtool.result import Result
 from kvtool.store.select import Target, select_store
 
 if TYPE_CHECKING:
-    from kvtool.sae.autoencoder import SparseAutoencoder
+    from kvtool.autoencoders.autoencoder import SparseAutoencoder
 
     Source = str | PathLike[str] | SparseAutoencoder
 
@@ -37,6 +37,14 @@ def sae(
     tokens: int | Literal["all"] = TOKENS,
     layers: LayerChoice | None = None,
     conditions: Sequence[str] = DEFAULT,
+    descriptions: str | Path | None = None,
+    match_by: Literal["lexical", "embedding", "judge"] = "lexical",
+    embedder: str | None = None,
+    judge: str | None = None,
+    judge_jsonl: str | Path | None = None,
+    splice: bool = False,
+    max_presence: float = 0.05,
+    max_density: float = 0.005,
     outlier: float = 10.0,
     limit: int | None = None,
     run: str | None = None,
@@ -66,11 +74,23 @@ def sae(
         layers: early, middle, late, last:N or numbers; by default all that have an SAE.
         conditions: names of kvtool.experiments.sae.conditions.CONDITIONS; text and image are always
             among them.
+        descriptions: a file or folder of descriptions of the features, which are compared with the
+            captions of the images where they are strongest; see kvtool.autoencoders.descriptions.
+        match_by: by what a description fits: "lexical", a telling word in common; "embedding", a
+            cosine that 5 % of other images' captions reach; "judge", a language model's yes.
+        embedder: the model that embeds texts; by default the run's language model.
+        judge: the language model that judges.
+        judge_jsonl: in its position a file of questions, which someone else answers.
+        splice: measure also what the model loses of captions where image tokens are replaced by
+            their reconstructions: a pass over each image for each layer and SAE.
+        max_presence: features that fire in a larger share of images, or of captions, are too dense
+            for the match of images with their captions.
+        max_density: so are those that fire on a larger share of the captions' tokens.
         outlier: tokens longer than so many times the layer's median token of text are dropped.
         limit: the number of images, by default all that have captions.
         run: the name of the run, where a store holds several.
-        model: the place of the run's model, if its name does not say it.
-        data: the place of the run's data set, if it moved.
+        model: the position of the run's model, if its name does not say it.
+        data: the position of the run's data set, if it moved.
         device: the device of the model and the SAEs.
         seed: the random seed of tokens, controls and intervals.
         fresh: whether everything is measured again.
@@ -78,10 +98,15 @@ def sae(
         progress: called with the images that are done, and once with their number; True shows a
             bar.
     """
+    from kvtool.experiments.sae.describing import DescribedBy
+    from kvtool.experiments.sae.matches import Filters
     from kvtool.experiments.sae.study import Settings, make_study
 
     store, run_name = select_store(target, run)
-    settings = Settings(tokens, _conditions(conditions), outlier, limit, seed)
+    filters = Filters(max_presence, max_density)
+    described_by = DescribedBy(descriptions, match_by, embedder, judge, judge_jsonl)
+    names = _conditions(conditions)
+    settings = Settings(tokens, names, filters, outlier, limit, seed, described_by, splice)
     study = make_study(store.run(run_name), sae, layers, data, settings)
     return study.kept(model, device, fresh, wait_s, called(progress))
 

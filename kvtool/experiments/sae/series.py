@@ -18,6 +18,8 @@ image."""
 SOUGHT = ("transfer", "directions")
 """How well words find their patches: with features of an SAE, else with directions of words."""
 
+ENDS = ("layer", "low", "high")
+
 
 @dataclass(frozen=True)
 class Series:
@@ -102,3 +104,9 @@ def alignment(result: Result, by: str) -> Row | None:
     if isinstance(entries, dict):
         return entries.get(by)
     return next((entry for entry in entries if entry.get("by") == by), None)
+
+
+def layer_interval(entry: Row) -> str:
+    """Say a layer of alignment with its interval, of which an end may be none: "3 [2, none]"."""
+    layer, low, high = ("none" if entry[name] is None else str(entry[name]) for name in ENDS)
+    return layer if entry["layer"] is None else f"{layer} [{low}, {high}]"

@@ -31,8 +31,8 @@ class Spool:
             file.write(np.ascontiguousarray(rows, self.dtype).tobytes())
 
     def read(self) -> Array:
-        """Return all rows, (row, width)."""
-        if not self.path.exists():
+        """Return all rows, (row, width); none of rows without a number."""
+        if not self.width or not self.path.exists():
             return np.empty((0, self.width), self.dtype)
         return np.fromfile(self.path, self.dtype).reshape(-1, self.width)
 

@@ -16,12 +16,14 @@ from kvtool.features.residual import image_streams
 from kvtool.models.device import DTYPES, from_numpy
 from kvtool.models.hidden import prompt_states
 from kvtool.models.language import Language
-from kvtool.types import Sample
+from kvtool.types import Kind, Sample
 
 Array = np.ndarray[Any, Any]
 
 INPUT_IMAGES = 256
 """So many images tell what the projector's vectors are like."""
+UNTRAINED_KINDS: tuple[Kind, ...] = ("projected", "vision")
+"""What a random map in place of the projector is made of; other conditions need the first alone."""
 REPLACED = ("shuffled", "random", "random-norm", "untrained")
 """Conditions that put other vectors at the image's place."""
 
@@ -48,13 +50,13 @@ class TextStream:
     """The stream over one caption of an image.
 
     Attributes:
-        place: The image's place in the subject.
+        position: The image's place in the subject.
         text: The caption.
         ids: Its token ids that have a state, (token,).
         states: (layer, token, hidden).
     """
 
-    place: int
+    position: int
     text: str
     ids: list[int]
     states: torch.Tensor
@@ -78,93 +80,97 @@ class Streams:
     layers: tuple[int, ...]
     inputs: Inputs
 
-    def captions(self, places: Sequence[int], condition: str = "text") -> Iterator[TextStream]:
+    def captions(self, positions: Sequence[int], condition: str = "text") -> Iterator[TextStream]:
         """Yield the stream over the captions of images, alone (`text`) or at the image's place
         (`text-prefix`)."""
-        for prefix, group in self._by_prefix(places, condition).items():
-            texts = [(place, text) for place in group for text in self.subject.captions[place]]
+        for prefix, group in self._by_prefix(positions, condition).items():
+            texts = [
+                (position, text) for position in group for text in self.subject.captions[position]
+            ]
             sentences = [text for _, text in texts]
             for item in self.language.text_states(sentences, self.layers, prefix):
                 yield TextStream(*texts[item.index], item.ids, item.states)
 
     def images(
-        self, places: Sequence[int], conditions: Sequence[str]
+        self, positions: Sequence[int], conditions: Sequence[str]
     ) -> dict[str, torch.Tensor]:
         """Return the stream at the chosen tokens of images that can run together, by condition:
         (layer, image, n, hidden)."""
         streams = {}
         if "image" in conditions:
-            streams["image"] = self._stored(places)
+            streams["image"] = self._stored(positions)
         if replaced := [name for name in REPLACED if name in conditions]:
-            samples = [self.subject.samples[place] for place in places]
-            kinds = ["projected", *(["vision"] if "untrained" in conditions else [])]
+            samples = [self.subject.samples[position] for position in positions]
+            kinds = UNTRAINED_KINDS if "untrained" in conditions else UNTRAINED_KINDS[:1]
             arrays = [self.subject.run.read_image(item.id, kinds, raw=True) for item in samples]
             for condition in replaced:
-                vectors, tokens = self._replaced(condition, places, arrays)
+                vectors, tokens = self._replaced(condition, positions, arrays)
                 streams[condition] = prompt_states(
                     self.model, samples, vectors, tokens, self.layers
                 )
         return streams
 
-    def _stored(self, places: Sequence[int]) -> torch.Tensor:
+    def _stored(self, positions: Sequence[int]) -> torch.Tensor:
         """Return the stream at image tokens as the run holds it, or as it follows from that."""
         subject = self.subject
-        tokens = {subject.samples[place].id: subject.tokens(place) for place in places}
+        tokens = {subject.samples[position].id: subject.tokens(position) for position in positions}
         streams = image_streams(subject.run, self.layers, tokens, self.model)
         return torch.stack([stream.states for stream in streams], dim=1)
 
     def _by_prefix(
-        self, places: Sequence[int], condition: str
+        self, positions: Sequence[int], condition: str
     ) -> Mapping[tuple[int, ...] | None, list[int]]:
         """Group images by the token ids before their captions; None is how the chat opens."""
         groups: dict[tuple[int, ...] | None, list[int]] = {}
-        for place in places:
-            ids = self.subject.samples[place].prefix_ids if condition == "text-prefix" else None
-            groups.setdefault(ids, []).append(place)
+        for position in positions:
+            ids = self.subject.samples[position].prefix_ids if condition == "text-prefix" else None
+            groups.setdefault(ids, []).append(position)
         return groups
 
     def _replaced(
         self,
         condition: str,
-        places: Sequence[int],
+        positions: Sequence[int],
         arrays: Sequence[Mapping[str, Array]],
     ) -> tuple[torch.Tensor, Array]:
         """Return what enters the decoder (image, token, hidden), and the tokens to look at, (image,
         n)."""
         dtype = DTYPES[self.subject.run.config.model.dtype]
-        scored = np.stack([self.subject.tokens(place) for place in places])
+        scored = np.stack([self.subject.tokens(position) for position in positions])
         rows = []
-        for row, (place, stored) in enumerate(zip(places, arrays, strict=True)):
+        for row, (position, stored) in enumerate(zip(positions, arrays, strict=True)):
             vectors = from_numpy(stored["projected"][0, 0], dtype).float()
-            generator = _generator(self.subject.seed, condition, place)
+            generator = _generator(self.subject.seed, condition, position)
             if condition == "shuffled":
-                vectors, scored[row] = self._shuffled(place, vectors, generator)
+                vectors, scored[row] = self._shuffled(position, vectors, generator)
             elif condition == "untrained":
                 vision = from_numpy(stored["vision"][-1, 0], dtype).float()
-                vectors = untrained(self.subject.samples[place], vectors, vision, self.inputs)
+                vectors = untrained(self.subject.samples[position], vectors, vision, self.inputs)
             else:
                 vectors = self._gaussian(condition, vectors, generator)
             rows.append(vectors)
         return torch.stack(rows), scored
 
     def _shuffled(
-        self, place: int, vectors: torch.Tensor, generator: torch.Generator
+        self, position: int, vectors: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, Array]:
         """Permute an image's patches; return also where those that are read went."""
-        patches = torch.tensor(self.subject.samples[place].base().token_indices())
+        patches = torch.tensor(self.subject.samples[position].base().token_indices())
         order = torch.randperm(len(patches), generator=generator)
         shuffled = vectors.clone()
         shuffled[patches[order]] = vectors[patches]
-        return shuffled, patches[order][torch.from_numpy(self.subject.cells[place])].numpy()
+        moved = patches[order].numpy()
+        return shuffled, moved[self.subject.cells[position]]
 
     def _gaussian(
         self, condition: str, vectors: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        noise = torch.randn(vectors.shape, generator=generator)
+        noise: torch.Tensor = torch.randn(vectors.shape, generator=generator)
         if condition == "random":
             return self.inputs.mean + self.inputs.deviation * noise
         lengths = vectors.norm(dim=1, keepdim=True)
-        return noise / noise.norm(dim=1, keepdim=True) * lengths
+        random_vectors: torch.Tensor = noise / noise.norm(dim=1, keepdim=True) * lengths
+        return random_vectors
 
 
 def read_inputs(subject: Subject, wants_untrained: bool) -> Inputs:
@@ -173,7 +179,7 @@ def read_inputs(subject: Subject, wants_untrained: bool) -> Inputs:
     dtype = DTYPES[run.config.model.dtype]
     step = max(1, len(subject) // INPUT_IMAGES)
     samples = subject.samples[::step][:INPUT_IMAGES]
-    kinds = ["projected", *(["vision"] if wants_untrained else [])]
+    kinds = UNTRAINED_KINDS if wants_untrained else UNTRAINED_KINDS[:1]
     vectors = []
     features = []
     for sample in samples:
@@ -191,10 +197,12 @@ def read_inputs(subject: Subject, wants_untrained: bool) -> Inputs:
     bound = vision.shape[1] ** -0.5
     weight = (torch.rand(joined.shape[1], vision.shape[1], generator=generator) * 2 - 1) * bound
     bias = (torch.rand(joined.shape[1], generator=generator) * 2 - 1) * bound
-    mapped = torch.cat([
-        untrained(sample, projected, seen, Inputs(inputs.mean, inputs.deviation, weight, bias))
-        for sample, projected, seen in zip(samples, vectors, features, strict=True)
-    ])
+    mapped = torch.cat(
+        [
+            untrained(sample, projected, seen, Inputs(inputs.mean, inputs.deviation, weight, bias))
+            for sample, projected, seen in zip(samples, vectors, features, strict=True)
+        ]
+    )
     factor = joined.norm(dim=1).mean() / mapped.norm(dim=1).mean()
     return Inputs(inputs.mean, inputs.deviation, weight * factor, bias * factor)
 
@@ -214,7 +222,8 @@ def untrained(
 ) -> torch.Tensor:
     """Return vision features through the random map in place of the projector's vectors (token,
     hidden); tokens that are no patches stay. Patches that share a token are averaged first."""
-    assert inputs.weight is not None and inputs.bias is not None
+    assert inputs.weight is not None
+    assert inputs.bias is not None
     vectors = projected.clone()
     for span, fine in zip(sample.spans, sample.vision_spans, strict=True):
         (rows, cols), (fine_rows, fine_cols) = span.grid, fine.grid
@@ -225,7 +234,6 @@ def untrained(
     return vectors
 
 
-def _generator(seed: int, condition: str, place: int) -> torch.Generator:
+def _generator(seed: int, condition: str, position: int) -> torch.Generator:
     """Return a generator of one image's own, so that batches change nothing."""
-    return torch.Generator().manual_seed(zlib.crc32(f"{seed} {condition} {place}".encode()))
-
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed} {condition} {position}".encode()))

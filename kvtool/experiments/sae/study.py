@@ -1,28 +1,28 @@
-"""A study as it is asked for: what it reads, the key of its result, and the result."""
+"""A study as it is numbers for: what it reads, the key of its result, and the result."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from kvtool.autoencoders.autoencoder import SparseAutoencoder
+from kvtool.autoencoders.descriptions import Descriptions
 from kvtool.datasets.identity import dataset_of
+from kvtool.demo.weights import DEMO, demo_saes_path
 from kvtool.digests import digest_texts
 from kvtool.engine.run_model import load_run_model
 from kvtool.errors import UsageError
-from kvtool.experiments.sae.alignment import (
-    Curve,
-    alignment_by_fvu,
-    alignment_by_transfer,
-    change_point,
-)
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf, Source, layer_saes
+from kvtool.experiments.sae.curves import curves_of
+from kvtool.experiments.sae.describing import DescribedBy, make_describing
+from kvtool.experiments.sae.matches import Filters
 from kvtool.experiments.sae.measure import measure
 from kvtool.experiments.sae.rows import RowMaker, Scores
+from kvtool.experiments.sae.splices import splice_losses
 from kvtool.experiments.sae.streams import Streams, read_inputs, serves_untrained
 from kvtool.experiments.sae.subject import Subject, Tokens, make_subject
 from kvtool.experiments.sae.words import read_words
@@ -36,6 +36,8 @@ from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share, chunk_name
 
 NONE = "none"
+LINES = 10
+"""So many reasons are listed."""
 NOT_EVIDENCE = (
     "falling error and text-like sparsity are no evidence of alignment: they appear for random "
     "vectors too; transfer is, where it exceeds its controls"
@@ -46,13 +48,16 @@ BY_SAE = ("noise-residual", "pca", "random-sae")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a study was asked for, as in kvtool.sae."""
+    """What a study was numbers for, as in kvtool.sae."""
 
     tokens: Tokens
     conditions: tuple[str, ...]
+    filters: Filters
     outlier: float
     limit: int | None
     seed: int
+    described_by: DescribedBy
+    splice: bool
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class Study:
         subject: Its images, with captions.
         layers: The decoder's layers that are read.
         entries: The SAEs of these layers; none for directions alone.
-        settings: What was asked for; conditions are those that can be served.
+        settings: What was numbers for; conditions are those that can be served.
+        descriptions: Of features.
         notes: What a reader should know, a sentence each.
     """
 
@@ -73,12 +79,13 @@ class Study:
     layers: tuple[int, ...]
     entries: tuple[LayerSae, ...]
     settings: Settings
+    descriptions: Descriptions
     notes: tuple[str, ...]
 
     def config(self) -> dict[str, Any]:
         """Return all that the numbers depend on."""
         subject = self.subject
-        asked = set(self.layers)
+        numbers = set(self.layers)
         n_layers = self.run.config.model.geometry.layers
         return {
             "algorithm": ALGORITHMS["sae"],
@@ -86,15 +93,19 @@ class Study:
             "scored_hash": digest_texts(sample.id for sample in subject.samples),
             "sae": [entry.facts for entry in self.entries] or NONE,
             "layers": list(self.layers),
-            "layers_without_sae": [n for n in range(n_layers) if n not in asked],
+            "layers_without_sae": [n for n in range(n_layers) if n not in numbers],
             "tokens": self.settings.tokens,
             "conditions": list(self.settings.conditions),
+            "max_presence": self.settings.filters.max_presence,
+            "max_density": self.settings.filters.max_density,
             "outlier": self.settings.outlier,
+            "splice": self.settings.splice,
             "limit": self.settings.limit,
             "seed": self.settings.seed,
             "captions_hash": digest_texts(text for texts in subject.captions for text in texts),
             "truth_hash": subject.dataset.truth_digest(),
             "concepts": list(subject.concepts),
+            **self.settings.described_by.settings(self.descriptions),
         }
 
     def kept(
@@ -137,10 +148,19 @@ class Study:
                 Path(folder),
                 progress,
             )
-            scores = RowMaker(measured).scores(self.settings.conditions)
-        return self._result(scores, config)
+            describing = make_describing(
+                self.settings.described_by,
+                self.descriptions,
+                streams.language,
+                str(model.checkpoint.device),
+                self.settings.seed,
+            )
+            rows = RowMaker(measured, self.settings.filters, describing)
+            losses = splice_losses(measured, progress) if self.settings.splice else None
+            scores = rows.scores(self.settings.conditions, losses)
+        return self._result(scores, config, describing.finish())
 
-    def _result(self, scores: Scores, config: dict[str, Any]) -> Result:
+    def _result(self, scores: Scores, config: dict[str, Any], lines: Sequence[str]) -> Result:
         skipped = self.subject.skipped
         metric = "fvu" if self.entries else "directions"
         images = [row for row in scores.rows if row["condition"] == "image"]
@@ -153,16 +173,17 @@ class Study:
             per_layer=images,
             config={
                 **config,
-                **_curves(scores, images),
-                "notes": [*self.notes, NOT_EVIDENCE],
+                **curves_of(scores),
+                "notes": [*self.notes, *lines, NOT_EVIDENCE],
             },
             versions=versions(),
             n_skipped=len(skipped),
-            skipped=skipped[:10],
+            skipped=skipped[:LINES],
+            items=scores.items,
             unit=metric,
             higher_is_better=not self.entries,
         )
-        return Result(**{**vars(result), "best": result.best_of(images)})
+        return replace(result, best=result.best_of(images))
 
 
 def make_study(
@@ -174,14 +195,19 @@ def make_study(
 ) -> Study:
     """Return a study of a run. Raises UsageError for what it cannot be made of."""
     geometry = run.config.model.geometry
-    asked = resolve_layers(layers, geometry.layers) or tuple(range(geometry.layers))
-    check_streams(run, asked)
+    numbers = resolve_layers(layers, geometry.layers) or tuple(range(geometry.layers))
+    check_streams(run, numbers)
     subject = make_subject(
         run, dataset_of(run, data), settings.tokens, settings.limit, settings.seed
     )
     listed = _listed(sources)
-    entries, lines = layer_saes(listed, geometry.hidden, asked) if listed else ([], [])
-    read = tuple(sorted({entry.layer for entry in entries})) if listed else asked
+    entries, lines, unreadable = (
+        layer_saes(listed, geometry.hidden, numbers) if listed else ([], [], [])
+    )
+    subject.skipped.extend(unreadable)
+    read = tuple(sorted({entry.layer for entry in entries})) if listed else numbers
+    settings = replace(settings, described_by=_with_shipped(settings.described_by, listed))
+    descriptions = settings.described_by.read()
     conditions, notes = _served(subject, settings.conditions, bool(listed))
     if not subject.concepts:
         notes.append(
@@ -193,26 +219,39 @@ def make_study(
         subject,
         read,
         tuple(entries),
-        Settings(**{**vars(settings), "conditions": conditions}),
-        (*lines, *notes),
+        replace(settings, conditions=conditions),
+        descriptions,
+        (*lines, *descriptions.skipped[:LINES], *notes),
     )
 
 
 def _listed(sources: Sequence[Source] | Source) -> list[Source]:
     """Return SAEs as a list; none for the word "none"."""
-    listed = list(sources) if isinstance(sources, list | tuple) else [sources]  # type: ignore[list-item]
-    if listed == [NONE]:
+    if isinstance(sources, str | PathLike | SparseAutoencoder):
+        return _listed([sources])
+    listed = list(sources)
+    names = [item for item in listed if isinstance(item, str)]
+    if names == [NONE] == listed:
         return []
-    if not listed or NONE in [item for item in listed if isinstance(item, str)]:
+    if not listed or NONE in names:
         raise UsageError("sae: expected files of SAEs, or none alone")
-    return listed  # type: ignore[return-value]
+    return listed
+
+
+def _with_shipped(by: DescribedBy, sources: Sequence[Source]) -> DescribedBy:
+    """Return the descriptions that are shipped with the demo's SAEs, where these are read and no
+    others are named."""
+    shipped = demo_saes_path() / "descriptions.json"
+    if by.path is None and DEMO in sources and shipped.is_file():
+        return replace(by, path=shipped)
+    return by
 
 
 def _served(
     subject: Subject, conditions: Sequence[str], has_sae: bool
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return the conditions that can be read, and why others cannot."""
-    left_out = {}
+    left_out: dict[str, str | None] = {}
     if not has_sae:
         left_out |= dict.fromkeys(BY_SAE)
     if "vision" not in subject.run.config.kinds:
@@ -227,32 +266,3 @@ def _served(
         if name in conditions and reason
     ]
     return tuple(name for name in conditions if name not in left_out), notes
-
-
-def _curves(scores: Scores, images: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the layers of alignment and the change points of image tokens over layers."""
-    curves = {
-        name: _curve(name, by_layer, images) for name, by_layer in scores.resampled.items()
-    }
-    alignment = []
-    if "fvu_ratio" in curves:
-        alignment.append(alignment_by_fvu(curves["fvu_ratio"]))
-    for name in ("transfer", "directions"):
-        if name in curves:
-            alignment.append({**alignment_by_transfer(curves[name]), "by": name})
-    labels = {"fvu_ratio": "fvu"}
-    points = [change_point(labels.get(name, name), curve) for name, curve in curves.items()]
-    return {"alignment_layer": alignment, "change_point": points}
-
-
-def _curve(name: str, by_layer: dict[int, Any], images: Sequence[dict[str, Any]]) -> Curve:
-    layers = tuple(sorted(by_layer))
-    values = {}
-    for row in images:
-        # Of several SAEs of a layer the first counts.
-        values.setdefault(row["layer"], row[name])
-    return Curve(
-        layers,
-        np.array([values[layer] for layer in layers], float),
-        np.stack([by_layer[layer] for layer in layers], axis=1),
-    )

@@ -11,6 +11,7 @@ import numpy as np
 from kvtool.datasets.protocols import HasCaptions, HasConcepts
 from kvtool.errors import DatasetError, KvtoolError, UsageError
 from kvtool.features.concepts import UNSURE, concept_labels
+from kvtool.features.residual import sample_cells, tokens_of_cells
 from kvtool.store import Run
 from kvtool.types import Sample
 
@@ -25,7 +26,7 @@ BATCH_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Subject:
-    """Images with captions, by their place in `samples`.
+    """Images with captions, by their position in `samples`.
 
     Attributes:
         run: The run that holds the images.
@@ -56,28 +57,28 @@ class Subject:
         return len(self.samples)
 
     def batches(self) -> Iterator[list[int]]:
-        """Yield places of images that can run together: equal numbers of tokens, and grids."""
+        """Yield positions of images that can run together: equal numbers of tokens, and grids."""
         groups: dict[Any, list[int]] = {}
-        for place, sample in enumerate(self.samples):
-            groups.setdefault(_signature(sample), []).append(place)
-        for places in groups.values():
-            size = max(1, BATCH_TOKENS // max(1, len(self.cells[places[0]])))
-            for first in range(0, len(places), size):
-                yield places[first : first + size]
+        for position, sample in enumerate(self.samples):
+            key = (*_signature(sample), len(self.cells[position]))
+            groups.setdefault(key, []).append(position)
+        for positions in groups.values():
+            size = max(1, BATCH_TOKENS // max(1, len(self.cells[positions[0]])))
+            for first in range(0, len(positions), size):
+                yield positions[first : first + size]
 
-    def tokens(self, place: int) -> Array:
+    def tokens(self, position: int) -> Array:
         """Return the image tokens of the patches that are read, (n,)."""
-        indices = np.array(self.samples[place].base().token_indices())
-        return np.asarray(indices[self.cells[place]])
+        return np.asarray(tokens_of_cells(self.samples[position], self.cells[position]))
 
-    def labels(self, place: int, partner: int | None = None) -> Array:
+    def labels(self, position: int, partner: int | None = None) -> Array:
         """Return what the patches of an image that are read show of each concept, (n, concept).
 
         Where its masks cannot be used, nothing is sure. `partner` is the image whose masks count
         in place of its own.
         """
-        source = place if partner is None else partner
-        n_patches = len(self.cells[place])
+        source = position if partner is None else partner
+        n_patches = len(self.cells[position])
         labels = np.full((n_patches, len(self.concepts)), UNSURE, np.int8)
         if not self.concepts or source < 0:
             return labels
@@ -87,11 +88,11 @@ class Subject:
         on_grid = {id(mask): concept_labels(mask, span) for mask in masks.values()}
         for column, concept in enumerate(self.concepts):
             if concept in masks:
-                labels[:, column] = on_grid[id(masks[concept])][self.cells[place]]
+                labels[:, column] = on_grid[id(masks[concept])][self.cells[position]]
         return labels
 
-    def _masks(self, place: int) -> Mapping[str, Array]:
-        sample = self.samples[place]
+    def _masks(self, position: int) -> Mapping[str, Array]:
+        sample = self.samples[position]
         try:
             masks: Mapping[str, Array] = self.dataset.concept_masks(sample.id)
         except DatasetError as error:
@@ -116,22 +117,22 @@ def make_subject(run: Run, dataset: Any, tokens: Tokens, limit: int | None, seed
     captions = dataset.captions()
     samples = [sample for sample in run.samples if captions.get(sample.id)]
     skipped = [f"image {image}: no caption" for image in run.ids if not captions.get(image)]
-    chosen = samples[:limit]
-    if len(chosen) < 2:
+    selected = samples[:limit]
+    if len(selected) < 2:
         raise KvtoolError(
-            f"run {run.name}: expected at least two images with captions, found {len(chosen)} of "
+            f"run {run.name}: expected at least two images with captions, found {len(selected)} of "
             f"{len(run.ids)}"
         )
     rng = np.random.default_rng(seed)
-    is_training = np.zeros(len(chosen), bool)
-    is_training[rng.permutation(len(chosen))[: len(chosen) // 2]] = True
+    is_training = np.zeros(len(selected), bool)
+    is_training[rng.permutation(len(selected))[: len(selected) // 2]] = True
     return Subject(
         run=run,
-        samples=tuple(chosen),
-        captions=tuple(tuple(captions[sample.id])[:MOST_CAPTIONS] for sample in chosen),
+        samples=tuple(selected),
+        captions=tuple(tuple(captions[sample.id])[:MOST_CAPTIONS] for sample in selected),
         concepts=tuple(dataset.concepts()) if isinstance(dataset, HasConcepts) else (),
-        cells=tuple(choose_cells(sample, tokens, rng) for sample in chosen),
-        partners=_partners(chosen, rng),
+        cells=tuple(read_cells(sample, tokens, seed) for sample in selected),
+        partners=_partners(selected, rng),
         is_training=is_training,
         seed=seed,
         dataset=dataset,
@@ -139,30 +140,24 @@ def make_subject(run: Run, dataset: Any, tokens: Tokens, limit: int | None, seed
     )
 
 
-def choose_cells(sample: Sample, tokens: Tokens, rng: np.random.Generator) -> Array:
-    """Choose patches of the base grid, from all over: one of each of as many equal stretches.
-
-    The first token of the prompt, which takes attention that nothing else wants, is never chosen.
-    """
-    span = sample.base()
-    n_cells = span.grid[0] * span.grid[1]
-    first = 1 if sample.image_start + span.start == 0 else 0
-    cells = np.arange(first, n_cells)
-    if tokens == "all" or tokens >= len(cells):
-        return cells
-    edges = np.linspace(0, len(cells), tokens + 1).astype(int)
-    return np.asarray(cells[rng.integers(edges[:-1], edges[1:])])
+def read_cells(sample: Sample, tokens: Tokens, seed: int) -> Array:
+    """Choose patches of the base grid, from all over it; never the first token of a prompt, which
+    takes attention that nothing else wants."""
+    cells = sample_cells(sample, tokens, seed)
+    if sample.image_start + sample.base().start == 0:
+        return np.unique(np.maximum(cells, 1))
+    return np.asarray(cells)
 
 
 def _partners(samples: Sequence[Sample], rng: np.random.Generator) -> Array:
     """Pair images of equal grids: each with the next in a random circle of them."""
     partners = np.full(len(samples), -1)
     groups: dict[Any, list[int]] = {}
-    for place, sample in enumerate(samples):
-        groups.setdefault(sample.base().grid, []).append(place)
-    for places in groups.values():
-        if len(places) > 1:
-            circle = rng.permutation(places)
+    for position, sample in enumerate(samples):
+        groups.setdefault(sample.base().grid, []).append(position)
+    for positions in groups.values():
+        if len(positions) > 1:
+            circle = rng.permutation(positions)
             partners[circle] = np.roll(circle, 1)
     return partners
 

@@ -18,6 +18,7 @@ from kvtool.experiments.sae.series import (
     condition_rows,
     control_range,
     is_number,
+    layer_interval,
     sought,
 )
 from kvtool.result import Result, Row
@@ -42,9 +43,9 @@ def exceeds_controls(rows: Sequence[Row], image: Row, field: str) -> bool:
     """Tell whether the interval of the image's tokens lies above that of every control in its
     layer; False without controls."""
     highs = [row.get(f"{field}_high") for row in condition_rows(rows, *CONTROLS)]
-    defined = [high for high in highs if is_number(high)]
+    defined = [float(high) for high in highs if high is not None and is_number(high)]
     low = image.get(f"{field}_low")
-    return bool(defined) and is_number(low) and low > max(defined)
+    return bool(defined) and low is not None and float(low) > max(defined)
 
 
 def alignment_line(entry: Row) -> str:
@@ -54,10 +55,7 @@ def alignment_line(entry: Row) -> str:
         "transfer": "transfer stays near its best, and above chance",
         "directions": "words' directions stay near their best, and above chance",
     }[entry["by"]]
-    if entry["layer"] is None:
-        return f"layer from which {what}: none"
-    ends = ["none" if entry[end] is None else str(entry[end]) for end in ("low", "high")]
-    return f"layer from which {what}: {entry['layer']} [{', '.join(ends)}]"
+    return f"layer from which {what}: {layer_interval(entry)}"
 
 
 def _layers(result: Result) -> Table:
@@ -74,15 +72,15 @@ def _layers(result: Result) -> Table:
         text = next(iter(condition_rows(neighbors, TEXT)), {})
         cells = []
         if has_sae:
-            for name in ("fvu", "l0"):
-                cells += [_short(image.get(name)), _short(text.get(name))]
+            for name, digits in (("fvu", 2), ("l0", 3)):
+                cells += [_short(row.get(name), digits) for row in (image, text)]
         norm_ratio = image.get("norm_ratio") if has_sae else _quotient(image, text)
         ends = control_range(neighbors, field)
         mark = EXCEEDS if exceeds_controls(neighbors, image, field) else " "
         cells += [
             _short(norm_ratio),
             f"{_interval(image, field)}{mark}",
-            _short(text.get(field)),
+            _short(text.get(field), 2),
             "-" if ends is None else f"{ends[0]:.2f}-{ends[1]:.2f}",
         ]
         table.add_row(str(image["layer"]), *map(Text, cells))
@@ -123,11 +121,15 @@ def _interval(row: Row, field: str) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _short(value: float | None) -> str:
-    return f"{value:.3g}" if value is not None and is_number(value) else "-"
+def _short(value: float | None, digits: int = 3) -> str:
+    return f"{value:.{digits}g}" if value is not None and is_number(value) else "-"
 
 
 def _table(title: str) -> Table:
     return Table(
-        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
     )

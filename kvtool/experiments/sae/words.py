@@ -15,7 +15,7 @@ import torch
 from kvtool.experiments.sae.dictionaries import Dictionary
 from kvtool.experiments.sae.streams import Streams, TextStream
 from kvtool.experiments.sae.subject import Subject
-from kvtool.features.concepts import NOT_SHOWN, SHOWN, word_threshold
+from kvtool.features.concepts import ABSENT, PRESENT, word_threshold
 from kvtool.features.transfer import choose_features, word_directions
 
 Array = np.ndarray[Any, Any]
@@ -61,7 +61,7 @@ class LayerWords:
 
 
 @dataclass(frozen=True)
-class ChosenWords:
+class SelectedFeatures:
     """What the words tell of a dictionary's features.
 
     Attributes:
@@ -82,16 +82,18 @@ class ChosenWords:
 def read_words(streams: Streams) -> Words:
     """Run captions of the training half through the decoder, up to MOST_TOKENS tokens."""
     subject = streams.subject
-    places = []
+    positions: list[int] = []
     n_tokens = 0
-    for place in np.flatnonzero(subject.is_training).tolist():
-        n_tokens += sum(len(streams.language.token_ids(text)) for text in subject.captions[place])
-        if places and n_tokens > MOST_TOKENS:
+    for position in np.flatnonzero(subject.is_training).tolist():
+        n_tokens += sum(
+            len(streams.language.token_ids(text)) for text in subject.captions[position]
+        )
+        if positions and n_tokens > MOST_TOKENS:
             break
-        places.append(place)
-    items = list(streams.captions(places))
+        positions.append(position)
+    items = list(streams.captions(positions))
     labels = np.concatenate([word_labels(streams, item) for item in items])
-    is_word = {name: labels[:, i] == SHOWN for i, name in enumerate(subject.concepts)}
+    is_word = {name: labels[:, i] == PRESENT for i, name in enumerate(subject.concepts)}
     return Words(
         torch.cat([item.states for item in items], dim=1),
         {concept: mask for concept, mask in is_word.items() if mask.any()},
@@ -101,19 +103,17 @@ def read_words(streams: Streams) -> Words:
 def word_labels(streams: Streams, text: TextStream) -> Array:
     """Return which tokens of a text are each concept's word, (token, concept): 1 or 0."""
     subject = streams.subject
-    labels = np.full((len(text.ids), len(subject.concepts)), NOT_SHOWN, np.int8)
+    labels = np.full((len(text.ids), len(subject.concepts)), ABSENT, np.int8)
     # Where nothing stands before a text, its first token has no state.
     offset = len(streams.language.token_ids(text.text)) - len(text.ids)
     positions = streams.language.word_positions(text.text, subject.concepts)
     for concept, tokens in positions.items():
         rows = [token - offset for token in tokens if token >= offset]
-        labels[rows, subject.concepts.index(concept)] = SHOWN
+        labels[rows, subject.concepts.index(concept)] = PRESENT
     return labels
 
 
-def layer_words(
-    words: Words, index: int, concepts: Sequence[str], outlier: float
-) -> LayerWords:
+def layer_words(words: Words, index: int, concepts: Sequence[str], outlier: float) -> LayerWords:
     """Return what the words tell of the layer at an index of the streams."""
     states = words.states[index].float()
     lengths = states.norm(dim=1)
@@ -134,20 +134,22 @@ def layer_words(
     )
 
 
-def choose_words(words: LayerWords, dictionary: Dictionary, subject: Subject) -> ChosenWords:
+def select_features(
+    words: LayerWords, dictionary: Dictionary, subject: Subject
+) -> SelectedFeatures:
     """Choose the feature of each concept on the words alone."""
     n_tokens = max(1, min(len(words.states), MOST_NUMBERS // dictionary.m))
     features = dictionary.encode(words.states[:n_tokens]).cpu().numpy()
     labels = {concept: is_word[:n_tokens] for concept, is_word in words.labels.items()}
-    chosen = choose_features(features, labels)
+    choice = choose_features(features, labels)
     thresholds = [
         word_threshold(features[:, item.feature], labels[concept])
-        for concept, item in chosen.items()
+        for concept, item in choice.items()
     ]
     is_active = features != 0
-    return ChosenWords(
-        np.array([subject.concepts.index(concept) for concept in chosen], int),
-        np.array([item.feature for item in chosen.values()], int),
+    return SelectedFeatures(
+        np.array([subject.concepts.index(concept) for concept in choice], int),
+        np.array([item.feature for item in choice.values()], int),
         np.array(thresholds, np.float32),
         is_active.mean(axis=0),
         float(is_active.sum(axis=1).mean()),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kvtool.asking.records import LISTED, FilePath, results_folder
+from kvtool.asking.records import FilePath, results_folder
 from kvtool.datasets.bdd10k import CLASSES, check_train_ids
 from kvtool.datasets.files import by_stem, class_names, found
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
@@ -16,7 +16,7 @@ from kvtool.errors import DatasetError, UsageError
 from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, missing_notes, rows
 from kvtool.metrics.segmentation import bdd_scores
 from kvtool.progress import Progress
-from kvtool.result import Result, versions
+from kvtool.result import MAX_REASONS, Result, versions
 from kvtool.stats.bootstrap import Array, ratio
 
 SPLITS = ("val", "train")
@@ -74,7 +74,7 @@ def score_bdd10k(
         config={"data": str(data), "results": str(results), "split": split, "seed": seed},
         versions=versions(),
         n_skipped=len(counted.left_out),
-        skipped=[*counted.left_out, *missing_notes(folder, absent)][:LISTED],
+        skipped=[*counted.left_out, *missing_notes(folder, absent)][:MAX_REASONS],
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.asking.records import (
-    LISTED,
     FilePath,
     none_left,
     results_folder,
@@ -21,7 +20,7 @@ from kvtool.datasets.masks import read_label_map
 from kvtool.errors import DatasetError
 from kvtool.metrics.video import davis_scores, davis_units, object_frames
 from kvtool.progress import Progress
-from kvtool.result import Result, Row, versions
+from kvtool.result import MAX_REASONS, Result, Row, versions
 from kvtool.stats.bootstrap import Array
 
 
@@ -67,7 +66,7 @@ def score_davis(
         config={"data": str(data), "results": str(results), "split": dataset.split, "seed": seed},
         versions=versions(),
         n_skipped=dataset.n_sequences - len(units),
-        skipped=skipped[:LISTED],
+        skipped=skipped[:MAX_REASONS],
     )
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kvtool.asking.records import LISTED, FilePath, results_folder
+from kvtool.asking.records import FilePath, results_folder
 from kvtool.datasets.imagenet_s import IGNORE, SIZES, ImageNetS, read_ids
 from kvtool.errors import DatasetError, UsageError
 from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, missing_notes, rows
 from kvtool.metrics.segmentation import imagenet_s_scores
 from kvtool.progress import Progress
-from kvtool.result import Result, versions
+from kvtool.result import MAX_REASONS, Result, versions
 from kvtool.stats.bootstrap import Array
 
 
@@ -80,7 +80,7 @@ def score_imagenet_s(
         },
         versions=versions(),
         n_skipped=len(counted.left_out) + len(dataset.skipped),
-        skipped=[*counted.left_out, *missing_notes(folder, absent), *dataset.skipped][:LISTED],
+        skipped=[*counted.left_out, *missing_notes(folder, absent), *dataset.skipped][:MAX_REASONS],
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from kvtool.asking.records import (
-    LISTED,
     FilePath,
     need,
     need_numbers,
@@ -29,7 +28,7 @@ from kvtool.metrics.correspondence import (
     pck_units,
 )
 from kvtool.progress import Progress
-from kvtool.result import Result, Row, versions
+from kvtool.result import MAX_REASONS, Result, Row, versions
 from kvtool.stats.bootstrap import Array
 
 PRIMARY_ALPHA = 0.1
@@ -78,7 +77,7 @@ def score_spair(answers: FilePath, *, seed: int = 0, progress: Progress | None =
         config={"answers": str(answers), "alpha": PRIMARY_ALPHA, "seed": seed},
         versions=versions(),
         n_skipped=len(skipped),
-        skipped=skipped[:LISTED],
+        skipped=skipped[:MAX_REASONS],
     )
 
 

@@ -120,6 +120,10 @@ class LinearAdapter(DecoderModel):
         linear.load_state_dict(state, assign=True)
         return linear.requires_grad_(False).to(self.checkpoint.device)
 
+    def question(self, text: str) -> str:
+        """See LanguageModel.question."""
+        return self.prompt.question(self.adapter.marker + text)
+
     def fallback_template(self) -> str:
         """Return the prompt of a language model without a chat template."""
         return PLAIN

@@ -16,6 +16,7 @@ import kvtool.models
 from kvtool.datasets.cvbench import CvBench
 from kvtool.reporting.emit import emit
 from kvtool.result import Result, Row
+from kvtool.stats.proportions import wilson
 from tests.experiments.correlate.planted import coefficients_of, expected_score
 from tests.support.correlations import (
     RIGHT,
@@ -87,18 +88,26 @@ def test_intervals_of_a_model(stores: list[Path]) -> None:
     """Segmentation by one task has that task's interval; accuracy that of draws within each
     collection, one by one.
     """
-    row = models_of(correlated(stores))[3]
+    models = models_of(correlated(stores))
+    row = models[3]
     (run,) = [name for name in row["runs"] if "imagenet" in name]
     best = kvtool.probe(kvtool.open(stores[1]).run(run), TASK[0]).best
     assert best is not None
     ends = (row["segmentation_low"], row["segmentation_high"])
     assert ends == pytest.approx((best["miou_fgbg_low"], best["miou_fgbg_high"]))
     rng = np.random.default_rng(1)
-    correct = np.arange(24) < RIGHT[3]
+    # Of the fourth model all questions of a collection are alike; of the second they are not.
+    correct = np.arange(24) < RIGHT[1]
     parts = np.split(correct, np.cumsum([n for *_, n in SOURCES])[:-1])
     samples = [sum(rng.choice(part, len(part)).sum() for part in parts) / 24 for _ in range(4000)]
     low, high = np.quantile(samples, [0.025, 0.975])
-    assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx((low, high), abs=1 / 24)
+    ends = (models[1]["accuracy_low"], models[1]["accuracy_high"])
+    assert ends == pytest.approx((low, high), abs=1 / 24)
+    _, share = wilson(0, 24)
+    ends = (row["accuracy_low"], row["accuracy_high"])
+    assert ends == pytest.approx((0.5 * (1 - share), 0.5 * (1 + share)))
+    # All answers are (A): who always says so has all of them right.
+    assert {(model["chance_kind"], model["chance"]) for model in models} == {("always (A)", 1.0)}
 
 
 def test_asked_again_it_is_read(stores: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

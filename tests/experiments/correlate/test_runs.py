@@ -65,6 +65,7 @@ def test_only_what_every_model_holds(tmp_path: Path, data: Path) -> None:
     assert {row["n"] for row in models_of(limited)} == {2 * 4}
 
 
+@pytest.mark.slow
 def test_models_that_lack_a_run_are_left_out(
     tmp_path: Path, data: Path, stores: list[Path]
 ) -> None:
@@ -102,6 +103,7 @@ def test_models_that_lack_a_run_are_left_out(
         correlated(tmp_path / "t.kv", benchmarks=["blink"])
 
 
+@pytest.mark.slow
 def test_the_run_with_most_images_and_no_prefix(tmp_path: Path, data: Path) -> None:
     path, cvbench = tmp_path / "s.kv", CvBench(data / "cvbench")
     segmented(path, data, "planted", 1, images=10)
@@ -123,6 +125,7 @@ def hash_of(store: Path, name: str) -> str:
     return digest
 
 
+@pytest.mark.slow
 def test_a_model_counts_once(tmp_path: Path, data: Path) -> None:
     path, names = tmp_path / "s.kv", list[str]()
     for dtype in ("bfloat16", "float32"):

@@ -75,6 +75,7 @@ def test_a_question_asked_twice_is_answered_once(
     assert by_condition(result)["none"]["macro_f1"] == by_condition(result)["none"]["f1"]
 
 
+@pytest.mark.slow
 def test_answers_are_written_in_full_and_score_the_same(
     tmp_path: Path, store: Path, pope: Path, mme: Path
 ) -> None:

@@ -11,10 +11,12 @@ import kvtool
 from kvtool.errors import UsageError
 from kvtool.experiments.variance.run import variance
 from kvtool.reporting.emit import emit
+from kvtool.stats.proportions import wilson
 from tests.experiments.knockout.asked import CONTROLS, OPTIONS, by_condition
 from tests.support.planted import CONSTANT, NOISY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [None, "late", (4, 5)])
 def test_knocking_out_the_planted_heads_restores_the_answers(
     store: Path, pope: Path, layers: Any
@@ -50,10 +52,18 @@ def test_knocking_out_the_planted_heads_restores_the_answers(
     assert rows["chosen"]["f1_high"] == 1.0
     assert rows["chosen"]["mcnemar_holm_p"] == pytest.approx(2 * rows["chosen"]["mcnemar_p"])
     assert (rows["chosen"]["n_pictures"], rows["chosen"]["n_distinct"]) == (8, 48)
-    # Of every picture half the questions are right: other pictures would change nothing.
-    assert rows["none"]["accuracy_low"] == rows["none"]["accuracy_high"] == 0.5
+    # Of each of eight pictures half the questions are right: resamples are alike, pictures need
+    # not be.
+    _, share = wilson(0, 8)
+    ends = (rows["none"]["accuracy_low"], rows["none"]["accuracy_high"])
+    assert ends == pytest.approx((0.5 * (1 - share), 0.5 * (1 + share)))
+    # Always yes has two thirds of the F1 that there is; the planted heads exceed it.
+    assert rows["chosen"]["chance_kind"] == "always yes"
+    assert rows["chosen"]["chance"] == pytest.approx(2 / 3)
+    assert (rows["chosen"]["exceeds_chance"], rows["none"]["exceeds_chance"]) == (True, False)
 
 
+@pytest.mark.slow
 def test_input_agnostic_keys_are_found_and_blocked(
     store: Path, pope: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +110,7 @@ def test_one_noisy_head_alone_changes_nothing(store: Path, pope: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_blocking_every_head_leaves_the_question(store: Path, pope: Path) -> None:
     heads = [(layer, head) for layer in range(6) for head in range(4)]
     rows = by_condition(kvtool.knockout(store, f"pope:{pope}", heads, **OPTIONS))
@@ -108,6 +119,7 @@ def test_blocking_every_head_leaves_the_question(store: Path, pope: Path) -> Non
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pre_rope_keys_and_the_full_view_answer_too(
     tmp_path: Path, model: Path, pope: Path
 ) -> None:

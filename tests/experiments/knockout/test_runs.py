@@ -14,6 +14,7 @@ from tests.experiments.knockout.asked import OPTIONS, by_condition
 from tests.support.planted import NOISY, planted_model, planted_pope
 
 
+@pytest.mark.slow
 def test_mme_images_are_extracted_with_the_settings_of_the_run(
     tmp_path: Path, model: Path, pope: Path, mme: Path
 ) -> None:
@@ -52,6 +53,7 @@ def test_mme_images_are_extracted_with_the_settings_of_the_run(
         assert result.unit == "percent"
 
 
+@pytest.mark.slow
 def test_cocos_own_run_serves_pope(tmp_path: Path, model: Path, pope: Path) -> None:
     kvtool.extract(tmp_path / "s.kv", model=str(model), dataset=f"coco:{pope}@val2014")
     result = kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), **OPTIONS)
@@ -105,6 +107,7 @@ def test_another_model_under_the_runs_name_is_refused(tmp_path: Path) -> None:
         kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_several_runs_need_a_name(tmp_path: Path, model: Path, pope: Path) -> None:
     path = tmp_path / "s.kv"
     runs = [

@@ -104,7 +104,7 @@ def test_split_chooses_on_one_half_and_reports_on_the_other(
     assert best["n_both"] == sum(item["model"] for item in scored)
     out = StringIO()
     emit(result, "table", out)
-    assert "chosen on the other half; 6 of 12 questions" in out.getvalue()
+    assert "chosen on the other half; n = 6 of 12" in out.getvalue()
     lines = out.getvalue().split("right, %, 95 % interval")[1].splitlines()
     counts = {line.split()[0].rstrip(","): line.split()[-1] for line in lines if "," in line}
     assert counts["value"] == "6"

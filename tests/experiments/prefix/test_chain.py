@@ -23,6 +23,7 @@ from tests.experiments.prefix.rows import row_of
 from tests.support.prefixes import TASK
 
 
+@pytest.mark.slow
 def test_a_prefix_changes_values_behind_the_first_layer(
     scenes: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_missing_conditions_are_extracted_once(
     assert longer.config["images"] == 9
 
 
+@pytest.mark.slow
 def test_images_without_a_text_are_left_out_of_every_condition(
     scenes: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

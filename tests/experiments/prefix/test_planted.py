@@ -79,6 +79,7 @@ def test_a_prefix_that_changes_nothing_makes_no_difference(result: Result) -> No
             assert (row["difference"], row["difference_low"], row["difference_high"]) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_none_is_the_probe_of_the_run_without_prefix(store: Store, result: Result) -> None:
     for comparison, select in (
         (result, "max"),
@@ -146,6 +147,7 @@ def test_only_some_images_of_a_run(store: Store) -> None:
     assert probe(run, TASK, kinds=["value"]) == full
 
 
+@pytest.mark.slow
 def test_the_result_is_kept_and_documented(
     store: Store, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +239,7 @@ def test_blocks_are_chosen_on_the_images_of_all_conditions(root: Path, tmp_path:
     assert [row["difference"] for row in result.rows] == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_computed_again(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

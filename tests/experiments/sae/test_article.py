@@ -7,7 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kvtool.experiments.sae.article import command, falling_error, found_patches, sentences
+from kvtool.experiments.sae.article import (
+    command,
+    falling_error,
+    found_patches,
+    sae_paths,
+    sentences,
+)
 from kvtool.pictures.thumbnails import Drawn
 from kvtool.reporting import KeptResult, render
 from kvtool.reporting.cards import Card, heat_of, items_shown
@@ -16,7 +22,6 @@ from tests.support import studies
 from tests.support.page import Reader
 from tests.support.sae_results import (
     CHANCE_LEVEL,
-    CONDITIONS,
     directions_result,
     items,
     sae_result,
@@ -34,8 +39,8 @@ def test_the_finding_is_one_sentence_with_the_layer_and_the_controls() -> None:
     line = found_patches(result)
     assert line == (
         "Features chosen on words alone find the patches of these words: AUROC "
-        "0.945 [0.925, 0.965] in layer 7 (layer of alignment by transfer: 3 [2, 4]; controls: "
-        "0.49 to 0.55; chance is 0.5)."
+        "0.945 [0.925, 0.965] in layer 7, the best of 8 (layer of alignment by transfer: "
+        "3 [2, 4]; controls: 0.49 to 0.55; chance is 0.5)."
     )
     assert line in page_of(result).text
 
@@ -136,8 +141,23 @@ def test_the_heat_of_a_card_has_a_hole_where_a_patch_was_not_run() -> None:
 
 
 def test_the_command_is_what_was_run() -> None:
-    result = sae_result()
-    config = result.config | {"layers": [0, 3], "conditions": list(CONDITIONS[:2]), "tokens": "all"}
-    words = command(KeptResult("s.kv", result), config, None)
-    assert words[:6] == ["sae", "s.kv", "--run", "r", "--sae", "demo"]
-    assert words[6:] == ["--layers", "0,3", "--conditions", "text,image", "--tokens", "all"]
+    result = sae_result(conditions=("text", "image", "random"))
+    stored = KeptResult("s.kv", result)
+    first = ["sae", "s.kv", "--run", "r", "--sae", "/saes/layer_{layer}/w.npz"]
+    config = result.config | {"tokens": "all", "limit": 20}
+    flags = ["--limit", "20", "--conditions", "random", "--tokens", "all"]
+    assert command(stored, config, {"layers": list(range(8))}) == [*first, *flags]
+    narrowed = command(stored, result.config, {"layers": list(range(9))})
+    assert narrowed == [*first, "--layers", "0-7", "--conditions", "random"]
+
+
+def test_how_saes_are_named() -> None:
+    shipped = [{"path": f"/x/kvtool/demo/saes/layer_{layer}", "layer": layer} for layer in (0, 1)]
+    assert sae_paths(shipped) == ["demo"]
+    assert sae_paths("none") == ["none"]
+    files = [{"path": f"/x/{name}.pt", "layer": layer} for layer, name in enumerate("ab")]
+    assert sae_paths(files) == ["/x/a.pt", "/x/b.pt"]
+    widths = [{"path": f"/layers.{layer}/width_{layer}k", "layer": layer} for layer in (1, 16, 11)]
+    assert sae_paths(widths) == [file["path"] for file in widths]
+    sources = [{"path": f"/layers.{layer}/width_1k", "layer": layer} for layer in (1, 16, 11)]
+    assert sae_paths(sources) == ["/layers.{layer}/width_1k"]

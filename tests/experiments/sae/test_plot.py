@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from math import isfinite, nan
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -15,12 +17,19 @@ from matplotlib.figure import Figure
 from kvtool.errors import KvtoolError
 from kvtool.experiments.sae.plot import LOOKS
 from kvtool.reporting.plots import plot
+from kvtool.reporting.plots.style import parameters
 from kvtool.result import Result
-from tests.reporting.plots.conftest import settings  # noqa: F401  figures have our settings
-from tests.reporting.plots.drawn import drawn, title
+from tests.support.drawn import drawn, title
 from tests.support.sae_results import CONDITIONS, directions_result, sae_result
 
 FIELDS = ("fvu", "l0", "norm_ratio", "transfer")
+
+
+@pytest.fixture(autouse=True)
+def settings() -> Iterator[None]:
+    """Figures are made under the plots' own settings."""
+    with matplotlib.rc_context(parameters()):
+        yield
 
 
 def curve(axes: Axes, label: str) -> list[tuple[float, float]]:

@@ -42,6 +42,7 @@ def harm(path: Path, damage: str) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["attributes", "gone", "short", "head", "attributes gone"])
 @pytest.mark.usefixtures("small")
 def test_a_damaged_index_is_noticed_and_built_again(tmp_path: Path, which: str) -> None:

@@ -115,6 +115,7 @@ def test_all_lists_probed_are_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert by_index.config["index"]["recall_at_10"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_no_file_outgrows_its_bound(tmp_path: Path) -> None:
     run = make_run(tmp_path, samples=images(40), layers=6)

@@ -34,6 +34,7 @@ def halves(tile: Tile) -> tuple[Array, Array]:
     return pixels[:, :SIDE_PX], pixels[:, -SIDE_PX:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task", ["foreground-segmentation", "co-segmentation", "semantic-segmentation"]
 )

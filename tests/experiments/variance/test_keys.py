@@ -88,6 +88,7 @@ def test_one_mode_is_said_and_takes_no_cut(tmp_path: Path) -> None:
     assert not fixed.config["notes"]
 
 
+@pytest.mark.slow
 def test_results_are_kept_and_a_threshold_needs_no_new_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,7 @@ def test_intervals_cover_the_truth() -> None:
     assert 160 <= inside <= 199
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     def peak(n_images: int) -> int:
         images = samples(n_images, (16, 16))

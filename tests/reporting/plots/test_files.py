@@ -14,10 +14,11 @@ from kvtool.registry import EXPERIMENTS, has_part
 from kvtool.reporting.plots import check, plot
 from kvtool.reporting.plots.style import fitted, width_of
 from kvtool.result import Result
-from tests.reporting.plots.drawn import drawn
+from tests.support.drawn import drawn
 from tests.support.result_shapes import LONG, RESULTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
 @pytest.mark.parametrize(
     "command", [name for name in EXPERIMENTS.names() if has_part(name, "plot")]

@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from kvtool.result import Result
-from tests.reporting.plots.drawn import drawn
+from tests.support.drawn import drawn
 from tests.support.result_shapes import SHAPES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("result", SHAPES.values(), ids=SHAPES)
 def test_every_text_has_its_place(result: Result) -> None:
     drawing = drawn(result)

@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 
 from kvtool.reporting.plots.style import MARK
 from kvtool.result import Result, Row, is_summary
-from tests.reporting.plots.drawn import drawn, title
 from tests.support import results
+from tests.support.drawn import drawn, title
 from tests.support.result_shapes import SHAPES
 
 
@@ -39,6 +39,7 @@ def summaries(result: Result, kind: str) -> list[Row]:
     return [row for row in result.rows if is_summary(row) and row["kind"] == kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["probe", "32 x 8, two kinds", "some layers", "nulls", "paired", "encoder, layers"]
 )

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
-from tests.reporting.plots.drawn import drawn, title
 from tests.support import results
+from tests.support.drawn import drawn, title
 from tests.support.result_rows import MODEL
 from tests.support.result_shapes import SHAPES
 
@@ -78,6 +78,7 @@ def test_nothing_defined() -> None:
     assert "not defined for any block" in title(drawn(empty))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "words"), [
     ("28 x 8", ["semantic-correspondence", MODEL, "spair71k@test", "pck_image", "N = 200"]),
     ("probe", ["best (framed): value, layer"]),

@@ -1,0 +1,151 @@
+"""Descriptions of features, compared with the captions of the images where they are strongest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from kvtool.autoencoders.described import (
+    Described,
+    by_embedding,
+    by_judge,
+    described_features,
+    descriptions_of,
+    lexical,
+)
+from kvtool.autoencoders.descriptions import Descriptions, read_descriptions
+from kvtool.autoencoders.judge import FileJudge, LanguageJudge
+from kvtool.autoencoders.matching import MIN_FEATURES, top_features
+from kvtool.digests import digest_files, digest_texts
+from kvtool.errors import UsageError
+from kvtool.models.language import Language, load_language
+from kvtool.models.sentences import load_embedder, mean_states
+from kvtool.result import Row
+from kvtool.stats.bootstrap import Array
+
+MatchBy = Literal["lexical", "embedding", "judge"]
+Compare = Callable[[Sequence[Sequence[str]], Sequence[Sequence[str]]], Described]
+
+
+@dataclass(frozen=True)
+class DescribedBy:
+    """How descriptions are compared, as in kvtool.sae.
+
+    Attributes:
+        path: Of the descriptions; None for none.
+        match_by: Words in common, the cosine of embeddings, or a judge.
+        embedder: What embeds texts; None for the run's own language model.
+        judge: The language model that judges.
+        judge_jsonl: A file of questions and answers, in its position.
+    """
+
+    path: str | Path | None = None
+    match_by: MatchBy = "lexical"
+    embedder: str | None = None
+    judge: str | None = None
+    judge_jsonl: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.path is None and (self.embedder or self.judge or self.judge_jsonl):
+            raise UsageError("sae: expected descriptions to compare with captions, described none")
+        if self.match_by == "judge" and (self.judge is None) == (self.judge_jsonl is None):
+            raise UsageError("sae: match_by judge: expected either judge or judge_jsonl")
+
+    def read(self) -> Descriptions:
+        """Return the descriptions, which are none without a path."""
+        return Descriptions() if self.path is None else read_descriptions(self.path)
+
+    def settings(self, descriptions: Descriptions) -> dict[str, Any]:
+        """Return what the comparison depends on."""
+        if self.path is None:
+            return {"descriptions": None}
+        texts = sorted(
+            (layer, feature, text)
+            for layer, features in descriptions.items()
+            for feature, text in features.items()
+        )
+        answers = [] if self.judge_jsonl is None else digest_files([self.judge_jsonl]).values()
+        return {
+            "descriptions": str(self.path),
+            "descriptions_hash": digest_texts(str(item) for item in texts),
+            "match_by": self.match_by,
+            "embedder": self.embedder,
+            "judge": self.judge,
+            "answers_hash": list(answers),
+        }
+
+
+@dataclass
+class Describing:
+    """Compares the descriptions of features with captions.
+
+    Attributes:
+        descriptions: By layer and feature.
+        compare: One of the measures of kvtool.autoencoders.described.
+        file: The questions for a judge outside, where there is one.
+    """
+
+    descriptions: Descriptions
+    compare: Compare
+    file: FileJudge | None = None
+
+    def of_layer(self, layer: int) -> Mapping[int, str]:
+        """Return the descriptions of a layer's features."""
+        return self.descriptions.get(layer, {})
+
+    def fields(
+        self, layer: int, pooled: Array, eligible: Array, captions: Sequence[Sequence[str]]
+    ) -> Row:
+        """Return how often one of the descriptions of an image's strongest features fits it.
+
+        Args:
+            layer: Of the SAE.
+            pooled: Each feature of each image, (image, m).
+            eligible: Features that are not dense, (m,) bool.
+            captions: Of each image.
+        """
+        texts = self.of_layer(layer)
+        ranked = eligible & described_features(len(eligible), texts)
+        if ranked.sum() < MIN_FEATURES:
+            return {}
+        described = self.compare(descriptions_of(top_features(pooled, ranked), texts), captions)
+        return {
+            "described": described.rate,
+            "described_low": described.low,
+            "described_high": described.high,
+            "described_chance": described.chance,
+        }
+
+    def finish(self) -> list[str]:
+        """Write the questions that a judge outside has to answer, and say so; a line each."""
+        if self.file is None:
+            return []
+        count = self.file.write()
+        lines = list(self.file.skipped)
+        if count:
+            lines.append(f"{count} questions are in {self.file.path}: answer them and run again")
+        return lines
+
+
+def make_describing(
+    by: DescribedBy, descriptions: Descriptions, language: Language, device: str, seed: int
+) -> Describing:
+    """Return what compares descriptions with captions. Raises ModelError where a model that is to
+    embed or judge is not there."""
+    if by.match_by == "embedding":
+        embed = (
+            partial(mean_states, language)
+            if by.embedder is None
+            else load_embedder(by.embedder, device=device)
+        )
+        return Describing(descriptions, partial(by_embedding, embed=embed, seed=seed))
+    if by.match_by == "judge" and by.judge_jsonl is not None:
+        file = FileJudge(by.judge_jsonl)
+        return Describing(descriptions, partial(by_judge, judge=file, seed=seed), file)
+    if by.match_by == "judge" and by.judge is not None:
+        judge = LanguageJudge(load_language(by.judge, device=device))
+        return Describing(descriptions, partial(by_judge, judge=judge, seed=seed))
+    return Describing(descriptions, partial(lexical, seed=seed))

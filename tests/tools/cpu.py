@@ -1,0 +1,38 @@
+"""What tests cost by CPU time, which a busy machine does not change: `pytest -p tests.tools.cpu`.
+
+Prints the sum, and the tests of LIMIT_S seconds or more: those that are to be marked slow where
+`make check` is to stay short. A fixture's time is that of the first test that asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+LIMIT_S = 1.5
+SECONDS: dict[str, float] = {}
+
+
+def cpu_s() -> float:
+    """CPU time of this process and of the children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    start = cpu_s()
+    try:
+        return (yield)
+    finally:
+        SECONDS[item.nodeid] = cpu_s() - start
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    total = sum(SECONDS.values())
+    terminalreporter.section(f"{total:.0f} s of CPU in {len(SECONDS)} tests")
+    for test, seconds in sorted(SECONDS.items(), key=lambda entry: -entry[1]):
+        if seconds >= LIMIT_S:
+            terminalreporter.write_line(f"{seconds:6.1f} {test}")
