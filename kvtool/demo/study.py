@@ -189,13 +189,12 @@ class DemoStudy:
         """Read image tokens in the features of text and through the head, as the second paper
         does."""
         import kvtool
-        from kvtool.experiments.sae.run import sae
 
         for model, saes in self.program.saes.items():
             run = kvtool.open(self.store).run(self.extract(CAPTIONED, model))
             self.step(f"image tokens of {model} in the features of text, SAEs: {saes}")
-            described = {"descriptions": demo_saes_path() / "descriptions.json"}
-            yield sae(run, saes, **READING, **(described if saes == "demo" else {}))
+            texts = demo_saes_path() / "descriptions.json" if saes == "demo" else None
+            yield kvtool.sae(run, saes, descriptions=texts, **READING)
         run = kvtool.open(self.store).run(self.extract(CAPTIONED))
         self.step("image tokens through the head")
         yield kvtool.lens(run, **READING)

@@ -20,12 +20,13 @@ from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
 from kvtool.models.base import Model
 from kvtool.models.chat_templates import check_system
 from kvtool.models.device import find_device, find_dtype
-from kvtool.models.families import FAMILIES, ORIGINAL_FORMATS, UNSERVED
+from kvtool.models.families import FAMILIES
 from kvtool.models.faults import described, is_out_of_memory, quiet
 from kvtool.models.files import CONFIG, has_processor, has_tokenizer, read_json
 from kvtool.models.hub import Snapshot, resolve
 from kvtool.models.memory import free_bytes, network_bytes
 from kvtool.models.sizes import MOST_PIXELS, check_input
+from kvtool.models.unserved import unknown_type
 from kvtool.models.weights import check_missing, check_shapes, check_unexpected, warn_of_values
 from kvtool.types import Geometry, InputSize, ModelInfo, Precision, View
 
@@ -95,38 +96,6 @@ def check_size_options(name: str, family: Any, size: InputSize) -> None:
             f"found {name}, a {family.family}, which takes {flags or 'pictures at one size alone'};"
             " leave it out"
         )
-
-
-def unknown_type(config: Any) -> str:
-    """What is wrong with a configuration whose model type no family is for."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    model_type = str(config.get("model_type"))
-    if reason := UNSERVED.get(model_type):
-        return (
-            f"expected a picture that depends on nothing after it, found {model_type!r}, {reason}"
-        )
-    if "auto_map" in config:
-        return (
-            f"expected a model of transformers' own classes, found {model_type!r}, which brings "
-            "code of its own, and kvtool runs none of a checkpoint's; take the converted "
-            "checkpoint, whose name often ends in -hf"
-        )
-    if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and "vision_config" not in config:
-        return (
-            f"expected a model that sees pictures, found {model_type!r}, which reads text alone; "
-            "take a multimodal model, or join this one to a vision tower (adapter:DIR)"
-        )
-    if ORIGINAL_FORMATS.fullmatch(model_type):
-        return (
-            f"expected a model_type of transformers, found {model_type!r}, the format of LLaVA's "
-            "own repository; "
-            "take the converted checkpoint, whose name ends in -hf"
-        )
-    return (
-        f"expected a model_type among {', '.join(FAMILIES.names())}, found {model_type!r}; "
-        "take a model of one of these"
-    )
 
 
 def check_layers(name: str, config: Any) -> None:

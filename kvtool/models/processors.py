@@ -49,8 +49,8 @@ class ProcessedImage:
         is_image = [token == placeholder_id for token in self.ids]
         return [
             index
-            for index, here in enumerate(is_image)
-            if here and not (index and is_image[index - 1])
+            for index, is_placeholder in enumerate(is_image)
+            if is_placeholder and not (index and is_image[index - 1])
         ]
 
 

@@ -82,6 +82,7 @@ def gemma3(folder: Path) -> Path:
             "vision_use_head": False,
         },
         mm_tokens_per_image=16,
+        tie_word_embeddings=False,  # random words would answer with themselves
         **_ids(
             words,
             image_token_index="<image_soft_token>",
@@ -91,7 +92,10 @@ def gemma3(folder: Path) -> Path:
     )
     processor = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
     settings = {"image_seq_length": 16, "processor_class": "Gemma3Processor"}
-    return save(folder, Gemma3ForConditionalGeneration(config), processor, words, settings)
+    network = Gemma3ForConditionalGeneration(config)
+    # Words enter sqrt(hidden) times as long as they are: pictures must stand out beside them.
+    network.model.multi_modal_projector.mm_soft_emb_norm.weight.data.fill_(8)
+    return save(folder, network, processor, words, settings)
 
 
 def mistral3(folder: Path) -> Path:
@@ -190,6 +194,6 @@ def smolvlm(folder: Path) -> Path:
     return idefics3(folder, "SmolVLM")
 
 
-def _ids(words: Any, **tokens: str) -> dict[str, int]:
+def _ids(words: Any, **tokens: str) -> dict[str, Any]:
     """Return the ids of tokens, by the name that a configuration has for each."""
     return {name: int(words.convert_tokens_to_ids(token)) for name, token in tokens.items()}

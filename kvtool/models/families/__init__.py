@@ -4,7 +4,6 @@ config.json.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from kvtool.registry import Registry
@@ -66,7 +65,7 @@ EXAMPLES = {
 
 
 _ASPECT = "one: the picture at its own aspect ratio"
-_ONE = "one: the picture at the tower's size"
+_TOWER_SIZE = "one: the picture at the tower's size"
 _TILES = "base: the picture squeezed to a square; full: tiles besides"
 _LAST = "base: the picture squeezed to a square; full: tiles, then that"
 VIEWS = {
@@ -81,14 +80,14 @@ VIEWS = {
     "qwen3_vl": _ASPECT,
     "gemma3": "one: the picture squeezed to a square",
     "mistral3": _ASPECT,
-    "siglip": _ONE,
-    "siglip_vision_model": _ONE,
-    "clip": _ONE,
-    "clip_vision_model": _ONE,
-    "vit": _ONE,
-    "dinov2": _ONE,
-    "dinov2_with_registers": _ONE,
-    "linear_adapter": _ONE,
+    "siglip": _TOWER_SIZE,
+    "siglip_vision_model": _TOWER_SIZE,
+    "clip": _TOWER_SIZE,
+    "clip_vision_model": _TOWER_SIZE,
+    "vit": _TOWER_SIZE,
+    "dinov2": _TOWER_SIZE,
+    "dinov2_with_registers": _TOWER_SIZE,
+    "linear_adapter": _TOWER_SIZE,
 }
 """What --view shows of a picture, by family."""
 SPECIAL = {
@@ -142,19 +141,6 @@ def pads_several(family: str, image_wh_px: tuple[int, int]) -> bool:
 def last_norm(family: str, is_encoder: bool, depth: int, vision_layers: Sequence[int]) -> str:
     """The norm that an encoder's last layer is kept after; empty where that layer is not kept."""
     return NORMS.get(family, "") if is_encoder and depth - 1 in vision_layers else ""
-
-
-_SEES_TEXT = "whose pictures see the text that follows them: what is stored under one question "
-UNSERVED = {
-    "paligemma": _SEES_TEXT + "would not hold under another; take a model such as Gemma 3",
-}
-"""Model types of which no run could be made, and why."""
-
-
-ORIGINAL_FORMATS = re.compile(r"llava_(llama|mistral|mixtral|qwen|qwen2|mpt|gemma|phi)\w*")
-"""Model types of checkpoints in the layout of LLaVA's own repositories, which transformers does not
-read.
-"""
 
 
 def reads_text(model_type: str) -> bool:

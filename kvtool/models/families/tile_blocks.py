@@ -35,5 +35,5 @@ def block_spans(
         GridSpan("tiles", start, (side, side), side, cover)
         for start, cover in zip(starts, covers, strict=False)
     ]
-    whole = (0.0, 0.0, float(width), float(height))
-    return (*spans, GridSpan("base", starts[-1], (side, side), side, whole))
+    cover = (0.0, 0.0, float(width), float(height))
+    return (*spans, GridSpan("base", starts[-1], (side, side), side, cover))

@@ -57,5 +57,6 @@ class SmolVLM(Idefics3):
     def test_what_stands_for_an_image_is_what_its_own_processor_writes(self, model: Any) -> None:
         for view, tiles in (("base", (0, 0)), ("full", (2, 2))):
             marks = ("<fake_token_around_image>", "<image>", "<global-img>")
-            expected = get_image_prompt_string(*tiles, 16, *marks)
+            write: Any = get_image_prompt_string
+            expected = write(*tiles, 16, *marks)
             assert model.processed(noise(70, 45), view).text == expected
