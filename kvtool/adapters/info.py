@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from kvtool.bounds import checked
 from kvtool.display import Displayed, Facts
 from kvtool.errors import ModelError
-from kvtool.models.adapters import SCHEME, JoinedModel, read_settings
+from kvtool.models.adapters import JoinedModel, read_settings
 from kvtool.models.hub import resolve
 
 Presence = Literal["same", "other", "missing"]
@@ -77,8 +77,7 @@ def adapter_info(path: str | PathLike[str]) -> AdapterInfo:
 
     Neither of the two models is loaded. Raises ModelError where there is no adapter.
     """
-    name = fspath(path)
-    folder = resolve(name).path if not _is_folder(name) else Path(name.removeprefix(SCHEME))
+    folder = resolve(fspath(path), weights=False).path
     settings = read_settings(folder)
     d_language, d_vision = _shape(folder / settings.weights)
     return AdapterInfo(
@@ -95,10 +94,6 @@ def adapter_info(path: str | PathLike[str]) -> AdapterInfo:
         n_parameters=d_language * (d_vision + 1),
         training=settings.training,
     )
-
-
-def _is_folder(name: str) -> bool:
-    return Path(name.removeprefix(SCHEME)).expanduser().is_dir()
 
 
 def _shape(path: Path) -> tuple[int, int]:

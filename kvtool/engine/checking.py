@@ -1,10 +1,10 @@
-"""`kvtool.check_model`: whether a model works here, which an extraction proves on a picture, too."""
+"""`kvtool.check_model`: whether a model works here, as an extraction proves it first."""
 
 from __future__ import annotations
 
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -97,5 +97,5 @@ def prove_first(plan: Plan, model: Any) -> None:
             model.prepare(image, id=plan.ref(index).id, index=index, view=plan.config.view)
         except ImageError:
             continue
-        prove(model, cast("Image.Image", image), plan.config.view)
+        prove(model, image, plan.config.view)
         return

@@ -77,8 +77,8 @@ def extract(
 
     Args:
         store: the folder of the store, which is made where there is none.
-        model: a hub id (optionally id@revision), a folder, "demo", "demo-tower" or "demo@1" to
-        "demo@3".
+        model: a hub id (optionally id@revision), a folder, "adapter:DIR", or one that is shipped:
+            "demo", "demo-tower", "demo@1" to "demo@3", "demo-adapter", "smollm2-adapter".
         dataset: NAME[:PATH][@SPLIT], e.g. "spair71k:/data/SPair-71k@test" or "folder:pictures"; or
             a list of paths, a list of PIL images, a Hugging Face datasets.Dataset with a column of
             images, or any object of the protocol kvtool.datasets.base.Dataset. The same pictures

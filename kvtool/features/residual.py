@@ -7,7 +7,7 @@ Keys, values and what enters the decoder are enough to compute the stream of any
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -156,7 +156,7 @@ def read_hidden(
     device: str,
 ) -> BlockValues:
     """Return the stream of chosen tokens over images, see StoredRun.hidden."""
-    layers = [layer] if isinstance(layer, int) else list(layer)
+    layers = list(layer) if isinstance(layer, Iterable) else [layer]
     check_streams(run, layers)
     samples = run.samples if ids is None else [run.image(image).sample for image in ids]
     tokens = {sample.id: choice.indices(sample, HIDDEN) for sample in samples}
@@ -172,7 +172,9 @@ def read_hidden(
         states = _on_host(stream.states, raw)
         for start in starts[stream.sample.id]:
             values[:, start : start + len(stream.tokens)] = states
-    return BlockValues(values[0] if isinstance(layer, int) else values, tuple(samples), offsets)
+    # A single layer has no axis of its own, as in StoredRun.read.
+    block = values if isinstance(layer, Iterable) else values[0]
+    return BlockValues(block, tuple(samples), offsets)
 
 
 def load_for_streams(

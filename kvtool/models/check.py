@@ -97,6 +97,11 @@ def pixel_map(model: Any, image: Image.Image, view: View) -> ModelCheck:
     """
     kind: Kind = "projected" if isinstance(model, LanguageModel) else "vision"
     before, spans = _features(model, image, view, kind)
+    last = max(token for span in spans for token in span.token_indices())
+    if last >= len(before):
+        return _outcome(
+            "pixel map", view, 1, MOST_MISSES, f"token {last} in the map, of {len(before)}"
+        )
     hits: list[bool] = []
     for span in spans:
         tokens = np.array(span.token_indices())
@@ -121,8 +126,8 @@ def nine_cells(span: GridSpan, image_wh_px: tuple[int, int]) -> list[tuple[int, 
     width, height = image_wh_px
     rows = [row for row in range(span.grid[0]) if 0 <= span.centre_px(row, 0)[1] < height]
     cols = [col for col in range(span.grid[1]) if 0 <= span.centre_px(0, col)[0] < width]
-    chosen = [sorted({n[0], n[len(n) // 2], n[-1]}) for n in (rows, cols) if n]
-    return [(row, col) for row in chosen[0] for col in chosen[1]]
+    spread = [sorted({n[0], n[len(n) // 2], n[-1]}) for n in (rows, cols) if n]
+    return [(row, col) for row in spread[0] for col in spread[1]]
 
 
 def refilled(image: Image.Image, span: GridSpan, row: int, col: int) -> list[Image.Image]:

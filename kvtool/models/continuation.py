@@ -100,10 +100,9 @@ class Continuation:
         cache: Any,
         following: Sequence[int] = (),
     ) -> torch.Tensor:
-        """Run the decoder over [prefix][image] of a batch, and token ids that follow in each; the
-        cache grows.
+        """Run the decoder over [prefix][image] of a batch, and token ids that follow in each.
 
-        Returns the last hidden states (image, token, hidden) of the whole.
+        Returns the last hidden states (image, token, hidden); the cache grows.
         """
         assert before.tokens is not None, "what enters the decoder was asked for"
         embeddings, positions = (

@@ -19,28 +19,46 @@ def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle
     """A tower's input (3, height, width) as an image processor makes it, by resizing and perhaps a
     center crop; and the rectangle of the original image, in its pixels, that it shows.
     """
-    width, height = image.size
-    to_width, to_height = resized_wh_px(image.size, processor.size if processor.do_resize else None)
-    crop = processor.crop_size if processor.do_center_crop else None
-    crop_height, crop_width = (crop.height, crop.width) if crop else (to_height, to_width)
-    left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
-    scale_x, scale_y = width / to_width, height / to_height
-    shown_xyxy_px = (
-        left * scale_x,
-        top * scale_y,
-        (left + crop_width) * scale_x,
-        (top + crop_height) * scale_y,
-    )
+    to_width, to_height = _to_wh_px(image.size, processor)
+    crop_width, crop_height = _crop_wh_px(image.size, processor)
+    shown_xyxy_px = shown_rectangle(image.size, processor)
+    x0, y0, x1, y1 = shown_xyxy_px
     options = {}
-    if to_width * to_height > MAX_STRETCH * crop_width * crop_height and left >= 0 and top >= 0:
+    if to_width * to_height > MAX_STRETCH * crop_width * crop_height and x0 >= 0 and y0 >= 0:
         # Columns, then rows, the order in which Pillow resizes a whole image.
-        x0, y0, x1, y1 = shown_xyxy_px
-        image = image.resize((crop_width, height), processor.resample, box=(x0, 0, x1, height))
+        columns = (x0, 0, x1, image.height)
+        image = image.resize((crop_width, image.height), processor.resample, box=columns)
         image = image.resize(
             (crop_width, crop_height), processor.resample, box=(0, y0, crop_width, y1)
         )
         options = {"do_resize": False, "do_center_crop": False}
     return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown_xyxy_px
+
+
+def shown_rectangle(image_wh_px: tuple[int, int], processor: Any) -> Rectangle:
+    """Return the rectangle of a picture, in its pixels, that an image processor shows."""
+    width, height = image_wh_px
+    to_width, to_height = _to_wh_px(image_wh_px, processor)
+    crop_width, crop_height = _crop_wh_px(image_wh_px, processor)
+    left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
+    scale_x, scale_y = width / to_width, height / to_height
+    return (
+        left * scale_x,
+        top * scale_y,
+        (left + crop_width) * scale_x,
+        (top + crop_height) * scale_y,
+    )
+
+
+def _to_wh_px(image_wh_px: tuple[int, int], processor: Any) -> tuple[int, int]:
+    """Size to which a processor resizes a picture."""
+    return resized_wh_px(image_wh_px, processor.size if processor.do_resize else None)
+
+
+def _crop_wh_px(image_wh_px: tuple[int, int], processor: Any) -> tuple[int, int]:
+    """Size of what a processor keeps of a resized picture."""
+    crop = processor.crop_size if processor.do_center_crop else None
+    return (crop.width, crop.height) if crop else _to_wh_px(image_wh_px, processor)
 
 
 def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:

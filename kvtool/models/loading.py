@@ -20,12 +20,13 @@ from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
 from kvtool.models.base import Model
 from kvtool.models.chat_templates import check_system
 from kvtool.models.device import find_device, find_dtype
-from kvtool.models.families import FAMILIES, ORIGINAL_FORMATS
+from kvtool.models.families import FAMILIES
 from kvtool.models.faults import described, is_out_of_memory, quiet
 from kvtool.models.files import CONFIG, has_processor, has_tokenizer, read_json
 from kvtool.models.hub import Snapshot, resolve
 from kvtool.models.memory import free_bytes, network_bytes
 from kvtool.models.sizes import MOST_PIXELS, check_input
+from kvtool.models.unserved import unknown_type
 from kvtool.models.weights import check_missing, check_shapes, check_unexpected, warn_of_values
 from kvtool.types import Geometry, InputSize, ModelInfo, Precision, View
 
@@ -57,7 +58,7 @@ def load(name: str, settings: Settings, weights: bool) -> Model:
     config = read_json(snapshot.path / CONFIG)
     model_type = str(config.get("model_type"))
     if model_type not in FAMILIES.names():
-        raise ModelError(f"model {name}: config.json: {unknown_type(model_type)}")
+        raise ModelError(f"model {name}: config.json: {unknown_type(config)}")
     check_layers(name, config)
     checkpoint = Checkpoint(snapshot, settings, weights)
     check_size_options(name, FAMILIES.load(model_type), settings.size)
@@ -95,20 +96,6 @@ def check_size_options(name: str, family: Any, size: InputSize) -> None:
             f"found {name}, a {family.family}, which takes {flags or 'pictures at one size alone'};"
             " leave it out"
         )
-
-
-def unknown_type(model_type: str) -> str:
-    """What is wrong with a model type that no family is for."""
-    if ORIGINAL_FORMATS.fullmatch(model_type):
-        return (
-            f"expected a model_type of transformers, found {model_type!r}, the format of LLaVA's "
-            "own repository; "
-            "take the converted checkpoint, whose name ends in -hf"
-        )
-    return (
-        f"expected a model_type among {', '.join(FAMILIES.names())}, found {model_type!r}; "
-        "take a model of one of these"
-    )
 
 
 def check_layers(name: str, config: Any) -> None:

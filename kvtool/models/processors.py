@@ -29,6 +29,7 @@ class ProcessedImage:
         opening: The text directly before these that is the image's.
         closing: The text directly after them that is the image's.
         types: The argument that tells image tokens from text, if the network takes one.
+        text: What stands in the prompt for the image, a placeholder for each vector.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -36,11 +37,21 @@ class ProcessedImage:
     opening: str
     closing: str
     types: str = ""
+    text: str = ""
 
     def without_pixels(self) -> ProcessedImage:
         """Return what the decoder needs: the same for every picture of one size."""
         inputs = {name: self.inputs[name] for name in self.inputs if not name.startswith(PIXELS)}
-        return replace(self, inputs=inputs)
+        return replace(self, inputs=inputs, text="")
+
+    def runs(self, placeholder_id: int) -> list[int]:
+        """Return where runs of placeholders begin among the tokens."""
+        is_image = [token == placeholder_id for token in self.ids]
+        return [
+            index
+            for index, is_placeholder in enumerate(is_image)
+            if is_placeholder and not (index and is_image[index - 1])
+        ]
 
 
 def processed_image(
@@ -77,7 +88,7 @@ def laid_out(
     """Return an image whose tokens are those of a text that has a placeholder for each vector."""
     first, last = text.index(placeholder), text.rindex(placeholder) + len(placeholder)
     ids = tokenizer(text[first:last], add_special_tokens=False)["input_ids"]
-    return ProcessedImage(inputs, tuple(ids), text[:first], text[last:], types)
+    return ProcessedImage(inputs, tuple(ids), text[:first], text[last:], types, text)
 
 
 def load_processor(processor_class: Any, image_processor: Any, tokenizer: Any, folder: Path) -> Any:

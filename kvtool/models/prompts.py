@@ -274,9 +274,9 @@ class Prompt:
 
     def _refuse_image(self, what: str, text: str) -> None:
         if self._has_image(text):
+            name = self.image if self.image in text else self.marker
             raise UsageError(
-                f"{what}: expected text without {self.image}, which stands for the image; take it "
-                "out"
+                f"{what}: expected text without {name}, which stands for the image; take it out"
             )
 
     def _ids(self, text: str, special: bool) -> list[int]:

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 from kvtool.errors import UsageError
-from kvtool.models.base import Array
+from kvtool.models.base import Array, BeforeDecoder
 from kvtool.models.cache import full_cache
 from kvtool.models.continuation import Continuation
 from kvtool.models.device import from_numpy, to_device
+from kvtool.models.hidden import check_deepstack
 from kvtool.types import KeyPosition, Sample
 
 QUESTION = "Describe the image."
@@ -57,9 +58,10 @@ class SplicedImage:
             question: What is asked before it.
             keys: Whether keys were stored before or after the rotary embedding.
 
-        Raises UsageError where layers are missing, for a token that the image lacks, and for a
-        caption without a token.
+        Raises UsageError where layers are missing, for a token that the image lacks, for a caption
+        without a token, and of a model with DeepStack.
         """
+        check_deepstack(model.info)
         if len(tokens) and not 0 <= tokens.min() <= tokens.max() < sample.n_tokens:
             raise UsageError(
                 f"image {sample.id}: expected tokens from 0 to {sample.n_tokens - 1}, found "
@@ -97,19 +99,13 @@ class SplicedImage:
             vectors: What stands at the chosen tokens, (n, hidden); those of an SAE's
                 reconstruction, or the mean image vector for each.
         """
-        model, start = self._model, self._sample.image_start
-        # The tokens before the image never see it: theirs stay, the image's run anew.
-        layers = self._restored().layers
-        cache = full_cache(
-            [item.keys[:, :, :start] for item in layers],
-            [item.values[:, :, :start] for item in layers],
-        )
-        positions = model.positions([self._sample])
-        if positions is not None:
-            positions = positions[..., start:]
+        model = self._model
+        cache = full_cache([], [])
         module = model.language_model.layers[layer]
-        with _replaced(module, self._tokens, vectors):
-            model.run(self._projected, positions, cache)
+        # The text before the image is run with it, so that each family masks as it does.
+        positions = self._sample.image_start + self._tokens
+        with _replaced(module, positions, vectors):
+            model.run_prompts([self._sample], BeforeDecoder(self._projected, {}), cache)
         return self._loss(cache)
 
     def _restored(self) -> Any:
@@ -123,12 +119,12 @@ class SplicedImage:
 
 
 @contextmanager
-def _replaced(module: nn.Module, tokens: torch.Tensor, vectors: torch.Tensor) -> Iterator[None]:
-    """Replace a layer's output (1, token, hidden) at tokens (n,) by vectors (n, hidden)."""
+def _replaced(module: nn.Module, positions: torch.Tensor, vectors: torch.Tensor) -> Iterator[None]:
+    """Replace a layer's output (1, position, hidden) at positions (n,) by vectors (n, hidden)."""
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         stream = (output[0] if isinstance(output, tuple) else output).clone()
-        stream[0, tokens] = vectors.to(stream)
+        stream[0, positions] = vectors.to(stream)
         return (stream, *output[1:]) if isinstance(output, tuple) else stream
 
     # The hook goes, however the pass ends, since the model is used again.

@@ -81,7 +81,7 @@ def check(path: Path) -> CheckedSae:
 def scaled(weights: Tensors) -> Tensors:
     """As trained on vectors of a mean length of sqrt(d), which no file says."""
     streams = text_check.word_streams(
-        text_check.load_language(DEMO, device="cpu", dtype="bfloat16"),
+        load_language(DEMO, device="cpu", dtype="bfloat16"),
         text_check.drawn_captions(),
         4096,
         128,

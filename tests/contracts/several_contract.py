@@ -96,9 +96,13 @@ class SeveralContract:
     def ids(self, model: Any, samples: list[Sample], text: str) -> list[int]:
         """The prompt's ids as transformers counts them: a newline of LLaVA's is an image token."""
         ids: list[int] = []
-        for before, sample in zip(model.prompt.several_ids(len(samples)), samples, strict=True):
+        is_whole = hasattr(model, "layout")
+        openings = [model.opening + model.layout(sample).opening for sample in samples if is_whole]
+        befores = model.prompt.several_ids(len(samples), openings)
+        for before, sample in zip(befores, samples, strict=True):
             n_tokens = model.image_end(sample) - sample.image_start
-            ids += [*before, *[model.config.image_token_id] * n_tokens]
+            image_ids = [model.config.image_token_id] * n_tokens
+            ids += [*before, *(model.layout(sample).ids if is_whole else image_ids)]
         return ids + list(model.prompt.text_ids(model.prompt.question(text, len(samples))))
 
     def logits(

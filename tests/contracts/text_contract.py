@@ -35,7 +35,7 @@ class TextContract(TransformersSide):
             end = max(i for i in range(len(ids)) if ids[i : i + len(words)] == words) + len(words)
             assert end > len(words)
             with torch.inference_mode():
-                cache = reference.model.language_model(
+                cache = reference.get_decoder()(
                     input_ids=torch.tensor([ids]), use_cache=True
                 ).past_key_values
                 embedded = embed(torch.tensor(words))
@@ -59,9 +59,7 @@ class TextContract(TransformersSide):
         for row, text in enumerate(texts):
             ids = torch.tensor([tokenizer(text)["input_ids"]])
             with torch.inference_mode():
-                cache = reference.model.language_model(
-                    input_ids=ids, use_cache=True
-                ).past_key_values
+                cache = reference.get_decoder()(input_ids=ids, use_cache=True).past_key_values
             expected = [to_array(cache.layers[layer].values[0, :, -1]) for layer in (0, 2)]
             np.testing.assert_allclose(values[row], np.stack(expected), rtol=1e-5, atol=1e-6)
 

@@ -26,8 +26,8 @@ class WholeContract(DecoderContract):
 
     def image_slice(self, reference: Any, ids: list[int]) -> slice:
         """The tokens of a prompt's image, from the first placeholder to the last."""
-        places = [i for i, token in enumerate(ids) if token == reference.config.image_token_id]
-        return slice(places[0], places[-1] + 1)
+        indices = [i for i, token in enumerate(ids) if token == reference.config.image_token_id]
+        return slice(indices[0], indices[-1] + 1)
 
     def own_options(self, view: View) -> dict[str, Any]:
         """Options of transformers' processor in a view."""
@@ -92,9 +92,9 @@ class WholeContract(DecoderContract):
             passes = []
             for question in QUESTIONS:
                 inputs = self.own_inputs(reference, folder, noise(70, 45), view, question=question)
-                place = self.image_slice(reference, inputs["input_ids"][0].tolist())
+                tokens = self.image_slice(reference, inputs["input_ids"][0].tolist())
                 layers = self.run_whole(reference, inputs)[0].layers
-                passes.append([to_array(layer.values[0, :, place]) for layer in layers])
+                passes.append([to_array(layer.values[0, :, tokens]) for layer in layers])
             for first, second in zip(*passes, strict=True):
                 np.testing.assert_allclose(first, second, rtol=0, atol=3e-6)
 

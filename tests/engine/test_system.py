@@ -12,6 +12,7 @@ import kvtool
 from kvtool.asking.answering import Answerer
 from kvtool.demo.layouts import write_scenes
 from kvtool.errors import UsageError
+from kvtool.experiments.compare.pairing import describe_pairing
 from kvtool.models.families.llava_onevision import LlavaOnevision
 from kvtool.reporting.commands import extract_command
 from kvtool.store import Run
@@ -47,6 +48,7 @@ def test_a_run_is_told_apart_by_it(tmp_path: Path, tiny_model: Path, pictures: P
     assert describe_run(run)["system"] == SYSTEM
     # What results of runs without it are kept under is what it was.
     assert "system" not in describe_run(plain)
+    assert [entry.get("system") for entry in describe_pairing([run, plain])] == [SYSTEM, None]
     assert f"--system '{SYSTEM}'" in extract_command(run.info() | {"store": "s.kv"})
     assert "--system" not in extract_command(plain.info() | {"store": "s.kv"})
     assert f"system: {SYSTEM}" in repr(run)
@@ -90,6 +92,7 @@ def test_features_before_the_decoder_serve_under_another_one(
     assert not np.array_equal(run.text_values(2, 0), plain.text_values(2, 0))
 
 
+@pytest.mark.slow
 def test_conditions_of_a_prefix_have_it_too(tmp_path: Path, tiny_model: Path, scenes: Path) -> None:
     store = tmp_path / "s.kv"
     extracted(store, tiny_model, f"spair71k:{scenes}/spair71k", system=SYSTEM, run="base")

@@ -235,6 +235,7 @@ def test_the_result_is_kept_documented_and_said(
     )
 
 
+@pytest.mark.slow
 def test_the_page_sets_two_models_apart_by_the_paired_difference(
     store: Store, result: Result
 ) -> None:

@@ -21,10 +21,11 @@ from kvtool.models.device import to_numpy
 from kvtool.store import Run
 from kvtool.store.verify import verify
 from kvtool.types import KINDS, GridSpan, Precision, Sample
-from tests.support import tiny
+from tests.support import datasets, tiny
 from tests.support.datasets import coco
 from tests.support.runs import new_run
 from tests.support.runs import sample as stored_sample
+from tests.support.tasks.language import imagenet
 
 FAMILIES = ("llava_onevision", "llava_next", "qwen2_vl", "qwen2_5_vl")
 
@@ -99,6 +100,8 @@ def test_some_tokens_of_some_images(tmp_path: Path, data: str) -> None:
     assert all_tokens.values.shape == (sum(s.n_tokens for s in run.samples), 32)
     first, second = run.ids[1], run.ids[0]
     ids = [first, second, first]
+    number: Any = np.int64(1)
+    assert run.hidden(number).values.shape == all_tokens.values.shape
     block = run.hidden([1], ids, tokens=[5, 0])
     assert block.values.shape == (1, 6, 32)
     assert [sample.id for sample in block.samples] == ids
@@ -169,6 +172,29 @@ def test_probes_take_it_as_a_kind(tmp_path: Path, data: str) -> None:
     assert row["variance"] is not None
     picture = kvtool.show(run, run.ids[0], tmp_path / "a.png", kind="hidden")
     assert picture.kind == "hidden"
+
+
+def test_tasks_score_it_or_refuse_it_in_one_line(tmp_path: Path) -> None:
+    folder = tiny.llava_onevision(tmp_path / "model")
+    spair = f"spair71k:{datasets.spair(tmp_path / 'spair')}"
+    run = extracted(tmp_path / "s.kv", folder, spair, kinds=["value", "hidden", "projected"])
+    result = kvtool.probe(run, "semantic-correspondence", kinds=["hidden", "value"], layers="late")
+    blocks = {(row["kind"], row["layer"], row["kv_head"]) for row in result.rows}
+    assert {("hidden", 2, 0), ("value", 2, 0), ("value", 2, 1)} <= blocks
+    assert {layer for _, layer, _ in blocks} == {2}
+    # It is scored where it is asked for alone.
+    plain = kvtool.probe(run, "semantic-correspondence")
+    assert {row["kind"] for row in plain.rows} == {"value", "projected"}
+    imagenet(tmp_path / "imagenet-s")
+    labeled = extracted(
+        tmp_path / "s.kv",
+        folder,
+        f"imagenet-s:{tmp_path / 'imagenet-s'}",
+        kinds=["value", "hidden"],
+    )
+    with pytest.raises(UsageError, match="hidden is without text vectors") as error:
+        kvtool.probe(labeled, "semantic-segmentation", kinds=["hidden"])
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_its_hash_and_its_dimensions(tmp_path: Path) -> None:

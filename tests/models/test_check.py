@@ -46,7 +46,7 @@ def moved(sample: Sample, **changes: Any) -> Sample:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"start": 1}, {"row_stride": 31}, {"cover_xyxy_px": (0.0, 0.0, 600.0, 320.0)}]
+    "changes", [{"start": 1}, {"row_stride": 1}, {"cover_xyxy_px": (0.0, 0.0, 600.0, 320.0)}]
 )
 def test_a_map_that_is_not_true_is_refused(
     model: Any, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
@@ -56,14 +56,12 @@ def test_a_map_that_is_not_true_is_refused(
 
     def wrong(self: Any, *arguments: Any, **options: Any) -> Any:
         item = prepare(self, *arguments, **options)
-        if "row_stride" in changes:
-            assert item.sample.spans[0].row_stride != changes["row_stride"]
         return replace(item, sample=moved(item.sample, **changes))
 
     monkeypatch.setattr(type(model), "prepare", wrong)
     outcome = check.pixel_map(model, colors(), "base")
     assert not outcome.passed
-    with pytest.raises(ModelError, match="expected the check of its pixel map to hold, found . of"):
+    with pytest.raises(ModelError, match="expected the check of its pixel map to hold, found"):
         check.prove(model, colors(), "base")
 
 
@@ -87,7 +85,7 @@ def test_an_image_that_depends_on_the_question_fails(
 
 
 def test_a_knockout_that_hides_nothing_fails(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(self: Any, mask: Any, *_: Any) -> Any:
+    def nothing(_blocked: Any, mask: Any, *_: Any) -> Any:
         return mask
 
     monkeypatch.setattr("kvtool.models.knockout.Blocked.visible", nothing)

@@ -1,4 +1,4 @@
-"""The families that docs/adding-a-model.md adds as examples, run through the contract."""
+"""The encoder that docs/adding-a-model.md adds as an example, run through the contract."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPImageProcessorPil, DeiTModel, LlavaForConditionalGeneration
-from transformers.models.llava.processing_llava import LlavaProcessor
+from transformers import DeiTModel
 
-from kvtool.models.families import FAMILIES
+from kvtool.models.families import FAMILIES, gemma3
 from kvtool.types import View
 from tests.contracts.arrays import Array, to_array
-from tests.contracts.families.processors import own_pixels, own_processor
-from tests.contracts.model_contract import DecoderContract, EncoderContract
-from tests.contracts.several_contract import SeveralContract
+from tests.contracts.families.processors import own_pixels
+from tests.contracts.model_contract import EncoderContract
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding-a-model.md"
 
@@ -31,10 +29,10 @@ def examples() -> Iterator[None]:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     module = ModuleType("examples")
     for block in blocks:
-        if re.search(r"class \w+\((Encoder|DecoderModel)\)", block):
+        if re.search(r"class \w+\(Encoder\)", block):
             exec(block, module.__dict__)
     sys.modules["examples"] = module
-    added = {"deit": "examples:Deit", "llava": "examples:Llava15"}
+    added = {"deit": "examples:Deit"}
     FAMILIES.table.update(added)
     yield
     for name in added:
@@ -57,25 +55,7 @@ class TestDeit(EncoderContract):
         return to_array(outputs.hidden_states[layer + 1][0, 2:])
 
 
-class TestLlava15(DecoderContract):
-    build = "llava_15"
-    own_class: ClassVar[Any] = LlavaForConditionalGeneration
-    image_token = marker = "<image>"
-
-    def own_processor(self, folder: Path) -> Any:
-        options = {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
-        return own_processor(LlavaProcessor, CLIPImageProcessorPil, folder, patch_size=8, **options)
-
-    def own_vision(
-        self, reference: Any, folder: Path, image: Image.Image, view: View, layer: int
-    ) -> Array:
-        pixels = self.own_inputs(reference, folder, image, view)["pixel_values"].to(reference.dtype)
-        with torch.inference_mode():
-            outputs = reference.model.vision_tower(pixels, output_hidden_states=True)
-        return to_array(outputs.hidden_states[layer + 1][0, 1:])
-
-
-class TestLlava15Several(SeveralContract):
-    """The example says nothing about several images."""
-
-    family = TestLlava15
+def test_the_multimodal_example_is_the_packages() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (example,) = [block for block in blocks if "class Gemma3(WholeModel)" in block]
+    assert Path(gemma3.__file__).read_text().endswith(example)

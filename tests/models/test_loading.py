@@ -62,8 +62,19 @@ def test_folders_that_hold_no_model(folder: Path, tmp_path: Path) -> None:
         ("config.json", "{}", "expected a model_type among llava_onevision"),
         (
             "config.json",
-            '{"model_type": "qwen3_vl"}',
-            "found 'qwen3_vl'; take a model of one of these",
+            '{"model_type": "mllama", "vision_config": {}}',
+            "found 'mllama'; take a model of one of these",
+        ),
+        (
+            "config.json",
+            '{"model_type": "paligemma", "vision_config": {}}',
+            "found 'paligemma', whose pictures see the text that follows them",
+        ),
+        ("config.json", '{"model_type": "llama"}', "found 'llama', which reads text alone"),
+        (
+            "config.json",
+            '{"model_type": "internvl_chat", "auto_map": {"AutoModel": "a.B"}}',
+            "found 'internvl_chat', which brings code of its own",
         ),
         ("config.json", '{"model_type": "llava_qwen"}', "whose name ends in -hf"),
         (

@@ -8,7 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.contracts.families import llava_next, llava_onevision, qwen_vl
+from kvtool.errors import UsageError
+from tests.contracts.families import (
+    gemma3,
+    idefics3,
+    llava_next,
+    llava_onevision,
+    mistral3,
+    qwen3_vl,
+    qwen_vl,
+)
 from tests.contracts.several_contract import SeveralContract
 from tests.support import tiny
 
@@ -97,3 +106,30 @@ class TestQwen2VL(SeveralContract):
 
 class TestQwen25VL(SeveralContract):
     family = qwen_vl.Qwen25VL
+
+
+class TestQwen3VL(SeveralContract):
+    """DeepStack adds to each picture of several, which a run's stored vectors do not hold."""
+
+    family = qwen3_vl.Qwen3VL
+
+    def test_images_of_a_run_answer_like_their_pixels(self, model: Any) -> None:
+        item = model.prepare(tiny.noise(70, 45), id="a", index=0)
+        captured = model.capture([item], model.request(("projected",), None))
+        with pytest.raises(UsageError, match="takes more of it later; prepare the picture"):
+            model.prepare_stored(item.sample, {"projected": captured.arrays["projected"][0]})
+
+
+class TestGemma3(SeveralContract):
+    family = gemma3.Gemma3
+
+
+class TestMistral3(SeveralContract):
+    family = mistral3.Mistral3
+
+
+class TestIdefics3(SeveralContract):
+    """Tiles of every picture, each with marks of its own."""
+
+    family = idefics3.Idefics3
+    view = "full"

@@ -11,6 +11,7 @@ import torch
 
 from kvtool.errors import UsageError
 from kvtool.models import load_model
+from kvtool.models.cache import full_cache
 from kvtool.models.splice import QUESTION, SplicedImage
 from kvtool.types import KeyPosition
 from tests.support import tiny
@@ -28,20 +29,13 @@ def loaded(folder: Path, family: str) -> tuple[Any, Any]:
 def slow_loss(
     model: Any, item: Any, layer: int | None, tokens: list[int], vectors: torch.Tensor | None
 ) -> float:
-    """The caption's loss in one pass over [before][image][question][caption], without a cache, with
-    a hook that overwrites one layer's output.
+    """The caption's loss in one pass over [before][image][question][caption], from the picture on,
+    with a hook that overwrites one layer's output.
     """
     sample = item.sample
     text = model.question(QUESTION) + CAPTION
-    ids = torch.tensor([model.prompt.text_ids(text)])
+    ids = model.prompt.text_ids(text)
     n_caption = len(CAPTION.split())
-    images, _ = model.before_decoder([item], (), project=True)
-    following = model.after_images([sample], model.embed(ids))
-    embeddings = torch.cat([model.prompt_embeddings([sample], images), following], dim=1)
-    positions = model.positions([sample])
-    if positions is not None:
-        counted = sample.next_position + torch.arange(following.shape[1])[None]
-        positions = torch.cat([positions, model.text_positions(counted)], dim=-1)
 
     def overwrite(_module: Any, _inputs: Any, output: Any) -> Any:
         stream = output[0] if isinstance(output, tuple) else output
@@ -53,14 +47,13 @@ def slow_loss(
     if layer is not None:
         handles.append(model.language_model.layers[layer].register_forward_hook(overwrite))
     with torch.inference_mode():
-        states = model.language_model(
-            inputs_embeds=embeddings, position_ids=positions, use_cache=False
-        ).last_hidden_state
+        before = model.before_decoder([item], (), project=True)
+        states = model.run_prompts([sample], before, full_cache([], []), ids)
         logits = model.net.lm_head(states)[0].log_softmax(dim=-1)
     for handle in handles:
         handle.remove()
     losses = [
-        -logits[len(logits) - n_caption + n - 1, ids[0, len(ids[0]) - n_caption + n]]
+        -logits[len(logits) - n_caption + n - 1, ids[len(ids) - n_caption + n]]
         for n in range(n_caption)
     ]
     return float(sum(losses)) / n_caption

@@ -212,6 +212,7 @@ def test_problems_are_plain_rows() -> None:
     assert issubclass(CorruptError, StoreError)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
 def test_a_fifo_in_place_of_any_file_is_listed_and_waited_for_by_nobody(store: Store) -> None:
     """Opened as a file is, it would wait for a writer for ever; so this reads in another

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.support.tiny_families import gemma3, mistral3, qwen3_vl
+from tests.support.tiny_families import gemma3, idefics3, internvl, mistral3, qwen3_vl, smolvlm
 from tests.support.tiny_parts import TEXT, VISION, randomize, save
 from tests.support.tiny_words import (
     LLAVA_TEMPLATE,
@@ -18,7 +18,19 @@ from tests.support.tiny_words import (
     tokenizer,
 )
 
-__all__ = ["TEXT", "VISION", "gemma3", "mistral3", "noise", "qwen3_vl", "randomize", "save"]
+__all__ = [
+    "TEXT",
+    "VISION",
+    "gemma3",
+    "idefics3",
+    "internvl",
+    "mistral3",
+    "noise",
+    "qwen3_vl",
+    "randomize",
+    "save",
+    "smolvlm",
+]
 
 
 def llava_onevision(folder: Path) -> Path:

@@ -82,6 +82,7 @@ def gemma3(folder: Path) -> Path:
             "vision_use_head": False,
         },
         mm_tokens_per_image=16,
+        tie_word_embeddings=False,  # random words would answer with themselves
         **_ids(
             words,
             image_token_index="<image_soft_token>",
@@ -91,7 +92,10 @@ def gemma3(folder: Path) -> Path:
     )
     processor = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
     settings = {"image_seq_length": 16, "processor_class": "Gemma3Processor"}
-    return save(folder, Gemma3ForConditionalGeneration(config), processor, words, settings)
+    network = Gemma3ForConditionalGeneration(config)
+    # Words enter sqrt(hidden) times as long as they are: pictures must stand out beside them.
+    network.model.multi_modal_projector.mm_soft_emb_norm.weight.data.fill_(8)
+    return save(folder, network, processor, words, settings)
 
 
 def mistral3(folder: Path) -> Path:
@@ -134,6 +138,62 @@ def mistral3(folder: Path) -> Path:
     return save(folder, Mistral3ForConditionalGeneration(config), processor, words, settings)
 
 
-def _ids(words: Any, **tokens: str) -> dict[str, int]:
+def internvl(folder: Path) -> Path:
+    """Up to six tiles of 4 x 4 tokens, the whole picture last."""
+    from transformers import (
+        GotOcr2ImageProcessorPil,
+        InternVLConfig,
+        InternVLForConditionalGeneration,
+    )
+
+    names = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
+    words = tokenizer(family_template("<IMG_CONTEXT>"), False, tuple(names.values())[:3], names)
+    config = InternVLConfig(
+        text_config={"model_type": "qwen3", **TEXT, "vocab_size": len(words), "head_dim": 8},
+        vision_config={**VISION, "image_size": [32, 32], "patch_size": [4, 4]},
+        image_seq_length=16,
+        tie_word_embeddings=False,
+        **_ids(words, image_token_id="<IMG_CONTEXT>"),
+    )
+    processor = GotOcr2ImageProcessorPil(
+        size={"height": 32, "width": 32}, max_patches=6, crop_to_patches=True
+    )
+    settings = {"image_seq_length": 16, "processor_class": "InternVLProcessor"}
+    return save(folder, InternVLForConditionalGeneration(config), processor, words, settings)
+
+
+def idefics3(folder: Path, generation: str = "Idefics3") -> Path:
+    """Up to 2 x 2 tiles of 4 x 4 tokens between marks, the whole picture last."""
+    import transformers
+
+    grid = [f"<row_{row}_col_{col}>" for row in range(1, 7) for col in range(1, 7)]
+    marks = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *grid)
+    words = tokenizer(family_template("<image>"), True, marks)
+    config = getattr(transformers, f"{generation}Config")(
+        text_config={"model_type": "llama", **TEXT, "vocab_size": len(words)},
+        vision_config={**VISION, "image_size": 32, "patch_size": 4},
+        scale_factor=2,
+        tie_word_embeddings=False,
+        **_ids(words, image_token_id="<image>"),
+    )
+    processor = getattr(transformers, f"{generation}ImageProcessorPil")(
+        size={"longest_edge": 64}, max_image_size={"longest_edge": 32}
+    )
+    network = getattr(transformers, f"{generation}ForConditionalGeneration")(config)
+    settings = {"image_seq_len": 16, "processor_class": f"{generation}Processor"}
+    return save(folder, network, processor, words, settings)
+
+
+def smolvlm(folder: Path) -> Path:
+    """As Idefics3, in SmolVLM's classes."""
+    return idefics3(folder, "SmolVLM")
+
+
+def _ids(words: Any, **tokens: str) -> dict[str, Any]:
     """Return the ids of tokens, by the name that a configuration has for each."""
     return {name: int(words.convert_tokens_to_ids(token)) for name, token in tokens.items()}

@@ -52,14 +52,14 @@ QWEN_TEMPLATE = (
 def tokenizer(
     chat_template: str | None,
     adds_start: bool = False,
-    more: Sequence[str] = (),
+    further: Sequence[str] = (),
     names: dict[str, str] | None = None,
 ) -> Any:
     """A word-level tokenizer; with `adds_start` it puts <s> before a text, as Llama's does.
 
-    more: further special tokens; names: attributes of the tokenizer that some of these are.
+    further: special tokens besides; names: attributes of the tokenizer that some of these are.
     """
-    words = [*SPECIAL, *QWEN_SPECIAL, "\n", *WORDS, *more]
+    words = [*SPECIAL, *QWEN_SPECIAL, "\n", *WORDS, *further]
     vocabulary = {word: i for i, word in enumerate(words)}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -69,7 +69,7 @@ def tokenizer(
         core.post_processor = processors.TemplateProcessing(
             single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", vocabulary["<s>"])]
         )
-    special = [*SPECIAL[3:], *QWEN_SPECIAL, *more]
+    special = [*SPECIAL[3:], *QWEN_SPECIAL, *further]
     wrap: Any = PreTrainedTokenizerFast
     fast = wrap(
         tokenizer_object=core,

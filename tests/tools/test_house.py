@@ -81,6 +81,7 @@ def test_circles_are_seen_through_other_modules(tmp_path: Path) -> None:
     assert circle == {"p.a", "p.b", "p.c"}
 
 
+@pytest.mark.slow
 def test_more_than_a_bound_fails_and_says_where(monkeypatch: Patch, capsys: Capture) -> None:
     rule = house.in_all(lambda module: iter([module.name]))
     count = house.Count("modules at all", rule, {"tests": 1})

@@ -76,7 +76,7 @@ class AdapterRun:
 
 RUNS = {
     "smollm2": AdapterRun(
-        *("smollm2", 2, 6_000, 500),
+        *("smollm2", 2, 6_000, 300),
         *(scene_exchanges, plain_captions, WHAT),
         patch_words,
         Recipe(1_750, learning_rate=3e-3),

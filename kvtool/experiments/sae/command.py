@@ -179,8 +179,8 @@ def sae(
     The run has to hold keys and values of all layers, and projected; its data set captions, and
     for transfer masks of categories.
     """
+    import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.experiments.sae.run import sae as study
     from kvtool.reporting.emit import emit
 
     plots = plot_files(plot)
@@ -189,7 +189,7 @@ def sae(
     )
     options |= {"match_by": match_by, "embedder": embedder, "judge": judge}
     with console.progress("sae", None, unit="images") as advance:
-        result = study(
+        result = kvtool.sae(
             need_store(store),
             sae,
             tokens=parse_tokens(tokens),

@@ -175,33 +175,33 @@ class RowMaker:
         positions, labels = self._truths[TRUTHS.get(condition, "patches")]
         scores = sums.scores.read()
         columns = reader.selection.concepts
-        scored = self._transfer(scores, labels[:, columns], positions, columns)
+        estimate = self._transfer(scores, labels[:, columns], positions, columns)
         if condition == "image":
-            self._note_image(reader, scored)
+            self._note_image(reader, estimate)
         usual = ~np.isnan(scores).any(axis=1)
         # A concept whose patches are scored has a score at every usual token.
         ious = [
             shown_iou(scores[usual, i], labels[usual, column], reader.selection.thresholds[i])
             for i, column in enumerate(columns)
-            if self.subject.concepts[column] in scored.by_concept
+            if self.subject.concepts[column] in estimate.by_concept
         ]
         return {
-            **interval_fields("transfer", scored.value, scored.low, scored.high),
-            "transfer_chance": CHANCE if scored.by_concept else None,
+            **interval_fields("transfer", estimate.value, estimate.low, estimate.high),
+            "transfer_chance": CHANCE if estimate.by_concept else None,
             "iou": float(np.nanmean(ious)) if np.isfinite(ious).any() else None,
-            "n_concepts": len(scored.by_concept),
+            "n_concepts": len(estimate.by_concept),
         }
 
-    def _note_image(self, reader: Reader, scored: Transfer) -> None:
+    def _note_image(self, reader: Reader, estimate: Transfer) -> None:
         """Keep the resamples of the image's transfer, and the features of a few pictures."""
-        if len(scored.resampled):
-            self.resampled.setdefault("transfer", {}).setdefault(reader.layer, scored.resampled)
+        if len(estimate.resampled):
+            self.resampled.setdefault("transfer", {}).setdefault(reader.layer, estimate.resampled)
         self.items += feature_items(
             reader,
             self._captions(reader),
             self.subject,
             self.measured.notes.pieces,
-            scored.by_concept,
+            estimate.by_concept,
             self.describing.of_layer(reader.layer),
         )
 
@@ -234,17 +234,17 @@ class RowMaker:
     def _directed(self, index: int, condition: str, sums: DirectionSums) -> Row:
         positions, labels = self._truths[TRUTHS.get(condition, "patches")]
         columns = self.measured.words[index].concepts
-        scored = self._transfer(sums.scores.read(), labels[:, columns], positions, columns)
-        if condition == "image" and len(scored.resampled):
+        estimate = self._transfer(sums.scores.read(), labels[:, columns], positions, columns)
+        if condition == "image" and len(estimate.resampled):
             layer = self.measured.streams.layers[index]
-            self.resampled.setdefault("directions", {})[layer] = scored.resampled
+            self.resampled.setdefault("directions", {})[layer] = estimate.resampled
         return {
             "n_images": int((sums.n_tokens > 0).sum()),
             "n_tokens": int(sums.n_tokens.sum()),
             "n_outliers": sums.n_outliers,
             "norm": sums.median_norm(),
-            "n_concepts": len(scored.by_concept),
-            **interval_fields("directions", scored.value, scored.low, scored.high),
+            "n_concepts": len(estimate.by_concept),
+            **interval_fields("directions", estimate.value, estimate.low, estimate.high),
         }
 
     def _transfer(self, scores: Array, labels: Array, positions: Array, columns: Array) -> Transfer:

@@ -1,4 +1,4 @@
-"""A study as it is numbers for: what it reads, the key of its result, and the result."""
+"""A study as it is asked for: what it reads, the key of its result, and the result."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ BY_SAE = ("noise-residual", "pca", "random-sae")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a study was numbers for, as in kvtool.sae."""
+    """What a study was asked for, as in kvtool.sae."""
 
     tokens: Tokens
     conditions: tuple[str, ...]
@@ -69,7 +69,7 @@ class Study:
         subject: Its images, with captions.
         layers: The decoder's layers that are read.
         entries: The SAEs of these layers; none for directions alone.
-        settings: What was numbers for; conditions are those that can be served.
+        settings: What was asked for; conditions are those that can be served.
         descriptions: Of features.
         notes: What a reader should know, a sentence each.
     """
@@ -85,7 +85,6 @@ class Study:
     def config(self) -> dict[str, Any]:
         """Return all that the numbers depend on."""
         subject = self.subject
-        numbers = set(self.layers)
         n_layers = self.run.config.model.geometry.layers
         return {
             "algorithm": ALGORITHMS["sae"],
@@ -93,7 +92,7 @@ class Study:
             "scored_hash": digest_texts(sample.id for sample in subject.samples),
             "sae": [entry.facts for entry in self.entries] or NONE,
             "layers": list(self.layers),
-            "layers_without_sae": [n for n in range(n_layers) if n not in numbers],
+            "layers_without_sae": [n for n in range(n_layers) if n not in self.layers],
             "tokens": self.settings.tokens,
             "conditions": list(self.settings.conditions),
             "max_presence": self.settings.filters.max_presence,

@@ -4,7 +4,6 @@ config.json.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from kvtool.registry import Registry
@@ -16,6 +15,10 @@ FAMILIES = Registry(
         "llava_next": "kvtool.models.families.llava_next:LlavaNext",
         "qwen2_vl": "kvtool.models.families.qwen_vl:Qwen2VL",
         "qwen2_5_vl": "kvtool.models.families.qwen_vl:Qwen25VL",
+        "llava": "kvtool.models.families.llava_15:Llava15",
+        "internvl": "kvtool.models.families.internvl:InternVL",
+        "idefics3": "kvtool.models.families.idefics3:Idefics3",
+        "smolvlm": "kvtool.models.families.idefics3:SmolVLM",
         "qwen3_vl": "kvtool.models.families.qwen3_vl:Qwen3VL",
         "gemma3": "kvtool.models.families.gemma3:Gemma3",
         "mistral3": "kvtool.models.families.mistral3:Mistral3",
@@ -41,6 +44,13 @@ EXAMPLES = {
     "llava_next": ("llava-hf/llama3-llava-next-8b-hf", "llava-hf/llava-v1.6-mistral-7b-hf"),
     "qwen2_vl": ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct"),
     "qwen2_5_vl": ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"),
+    "llava": ("llava-hf/llava-1.5-7b-hf", "llava-hf/llava-1.5-13b-hf"),
+    "internvl": ("OpenGVLab/InternVL3-1B-hf", "OpenGVLab/InternVL3_5-8B-HF"),
+    "idefics3": ("HuggingFaceM4/Idefics3-8B-Llama3",),
+    "smolvlm": (
+        "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
+        "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+    ),
     "qwen3_vl": ("Qwen/Qwen3-VL-2B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"),
     "gemma3": ("google/gemma-3-4b-it", "google/gemma-3-12b-it"),
     "mistral3": ("mistralai/Mistral-Small-3.1-24B-Instruct-2503",),
@@ -55,24 +65,29 @@ EXAMPLES = {
 
 
 _ASPECT = "one: the picture at its own aspect ratio"
-_ONE = "one: the picture at the tower's size"
+_TOWER_SIZE = "one: the picture at the tower's size"
 _TILES = "base: the picture squeezed to a square; full: tiles besides"
+_LAST = "base: the picture squeezed to a square; full: tiles, then that"
 VIEWS = {
     "llava_onevision": _TILES,
     "llava_next": _TILES,
     "qwen2_vl": _ASPECT,
     "qwen2_5_vl": _ASPECT,
+    "llava": "one: the middle of the picture, a square",
+    "internvl": _LAST,
+    "idefics3": _LAST,
+    "smolvlm": _LAST,
     "qwen3_vl": _ASPECT,
     "gemma3": "one: the picture squeezed to a square",
     "mistral3": _ASPECT,
-    "siglip": _ONE,
-    "siglip_vision_model": _ONE,
-    "clip": _ONE,
-    "clip_vision_model": _ONE,
-    "vit": _ONE,
-    "dinov2": _ONE,
-    "dinov2_with_registers": _ONE,
-    "linear_adapter": _ONE,
+    "siglip": _TOWER_SIZE,
+    "siglip_vision_model": _TOWER_SIZE,
+    "clip": _TOWER_SIZE,
+    "clip_vision_model": _TOWER_SIZE,
+    "vit": _TOWER_SIZE,
+    "dinov2": _TOWER_SIZE,
+    "dinov2_with_registers": _TOWER_SIZE,
+    "linear_adapter": _TOWER_SIZE,
 }
 """What --view shows of a picture, by family."""
 SPECIAL = {
@@ -80,6 +95,9 @@ SPECIAL = {
     "llava_next": "a newline token after the picture and each row of tiles",
     "qwen2_vl": "rotary positions of three axes",
     "qwen2_5_vl": "rotary positions of three axes; windows in the tower",
+    "internvl": "tiles are blocks of tokens, the whole picture last",
+    "idefics3": "tiles are blocks of tokens between marks, the whole picture last",
+    "smolvlm": "tiles are blocks of tokens between marks, the whole picture last",
     "qwen3_vl": "DeepStack: later runs of other prefixes run the tower again",
     "gemma3": "image tokens see each other both ways; sliding windows",
     "mistral3": "a mark after each row of tokens",
@@ -123,12 +141,6 @@ def pads_several(family: str, image_wh_px: tuple[int, int]) -> bool:
 def last_norm(family: str, is_encoder: bool, depth: int, vision_layers: Sequence[int]) -> str:
     """The norm that an encoder's last layer is kept after; empty where that layer is not kept."""
     return NORMS.get(family, "") if is_encoder and depth - 1 in vision_layers else ""
-
-
-ORIGINAL_FORMATS = re.compile(r"llava_(llama|mistral|mixtral|qwen|qwen2|mpt|gemma|phi)\w*")
-"""Model types of checkpoints in the layout of LLaVA's own repositories, which transformers does not
-read.
-"""
 
 
 def reads_text(model_type: str) -> bool:

@@ -143,7 +143,7 @@ def test_outliers_are_dropped_and_counted(tmp_path: Path) -> None:
 def test_descriptions_fit_where_images_align(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Features described by their words say what aligned images show, and of controls nothing."""
+    """Features described by their words say what aligned images show, and of others nothing."""
     monkeypatch.setattr(describing, "MIN_FEATURES", 8)
     path = tmp_path / "descriptions.json"
     texts = {feature: f"mentions of a {word}" for feature, word in enumerate(CONCEPTS)}

@@ -115,9 +115,7 @@ def test_the_same_vectors_give_the_same_stream(run: Run, model: Any) -> None:
     """Where nothing is replaced, a pass over the prompt is what the run's own keys give."""
     streams = streams_of(run, model)
     tokens = np.stack([streams.subject.tokens(position) for position in range(3)])
-    again = prompt_states(
-        model, run.samples[:3], projected(run)[:3], tokens, streams.layers
-    )
+    again = prompt_states(model, run.samples[:3], projected(run)[:3], tokens, streams.layers)
     images = streams.images(range(3), ["image"])["image"]
     torch.testing.assert_close(again, images, rtol=1e-4, atol=1e-4)
 

@@ -111,7 +111,7 @@ class World:
         return {word: (concepts == number).astype(np.uint8) for number, word in enumerate(CONCEPTS)}
 
     def codes(self, concept: int) -> Any:
-        """A token's codes, (D,): a concept's, if any, and remainder up to ACTIVE."""
+        """A token's codes, (D,): a concept's, if any, and others up to ACTIVE."""
         codes = np.zeros(D, np.float32)
         remainder = self.rng.choice(
             np.arange(len(CONCEPTS), D), ACTIVE - (concept >= 0), replace=False

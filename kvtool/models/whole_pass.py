@@ -1,0 +1,138 @@
+"""Prompts of text and images run by a network's own forward, from features of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from kvtool.models.base import BeforeDecoder, Prepared
+from kvtool.models.cache import full_cache
+from kvtool.models.decoder import DecoderModel
+from kvtool.models.processors import ProcessedImage
+from kvtool.types import Sample
+
+
+class WholePass(DecoderModel):
+    """The part of a WholeModel that runs once each image's features are there."""
+
+    lists_features: ClassVar[bool] = False
+    """Whether the network takes a list of each image's features, not all in one tensor."""
+
+    def layout(self, sample: Sample) -> ProcessedImage:
+        """Return what stands in the prompt for an image."""
+        raise NotImplementedError
+
+    def run_prompts(
+        self,
+        samples: Sequence[Sample],
+        before: BeforeDecoder,
+        cache: Any,
+        following: Sequence[int] = (),
+    ) -> torch.Tensor:
+        """See Continuation.run_prompts: by the network's own forward."""
+        assert before.tokens is not None, "what enters the decoder was asked for"
+        texts = [[list(sample.prefix_ids)] for sample in samples]
+        rows = [
+            BeforeDecoder(tokens, {}, tuple(layer[row] for layer in before.added))
+            for row, tokens in enumerate(before.tokens)
+        ]
+        return self._forward(texts, [[sample] for sample in samples], rows, cache, following)
+
+    def _forward(
+        self,
+        texts: Sequence[Sequence[Sequence[int]]],
+        images: Sequence[Sequence[Sample]],
+        before: Sequence[BeforeDecoder],
+        cache: Any,
+        following: Sequence[int] = (),
+    ) -> torch.Tensor:
+        """Run prompts of equal shapes, each [text][image][text][image] ..., through the network.
+
+        Args:
+            texts: Of each prompt, the token ids before each of its images.
+            images: Of each prompt, its images.
+            before: What enters the decoder, (token, hidden), of all images in this order.
+            cache: Grows.
+            following: Token ids after the last image of each.
+
+        Returns the last hidden states (prompt, token, hidden).
+        """
+        device = self.checkpoint.device
+        layouts = [[self.layout(sample) for sample in row] for row in images]
+        ids = torch.tensor(
+            [[*_joined(*row), *following] for row in zip(texts, layouts, strict=True)]
+        )
+        is_image = ids == self.config.image_token_id
+        flat = [layout for row in layouts for layout in row]
+        inputs: dict[str, Any] = {
+            name: torch.cat([layout.inputs[name] for layout in flat]).to(device)
+            for name in flat[0].inputs
+        }
+        if types := flat[0].types:
+            inputs[types] = is_image.long().to(device)
+        features = [
+            _features(entering, layout, self.config.image_token_id)
+            for entering, layout in zip(before, flat, strict=True)
+        ]
+        added = list(zip(*(entering.added for entering in before), strict=True))
+        outputs = self.net.model(
+            input_ids=ids.to(device),
+            past_key_values=cache,
+            use_cache=True,
+            mm_encoder_outputs={"image": self.features_output(features, added)},
+            **inputs,
+        )
+        states: torch.Tensor = outputs.last_hidden_state
+        return states
+
+    def features_output(
+        self,
+        features: Sequence[torch.Tensor],
+        added: Sequence[tuple[torch.Tensor, ...]],  # noqa: ARG002  a family with DeepStack takes it
+    ) -> Any:
+        """Return the features (feature, hidden) of each image as `get_image_features` gives them.
+
+        added: of each layer that DeepStack adds to, what it adds for each image.
+        """
+        pooled: Any = tuple(features) if self.lists_features else torch.cat(list(features))
+        return BaseModelOutputWithPooling(pooler_output=pooled)
+
+    @torch.inference_mode()
+    def prefill_several(self, images: Sequence[Sequence[Prepared]]) -> tuple[Any, list[Sample]]:
+        """See SeveralImages.prefill_several."""
+        samples = [[item.sample for item in items] for items in images]
+        layouts = [[self.layout(sample) for sample in row] for row in samples]
+        n_images = len(images[0])
+        texts = [
+            self.prompt.several_ids(n_images, [self.opening + layout.opening for layout in row])
+            for row in layouts
+        ]
+        before = self._entering([item for items in images for item in items])
+        cache = full_cache([], [])
+        self._forward(texts, samples, before, cache)
+        parts = [(len(ids), sample) for ids, sample in zip(texts[0], samples[0], strict=True)]
+        _, next_position = self.prompt_positions(parts)
+        last = [row[-1] for row in samples]
+        image_start = sum(n_text + sample.n_tokens for n_text, sample in parts) - last[0].n_tokens
+        return cache, [
+            replace(sample, image_start=image_start, next_position=next_position) for sample in last
+        ]
+
+
+def _joined(texts: Sequence[Sequence[int]], layouts: Sequence[ProcessedImage]) -> list[int]:
+    """Return the token ids of a prompt up to its last image token."""
+    ids: list[int] = []
+    for text, layout in zip(texts, layouts, strict=True):
+        ids += [*text, *layout.ids]
+    return ids
+
+
+def _features(before: BeforeDecoder, layout: ProcessedImage, image_id: int) -> torch.Tensor:
+    """Return an image's features (feature, hidden): its tokens, without what stands between."""
+    assert before.tokens is not None, "what enters the decoder was asked for"
+    is_image = torch.tensor(layout.ids, device=before.tokens.device) == image_id
+    return before.tokens[is_image]
