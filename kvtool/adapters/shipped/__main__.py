@@ -48,6 +48,14 @@ Targets = Callable[[LinearAdapter, Sequence[Scene], Bytes], tuple[torch.Tensor, 
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A part of a training: what is asked and answered of scenes, and how it is learned."""
+
+    exchanges: Exchanges
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
 class AdapterRun:
     """One of the adapters that are shipped.
 
@@ -56,36 +64,42 @@ class AdapterRun:
         pool: Patches are averaged over squares of so many a side.
         scenes: Scenes to draw for training.
         held_out: Scenes to draw for the figures.
-        exchanges: What is asked and answered of scenes in training.
-        exam: The same of scenes that were held out.
-        request: What captions are asked for by.
         targets: What the layer starts at: vectors for what tokens show, and what each counts.
-        recipe: How it is trained.
+        stages: How it is trained from there, stage after stage.
+        exam: What is asked and answered of scenes that were held out.
+        request: What captions are asked for by.
     """
 
     language: str
     pool: int
     scenes: int
     held_out: int
-    exchanges: Exchanges
+    targets: Targets
+    stages: tuple[Stage, ...]
     exam: Exchanges
     request: str
-    targets: Targets
-    recipe: Recipe
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        """Return how each stage is learned."""
+        return [stage.recipe for stage in self.stages]
 
 
 RUNS = {
     "smollm2": AdapterRun(
         *("smollm2", 2, 6_000, 300),
-        *(scene_exchanges, plain_captions, WHAT),
         patch_words,
-        Recipe(1_750, learning_rate=3e-3),
+        (
+            Stage(scene_exchanges, Recipe(1_750, learning_rate=3e-3)),
+            Stage(plain_captions, Recipe(280, learning_rate=2e-3, seed=1)),
+        ),
+        *(plain_captions, WHAT),
     ),
     "demo": AdapterRun(
         *("demo", 1, 1_500, 500),
-        *(demo_exchanges, demo_exchanges, LIST),
         demo_symbols,
-        Recipe(800, batch=16, learning_rate=5e-4),
+        (Stage(demo_exchanges, Recipe(800, batch=16, learning_rate=5e-4)),),
+        *(demo_exchanges, LIST),
     ),
 }
 
@@ -101,16 +115,18 @@ def train(run: AdapterRun, out: Path) -> Path:
     tokens = stored_features(out / "features.pt", model, pictures)
     scenes = scenes_of(pictures)
     targets, counts = run.targets(model, scenes, pictures.patches)
-    put(model, ridge_layer([(tokens, targets, counts)]))
-    layer = train_layer(
-        model,
-        tokens,
-        examples(model, run.exchanges(scenes, SEED)),
-        run.recipe,
-        checkpoint=out / "checkpoint.pt",
-        report=Log(out / "log.txt").report,
-    )
-    finish(folder, settings, layer, training_facts(run.scenes, run.recipe))
+    layer = ridge_layer([(tokens, targets, counts)])
+    for number, stage in enumerate(run.stages, 1):
+        put(model, layer)
+        layer = train_layer(
+            model,
+            tokens,
+            examples(model, stage.exchanges(scenes, SEED)),
+            stage.recipe,
+            checkpoint=out / f"checkpoint-{number}.pt",
+            report=Log(out / f"log-{number}.txt").report,
+        )
+    finish(folder, settings, layer, training_facts(run.scenes, run.recipes))
     return folder
 
 
@@ -120,7 +136,7 @@ def assess(run: AdapterRun, out: Path, folder: Path) -> None:
     exam = run.exam(scenes_of(held_out), SEED + 1)
     measured = figures(load_adapter(folder), held_out, exam, run.request)
     (out / "figures.json").write_text(json.dumps(asdict(measured), indent=1) + "\n")
-    (folder / "MODEL_CARD.md").write_text(card(run.language, run.scenes, run.recipe, measured))
+    (folder / "MODEL_CARD.md").write_text(card(run.language, run.scenes, run.recipes, measured))
 
 
 def stored_features(path: Path, model: LinearAdapter, pictures: Collection) -> torch.Tensor:
