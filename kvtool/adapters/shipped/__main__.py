@@ -48,14 +48,6 @@ Targets = Callable[[LinearAdapter, Sequence[Scene], Bytes], tuple[torch.Tensor, 
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A part of a training: what is asked and answered of scenes, and how it is learned."""
-
-    exchanges: Exchanges
-    recipe: Recipe
-
-
-@dataclass(frozen=True)
 class AdapterRun:
     """One of the adapters that are shipped.
 
@@ -64,42 +56,36 @@ class AdapterRun:
         pool: Patches are averaged over squares of so many a side.
         scenes: Scenes to draw for training.
         held_out: Scenes to draw for the figures.
-        targets: What the layer starts at: vectors for what tokens show, and what each counts.
-        stages: How it is trained from there, stage after stage.
-        exam: What is asked and answered of scenes that were held out.
+        exchanges: What is asked and answered of scenes in training.
+        exam: The same of scenes that were held out.
         request: What captions are asked for by.
+        targets: What the layer starts at: vectors for what tokens show, and what each counts.
+        recipe: How it is trained.
     """
 
     language: str
     pool: int
     scenes: int
     held_out: int
-    targets: Targets
-    stages: tuple[Stage, ...]
+    exchanges: Exchanges
     exam: Exchanges
     request: str
-
-    @property
-    def recipes(self) -> list[Recipe]:
-        """Return how each stage is learned."""
-        return [stage.recipe for stage in self.stages]
+    targets: Targets
+    recipe: Recipe
 
 
 RUNS = {
     "smollm2": AdapterRun(
         *("smollm2", 2, 6_000, 300),
+        *(scene_exchanges, plain_captions, WHAT),
         patch_words,
-        (
-            Stage(scene_exchanges, Recipe(1_750, learning_rate=3e-3)),
-            Stage(plain_captions, Recipe(280, learning_rate=2e-3, seed=1)),
-        ),
-        *(plain_captions, WHAT),
+        Recipe(1_750, learning_rate=3e-3),
     ),
     "demo": AdapterRun(
         *("demo", 1, 1_500, 500),
+        *(demo_exchanges, demo_exchanges, LIST),
         demo_symbols,
-        (Stage(demo_exchanges, Recipe(800, batch=16, learning_rate=5e-4)),),
-        *(demo_exchanges, LIST),
+        Recipe(800, batch=16, learning_rate=5e-4),
     ),
 }
 
@@ -115,18 +101,16 @@ def train(run: AdapterRun, out: Path) -> Path:
     tokens = stored_features(out / "features.pt", model, pictures)
     scenes = scenes_of(pictures)
     targets, counts = run.targets(model, scenes, pictures.patches)
-    layer = ridge_layer([(tokens, targets, counts)])
-    for number, stage in enumerate(run.stages, 1):
-        put(model, layer)
-        layer = train_layer(
-            model,
-            tokens,
-            examples(model, stage.exchanges(scenes, SEED)),
-            stage.recipe,
-            checkpoint=out / f"checkpoint-{number}.pt",
-            report=Log(out / f"log-{number}.txt").report,
-        )
-    finish(folder, settings, layer, training_facts(run.scenes, run.recipes))
+    put(model, ridge_layer([(tokens, targets, counts)]))
+    layer = train_layer(
+        model,
+        tokens,
+        examples(model, run.exchanges(scenes, SEED)),
+        run.recipe,
+        checkpoint=out / "checkpoint.pt",
+        report=Log(out / "log.txt").report,
+    )
+    finish(folder, settings, layer, training_facts(run.scenes, run.recipe))
     return folder
 
 
@@ -136,7 +120,7 @@ def assess(run: AdapterRun, out: Path, folder: Path) -> None:
     exam = run.exam(scenes_of(held_out), SEED + 1)
     measured = figures(load_adapter(folder), held_out, exam, run.request)
     (out / "figures.json").write_text(json.dumps(asdict(measured), indent=1) + "\n")
-    (folder / "MODEL_CARD.md").write_text(card(run.language, run.scenes, run.recipes, measured))
+    (folder / "MODEL_CARD.md").write_text(card(run.language, run.scenes, run.recipe, measured))
 
 
 def stored_features(path: Path, model: LinearAdapter, pictures: Collection) -> torch.Tensor:

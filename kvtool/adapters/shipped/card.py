@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from kvtool.adapters.shipped.figures import Figures
@@ -14,7 +14,7 @@ CARD = """# Adapter from the demo's tower into {title}
 One linear layer; the language model and the vision tower (`demo-tower`) stay as they are. As a
 model: `--model {name}-adapter`. Trained by `python -m kvtool.adapters.shipped {name} OUT` on
 {scenes:,} scenes (`kvtool.demo`), started by a ridge fit of features to word embeddings:
-{stages} (AdamW).
+{steps:,} steps of {batch} answers, AdamW at {learning_rate:g}.
 
 ## Measured
 
@@ -41,19 +41,19 @@ QUESTIONS = {
 }
 
 
-def training_facts(scenes: int, recipes: Sequence[Recipe]) -> dict[str, Any]:
+def training_facts(scenes: int, recipe: Recipe) -> dict[str, Any]:
     """Return what the settings of an adapter say of its training."""
     return {
         "by": "python -m kvtool.adapters.shipped",
         "scenes": scenes,
         "start": "ridge",
-        "steps": sum(recipe.steps for recipe in recipes),
-        "batch_size": recipes[0].batch,
-        "learning_rate": recipes[0].learning_rate,
+        "steps": recipe.steps,
+        "batch_size": recipe.batch,
+        "learning_rate": recipe.learning_rate,
     }
 
 
-def card(language: str, scenes: int, recipes: Sequence[Recipe], figures: Figures) -> str:
+def card(language: str, scenes: int, recipe: Recipe, figures: Figures) -> str:
     """Return the card of an adapter into a language model."""
     scores, swapped = figures.scores, figures.swapped
     rows = [
@@ -74,10 +74,6 @@ def card(language: str, scenes: int, recipes: Sequence[Recipe], figures: Figures
         low, high = wilson(answered.n_right, answered.n)
         share = f"{answered.n_right / answered.n:.3f} ({low:.3f} to {high:.3f}, N {answered.n})"
         rows.append((QUESTIONS[answered.kind], share, ""))
-    stages = [
-        f"{recipe.steps:,} steps of {recipe.batch} answers at {recipe.learning_rate:g}"
-        for recipe in recipes
-    ]
     return CARD.format(
         name=language,
         title=TITLES[language],
@@ -85,5 +81,5 @@ def card(language: str, scenes: int, recipes: Sequence[Recipe], figures: Figures
         n_scenes=figures.n_scenes,
         rows="\n".join("| " + " | ".join(row) + " |" for row in rows),
         captions="\n".join(f"| {truth} | {answer} |" for truth, answer in figures.captions),
-        stages=", then ".join(stages),
+        **{name: value for name, value in asdict(recipe).items() if name != "seed"},
     )
