@@ -69,10 +69,12 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
     )
     store = open_store(job.store)
     check_same_model(plan.config.model, model.info)
+    # Before the run is made: a refusal leaves none behind.
+    is_empty = plan.is_new or not store.run(plan.config.name).samples
+    if job.check and is_empty and getattr(model, "proves_itself", False):
+        prove_first(plan, model)
     run = plan.open_run(store)
     plan = plan.within(run)
-    if job.check and getattr(model, "proves_itself", False) and not run.samples:
-        prove_first(plan, model)
     source = open_source(store.run(plan.source), plan.config, plan.refs) if plan.source else None
     write_texts(plan, run, model, source)
     todo = plan.parts(run.covered_indices())

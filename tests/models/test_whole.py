@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from kvtool.models.base import Model
 from tests.contracts.families.gemma3 import Gemma3
 from tests.contracts.families.idefics3 import Idefics3, SmolVLM
 from tests.contracts.families.internvl import InternVL
 from tests.contracts.families.llava_15 import Llava15
 from tests.contracts.families.mistral3 import Mistral3
 from tests.contracts.families.qwen3_vl import Qwen3VL
+from tests.support.tiny import noise
 
 
 class TestQwen3VL(Qwen3VL):
@@ -24,6 +26,15 @@ class TestMistral3(Mistral3):
 
 class TestInternVL(InternVL):
     """Blocks of tiles, the whole picture last."""
+
+    def test_the_base_view_is_the_last_block(self, model: Model) -> None:
+        sample = model.prepare(noise(150, 100), id="a", index=0, view="full").sample
+        assert [span.name for span in sample.spans] == [*["tiles"] * 6, "base"]
+        assert sample.base() == sample.spans[-1]
+        assert sample.base().token_indices() == list(range(96, 112))
+        assert sample.base("vision").token_indices() == list(range(384, 448))
+        assert sample.base().cover_xyxy_px == (0, 0, 150, 100)
+        assert sample.spans[4].cover_xyxy_px == (50, 50, 100, 100)
 
 
 class TestIdefics3(Idefics3):

@@ -75,15 +75,11 @@ def gemma3(folder: Path) -> Path:
         sliding_window=12,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     )
+    tower = {**VISION, "model_type": "siglip_vision_model", "vision_use_head": False}
+    tower |= {"image_size": 32, "patch_size": 4}
     config = Gemma3Config(
         text_config=text,
-        vision_config={
-            **VISION,
-            "model_type": "siglip_vision_model",
-            "image_size": 32,
-            "patch_size": 4,
-            "vision_use_head": False,
-        },
+        vision_config=tower,
         mm_tokens_per_image=16,
         tie_word_embeddings=False,  # random words would answer with themselves
         **_ids(
