@@ -202,7 +202,8 @@ def _weights_digest(autoencoder: SparseAutoencoder) -> str:
     digest = hashlib.sha256()
     for part in (*_values(autoencoder), *_values(autoencoder.activation)):
         if isinstance(part, torch.Tensor):
-            digest.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            number_bytes = part.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            digest.update(number_bytes.numpy().tobytes())
         else:
             digest.update(repr(part).encode())
     return digest.hexdigest()[:32]
