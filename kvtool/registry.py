@@ -247,37 +247,21 @@ TABLES = (
 
 RESERVED = {
     "kvtool.experiments": (
-        "extract",
-        "report",
-        "store",
-        "data",
-        "adapter",
-        "models",
-        "datasets",
-        "demo",
+        *("extract", "report", "store", "data", "adapter"),
+        *("models", "datasets", "demo"),
     )
 }
 """Names of a group that are taken though they are in no table: kvtool's commands that are no
 experiments.
 """
 
+_EXPERIMENTS = (
+    *("probe", "variance", "knockout", "prefix", "paired", "correlate", "average", "compare"),
+    *("sae", "score", "search", "show", "lens"),
+)
 EXPERIMENTS = Registry(
     "experiment",
-    {
-        "probe": "kvtool.experiments.probe",
-        "variance": "kvtool.experiments.variance",
-        "knockout": "kvtool.experiments.knockout",
-        "prefix": "kvtool.experiments.prefix",
-        "paired": "kvtool.experiments.paired",
-        "correlate": "kvtool.experiments.correlate",
-        "average": "kvtool.experiments.average",
-        "compare": "kvtool.experiments.compare",
-        "sae": "kvtool.experiments.sae",
-        "score": "kvtool.experiments.score",
-        "search": "kvtool.experiments.search",
-        "show": "kvtool.experiments.show",
-        "lens": "kvtool.experiments.lens",
-    },
+    {name: f"kvtool.experiments.{name}" for name in _EXPERIMENTS},
     "kvtool.experiments",
 )
 """Command -> the folder of its experiment: run.py computes, command.py has its flags, table.py,

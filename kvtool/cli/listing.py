@@ -17,14 +17,10 @@ from kvtool.types import Precision
 if TYPE_CHECKING:
     from kvtool.models.check import ModelCheck
 
-MODELS_EXAMPLES = (
-    "kvtool models",
-    "kvtool models --format json",
-    "kvtool models check demo --picture photo.jpg",
-)
+MODELS_EXAMPLES = ("kvtool models", "kvtool models --format json")
 CHECK_EXAMPLES = (
-    "kvtool models check demo",
-    "kvtool models check Qwen/Qwen3-VL-8B-Instruct --picture photo.jpg --device cuda",
+    "kvtool models check demo --dtype float32",
+    "kvtool models check demo --picture photo.jpg",
 )
 DATASETS_EXAMPLES = ("kvtool datasets", "kvtool datasets spair71k")
 

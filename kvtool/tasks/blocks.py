@@ -42,11 +42,11 @@ def plan_blocks(
         decoder = [kind for kind in ("value", "key") if kind in stored][:1]
         kinds = [*decoder, *(kind for kind in BASELINES if kind in stored)]
     # Layers and heads name those of the decoder; of an encoder alone those of its own.
-    of_heads = [kind for kind in DECODER if kind in kinds] or [
+    with_heads = [kind for kind in DECODER if kind in kinds] or [
         kind for kind in kinds if kind != "projected"
     ]
     # The residual stream has the decoder's layers, but no heads to choose among.
-    narrowed = {*of_heads, HIDDEN}
+    narrowed = {*with_heads, HIDDEN}
     blocks = []
     for kind in dict.fromkeys(kinds):
         if kind not in VECTOR_KINDS or kind not in stored:
@@ -60,7 +60,7 @@ def plan_blocks(
             layer_numbers = _stored_of(run, kind, layers, stored_layers)
         head_numbers = (
             tuple(dict.fromkeys(heads))
-            if kind in of_heads and heads is not None
+            if kind in with_heads and heads is not None
             else tuple(range(count))
         )
         _check(run, kind, "layer", layer_numbers, stored_layers)

@@ -41,9 +41,9 @@ PATCH_PX = 14
 LAYERS = 6
 TARGET = 2.0
 ROUNDING = 2**-7
-"""The distance of neighbors in bfloat16, relative: matrix products of other shapes round differently
-here and there, which six layers carry on (98 to 99.9 % of an image's values were equal bit for bit,
-no vector further than 0.6 % from the whole pass's)."""
+"""The relative distance of neighbors in bfloat16: products of other shapes round differently here
+and there, which six layers carry on (98 to 99.9 % of an image's values were equal bit for bit, no
+vector further than 0.6 % from the whole pass's)."""
 
 
 def bench(n_images: int = IMAGES) -> list[Row]:

@@ -27,6 +27,7 @@ from kvtool.demo import study
 from kvtool.demo.captions import scene_captions
 from kvtool.demo.layouts import write_scenes
 from kvtool.demo.weights import DEMO, demo_path, demo_saes_path
+from kvtool.engine.checking import colors
 from tests.cli.score_workspaces import ScoreWorkspaces
 from tests.support import datasets, results, tiny
 from tests.support.adapters import pictures
@@ -96,6 +97,13 @@ class Workspaces(ScoreWorkspaces):
         datasets.spair(folder / "SPair-71k")
         for number in range(3):
             datasets.picture(folder / "pictures" / f"{number}.png", seed=number)
+        return folder
+
+    @cached_property
+    def models_check(self) -> Path:
+        """A picture that is not square."""
+        folder = self._new("models_check")
+        colors().save(folder / "photo.jpg")
         return folder
 
     @cached_property

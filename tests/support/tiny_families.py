@@ -50,6 +50,13 @@ def qwen3_vl(folder: Path) -> Path:
     return save(folder, Qwen3VLForConditionalGeneration(config), processor, words)
 
 
+GEMMA3_MARKS = {
+    "image_token": "<image_soft_token>",
+    "boi_token": "<start_of_image>",
+    "eoi_token": "<end_of_image>",
+}
+
+
 def gemma3(folder: Path) -> Path:
     """Layers of a sliding window shorter than the prompt, and of full attention."""
     from transformers import (
@@ -59,11 +66,7 @@ def gemma3(folder: Path) -> Path:
         Gemma3TextConfig,
     )
 
-    names = {
-        "image_token": "<image_soft_token>",
-        "boi_token": "<start_of_image>",
-        "eoi_token": "<end_of_image>",
-    }
+    names = GEMMA3_MARKS
     words = tokenizer(family_template("<start_of_image>"), True, tuple(names.values()), names)
     text = Gemma3TextConfig(
         **{**TEXT, "vocab_size": len(words)},
