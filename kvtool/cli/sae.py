@@ -205,8 +205,8 @@ def check(
         # What has no width stands below, a line each.
         for row in numbered:
             what = ", ".join(str(row[name]) for name in ("format", "hook") if row[name])
-            about = f" ({what})" if what else ""
-            typer.echo(f"sae {row['sae']}: {row['verdict']}: {row['path']}{about}")
+            origin = f" ({what})" if what else ""
+            typer.echo(f"sae {row['sae']}: {row['verdict']}: {row['path']}{origin}")
     else:
         emit_rows(rows, format, title="SAEs")
     _refuse(checked)
