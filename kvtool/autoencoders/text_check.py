@@ -176,7 +176,9 @@ def _unreadable(path: str, error: ModelError | UsageError) -> CheckedSae:
     nothing = dict.fromkeys(
         ("format", "layer", "hook", "d", "m", "published_l0", "l0", "fvu"), None
     )
-    return CheckedSae(path=path, fits=False, verdict=f"cannot be read: {error}", **nothing)
+    # The path stands beside the verdict.
+    reason = str(error).removeprefix(f"{path}: ")
+    return CheckedSae(path=path, fits=False, verdict=f"cannot be read: {reason}", **nothing)
 
 
 def _checked(file: SaeFile, language: Language, streams: Mapping[int, torch.Tensor]) -> CheckedSae:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from kvtool.cli import console
 from kvtool.cli.completion import complete_data_set
 from kvtool.cli.everywhere import epilog
-from kvtool.cli.options import DeviceOption, FormatOption, RunOption, bounded
+from kvtool.cli.options import DeviceOption, Format, FormatOption, RunOption, bounded
 from kvtool.types import Precision
 
 app = typer.Typer(
@@ -121,7 +121,6 @@ def train(
     where it was interrupted.
     """
     import kvtool
-    from kvtool.cli.output import emit_rows
 
     with console.progress("adapter train", None, unit="steps") as advance:
         trained = kvtool.adapter_train(
@@ -147,7 +146,7 @@ def train(
         )
     for line in trained.skipped:
         console.log.warning("adapter train: left out: %s", line)
-    emit_rows([trained.row()], format, title="adapter")
+    _emit(trained.row(), format)
 
 
 @app.command(
@@ -168,15 +167,8 @@ def info(
 ) -> None:
     """What an adapter joins, how it was trained, and whether both models are here as they were."""
     import kvtool
-    from kvtool.cli.output import emit_rows, resolve
 
-    row = kvtool.adapter_info(adapter).row()
-    if resolve(format) != "table":
-        emit_rows([row], format)
-        return
-    emit_rows(
-        [{"what": name.replace("_", " "), "value": value} for name, value in row.items()], format
-    )
+    _emit(kvtool.adapter_info(adapter).row(), format)
 
 
 @app.command(
@@ -208,9 +200,25 @@ def import_(
     Of torch's files tensors alone are read: one with code in it is refused.
     """
     import kvtool
-    from kvtool.cli.output import emit_rows
 
     imported = kvtool.adapter_import(
         weights, out, lm=lm, vision=vision, layer=layer, pool=pool, keep_marker=keep_marker
     )
-    emit_rows([imported.row()], format, title="adapter")
+    _emit(imported.row(), format)
+
+
+def _emit(row: dict[str, Any], format: Format) -> None:
+    """Print what an adapter is: a table has a line for each value, which a row has no width for."""
+    from kvtool.cli.output import emit_rows, resolve
+
+    if resolve(format) != "table":
+        emit_rows([row], format)
+        return
+    lines = [
+        {
+            "what": name.replace("_", " "),
+            "value": f"{value:.4g}" if isinstance(value, float) else value,
+        }
+        for name, value in row.items()
+    ]
+    emit_rows(lines, format, title="adapter")

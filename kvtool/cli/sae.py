@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,9 +25,13 @@ from kvtool.types import Precision
 
 if TYPE_CHECKING:
     from kvtool.autoencoders.text_check import CheckedSae
+    from kvtool.cli.output import Rows
 
 app = typer.Typer(cls=StoreGroup, no_args_is_help=True, rich_markup_mode=None)
 """The group; what reads a store is its callback (kvtool.experiments.sae.command)."""
+
+IN_LINES = ("path", "format", "hook", "verdict")
+"""What a check's table has below it: as columns they would leave no width for one another."""
 
 ModelOption = Annotated[
     str,
@@ -113,7 +118,7 @@ def train(
     it was interrupted.
     """
     import kvtool
-    from kvtool.cli.output import emit_rows
+    from kvtool.cli.output import emit_rows, resolve
 
     with console.progress("sae train", None, unit="tokens") as advance:
         trained = kvtool.sae_train(
@@ -134,7 +139,10 @@ def train(
             device=device,
             progress=advance,
         )
-    emit_rows([item.row() for item in trained], format, title="SAEs")
+    rows = [item.row() for item in trained]
+    if resolve(format) == "table":
+        rows = _narrow(rows, ("path",))
+    emit_rows(rows, format, title=f"SAEs in {out}")
 
 
 @app.command(
@@ -192,13 +200,27 @@ def check(
         )
     rows = [item.row() for item in checked]
     if resolve(format) == "table":
-        rows = [{name: _short(value) for name, value in row.items()} for row in rows]
-    emit_rows(rows, format, title="SAEs")
+        numbered = [{"sae": number, **row} for number, row in enumerate(rows, 1)]
+        emit_rows(_narrow(numbered, IN_LINES), format, title="SAEs")
+        # What has no width stands below, a line each.
+        for row in numbered:
+            what = ", ".join(str(row[name]) for name in ("format", "hook") if row[name])
+            origin = f" ({what})" if what else ""
+            typer.echo(f"sae {row['sae']}: {row['verdict']}: {row['path']}{origin}")
+    else:
+        emit_rows(rows, format, title="SAEs")
     _refuse(checked)
 
 
+def _narrow(rows: Rows, left_out: Sequence[str]) -> list[dict[str, Any]]:
+    """Return rows without some columns, and with numbers as short as a terminal wants them."""
+    return [
+        {name: _short(value) for name, value in row.items() if name not in left_out} for row in rows
+    ]
+
+
 def _short(value: object) -> object:
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def _refuse(checked: tuple[CheckedSae, ...]) -> None:

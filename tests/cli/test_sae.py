@@ -71,6 +71,27 @@ def test_the_table_fits_80_columns(
         assert word in text
 
 
+def test_the_table_of_a_check_fits_80_columns(
+    shell: Shell, tiny_model: Path, saes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each SAE has one line of numbers, and one that says in full what came of it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    cut = shutil.copytree(saes / "layer_0", tmp_path / "layer_0") / "sae_weights.safetensors"
+    cut.write_bytes(b"cut short")
+    words = ("--max-tokens", 64, "--format", "table")
+    options = ("--model", tiny_model, "--sae", saes, "--sae", cut, *words)
+    code, text, _ = shell("sae", "check", *options)
+    lines = text.splitlines()
+    numbers = [line for line in lines if line.startswith("│")]
+    verdicts = [line for line in lines if line.startswith("sae ")]
+    assert code == 1
+    assert max(len(line) for line in lines if line not in verdicts) <= 80
+    assert len(numbers) == len(verdicts) == 3
+    assert f"{saes}/layer_2/sae_weights.safetensors (saelens, resid_post)" in verdicts[1]
+    assert verdicts[2].startswith("sae 3: cannot be read: ")
+    assert verdicts[2].count(str(cut)) == 1
+
+
 def test_csv_and_json(sae: LineShell, run: Run) -> None:
     code, out, _ = sae(run.store, "--sae", "none", *FEW, "--format", "csv")
     assert code == 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -196,11 +197,21 @@ def _file_digest(path: Path) -> str:
 
 
 def _weights_digest(autoencoder: SparseAutoencoder) -> str:
+    """Digest all that an SAE in memory computes with: tensors by their bytes, since their text
+    leaves most numbers out."""
     digest = hashlib.sha256()
-    for weight in (autoencoder.encoder, autoencoder.encoder_bias, autoencoder.decoder):
-        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    digest.update(str((autoencoder.activation, autoencoder.normalization)).encode())
+    for part in (*_values(autoencoder), *_values(autoencoder.activation)):
+        if isinstance(part, torch.Tensor):
+            number_bytes = part.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            digest.update(number_bytes.numpy().tobytes())
+        else:
+            digest.update(repr(part).encode())
     return digest.hexdigest()[:32]
+
+
+def _values(item: Any) -> list[Any]:
+    """Return what the fields of an SAE or of an activation hold, but for one that stands apart."""
+    return [value for name, value in vars(item).items() if name not in ("activation", "origin")]
 
 
 def _listed(layers: Sequence[int]) -> str:

@@ -93,7 +93,8 @@ class RowMaker:
             directions = self._direction_fields(index)
             for name, by_condition in self._saes(index):
                 for condition in conditions:
-                    fields = by_condition.get(condition, {}) | directions.get(condition, {})
+                    # What both count, such as concepts, is told of the SAE.
+                    fields = directions.get(condition, {}) | by_condition.get(condition, {})
                     fields |= (losses or {}).get((layer, name, condition), {})
                     if fields:
                         labels = {"layer": layer, "condition": condition, "sae": name}

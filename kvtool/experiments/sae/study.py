@@ -72,6 +72,8 @@ class Study:
         settings: What was asked for; conditions are those that can be served.
         descriptions: Of features.
         notes: What a reader should know, a sentence each.
+        unread: A line for each SAE that cannot be read.
+        outside: A line for each SAE of other layers or places.
     """
 
     run: Run
@@ -81,6 +83,8 @@ class Study:
     settings: Settings
     descriptions: Descriptions
     notes: tuple[str, ...]
+    unread: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
 
     def config(self) -> dict[str, Any]:
         """Return all that the numbers depend on."""
@@ -126,7 +130,18 @@ class Study:
             return None if fresh else store.kept(key, Result.from_json)
 
         name = chunk_name("sae", "", key)
-        return Share(wait_s).result(self.run, name, stored, measure_all)
+        return self._named(Share(wait_s).result(self.run, name, stored, measure_all))
+
+    def _named(self, result: Result) -> Result:
+        """Name the SAEs that are not in a result: others may be asked for beside those of a stored
+        one, whose numbers and key are the same."""
+        notes = [*self.outside, *result.config["notes"]]
+        return replace(
+            result,
+            config={**result.config, "notes": notes},
+            n_skipped=result.n_skipped + len(self.unread),
+            skipped=[*self.unread, *result.skipped][:LINES],
+        )
 
     def result(
         self, config: dict[str, Any], model_path: str | None, device: str, progress: Progress
@@ -173,7 +188,7 @@ class Study:
             config={
                 **config,
                 **curves_of(scores),
-                "notes": [*self.notes, *lines, NOT_EVIDENCE],
+                "notes": [*self.notes, *lines, *([NOT_EVIDENCE] if self.entries else [])],
             },
             versions=versions(),
             n_skipped=len(skipped),
@@ -200,10 +215,9 @@ def make_study(
         run, dataset_of(run, data), settings.tokens, settings.limit, settings.seed
     )
     listed = _listed(sources)
-    entries, lines, unreadable = (
+    entries, outside, unread = (
         layer_saes(listed, geometry.hidden, numbers) if listed else ([], [], [])
     )
-    subject.skipped.extend(unreadable)
     read = tuple(sorted({entry.layer for entry in entries})) if listed else numbers
     settings = replace(settings, described_by=_with_shipped(settings.described_by, listed))
     descriptions = settings.described_by.read()
@@ -220,7 +234,9 @@ def make_study(
         tuple(entries),
         replace(settings, conditions=conditions),
         descriptions,
-        (*lines, *descriptions.skipped[:LINES], *notes),
+        (*descriptions.skipped[:LINES], *notes),
+        tuple(unread),
+        tuple(outside),
     )
 
 

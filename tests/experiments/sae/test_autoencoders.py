@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from kvtool.autoencoders.activations import JumpReLU
 from kvtool.autoencoders.autoencoder import SparseAutoencoder
 from kvtool.autoencoders.hooks import stream_layer
 from kvtool.errors import UsageError
@@ -30,6 +31,25 @@ def test_several_of_a_layer_have_names_and_digests_of_their_own(tmp_path: Path) 
     assert len({entry.digest for entry in entries}) == 3
     again, _, _ = layer_saes([first], WIDTH, [1])
     assert again[0].digest == entries[0].digest
+
+
+def test_saes_in_memory_differ_where_any_number_does() -> None:
+    """Thresholds of many features are not told by their text, which leaves the middle out."""
+    first = random_sae(1)
+    bias = first.decoder_bias.clone()
+    bias[0] += 1
+    threshold = torch.zeros(4000)
+    raised = threshold.clone()
+    raised[2000] = 1
+    saes = [
+        first,
+        replace(first, decoder_bias=bias),
+        replace(first, skip=torch.eye(WIDTH)),
+        replace(first, activation=JumpReLU(threshold)),
+        replace(first, activation=JumpReLU(raised)),
+    ]
+    entries, _, _ = layer_saes([*saes, random_sae(1)], WIDTH, [1])
+    assert len({entry.digest for entry in entries}) == len(saes)
 
 
 def test_what_goes_into_a_layer_comes_out_of_the_one_before() -> None:

@@ -194,6 +194,25 @@ def test_a_result_is_kept_for_what_it_was_made_of(
     assert len(calls) == 4
 
 
+def test_a_stored_result_is_not_told_what_else_was_asked_for(
+    run: Run, saes: Path, tmp_path: Path
+) -> None:
+    """The numbers are those of the SAEs that can be read; the others are named by each call."""
+    few: dict[str, Any] = {"tokens": 2, "conditions": ["text"], "layers": [0]}
+    folder = write_saes(tmp_path / "cut", (1,)) / "layer_1"
+    (folder / "sae_weights.safetensors").write_bytes(b"cut short")
+    expected = sae(run, [saes], **few)
+    partly = sae(run, [saes, folder], **few)
+    assert partly.rows == expected.rows
+    assert (expected.n_skipped, partly.n_skipped) == (0, 1)
+    assert str(folder) in partly.skipped[0]
+    assert sae(run, [saes], **few).n_skipped == 0
+    # SAEs of layers that are not asked for are named, whatever is stored.
+    assert any("layer 2, not scored" in note for note in expected.config["notes"])
+    first = sae(run, [saes / "layer_0"], **few)
+    assert not any("not scored" in note for note in first.config["notes"])
+
+
 def test_cards_show_where_a_feature_fires(run: Run, result: Result) -> None:
     assert result.items
     autoencoder = random_sae(LAYER)
