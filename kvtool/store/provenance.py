@@ -27,7 +27,7 @@ ALGORITHMS = {
     "average": 1,
     "compare": 2,
     "search": 1,
-    "sae": 1,
+    "sae": 2,
     "lens": 1,
     "answers": 2,
 }

@@ -50,6 +50,10 @@ FIELDS = (
 """In their order; null where one does not apply. Differences are text less the condition, paired by
 image; `fvu_ratio` is the condition's fvu over the text's."""
 
+OF_SPARSE = ("l0_fraction", "above", "alive", "density_50", "density_90", "density_99")
+"""What tells how sparse a dictionary is: principal components are signed and never 0, so that their
+rows have none of it."""
+
 TRUTHS = {"text": "text", "text-prefix": "text-prefix", "other-image": "partners"}
 """What the tokens of a condition are scored against, where that is not the image's own masks."""
 
@@ -136,7 +140,9 @@ class RowMaker:
         for condition, sums in reader.sums.items():
             row = reconstruction_fields(sums, self.seed)
             row |= self._beside_text(reader, condition, sums, captions.text)
-            if condition != "pca":
+            if condition == "pca":
+                row |= dict.fromkeys(OF_SPARSE)
+            else:
                 row |= self._transfer_fields(reader, condition, sums)
             if is_plain:
                 presence = captions.text.sums.presence

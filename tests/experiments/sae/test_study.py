@@ -121,6 +121,9 @@ def test_controls_have_what_they_keep_of_the_image(result: Result) -> None:
             assert row(result, condition, layer)["norm"] == pytest.approx(image["norm"])
         assert row(result, "random", layer)["fvu"] != image["fvu"]
         assert row(result, "pca", layer)["l0"] <= 32
+        for field in ("l0_fraction", "above", "alive", "density_50", "density_90", "density_99"):
+            assert row(result, "pca", layer)[field] is None
+            assert image[field] is not None
 
 
 def test_few_tokens_of_each_image(run: Run, saes: Path) -> None:
