@@ -17,6 +17,7 @@ from kvtool.experiments.sae.series import (
     best_image,
     condition_rows,
     control_range,
+    exceeds_chance,
     is_defined,
     is_number,
     layer_interval,
@@ -172,7 +173,7 @@ def found_patches(result: Result) -> str:
     ends = control_range(result.rows, field)
     aligned = alignment_words(result)
     notes = "; ".join(filter(None, [aligned, _controls(result, ends), "chance is 0.5"]))
-    if _is_above(best, field, ends):
+    if exceeds_chance(best, field, ends):
         return f"{subject} find the patches of these words: {score} ({notes})."
     return (
         f"{subject} do not find the patches of these words better than chance: {score} ({notes})."
@@ -182,13 +183,6 @@ def found_patches(result: Result) -> str:
 def _controls(result: Result, ends: tuple[float, float] | None) -> str:
     """Say what the controls reach, in the middle of a sentence."""
     return "no control was run" if ends is None else f"controls: {_range(result, *ends)}"
-
-
-def _is_above(best: Row, field: str, ends: tuple[float, float] | None) -> bool:
-    """Tell whether the interval of the best layer lies above chance and above every control."""
-    low = best.get(f"{field}_low")
-    highest = max(CHANCE[field], ends[1] if ends else CHANCE[field])
-    return low is not None and low > highest
 
 
 def falling_error(result: Result) -> str | None:

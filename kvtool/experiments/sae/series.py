@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from kvtool.experiments.sae.alignment import CHANCE
 from kvtool.result import Result, Row, best_row
 
 TEXT = "text"
@@ -18,6 +19,8 @@ image."""
 SOUGHT = ("transfer", "directions")
 """How well words find their patches: with features of an SAE, else with directions of words."""
 
+EXCEEDS = "*"
+"""Marks transfer that `exceeds_chance`, in the table and in what explains it."""
 ENDS = ("layer", "low", "high")
 
 
@@ -95,6 +98,17 @@ def control_range(rows: Sequence[Row], field: str) -> tuple[float, float] | None
     values = [row.get(field) for row in condition_rows(rows, *CONTROLS)]
     numbers = [float(value) for value in values if value is not None and isfinite(value)]
     return (min(numbers), max(numbers)) if numbers else None
+
+
+def exceeds_chance(image: Row, field: str, ends: tuple[float, float] | None) -> bool:
+    """Tell whether the interval of an image's row lies above chance and above the value of every
+    control.
+
+    ends: The lowest and the highest of the controls' values; None where no control was run.
+    """
+    low = image.get(f"{field}_low")
+    highest = CHANCE if ends is None else max(CHANCE, ends[1])
+    return low is not None and is_number(low) and low > highest
 
 
 def alignment(result: Result, by: str) -> Row | None:

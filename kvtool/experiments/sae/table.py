@@ -3,28 +3,26 @@ conditions of the layer where words find their patches best, and what is evidenc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.experiments.sae.remarks import remarks
 from kvtool.experiments.sae.series import (
-    CONTROLS,
+    EXCEEDS,
     IMAGE,
     TEXT,
     best_image,
     condition_rows,
     control_range,
+    exceeds_chance,
     is_number,
-    layer_interval,
     sought,
 )
 from kvtool.result import Result, Row
-
-EXCEEDS = "*"
-"""Marks transfer whose interval lies above those of all controls."""
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
@@ -33,36 +31,15 @@ def tables(result: Result) -> Iterator[RenderableType]:
     best = best_image(result)
     if best is not None:
         yield _conditions(result, best)
-    for entry in result.config["alignment_layer"]:
-        yield Text(alignment_line(entry))
-    for note in result.config["notes"]:
-        yield Text(note)
+    for line in (*remarks(result), *result.config["notes"]):
+        yield Text(line)
 
 
-def exceeds_controls(rows: Sequence[Row], image: Row, field: str) -> bool:
-    """Tell whether the interval of the image's tokens lies above that of every control in its
-    layer; False without controls."""
-    highs = [row.get(f"{field}_high") for row in condition_rows(rows, *CONTROLS)]
-    defined = [float(high) for high in highs if high is not None and is_number(high)]
-    low = image.get(f"{field}_low")
-    return bool(defined) and low is not None and float(low) > max(defined)
-
-
-def alignment_line(entry: Row) -> str:
-    """Say the layer from which image tokens read as text does, by one measure."""
-    what = {
-        "fvu": "fvu stays within 1.25 times the text's",
-        "transfer": "transfer stays near its best, and above chance",
-        "directions": "words' directions stay near their best, and above chance",
-    }[entry["by"]]
-    return f"layer from which {what}: {layer_interval(entry)}"
-
-
-def _layers(result: Result) -> Table:
+def _layers(result: Result) -> RenderableType:
     """Put layers down, and the image's measures across."""
     field = sought(result)
     has_sae = result.metric == "fvu"
-    table = _table(f"image tokens; norm over text's; {EXCEEDS} {field} exceeds every control's")
+    table = _table()
     table.add_column("layer", justify="right", no_wrap=True)
     names = ["fvu", "text's", "l0", "text's", "norm"] if has_sae else ["norm"]
     for name in (*names, field, "text's", "controls"):
@@ -76,22 +53,24 @@ def _layers(result: Result) -> Table:
                 cells += [_short(row.get(name), digits) for row in (image, text)]
         norm_ratio = image.get("norm_ratio") if has_sae else _quotient(image, text)
         ends = control_range(neighbors, field)
-        mark = EXCEEDS if exceeds_controls(neighbors, image, field) else " "
+        # Without controls nothing is told from chance.
+        is_marked = ends is not None and exceeds_chance(image, field, ends)
         cells += [
             _short(norm_ratio),
-            f"{_interval(image, field)}{mark}",
+            f"{_interval(image, field)}{EXCEEDS if is_marked else ' '}",
             _short(text.get(field), 2),
             "-" if ends is None else f"{ends[0]:.2f}-{ends[1]:.2f}",
         ]
         table.add_row(str(image["layer"]), *map(Text, cells))
-    return table
+    return _titled("image tokens; norm is over the text's", table)
 
 
-def _conditions(result: Result, best: Row) -> Table:
+def _conditions(result: Result, best: Row) -> RenderableType:
     """Put the conditions of a layer down."""
     field = sought(result)
     columns = ("fvu", "cos", "l0", "norm_ratio") if result.metric == "fvu" else ()
-    table = _table(f"layer {best['layer']}, where {field} is best")
+    verb = "are" if field == "directions" else "is"
+    table = _table()
     table.add_column("condition", no_wrap=True)
     for name in (*columns, field):
         label = {"norm_ratio": "norm"}.get(name, name)
@@ -100,7 +79,7 @@ def _conditions(result: Result, best: Row) -> Table:
         if _block(row) == _block(best):
             cells = [row["condition"], *(_short(row.get(name)) for name in columns)]
             table.add_row(*map(Text, cells), Text(_interval(row, field)))
-    return table
+    return _titled(f"layer {best['layer']}, where {field} {verb} best", table)
 
 
 def _block(row: Row) -> tuple[int, str]:
@@ -125,10 +104,13 @@ def _short(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if value is not None and is_number(value) else "-"
 
 
-def _table(title: str) -> Table:
+def _titled(title: str, table: Table) -> RenderableType:
+    """Put a title above a table, which may be narrower: rich folds a title at the table's width."""
+    return Group(Text(title, style="table.title"), table)
+
+
+def _table() -> Table:
     return Table(
-        title=Text(title),
-        title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1, 0, 0),
