@@ -31,7 +31,7 @@ class AdapterInfo(Displayed):
         vision: The tower.
         vision_is: The same of the tower.
         layer: The tower's layer that is read, 0-based.
-        pool: Patches are averaged over squares of so many a side.
+        pool: Patches are averaged over squares of this many a side.
         marker: What stands before the user's words.
         d_vision: The width of the tower.
         d_language: The width of the language model.
@@ -59,13 +59,25 @@ class AdapterInfo(Displayed):
         facts = {name: value for name, value in training.items() if name not in _NOT_SHOWN}
         return row | facts
 
+    def shown(self) -> dict[str, Any]:
+        """Return the same for a reader: a model and whether it is the right one are one value."""
+        row = self.row()
+        for name in ("language", "vision"):
+            row[name] = f"{row[name]} ({_WORDS[row.pop(f'{name}_is')]})"
+        return row
+
     def _title(self) -> str:
         return f"Adapter {self.path}"
 
     def _facts(self) -> Facts:
-        return {name: value for name, value in self.row().items() if name != "path"}
+        return {name: value for name, value in self.shown().items() if name != "path"}
 
 
+_WORDS: dict[Presence, str] = {
+    "same": "the revision that the adapter was made for",
+    "other": "another revision than the adapter was made for",
+    "missing": "not on this machine",
+}
 _NOT_SHOWN = ("identity", "skipped", "seconds")
 
 

@@ -120,7 +120,8 @@ def _format(path: Path) -> Format:
             return candidate
     raise ModelError(
         f"{path}: expected an SAE of {', '.join(candidate.name for candidate in FORMATS)}, found "
-        "none of their settings beside it (cfg.json, config.json, hyperparams.json)"
+        "a file of none of these; name a weight file or folder as it was published, with the "
+        "settings that came with it beside it (cfg.json, config.json or hyperparams.json)"
     )
 
 

@@ -38,7 +38,7 @@ LayerOption = Annotated[
     int | None,
     bounded("layer", help="Tower layer whose patches are read, from 0. The default is its last."),
 ]
-PoolOption = Annotated[int, bounded("pool", help="Average patches over squares of so many a side.")]
+PoolOption = Annotated[int, bounded("pool", help="Average patches over squares, N a side.")]
 MarkerOption = Annotated[
     bool,
     typer.Option(
@@ -93,9 +93,9 @@ def train(
         str, typer.Option("--question", help="What the user asks; a caption is the answer.")
     ] = "Describe the image.",
     keep_marker: MarkerOption = False,
-    epochs: Annotated[int, bounded("epochs", help="Read every caption so many times.")] = 1,
+    epochs: Annotated[int, bounded("epochs", help="Number of passes over all captions.")] = 1,
     steps: Annotated[
-        int | None, bounded("steps", help="Read so many batches, in place of --epochs.")
+        int | None, bounded("steps", help="Number of batches to train on, in place of --epochs.")
     ] = None,
     batch_size: Annotated[int, bounded("batch_size", help="Number of captions of a batch.")] = 8,
     learning_rate: Annotated[
@@ -146,7 +146,7 @@ def train(
         )
     for line in trained.skipped:
         console.log.warning("adapter train: left out: %s", line)
-    _emit(trained.row(), format)
+    _emit(trained.row(), trained.row(), format)
 
 
 @app.command(
@@ -168,7 +168,8 @@ def info(
     """What an adapter joins, how it was trained, and whether both models are here as they were."""
     import kvtool
 
-    _emit(kvtool.adapter_info(adapter).row(), format)
+    facts = kvtool.adapter_info(adapter)
+    _emit(facts.row(), facts.shown(), format)
 
 
 @app.command(
@@ -204,11 +205,12 @@ def import_(
     imported = kvtool.adapter_import(
         weights, out, lm=lm, vision=vision, layer=layer, pool=pool, keep_marker=keep_marker
     )
-    _emit(imported.row(), format)
+    _emit(imported.row(), imported.shown(), format)
 
 
-def _emit(row: dict[str, Any], format: Format) -> None:
-    """Print what an adapter is: a table has a line for each value, which a row has no width for."""
+def _emit(row: dict[str, Any], shown: dict[str, Any], format: Format) -> None:
+    """Print what an adapter is: a table has a line for each value that is shown to a reader, which
+    a row has no width for."""
     from kvtool.cli.output import emit_rows, resolve
 
     if resolve(format) != "table":
@@ -219,6 +221,6 @@ def _emit(row: dict[str, Any], format: Format) -> None:
             "what": name.replace("_", " "),
             "value": f"{value:.4g}" if isinstance(value, float) else value,
         }
-        for name, value in row.items()
+        for name, value in shown.items()
     ]
     emit_rows(lines, format, title="adapter")

@@ -66,7 +66,7 @@ OutlierOption = Annotated[
     float,
     bounded(
         "outlier",
-        help="Leave out tokens whose vector is so many times as long as the layer's median.",
+        help="Leave out tokens whose vector is longer than N times the layer's median length.",
     ),
 ]
 
@@ -100,7 +100,7 @@ def train(
     steps: Annotated[int, bounded("steps", help="Number of batches of a layer's training.")] = 1500,
     batch_size: Annotated[int, bounded("batch_size", help="Number of tokens of a batch.")] = 1024,
     max_tokens: Annotated[
-        int, bounded("max_tokens", help="Train on so many tokens of the text at most.")
+        int, bounded("max_tokens", help="Largest number of the text's tokens to train on.")
     ] = 1_000_000,
     context: ContextOption = 128,
     outlier: OutlierOption = 10.0,
@@ -166,7 +166,7 @@ def check(
     text: TextOption = None,
     dataset: CaptionsOption = None,
     max_tokens: Annotated[
-        int, bounded("max_tokens", help="Check on so many tokens of the text at most.")
+        int, bounded("max_tokens", help="Largest number of the text's tokens to check on.")
     ] = 4096,
     context: ContextOption = 128,
     outlier: OutlierOption = 10.0,

@@ -24,5 +24,8 @@ def test_an_adapter_has_a_line_for_each_value(
     assert code == 0
     rows = [[cell.strip() for cell in line.split("│")[1:3]] for line in text.splitlines()]
     assert ["n parameters", "12416"] in rows
+    assert ["language", "demo (the revision that the adapter was made for)"] in rows
+    assert ["vision", "demo-tower (the revision that the adapter was made for)"] in rows
+    assert not any(cells[0].endswith(" is") for cells in rows if cells)
     assert ["imported", "layer.safetensors"] in rows
     assert shell("adapter", "info", "new", "--format", "table")[1] == text

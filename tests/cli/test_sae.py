@@ -127,6 +127,7 @@ def test_a_path_that_is_not_there_and_a_format_that_is_not_known(
     code, line = refusal(sae, run, "--sae", unknown)
     assert code == 1
     assert "expected an SAE of" in line
+    assert "name a weight file or folder as it was published, with the settings" in line
 
 
 class Program:

@@ -84,7 +84,7 @@ def average(
     data: DataFoldersOption = None,
     device: DeviceOption = "auto",
     limit: Annotated[
-        int | None, bounded("limit", help="Score so many sampling units of a task at most.")
+        int | None, bounded("limit", help="Largest number of sampling units of a task to score.")
     ] = None,
     seed: Annotated[
         int, bounded("seed", help="Random seed of the episodes and the intervals.")

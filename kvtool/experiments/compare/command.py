@@ -72,7 +72,7 @@ def compare(
     data: DataOption = None,
     device: DeviceOption = "auto",
     limit: Annotated[
-        int | None, bounded("limit", help="Compare on so many sampling units at most.")
+        int | None, bounded("limit", help="Largest number of sampling units to compare on.")
     ] = None,
     seed: Annotated[
         int, bounded("seed", help="Random seed of episodes, halves, intervals and swaps.")

@@ -76,7 +76,7 @@ def correlate(
         int | None,
         bounded(
             "limit",
-            help="Ask at most so many questions of each task or sub-task and image collection.",
+            help="Largest number of questions of each task or sub-task and image collection.",
         ),
     ] = None,
     pooled: Annotated[

@@ -58,7 +58,8 @@ def lens(
         typer.Option(
             "--tokens",
             metavar="all|NUMBER",
-            help="Patches of an image that are measured, from all over it.",
+            help="Number of patches to measure of each image, drawn from all over it; all measures "
+            "every one.",
         ),
     ] = "64",
     text: Annotated[

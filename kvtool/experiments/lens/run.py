@@ -84,7 +84,10 @@ def lens(
     reader = Reader(run, _layers(run, layers, is_picture=image is not None), model, device)
     if image is not None:
         if text is not None or limit is not None:
-            raise UsageError("lens: --text and --limit are of the measure: leave --image out")
+            raise UsageError(
+                "lens: --text and --limit choose what is measured, and with --image one image is "
+                "read and nothing is measured; leave them out, or leave --image out"
+            )
         return _read_image(reader, image, out, data)
     if out is not None:
         raise UsageError("lens: -o is the file of a picture: name its image with --image")

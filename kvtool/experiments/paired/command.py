@@ -82,7 +82,7 @@ def paired(
             "n",
             "--limit",
             "--n",
-            help="Ask at most so many questions. semantic-correspondence makes 200 by default.",
+            help="Largest number of questions. semantic-correspondence makes 200 by default.",
         ),
     ] = None,
     reading: Annotated[

@@ -66,7 +66,8 @@ def sae(
         typer.Option(
             "--tokens",
             metavar="N|all",
-            help="Number of image tokens to read of each image, drawn from all over it; or all.",
+            help="Number of tokens to read of each image, drawn from all over it; all reads every "
+            "one.",
         ),
     ] = "64",
     conditions: Annotated[
@@ -143,7 +144,7 @@ def sae(
         float,
         bounded(
             "outlier",
-            help="Drop tokens that are so many times longer than the layer's median token of text.",
+            help="Drop tokens whose vector is longer than N times the layer's median length of text.",
         ),
     ] = 10.0,
     limit: Annotated[

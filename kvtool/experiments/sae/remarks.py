@@ -93,7 +93,7 @@ def _shortfall(result: Result, by: str) -> str:
     values = [row.get(by) for row in by_layer.values()]
     if not all(map(is_number, values)):
         return "not defined in every layer"
-    best = max(map(float, filter(is_number, values)))
+    best = max(float(value) for value in values if value is not None)
     if last[by] > NEAR_BEST * best:
         low = last[f"{by}_low"]
         return f"its interval begins at {low:.2f} in the last layer, not above {LEAST_TRANSFER}"

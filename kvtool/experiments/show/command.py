@@ -85,7 +85,8 @@ def show(
     limit: Annotated[
         int,
         bounded(
-            "limit", help="With --task: draw at most so many sentences, episodes, pairs or frames."
+            "limit",
+            help="With --task: largest number of sentences, episodes, pairs or frames to draw.",
         ),
     ] = 12,
     data: DataOption = None,
