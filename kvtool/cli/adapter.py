@@ -208,9 +208,9 @@ def import_(
     _emit(imported.row(), imported.shown(), format)
 
 
-def _emit(row: dict[str, Any], shown: dict[str, Any], format: Format) -> None:
-    """Print what an adapter is: a table has a line for each value that is shown to a reader, which
-    a row has no width for."""
+def _emit(row: dict[str, Any], facts: dict[str, Any], format: Format) -> None:
+    """Print what an adapter is: a table has a line for each fact, since a row has no width for
+    all."""
     from kvtool.cli.output import emit_rows, resolve
 
     if resolve(format) != "table":
@@ -221,6 +221,6 @@ def _emit(row: dict[str, Any], shown: dict[str, Any], format: Format) -> None:
             "what": name.replace("_", " "),
             "value": f"{value:.4g}" if isinstance(value, float) else value,
         }
-        for name, value in shown.items()
+        for name, value in facts.items()
     ]
     emit_rows(lines, format, title="adapter")

@@ -144,7 +144,7 @@ def sae(
         float,
         bounded(
             "outlier",
-            help="Drop tokens whose vector is longer than N times the layer's median length of text.",
+            help="Drop tokens whose vector is longer than N times the text's median length.",
         ),
     ] = 10.0,
     limit: Annotated[

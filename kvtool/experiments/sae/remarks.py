@@ -51,11 +51,11 @@ def remarks(result: Result) -> Iterator[str]:
 
 def is_prefix_equal(result: Result) -> bool:
     """Tell whether captions at the image's place have the same numbers as captions alone."""
-    alone, prefixed = (
+    captions, prefixed = (
         [[row.get(field) for field in MEASURED] for row in condition_rows(result.rows, condition)]
         for condition in (TEXT, "text-prefix")
     )
-    return bool(prefixed) and alone == prefixed
+    return bool(prefixed) and captions == prefixed
 
 
 def alignment_line(result: Result) -> str | None:

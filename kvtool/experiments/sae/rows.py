@@ -50,7 +50,7 @@ FIELDS = (
 """In their order; null where one does not apply. Differences are text less the condition, paired by
 image; `fvu_ratio` is the condition's fvu over the text's."""
 
-OF_SPARSE = ("l0_fraction", "above", "alive", "density_50", "density_90", "density_99")
+SPARSENESS = ("l0_fraction", "above", "alive", "density_50", "density_90", "density_99")
 """What tells how sparse a dictionary is: principal components are signed and never 0, so that their
 rows have none of it."""
 
@@ -141,7 +141,7 @@ class RowMaker:
             row = reconstruction_fields(sums, self.seed)
             row |= self._beside_text(reader, condition, sums, captions.text)
             if condition == "pca":
-                row |= dict.fromkeys(OF_SPARSE)
+                row |= dict.fromkeys(SPARSENESS)
             else:
                 row |= self._transfer_fields(reader, condition, sums)
             if is_plain:

@@ -78,11 +78,11 @@ def test_a_prefix_that_changes_nothing_is_told() -> None:
     assert not is_prefix_equal(result)
     texts = [row for row in result.rows if row["condition"] == "text"]
     copies = [row | {"condition": "text-prefix", "fvu_ratio": 1.0} for row in texts]
-    others = [row for row in result.rows if row["condition"] != "text-prefix"]
-    equal = replace(result, rows=[*others, *copies])
+    remaining = [row for row in result.rows if row["condition"] != "text-prefix"]
+    equal = replace(result, rows=[*remaining, *copies])
     assert any("text-prefix equals text" in line for line in remarks(equal))
     almost = [*copies[:-1], copies[-1] | {"fvu": copies[-1]["fvu"] * (1 + 1e-15)}]
-    assert not is_prefix_equal(replace(result, rows=[*others, *almost]))
+    assert not is_prefix_equal(replace(result, rows=[*remaining, *almost]))
     assert not is_prefix_equal(sae_result(conditions=("text", "image")))
 
 
