@@ -98,9 +98,8 @@ def sae(
         progress: called with the images that are done, and once with their number; True shows a
             bar.
     """
-    from kvtool.experiments.sae.describing import DescribedBy
-    from kvtool.experiments.sae.matches import Filters
-    from kvtool.experiments.sae.study import Settings, make_study
+    from kvtool.experiments.sae.settings import DescribedBy, Filters, Settings
+    from kvtool.experiments.sae.study import make_study
 
     store, run_name = select_store(target, run)
     filters = Filters(max_presence, max_density)
