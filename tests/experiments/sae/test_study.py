@@ -236,7 +236,7 @@ def test_a_kept_result_is_given_without_torch(run: Run, saes: Path, tmp_path: Pa
     broken.write_bytes(b"cut short")
     options: dict[str, Any] = {"tokens": 2, "conditions": ["text"]}
     descriptions = tmp_path / "words.json"
-    descriptions.write_text(json.dumps({"0": {"1": "a cat", "2": "a dog"}}))
+    descriptions.write_text(json.dumps({"layer": 0, "features": {"1": "a cat"}}))
     options["descriptions"] = str(descriptions)
     expected = sae(run, [saes, broken], **options)
     assert expected.config["descriptions"] == "words.json"
@@ -259,7 +259,7 @@ def test_models_that_compare_descriptions_are_known_by_their_weights(
     """A copy under another name is the same, other weights in the same folder are not."""
     copy = shutil.copytree(tiny_model, tmp_path / "copy")
     words = tmp_path / "words.json"
-    words.write_text(json.dumps({"0": {"1": "a cat"}}))
+    words.write_text(json.dumps({"layer": 0, "features": {"1": "a cat"}}))
 
     def settings(model: Path, match_by: Any, role: str) -> dict[str, Any]:
         by = DescribedBy(words, match_by, **{role: str(model)})
