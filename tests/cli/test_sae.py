@@ -112,8 +112,8 @@ def test_an_sae_of_another_width(sae: LineShell, run: Run, tmp_path: Path) -> No
 def test_an_sae_of_another_width_among_sound_ones(
     sae: LineShell, run: Run, saes: Path, tmp_path: Path
 ) -> None:
-    wide = write_saes(tmp_path / "wide", (1,), 40)
-    code, out, err = sae(run.store, "--sae", saes, "--sae", wide, *FEW)
+    broad = write_saes(tmp_path / "wide", (1,), 40)
+    code, out, err = sae(run.store, "--sae", saes, "--sae", broad, *FEW)
     assert code == 4
     assert {json.loads(line)["layer"] for line in out} == {0, 2}
     assert any(f"width {WIDTH}, found one of width 40" in line for line in err)

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.run_model import load_run_model
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf, layer_saes
@@ -14,15 +14,18 @@ from kvtool.experiments.sae.curves import curves_of
 from kvtool.experiments.sae.describing import make_describing
 from kvtool.experiments.sae.measure import measure
 from kvtool.experiments.sae.rows import RowMaker, Scores
+from kvtool.experiments.sae.settings import LINES
 from kvtool.experiments.sae.sources import NONE
 from kvtool.experiments.sae.splices import splice_losses
 from kvtool.experiments.sae.streams import Streams, read_inputs
-from kvtool.experiments.sae.study import LINES, Study
 from kvtool.experiments.sae.words import read_words
 from kvtool.features.residual import load_for_streams
 from kvtool.models.language import language_of
 from kvtool.progress import Progress
 from kvtool.result import Result, versions
+
+if TYPE_CHECKING:
+    from kvtool.experiments.sae.study import Study
 
 NOT_EVIDENCE = (
     "falling error and text-like sparsity are no evidence of alignment: they appear for random "

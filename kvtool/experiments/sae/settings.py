@@ -13,6 +13,8 @@ from kvtool.experiments.sae.subject import Tokens
 from kvtool.models.hub import resolve
 
 MatchBy = Literal["lexical", "embedding", "judge"]
+LINES = 10
+"""So many reasons are listed."""
 
 
 @dataclass(frozen=True)

@@ -80,10 +80,8 @@ def find_sources(sources: Sequence[Source], layers: Sequence[int]) -> list[SaeSo
     ready = [source for source in sources if not isinstance(source, str | PathLike)]
     is_template = any("{layer}" in fspath(path) for path in paths)
     files = weight_files(paths, layers if is_template else None)
-    digests = [*file_digests(files), *map(_memory_digest, ready)]
-    return [
-        SaeSource(origin, digest) for origin, digest in zip([*files, *ready], digests, strict=True)
-    ]
+    unread = map(SaeSource, files, file_digests(files))
+    return [*unread, *(SaeSource(item, _memory_digest(item)) for item in ready)]
 
 
 def _memory_digest(autoencoder: SparseAutoencoder) -> str:

@@ -11,7 +11,7 @@ from kvtool.autoencoders.descriptions import Descriptions
 from kvtool.datasets.identity import dataset_of
 from kvtool.demo.weights import DEMO, demo_saes_path
 from kvtool.digests import digest_texts
-from kvtool.experiments.sae.settings import DescribedBy, Settings
+from kvtool.experiments.sae.settings import LINES, DescribedBy, Settings
 from kvtool.experiments.sae.sources import NONE, SaeSource, find_sources, listed_sources
 from kvtool.experiments.sae.subject import Subject, make_subject, serves_untrained
 from kvtool.features.residual import check_streams
@@ -25,8 +25,6 @@ from kvtool.store.shares import Share, chunk_name
 if TYPE_CHECKING:
     from kvtool.experiments.sae.sources import Source
 
-LINES = 10
-"""So many reasons are listed."""
 BY_SAE = ("noise-residual", "pca", "random-sae")
 """Conditions that only an SAE can be read under."""
 

@@ -109,8 +109,8 @@ def test_all_settings_that_formats_read_are_digested() -> None:
 
 def test_one_of_another_width_is_left_out(tmp_path: Path) -> None:
     sound = write_saes(tmp_path / "sound", (0,))
-    wide = write_saes(tmp_path / "wide", (1,), 40)
-    entries, _, left_out = read([sound, wide, random_sae(1, width=24)], [0, 1])
+    broad = write_saes(tmp_path / "wide", (1,), 40)
+    entries, _, left_out = read([sound, broad, random_sae(1, width=24)], [0, 1])
     assert [entry.layer for entry in entries] == [0]
     assert [line.partition(":")[0] for line in left_out] == [
         "wide/layer_1/sae_weights.safetensors",
@@ -118,7 +118,7 @@ def test_one_of_another_width_is_left_out(tmp_path: Path) -> None:
     ]
     assert "width 32, found one of width 40" in left_out[0]
     with pytest.raises(UsageError, match="width 32, found one of width 40"):
-        read([wide], [0, 1])
+        read([broad], [0, 1])
 
 
 def test_saes_in_memory_differ_where_any_number_does() -> None:

@@ -210,9 +210,9 @@ def test_a_result_keeps_what_was_left_out_of_it(run: Run, saes: Path, tmp_path: 
     few: dict[str, Any] = {"tokens": 2, "conditions": ["text"], "layers": [0]}
     folder = write_saes(tmp_path / "cut", (1,)) / "layer_1"
     (folder / "sae_weights.safetensors").write_bytes(b"cut short")
-    wide = write_saes(tmp_path / "wide", (0,), 40)
+    broad = write_saes(tmp_path / "wide", (0,), 40)
     expected = sae(run, [saes], **few)
-    partly = sae(run, [saes, folder, wide], **few)
+    partly = sae(run, [saes, folder, broad], **few)
     assert partly.rows == expected.rows
     assert (expected.n_skipped, partly.n_skipped) == (0, 2)
     assert [line.partition(": ")[0] for line in partly.skipped] == [
@@ -220,7 +220,7 @@ def test_a_result_keeps_what_was_left_out_of_it(run: Run, saes: Path, tmp_path: 
         "cut/layer_1/sae_weights.safetensors",
     ]
     assert f"width {WIDTH}, found one of width 40" in partly.skipped[0]
-    assert sae(run, [saes, folder, wide], **few).skipped == partly.skipped
+    assert sae(run, [saes, folder, broad], **few).skipped == partly.skipped
     assert sae(run, [saes], **few).n_skipped == 0
     # SAEs of layers that are not asked for are named.
     assert any("layer 2, not scored" in note for note in expected.config["notes"])
