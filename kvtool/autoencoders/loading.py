@@ -6,22 +6,15 @@ or a template such as `.../layer_{layer}/width_16k/*`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 
 from kvtool.autoencoders.autoencoder import SparseAutoencoder
-from kvtool.autoencoders.formats import FORMATS, WEIGHT_FILES, Format
-from kvtool.autoencoders.hooks import layer_of
-from kvtool.datasets.names import is_hidden
-from kvtool.demo.weights import DEMO, demo_saes_path
-from kvtool.errors import KvtoolError, ModelError, UsageError
-
-MOST_FILES = 10_000
-"""So many weight files are looked at below a folder."""
-_TEMPLATE = "{layer}"
+from kvtool.autoencoders.files import WeightFile, weight_files
+from kvtool.autoencoders.formats import FORMATS, Format
+from kvtool.errors import ModelError, UsageError
 
 
 @dataclass(frozen=True)
@@ -93,24 +86,12 @@ def find_saes(
 
     Raises UsageError where a path names nothing, ModelError where a file is of no known format.
     """
-    files: dict[Path, SaeFile] = {}
-    for path in [_resolved(fspath(name)) for name in paths]:
-        candidates = list(_candidates(path, layers))
-        if not candidates:
-            raise UsageError(
-                f"{path}: expected SAE weights ({', '.join(WEIGHT_FILES[:4])}, ...), found none; "
-                "give a file, a folder, or a template such as layer_{layer}/width_16k/*"
-            )
-        for file, layer in candidates:
-            format_of_file = _format(file)
-            guess = layer_of(file.parent.as_posix()) if layer is None else layer
-            files.setdefault(file, SaeFile(file, guess, format_of_file, transpose))
-    return sorted(files.values(), key=lambda file: (file.layer is None, file.layer or 0, file.path))
+    return [sae_file(file, transpose) for file in weight_files(paths, layers)]
 
 
-def _resolved(path: str) -> str:
-    """Return a path as it is, and for "demo" the folder of the shipped SAEs."""
-    return str(demo_saes_path()) if path == DEMO else path
+def sae_file(file: WeightFile, transpose: bool | None = None) -> SaeFile:
+    """Return a file with what reads it. Raises ModelError where it is of no known format."""
+    return SaeFile(file.path, file.layer, _format(file.path), transpose)
 
 
 def _format(path: Path) -> Format:
@@ -123,52 +104,3 @@ def _format(path: Path) -> Format:
         "a file of none of these; name a weight file or folder as it was published, with the "
         "settings that came with it beside it (cfg.json, config.json or hyperparams.json)"
     )
-
-
-def _candidates(path: str, layers: Sequence[int] | None) -> Iterator[tuple[Path, int | None]]:
-    """Yield the weight files that a path names, with the layer that a template was filled with."""
-    if _TEMPLATE not in path:
-        for match in _matches(path):
-            yield from ((file, None) for file in _weight_files(match))
-        return
-    pattern = re.compile(
-        re.escape(path).replace(re.escape(_TEMPLATE), r"(\d+)").replace(r"\*", "[^/]*")
-    )
-    if layers is not None:
-        for layer in layers:
-            for match in _matches(path.replace(_TEMPLATE, str(layer))):
-                yield from ((file, layer) for file in _weight_files(match))
-        return
-    for match in _matches(path.replace(_TEMPLATE, "*")):
-        filled = pattern.match(match.as_posix())
-        if filled is not None:
-            yield from ((file, int(filled.group(1))) for file in _weight_files(match))
-
-
-def _matches(path: str) -> list[Path]:
-    """Return the paths that a pattern names; a path without wildcards is itself, if it is there."""
-    expanded = Path(path).expanduser()
-    if expanded.exists():
-        return [expanded]
-    anchor = Path(expanded.anchor)
-    relative = expanded.relative_to(anchor) if expanded.anchor else expanded
-    return sorted(anchor.glob(str(relative)))
-
-
-def _weight_files(path: Path) -> list[Path]:
-    """Return the weight files at or below a path; of a folder that holds one, that alone."""
-    if not path.is_dir():
-        return [path] if path.is_file() else []
-    for name in WEIGHT_FILES:
-        if direct := sorted(path.glob(name)):
-            return direct
-    below: list[Path] = []
-    for name in WEIGHT_FILES:
-        for file in path.rglob(name):
-            # A training that is under way lies in a hidden folder.
-            if any(is_hidden(part) for part in file.relative_to(path).parts):
-                continue
-            below.append(file)
-            if len(below) > MOST_FILES:
-                raise KvtoolError(f"{path}: more than {MOST_FILES} SAE files; name fewer")
-    return sorted(set(below))

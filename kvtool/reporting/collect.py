@@ -144,11 +144,13 @@ def _without_places(page: str, stores: Sequence[Store], results: Sequence[KeptRe
 
 
 def _sae_places(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the folder of a result's SAEs, and the file that describes their features."""
+    """Yield the folder of a result's SAEs, and the file that describes their features, where an
+    older result names them in full."""
     saes = config.get("sae")
-    if isinstance(saes, list):
-        yield os.path.commonpath([Path(sae["path"]).parent for sae in saes])
-    if config.get("descriptions"):
+    paths = [Path(sae["path"]) for sae in saes] if isinstance(saes, list) else []
+    if folders := [path.parent for path in paths if path.is_absolute()]:
+        yield os.path.commonpath(folders)
+    if Path(config.get("descriptions") or "").is_absolute():
         yield str(config["descriptions"])
 
 

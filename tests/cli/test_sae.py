@@ -109,6 +109,16 @@ def test_an_sae_of_another_width(sae: LineShell, run: Run, tmp_path: Path) -> No
     assert f"expected an SAE of the model's width {WIDTH}, found one of width 40" in line
 
 
+def test_an_sae_of_another_width_among_sound_ones(
+    sae: LineShell, run: Run, saes: Path, tmp_path: Path
+) -> None:
+    broad = write_saes(tmp_path / "wide", (1,), 40)
+    code, out, err = sae(run.store, "--sae", saes, "--sae", broad, *FEW)
+    assert code == 4
+    assert {json.loads(line)["layer"] for line in out} == {0, 2}
+    assert any(f"width {WIDTH}, found one of width 40" in line for line in err)
+
+
 def test_layers_without_an_sae(sae: LineShell, run: Run, saes: Path) -> None:
     code, line = refusal(sae, run, "--sae", saes, "--layers", "1")
     assert code == 2

@@ -45,17 +45,3 @@ FORMATS = tuple(
     )
 )
 """In the order in which a file is tried: those that are known by their settings come first."""
-
-WEIGHT_FILES = (
-    "params.npz",
-    "params.safetensors",
-    "sae_weights.safetensors",
-    "sae.safetensors",
-    "ae.pt",
-    "sae.pt",
-    "*.sae.pt",
-    "checkpoints/final.safetensors",
-    "checkpoint/sae.pt",
-    "*.pt",
-)
-"""Names of the files that hold an SAE's weights, in a folder of one SAE."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from kvtool.autoencoders.autoencoder import SparseAutoencoder
+from kvtool.autoencoders.files import WeightFile
 from kvtool.autoencoders.hooks import stream_layer
-from kvtool.autoencoders.loading import SaeFile, find_saes
-from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import KvtoolError, UsageError
-
-Source = str | PathLike[str] | SparseAutoencoder
+from kvtool.experiments.sae.sources import SaeSource
 
 HELD_BYTES = 2**32
 """So many bytes of weights stay in memory; beyond them an SAE is read again for each chunk."""
@@ -32,21 +27,21 @@ class LayerSae:
         layer: The decoder's layer whose output it reads.
         name: A short name, which tells it from the study's others.
         source: Its file, or the SAE itself.
-        digest: Of its weights.
+        digest: Of its weights and settings.
         facts: What a result says of it.
         nbytes: Of its weights.
     """
 
     layer: int
     name: str
-    source: SaeFile | SparseAutoencoder
+    source: SaeSource
     digest: str
     facts: dict[str, object]
     nbytes: int
 
     def load(self) -> SparseAutoencoder:
         """Return the SAE with its weights."""
-        return self.source.load() if isinstance(self.source, SaeFile) else self.source
+        return self.source.load()
 
 
 @dataclass
@@ -75,57 +70,50 @@ class Shelf:
 
 
 def layer_saes(
-    sources: Sequence[Source], hidden: int, layers: Sequence[int]
+    sources: Sequence[SaeSource], hidden: int, layers: Sequence[int]
 ) -> tuple[list[LayerSae], list[str], list[str]]:
-    """Return the SAEs of some layers by layer, a line for each of other layers or places, and one
-    for each file that cannot be read.
+    """Return the SAEs of some layers by layer, a line for each of other layers or places and each
+    that was there before, and one for each that cannot be read or is of another width.
 
-    Raises UsageError for an SAE of another width, and where none is of these layers; the error of
-    the first file where none can be read.
+    Raises UsageError where none is of these layers; the error of the first where none can be read
+    and is of the model's width.
     """
-    loadable: list[tuple[SaeFile | SparseAutoencoder, SparseAutoencoder]] = []
-    errors: list[KvtoolError] = []
-    for source in _sources(sources, layers):
+    entries: dict[str, LayerSae] = {}
+    outside: list[str] = []
+    errors: list[tuple[SaeSource, KvtoolError]] = []
+    for source in sources:
         try:
-            autoencoder = source.load() if isinstance(source, SaeFile) else source
+            autoencoder = _of_width(source.load(), hidden)
         except KvtoolError as error:
-            errors.append(error)
+            errors.append((source, error))
             continue
-        loadable.append((source, autoencoder))
-    if errors and not loadable:
-        raise errors[0]
-    entries = []
-    outside = []
-    for source, autoencoder in loadable:
-        if autoencoder.d != hidden:
-            raise UsageError(
-                f"{autoencoder.origin.path}: expected an SAE of the model's width {hidden}, found "
-                f"one of width {autoencoder.d}; take one that was trained on this language model"
-            )
         layer = _layer(autoencoder)
-        if layer in layers:
-            entries.append(_entry(layer, source, autoencoder))
+        if layer not in layers:
+            outside.append(f"{source.label}: {_place(autoencoder)}, not scored")
+        elif source.digest in entries:
+            before = entries[source.digest].source.label
+            outside.append(f"{source.label}: the SAE of {before}, scored once")
         else:
-            outside.append(f"{autoencoder.origin.path}: {_place(autoencoder)}, not scored")
+            entries[source.digest] = _entry(layer, source, autoencoder)
+    if errors and not entries and not outside:
+        raise errors[0][1]
     if not entries:
         raise UsageError(
             f"sae: expected SAEs of the residual stream after layers {_listed(layers)}, found "
             f"none of them: {outside[0]}"
         )
-    ordered = sorted(_renamed(entries), key=lambda entry: entry.layer)
-    return ordered, outside, [str(error) for error in errors]
+    ordered = sorted(_renamed(list(entries.values())), key=lambda entry: entry.layer)
+    return ordered, outside, [source.labeled(str(error)) for source, error in errors]
 
 
-def _sources(sources: Sequence[Source], layers: Sequence[int]) -> list[SaeFile | SparseAutoencoder]:
-    paths = [source for source in sources if not isinstance(source, SparseAutoencoder)]
-    ready = [source for source in sources if isinstance(source, SparseAutoencoder)]
-    files = find_saes(paths, _filled(paths, layers)) if paths else []
-    return [*files, *ready]
-
-
-def _filled(paths: Sequence[str | PathLike[str]], layers: Sequence[int]) -> Sequence[int] | None:
-    """Return the layers that templates are filled with: those asked for."""
-    return layers if any("{layer}" in fspath(path) for path in paths) else None
+def _of_width(autoencoder: SparseAutoencoder, hidden: int) -> SparseAutoencoder:
+    """Return an SAE of the model's width. Raises UsageError for another."""
+    if autoencoder.d != hidden:
+        raise UsageError(
+            f"{autoencoder.origin.path}: expected an SAE of the model's width {hidden}, found "
+            f"one of width {autoencoder.d}; take one that was trained on this language model"
+        )
+    return autoencoder
 
 
 def _layer(autoencoder: SparseAutoencoder) -> int:
@@ -141,13 +129,11 @@ def _place(autoencoder: SparseAutoencoder) -> str:
     return f"{autoencoder.hook} of {layer}"
 
 
-def _entry(
-    layer: int, source: SaeFile | SparseAutoencoder, autoencoder: SparseAutoencoder
-) -> LayerSae:
-    is_file = isinstance(source, SaeFile)
+def _entry(layer: int, source: SaeSource, autoencoder: SparseAutoencoder) -> LayerSae:
+    is_file = isinstance(source.origin, WeightFile)
     facts = {
         "layer": layer,
-        "path": autoencoder.origin.path,
+        "path": source.label,
         "format": autoencoder.format,
         "hook": autoencoder.hook,
         "features": autoencoder.m,
@@ -158,19 +144,15 @@ def _entry(
         "scale": autoencoder.scale,
         "model": autoencoder.origin.model,
         "published_l0": autoencoder.origin.published_l0,
+        "digest": source.digest,
     }
-    weights = (
-        _file_digest(source.path) if isinstance(source, SaeFile) else _weights_digest(autoencoder)
-    )
-    # Settings lie beside the weights in most formats, and change what an SAE does.
-    digest = digest_texts([weights, repr(facts)])
     arrays = (autoencoder.encoder, autoencoder.decoder)
     return LayerSae(
         layer=layer,
         name=_name(Path(autoencoder.origin.path)) if is_file else f"layer_{layer}",
         source=source,
-        digest=digest,
-        facts={**facts, "digest": digest},
+        digest=source.digest,
+        facts=facts,
         nbytes=sum(array.numel() * array.element_size() for array in arrays),
     )
 
@@ -190,28 +172,6 @@ def _renamed(entries: Sequence[LayerSae]) -> list[LayerSae]:
         name = entry.name if number == 1 else f"{entry.name} ({number})"
         renamed.append(LayerSae(**{**vars(entry), "name": name}))
     return renamed
-
-
-def _file_digest(path: Path) -> str:
-    return next(iter(digest_files([path]).values()))
-
-
-def _weights_digest(autoencoder: SparseAutoencoder) -> str:
-    """Digest all that an SAE in memory computes with: tensors by their bytes, since their text
-    leaves most numbers out."""
-    digest = hashlib.sha256()
-    for part in (*_values(autoencoder), *_values(autoencoder.activation)):
-        if isinstance(part, torch.Tensor):
-            number_bytes = part.detach().cpu().contiguous().view(-1).view(torch.uint8)
-            digest.update(number_bytes.numpy().tobytes())
-        else:
-            digest.update(repr(part).encode())
-    return digest.hexdigest()[:32]
-
-
-def _values(item: Any) -> list[Any]:
-    """Return what the fields of an SAE or of an activation hold, but for one that stands apart."""
-    return [value for name, value in vars(item).items() if name not in ("activation", "origin")]
 
 
 def _listed(layers: Sequence[int]) -> str:

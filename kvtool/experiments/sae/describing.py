@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
 
 from kvtool.autoencoders.described import (
     Described,
@@ -16,66 +14,16 @@ from kvtool.autoencoders.described import (
     descriptions_of,
     lexical,
 )
-from kvtool.autoencoders.descriptions import Descriptions, read_descriptions
+from kvtool.autoencoders.descriptions import Descriptions
 from kvtool.autoencoders.judge import FileJudge, LanguageJudge
 from kvtool.autoencoders.matching import MIN_FEATURES, top_features
-from kvtool.digests import digest_files, digest_texts
-from kvtool.errors import UsageError
+from kvtool.experiments.sae.settings import DescribedBy
 from kvtool.models.language import Language, load_language
 from kvtool.models.sentences import load_embedder, mean_states
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
 
-MatchBy = Literal["lexical", "embedding", "judge"]
 Compare = Callable[[Sequence[Sequence[str]], Sequence[Sequence[str]]], Described]
-
-
-@dataclass(frozen=True)
-class DescribedBy:
-    """How descriptions are compared, as in kvtool.sae.
-
-    Attributes:
-        path: Of the descriptions; None for none.
-        match_by: Words in common, the cosine of embeddings, or a judge.
-        embedder: What embeds texts; None for the run's own language model.
-        judge: The language model that judges.
-        judge_jsonl: A file of questions and answers, in its position.
-    """
-
-    path: str | Path | None = None
-    match_by: MatchBy = "lexical"
-    embedder: str | None = None
-    judge: str | None = None
-    judge_jsonl: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.path is None and (self.embedder or self.judge or self.judge_jsonl):
-            raise UsageError("sae: expected descriptions to compare with captions, described none")
-        if self.match_by == "judge" and (self.judge is None) == (self.judge_jsonl is None):
-            raise UsageError("sae: match_by judge: expected either judge or judge_jsonl")
-
-    def read(self) -> Descriptions:
-        """Return the descriptions, which are none without a path."""
-        return Descriptions() if self.path is None else read_descriptions(self.path)
-
-    def settings(self, descriptions: Descriptions) -> dict[str, Any]:
-        """Return what the comparison depends on."""
-        if self.path is None:
-            return {"descriptions": None}
-        texts = sorted(
-            (layer, feature, text)
-            for layer, features in descriptions.items()
-            for feature, text in features.items()
-        )
-        answers = [] if self.judge_jsonl is None else digest_files([self.judge_jsonl]).values()
-        return {
-            "descriptions": str(self.path),
-            "descriptions_hash": digest_texts(str(item) for item in texts),
-            "match_by": self.match_by,
-            "embedder": self.embedder,
-            "judge": self.judge,
-            "answers_hash": list(answers),
-        }
 
 
 @dataclass

@@ -17,19 +17,12 @@ from kvtool.autoencoders.matching import (
     top_features,
 )
 from kvtool.experiments.sae.describing import Describing
+from kvtool.experiments.sae.settings import Filters
 from kvtool.experiments.sae.sums import ConditionSums
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
 
 RETRIEVAL = ("recall_1", "recall_5", "recall_10", "median_rank", "mrr")
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which features are dense, as in kvtool.sae."""
-
-    max_presence: float
-    max_density: float
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from kvtool.experiments.sae.fields import (
     reconstruction_fields,
 )
 from kvtool.experiments.sae.items import feature_items
-from kvtool.experiments.sae.matches import Captions, Filters
+from kvtool.experiments.sae.matches import Captions
 from kvtool.experiments.sae.measure import Measured, Reader
+from kvtool.experiments.sae.settings import Filters
 from kvtool.experiments.sae.splices import Losses
 from kvtool.experiments.sae.sums import ConditionSums, DirectionSums
 from kvtool.features.concepts import shown_iou

@@ -61,10 +61,14 @@ def sae(
     Falling error and text-like sparsity are no evidence that images are aligned with language: a
     decoder brings any vectors there. Transfer is, and its controls show what chance gives.
 
+    The result is kept in the store and returned again, without loading a model or reading weights,
+    for SAEs of the same bytes and settings, wherever they lie; SAEs that cannot be read, and those
+    of another width, are left out, named and counted in it.
+
     Raises UsageError where the data set has no captions, where the run lacks keys, values or what
-    enters the decoder, and for SAEs of another width or of no layer of the run; ModelError where a
-    file is no SAE, and where the run's model is not there; BusyError where another process measures
-    the same.
+    enters the decoder, and where all SAEs are of another width or none is of a layer of the run;
+    ModelError where no file is an SAE, and where the run's model, or one that compares
+    descriptions, is not there; BusyError where another process measures the same.
 
     Args:
         target: the store, or the run.
@@ -98,9 +102,8 @@ def sae(
         progress: called with the images that are done, and once with their number; True shows a
             bar.
     """
-    from kvtool.experiments.sae.describing import DescribedBy
-    from kvtool.experiments.sae.matches import Filters
-    from kvtool.experiments.sae.study import Settings, make_study
+    from kvtool.experiments.sae.settings import DescribedBy, Filters, Settings
+    from kvtool.experiments.sae.study import make_study
 
     store, run_name = select_store(target, run)
     filters = Filters(max_presence, max_density)

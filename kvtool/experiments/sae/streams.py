@@ -207,16 +207,6 @@ def read_inputs(subject: Subject, wants_untrained: bool) -> Inputs:
     return Inputs(inputs.mean, inputs.deviation, weight * factor, bias * factor)
 
 
-def serves_untrained(sample: Sample) -> bool:
-    """Return whether each grid of an image's tokens is a whole number of the tower's patches."""
-    grids = [span.grid for span in sample.spans]
-    vision = [span.grid for span in sample.vision_spans]
-    return len(grids) == len(vision) and all(
-        fine[0] % coarse[0] == 0 and fine[1] % coarse[1] == 0
-        for fine, coarse in zip(vision, grids, strict=True)
-    )
-
-
 def untrained(
     sample: Sample, projected: torch.Tensor, vision: torch.Tensor, inputs: Inputs
 ) -> torch.Tensor:

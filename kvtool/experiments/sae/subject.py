@@ -173,3 +173,13 @@ def _with_captions() -> list[str]:
     from kvtool.datasets import DATASETS
 
     return [name for name, kind in DATASETS.usable().items() if hasattr(kind, "captions")]
+
+
+def serves_untrained(sample: Sample) -> bool:
+    """Return whether each grid of an image's tokens is a whole number of the tower's patches."""
+    grids = [span.grid for span in sample.spans]
+    vision = [span.grid for span in sample.vision_spans]
+    return len(grids) == len(vision) and all(
+        fine[0] % coarse[0] == 0 and fine[1] % coarse[1] == 0
+        for fine, coarse in zip(vision, grids, strict=True)
+    )

@@ -12,6 +12,7 @@ from kvtool.experiments.sae import describing
 from kvtool.experiments.sae.conditions import CONDITIONS
 from kvtool.experiments.sae.curves import curves_of
 from kvtool.experiments.sae.rows import FIELDS, Scores
+from kvtool.experiments.sae.settings import DescribedBy
 from kvtool.result import Row
 from tests.support.sae.planted import (
     CONCEPTS,
@@ -148,7 +149,7 @@ def test_descriptions_fit_where_images_align(
     path = tmp_path / "descriptions.json"
     texts = {feature: f"mentions of a {word}" for feature, word in enumerate(CONCEPTS)}
     write_descriptions(path, dict.fromkeys(range(N_LAYERS), texts))
-    by = describing.DescribedBy(path)
+    by = DescribedBy(path)
     described = planted_scores(tmp_path / "study", described_by=by)
     image = rows_of(described, "image")
     for row in image[2:]:

@@ -16,10 +16,9 @@ from kvtool.experiments.sae.streams import (
     REPLACED,
     Streams,
     read_inputs,
-    serves_untrained,
     untrained,
 )
-from kvtool.experiments.sae.subject import Tokens, make_subject, read_cells
+from kvtool.experiments.sae.subject import Tokens, make_subject, read_cells, serves_untrained
 from kvtool.models.device import from_numpy
 from kvtool.models.hidden import prompt_states
 from kvtool.models.language import language_of

@@ -3,24 +3,31 @@ is kept."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from kvtool.autoencoders.autoencoder import SparseAutoencoder
+from kvtool.autoencoders.saving import save_sae
 from kvtool.engine.run_model import load_run_model
 from kvtool.experiments.sae import study
 from kvtool.experiments.sae.conditions import CONDITIONS
 from kvtool.experiments.sae.run import sae
+from kvtool.experiments.sae.settings import DescribedBy
 from kvtool.models.cache import watched
 from kvtool.models.language import language_of
 from kvtool.models.splice import SplicedImage
 from kvtool.result import Result, Row
 from kvtool.store import Run
-from tests.support.sae.tiny_study import CAPTIONS, random_sae, tiny_run, write_saes
+from tests.support.sae.tiny_study import CAPTIONS, WIDTH, random_sae, tiny_run, write_saes
 
 LAYER = 2
 WORDS = {word for captions in CAPTIONS.values() for text in captions for word in text.split()}
@@ -183,8 +190,12 @@ def test_a_result_is_kept_for_what_it_was_made_of(
     sae(run, [saes], **few)
     sae(run, [saes], **few)
     assert len(calls) == 1
-    # Other weights, and other settings beside the same weights, are another SAE.
-    moved = write_saes(tmp_path / "moved")
+    # A copy is the same SAE; other weights, or other settings beside the same ones, are not.
+    moved = shutil.copytree(saes, tmp_path / "moved")
+    sae(run, [moved], **few)
+    assert len(calls) == 1
+    for layer in (0, 2):
+        save_sae(random_sae(layer, seed=7), moved / f"layer_{layer}")
     sae(run, [moved], **few)
     assert len(calls) == 2
     settings = moved / "layer_0/cfg.json"
@@ -197,23 +208,78 @@ def test_a_result_is_kept_for_what_it_was_made_of(
     assert len(calls) == 4
 
 
-def test_a_stored_result_is_not_told_what_else_was_asked_for(
-    run: Run, saes: Path, tmp_path: Path
-) -> None:
-    """The numbers are those of the SAEs that can be read; the others are named by each call."""
+def test_a_result_keeps_what_was_left_out_of_it(run: Run, saes: Path, tmp_path: Path) -> None:
+    """Those that cannot be read or are of another width are named again without being read."""
     few: dict[str, Any] = {"tokens": 2, "conditions": ["text"], "layers": [0]}
     folder = write_saes(tmp_path / "cut", (1,)) / "layer_1"
     (folder / "sae_weights.safetensors").write_bytes(b"cut short")
+    broad = write_saes(tmp_path / "wide", (0,), 40)
     expected = sae(run, [saes], **few)
-    partly = sae(run, [saes, folder], **few)
+    partly = sae(run, [saes, folder, broad], **few)
     assert partly.rows == expected.rows
-    assert (expected.n_skipped, partly.n_skipped) == (0, 1)
-    assert str(folder) in partly.skipped[0]
+    assert (expected.n_skipped, partly.n_skipped) == (0, 2)
+    assert [line.partition(": ")[0] for line in partly.skipped] == [
+        "wide/layer_0/sae_weights.safetensors",
+        "cut/layer_1/sae_weights.safetensors",
+    ]
+    assert f"width {WIDTH}, found one of width 40" in partly.skipped[0]
+    assert sae(run, [saes, folder, broad], **few).skipped == partly.skipped
     assert sae(run, [saes], **few).n_skipped == 0
-    # SAEs of layers that are not asked for are named, whatever is stored.
+    # SAEs of layers that are not asked for are named.
     assert any("layer 2, not scored" in note for note in expected.config["notes"])
     first = sae(run, [saes / "layer_0"], **few)
     assert not any("not scored" in note for note in first.config["notes"])
+    assert str(tmp_path.parent) not in json.dumps(partly.config["sae"] + partly.config["notes"])
+
+
+def test_a_kept_result_is_given_without_torch(run: Run, saes: Path, tmp_path: Path) -> None:
+    """Also of SAEs that moved, and with one among them that cannot be read."""
+    broken = tmp_path / "layer_1/sae_weights.safetensors"
+    broken.parent.mkdir()
+    broken.write_bytes(b"cut short")
+    options: dict[str, Any] = {"tokens": 2, "conditions": ["text"]}
+    descriptions = tmp_path / "words.json"
+    descriptions.write_text(json.dumps({"layer": 0, "features": {"1": "a cat"}}))
+    options["descriptions"] = str(descriptions)
+    expected = sae(run, [saes, broken], **options)
+    assert expected.config["descriptions"] == "words.json"
+    moved = shutil.move(shutil.copytree(saes, tmp_path / "copy"), tmp_path / "moved")
+    code = (
+        "import sys, kvtool\n"
+        f"result = kvtool.sae({str(run.store)!r}, [{str(moved)!r}, {str(broken)!r}], **{options})\n"
+        "print(result.n_skipped, result.rows[0]['fvu'], *sorted({'torch', 'transformers', "
+        "'sklearn', 'matplotlib'} & sys.modules.keys()))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert told.split() == ["1", repr(expected.rows[0]["fvu"])]
+
+
+def test_models_that_compare_descriptions_are_known_by_their_weights(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """A copy under another name is the same, other weights in the same folder are not."""
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    words = tmp_path / "words.json"
+    words.write_text(json.dumps({"layer": 0, "features": {"1": "a cat"}}))
+
+    def settings(model: Path, match_by: Any, role: str) -> dict[str, Any]:
+        by = DescribedBy(words, match_by, **{role: str(model)})
+        assert by.names()[role] == model.name
+        return by.settings(by.read())
+
+    for match_by, role in (("embedding", "embedder"), ("judge", "judge")):
+        before = settings(copy, match_by, role)
+        assert before == settings(tiny_model, match_by, role)
+        assert before[f"{role}_revision"]
+        assert str(tmp_path) not in json.dumps(before)
+    path = copy / "model.safetensors"
+    weights = load_file(path)
+    name = next(iter(weights))
+    weights[name] = weights[name] + 1
+    save_file(weights, path, metadata={"format": "pt"})
+    assert settings(copy, "judge", "judge") != settings(tiny_model, "judge", "judge")
 
 
 def test_cards_show_where_a_feature_fires(run: Run, result: Result) -> None:

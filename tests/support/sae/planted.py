@@ -14,10 +14,11 @@ import torch
 from kvtool.autoencoders.activations import JumpReLU
 from kvtool.autoencoders.autoencoder import Origin, SparseAutoencoder
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf, layer_saes
-from kvtool.experiments.sae.describing import DescribedBy, make_describing
-from kvtool.experiments.sae.matches import Filters
+from kvtool.experiments.sae.describing import make_describing
 from kvtool.experiments.sae.measure import measure
 from kvtool.experiments.sae.rows import RowMaker, Scores
+from kvtool.experiments.sae.settings import DescribedBy, Filters
+from kvtool.experiments.sae.sources import find_sources
 from kvtool.experiments.sae.streams import TextStream
 from kvtool.experiments.sae.subject import Subject
 from kvtool.experiments.sae.words import read_words
@@ -216,7 +217,8 @@ def planted_scores(
     """The rows of a planted study."""
     streams: Any = planted_streams(aligned, scale, n_images)
     sources = [dictionary(layer, threshold) for layer in range(N_LAYERS)] if saes is None else saes
-    entries: list[LayerSae] = layer_saes(list(sources), D, range(N_LAYERS))[0]
+    layer_sources = find_sources(list(sources), range(N_LAYERS))
+    entries: list[LayerSae] = layer_saes(layer_sources, D, range(N_LAYERS))[0]
     folder.mkdir(parents=True, exist_ok=True)
     measured = measure(
         streams,
