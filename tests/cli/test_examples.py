@@ -277,7 +277,8 @@ def run_line(
 def stand_in(words: Sequence[str], model: Path) -> list[str]:
     """The tiny model for every other, and this machine's processor for cards that it may lack."""
     stand_ins = {"--model": str(model), "--devices": "cpu"}
-    if "demo" in words and "--sae" in words:  # SAEs are of one model alone
+    if "demo" in words and ("--sae" in words or words[0] == "demo"):
+        # SAEs are of one model alone, and the demo takes its own by name.
         del stand_ins["--model"]
     before = ["", *words[:-1]]
     return [stand_ins.get(flag, word) for flag, word in zip(before, words, strict=True)]

@@ -22,15 +22,17 @@ SIZES = [(70, 45), (45, 70), (64, 64), (150, 100), (1, 1), (90, 1), (300, 20)]
 
 
 def blanked(image: Image.Image, span: GridSpan, row: int, col: int) -> Image.Image:
-    """The image with the pixels under one cell of a grid turned white."""
+    """The image with the pixels under one cell of a grid turned white, or black where they are
+    light already.
+    """
     x0, y0, x1, y1 = span.cover_xyxy_px
     step_x, step_y = (x1 - x0) / span.grid[1], (y1 - y0) / span.grid[0]
     left, top = x0 + col * step_x, y0 + row * step_y
-    white = image.copy()
-    white.paste(
-        (255, 255, 255), (round(left), round(top), round(left + step_x), round(top + step_y))
-    )
-    return white
+    cell = (round(left), round(top), round(left + step_x), round(top + step_y))
+    is_light = np.asarray(image.crop(cell)).mean() > 127.5
+    plain = image.copy()
+    plain.paste((0, 0, 0) if is_light else (255, 255, 255), cell)
+    return plain
 
 
 def nine_cells(span: GridSpan, image_wh_px: tuple[int, int]) -> list[tuple[int, int]]:
@@ -56,6 +58,7 @@ class EncoderContract:
     own_class: ClassVar[Any]
     views: ClassVar[tuple[View, ...]] = ("base",)
     mapped: ClassVar[tuple[Kind, ...]] = ("vision",)
+    blanked_wh_px: ClassVar[tuple[int, int]] = (150, 100)
     """Kinds of which the map from pixels to tokens is checked."""
     sizes: ClassVar[Sequence[tuple[int, int]]] = SIZES
     """Width and height of pictures that can be prepared."""
@@ -119,7 +122,7 @@ class EncoderContract:
     def test_blanked_patch_changes_the_token_the_map_names(self, model: Model) -> None:
         for view in self.views:
             for kind in self.mapped:
-                image = noise(25, 17, seed=3).resize((150, 100), Image.Resampling.NEAREST)
+                image = noise(25, 17, seed=3).resize(self.blanked_wh_px, Image.Resampling.NEAREST)
                 sample, before = self.capture(model, image, view)
                 for span in sample.vision_spans if kind == "vision" else sample.spans:
                     for row, col in nine_cells(span, image.size):

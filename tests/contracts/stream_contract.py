@@ -29,7 +29,11 @@ class StreamContract(CacheContract):
     ) -> list[Array]:
         """Outputs (token, hidden) of each decoder layer over transformers' whole prompt."""
         outputs: list[torch.Tensor] = []
-        with watched(dict.fromkeys(reference.model.language_model.layers, outputs.append)):
+        network = reference.model
+        decoder = (
+            network.language_model if hasattr(network, "language_model") else network.text_model
+        )
+        with watched(dict.fromkeys(decoder.layers, outputs.append)):
             self.own_pass(reference, folder, image, view, prefix)
         return [to_array(output[0]) for output in outputs]
 

@@ -278,7 +278,10 @@ def test_groups_are_drawn_apart() -> None:
     assert units.sum(axis=0).tolist() == [1, 2, 3, 3]
     assert group.tolist() == [0, 0, 1, 1, 1]
     intervals = estimates(
-        units, lambda sums: {"n": sums[..., [1, 3]], "x": sums[..., 0]}, strata=group
+        units,
+        lambda sums: {"n": sums[..., [1, 3]], "x": sums[..., 0]},
+        strata=group,
+        top={"x": 4.0},
     )
     assert intervals["n"].low.tolist() == intervals["n"].high.tolist() == [2, 3]
     assert [float(end) for end in intervals["x"][1:]] == [0, 2]

@@ -61,6 +61,9 @@ class Joined:
     def get_input_embeddings(self) -> Any:
         return self.language.get_input_embeddings()
 
+    def get_decoder(self) -> Any:
+        return self.language.get_decoder()
+
     def __call__(self, **inputs: Any) -> Any:
         return self.language(**inputs)
 

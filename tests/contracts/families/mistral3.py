@@ -41,6 +41,7 @@ class Mistral3(WholeContract):
     own_class: ClassVar[Any] = Mistral3ForConditionalGeneration
     image_token = marker = "[IMG]"
     embeds_between = 1
+    blanked_wh_px = (152, 104)  # whole patches: a cell of a few pixels is no half of a neighbor
     sizes = tuple(size for size in SIZES if size != (1, 1))
     extremes = ((90, 1), (20_000, 120))
 
