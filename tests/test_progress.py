@@ -166,7 +166,7 @@ def test_extract_tells_how_many_images_there_are(tmp_path: Path) -> None:
     assert steps[-1][1].endswith("B written")
 
 
-SHORT = {"__version__", "load_sae", "open", "score"}
+SHORT = {"__version__", "adapter_import", "adapter_info", "load_sae", "open", "score"}
 """What is no long call; the functions of `score` are told of by name alone, see above."""
 
 

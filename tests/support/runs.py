@@ -16,6 +16,7 @@ import numpy as np
 
 from kvtool.store import Run, RunConfig, Store, open_store, owners, part_name
 from kvtool.store.encoding import STORED_DTYPE, Bits
+from kvtool.store.files import os_errors
 from kvtool.store.manifest import token_counts
 from kvtool.store.run_folder import write_run
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
@@ -61,7 +62,8 @@ def create_run(store: Store, config: RunConfig) -> Run:
     store.sweep_tmp()
     name = config.run_name
     if name not in store.runs():
-        write_run(store.path, replace(config, name=name))
+        with os_errors(f"run {name}: cannot be made in {store.path}"):
+            write_run(store.path, replace(config, name=name))
     run = store.run(name)
     assert run.config.hash == config.hash
     return run
