@@ -139,7 +139,7 @@ def lone_weights(root: Path) -> Path:
         (transcoder, "expected an SAE, found a transcoder from blocks.8.hook_resid_mid"),
         (nameless_topk, "expected the number of active features in the folder's name"),
         (list_of_tensors, "expected a state dict, found list"),
-        (lone_weights, "found none of their settings beside it"),
+        (lone_weights, "with the settings that came with it beside it"),
     ],
 )
 def test_one_line_says_what_is_wrong(

@@ -262,12 +262,8 @@ def test_mme_mean_of_the_papers_four(tmp_path: Path) -> None:
         110,
         550,
     )
-    assert [subsets["color"][name] for name in ("acc", "acc_plus", "n", "n_other")] == [
-        75,
-        50,
-        2,
-        1,
-    ]
+    fields = ("acc", "acc_plus", "n", "n_other")
+    assert [subsets["color"][name] for name in fields] == [75, 50, 2, 1]
     assert (first(result)["n"], first(result)["n_other"], result.n) == (9, 5, 9)
     assert subsets["OCR"]["score_low"] is None
 
