@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kvtool.demo.weights import DEMO
 from kvtool.experiments.sae.series import (
     CONTROLS,
     IMAGE,
@@ -255,6 +256,9 @@ def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> 
         name for name in config.get("conditions") or () if name not in (TEXT, IMAGE)
     ] or None
     values = {name: config.get(name) for name in DEFAULTS}
+    if values["descriptions"] == DEMO:
+        # They are read with the shipped SAEs, without being asked for.
+        values["descriptions"] = None
     return arguments + request_flags(request) + flags(values, DEFAULTS)
 
 

@@ -90,7 +90,7 @@ def sae(
         max_presence: features that fire in a larger share of images, or of captions, are too dense
             for the match of images with their captions.
         max_density: so are those that fire on a larger share of the captions' tokens.
-        outlier: tokens longer than so many times the layer's median token of text are dropped.
+        outlier: tokens longer than this many times the layer's median token of text are dropped.
         limit: the number of images, by default all that have captions.
         run: the name of the run, where a store holds several.
         model: the position of the run's model, if its name does not say it.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvtool.autoencoders.descriptions import Descriptions, read_descriptions
+from kvtool.demo.weights import DEMO, demo_saes_path
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import UsageError
 from kvtool.experiments.sae.subject import Tokens
@@ -45,7 +46,7 @@ class DescribedBy:
 
     def __post_init__(self) -> None:
         if self.path is None and (self.embedder or self.judge or self.judge_jsonl):
-            raise UsageError("sae: expected descriptions to compare with captions, described none")
+            raise UsageError("sae: expected descriptions to compare with captions, found none")
         if self.match_by == "judge" and (self.judge is None) == (self.judge_jsonl is None):
             raise UsageError("sae: match_by judge: expected either judge or judge_jsonl")
 
@@ -73,10 +74,15 @@ class DescribedBy:
         }
 
     def names(self) -> dict[str, str | None]:
-        """Return what descriptions and models are called, without the folders they lie in."""
-        path = None if self.path is None else Path(self.path).expanduser().absolute().name
+        """Return what descriptions and models are called, without the folders they lie in; the
+        descriptions of the shipped SAEs are called demo, as these are.
+        """
+        name = None
+        if self.path is not None:
+            path = Path(self.path).expanduser().absolute()
+            name = DEMO if path.parent == demo_saes_path() else path.name
         return {
-            "descriptions": path,
+            "descriptions": name,
             "embedder": _model_name(self.embedder),
             "judge": _model_name(self.judge),
         }
