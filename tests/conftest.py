@@ -21,6 +21,17 @@ os.environ.setdefault("KVTOOL_CACHE", tempfile.mkdtemp(prefix="kvtool-tests-"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked `sampled`, mark all parameters but the first slow."""
+    functions: set[str] = set()
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        if function in functions and item.get_closest_marker("sampled"):
+            item.add_marker("slow")
+        functions.add(function)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random LLaVA-OneVision checkpoint of three layers."""

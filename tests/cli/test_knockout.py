@@ -61,6 +61,7 @@ SCORES = {
 HEADS = '{"layer": 0, "kv_head": 1}\n{"layer": 2, "kv_head": 0}\n'
 
 
+@pytest.mark.slow
 def test_pope_and_mme_from_nothing_but_a_model(
     knockout: Knockout, tmp_path: Path, tiny_model: Path, scenes: Path
 ) -> None:

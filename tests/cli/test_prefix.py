@@ -55,6 +55,7 @@ def store(refcoco: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFact
     return path
 
 
+@pytest.mark.slow
 def test_rows_and_a_table(prefix: Shell, store: Path) -> None:
     code, out, err = prefix(
         store, TASK, "--prefix", "text:a cat", "--layers", "2", "--cutoff", "otsu"

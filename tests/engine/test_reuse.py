@@ -240,6 +240,7 @@ def test_estimate_decodes_no_picture(
     assert estimate.todo_bytes == expected.todo_bytes
 
 
+@pytest.mark.slow
 def test_several_processes_reuse(tmp_path: Path, tiny_model: Path, many: Path) -> None:
     extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}")
     report, run = extracted(
@@ -253,6 +254,7 @@ def test_several_processes_reuse(tmp_path: Path, tiny_model: Path, many: Path) -
     assert (report.n_done, report.n_reused, len(run.ids)) == (40, 40, 40)
 
 
+@pytest.mark.slow
 def test_a_worker_on_another_machine_reuses_and_looks_at_its_own_device(
     tmp_path: Path, tiny_model: Path, many: Path
 ) -> None:

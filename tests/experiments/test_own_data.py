@@ -75,6 +75,7 @@ def test_predictions_have_the_ids_of_the_masks(store: Path, tmp_path: Path) -> N
     assert (tmp_path / "groups/dog/p01.png").is_file()
 
 
+@pytest.mark.slow
 def test_knockout(store: Path, tmp_path: Path) -> None:
     spec = str(open_store(store).run().place)
     answers = tmp_path / "answers.jsonl"
@@ -98,6 +99,7 @@ def test_knockout(store: Path, tmp_path: Path) -> None:
         kvtool.knockout(store, f"own:{spec}", [(1, 0)], official=tmp_path / "official")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "n"), [("image-choice", 4), ("two-choice", 8), ("semantic-correspondence", 4)]
 )
@@ -107,6 +109,7 @@ def test_paired(store: Path, task: str, n: int) -> None:
     assert result.best is not None
 
 
+@pytest.mark.slow
 def test_prefix(store: Path) -> None:
     result = kvtool.prefix(
         store, "semantic-correspondence", conditions=["correct", "incorrect"], layers=[1]
@@ -149,6 +152,7 @@ def blocks(kind: str) -> list[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its code makes the data set, and its commands say nothing is amiss."""
     monkeypatch.chdir(tmp_path)

@@ -171,6 +171,7 @@ def test_paired_without_any_answer_says_so(tmp_path: Path) -> None:
         kvtool.paired(tmp_path / "s.kv", "art-style")
 
 
+@pytest.mark.slow
 def test_correlate_leaves_such_a_model_out(tmp_path: Path, data: Path) -> None:
     store = tmp_path / "s.kv"
     bench = CvBench(data / "cvbench")

@@ -27,6 +27,7 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_one_by_one_and_in_any_order(
     world: Path, tmp_path: Path
 ) -> None:

@@ -164,6 +164,7 @@ def test_table(stores: list[Path]) -> None:
         assert words in text
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_computed_again(
     stores: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

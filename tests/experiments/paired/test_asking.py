@@ -37,6 +37,7 @@ class Counted:
         monkeypatch.setattr(SeveralImages, "ask_several", ask)
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_asks_only_the_rest(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +61,7 @@ def test_an_interrupted_command_asks_only_the_rest(
     assert again.rows == Result.from_json(first.to_json()).rows
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_asked_about_and_kept(
     store: Store, tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

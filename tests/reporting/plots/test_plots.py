@@ -23,6 +23,7 @@ def bars(axes: Axes) -> list[list[float]]:
     return [[x, *sorted((y0, y1))] for c in lines for (x, y0), (_, y1) in c.get_segments()]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name", ["probe", "32 x 8, two kinds", "some layers", "nulls", "encoder, layers"]
 )
