@@ -105,6 +105,7 @@ def test_conditions_of_a_prefix_have_it_too(tmp_path: Path, tiny_model: Path, sc
     assert run.samples[0].prefix_ids[: len(start)] == start
 
 
+@pytest.mark.slow
 def test_questions_are_asked_under_it(tmp_path: Path, tiny_model: Path, scenes: Path) -> None:
     store, dataset = tmp_path / "s.kv", f"blink:{scenes}/blink/Art_Style@val"
     runs = [

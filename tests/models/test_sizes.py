@@ -34,6 +34,7 @@ REFERENCES: dict[str, tuple[Any, int]] = {
 """transformers' class of each tiny encoder, and its class and register tokens."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("build", REFERENCES)
 @pytest.mark.parametrize(
     ("image_size", "grid"), [("48", (6, 6)), ("40x64", (5, 8)), ("short:48", (6, 8))]
