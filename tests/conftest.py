@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.scenes import World
 from tests.support.shell import Shell, in_this_process
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -49,6 +50,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(70):
         noise(40 + i, 90 - i, i).save(folder / f"{i:03d}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Data sets of the embedded world, for tests that only read them."""
+    return World(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture

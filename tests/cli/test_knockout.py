@@ -15,6 +15,7 @@ import pytest
 
 from kvtool.cli import app
 from kvtool.demo.layouts import write_scenes
+from tests.support.scenes import World
 
 Knockout = Callable[..., tuple[int, list[dict[str, Any]], list[str]]]
 
@@ -42,10 +43,8 @@ def knockout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["pope", "mme"])
-    return folder
+def scenes(world: World) -> Path:
+    return world("pope", "mme")
 
 
 SCORES = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import kvtool
-from kvtool.demo.layouts import write_scenes
+from tests.support.scenes import World
 from tests.support.shell import Shell
 
 TASK = "referring-expression"
@@ -35,10 +35,8 @@ def prefix(shell: Shell) -> Shell:
 
 
 @pytest.fixture(scope="module")
-def refcoco(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["refcoco"])
-    return folder / "refcoco"
+def refcoco(world: World) -> Path:
+    return world("refcoco") / "refcoco"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import pytest
 
 import kvtool
 from kvtool.asking.answering import Answerer
-from kvtool.demo.layouts import write_scenes
 from kvtool.errors import UsageError
 from kvtool.experiments.compare.pairing import describe_pairing
 from kvtool.models.families.llava_onevision import LlavaOnevision
@@ -19,6 +18,7 @@ from kvtool.store import Run
 from kvtool.store.provenance import describe_run
 from tests.support import tiny, tiny_words
 from tests.support.datasets import coco
+from tests.support.scenes import World
 from tests.support.shell import Shell
 
 SYSTEM = "the dog left"
@@ -30,10 +30,8 @@ def extracted(store: Path, model: Path, dataset: str, **options: Any) -> Run:
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["spair71k", "blink"])
-    return folder
+def scenes(world: World) -> Path:
+    return world("spair71k", "blink")
 
 
 def test_a_run_is_told_apart_by_it(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
