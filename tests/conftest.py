@@ -53,7 +53,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def embedded_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Data sets of the embedded world, for tests that only read them."""
     return World(tmp_path_factory.mktemp("world"))
 

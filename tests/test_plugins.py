@@ -24,6 +24,7 @@ from tests.support.plugins import (
     N_IMAGES,
     TASK,
     WH_PX,
+    ForkedKvtool,
     Kvtool,
     write_file,
     write_metadata,
@@ -39,8 +40,8 @@ def kvtool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     write_rooms(folder / "rooms")
     tiny.deit(folder / "deit")
     if request.param == "package":
-        return Kvtool(folder, [write_package(folder / "site")])
-    return Kvtool(folder, [], "--plugin", write_file(folder / "plugin.py"))
+        return ForkedKvtool(folder, [write_package(folder / "site")])
+    return ForkedKvtool(folder, [], "--plugin", write_file(folder / "plugin.py"))
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_the_report(kvtool: Kvtool, store: Path) -> None:
 
 @pytest.mark.slow
 def test_a_name_that_is_not_there_without_the_plugin(kvtool: Kvtool, store: Path) -> None:
-    bare = Kvtool(kvtool.folder, [])
+    bare = ForkedKvtool(kvtool.folder, [])
     assert "No such command 'norms'" in bare.run("norms", store).stderr
     assert f"unknown name '{TASK}'" in bare.error("probe", store, TASK)
     page = bare.run("report", store, "-o", "bare.html")

@@ -43,8 +43,8 @@ def knockout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def scenes(world: World) -> Path:
-    return world("pope", "mme")
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("pope", "mme")
 
 
 SCORES = {

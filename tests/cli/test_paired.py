@@ -25,8 +25,8 @@ def paired(shell: Shell) -> Shell:
 
 
 @pytest.fixture(scope="module")
-def scenes(world: World) -> Path:
-    return world("blink") / "blink"
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("blink") / "blink"
 
 
 @pytest.fixture(scope="module")

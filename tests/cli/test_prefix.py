@@ -35,8 +35,8 @@ def prefix(shell: Shell) -> Shell:
 
 
 @pytest.fixture(scope="module")
-def refcoco(world: World) -> Path:
-    return world("refcoco") / "refcoco"
+def refcoco(embedded_world: World) -> Path:
+    return embedded_world("refcoco") / "refcoco"
 
 
 @pytest.fixture(scope="module")

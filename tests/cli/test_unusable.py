@@ -67,8 +67,8 @@ def test_probe_of_a_run_over_some_images_ends_with_0(shell: Shell, tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def scenes(world: World) -> Path:
-    return world("blink") / "blink" / "Art_Style"
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("blink") / "blink" / "Art_Style"
 
 
 def paired_counts(

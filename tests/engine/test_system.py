@@ -30,8 +30,8 @@ def extracted(store: Path, model: Path, dataset: str, **options: Any) -> Run:
 
 
 @pytest.fixture(scope="module")
-def scenes(world: World) -> Path:
-    return world("spair71k", "blink")
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("spair71k", "blink")
 
 
 def test_a_run_is_told_apart_by_it(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:

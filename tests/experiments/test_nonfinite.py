@@ -112,8 +112,8 @@ def test_prefix_has_no_score_of_a_spoiled_block(tmp_path: Path, root: Path) -> N
 
 
 @pytest.mark.slow
-def test_paired_leaves_it_out(tmp_path: Path, world: World) -> None:
-    scenes = world("blink")
+def test_paired_leaves_it_out(tmp_path: Path, embedded_world: World) -> None:
+    scenes = embedded_world("blink")
     questions = questions_of(scenes / "blink", "Art_Style")
     spoiled = planted_run(
         tmp_path / "s.kv",

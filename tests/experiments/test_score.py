@@ -45,8 +45,8 @@ def test_unknown_benchmark_names_the_nearest() -> None:
 
 
 @pytest.fixture(scope="module")
-def scenes(world: World) -> Path:
-    return world("davis", "imagenet-s", "bdd10k")
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("davis", "imagenet-s", "bdd10k")
 
 
 def test_the_truth_itself_is_perfect(scenes: Path) -> None:

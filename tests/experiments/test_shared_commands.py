@@ -58,15 +58,19 @@ def two_share(stores: Path, what: str, command: Command, n_done_by_second: int) 
         assert verify(kvtool.open(path)) == []
 
 
-def test_paired(tmp_path: Path, tiny_model: Path, world: World) -> None:
-    stores = extracted(tmp_path, tiny_model, "blink", world("blink") / "blink/Relative_Depth@val")
+def test_paired(tmp_path: Path, tiny_model: Path, embedded_world: World) -> None:
+    stores = extracted(
+        tmp_path, tiny_model, "blink", embedded_world("blink") / "blink/Relative_Depth@val"
+    )
     n_images = len(kvtool.open(stores / "s.kv").run().ids)
     options = ("relative-depth", "--max-new-tokens", 1, "--layers", 1, "--format", "jsonl")
     two_share(stores, "answers", lambda folder: ("paired", folder / "s.kv", *options), n_images - 1)
 
 
-def test_prefix(tmp_path: Path, tiny_model: Path, world: World) -> None:
-    stores = extracted(tmp_path, tiny_model, "refcoco", world("refcoco") / "refcoco", limit=3)
+def test_prefix(tmp_path: Path, tiny_model: Path, embedded_world: World) -> None:
+    stores = extracted(
+        tmp_path, tiny_model, "refcoco", embedded_world("refcoco") / "refcoco", limit=3
+    )
     options = ("referring-expression", "--layers", 2, "--cutoff", "otsu", "--format", "jsonl")
     two_share(stores, "probes", lambda folder: ("prefix", folder / "s.kv", *options), 2)
 

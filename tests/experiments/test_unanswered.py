@@ -128,8 +128,10 @@ def forget(run: Any, question: Any) -> None:
 
 
 @pytest.mark.parametrize("select", ["max", "split"])
-def test_paired_scores_both_sides_on_the_others(tmp_path: Path, world: World, select: str) -> None:
-    folder = world("blink") / "blink" / "Art_Style"
+def test_paired_scores_both_sides_on_the_others(
+    tmp_path: Path, embedded_world: World, select: str
+) -> None:
+    folder = embedded_world("blink") / "blink" / "Art_Style"
     questions = questions_of(folder.parent, folder.name)
     run = planted_run(tmp_path / "s.kv", folder, questions, VALUE_RIGHT)
     plant_answers(run, questions, MODEL_RIGHT)
@@ -156,8 +158,8 @@ def test_paired_scores_both_sides_on_the_others(tmp_path: Path, world: World, se
         assert best["model"] == pytest.approx(5 / 10)
 
 
-def test_paired_without_any_answer_says_so(tmp_path: Path, world: World) -> None:
-    folder = world("blink") / "blink" / "Art_Style"
+def test_paired_without_any_answer_says_so(tmp_path: Path, embedded_world: World) -> None:
+    folder = embedded_world("blink") / "blink" / "Art_Style"
     questions = questions_of(folder.parent, folder.name)
     run = planted_run(tmp_path / "s.kv", folder, questions, VALUE_RIGHT)
     for question in questions:

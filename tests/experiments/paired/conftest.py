@@ -14,8 +14,8 @@ from tests.support.scenes import World
 
 
 @pytest.fixture(scope="module")
-def scenes(world: World) -> Path:
-    return world("blink", "spair71k")
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("blink", "spair71k")
 
 
 @pytest.fixture

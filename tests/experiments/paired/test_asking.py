@@ -102,6 +102,7 @@ def test_pictures_are_drawn_asked_about_and_kept(
     ]
 
 
+@pytest.mark.slow
 def test_stored_images_answer_like_their_pixels(
     store: Store, tmp_path: Path, tiny_model: Path, scenes: Path
 ) -> None:
@@ -115,6 +116,7 @@ def test_stored_images_answer_like_their_pixels(
     assert second.baselines == []
 
 
+@pytest.mark.slow
 def test_damaged_answers_and_results_are_asked_again(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

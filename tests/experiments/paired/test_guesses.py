@@ -21,8 +21,8 @@ from tests.support.scenes import World
 
 
 @pytest.fixture(scope="module")
-def scenes(world: World) -> Path:
-    return world("blink")
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("blink")
 
 
 def planted(path: Path, scenes: Path, value_right: set[int], model_right: set[int]) -> Any:

@@ -146,8 +146,8 @@ def test_a_name_is_nearest_to_its_own_point() -> None:
 
 
 @pytest.fixture(scope="module")
-def dataset(world: World) -> Any:
-    return open_dataset(parse_spec(f"spair71k:{world('spair71k')}/spair71k"))
+def dataset(embedded_world: World) -> Any:
+    return open_dataset(parse_spec(f"spair71k:{embedded_world('spair71k')}/spair71k"))
 
 
 def test_pictures_of_scenes_show_the_marks(dataset: Any) -> None:

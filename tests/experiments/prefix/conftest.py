@@ -39,5 +39,5 @@ def result(store: Store) -> Result:
 
 
 @pytest.fixture(scope="module")
-def scenes(world: World) -> Path:
-    return world("spair71k", "refcoco", "bdd10k")
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("spair71k", "refcoco", "bdd10k")
