@@ -42,6 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "s.kv"
 
 
+@pytest.mark.slow
 def test_every_task_is_served(store: Path) -> None:
     assert tasks_of(open_store(store).run()) == TASKS.names()
     counts = {"foreground-segmentation": 6}
@@ -63,6 +64,7 @@ def test_every_task_is_served(store: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_predictions_have_the_ids_of_the_masks(store: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"all_classes": True, "save_predictions": tmp_path / "all"}
     result = kvtool.probe(store, "semantic-segmentation", **BLOCK, **options)
@@ -176,6 +178,7 @@ def run(arguments: list[str], piped: str) -> tuple[int, str]:
     return outcome.exit_code, outcome.stdout or repr(outcome.exception)
 
 
+@pytest.mark.slow
 def test_where_no_question_is_left_the_data_set_to_extract_is_ones_own(
     store: Path, tmp_path: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_titles(name: str, words: list[str]) -> None:
         assert word in text
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["knockout", "draws", "one file"])
 def test_conditions_and_their_parts(name: str) -> None:
     result = SHAPES[name]
@@ -141,6 +142,7 @@ def test_prefix_choices_and_differences() -> None:
             ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("metric", ["value", "value_pck"])
 def test_bars_of_the_best_block(metric: str) -> None:
     result = results.paired(8, 2, metric)
