@@ -168,7 +168,7 @@ def _version(requested: bool) -> None:
 def main_flags(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
-    wide: WideOption = False,
+    full_width: WideOption = False,
     log_file: Annotated[
         Path | None, typer.Option("--log-file", help="Also write all notes to this file.")
     ] = None,
@@ -191,7 +191,7 @@ def main_flags(
     ] = False,
 ) -> None:
     """Take the flags that stand before a command's name."""
-    widen(wide)
+    widen(full_width)
     console.configure(quiet=quiet, verbose=verbose, log_file=log_file)
     console.log.debug("kvtool %s: %s", __version__, shlex.join(sys.argv[1:]))
 

@@ -51,7 +51,7 @@ def _common_flags() -> list[Any]:
 
     # Typer makes flags of a function's parameters; this function is never called.
     def flags(
-        quiet: QuietOption = False, verbose: VerboseOption = False, wide: WideOption = False
+        quiet: QuietOption = False, verbose: VerboseOption = False, full_width: WideOption = False
     ) -> None: ...
 
     single = typer.Typer(add_completion=False)
@@ -59,7 +59,7 @@ def _common_flags() -> list[Any]:
     parameters = get_command(single).params
     for parameter in parameters:
         parameter.expose_value = False
-        parameter.callback = _set_wide if parameter.name == "wide" else _set_level
+        parameter.callback = _set_wide if parameter.name == "full_width" else _set_level
     return list(parameters)
 
 

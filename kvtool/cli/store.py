@@ -96,8 +96,9 @@ def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
 
 def _data_of(row: dict[str, Any]) -> str:
     """Return the data set of a run and where it lies."""
-    place = f" · {row['place']}" if row["place"] else ""
-    return f"{row['dataset']}@{row['split']}{place}"
+    split = f"@{row['split']}" if row["split"] else ""
+    folder = f" · {row['place']}" if row["place"] else ""
+    return f"{row['dataset']}{split}{folder}"
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
