@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvtool.cli.options import need_store, parse_bytes, parse_kinds, store_and_word
+from kvtool.cli.options import need_store, store_and_word
 from kvtool.cli.output import emit_rows, resolve
+from kvtool.cli.parsing import parse_bytes, parse_kinds
 from kvtool.errors import UsageError
 from kvtool.layers import parse_numbers
 
