@@ -89,7 +89,7 @@ BatchSizeOption = Annotated[int, bounded("batch_size", help="Number of captions 
 LearningRateOption = Annotated[
     float, bounded("learning_rate", help="Highest learning rate of AdamW.")
 ]
-DtypeOption = Annotated[
+PrecisionOption = Annotated[
     Precision, typer.Option("--dtype", help="Precision in which both models run.")
 ]
 
@@ -120,7 +120,7 @@ def train(
     learning_rate: LearningRateOption = 2e-3,
     limit: CaptionedImagesOption = None,
     seed: Annotated[int, seed_of("the start, the order and what is held out")] = 0,
-    dtype: DtypeOption = "bfloat16",
+    dtype: PrecisionOption = "bfloat16",
     device: DeviceOption = "auto",
     format: FormatOption = "auto",
 ) -> None:

@@ -98,8 +98,7 @@ def average(
     images.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     plots = plot_files(plot)
     with console.progress("average", None, unit="blocks") as advance:
@@ -125,8 +124,7 @@ def average(
         )
     for line in (*result.skipped, *result.config["notes"]):
         console.log.warning("average: %s", line)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
     if tasks is not None and result.n_skipped:
         raise PartialError(
             f"average: {result.n_skipped} of the tasks asked for are missing, the averages are "

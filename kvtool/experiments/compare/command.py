@@ -98,8 +98,7 @@ def compare(
     lacks, or of which it holds another picture, are left out, named and counted.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     store, names, task = _parts(words or [], parse_list(runs))
     plots = plot_files(plot)
@@ -125,8 +124,7 @@ def compare(
         )
     for line in (*result.skipped, *result.config["notes"]):
         console.log.warning("compare: %s", line)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
 
 
 def _parts(words: list[str], runs: list[str] | None) -> tuple[Path | None, list[str], str]:

@@ -159,12 +159,11 @@ def correlate(
 
 def _print(result: Result, format: Format) -> None:
     """Print the rows of a result, and what is to be said of them."""
-    from kvtool.cli.output import resolve
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result
 
     for note in result.config["notes"]:
         console.log.warning("correlate: %s", note)
-    emit(result, resolve(format))
+    emit_result(result, format)
 
 
 def _report_left_out(result: Result) -> None:

@@ -29,7 +29,7 @@ from kvtool.cli.options import (
     need_store,
     seed_of,
 )
-from kvtool.cli.parsing import parse_layers, parse_model
+from kvtool.cli.parsing import parse_layers, parse_list, parse_model
 from kvtool.errors import PartialError
 
 EXAMPLES = (
@@ -123,8 +123,7 @@ def knockout(
     are still at theirs, unless --wait; one that found nothing to do with 3.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     plots = plot_files(plot)
     with console.progress("knockout", None) as advance:
@@ -134,7 +133,7 @@ def knockout(
             heads,
             threshold=threshold,
             layers=parse_layers(layers),
-            controls=[] if controls is None else [name.strip() for name in controls.split(",")],
+            controls=parse_list(controls) or [],
             draws=draws,
             style=style,
             after_question=after_question,
@@ -153,8 +152,7 @@ def knockout(
         )
     for note in result.config["notes"]:
         console.log.info("%s", note)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
     if result.n_skipped:
         for line in result.skipped:
             console.log.error("left out: %s", line)

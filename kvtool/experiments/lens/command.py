@@ -94,8 +94,7 @@ def lens(
     Streams follow from a run's keys, values and projected tokens of all layers, and the model.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     plots = plot_files(plot)
     if image is not None and plots:
@@ -121,8 +120,7 @@ def lens(
         )
     for note in result.config["notes"]:
         console.log.warning("%s", note)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
     if result.n_skipped:
         for line in result.skipped:
             console.log.error("left out: %s", line)

@@ -176,13 +176,12 @@ def paired(
 
 def _print(result: Result, show: Cell | None, format: Format) -> None:
     """Print the rows of a result, or the questions of one cell, and what was left out."""
-    from kvtool.cli.output import resolve
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result
 
     for line in result.skipped:
         console.log.warning("left out: %s", line)
     if show is None:
-        emit(result, resolve(format))
+        emit_result(result, format)
     else:
         _emit_cell(result, show, format)
 

@@ -25,7 +25,14 @@ from kvtool.cli.options import (
     store_argument,
     task_argument,
 )
-from kvtool.cli.parsing import given, parse_folder, parse_kinds, parse_layers, parse_model
+from kvtool.cli.parsing import (
+    given,
+    parse_folder,
+    parse_kinds,
+    parse_layers,
+    parse_list,
+    parse_model,
+)
 from kvtool.cli.task_flags import command_with
 from kvtool.errors import PartialError
 from kvtool.tasks import promptable_tasks
@@ -104,8 +111,7 @@ def prefix(
     first, into STORE; only what is missing.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     plots = plot_files(plot)
     path, name = store_and_word(store, task, "TASK")
@@ -113,9 +119,7 @@ def prefix(
         result = kvtool.prefix(
             path,
             name,
-            conditions=None
-            if conditions is None
-            else [word.strip() for word in conditions.split(",")],
+            conditions=parse_list(conditions),
             prefix=prefix or (),
             run=run,
             model=parse_model(model),
@@ -133,8 +137,7 @@ def prefix(
         )
     for note in result.config["notes"]:
         console.log.info("%s: %s", name, note)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
     if result.n_skipped:
         for line in result.skipped:
             console.log.error("left out: %s", line)

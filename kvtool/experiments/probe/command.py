@@ -147,12 +147,11 @@ def _options_by_task(run: Run, name: str, options: dict[str, Any]) -> dict[str, 
 
 def _print(task: str, result: Result, format: Format) -> None:
     """Print the rows of a task's result, and what was left out."""
-    from kvtool.cli.output import resolve
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result
 
     for line in result.skipped:
         console.log.warning("%s: %s", task, line)
-    emit(result, resolve(format))
+    emit_result(result, format)
 
 
 def _check_usable(unusable: dict[str, int]) -> None:

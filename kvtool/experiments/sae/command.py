@@ -174,8 +174,7 @@ def sae(
     for transfer masks of categories.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files, resolve
 
     plots = plot_files(plot)
     options: dict[str, Any] = given(
@@ -207,8 +206,7 @@ def sae(
     if resolve(format) != "table":
         for note in result.config["notes"]:
             console.log.info("%s", note)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
     tell_left_out(result)
 
 

@@ -84,8 +84,7 @@ def search(
     the middle layer and head 0.
     """
     import kvtool
-    from kvtool.cli.output import emit_rows, resolve
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, emit_rows, resolve
 
     at_px = parse_at(pixel)
     target_run = kvtool.open(need_store(store)).run(run)
@@ -117,7 +116,7 @@ def search(
             title=f"nearest of {result.n}",
         )
     else:
-        emit(result, resolve(format))
+        emit_result(result, format)
 
 
 def parse_at(text: str) -> tuple[float, float]:

@@ -82,8 +82,7 @@ def variance(
     colors, layers across, heads down, input-agnostic blocks framed.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     plots = plot_files(plot)
     cut = parse_threshold(threshold)
@@ -104,8 +103,7 @@ def variance(
         console.log.warning("%s", note)
     if pictures := result.config.get("pictures"):
         console.log.info("%d pictures in %s", len(pictures), out)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
 
 
 def parse_threshold(text: str) -> Threshold:
