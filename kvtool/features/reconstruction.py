@@ -140,6 +140,7 @@ def reconstruction_scores(d: int, m: int) -> Any:
     """
 
     def scores(sums: Array) -> dict[str, Array]:
+        # Ratios of sums, so that the bootstrap resamples numerator and denominator together.
         unit = {name: sums[..., index] for index, name in enumerate(UNITS)}
         l0 = ratio(unit["active"], unit["tokens"])
         return {

@@ -93,6 +93,7 @@ class TemporalCorrespondence:
         self.n_unusable = left_out.unusable
         if not self.videos:
             raise left_out.none_left(self.name, f"none of {len(complete)} sequences can be used")
+        # A sampling unit is an object of a sequence, not a frame: frames of one are alike.
         self.objects = [
             (video.name, number)
             for video in self.videos
