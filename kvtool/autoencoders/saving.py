@@ -49,12 +49,14 @@ def save_sae(
         "b_enc": autoencoder.encoder_bias,
         "W_dec": autoencoder.decoder,
         "b_dec": autoencoder.decoder_bias,
+        # SAELens has a threshold for each feature, also where all are equal.
         "threshold": activation.threshold.expand(autoencoder.m),
     }
     stored = {name: weight.to(dtype).contiguous() for name, weight in weights.items()}
     path = folder / "sae_weights.safetensors"
     path.write_bytes(save(stored))
     if frequencies is not None:
+        # As SAELens writes them: logarithms, a silent feature at the least.
         logarithms = (frequencies.double() + _LEAST_FREQUENCY).log10().float()
         (folder / "sparsity.safetensors").write_bytes(save({"sparsity": logarithms}))
     settings = {

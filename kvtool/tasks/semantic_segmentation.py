@@ -166,7 +166,6 @@ class SemanticSegmentation:
             for image in self.names
             for text in self._maps.given(image, self._maps.labels(image))
         ]
-        # One unit for each class that is looked for in an image, as the scores have them.
         counted = guessed_counts(self._truths(units, grids), self._cut, len(units), seed)
         for name, counts in counted:
             shape = (len(counts), self.n, COUNTS * self._slots + 3 * self._n_ids)
