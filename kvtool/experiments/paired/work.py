@@ -126,6 +126,7 @@ class PairedWork:
             raise KvtoolError(
                 f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
             )
+        # The best of many blocks is right by luck too: its tests are those of the best.
         best = best | recorded.tests(best, scored, config["seed"])
         baselines = [{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES]
         measured = recorded.blocks[best["kind"], best["layer"], best["kv_head"]]
