@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,16 @@ def save_sae(
         # As SAELens writes them: logarithms, a silent feature at the least.
         logarithms = (frequencies.double() + _LEAST_FREQUENCY).log10().float()
         (folder / "sparsity.safetensors").write_bytes(save({"sparsity": logarithms}))
-    settings = {
+    settings = _settings(autoencoder, dtype, metadata or {})
+    (folder / "cfg.json").write_text(json.dumps(settings, indent=1) + "\n")
+    return path
+
+
+def _settings(
+    autoencoder: SparseAutoencoder, dtype: torch.dtype, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what SAELens reads of an SAE beside its weights."""
+    return {
         "architecture": "jumprelu",
         "d_in": autoencoder.d,
         "d_sae": autoencoder.m,
@@ -69,8 +79,6 @@ def save_sae(
         "metadata": {
             "hook_name": f"blocks.{autoencoder.layer}.hook_{autoencoder.hook}",
             "model_name": autoencoder.origin.model,
-            **(metadata or {}),
+            **metadata,
         },
     }
-    (folder / "cfg.json").write_text(json.dumps(settings, indent=1) + "\n")
-    return path

@@ -206,17 +206,7 @@ class ComparedBlocks:
                 gap,
                 self.seed,
             )
-            ends = ("", "_low", "_high")
-            # A row has the primary score alone; the others would stand there without their
-            # differences.
-            secondary = {name + end for name in metric_names(row) for end in ends}
-            secondary -= {metric + end for end in ends}
-            base_score = {f"base_score{end}": base_row[metric + end] for end in ends}
-            base_score |= {
-                f"base_{name}": base_row[name] for name in BESIDE if base_row.get(name) is not None
-            }
-            primary = {name: value for name, value in row.items() if name not in secondary}
-            yield primary | base_score | gap | {"p": p}
+            yield _beside(row, base_row, metric) | gap | {"p": p}
 
     def _measure(self, plan: BlockPlan, kind: Kind, layer: int) -> LayerUnits | None:
         """Return a layer's units; None where the plan has no such layer."""
@@ -227,6 +217,20 @@ class ComparedBlocks:
                 table = next(iter(self.task.tables(self.task.measure(vectors))))
                 return LayerUnits(kind, layer, tuple(heads), table, vectors.nonfinite)
         return None
+
+
+def _beside(row: Row, base_row: Row, metric: str) -> Row:
+    """Return a block's row with its primary score alone, and that of the block beside it."""
+    ends = ("", "_low", "_high")
+    # Further scores would stand there without their differences.
+    secondary = {name + end for name in metric_names(row) for end in ends}
+    secondary -= {metric + end for end in ends}
+    primary = {name: value for name, value in row.items() if name not in secondary}
+    base_score = {f"base_score{end}": base_row[metric + end] for end in ends}
+    base_score |= {
+        f"base_{name}": base_row[name] for name in BESIDE if base_row.get(name) is not None
+    }
+    return primary | base_score
 
 
 def _layers(plans: Sequence[BlockPlan]) -> list[tuple[Kind, int]]:
