@@ -108,14 +108,8 @@ class PairedWork:
 
         Raises KvtoolError where no block answers, or the model too few questions.
         """
-        questions, left_out = self.paired.questions, self.paired.left_out
-        options = [
-            None if answer is None else parse_choice(answer, question.choices)
-            for answer, question in zip(answers, questions, strict=True)
-        ]
-        compared = ComparedAnswers(
-            questions, self.paired.reading, options, config["metric"], self._digests()
-        )
+        left_out = self.paired.left_out
+        compared = self._compared(answers, config["metric"])
         unanswered = self._unanswered(compared, config["select"])
         metric = compared.metric
         recorded = RecordedAnswers(compared)
@@ -147,6 +141,15 @@ class PairedWork:
             skipped=[*lines, *unanswered, *left_out.lines][:MAX_REASONS],
             items=items,
         )
+
+    def _compared(self, answers: Sequence[Answer], metric: str) -> ComparedAnswers:
+        """Return the questions with the choices that the model's answers name."""
+        questions = self.paired.questions
+        options = [
+            None if answer is None else parse_choice(answer, question.choices)
+            for answer, question in zip(answers, questions, strict=True)
+        ]
+        return ComparedAnswers(questions, self.paired.reading, options, metric, self._digests())
 
     def _rows(
         self,
