@@ -10,7 +10,7 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.data import Size
-from kvtool.cli.options import FormatOption, bounded
+from kvtool.cli.options import FormatOption, seed_of
 
 if TYPE_CHECKING:
     from kvtool.demo.study import DemoStudy
@@ -29,7 +29,7 @@ def demo(
         Path, typer.Argument(metavar="[DIR]", help="Where scenes and store go.")
     ] = Path("kvtool-demo"),
     size: Annotated[Size, typer.Option("--size", help="How many scenes.")] = "small",
-    seed: Annotated[int, bounded("seed", help="Of the scenes.")] = 0,
+    seed: Annotated[int, seed_of("the scenes")] = 0,
     model: Annotated[
         Subject,
         typer.Option(

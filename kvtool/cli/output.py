@@ -48,6 +48,14 @@ def write_plots(result: Result, paths: Sequence[Path]) -> None:
         console.log.info("plot: %s", path)
 
 
+def emit_result(result: Result, format: Format, plots: Sequence[Path] = ()) -> None:
+    """Print a result on standard output, and draw it into files."""
+    from kvtool.reporting.emit import emit
+
+    emit(result, resolve(format))
+    write_plots(result, plots)
+
+
 def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:
     """Print plain rows (lists of runs, models, data sets).
 

@@ -12,7 +12,14 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_run
 from kvtool.cli.everywhere import epilog
-from kvtool.cli.options import Format, FormatOption, StoreArgument, need_store, store_and_word
+from kvtool.cli.options import (
+    Format,
+    FormatOption,
+    StoreArgument,
+    need_store,
+    store_and_word,
+    store_argument,
+)
 from kvtool.display import shorten
 from kvtool.errors import CorruptError, UsageError
 
@@ -239,9 +246,7 @@ def _tell(rows: Sequence[Mended], format: Format, nothing: str) -> None:
     ),
 )
 def remove(
-    store: Annotated[
-        str | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")
-    ] = None,
+    store: Annotated[str | None, store_argument()] = None,
     run: Annotated[
         str | None,
         typer.Argument(metavar="RUN", autocompletion=complete_run, help="The run to remove."),
