@@ -17,8 +17,8 @@ from kvtool.models.hub import resolve, same_model
 from kvtool.progress import Progress
 from kvtool.store import Run, RunConfig, Store, same_numbers
 from kvtool.store.encoding import Bits
-from kvtool.store.manifest import TEXT_KINDS
 from kvtool.store.nonfinite import WHAT, count_nonfinite
+from kvtool.store.run_arrays import TEXT_KINDS
 from kvtool.types import Kind
 
 CACHE: tuple[Kind, ...] = ("key", "value")

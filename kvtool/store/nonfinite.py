@@ -66,17 +66,20 @@ def describe(stored: Iterable[StoredBlock], config: RunConfig) -> str:
     for array, layer, head in sorted(set(stored)):
         heads_at.setdefault(array, {}).setdefault(layer, []).append(head)
     return ", and ".join(
-        f"{array}: {'; '.join(_layer_groups(heads_at_layer, config.heads_and_dim(array)[0]))}"
+        f"{array}: {'; '.join(_layer_groups(array, heads_at_layer, config))}"
         for array, heads_at_layer in heads_at.items()
     )
 
 
-def _layer_groups(heads_at: Mapping[int, Sequence[int]], n_heads: int) -> list[str]:
+def _layer_groups(
+    array: str, heads_at: Mapping[int, Sequence[int]], config: RunConfig
+) -> list[str]:
     # Layers with the same heads are told together.
-    groups = groupby(heads_at, key=lambda layer: tuple(heads_at[layer]))
-    return [
-        f"{_numbers('layer', list(layers))}{_heads(heads, n_heads)}" for heads, layers in groups
-    ]
+    words = {
+        layer: _heads(heads, config.count_heads(array, layer)) for layer, heads in heads_at.items()
+    }
+    groups = groupby(words, key=words.__getitem__)
+    return [f"{_numbers('layer', list(layers))}{heads}" for heads, layers in groups]
 
 
 def _heads(heads: Sequence[int], n_heads: int) -> str:

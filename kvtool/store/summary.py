@@ -43,7 +43,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "view": config.view,
         "keys": config.keys,
         "kinds": list(config.kinds),
-        "layers": list(config.layers),
+        "layers": list(run.layers),
         "vision_layers": list(config.vision_layers),
         "codec": config.codec,
         "images": len(indices),
