@@ -11,7 +11,6 @@ from PIL import Image
 
 from kvtool.models import load_model
 from kvtool.models.base import LanguageModel
-from kvtool.models.cache import full_cache
 from kvtool.models.knockout import knocked_out
 from kvtool.types import View
 from tests.contracts.arrays import Array, to_array
@@ -130,7 +129,7 @@ class WholeContract(DecoderContract):
 
     def run_whole(self, reference: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
         """The cache and the logits of a whole prompt; nothing slides out of the cache."""
-        cache = full_cache([], [])
+        cache = model.new_cache()
         with torch.inference_mode():
             logits = reference(**inputs, past_key_values=cache, use_cache=True).logits
         return cache, logits
