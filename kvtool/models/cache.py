@@ -20,7 +20,6 @@ from kvtool.geometry import LayerArray
 from kvtool.models.base import Array
 from kvtool.models.device import HostBuffer
 
-
 KEPT: Any = DynamicLayer
 """A layer of a cache that holds every token."""
 
