@@ -96,6 +96,7 @@ def gemma4(folder: Path) -> Path:
 
     names = GEMMA4_MARKS
     words = tokenizer(family_template("<|image|>"), True, (*names.values(), "<|video|>"), names)
+    words.pad_token = "<unk>"
     text = Gemma4TextConfig(
         **{**TEXT, "vocab_size": len(words), "num_hidden_layers": 4},
         head_dim=8,
