@@ -28,7 +28,8 @@ class Qwen35(Qwen3VL):
         self, keys: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
     ) -> torch.Tensor:
         """See PromptCache.rotate: a quarter of a head's dimensions turns."""
-        rotated: torch.Tensor = apply_rotary_pos_emb(keys, keys, cosines, sines)[1]
+        rotary: Any = apply_rotary_pos_emb
+        rotated: torch.Tensor = rotary(keys, keys, cosines, sines)[1]
         return rotated
 
 
