@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from kvtool.display import numbers
+from kvtool.display import numbered
 from kvtool.geometry import LayerArray, array_kind
 from kvtool.types import HIDDEN, SALIENCY, TOWER_KINDS, VECTOR_KINDS, Kind, ModelInfo, Sample
 
@@ -108,11 +108,11 @@ class StoredArrays:
         shapes = [f"{array.heads} of {array.dim} dims" for array in arrays]
         if len(shapes) > 1:
             shapes = [
-                f"{shape} (layers {numbers(array.layers)})"
+                f"{shape} in {numbered('layer', array.layers)}"
                 for shape, array in zip(shapes, arrays, strict=True)
             ]
         absent = [layer for layer in self.layers if layer not in self.cached_layers]
-        return ", ".join([*shapes, *([f"none in layers {numbers(absent)}"] if absent else [])])
+        return "; ".join([*shapes, *([f"none in {numbered('layer', absent)}"] if absent else [])])
 
     def array_names(self) -> list[str]:
         """Return the arrays of each part: those of its kinds, and the text before the image for

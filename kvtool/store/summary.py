@@ -44,6 +44,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "keys": config.keys,
         "kinds": list(config.kinds),
         "layers": list(run.layers),
+        "heads": config.heads_in_words(),
         "vision_layers": list(config.vision_layers),
         "codec": config.codec,
         "images": len(indices),
