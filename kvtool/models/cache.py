@@ -89,7 +89,7 @@ class CaptureCache(Cache):
         for part, tokens in self.parts.items():
             self.buffers[part, array].put(row, states[:, :, tokens])
 
-    def arrays(self, part: str) -> dict[Any, list[Array]]:
+    def arrays(self, part: str) -> dict[str, list[Array]]:
         """Return what was kept of a part: by array one for each image, (layer, head, token,
         dim).
         """

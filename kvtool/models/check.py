@@ -197,7 +197,7 @@ def continuation(model: Any, image: Image.Image, view: View) -> ModelCheck:
     """Compare the logits after a cache restored from stored arrays with the whole prompt's."""
     item = model.prepare(image, id="check", index=0, view=view)
     captured = model.capture([item], model.request(("key", "value", "projected"), None))
-    arrays: dict[str, Array] = {str(name): items[0] for name, items in captured.arrays.items()}
+    arrays = {name: items[0] for name, items in captured.arrays.items()}
     arrays |= {f"text_{name}": items[0] for name, items in captured.text.items()}
     text = model.question(QUESTIONS[0])
     logits = model.logits(model.restore([item.sample], [arrays]), [item.sample], text)

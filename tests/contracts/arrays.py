@@ -22,6 +22,32 @@ def assert_same(captured: Captured, expected: Captured) -> None:
                 np.testing.assert_array_equal(actual, desired)
 
 
+def states_of(layer: Any, name: str, tokens: slice = slice(None)) -> Array | None:
+    """Keys or values (kv_head, token, dim) of a layer of transformers' cache; None where the layer
+    has none of its own.
+    """
+    states = getattr(layer, f"{name}s", None)
+    return None if states is None else to_array(states[0, :, tokens])
+
+
+def assert_same_cache(ours: Any, theirs: Any) -> None:
+    """The same keys and values in every layer that has some, bit for bit."""
+    for left, right in zip(ours.layers, theirs.layers, strict=True):
+        assert hasattr(left, "keys") == hasattr(right, "keys")
+        if getattr(left, "keys", None) is not None:
+            assert torch.equal(left.keys, right.keys)
+            assert torch.equal(left.values, right.values)
+
+
+def of_layer(arrays: Any, model: Any, name: str, layers: Any, layer: int, index: int = 0) -> Array:
+    """What was captured of one layer of some, of one image: (head, token, dim)."""
+    for array in model.info.geometry.cache_arrays(name, layers):
+        if layer in array.layers:
+            states: Array = arrays[array.name][index][array.layers.index(layer)]
+            return states
+    raise AssertionError(f"{name} has no layer {layer}")
+
+
 def to_array(tensor: torch.Tensor) -> Array:
     """On the host, bfloat16 as its bits."""
     bits: Any = tensor.detach().contiguous()
