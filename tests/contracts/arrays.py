@@ -17,7 +17,7 @@ def assert_same(captured: Captured, expected: Captured) -> None:
     for ours, theirs in ((captured.arrays, expected.arrays), (captured.text, expected.text)):
         assert ours.keys() == theirs.keys()
         for kind, arrays in theirs.items():
-            for actual, desired in zip(ours[kind], arrays, strict=True):  # type: ignore[index]
+            for actual, desired in zip(ours[kind], arrays, strict=True):
                 assert actual.dtype == desired.dtype
                 np.testing.assert_array_equal(actual, desired)
 

@@ -78,7 +78,8 @@ class StreamContract(CacheContract):
             captured = half.capture([prepared], half.request((*KINDS, "hidden"), None))
             arrays = self.stored(captured)
             tokens = np.array([[0, 2, prepared.sample.n_tokens - 1]])
-            computed = hidden_states(half, [prepared.sample], [arrays], tokens, [0, 1, 2])
+            layers = range(half.info.geometry.layers)
+            computed = hidden_states(half, [prepared.sample], [arrays], tokens, layers)
             stream = captured.arrays["hidden"][0][:, 0, tokens[0]]
             np.testing.assert_array_equal(to_array(computed[:, 0]), stream)
 

@@ -97,11 +97,11 @@ def gemma4(folder: Path) -> Path:
     names = GEMMA4_MARKS
     words = tokenizer(family_template("<|image|>"), True, (*names.values(), "<|video|>"), names)
     words.pad_token = "<unk>"
+    full_layers: dict[str, Any] = {"global_head_dim": 16, "num_global_key_value_heads": 1}
     text = Gemma4TextConfig(
         **{**TEXT, "vocab_size": len(words), "num_hidden_layers": 4},
+        **full_layers,
         head_dim=8,
-        global_head_dim=16,
-        num_global_key_value_heads=1,
         attention_k_eq_v=True,
         num_kv_shared_layers=2,
         sliding_window=12,

@@ -28,6 +28,7 @@ class Gemma4(WholeModel):
     processor_class = Gemma4Processor
     image_processor_class = Gemma4ImageProcessorPil
     lists_features = True
+    exact_pixels = True
     both_ways_in_full_layers = False
 
     @property

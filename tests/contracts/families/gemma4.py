@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import Gemma4ForConditionalGeneration, Gemma4ImageProcessorPil
 from transformers.models.gemma4.processing_gemma4 import Gemma4Processor
 
+from kvtool.models.cache import watched
 from kvtool.types import View
 from tests.contracts.arrays import Array, to_array
 from tests.contracts.families.processors import own_processor
@@ -39,12 +40,13 @@ class Gemma4(WholeContract):
     ) -> Array:
         inputs = self.own_inputs(reference, folder, image, view)
         places = inputs["image_position_ids"]
-        with torch.inference_mode():
-            states = reference.model.vision_tower(
-                inputs["pixel_values"].to(reference.dtype), places, output_hidden_states=True
-            ).hidden_states
+        tower = reference.model.vision_tower
+        outputs: list[torch.Tensor] = []
+        # Its own hidden states end with the pooled ones.
+        with torch.inference_mode(), watched({tower.encoder.layers[layer]: outputs.append}):
+            tower(inputs["pixel_values"], places)
         is_patch = (places[0] != -1).all(dim=-1)
-        return to_array(states[layer + 1][0][is_patch])
+        return to_array(outputs[0][0][is_patch])
 
     def rotated(
         self, reference: Any, keys: Array, positions: Array, layers: Sequence[int]
