@@ -122,14 +122,17 @@ class StoredArrays:
         return [array.name for kind in (*self.kinds, *texts) for array in self.arrays_of(kind)]
 
 
-def dimension_names(array: str, is_text: bool = False) -> tuple[str, ...]:
+def dimension_names(
+    array: str, is_text: bool = False, streams_alone: bool = False
+) -> tuple[str, ...]:
     """Return the names of an array's four dimensions.
 
     Arrays of a part share a name only where they share the dimension, so that xarray opens the part
     as one data set.
 
     is_text: whether the array holds the vectors of class names and expressions, a text in place of
-    a token.
+        a token.
+    streams_alone: whether some layers have a stream, and no keys and values.
     """
     kind = array_kind(array)
     shape = array.removeprefix(kind)
@@ -138,7 +141,8 @@ def dimension_names(array: str, is_text: bool = False) -> tuple[str, ...]:
         kind = "projected" if array == TEXT_MEAN else array
         return f"{kind}_layer", f"{kind}_head", "text" if is_text else token, f"{kind}_dim"
     if array == HIDDEN:
-        return "layer", "hidden_head", "token", "hidden_dim"
+        layer = "hidden_layer" if streams_alone else "layer"
+        return layer, "hidden_head", "token", "hidden_dim"
     token = "text" if is_text else "text_token" if kind in TEXT_KINDS else "token"
     # Arrays of another shape hold other layers, heads and dimensions.
     return f"layer{shape}", f"kv_head{shape}", token, f"dim{shape}"

@@ -135,8 +135,11 @@ def _write_and_rename(
             # An array without a value, e.g. of no text before the images, has no folder.
             if any(piece.size for piece in pieces):
                 spec = _plan(config, name, pieces, lengths[name])
+                dimensions = dimension_names(
+                    name, "names" in attributes, config.cached_layers != config.layers
+                )
                 records_of_files, nonfinite_blocks = write_array(
-                    tmp / name, spec, pieces, dimension_names(name, is_text="names" in attributes)
+                    tmp / name, spec, pieces, dimensions
                 )
                 arrays_written[name] = asdict(array_record(spec, records_of_files))
                 files |= {f"{name}/{file}": record for file, record in records_of_files.items()}

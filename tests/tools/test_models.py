@@ -30,5 +30,8 @@ def test_another_difference_changes_the_tables() -> None:
 
 def test_every_check_held() -> None:
     assert [
-        (family, row) for family, rows in models.saved().items() for row in rows if not row["passed"]
+        (family, row)
+        for family, rows in models.saved().items()
+        for row in rows
+        if not row["passed"]
     ] == []
