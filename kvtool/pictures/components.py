@@ -77,6 +77,7 @@ def draw_sheets(
     for column, (layer, values) in enumerate(_layers(run, kind, images, columns)):
         ends = np.cumsum([values[image].shape[1] for image in images])
         for row, head in enumerate(rows):
+            # Components of all images together, so that a color means the same in each of them.
             colors = rgb(np.concatenate([values[image][head] for image in images]))
             for image, image_colors in zip(images, np.split(colors, ends[:-1]), strict=True):
                 sheets[image].paste(column, row, image_colors, (layer, head) in (framed or ()))
