@@ -164,6 +164,7 @@ def make_conditions(
             f"in {has}"
         )
     conditions, notes = _parts(selected, geometry)
+    # Controls come from the layers of the chosen heads: what a head does depends on its layer.
     pool = layers or tuple(sorted({layer for layer, _ in selected}))
     all_heads = {head for head in geometry.heads if head[0] in pool}
     pools = {"dependent": all_heads & heads.dependent, "random": all_heads}

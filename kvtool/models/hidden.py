@@ -106,6 +106,8 @@ def hidden_states(
     start = samples[0].image_start
     positions = _positions(model, samples, start + indices)
     n_keys = start + samples[0].n_tokens
+    # The chosen tokens are queries among all stored keys: masks and positions are those of the
+    # whole prompt.
     masks = _masks(model, samples, start + indices, n_keys)
     placeholders = torch.full_like(indices, model.image_id())
     with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:

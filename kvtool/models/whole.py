@@ -145,6 +145,7 @@ class WholeModel(WholePass):
             advance=self.advance(spans),
             n_tokens=len(processed.ids),
         )
+        # The layout alone is remembered: pixels are large, and each picture has its own.
         self._layouts[image.size, sample.n_tokens] = processed.without_pixels()
         dtype = torch.float32 if self.exact_pixels else self.checkpoint.dtype
         tensors = {
