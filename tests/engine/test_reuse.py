@@ -273,5 +273,6 @@ def test_a_worker_on_another_machine_reuses_and_looks_at_its_own_device(
     assert error is None
     assert {event.what: event.n for event in events if event.what != "bytes"} == {
         "reused": 3,
+        "batch": 3,
         "done": 3,
     }
