@@ -43,6 +43,11 @@ WHOLE_PICTURE = ("crop_to_patches", "do_image_splitting", "do_pan_and_scan", "sp
 """Options of image processors that cut tiles; False leaves the picture whole."""
 DEPTHS = ("num_hidden_layers", "depth", "num_layers")
 WIDTHS = ("hidden_size", "embed_dim")
+FEATURES = {
+    *("pooler_output", "deepstack_features"),
+    *("last_hidden_state", "hidden_states", "attentions"),
+}
+"""What `get_image_features` gives of a picture, with what it was made from."""
 TRIED_PX = ((64, 48), (48, 64), (200, 120))
 """Sizes of gray pictures whose grids must follow from their tokens when a model is loaded."""
 FILE = "this model type needs a family file (docs/adding-a-model.md)"
@@ -160,8 +165,8 @@ class CommonModel(WholeModel):
         return pixels
 
     def _try_pictures(self) -> None:
-        """Raise ModelError where grids or positions of gray pictures are not as the model has
-        them.
+        """Raise ModelError where grids, positions or features of gray pictures are not of the
+        common form.
         """
         for image_wh_px in TRIED_PX:
             try:
@@ -170,6 +175,8 @@ class CommonModel(WholeModel):
                 raise ModelError(f"model {self.checkpoint.snapshot.name}: {error}") from error
             if self.has_axes:
                 self._check_positions(item.sample)
+        if self.checkpoint.weights:
+            _ = self._form
 
     def _check_positions(self, sample: Sample) -> None:
         """Compare rotary positions of a picture and of what follows it with the network's own."""
@@ -263,12 +270,18 @@ class CommonModel(WholeModel):
         return super().request(kinds, layers, keys, vision_layers)
 
     @cached_property
-    def _gray_features(self) -> Any:
-        """What the network gives for a gray picture: of what form its features are."""
+    def _form(self) -> Any:
+        """What the network gives for a gray picture: of what form its features are.
+
+        Raises ModelError where they are not all that it takes of a picture.
+        """
         gray = self.prepare(Image.new("RGB", TRIED_PX[0], "gray"), id="gray", index=0)
         inputs = {name: values.to(self.checkpoint.device) for name, values in gray.tensors.items()}
         with torch.inference_mode():
-            return self.image_features(inputs)
+            form = self.image_features(inputs)
+        if besides := sorted(form.keys() - FEATURES):
+            raise self._missing("features alone of a picture", f"{', '.join(besides)} besides")
+        return form
 
     def image_features(self, inputs: dict[str, Any]) -> Any:
         """See WholeModel.image_features: only with the arguments that the network takes."""
@@ -280,12 +293,11 @@ class CommonModel(WholeModel):
         self, features: Sequence[torch.Tensor], added: Sequence[tuple[torch.Tensor, ...]]
     ) -> Any:
         """See WholeModel.features_output: in the form that the network gives them in."""
-        form = self._gray_features
-        is_list = not isinstance(form.pooler_output, torch.Tensor)
+        form = self._form
         more = {"deepstack_features": [list(layer) for layer in added]} if added else {}
-        pooled = tuple(features) if is_list else torch.cat(list(features))
-        if not is_list:
-            pooled = pooled.reshape(-1, *form.pooler_output.shape[1:])
+        if not isinstance(form.pooler_output, torch.Tensor):
+            return type(form)(pooler_output=tuple(features), **more)
+        pooled = torch.cat(list(features)).reshape(-1, *form.pooler_output.shape[1:])
         return type(form)(pooler_output=pooled, **more)
 
 
