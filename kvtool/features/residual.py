@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kvtool.errors import UsageError
-from kvtool.models.families import ADDS_FEATURES
+from kvtool.models.families import adds_features
 from kvtool.store.blocks import BlockValues
 from kvtool.store.encoding import STORED_DTYPE
 from kvtool.store.stored_run import StoredRun
@@ -62,7 +62,7 @@ def check_streams(run: StoredRun, layers: Sequence[int]) -> None:
             f"run {run.name}: hidden: expected layers from 0 to {depth - 1}, found {outside[0]}"
         )
     if not _is_stored(run, layers) and not _is_computable(run):
-        if config.model.family in ADDS_FEATURES:
+        if adds_features(config.model.family):
             raise UsageError(
                 f"run {run.name}: hidden: expected a run that stores it, since DeepStack adds more "
                 f"of a picture to the stream of {config.model.name} than a run holds: extract anew "
@@ -111,12 +111,14 @@ def image_streams(
     for image, indices in tokens.items():
         sample = run.image(image).sample
         if is_stored:
+            # Stored streams are handed over as they are.
             bits = run.read(
                 HIDDEN, list(layers), ids=[image], tokens=indices.tolist(), raw=True
             ).values
             states = from_numpy(bits, find_dtype(run.config.model.dtype)).to(device)
         else:
             arrays = run.read_image(image, NEEDED, raw=True)
+            # Else the layers run on from what the run holds, for these tokens alone.
             rows = TokenChoice(indices.tolist()).indices(sample, HIDDEN)
             states = hidden_states(model, [sample], [arrays], rows[None], layers, run.config.keys)[
                 :, 0
@@ -204,7 +206,7 @@ def _is_stored(run: StoredRun, layers: Sequence[int]) -> bool:
 
 
 def _is_computable(run: StoredRun) -> bool:
-    if run.config.model.family in ADDS_FEATURES:
+    if adds_features(run.config.model.family):
         return False
     has_all_layers = len(run.config.layers) == run.config.model.geometry.layers
     return has_all_layers and set(NEEDED) <= set(run.config.kinds)

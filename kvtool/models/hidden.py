@@ -20,7 +20,7 @@ from kvtool.models.base import Array, BeforeDecoder
 from kvtool.models.cache import full_cache, layer_outputs
 from kvtool.models.continuation import Continuation
 from kvtool.models.device import from_numpy, to_device
-from kvtool.models.families import ADDS_FEATURES
+from kvtool.models.families import adds_features
 from kvtool.types import KeyPosition, Kind, ModelInfo, Sample
 
 KINDS_NEEDED: tuple[Kind, ...] = ("key", "value", "projected")
@@ -97,6 +97,8 @@ def hidden_states(
     entering = projected.gather(1, indices[:, :, None].expand(-1, -1, projected.shape[2]))
     start = samples[0].image_start
     positions = _positions(model, samples, start + indices)
+    # The chosen tokens are queries among all stored keys: masks and positions are those of the
+    # whole prompt.
     masks = _masks(model, samples, start + indices, cache.keys[0].shape[2])
     with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
         model.language_model(
@@ -148,7 +150,7 @@ def check_deepstack(model: ModelInfo) -> None:
     """Raise UsageError of a model whose decoder takes more of an image than enters its first
     layer.
     """
-    if model.family in ADDS_FEATURES:
+    if adds_features(model.family):
         raise UsageError(
             f"hidden: expected a decoder whose input is all it takes of an image, found one with "
             f"DeepStack, {model.name}: extract its pictures with --kinds hidden"

@@ -20,7 +20,7 @@ from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
 from kvtool.experiments.paired.points import PointQuestion
-from kvtool.models.families import ADDS_FEATURES, pads_several
+from kvtool.models.families import adds_features, pads_several
 from kvtool.progress import Progress
 from kvtool.store import Run, hash_json
 from kvtool.store.shares import chunk_name
@@ -76,6 +76,7 @@ def ask_one_image(
     texts: dict[str, list[str]] = {}
     for question in questions:
         texts.setdefault(question.image_ids[0], []).append(question.prompt)
+    # Asked as a knockout's condition with no head blocked, so that both commands share the answers.
     plain = frozenset[tuple[int, int]]()
     answers = answerer.ask(texts, [plain], progress)[plain]
     return [answers[question.image_ids[0]][question.prompt] for question in questions]
@@ -184,7 +185,7 @@ def _prepared(
     sample = answerer.samples[image]
     if is_padded and pads_several(run.config.model.family, sample.image_wh_px):
         return model.prepare_several(load_image(refs[image]), id=image, index=sample.index)
-    if "projected" in run.config.kinds and run.config.model.family not in ADDS_FEATURES:
+    if "projected" in run.config.kinds and not adds_features(run.config.model.family):
         arrays = run.read_image(image, ["projected"], raw=True)
         return None if spoiled_arrays(arrays) else model.prepare_stored(sample, arrays)
     return model.prepare(
@@ -207,6 +208,7 @@ def marked_prompt(
             for index, ref in enumerate(refs)
         ]
 
+    # An answer is kept under all that it depends on: where the files lie is not among it.
     record = {name: value for name, value in point.record().items() if name != "files"}
     if pads_pictures(answerer.run, point.question):
         record["several_images"] = PADDED

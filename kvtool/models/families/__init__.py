@@ -133,6 +133,17 @@ what a run stores before the decoder is not enough to go on from.
 """
 
 
+COMMON = "common:"
+"""What the families of model types without a file begin with (families/common.py)."""
+
+
+def adds_features(family: str) -> bool:
+    """Return whether the decoder of a family takes, or may take, more of a picture than enters its
+    first layer: of a family without a file nobody said that it does not.
+    """
+    return family in ADDS_FEATURES or family.startswith(COMMON)
+
+
 def pads_several(family: str, image_wh_px: tuple[int, int]) -> bool:
     """Return whether a picture enters a prompt of several with other pixels than alone."""
     return family in PADS_SEVERAL and image_wh_px[0] != image_wh_px[1]

@@ -23,6 +23,7 @@ from kvtool.errors import ImageError, ModelError, UsageError
 from kvtool.layers import LayerChoice
 from kvtool.models.base import Request
 from kvtool.models.cropping import shown_rectangle
+from kvtool.models.families import COMMON
 from kvtool.models.families.common_grids import (
     GRID_INPUTS,
     Rectangle,
@@ -63,7 +64,12 @@ def common_family(model_type: str) -> type[CommonModel]:
     # Rows and columns are axes of rotary positions of their own where a class counts them so.
     has_axes = any("get_rope_index" in vars(value) for value in classes)
     bases = (GridPositions, CommonModel) if has_axes else (CommonModel,)
-    members = {"family": model_type, "network": network, "has_axes": has_axes}
+    members: dict[str, Any] = {
+        "family": f"{COMMON}{model_type}",
+        "model_type": model_type,
+        "network": network,
+        "has_axes": has_axes,
+    }
     return type(f"Common{network.__name__}", bases, members)
 
 
@@ -74,13 +80,17 @@ def _is_class(value: object) -> bool:
 class CommonModel(WholeModel):
     """Checkpoints of a model type that no family is for."""
 
+    model_type: str
     has_axes: bool
+    """Whether rows and columns are axes of rotary positions of their own."""
     proves_tower = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._covers: dict[tuple[int, int], Rectangle] = {}
-        self.image_processor_class = image_processor_class(self.family, checkpoint.snapshot.path)
-        self.processor_class = processor_class(self.family, checkpoint.snapshot.path)
+        self.image_processor_class = image_processor_class(
+            self.model_type, checkpoint.snapshot.path
+        )
+        self.processor_class = processor_class(self.model_type, checkpoint.snapshot.path)
         super().__init__(checkpoint)
         self._try_pictures()
 
@@ -115,7 +125,7 @@ class CommonModel(WholeModel):
     def _missing(self, expected: str, actual: str) -> ModelError:
         name = self.checkpoint.snapshot.name
         return ModelError(
-            f"model {name}: {self.family}, a model type that no family is for: expected "
+            f"model {name}: {self.model_type}, a model type that no family is for: expected "
             f"{expected}, found {actual}; {FILE}"
         )
 
@@ -134,7 +144,7 @@ class CommonModel(WholeModel):
             grid = token_grid(processed.run_lengths(image_id), rows, cols)
         except ValueError as error:
             raise ImageError(
-                f"picture of {image_wh_px[0]} x {image_wh_px[1]} px: a grid of a {self.family}, "
+                f"picture of {image_wh_px[0]} x {image_wh_px[1]} px: a grid of a {self.model_type}, "
                 f"a model type that no family is for: {error}; {FILE}"
             ) from None
         cover = self._cover(image_wh_px, processed)
@@ -264,7 +274,7 @@ class CommonModel(WholeModel):
             if "vision" in (kinds or ()):
                 raise UsageError(
                     f"--kinds vision: expected a tower of layers of patches, found that of a "
-                    f"{self.family}; leave it out"
+                    f"{self.model_type}; leave it out"
                 )
             kinds = ("key", "value", "projected") if kinds is None else kinds
         return super().request(kinds, layers, keys, vision_layers)
