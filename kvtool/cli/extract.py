@@ -204,7 +204,7 @@ def run_job(
     from contextlib import ExitStack
 
     from kvtool.engine import local
-    from kvtool.engine.pipeline import told
+    from kvtool.engine.events import told
 
     with ExitStack() as stack:
         advance: Advance = silent

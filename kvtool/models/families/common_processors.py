@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from transformers.models.auto import image_processing_auto, processing_auto
 from transformers.models.auto.configuration_auto import model_type_to_module_name
-from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.processing_utils import ProcessorMixin
 
 from kvtool.errors import ModelError
 from kvtool.models.files import PROCESSORS, read_json
 
+IMAGE_PROCESSORS: dict[str, Any] = vars(image_processing_auto)["IMAGE_PROCESSOR_MAPPING_NAMES"]
+PROCESSOR_NAMES: dict[str, Any] = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"]
+"""transformers' names of classes by model type."""
 SETTINGS = (*PROCESSORS, "tokenizer_config.json")
 PIL, FAST = "Pil", "Fast"
 
@@ -27,9 +29,9 @@ def processor_class(model_type: str, folder: Path) -> Any:
     Raises ModelError where it has none of the common form, in which the processor says itself what
     stands in the prompt for a picture.
     """
-    names = [*_settings(folder, "processor_class"), PROCESSOR_MAPPING_NAMES.get(model_type)]
+    names = [*_settings(folder, "processor_class"), PROCESSOR_NAMES.get(model_type)]
     name = next((name for name in names if name), "")
-    owners = [owner for owner, known in PROCESSOR_MAPPING_NAMES.items() if known == name]
+    owners = [owner for owner, known in PROCESSOR_NAMES.items() if known == name]
     processor, reason = None, f"{name or 'none'} (processor_class in processor_config.json)"
     for owner in owners:
         # A processor that several types share lies with one of them.
@@ -61,7 +63,7 @@ def image_processor_class(model_type: str, folder: Path) -> Any:
         name.removesuffix(FAST).removesuffix(PIL)
         for name in _settings(folder, "image_processor_type")
     ]
-    known = IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type) or {}
+    known = IMAGE_PROCESSORS.get(model_type) or {}
     names = [
         *(f"{name}{PIL}" for name in types),
         *(known.get(key) for key in ("pil", "torchvision")),
