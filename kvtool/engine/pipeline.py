@@ -19,7 +19,7 @@ from kvtool.engine.batches import PartWork, Pool, joined
 from kvtool.engine.capture import Capture
 from kvtool.engine.events import Event, Tell
 from kvtool.engine.plan import BatchSize, Plan
-from kvtool.engine.preparing import Preparer
+from kvtool.engine.ready_parts import Preparer
 from kvtool.engine.windows import Indices
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ def _captured(capture: Capture, ready: Iterator[Any]) -> Iterator[PartWork]:
         del piece.images[:]  # the pool alone holds pixels
         for batches in pool.take(capture.wanted, piece.ends):
             capture.run(batches)
-            while whole := next((work for work in works if work.is_captured), None):
-                works.remove(whole)
-                yield whole
+            while part := next((work for work in works if work.is_captured), None):
+                works.remove(part)
+                yield part
 
 
 def _guarded(

@@ -25,11 +25,11 @@ from tests.support.tiny_common import llava_settings
 
 # Of NumPy over transformers' own processor of GLM-4V.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-HELD = ("glm4v", "aya_vision", "deepseek_vl", "vipllava")
+TYPES = ("glm4v", "aya_vision", "deepseek_vl", "vipllava")
 CHECKS = ["pixel map", "whole prompt", "question", "batch", "continuation", "knockout"]
 
 
-@pytest.fixture(scope="module", params=HELD)
+@pytest.fixture(scope="module", params=TYPES)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a type without a file."""
     build = getattr(tiny_common, request.param)
@@ -56,13 +56,13 @@ def test_an_extraction_stores_what_the_network_gives_for_pixels(
     item = model.prepare(noise(100, 60), id="a", index=0)
     ids = torch.tensor([[*item.sample.prefix_ids, *model.layout(item.sample).ids]])
     is_image = (ids == model.config.image_token_id).long()
-    more = {"mm_token_type_ids": is_image} if model.has_axes else {}
+    types = {"mm_token_type_ids": is_image} if model.has_axes else {}
     with torch.inference_mode():
-        cache = model.net.model(input_ids=ids, use_cache=True, **item.tensors, **more)
+        cache = model.net.model(input_ids=ids, use_cache=True, **item.tensors, **types)
     values = run.read_image("a.png")["value"]
     for layer, states in zip(values, cache.past_key_values.layers, strict=True):
-        own = states.values[0, :, item.sample.image_start :]
-        np.testing.assert_allclose(layer, own.numpy(), atol=1e-5)
+        expected = states.values[0, :, item.sample.image_start :]
+        np.testing.assert_allclose(layer, expected.numpy(), atol=1e-5)
 
 
 def model_type(folder: Path) -> str:
@@ -76,16 +76,18 @@ def test_with_its_file_taken_away_a_family_is_the_same(
     folder = getattr(tiny, name)(tmp_path)
     if name == "llava_15":
         (folder / "processor_config.json").write_text(json.dumps(llava_settings(8)))
-    own: Any = load_model(str(folder), dtype="float32")
-    monkeypatch.setattr(loading, "_family", lambda _, model_type: common_family(model_type))
+    reference: Any = load_model(str(folder), dtype="float32")
+    monkeypatch.setattr(loading, "family_class", common_family)
     common: Any = load_model(str(folder), dtype="float32")
     assert type(common).__name__.startswith("Common")
     for wh_px in ((150, 100), (40, 120)):
-        items = [m.prepare(noise(*wh_px), id="a", index=0, prefix="a cat") for m in (own, common)]
+        items = [
+            m.prepare(noise(*wh_px), id="a", index=0, prefix="a cat") for m in (reference, common)
+        ]
         assert items[0].sample == items[1].sample
         ours, theirs = (
             m.capture([item], m.request(None, None))
-            for m, item in zip((own, common), items, strict=True)
+            for m, item in zip((reference, common), items, strict=True)
         )
         for kind, arrays in ours.arrays.items():
             assert arrays[0].tobytes() == theirs.arrays[kind][0].tobytes()
@@ -133,8 +135,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_a_tower_whose_patches_lie_elsewhere_is_refused_where_it_is_stored(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = type(model).patches
-    monkeypatch.setattr(type(model), "patches", lambda *given: kept(*given).flip(1))
+    patches = type(model).patches
+    monkeypatch.setattr(type(model), "patches", lambda *given: patches(*given).flip(1))
     with pytest.raises(ModelError, match=r"its tower map to hold.*--kinds key,value,projected"):
         check.prove(model, colors(), "base", ("key", "vision"))
     check.prove(model, colors(), "base", ("key", "value"))
@@ -199,8 +201,8 @@ def test_ramps_show_what_a_tower_sees() -> None:
         part = image.crop(box).resize((32, 32))
         return torch.tensor(np.asarray(part).transpose(2, 0, 1))[None] / 127.5 - 1
 
-    whole, cut, padded = (0, 0, 120, 80), (12, 40, 60, 72), (0, -20, 120, 100)
-    for box in (whole, cut, padded):
+    squeezed, cut, padded = (0, 0, 120, 80), (12, 40, 60, 72), (0, -20, 120, 100)
+    for box in (squeezed, cut, padded):
         edges = shown(lambda image, box=box: pixels(image, box), (120, 80))  # type: ignore[misc]
         np.testing.assert_allclose(edges, box, atol=2)
-        assert cover_of(edges, (120, 80), [tuple(map(float, cut))]) == box  # type: ignore[list-item]
+        assert cover_of(edges, (120, 80), [cut]) == box

@@ -26,8 +26,8 @@ def glm4v(folder: Path) -> Path:
 
     marks = ("<|begin_of_image|>", "<|image|>", "<|end_of_image|>", "<|video|>")
     names = {"image_token": marks[1], "video_token": marks[3]}
-    written = "<|vision_start|><|image_pad|><|vision_end|>"
-    words = tokenizer(QWEN_TEMPLATE.replace(written, "".join(marks[:3])), False, marks, names)
+    marker = "<|vision_start|><|image_pad|><|vision_end|>"
+    words = tokenizer(QWEN_TEMPLATE.replace(marker, "".join(marks[:3])), False, marks, names)
     start, image, end, video = words.convert_tokens_to_ids(list(marks))
     vision = {
         "depth": 3,

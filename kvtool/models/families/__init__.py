@@ -5,6 +5,8 @@ config.json.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 from kvtool.registry import Registry
 
@@ -135,6 +137,15 @@ what a run stores before the decoder is not enough to go on from.
 
 COMMON = "common:"
 """What the families of model types without a file begin with (families/common.py)."""
+
+
+def family_class(model_type: str) -> Any:
+    """Return the class of a model type: that of its file, or else of the common form, which only
+    types of image and text in transformers can have.
+    """
+    if model_type in FAMILIES.names():
+        return FAMILIES.load(model_type)
+    return import_module("kvtool.models.families.common").common_family(model_type)
 
 
 def adds_features(family: str) -> bool:

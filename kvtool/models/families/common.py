@@ -244,11 +244,11 @@ class CommonModel(CommonTower):
     ) -> Any:
         """See WholeModel.features_output: in the form that the network gives them in."""
         form = self._form
-        more = {"deepstack_features": [list(layer) for layer in added]} if added else {}
+        members = {"deepstack_features": [list(layer) for layer in added]} if added else {}
         if not isinstance(form.pooler_output, torch.Tensor):
-            return type(form)(pooler_output=tuple(features), **more)
+            return type(form)(pooler_output=tuple(features), **members)
         pooled = torch.cat(list(features)).reshape(-1, *form.pooler_output.shape[1:])
-        return type(form)(pooler_output=pooled, **more)
+        return type(form)(pooler_output=pooled, **members)
 
 
 def _takes(function: Any, name: str) -> bool:

@@ -72,8 +72,8 @@ def token_grid(runs: Sequence[tuple[int, int]], rows: int, cols: int) -> TokenGr
     # Sides that are no multiples of what is merged are rounded, one way or the other.
     side = (rows * cols / n_tokens) ** 0.5
     for n_rows in range(max(1, int(rows / side)), int(rows / side) + 2):
-        n_cols, rest = divmod(n_tokens, n_rows)
-        if not rest and abs(n_rows * side - rows) < side and abs(n_cols * side - cols) < side:
+        n_cols, remainder = divmod(n_tokens, n_rows)
+        if not remainder and abs(n_rows * side - rows) < side and abs(n_cols * side - cols) < side:
             return TokenGrid(0, n_rows, n_cols, n_cols)
     raise ValueError(
         f"expected tokens in a grid of the tower's {rows} x {cols} or a part of it, found "
@@ -146,7 +146,7 @@ def _edges(share: Any, axis: int) -> tuple[float, float]:
 
 
 def cover_of(
-    seen_xyxy_px: Rectangle, image_wh_px: tuple[int, int], known: Sequence[Rectangle]
+    seen_xyxy_px: Rectangle, image_wh_px: tuple[int, int], crops: Sequence[Rectangle]
 ) -> Rectangle:
     """Return the first rectangle of known forms that lies where a measured one does: the whole
     picture, those given, or a square that the picture is padded to; else the measured one.
@@ -156,7 +156,7 @@ def cover_of(
     left, top = (width - side) / 2, (height - side) / 2
     forms = (
         (0.0, 0.0, width, height),
-        *known,
+        *crops,
         (left, top, left + side, top + side),
         (0.0, 0.0, side, side),
     )

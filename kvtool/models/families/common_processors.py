@@ -31,14 +31,14 @@ def processor_class(model_type: str, folder: Path) -> Any:
     """
     names = [*_settings(folder, "processor_class"), PROCESSOR_NAMES.get(model_type)]
     name = next((name for name in names if name), "")
-    owners = [owner for owner, known in PROCESSOR_NAMES.items() if known == name]
+    owners = [owner for owner, processor_name in PROCESSOR_NAMES.items() if processor_name == name]
     processor, reason = None, f"{name or 'none'} (processor_class in processor_config.json)"
     for owner in owners:
         # A processor that several types share lies with one of them.
         module = model_type_to_module_name(owner)
-        if find_spec(place := f"transformers.models.{module}.processing_{module}"):
+        if find_spec(path := f"transformers.models.{module}.processing_{module}"):
             try:
-                processor = getattr(import_module(place), name, None)
+                processor = getattr(import_module(path), name, None)
             except ImportError as error:
                 reason = f"{name}, which cannot be used here: {error}"
     if processor is None:
@@ -63,10 +63,10 @@ def image_processor_class(model_type: str, folder: Path) -> Any:
         name.removesuffix(FAST).removesuffix(PIL)
         for name in _settings(folder, "image_processor_type")
     ]
-    known = IMAGE_PROCESSORS.get(model_type) or {}
+    backends = IMAGE_PROCESSORS.get(model_type) or {}
     names = [
         *(f"{name}{PIL}" for name in types),
-        *(known.get(key) for key in ("pil", "torchvision")),
+        *(backends.get(key) for key in ("pil", "torchvision")),
     ]
     for name in [*filter(None, names), *types]:
         value = getattr(transformers, name, None)

@@ -36,6 +36,7 @@ class CommonTower(WholeModel):
 
     @cached_property
     def patch_px(self) -> int | None:
+        """Return the side of a patch; None where the tower has none."""
         size = getattr(self._vision, "patch_size", None)
         return size[0] if isinstance(size, list | tuple) else size
 
