@@ -50,6 +50,14 @@ def models(format: FormatOption = "auto") -> None:
         }
         for name in FAMILIES.names()
     ]
+    rows.append(
+        {
+            "model_type": "any other of image and text in transformers",
+            "examples": [],
+            "views": "one: the picture without tiles",
+            "special": "tried in the common form; kvtool models check says what came of it",
+        }
+    )
     emit_rows(rows, format, title="models")
 
 

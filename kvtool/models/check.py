@@ -71,14 +71,27 @@ def check_views(model: Any, image: Image.Image) -> Iterator[ModelCheck]:
         seen.append((sample.spans, sample.vision_spans))
         for check in CHECKS if isinstance(model, LanguageModel) else ENCODER_CHECKS:
             yield check(model, image, view)
+        if getattr(model, "proves_tower", False) and sample.vision_spans:
+            yield tower_map(model, image, view)
 
 
-def prove(model: Any, image: Image.Image, view: View) -> None:
+def prove(model: Any, image: Image.Image, view: View, kinds: Sequence[Kind] = ()) -> None:
     """Raise ModelError where a model's map from pixels to tokens is not true, or an image's keys
     and values are not those of the whole prompt.
+
+    kinds: What is to be stored: if `vision` is, the tower's map is proven too, of models whose file
+    does not say it.
     """
-    for check in (pixel_map, whole_prompt):
+    checks = [pixel_map, whole_prompt]
+    if "vision" in kinds and getattr(model, "proves_tower", False):
+        checks.append(tower_map)
+    for check in checks:
         outcome = check(model, image, view)
+        if not outcome.passed and check is tower_map:
+            raise ModelError(
+                f"model {model.info.name}: expected the check of its tower map to hold, found "
+                f"{outcome.meaning}; leave the tower out with --kinds key,value,projected"
+            )
         if not outcome.passed:
             raise ModelError(
                 f"model {model.info.name}: expected the check of its {outcome.check} to hold, "
@@ -95,12 +108,19 @@ def pixel_map(model: Any, image: Image.Image, view: View) -> ModelCheck:
     names.
     """
     kind: Kind = "projected" if isinstance(model, LanguageModel) else "vision"
+    return _map("pixel map", model, image, view, kind)
+
+
+def tower_map(model: Any, image: Image.Image, view: View) -> ModelCheck:
+    """Do the same with the tokens of the tower before a decoder."""
+    return _map("tower map", model, image, view, "vision")
+
+
+def _map(name: str, model: Any, image: Image.Image, view: View, kind: Kind) -> ModelCheck:
     before, spans = _features(model, image, view, kind)
     last = max(token for span in spans for token in span.token_indices())
     if last >= len(before):
-        return _outcome(
-            "pixel map", view, 1, MOST_MISSES, f"token {last} in the map, of {len(before)}"
-        )
+        return _outcome(name, view, 1, MOST_MISSES, f"token {last} in the map, of {len(before)}")
     hits: list[bool] = []
     for span in spans:
         tokens = np.array(span.token_indices())
@@ -115,7 +135,7 @@ def pixel_map(model: Any, image: Image.Image, view: View) -> ModelCheck:
             hits.append(strongest == span.token_at(*span.centre_px(row, col)))
     n_missed = len(hits) - sum(hits)
     meaning = f"{sum(hits)} of {len(hits)} cells change the token over them most"
-    return _outcome("pixel map", view, n_missed / len(hits), MOST_MISSES, meaning)
+    return _outcome(name, view, n_missed / len(hits), MOST_MISSES, meaning)
 
 
 def nine_cells(span: GridSpan, image_wh_px: tuple[int, int]) -> list[tuple[int, int]]:

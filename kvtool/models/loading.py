@@ -20,13 +20,13 @@ from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
 from kvtool.models.base import Model
 from kvtool.models.chat_templates import check_system
 from kvtool.models.device import find_device, find_dtype
-from kvtool.models.families import FAMILIES
+from kvtool.models.families import FAMILIES, family_class
 from kvtool.models.faults import described, is_out_of_memory, quiet
 from kvtool.models.files import CONFIG, has_processor, has_tokenizer, read_json
 from kvtool.models.hub import Snapshot, resolve
 from kvtool.models.memory import free_bytes, network_bytes
 from kvtool.models.sizes import MOST_PIXELS, check_input
-from kvtool.models.unserved import unknown_type
+from kvtool.models.unserved import is_common, unknown_type
 from kvtool.models.weights import check_missing, check_shapes, check_unexpected, warn_of_values
 from kvtool.types import Geometry, InputSize, ModelInfo, Precision, View
 
@@ -58,14 +58,16 @@ def load(name: str, settings: ModelSettings, weights: bool) -> Model:
     snapshot = resolve(name, weights)
     config = read_json(snapshot.path / CONFIG)
     model_type = str(config.get("model_type"))
-    if model_type not in FAMILIES.names():
+    if model_type not in FAMILIES.names() and not is_common(config):
         raise ModelError(f"model {name}: config.json: {unknown_type(config)}")
     check_layers(name, config)
     checkpoint = Checkpoint(snapshot, settings, weights)
-    check_size_options(name, FAMILIES.load(model_type), settings.size)
-    check_system(name, FAMILIES.load(model_type), settings.system)
+    with checkpoint.reading(f"classes of {model_type} in transformers"):
+        family = family_class(model_type)
+    check_size_options(name, family, settings.size)
+    check_system(name, family, settings.system)
     with checkpoint.reading(f"files of one {model_type} checkpoint"):
-        model = cast(Model, FAMILIES.load(model_type)(checkpoint))
+        model = cast(Model, family(checkpoint))
         _try_image(name, model)
     return model
 

@@ -14,10 +14,32 @@ UNSERVED = {
 """Model types of which no run could be made, and why."""
 
 
+SEES_OTHER_IMAGES = ("molmo2",)
+"""Model types of which images of one prompt see each other, so that what is stored of one would not
+hold beside others.
+"""
+
+
 ORIGINAL_FORMATS = re.compile(r"llava_(llama|mistral|mixtral|qwen|qwen2|mpt|gemma|phi)\w*")
 """Model types of checkpoints in the layout of LLaVA's own repositories, which transformers does not
 read.
 """
+
+
+def is_common(config: Any) -> bool:
+    """Whether a model type that no family is for may have the common form (families/common.py):
+    transformers has a class of image and text for it.
+    """
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+
+    model_type = str(config.get("model_type"))
+    return (
+        model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        and model_type not in UNSERVED
+        and "auto_map" not in config
+    )
 
 
 def unknown_type(config: Any) -> str:
@@ -47,6 +69,6 @@ def unknown_type(config: Any) -> str:
             "take the converted checkpoint, whose name ends in -hf"
         )
     return (
-        f"expected a model_type among {', '.join(FAMILIES.names())}, found {model_type!r}; "
-        "take a model of one of these"
+        f"expected a model_type among {', '.join(FAMILIES.names())}, or another of image and text "
+        f"in transformers, found {model_type!r}; take a model of one of these"
     )

@@ -5,6 +5,8 @@ config.json.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 from kvtool.registry import Registry
 
@@ -147,6 +149,26 @@ ADDS_FEATURES = ("qwen3_vl", "qwen3_vl_moe")
 """Families whose decoder takes more of a picture than enters its first layer (DeepStack), so that
 what a run stores before the decoder is not enough to go on from.
 """
+
+
+COMMON = "common:"
+"""What the families of model types without a file begin with (families/common.py)."""
+
+
+def family_class(model_type: str) -> Any:
+    """Return the class of a model type: that of its file, or else of the common form, which only
+    types of image and text in transformers can have.
+    """
+    if model_type in FAMILIES.names():
+        return FAMILIES.load(model_type)
+    return import_module("kvtool.models.families.common").common_family(model_type)
+
+
+def adds_features(family: str) -> bool:
+    """Return whether the decoder of a family takes, or may take, more of a picture than enters its
+    first layer: of a family without a file nobody said that it does not.
+    """
+    return family in ADDS_FEATURES or family.startswith(COMMON)
 
 
 def pads_several(family: str, image_wh_px: tuple[int, int]) -> bool:
