@@ -25,6 +25,7 @@ from kvtool.store import hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.select import Target, select_run
 from kvtool.store.shares import Share, chunk_name
+from kvtool.tasks.scoring import keep_result
 
 if TYPE_CHECKING:
     from kvtool.experiments.attend.drawing import Files
@@ -133,8 +134,7 @@ def attend(
     def make() -> Result:
         """Measure all heads, or the sinks of all keys, and keep what came of it."""
         result = _measured(asking, attender, config, localization, sinks, seed, advance)
-        store.keep(key, result.to_json())
-        return store.kept(key, Result.from_json) or result
+        return keep_result(store, key, result)
 
     name = chunk_name("attend", "sinks" if sinks else "maps", key)
     result = Share(wait_s).result(asking.run, name, stored, make)
