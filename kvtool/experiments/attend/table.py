@@ -49,14 +49,14 @@ def _heads(result: Result) -> Table:
     shown = f"{len(best)} of {len(result.rows)} heads"
     table = _table(f"{shown}, texts from {result.config['from']}, the highest {result.metric}")
     names = ["layer", "head", "kv"]
-    names += ["auroc", "95 %", "permuted", "pointing", "chance"] * has_masks
+    names += ["auroc", "95 %", "permuted", "point", "chance"] * has_masks
     names += ["mass", "entropy", "sinks"]
     for name in names:
         table.add_column(name, justify="right")
     for row in best:
         cells = [str(row[name]) for name in ("layer", "q_head", "kv_head")]
         if has_masks:
-            cells += [number(row["auroc"]), _ends(row, "auroc"), number(row["auroc_permuted"])]
+            cells += [number(row["auroc"]), _ends(row, "auroc", joined="-"), number(row["auroc_permuted"])]
             cells += [_percent(row["pointing"]), _percent(row["pointing_chance"])]
         cells += [_percent(row["mass"]), number(row["entropy"]), _percent(row["sink_share"])]
         table.add_row(*map(Text, cells))
@@ -153,9 +153,9 @@ def number(value: float | None, decimals: int = 3) -> str:
     return "-" if value is None else f"{value:.{decimals}f}"
 
 
-def _ends(row: Row, name: str, decimals: int = 3) -> str:
+def _ends(row: Row, name: str, decimals: int = 3, joined: str = " to ") -> str:
     ends: Sequence[float | None] = (row[f"{name}_low"], row[f"{name}_high"])
-    return " to ".join(number(end, decimals) for end in ends)
+    return joined.join(number(end, decimals) for end in ends)
 
 
 def _percent(value: float | None) -> str:
