@@ -157,6 +157,7 @@ RESULT_MODULES = [
             "search",
             "show",
             "lens",
+            "attend",
             "sae",
         )
     ),

@@ -83,9 +83,9 @@ def sentences(result: Result) -> Iterator[str]:
         yield from _sink_sentences(result)
         return
     config = result.config
-    if config["split"] is not None:
-        head = f"The head that finds objects best on half of the pictures, {_head(config['split'])}"
-        yield _found(result, config["split"], head, "on the other half")
+    if (chosen := config["chosen_head"]) is not None:
+        head = f"The head that finds objects best on half of the pictures, {_head(chosen)}"
+        yield _found(result, chosen, head, "on the other half")
     localization = config["localization"]
     if localization.get("auroc") is not None:
         heads = ", ".join(map(_head, localization["heads"]))

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.style import LINE_IN, about, new_figure, title
-from kvtool.result import Result, Row
+from kvtool.result import Result
 
 LABELS_IN = 0.42
 LABELS = {
@@ -37,7 +37,7 @@ def draw(result: Result) -> Figure:
         mesh = heatmap.draw(panel, rows, name, heatmap.norm(rows, name), width_in)
         panel.set(xlabel="layer", ylabel="KV head" if is_sinks else "query head")
         panel.set_title(LABELS[name], fontsize="small", loc="left")
-        mark = _chance(rows[0]) if name == "auroc" else None
+        mark = rows[0]["chance"] if name == "auroc" else None
         heatmap.color_bar(figure, mesh, [panel], name, map_in, mark=mark)
         agnostic = [(row["layer"], row["kv_head"]) for row in rows if row.get("input_agnostic")]
         heatmap.frame(panel, agnostic)
@@ -50,7 +50,3 @@ def draw(result: Result) -> Figure:
     panel_in = map_in + LABELS_IN + LINE_IN
     figure.set_figheight(panel_in * len(names) + LINE_IN * lines + 0.1)
     return figure
-
-
-def _chance(row: Row) -> float | None:
-    return row.get("chance")

@@ -173,7 +173,7 @@ class AttendStudy:
         metric = "auroc" if self._truths else "mass"
         outcome = {
             "localization": localization,
-            "split": self._split(measured, units),
+            "chosen_head": self._chosen_head(measured, units),
             "notes": list(self.notes),
         }
         skipped = list(dict.fromkeys(lines))
@@ -190,7 +190,7 @@ class AttendStudy:
             skipped=skipped[:MAX_REASONS],
         )
 
-    def _split(
+    def _chosen_head(
         self, measured: Sequence[list[Inquiry]], units: dict[str, Array]
     ) -> Row | None:
         """Return the head of the highest AUROC on one half of the pictures, scored on the other;

@@ -47,17 +47,18 @@ def _heads(result: Result) -> Table:
     has_masks = result.metric == "auroc"
     best = result.ranked(result.rows)[:HEADS_SHOWN]
     shown = f"{len(best)} of {len(result.rows)} heads"
-    table = _table(f"{shown}, texts from {result.config['from']}, the highest {result.metric}")
-    names = ["layer", "head", "kv"]
-    names += ["auroc", "95 %", "permuted", "point", "chance"] * has_masks
+    at_random = f"; pointing at random {_percent(best[0]['pointing_chance'])}" if has_masks else ""
+    table = _table(f"{shown}, from {result.config['from']}, the highest {result.metric}{at_random}")
+    names = ["layer", "head"]
+    names += ["auroc", "95 %", "permuted", "pointing"] * has_masks
     names += ["mass", "entropy", "sinks"]
     for name in names:
         table.add_column(name, justify="right")
     for row in best:
-        cells = [str(row[name]) for name in ("layer", "q_head", "kv_head")]
+        cells = [str(row[name]) for name in ("layer", "q_head")]
         if has_masks:
             cells += [number(row["auroc"]), _ends(row, "auroc", joined="-"), number(row["auroc_permuted"])]
-            cells += [_percent(row["pointing"]), _percent(row["pointing_chance"])]
+            cells.append(_percent(row["pointing"]))
         cells += [_percent(row["mass"]), number(row["entropy"]), _percent(row["sink_share"])]
         table.add_row(*map(Text, cells))
     return table
@@ -82,12 +83,12 @@ def _lines(config: Row) -> Iterator[str]:
             f"localization heads on the other half: auroc {number(localization['auroc'])} "
             f"[{_ends(localization, 'auroc')}], permuted {number(localization['auroc_permuted'])}"
         )
-    split = config["split"]
-    if split is not None:
+    chosen = config["chosen_head"]
+    if chosen is not None:
         yield (
-            f"best head by auroc, layer {split['layer']} head {split['q_head']}: "
-            f"{number(split['chosen_auroc'])} on its half, {number(split['auroc'])} "
-            f"[{_ends(split, 'auroc')}] on the other"
+            f"best head by auroc, layer {chosen['layer']} head {chosen['q_head']}: "
+            f"{number(chosen['chosen_auroc'])} on its half, {number(chosen['auroc'])} "
+            f"[{_ends(chosen, 'auroc')}] on the other"
         )
     segmentation = localization.get("segmentation")
     if segmentation:
