@@ -2,7 +2,7 @@
 
 The method is that of Kang et al. 2025, "Your large vision-language model only needs a few attention
 heads for visual grounding": among the heads that look at the picture at all (the sum of their
-attention on it, above the elbow of the sorted sums), those are counted that are among the ten of
+attention on it, before the elbow of the sorted sums), those are counted that are among the ten of
 the lowest spatial entropy for a text; the heads that are so most often are the localization heads.
 """
 
@@ -21,8 +21,8 @@ HEADS = 3
 
 
 def elbow(values: Array) -> float:
-    """Return the value at which a sorted curve bends most: where it is farthest from the straight
-    line between its ends; of values on a line the lowest.
+    """Return the last value before a falling curve bends most, where it is farthest below the
+    straight line between its ends; of values on a line, or above it, the lowest.
     """
     curve = np.sort(np.asarray(values, np.float64))[::-1]
     across = np.linspace(0.0, 1.0, len(curve))
@@ -32,7 +32,7 @@ def elbow(values: Array) -> float:
     # Below the line from the highest to the lowest, by how much.
     depth = (1 - across) - (curve - curve[-1]) / span
     deepest = int(depth.argmax())
-    return float(curve[deepest]) if depth[deepest] > 1e-12 else float(curve[-1])
+    return float(curve[deepest - 1]) if depth[deepest] > 1e-12 else float(curve[-1])
 
 
 @dataclass

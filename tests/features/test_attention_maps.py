@@ -67,11 +67,11 @@ def test_edges_of_entropy() -> None:
 
 
 def test_spatial_entropy_equals_flooding_by_hand() -> None:
-    maps = random_maps(12, seed=3)
+    maps = random_maps(12, seed=3) ** 4
     for number, value in enumerate(spatial_entropy(maps, GRID)):
         sizes = pieces_by_hand(maps[number].reshape(GRID))
-        assert len(sizes) > 1
         assert value == pytest.approx(scipy_entropy(sizes))
+    assert spatial_entropy(maps, GRID).max() > 0.5
     assert spatial_entropy(np.eye(N_CELLS)[:1], GRID) == 0
     assert np.isinf(spatial_entropy(np.ones((1, N_CELLS)), GRID))
 
@@ -91,7 +91,7 @@ def test_border() -> None:
 
 
 def test_the_elbow() -> None:
-    assert elbow(np.array([0.05, 0.9, 0.1, 0.8, 0.06])) == 0.1
+    assert elbow(np.array([0.05, 0.9, 0.1, 0.8, 0.06])) == 0.8
     assert elbow(np.array([0.3, 0.2, 0.1])) == 0.1
     assert elbow(np.array([0.2, 0.2])) == 0.2
 

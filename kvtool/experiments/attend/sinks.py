@@ -137,9 +137,12 @@ class SinkStudy:
             "value_dependence_others": sums.at_others.dependence(),
             **peaks.columns(),
         }
+        dimensions = columns.pop("massive_dimension")
         return [
-            row | {name: number_or_none(values[index]) for name, values in columns.items()}
-            for index, row in enumerate(rows)
+            row
+            | {name: number_or_none(values[index]) for name, values in columns.items()}
+            | {"massive_dimension": None if np.isnan(dimension) else int(dimension)}
+            for (index, row), dimension in zip(enumerate(rows), dimensions, strict=True)
         ]
 
     def _blocks(self) -> Iterator[Row]:
