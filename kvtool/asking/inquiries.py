@@ -207,4 +207,3 @@ def inquiries_of_expressions(dataset: HasExpressions, images: Sequence[str]) -> 
         for expression in dataset.expressions()
         if expression.image_id in ids
     ]
-

@@ -35,8 +35,8 @@ def entropy(maps: Array) -> Array:
     # 0 log 0 is 0.
     logarithms = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
     highest = np.log(maps.shape[-1])
-    total = -(shares * logarithms).sum(axis=-1)
-    return np.abs(total) if highest == 0 else np.abs(total) / highest
+    total: Array = np.abs((shares * logarithms).sum(axis=-1))
+    return total if highest == 0 else total / highest
 
 
 def sink_share(maps: Array) -> Array:

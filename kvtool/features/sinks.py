@@ -53,7 +53,8 @@ class Spread:
         """
         count = max(1, self.count)
         common = ((self.total / count) ** 2).sum(axis=1)
-        return np.clip(1 - ratio(common, self.squares / count), 0, 1)
+        dependence: Array = np.clip(1 - ratio(common, self.squares / count), 0, 1)
+        return dependence
 
 
 @dataclass

@@ -7,8 +7,8 @@ query heads that share a (layer, kv_head). Text keys of these heads stay visible
 token's state changes, since image tokens never see what follows them: one cache of the image serves
 every set of heads.
 
-Layers without a blocked head run sdpa as it is; the others run it with a boolean mask for each query
-head, see kvtool.models.attention.
+Layers without a blocked head run sdpa as it is; the others run it with a boolean mask for each
+query head, see kvtool.models.attention.
 """
 
 from __future__ import annotations

@@ -90,5 +90,3 @@ def plant_finder(arrays: Arrays, sample: Sample, queries: Array) -> None:
 def shows_cat(image: str) -> bool:
     """Whether a picture of cats_and_dogs shows a cat."""
     return "cat" in dict(shown(int(image.split("_")[-1])))
-
-

@@ -204,7 +204,9 @@ def _files(
     if each_token and out is None:
         raise UsageError("attend: --each-token draws pictures: name their folder with --out")
     if sinks and (save is not None or out is not None):
-        raise UsageError("attend: --save and --out are of maps, and --sinks measures keys; leave it")
+        raise UsageError(
+            "attend: --save and --out are of maps, and --sinks measures keys; leave it"
+        )
     for folder, flag in ((save, "--save"), (out, "--out")):
         if folder is not None:
             check_folder(folder, f"attend: {flag}")
@@ -219,5 +221,3 @@ def _heads_of(result: Result) -> list[tuple[int, int]]:
     """Return the (layer, q_head) whose maps are drawn: the localization heads."""
     heads = result.config.get("localization", {}).get("heads", [])
     return [(head["layer"], head["q_head"]) for head in heads]
-
-

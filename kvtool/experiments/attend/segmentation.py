@@ -85,7 +85,10 @@ class AttentionMasks:
         attention = np.stack([self.counts[name] for name in names])[None]
         row: Row = {"metric": METRIC, **self._scores(attention, names), "chance": None}
         guesses = [
-            {"predictor": name, METRIC: float(refcoco_scores(_units(draws).sum(axis=1))[METRIC].mean())}
+            {
+                "predictor": name,
+                METRIC: float(refcoco_scores(_units(draws).sum(axis=1))[METRIC].mean()),
+            }
             for name, draws in self._guessed(names)
         ]
         best = best_row(guesses, METRIC)
@@ -120,11 +123,11 @@ class AttentionMasks:
         choosing = refcoco_scores(_units(measured[:, first]).sum(axis=1))[METRIC]
         block = int(choosing.argmax())
         values = measured[block : block + 1, second]
-        tables = [self._table(counts, names) for counts in (attention, values)]
+        ours, theirs = (self._table(counts, names) for counts in (attention, values))
         return {
             **blocks[block],
             **self._scores(values, names),
-            **difference(*tables, METRIC, self.seed),
+            **difference(ours, theirs, METRIC, self.seed),
         }
 
     def _measured_values(self) -> tuple[list[Row], Array, Mapping[str, int]]:

@@ -1,5 +1,5 @@
-"""`kvtool attend --sinks`: which image tokens draw attention whatever the text, key by key, and what
-they have to do with keys that do not depend on the input.
+"""`kvtool attend --sinks`: which image tokens draw attention whatever the text, key by key, and
+what they have to do with keys that do not depend on the input.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ class SinkStudy:
             raise KvtoolError(f"attend: expected pictures to look at, found none: {lines[0]}")
         rows = self._rows(sums, peaks)
         variances, notes = self._variances()
-        rows = [
-            row | variances.get((row["layer"], row["kv_head"]), _UNKNOWN) for row in rows
-        ]
+        rows = [row | variances.get((row["layer"], row["kv_head"]), _UNKNOWN) for row in rows]
         skipped = list(dict.fromkeys([*self.skipped, *attender.skipped]))
         outcome = {
             "correlations": correlations(rows),
@@ -101,12 +99,16 @@ class SinkStudy:
         layers = len(self.attender.layers)
         kv_heads = self.attender.run.config.model.geometry.kv_heads
         # One text's maps are in memory at a time, however many are asked about the image.
-        total = np.float64(0)
-        for count, look in enumerate(looks, 1):
+        total: Array | None = None
+        n_texts = 0
+        for look in looks:
             grouped = look.mean.reshape(layers * kv_heads, -1, look.mean.shape[-1])
-            total = total + grouped.mean(axis=1, dtype=np.float64)
-        maps: Array = total / count
-        return maps
+            maps = grouped.mean(axis=1, dtype=np.float64)
+            total = maps if total is None else total + maps
+            n_texts += 1
+        assert total is not None, "an image is there for the texts about it"
+        mean: Array = total / n_texts
+        return mean
 
     def _vectors(self, image: str, cells: Array) -> tuple[Array, Array]:
         """Return the keys and values of an image's cells, (layer * kv_head, cell, dim) each."""

@@ -158,9 +158,7 @@ def _of_benchmark(
         subjects &= set(request.images)
     refs = [ref for ref in dataset.images() if ref.id in subjects][: request.limit]
     ids = {ref.id for ref in refs}
-    run, failed = holding_run(
-        open_store(base.store), base, model, dataset, refs, device, progress
-    )
+    run, failed = holding_run(open_store(base.store), base, model, dataset, refs, device, progress)
     failed |= unanswerable(run, ids)
     about = [question for question in questions if set(question.image_ids) <= ids]
     things, notes = _things(run, request)

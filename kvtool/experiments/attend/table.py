@@ -57,7 +57,11 @@ def _heads(result: Result) -> Table:
     for row in best:
         cells = [str(row[name]) for name in ("layer", "q_head")]
         if has_masks:
-            cells += [number(row["auroc"]), _ends(row, "auroc", joined="-"), number(row["auroc_permuted"])]
+            cells += [
+                number(row["auroc"]),
+                _ends(row, "auroc", joined="-"),
+                number(row["auroc_permuted"]),
+            ]
             cells.append(_percent(row["pointing"]))
         cells += [_percent(row["mass"]), number(row["entropy"]), _percent(row["sink_share"])]
         table.add_row(*map(Text, cells))

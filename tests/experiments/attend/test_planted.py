@@ -5,6 +5,7 @@ token that all texts look at.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +27,7 @@ from tests.support.fields import assert_documented
 
 N_IMAGES = 12
 WHOLE_CELLS = (0, 0, 30, 64)
-"""The left half of pictures as far as cells of the grid lie in it as a whole: 4 of 16 px cover 64 of
-68 px, so that one ends at pixel 30.
-"""
+"""The left half of pictures, as far as whole cells of the grid lie in it: four cover 60 of 64 px."""
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +138,15 @@ def test_every_field_is_documented(result: Result, sinks: Result) -> None:
 
 
 def test_a_kept_result_is_given_again(run: Run, result: Result, sinks: Result) -> None:
-    for kept, options in ((result, {}), (sinks, {"sinks": True})):
+    settings: list[tuple[Result, dict[str, Any]]] = [(result, {}), (sinks, {"sinks": True})]
+    for kept, options in settings:
         again = kvtool.attend(run, question=QUESTION, model="nothing-there", **options)
         assert again.to_json() == kept.to_json()
 
 
 def test_maps_are_saved_and_drawn(run: Run, tmp_path: Path) -> None:
     image = next(name for name in run.ids if shows_cat(name))
-    options = {"question": QUESTION, "image": image, "save": tmp_path / "maps"}
+    options: dict[str, Any] = {"question": QUESTION, "image": image, "save": tmp_path / "maps"}
     kvtool.attend(run, out=tmp_path / "pictures", **options)
     saved = np.load(tmp_path / "maps" / f"{image}.npz")
     sample = run[image].sample
@@ -160,7 +160,7 @@ def test_maps_are_saved_and_drawn(run: Run, tmp_path: Path) -> None:
 
 
 def test_each_token_of_the_question_has_a_picture(run: Run, tmp_path: Path) -> None:
-    options = {"question": QUESTION, "image": run.ids[1], "from_": "question"}
+    options: dict[str, Any] = {"question": QUESTION, "image": run.ids[1], "from_": "question"}
     kvtool.attend(run, out=tmp_path, each_token=True, **options)
     names = sorted(path.stem.rpartition("-")[2] for path in tmp_path.iterdir())
     assert names == ["cat", "is", "the", "there"]

@@ -129,16 +129,19 @@ def test_texts_without_the_word_are_left_out_named_and_counted(
 
 
 def test_tokens_of_answers_look(run: Run, tmp_path: Path) -> None:
-    options = {"question": QUESTION, "image": run.ids[0], "from_": "answer", "max_new_tokens": 3}
+    options: dict[str, Any] = {
+        "question": QUESTION,
+        "image": run.ids[0],
+        "from_": "answer",
+        "max_new_tokens": 3,
+    }
     result = kvtool.attend(run, save=tmp_path, **options)
     saved = np.load(tmp_path / f"{run.ids[0]}.npz")
     assert str(saved["answer"])
     assert result.rows[0]["mass"] == pytest.approx(saved["attention"][0, 0].sum(), abs=1e-6)
 
 
-def test_an_image_that_is_not_finite_is_left_out(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_that_is_not_finite_is_left_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Run.read_image
 
     def spoiled(self: Run, image: str, *args: Any, **options: Any) -> Any:
@@ -159,9 +162,7 @@ def test_the_command(run: Run, tmp_path: Path, shell: Callable[..., Any]) -> Non
         (("--sinks",), ("sinks of 6 of 6 keys", "chance", "over keys: variance with")),
     ):
         plot = tmp_path / "maps.svg"
-        code, table, lines = shell(
-            "attend", run.store, *flags, "--format", "table", "--plot", plot
-        )
+        code, table, lines = shell("attend", run.store, *flags, "--format", "table", "--plot", plot)
         assert code == 0, lines
         assert max(map(len, table.splitlines())) <= 80
         assert "…" not in table
