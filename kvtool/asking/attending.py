@@ -67,7 +67,7 @@ class Attender:
         run: The run, which holds keys and values of all layers.
         source: Which tokens of a text look.
         layers: The decoder's layers that are watched.
-        place: The place of the run's model, if its name does not say it.
+        model_source: The place of the run's model, if its name does not say it.
         device: The device of the model.
         max_new_tokens: The most tokens of an answer.
         skipped: A line for each inquiry that nothing could be taken of.
@@ -76,7 +76,7 @@ class Attender:
     run: Run
     source: QuerySource
     layers: tuple[int, ...]
-    place: str | None = None
+    model_source: str | None = None
     device: str = "auto"
     max_new_tokens: int = 16
     skipped: list[str] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Attender:
 
         backend = self.run.config.model.attention
         attention = backend if backend in ATTENTIONS else ATTENTIONS[0]
-        return load_run_model(self.run, self.place, self.device, attention=attention)
+        return load_run_model(self.run, self.model_source, self.device, attention=attention)
 
     def looks(self, inquiries: Sequence[Inquiry], progress: Progress) -> Iterator[Look]:
         """Yield the attention of each inquiry, picture by picture; those of which nothing can be
@@ -168,16 +168,16 @@ class Attender:
         from kvtool.models.attention import image_attention
         from kvtool.models.cache import widened
 
-        chosen = [texts[inquiry] for inquiry in batch]
+        batch_texts = [texts[inquiry] for inquiry in batch]
         attention = image_attention(
             self.model,
             widened(cache, len(batch)),
             [sample] * len(batch),
-            [text.text for text in chosen],
-            [text.queries for text in chosen],
+            [text.text for text in batch_texts],
+            [text.queries for text in batch_texts],
             self.layers,
         ).numpy()
-        for inquiry, text, maps in zip(batch, chosen, attention, strict=True):
+        for inquiry, text, maps in zip(batch, batch_texts, attention, strict=True):
             yield Look(inquiry, sample, maps, text.words, answers.get(inquiry) or "")
 
 
@@ -187,8 +187,8 @@ def check_attendable(run: Run) -> None:
     depth = config.model.geometry.layers
     if not depth:
         raise UsageError(
-            f"run {run.name}: expected a run of a language model, found one of {config.model.name}, "
-            "an encoder alone, whose pictures no text looks at"
+            f"run {run.name}: expected a run of a language model, found one of "
+            f"{config.model.name}, an encoder alone, whose pictures no text looks at"
         )
     if not set(CACHE) <= set(config.kinds) or len(config.layers) != depth:
         raise UsageError(

@@ -109,11 +109,11 @@ def named_thing(text: str, words: Iterable[str]) -> str:
     """Return the only one of some words that a text names, the longest of those that lie within
     each other; empty where it names none or several.
     """
-    named = [word for word in words if _names(text, word)]
+    candidates = [word for word in words if _names(text, word)]
     longest = [
         word
-        for word in named
-        if not any(word != longer and _names(longer, word) for longer in named)
+        for word in candidates
+        if not any(word != longer and _names(longer, word) for longer in candidates)
     ]
     return longest[0] if len(longest) == 1 else ""
 

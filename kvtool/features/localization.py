@@ -72,8 +72,8 @@ class HeadChoice:
         for entropies in self.entropies:
             # Of equals those that look at the picture most.
             order = np.lexsort((-self.mass[candidates], entropies[candidates]))
-            chosen = candidates[order[:CANDIDATES]]
-            counts[chosen[np.isfinite(entropies[chosen])]] += 1
+            lowest = candidates[order[:CANDIDATES]]
+            counts[lowest[np.isfinite(entropies[lowest])]] += 1
         return counts / max(1, len(self.entropies))
 
     def heads(self, count: int = HEADS) -> list[int]:

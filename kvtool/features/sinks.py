@@ -139,6 +139,6 @@ class SinkSums:
         return float(sum(share * n for share, n in shares) / sum(n for _, n in shares))
 
 
-def _mean(norms: Array, chosen: Array) -> Array:
+def _mean(norms: Array, selection: Array) -> Array:
     """Return the mean of numbers (key, cell) over chosen cells of each key."""
-    return ratio((norms * chosen).sum(axis=1), chosen.sum(axis=1))
+    return ratio((norms * selection).sum(axis=1), selection.sum(axis=1))

@@ -58,17 +58,17 @@ class AttentionCall:
         positions = torch.arange(n_keys, device=self.keys.device)
         return (positions <= positions[n_keys - n_queries :, None])[None, None]
 
-    def logits(self, chosen: torch.Tensor) -> torch.Tensor:
+    def logits(self, query_indices: torch.Tensor) -> torch.Tensor:
         """Compute the logits of some queries, float32 (row, q_head, n, key), minus infinity where
         nothing is visible.
 
-        chosen: (row, n) indices of queries.
+        query_indices: (row, n).
         """
         rows, q_heads, n_queries, dim = self.queries.shape
         kv_heads, n_keys = self.keys.shape[1:3]
-        n = chosen.shape[1]
-        indices = chosen[:, None, :, None]
-        queries = self.queries.gather(2, indices.expand(-1, q_heads, -1, dim)).float()
+        n = query_indices.shape[1]
+        picks = query_indices[:, None, :, None]
+        queries = self.queries.gather(2, picks.expand(-1, q_heads, -1, dim)).float()
         # Neighboring query heads share a KV head: their queries are multiplied with it together.
         grouped = queries.reshape(rows, kv_heads, -1, dim)
         logits = (grouped @ self.keys.float().transpose(2, 3)).reshape(rows, q_heads, n, n_keys)
@@ -77,13 +77,13 @@ class AttentionCall:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         mask = self.visible()
         mask = mask.expand(rows, mask.shape[1], n_queries, n_keys)
-        mask = mask.gather(2, indices.expand(-1, mask.shape[1], -1, n_keys))
+        mask = mask.gather(2, picks.expand(-1, mask.shape[1], -1, n_keys))
         is_bool = mask.dtype == torch.bool
         return logits.masked_fill(~mask, float("-inf")) if is_bool else logits + mask
 
-    def weights(self, chosen: torch.Tensor) -> torch.Tensor:
+    def weights(self, query_indices: torch.Tensor) -> torch.Tensor:
         """Compute the attention of some queries on all keys, float32 (row, q_head, n, key)."""
-        return self.logits(chosen).softmax(dim=-1)
+        return self.logits(query_indices).softmax(dim=-1)
 
 
 Act = Callable[[AttentionCall], torch.Tensor | None]
@@ -168,7 +168,7 @@ def image_attention(
         A float32 tensor on the CPU, (row, layer, q_head, query, image_token): shares of the
         softmax over all that a token sees, so that they add up to 1 together with those of text.
     """
-    chosen = torch.tensor(queries)
+    query_indices = torch.tensor(queries)
     text_start = model.image_end(samples[0])
     maps: dict[int, torch.Tensor] = {}
 
@@ -179,7 +179,7 @@ def image_attention(
             """Keep the attention on the image's tokens; end the pass where nothing is to come."""
             # The first query may be LLaVA's newline, which stands between image and text.
             first = text_start - (call.keys.shape[2] - call.queries.shape[2])
-            weights = call.weights(first + chosen.to(call.queries.device))
+            weights = call.weights(first + query_indices.to(call.queries.device))
             rows = [
                 row[..., sample.image_start : sample.image_start + sample.n_tokens]
                 for row, sample in zip(weights, samples, strict=True)

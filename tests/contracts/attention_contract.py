@@ -61,5 +61,5 @@ class AttentionContract(TransformersSide):
                 maps = image_attention(model, cache, [sample], [text], [range(count)], [0, 1, 2])
                 assert maps.dtype == torch.float32
                 for layer in range(3):
-                    whole = expected[layer][:, -count:, tokens]
-                    np.testing.assert_allclose(maps[0, layer].numpy(), whole, rtol=0, atol=1e-5)
+                    eager = expected[layer][:, -count:, tokens]
+                    np.testing.assert_allclose(maps[0, layer].numpy(), eager, rtol=0, atol=1e-5)

@@ -52,10 +52,10 @@ def test_entropy_and_sink_share_equal_slow_ones() -> None:
         assert sink_share(maps)[index] == pytest.approx(shares.max())
     assert count_sinks(99) == 1
     assert count_sinks(729) == 7
-    wide = np.random.default_rng(1).random((2, 300))
-    top = np.sort(wide, axis=1)[:, -3:].sum(axis=1) / wide.sum(axis=1)
-    np.testing.assert_allclose(sink_share(wide), top)
-    np.testing.assert_array_equal(sink_tokens(wide), np.argsort(-wide, axis=1)[:, :3])
+    many = np.random.default_rng(1).random((2, 300))
+    top = np.sort(many, axis=1)[:, -3:].sum(axis=1) / many.sum(axis=1)
+    np.testing.assert_allclose(sink_share(many), top)
+    np.testing.assert_array_equal(sink_tokens(many), np.argsort(-many, axis=1)[:, :3])
 
 
 def test_edges_of_entropy() -> None:
@@ -131,8 +131,8 @@ def test_sums_of_sinks_equal_slow_ones() -> None:
         sinks = [maps[key].argmax() for maps, _, _ in pictures]
         pairs = [(a, b) for a in range(n_pictures) for b in range(n_pictures) if a != b]
         assert overlap[key] == pytest.approx(np.mean([sinks[a] == sinks[b] for a, b in pairs]))
-        drawn = np.array([v[key, sink] for (_, _, v), sink in zip(pictures, sinks, strict=True)])
-        common = (drawn.mean(axis=0) ** 2).sum() / (drawn**2).sum(axis=1).mean()
+        vectors = np.array([v[key, sink] for (_, _, v), sink in zip(pictures, sinks, strict=True)])
+        common = (vectors.mean(axis=0) ** 2).sum() / (vectors**2).sum(axis=1).mean()
         assert sums.at_sinks is not None
         assert sums.at_sinks.dependence()[key] == pytest.approx(1 - common)
         norms = [np.linalg.norm(k[key], axis=1) for _, k, _ in pictures]

@@ -31,11 +31,11 @@ def test_weights_and_output_equal_eager_attention(softcap: float | None) -> None
     options: dict[str, Any] = {"scaling": 0.3, "softcap": softcap}
     output, weights = eager_attention_forward(module, query, key, value, added, **options)
     # Chosen queries in another order, one of them twice.
-    chosen = torch.tensor([[2, 0], [1, 1]])
+    queries = torch.tensor([[2, 0], [1, 1]])
     for mask in (visible, added):
         call = AttentionCall(query, key, mask, 0.3, softcap)
-        expected = torch.stack([row[:, picks] for row, picks in zip(weights, chosen, strict=True)])
-        torch.testing.assert_close(call.weights(chosen), expected, rtol=0, atol=1e-6)
+        expected = torch.stack([row[:, picks] for row, picks in zip(weights, queries, strict=True)])
+        torch.testing.assert_close(call.weights(queries), expected, rtol=0, atol=1e-6)
 
     class Module(torch.nn.Module):
         num_key_value_groups = 2

@@ -22,6 +22,7 @@ CONFIG: Row = {
     "seed": 0,
     "notes": [],
 }
+HALVES = {"n_chosen": 100, "n_scored": 100, "n_candidates": 12, "threshold": 0.1}
 
 
 def attend_result(
@@ -45,13 +46,7 @@ def attend_result(
         rows.append(row | {"n": 200, "n_resampled": 50})
     metric = "auroc" if has_masks else "mass"
     best = best_row(rows, metric)
-    localization: dict[str, Any] = {
-        "heads": [rows[0] | {"frequency": 0.6}],
-        "n_chosen": 100,
-        "n_scored": 100,
-        "n_candidates": 12,
-        "threshold": 0.1,
-    }
+    localization: dict[str, Any] = HALVES | {"heads": [rows[0] | {"frequency": 0.6}]}
     if has_masks:
         localization |= interval("auroc", 0.61) | {"auroc_permuted": 0.52, "chance": 0.5}
         values = {"layer": 2, "kv_head": 1, **interval("miou_fgbg", 0.4)}

@@ -47,9 +47,9 @@ def looking_run(store: Path, model: Path, data: Path) -> Run:
         images.append(arrays)
     run = create_run(open_store(store), replace(source.config, name="looking"))
     run.enroll(source.ids, source.place)
-    kept = {name: [arrays[name] for arrays in images] for name in ("key", "value")}
+    states = {name: [arrays[name] for arrays in images] for name in ("key", "value")}
     text = {name: [arrays[f"text_{name}"] for arrays in images] for name in ("key", "value")}
-    run.commit_part(part_name(0, len(source)), source.samples, kept, text)
+    run.commit_part(part_name(0, len(source)), source.samples, states, text)
     run.refresh()
     return run
 

@@ -43,10 +43,10 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     is_sinks = result.task == "sinks"
     rows = result.rows if is_sinks else list(map(_query_row, result.rows))
     names = SINK_MAPS if is_sinks else MAPS
-    shown = [name for name in names if any(row.get(name) is not None for row in rows)]
+    measures = [name for name in names if any(row.get(name) is not None for row in rows)]
     kind = "key" if is_sinks else QUERY
-    drawn = replace(result, rows=rows, best=result.best_of(rows))
-    heatmaps = [heatmap(replace(drawn, metric=name), kind, rows) for name in shown]
+    page_result = replace(result, rows=rows, best=result.best_of(rows))
+    heatmaps = [heatmap(replace(page_result, metric=name), kind, rows) for name in measures]
     tables = [
         plain_table(list(entries), title, data.add(f"{summary.rows}-{name}", list(entries)))
         for name, title, entries in _entries(result)
@@ -58,7 +58,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         rows=data.add(f"{summary.rows}-heads", rows),
         charts={"heatmaps": heatmaps},
         tables=tables,
-        blocks=clickable_blocks(drawn, {}) | {"best": None},
+        blocks=clickable_blocks(page_result, {}) | {"best": None},
     )
 
 
@@ -83,9 +83,9 @@ def sentences(result: Result) -> Iterator[str]:
         yield from _sink_sentences(result)
         return
     config = result.config
-    if (chosen := config["chosen_head"]) is not None:
-        head = f"The head that finds objects best on half of the pictures, {_head(chosen)}"
-        yield _found(result, chosen, head, "on the other half")
+    if (best_head := config["chosen_head"]) is not None:
+        head = f"The head that finds objects best on half of the pictures, {_head(best_head)}"
+        yield _found(result, best_head, head, "on the other half")
     localization = config["localization"]
     if localization.get("auroc") is not None:
         heads = ", ".join(map(_head, localization["heads"]))
@@ -95,10 +95,10 @@ def sentences(result: Result) -> Iterator[str]:
         yield _segmentation(result, localization["segmentation"])
     masses = [row["mass"] for row in result.rows if row["mass"] is not None]
     if masses:
-        most = max(result.rows, key=lambda row: float(row["mass"] or 0))
+        strongest = max(result.rows, key=lambda row: float(row["mass"] or 0))
         yield (
             f"On average over heads {show(result, float(np.mean(masses)))} % of the attention lies "
-            f"on the picture; most in {_head(most)}: {interval(result, most, 'mass')}."
+            f"on the picture; most in {_head(strongest)}: {interval(result, strongest, 'mass')}."
         )
 
 
@@ -106,7 +106,7 @@ def _head(row: Row) -> str:
     return f"layer {row['layer']} head {row['q_head']}"
 
 
-def _found(result: Result, row: Row, subject: str, place: str) -> str:
+def _found(result: Result, row: Row, subject: str, scope: str) -> str:
     """Say whether a map tells objects from what is around them, better than the objects of other
     pictures do.
     """
@@ -116,7 +116,7 @@ def _found(result: Result, row: Row, subject: str, place: str) -> str:
     verb = "find" if low is not None and low > floor else "cannot be told to find"
     ending = "s" * (subject.startswith("The head") and verb == "find")
     return (
-        f"{subject}, {verb}{ending} them {place}: AUROC {interval(result, row, 'auroc')}, chance "
+        f"{subject}, {verb}{ending} them {scope}: AUROC {interval(result, row, 'auroc')}, chance "
         f"{show(result, row['chance'])}, objects of other pictures {show(result, permuted)}."
     )
 
@@ -150,9 +150,10 @@ def _sink_sentences(result: Result) -> Iterator[str]:
     overlap, chance = _average(rows, "overlap"), rows[0]["overlap_chance"]
     if overlap is not None and chance is not None:
         yield (
-            f"Two pictures share {show(result, overlap)} % of them (at random {show(result, chance)}"
-            f" %), and {show(result, _average(rows, 'border'))} % lie on the border of the grid, "
-            f"which has {show(result, rows[0]['border_chance'])} % of the tokens."
+            f"Two pictures share {show(result, overlap)} % of them (at random "
+            f"{show(result, chance)} %), and {show(result, _average(rows, 'border'))} % lie on the "
+            f"border of the grid, which has {show(result, rows[0]['border_chance'])} % of the "
+            "tokens."
         )
     for row in result.config["correlations"]:
         if row["holm_p"] < SURE:

@@ -188,6 +188,5 @@ def attend(
         for line in result.skipped:
             console.log.error("left out: %s", line)
         noun = "picture" if result.task == "sinks" else "text"
-        raise PartialError(
-            f"attend: {result.n_skipped} left out, {plural(result.n, noun)} measured"
-        )
+        measured = plural(result.n, noun)
+        raise PartialError(f"attend: {result.n_skipped} left out, {measured} measured")

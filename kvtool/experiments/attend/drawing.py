@@ -1,4 +1,4 @@
-"""Attention on disk: maps of all heads as arrays, and the localization heads' map over the picture."""
+"""Attention on disk: maps of all heads as arrays, and pictures of the localization heads' map."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Files:
             members = [inquiry for inquiry in inquiries if inquiry.image == image]
             if self.out is not None:
                 # A picture at a time, so that they need not fit into memory together.
-                pictures, more = pictures_of(attender.run, [image], data)
-                notes += more
+                pictures, picture_notes = pictures_of(attender.run, [image], data)
+                notes += picture_notes
             for look in attender.looks(members, lambda *_: None):
                 if self.save is not None:
                     self._save(Path(self.save), look, attender.layers)
@@ -114,8 +114,8 @@ def _write(path: Path, look: Look, maps: Array, picture: Image.Image) -> None:
     span = look.sample.base()
     heat = smoothed_sum(maps[:, span.token_indices()], span.grid).reshape(span.grid)
     # What every patch has is no color: the lowest stands for it.
-    drawn = draw_heat(picture, heat - heat.min(), span.cover_xyxy_px, SIDE_PX)
-    write_png(drawn, path, "attend: --out")
+    overlay = draw_heat(picture, heat - heat.min(), span.cover_xyxy_px, SIDE_PX)
+    write_png(overlay, path, "attend: --out")
 
 
 def file_name(text: str) -> str:

@@ -73,7 +73,7 @@ class AttentionMasks:
         self.truths[inquiry.id] = truth
         self.images[inquiry.id] = inquiry.image
 
-    def outcome(self, chosen: Collection[str]) -> Row | None:
+    def outcome(self, choosing_ids: Collection[str]) -> Row | None:
         """Score the masks, and beside them those of the best block of values and of what knows
         nothing; None where there is no mask.
 
@@ -94,7 +94,7 @@ class AttentionMasks:
         best = best_row(guesses, METRIC)
         if best is not None:
             row |= {"chance": best[METRIC], "chance_kind": best["predictor"]}
-        return row | {"values": self._values(attention, names, chosen)}
+        return row | {"values": self._values(attention, names, choosing_ids)}
 
     def _guessed(self, names: Sequence[str]) -> Iterator[tuple[str, Array]]:
         """Yield what knows nothing of the pictures gets, (draw, n, 7)."""
@@ -107,7 +107,7 @@ class AttentionMasks:
         yield from guessed_counts(truths, cut, len(names), self.seed)
 
     def _values(
-        self, attention: Array, names: Sequence[str], chosen: Collection[str]
+        self, attention: Array, names: Sequence[str], choosing_ids: Collection[str]
     ) -> Row | None:
         """Score the best block of values, chosen on the other half, on the same sentences."""
         if self.dataset is None or "value" not in self.run.config.kinds:
@@ -116,7 +116,7 @@ class AttentionMasks:
             blocks, measured, position_of = self._measured_values()
         except KvtoolError as error:
             return {"absent": str(error)}
-        first = [position_of[name] for name in chosen if name in position_of]
+        first = [position_of[name] for name in choosing_ids if name in position_of]
         second = [position_of[name] for name in names if name in position_of]
         if not first or len(second) != len(names):
             return {"absent": "values have no sentences in common with attention"}
@@ -145,8 +145,8 @@ class AttentionMasks:
         for layer in self.run.config.layers:
             measured.append(task.measure(Layer(self.run, "value", layer, heads, device)))
             blocks += [{"layer": layer, "kv_head": head} for head in heads]
-        places = {str(entry.sent_id): n for n, entry in enumerate(task.expressions)}
-        return blocks, np.concatenate(measured), places
+        positions = {str(entry.sent_id): n for n, entry in enumerate(task.expressions)}
+        return blocks, np.concatenate(measured), positions
 
     def _table(self, counts: Array, names: Sequence[str]) -> Table:
         pictures = numbered([self.images[name] for name in names])

@@ -58,11 +58,11 @@ class SinkStudy:
         peaks = StreamPeaks.of(attender, self.seed)
         progress(0, "", len({inquiry.image for inquiry in self.inquiries}))
         looks = attender.looks(self.inquiries, progress)
-        for image, about in groupby(looks, key=lambda look: look.inquiry.image):
+        for image, image_looks in groupby(looks, key=lambda look: look.inquiry.image):
             sample = run.image(image).sample
             span = sample.base()
             cells = np.array(span.token_indices())
-            maps = self._maps(about)
+            maps = self._maps(image_looks)
             keys, values = self._vectors(image, cells)
             sinks = sums.add(maps[:, cells], maps.sum(axis=1), keys, values, span.grid)
             peaks.add(sample, cells, sinks)

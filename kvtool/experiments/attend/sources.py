@@ -59,11 +59,11 @@ class Request:
             "--benchmark": self.benchmark is not None,
             "--expressions": self.expressions,
         }
-        named = [flag for flag, is_given in sources.items() if is_given]
-        if len(named) != 1:
+        flags = [flag for flag, is_given in sources.items() if is_given]
+        if len(flags) != 1:
             raise UsageError(
                 f"attend: expected one of {', '.join(sources)}, found "
-                f"{' and '.join(named) or 'none'}"
+                f"{' and '.join(flags) or 'none'}"
             )
         if self.question is not None and not self.question.strip():
             raise UsageError("--question: expected a text, found an empty one")
@@ -160,9 +160,9 @@ def _of_benchmark(
     ids = {ref.id for ref in refs}
     run, failed = holding_run(open_store(base.store), base, model, dataset, refs, device, progress)
     failed |= unanswerable(run, ids)
-    about = [question for question in questions if set(question.image_ids) <= ids]
+    askable = [question for question in questions if set(question.image_ids) <= ids]
     things, notes = _things(run, request)
-    inquiries, skipped = inquiries_of_questions(run, about, failed, Wording(), things)
+    inquiries, skipped = inquiries_of_questions(run, askable, failed, Wording(), things)
     has_masks = any(inquiry.mask for inquiry in inquiries)
     skipped += [*things.skipped, *dataset.skipped]
     return Asking(run, inquiries, things.dataset if has_masks else None, skipped, notes)

@@ -16,7 +16,7 @@ from kvtool.features.residual import check_streams, image_streams
 from kvtool.stats.resampling import ratio
 from kvtool.types import Sample
 
-OTHERS = 16
+REST_CELLS = 16
 """Cells of each picture that are no sinks of a key, drawn at random, beside the sinks."""
 
 
@@ -68,8 +68,8 @@ class StreamPeaks:
         if self.peaks is None or self.sizes is None or not self._layers:
             return
         rng = np.random.default_rng([self.seed, sample.index])
-        drawn = rng.permutation(len(cells))[: OTHERS + sinks.shape[1]]
-        read = np.union1d(sinks, drawn)
+        rest_cells = rng.permutation(len(cells))[: REST_CELLS + sinks.shape[1]]
+        read = np.union1d(sinks, rest_cells)
         (stream,) = image_streams(
             self.attender.run, self._layers, {sample.id: cells[read]}, self.attender.model
         )
@@ -81,10 +81,10 @@ class StreamPeaks:
             first = self.attender.layers.index(layer + 1) * kv_heads
             for key in range(first, first + kv_heads):
                 is_sink = np.isin(read, sinks[key])
-                is_other = np.isin(read, drawn) & ~is_sink
-                for column, chosen in ((0, is_sink), (1, is_other)):
-                    self.peaks[key, column] += np.nansum(peak[chosen])
-                    self.peaks[key, column + 2] += (~np.isnan(peak[chosen])).sum()
+                is_other = np.isin(read, rest_cells) & ~is_sink
+                for column, selection in ((0, is_sink), (1, is_other)):
+                    self.peaks[key, column] += np.nansum(peak[selection])
+                    self.peaks[key, column + 2] += (~np.isnan(peak[selection])).sum()
                 self.sizes[key] += sizes[row][is_sink].sum(axis=0)
 
     def columns(self) -> Mapping[str, Array]:

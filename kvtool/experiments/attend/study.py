@@ -147,11 +147,11 @@ class AttendStudy:
             "threshold": elbow(choice.mass) / max(1, n),
         }
 
-    def _joined(self, joined: JoinedHeads, chosen: Sequence[Inquiry]) -> Row:
+    def _joined(self, joined: JoinedHeads, choosing: Sequence[Inquiry]) -> Row:
         """Return the scores of the localization heads' common map."""
         (row,) = self._rows([{}], joined.inquiries, np.stack(joined.units, axis=1))
         fields = {name: value for name, value in row.items() if name in JOINED_FIELDS}
-        names = {inquiry.id for inquiry in chosen}
+        names = {inquiry.id for inquiry in choosing}
         segmentation = None if self.masks is None else self.masks.outcome(names)
         return fields | {"n_scored": row["n"], "segmentation": segmentation}
 

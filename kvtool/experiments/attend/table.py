@@ -46,9 +46,11 @@ def _heads(result: Result) -> Table:
     """Return the heads of the highest metric, one a line."""
     has_masks = result.metric == "auroc"
     best = result.ranked(result.rows)[:HEADS_SHOWN]
-    shown = f"{len(best)} of {len(result.rows)} heads"
+    counts = f"{len(best)} of {len(result.rows)} heads"
     at_random = f"; pointing at random {_percent(best[0]['pointing_chance'])}" if has_masks else ""
-    table = _table(f"{shown}, from {result.config['from']}, the highest {result.metric}{at_random}")
+    table = _table(
+        f"{counts}, from {result.config['from']}, the highest {result.metric}{at_random}"
+    )
     names = ["layer", "head"]
     names += ["auroc", "95 %", "permuted", "pointing"] * has_masks
     names += ["mass", "entropy", "sinks"]
@@ -87,12 +89,12 @@ def _lines(config: Row) -> Iterator[str]:
             f"localization heads on the other half: auroc {number(localization['auroc'])} "
             f"[{_ends(localization, 'auroc')}], permuted {number(localization['auroc_permuted'])}"
         )
-    chosen = config["chosen_head"]
-    if chosen is not None:
+    best_head = config["chosen_head"]
+    if best_head is not None:
         yield (
-            f"best head by auroc, layer {chosen['layer']} head {chosen['q_head']}: "
-            f"{number(chosen['chosen_auroc'])} on its half, {number(chosen['auroc'])} "
-            f"[{_ends(chosen, 'auroc')}] on the other"
+            f"best head by auroc, layer {best_head['layer']} head {best_head['q_head']}: "
+            f"{number(best_head['chosen_auroc'])} on its half, {number(best_head['auroc'])} "
+            f"[{_ends(best_head, 'auroc')}] on the other"
         )
     segmentation = localization.get("segmentation")
     if segmentation:

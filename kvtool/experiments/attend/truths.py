@@ -89,9 +89,9 @@ def strangers_of(
         # Around the ring: the next ones that are of another picture.
         following = (ring[(position + step) % len(ring)] for step in range(1, len(ring)))
         candidates = (
-            truths[other.id]
-            for other in following
-            if other.image != inquiry.image and len(truths[other.id].positives) == n_cells
+            truths[stranger.id]
+            for stranger in following
+            if stranger.image != inquiry.image and len(truths[stranger.id].positives) == n_cells
         )
         strangers[inquiry.id] = [
             truth for truth, _ in zip(candidates, range(STRANGERS), strict=False)

@@ -27,7 +27,7 @@ from tests.support.fields import assert_documented
 
 N_IMAGES = 12
 WHOLE_CELLS = (0, 0, 30, 64)
-"""The left half of pictures, as far as whole cells of the grid lie in it: four cover 60 of 64 px."""
+"""The left half of pictures, as far as whole cells of the grid lie in it."""
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,13 @@ def test_the_head_that_looks_at_the_object_is_found(result: Result, run: Run) ->
     assert result.metric == "auroc"
     assert result.best is not None
     assert (result.best["layer"], result.best["q_head"]) == FINDER
-    chosen = result.config["chosen_head"]
-    assert (chosen["layer"], chosen["q_head"]) == FINDER
-    assert (chosen["chosen_auroc"], chosen["auroc"]) == (1, 1)
+    best_head = result.config["chosen_head"]
+    assert (best_head["layer"], best_head["q_head"]) == FINDER
+    assert (best_head["chosen_auroc"], best_head["auroc"]) == (1, 1)
     # The other query head of the group reads the same keys.
     group = (finder["layer"], finder["kv_head"])
-    others = [row for row in result.rows if (row["layer"], row["kv_head"]) != group]
-    assert max(row["auroc"] for row in others) < 0.95
+    strangers = [row for row in result.rows if (row["layer"], row["kv_head"]) != group]
+    assert max(row["auroc"] for row in strangers) < 0.95
 
 
 def test_what_knows_where_objects_lie_is_told(result: Result) -> None:
@@ -94,12 +94,12 @@ def test_the_finder_is_a_localization_head(result: Result) -> None:
 
 
 def test_the_finder_alone_cuts_the_object_out(run: Run) -> None:
-    alone = kvtool.attend(run, question=QUESTION, layers=[FINDER[0]], localization=1)
-    localization = alone.config["localization"]
-    assert {row["layer"] for row in alone.rows} == {FINDER[0]}
-    (chosen,) = localization["heads"]
-    assert chosen["q_head"] == FINDER[1]
-    assert chosen["frequency"] == 1
+    single = kvtool.attend(run, question=QUESTION, layers=[FINDER[0]], localization=1)
+    localization = single.config["localization"]
+    assert {row["layer"] for row in single.rows} == {FINDER[0]}
+    (best_head,) = localization["heads"]
+    assert best_head["q_head"] == FINDER[1]
+    assert best_head["frequency"] == 1
     assert localization["auroc"] == 1
     segmentation = localization["segmentation"]
     assert segmentation["miou_fgbg"] > 0.9
@@ -139,9 +139,9 @@ def test_every_field_is_documented(result: Result, sinks: Result) -> None:
 
 def test_a_kept_result_is_given_again(run: Run, result: Result, sinks: Result) -> None:
     settings: list[tuple[Result, dict[str, Any]]] = [(result, {}), (sinks, {"sinks": True})]
-    for kept, options in settings:
+    for stored, options in settings:
         again = kvtool.attend(run, question=QUESTION, model="nothing-there", **options)
-        assert again.to_json() == kept.to_json()
+        assert again.to_json() == stored.to_json()
 
 
 def test_maps_are_saved_and_drawn(run: Run, tmp_path: Path) -> None:
