@@ -28,7 +28,7 @@ COLUMN = {name: number for number, name in enumerate(COLUMNS)}
 
 
 @dataclass
-class Spread:
+class VectorSpread:
     """Sums of vectors (key, dim) by which it is known what they have in common.
 
     Attributes:
@@ -71,8 +71,8 @@ class SinkSums:
 
     n_keys: int
     units: list[Array] = field(default_factory=list)
-    at_sinks: Spread | None = None
-    at_others: Spread | None = None
+    at_sinks: VectorSpread | None = None
+    at_others: VectorSpread | None = None
     counts: dict[tuple[int, int], Array] = field(default_factory=dict)
     n_pictures: dict[tuple[int, int], int] = field(default_factory=dict)
 
@@ -108,7 +108,7 @@ class SinkSums:
         dim = values.shape[-1]
         if self.at_sinks is None or self.at_others is None:
             zeros = np.zeros((self.n_keys, dim)), np.zeros(self.n_keys)
-            self.at_sinks, self.at_others = Spread(*zeros), Spread(*zeros)
+            self.at_sinks, self.at_others = VectorSpread(*zeros), VectorSpread(*zeros)
         # Each key has as many sinks as any other, so that both are arrays.
         self.at_sinks.add(values[is_sink].reshape(self.n_keys, -1, dim).astype(np.float64))
         self.at_others.add(values[~is_sink].reshape(self.n_keys, -1, dim).astype(np.float64))

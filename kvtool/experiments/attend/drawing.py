@@ -24,7 +24,7 @@ LONGEST = 120
 
 
 @dataclass(frozen=True)
-class Files:
+class MapFiles:
     """Where maps go.
 
     Attributes:

@@ -7,10 +7,12 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from kvtool.reporting.plots import heatmap
-from kvtool.reporting.plots.style import LINE_IN, about, new_figure, title
+from kvtool.reporting.plots.style import LINE_IN, SMALL_PT, about, new_figure, title
 from kvtool.result import Result
 
 LABELS_IN = 0.42
+PAGE_IN = 10.0
+"""The most that all maps take, one below the other."""
 LABELS = {
     "mass": "mass on the picture",
     "sink_share": "share of the strongest 1 %",
@@ -30,13 +32,14 @@ def draw(result: Result) -> Figure:
     layers = [row["layer"] for row in rows]
     heads = [row["kv_head"] for row in rows]
     width_in = heatmap.width_for(layers)
-    map_in = heatmap.height_for(heads, width_in, layers)
+    room_in = PAGE_IN / len(names) - LABELS_IN - LINE_IN
+    map_in = min(heatmap.height_for(heads, width_in, layers), room_in)
     figure = new_figure(width_in, 1)
     panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     for panel, name in zip(panels, names, strict=True):
         mesh = heatmap.draw(panel, rows, name, heatmap.norm(rows, name), width_in)
         panel.set(xlabel="layer", ylabel="KV head" if is_sinks else "query head")
-        panel.set_title(LABELS[name], fontsize="small", loc="left")
+        panel.set_title(LABELS[name], fontsize=SMALL_PT, loc="left")
         mark = rows[0]["chance"] if name == "auroc" else None
         heatmap.color_bar(figure, mesh, [panel], name, map_in, mark=mark)
         agnostic = [(row["layer"], row["kv_head"]) for row in rows if row.get("input_agnostic")]

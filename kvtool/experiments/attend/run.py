@@ -16,7 +16,7 @@ from kvtool.asking.attending import Attender, check_attendable
 from kvtool.asking.query_tokens import LAST, QuerySource
 from kvtool.bounds import checked
 from kvtool.errors import UsageError
-from kvtool.experiments.attend.sources import DESCRIBE, Asking, Request, asking_of
+from kvtool.experiments.attend.sources import DESCRIBE, AttendRequest, AttendTexts, asking_of
 from kvtool.layers import LayerChoice, resolve_layers
 from kvtool.outputs import check_folder
 from kvtool.progress import Progress, called
@@ -28,7 +28,7 @@ from kvtool.store.shares import Share, chunk_name
 from kvtool.tasks.scoring import keep_result
 
 if TYPE_CHECKING:
-    from kvtool.experiments.attend.drawing import Files
+    from kvtool.experiments.attend.drawing import MapFiles
 
 HEADS = 3
 MAX_NEW_TOKENS = 16
@@ -114,7 +114,7 @@ def attend(
     if sinks and question is None and benchmark is None and not expressions:
         question = DESCRIBE
     images = [image] if isinstance(image, str) else image
-    request = Request(question, images, benchmark, expressions, limit, data)
+    request = AttendRequest(question, images, benchmark, expressions, limit, data)
     request.check()
     files = _files(save, out, each_token, sinks)
     advance = called(progress)
@@ -145,7 +145,7 @@ def attend(
     return result
 
 
-def _config(asking: Asking, request: Request, attender: Attender, seed: int) -> Row:
+def _config(asking: AttendTexts, request: AttendRequest, attender: Attender, seed: int) -> Row:
     """Return all that the numbers depend on."""
     inquiries = asking.inquiries
     texts = [[entry.id, entry.image, entry.text, entry.target] for entry in inquiries]
@@ -165,7 +165,7 @@ def _config(asking: Asking, request: Request, attender: Attender, seed: int) -> 
 
 
 def _measured(
-    asking: Asking,
+    asking: AttendTexts,
     attender: Attender,
     config: Row,
     localization: int,
@@ -199,7 +199,7 @@ def _measured(
 
 def _files(
     save: str | Path | None, out: str | Path | None, each_token: bool, sinks: bool
-) -> Files | None:
+) -> MapFiles | None:
     """Return the files to write. Raises UsageError where they cannot be written."""
     if each_token and out is None:
         raise UsageError("attend: --each-token draws pictures: name their folder with --out")
@@ -212,9 +212,9 @@ def _files(
             check_folder(folder, f"attend: {flag}")
     if save is None and out is None:
         return None
-    from kvtool.experiments.attend.drawing import Files
+    from kvtool.experiments.attend.drawing import MapFiles
 
-    return Files(save, out, each_token)
+    return MapFiles(save, out, each_token)
 
 
 def _heads_of(result: Result) -> list[tuple[int, int]]:

@@ -24,7 +24,7 @@ from kvtool.store import Run
 from kvtool.tasks.base import Table, table_rows
 from kvtool.tasks.differences import difference
 from kvtool.tasks.language import foreground
-from kvtool.tasks.maps import COUNTS, Truth, guessed_counts, map_counts
+from kvtool.tasks.maps import COUNTS, TruthMask, guessed_counts, map_counts
 from kvtool.tasks.referring_expression import ReferringExpression
 from kvtool.tasks.truth import sizes_of
 
@@ -55,7 +55,7 @@ class AttentionMasks:
     device: str
     seed: int
     counts: dict[str, Array] = field(default_factory=dict)
-    truths: dict[str, Truth] = field(default_factory=dict)
+    truths: dict[str, TruthMask] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
 
     def add(self, look: Look, cells: Array) -> None:
@@ -66,7 +66,7 @@ class AttentionMasks:
         if inquiry.mask is None:
             return
         mask = inquiry.mask()
-        truth = Truth(mask == 1, mask != VOID if (mask == VOID).any() else None, span)
+        truth = TruthMask(mask == 1, mask != VOID if (mask == VOID).any() else None, span)
         maps = torch.from_numpy(cells[None].astype(np.float32))
         predicted = foreground(maps, span, look.sample.image_wh_px, CUTOFF)
         self.counts[inquiry.id] = map_counts(predicted, maps.numpy(), truth)[0]
@@ -100,7 +100,7 @@ class AttentionMasks:
         """Yield what knows nothing of the pictures gets, (draw, n, 7)."""
         truths = [(index, self.truths[name]) for index, name in enumerate(names)]
 
-        def cut(maps: torch.Tensor, truth: Truth) -> Array:
+        def cut(maps: torch.Tensor, truth: TruthMask) -> Array:
             """Cut random maps as attention is cut."""
             return foreground(maps, truth.span, truth.mask.shape[::-1], CUTOFF)
 

@@ -33,7 +33,7 @@ DESCRIBE = "Describe this image."
 
 
 @dataclass(frozen=True)
-class Request:
+class AttendRequest:
     """What is asked of which pictures; see kvtool.attend.
 
     Attributes:
@@ -80,7 +80,7 @@ class Request:
 
 
 @dataclass
-class Asking:
+class AttendTexts:
     """What is asked of a run, and what was left out of it.
 
     Attributes:
@@ -101,8 +101,8 @@ class Asking:
 
 
 def asking_of(
-    run: Run, request: Request, model: str | None, device: str, progress: Progress
-) -> Asking:
+    run: Run, request: AttendRequest, model: str | None, device: str, progress: Progress
+) -> AttendTexts:
     """Return what a request asks; pictures of a benchmark that no run holds are extracted first.
 
     Raises UsageError for ids that the run does not hold, and where nothing can be asked.
@@ -122,7 +122,7 @@ def asking_of(
     return asking
 
 
-def _of_run(run: Run, request: Request) -> Asking:
+def _of_run(run: Run, request: AttendRequest) -> AttendTexts:
     """Return the sentences of the run's data set, or a question about its pictures."""
     images = (request.images or run.ids)[: request.limit]
     if request.expressions:
@@ -134,7 +134,7 @@ def _of_run(run: Run, request: Request) -> Asking:
             )
         inquiries = inquiries_of_expressions(dataset, images)
         skipped = list(dataset.skipped)
-        return Asking(run, inquiries, dataset, skipped, sentences=dataset)
+        return AttendTexts(run, inquiries, dataset, skipped, sentences=dataset)
     things, notes = _things(run, request)
     if CONCEPT in str(request.question) and not things.has_masks:
         raise UsageError(
@@ -143,12 +143,12 @@ def _of_run(run: Run, request: Request) -> Asking:
         )
     inquiries = inquiries_of_question(run, str(request.question), images, things)
     has_masks = any(inquiry.mask for inquiry in inquiries)
-    return Asking(run, inquiries, things.dataset if has_masks else None, things.skipped, notes)
+    return AttendTexts(run, inquiries, things.dataset if has_masks else None, things.skipped, notes)
 
 
 def _of_benchmark(
-    base: Run, request: Request, model: str | None, device: str, progress: Progress
-) -> Asking:
+    base: Run, request: AttendRequest, model: str | None, device: str, progress: Progress
+) -> AttendTexts:
     """Return a benchmark's questions about pictures that are there."""
     _, dataset = open_benchmark(str(request.benchmark))
     assert isinstance(dataset, HasQuestions)  # as open_benchmark chose it
@@ -165,10 +165,10 @@ def _of_benchmark(
     inquiries, skipped = inquiries_of_questions(run, askable, failed, Wording(), things)
     has_masks = any(inquiry.mask for inquiry in inquiries)
     skipped += [*things.skipped, *dataset.skipped]
-    return Asking(run, inquiries, things.dataset if has_masks else None, skipped, notes)
+    return AttendTexts(run, inquiries, things.dataset if has_masks else None, skipped, notes)
 
 
-def _things(run: Run, request: Request) -> tuple[Things, list[str]]:
+def _things(run: Run, request: AttendRequest) -> tuple[Things, list[str]]:
     """Return the things that the pictures of a run show, as far as its data set is there."""
     try:
         return Things(dataset_of(run, request.data)), []
