@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 MAPS_BYTES = 2**27
 """What the maps of texts that run together take at most, unless a single one takes more."""
+COPIES_BYTES = 2**30
+"""What their copies of the image's keys and values take at most, unless a single one takes more."""
 TOGETHER = 32
-"""Texts that run together at most: each takes a copy of the image's keys and values."""
+"""Texts that run together at most."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,14 @@ class Attender:
         groups: dict[tuple[int, int], list[Inquiry]] = {}
         for inquiry, text in texts.items():
             groups.setdefault((text.n_tokens, len(text.queries)), []).append(inquiry)
-        n_heads = len(self.layers) * self.run.config.model.geometry.q_heads
+        geometry = self.run.config.model.geometry
+        n_heads = len(self.layers) * geometry.q_heads
+        n_numbers = 2 * geometry.layers * geometry.kv_heads * geometry.head_dim
+        # Four bytes a number is the most, whatever the model's precision.
+        copies = COPIES_BYTES // (4 * n_numbers * (sample.image_start + sample.n_tokens))
         for (_, n_queries), members in groups.items():
-            size = MAPS_BYTES // (4 * n_heads * n_queries * sample.n_tokens)
-            size = min(TOGETHER, max(1, size))
+            maps = MAPS_BYTES // (4 * n_heads * n_queries * sample.n_tokens)
+            size = max(1, min(TOGETHER, copies, maps))
             for start in range(0, len(members), size):
                 yield members[start : start + size]
 
