@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvtool.asking.caches import CACHE, spoiled_arrays
+from kvtool.asking.caches import cache_kinds, is_whole, spoiled_arrays
 from kvtool.asking.inquiries import Inquiry
 from kvtool.asking.query_tokens import QuerySource, QueryText, query_text
 from kvtool.errors import UsageError
 from kvtool.features.residual import ATTENTIONS
+from kvtool.layers import LayerChoice, resolve_layers
 from kvtool.progress import Progress
 from kvtool.store import Run
 from kvtool.store.nonfinite import WHAT
@@ -105,7 +106,8 @@ class Attender:
 
     def _looks_at(self, image: str, inquiries: Sequence[Inquiry]) -> Iterator[Look]:
         """Yield the attention of the inquiries about one image."""
-        arrays = self.run.read_image(image, CACHE, raw=True)
+        kinds = cache_kinds(self.run.config.model.geometry)
+        arrays = self.run.read_image(image, kinds, raw=True)
         if spoiled := spoiled_arrays(arrays):
             self.skipped.append(
                 f"image {image}: expected a finite cache, found {WHAT} in {', '.join(spoiled)}: "
@@ -187,6 +189,23 @@ class Attender:
             yield Look(inquiry, sample, maps, text.words, answers.get(inquiry) or "")
 
 
+def attended_layers(run: Run, choice: LayerChoice | None) -> tuple[int, ...]:
+    """Return the layers of a choice whose attention can be watched, by default all: those that have
+    keys of their own. Raises UsageError for others, and where the run lacks its caches.
+    """
+    check_attendable(run)
+    geometry = run.config.model.geometry
+    layers = resolve_layers(choice, geometry.layers)
+    if layers is None or isinstance(choice, str):
+        return geometry.cached(layers or range(geometry.layers))
+    if absent := sorted(set(layers) - set(geometry.cached_layers)):
+        raise UsageError(
+            f"layers: {geometry.without_cache(absent[0])}: expected some of "
+            f"{', '.join(map(str, geometry.cached_layers))}"
+        )
+    return layers
+
+
 def check_attendable(run: Run) -> None:
     """Raise UsageError where a run lacks the caches that texts can look at."""
     config = run.config
@@ -196,9 +215,10 @@ def check_attendable(run: Run) -> None:
             f"run {run.name}: expected a run of a language model, found one of "
             f"{config.model.name}, an encoder alone, whose pictures no text looks at"
         )
-    if not set(CACHE) <= set(config.kinds) or len(config.layers) != depth:
+    if not is_whole(config):
+        kinds = ",".join(cache_kinds(config.model.geometry))
         raise UsageError(
             f"run {run.name}: expected keys and values of all {depth} layers, found "
             f"{', '.join(config.kinds)} of {len(config.layers)}: extract anew without --layers and "
-            f"with --kinds {','.join(CACHE)}"
+            f"with --kinds {kinds}"
         )

@@ -4,14 +4,13 @@ attention gives over the whole prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from kvtool.models.attention import image_attention
 from kvtool.models.base import LanguageModel
@@ -23,21 +22,25 @@ QUESTION = "what is there"
 
 
 @contextmanager
-def eager_weights(decoder: nn.Module) -> Iterator[list[Array]]:
-    """The attention (q_head, query, key) that each layer of transformers' decoder puts out."""
-    weights: list[Array] = []
+def eager_weights(decoder: Any, layers: Sequence[int]) -> Iterator[dict[int, Array]]:
+    """The attention (q_head, query, key) that some layers of transformers' decoder put out."""
+    weights: dict[int, Array] = {}
+
+    def keeper(number: int) -> Any:
+        def keep(_module: Any, _inputs: Any, output: Any) -> None:
+            weights[number] = to_array(output[1][0])
+
+        return keep
+
     handles = [
-        layer.self_attn.register_forward_hook(
-            lambda _module, _inputs, output: weights.append(to_array(output[1][0]))
-        )
-        for layer in decoder.layers  # type: ignore[union-attr]
+        decoder.layers[number].self_attn.register_forward_hook(keeper(number)) for number in layers
     ]
-    before = decoder.config._attn_implementation  # type: ignore[union-attr]
-    decoder.set_attn_implementation("eager")  # type: ignore[operator]
+    before = decoder.config._attn_implementation
+    decoder.set_attn_implementation("eager")
     try:
         yield weights
     finally:
-        decoder.set_attn_implementation(before)  # type: ignore[operator]
+        decoder.set_attn_implementation(before)
         for handle in handles:
             handle.remove()
 
@@ -52,14 +55,15 @@ class AttentionContract(TransformersSide):
         count = len(model.token_spans(text))
         for view in self.views:
             image = noise(70, 45)
-            with eager_weights(reference.get_decoder()) as expected:
+            layers = model.info.geometry.cached_layers
+            with eager_weights(reference.get_decoder(), layers) as expected:
                 self.own_pass(reference, folder, image, view)
             for keys in ("post-rope", "pre-rope"):
                 sample, captured = self.capture(model, image, view, keys=keys)
                 cache = model.restore([sample], [self.stored(captured)], keys)
                 tokens = slice(sample.image_start, sample.image_start + sample.n_tokens)
-                maps = image_attention(model, cache, [sample], [text], [range(count)], [0, 1, 2])
+                maps = image_attention(model, cache, [sample], [text], [range(count)], layers)
                 assert maps.dtype == torch.float32
-                for layer in range(3):
+                for row, layer in enumerate(layers):
                     eager = expected[layer][:, -count:, tokens]
-                    np.testing.assert_allclose(maps[0, layer].numpy(), eager, rtol=0, atol=1e-5)
+                    np.testing.assert_allclose(maps[0, row].numpy(), eager, rtol=0, atol=1e-5)

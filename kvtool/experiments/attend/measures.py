@@ -17,6 +17,7 @@ from kvtool.result import Row
 from kvtool.stats.bootstrap import Scores
 from kvtool.stats.resampling import ratio
 from kvtool.tasks.base import Table, table_rows
+from kvtool.types import Geometry
 
 COLUMNS = (
     *("mass", "texts", "entropy", "sink_share", "looking"),
@@ -125,11 +126,12 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def blocks_of(layers: Sequence[int], q_heads: int, kv_heads: int) -> list[Row]:
+def blocks_of(layers: Sequence[int], geometry: Geometry) -> list[Row]:
     """Return the labels of the query heads of some layers, in the order of maps."""
-    group = q_heads // kv_heads
+    q_heads = geometry.q_heads
+    # Neighboring query heads share a KV head.
     return [
-        {"layer": layer, "q_head": head, "kv_head": head // group}
+        {"layer": layer, "q_head": head, "kv_head": head * geometry.shape(layer)[0] // q_heads}
         for layer in layers
         for head in range(q_heads)
     ]

@@ -12,16 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvtool.asking.attending import Attender, check_attendable
+from kvtool.asking.attending import Attender, attended_layers
 from kvtool.asking.query_tokens import LAST, QuerySource
 from kvtool.bounds import checked
 from kvtool.errors import UsageError
 from kvtool.experiments.attend.sources import DESCRIBE, AttendRequest, AttendTexts, asking_of
-from kvtool.layers import LayerChoice, resolve_layers
+from kvtool.layers import LayerChoice
 from kvtool.outputs import check_folder
 from kvtool.progress import Progress, called
+from kvtool.reporting.numbers import ranges
 from kvtool.result import Result, Row, result_key
-from kvtool.store import hash_json, open_store
+from kvtool.store import Run, hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.select import Target, select_run
 from kvtool.store.shares import Share, chunk_name
@@ -107,10 +108,10 @@ def attend(
             a bar.
     """
     run = select_run(target)
-    check_attendable(run)
     source = QuerySource(from_)
-    depth = run.config.model.geometry.layers
-    numbers = resolve_layers(layers, depth) or tuple(range(depth))
+    numbers = attended_layers(run, layers)
+    if sinks:
+        check_alike(run, numbers)
     if sinks and question is None and benchmark is None and not expressions:
         question = DESCRIBE
     images = [image] if isinstance(image, str) else image
@@ -143,6 +144,17 @@ def attend(
         config = result.config | {"notes": [*result.config["notes"], *notes]}
         result = replace(result, config=config)
     return result
+
+
+def check_alike(run: Run, layers: Sequence[int]) -> None:
+    """Raise UsageError where the keys of some layers have other numbers of heads or dimensions."""
+    geometry = run.config.model.geometry
+    if len({geometry.shape(layer) for layer in layers}) > 1:
+        alike = [n for n in layers if geometry.shape(n) == geometry.shape(layers[0])]
+        raise UsageError(
+            "attend: --sinks: expected layers whose keys have one shape, found several; choose "
+            f"some with --layers, such as {ranges(alike)}"
+        )
 
 
 def _config(asking: AttendTexts, request: AttendRequest, attender: Attender, seed: int) -> Row:

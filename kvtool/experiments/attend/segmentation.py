@@ -139,10 +139,11 @@ class AttentionMasks:
         dataset: Any = self.dataset
         device = torch_device(self.device)
         task = ReferringExpression(dataset, sizes_of(self.run), device)
-        heads = range(self.run.config.model.geometry.kv_heads)
+        geometry = self.run.config.model.geometry
         blocks: list[Row] = []
         measured: list[Array] = []
-        for layer in self.run.config.layers:
+        for layer in geometry.cached(self.run.config.layers):
+            heads = range(geometry.shape(layer)[0])
             measured.append(task.measure(Layer(self.run, "value", layer, heads, device)))
             blocks += [{"layer": layer, "kv_head": head} for head in heads]
         positions = {str(entry.sent_id): n for n, entry in enumerate(task.expressions)}

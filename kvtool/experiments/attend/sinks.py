@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kvtool.asking.attending import Attender, Look
+from kvtool.asking.caches import CACHE
 from kvtool.asking.inquiries import Array, Inquiry
 from kvtool.asking.records import numbered
 from kvtool.errors import BusyError, KvtoolError
@@ -53,8 +54,7 @@ class SinkStudy:
     def measure(self, progress: Progress) -> Result:
         """Measure the sinks of all keys. Raises KvtoolError where nothing can be asked."""
         attender, run = self.attender, self.attender.run
-        geometry = run.config.model.geometry
-        sums = SinkSums(len(attender.layers) * geometry.kv_heads)
+        sums = SinkSums(len(attender.layers) * self._kv_heads)
         peaks = StreamPeaks.of(attender, self.seed)
         progress(0, "", len({inquiry.image for inquiry in self.inquiries}))
         looks = attender.looks(self.inquiries, progress)
@@ -92,17 +92,21 @@ class SinkStudy:
             skipped=skipped[:MAX_REASONS],
         )
 
+    @property
+    def _kv_heads(self) -> int:
+        """The number of keys of each layer, which all layers have in common."""
+        return self.attender.run.config.model.geometry.shape(self.attender.layers[0])[0]
+
     def _maps(self, looks: Iterable[Look]) -> Array:
         """Return the attention that each key draws, the mean over texts, query tokens and the query
         heads that share it, (layer * kv_head, image_token).
         """
-        layers = len(self.attender.layers)
-        kv_heads = self.attender.run.config.model.geometry.kv_heads
+        n_keys = len(self.attender.layers) * self._kv_heads
         # One text's maps are in memory at a time, however many are asked about the image.
         total: Array | None = None
         n_texts = 0
         for look in looks:
-            grouped = look.mean.reshape(layers * kv_heads, -1, look.mean.shape[-1])
+            grouped = look.mean.reshape(n_keys, -1, look.mean.shape[-1])
             maps = grouped.mean(axis=1, dtype=np.float64)
             total = maps if total is None else total + maps
             n_texts += 1
@@ -112,14 +116,13 @@ class SinkStudy:
 
     def _vectors(self, image: str, cells: Array) -> tuple[Array, Array]:
         """Return the keys and values of an image's cells, (layer * kv_head, cell, dim) each."""
-        run = self.attender.run
-        arrays = run.read_image(image, ("key", "value"))
-        rows = [run.config.layers.index(layer) for layer in self.attender.layers]
+        run, layers, heads = self.attender.run, self.attender.layers, range(self._kv_heads)
         keys, values = (
-            arrays[kind][rows][:, :, cells].reshape(-1, len(cells), arrays[kind].shape[-1])
-            for kind in ("key", "value")
+            run.read(kind, layers, heads, ids=[image], tokens=cells.tolist()).values
+            for kind in CACHE
         )
-        return keys, values
+        flat = (-1, *keys.shape[2:])
+        return keys.reshape(flat), values.reshape(flat)
 
     def _rows(self, sums: SinkSums, peaks: StreamPeaks) -> list[Row]:
         """Return a row for each key."""
@@ -149,7 +152,7 @@ class SinkStudy:
 
     def _blocks(self) -> Iterator[Row]:
         for layer in self.attender.layers:
-            for head in range(self.attender.run.config.model.geometry.kv_heads):
+            for head in range(self._kv_heads):
                 yield {"kind": "key", "layer": layer, "kv_head": head}
 
     def _variances(self) -> tuple[dict[tuple[int, int], Row], list[str]]:

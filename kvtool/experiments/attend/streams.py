@@ -51,7 +51,7 @@ class StreamPeaks:
         except UsageError as error:
             sums.notes.append(f"without the residual stream at sinks: {error}")
             return sums
-        n_keys = len(attender.layers) * geometry.kv_heads
+        n_keys = len(attender.layers) * geometry.shape(attender.layers[0])[0]
         sums.peaks = np.zeros((n_keys, 4))
         sums.sizes = np.zeros((n_keys, geometry.hidden))
         return sums
@@ -74,7 +74,7 @@ class StreamPeaks:
             self.attender.run, self._layers, {sample.id: cells[read]}, self.attender.model
         )
         sizes = np.abs(stream.states.float().cpu().numpy())
-        kv_heads = self.attender.run.config.model.geometry.kv_heads
+        kv_heads = len(self.peaks) // len(self.attender.layers)
         for row, layer in enumerate(self._layers):
             # How far the largest dimension is above the common one, token by token.
             peak = ratio(sizes[row].max(axis=-1), np.median(sizes[row], axis=-1))
@@ -91,7 +91,8 @@ class StreamPeaks:
         """Return the mean peak at sinks and at others, and the largest dimension at sinks, (key,)
         each; NaN where it is not known.
         """
-        n_keys = len(self.attender.layers) * self.attender.run.config.model.geometry.kv_heads
+        geometry = self.attender.run.config.model.geometry
+        n_keys = len(self.attender.layers) * geometry.shape(self.attender.layers[0])[0]
         if self.peaks is None or self.sizes is None:
             unknown = np.full(n_keys, np.nan)
             return {"peak": unknown, "peak_others": unknown, "massive_dimension": unknown}

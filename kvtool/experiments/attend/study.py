@@ -69,8 +69,7 @@ class AttendStudy:
     @cached_property
     def blocks(self) -> list[Row]:
         """The labels of all heads, in the order of maps."""
-        geometry = self.attender.run.config.model.geometry
-        return blocks_of(self.attender.layers, geometry.q_heads, geometry.kv_heads)
+        return blocks_of(self.attender.layers, self.attender.run.config.model.geometry)
 
     def measure(self, progress: Progress) -> Result:
         """Measure all heads over all inquiries. Raises KvtoolError where nothing can be asked."""
