@@ -158,6 +158,7 @@ RESULT_MODULES = [
             "search",
             "show",
             "lens",
+            "attend",
             "sae",
         )
     ),
