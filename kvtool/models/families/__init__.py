@@ -8,6 +8,37 @@ from collections.abc import Sequence
 
 from kvtool.registry import Registry
 
+_OF_TWO = {
+    "siglip": "kvtool.models.families.contrastive:SiglipOfTwo",
+    "siglip2": "kvtool.models.families.contrastive:Siglip2OfTwo",
+    "clip": "kvtool.models.families.contrastive:ClipOfTwo",
+    "metaclip_2": "kvtool.models.families.contrastive:MetaClip2OfTwo",
+    "aimv2": "kvtool.models.families.aimv2:Aimv2OfTwo",
+    "tipsv2": "kvtool.models.families.contrastive:Tipsv2OfTwo",
+}
+"""Encoders with a text tower."""
+
+
+_ALONE = {
+    "siglip_vision_model": "kvtool.models.families.encoders:Siglip",
+    "siglip2_vision_model": "kvtool.models.families.encoders:Siglip2",
+    "clip_vision_model": "kvtool.models.families.encoders:Clip",
+    "metaclip_2_vision_model": "kvtool.models.families.encoders:MetaClip2",
+    "aimv2_vision_model": "kvtool.models.families.aimv2:Aimv2",
+    "tipsv2_vision_model": "kvtool.models.families.encoders:Tipsv2",
+    "vit": "kvtool.models.families.encoders:Dino",
+    "dinov2": "kvtool.models.families.encoders:Dinov2",
+    "dinov2_with_registers": "kvtool.models.families.encoders:Dinov2WithRegisters",
+    "dinov3_vit": "kvtool.models.families.encoders:Dinov3",
+    "radio": "kvtool.models.families.radio:Radio",
+}
+"""Encoders that read no text."""
+
+
+ENCODERS = (*_OF_TWO, *_ALONE)
+"""Model types of encoders."""
+
+
 FAMILIES = Registry(
     "model family",
     {
@@ -22,13 +53,8 @@ FAMILIES = Registry(
         "qwen3_vl": "kvtool.models.families.qwen3_vl:Qwen3VL",
         "gemma3": "kvtool.models.families.gemma3:Gemma3",
         "mistral3": "kvtool.models.families.mistral3:Mistral3",
-        "siglip": "kvtool.models.families.contrastive:SiglipOfTwo",
-        "siglip_vision_model": "kvtool.models.families.encoders:Siglip",
-        "clip": "kvtool.models.families.contrastive:ClipOfTwo",
-        "clip_vision_model": "kvtool.models.families.encoders:Clip",
-        "vit": "kvtool.models.families.encoders:Dino",
-        "dinov2": "kvtool.models.families.encoders:Dinov2",
-        "dinov2_with_registers": "kvtool.models.families.encoders:Dinov2WithRegisters",
+        **_OF_TWO,
+        **_ALONE,
         "linear_adapter": "kvtool.models.families.linear_adapter:LinearAdapter",
     },
     "kvtool.models",
@@ -54,11 +80,21 @@ EXAMPLES = {
     "qwen3_vl": ("Qwen/Qwen3-VL-2B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"),
     "gemma3": ("google/gemma-3-4b-it", "google/gemma-3-12b-it"),
     "mistral3": ("mistralai/Mistral-Small-3.1-24B-Instruct-2503",),
-    "siglip": ("google/siglip-so400m-patch14-384",),
+    "siglip": ("google/siglip-so400m-patch14-384", "google/siglip2-so400m-patch14-384"),
+    "siglip2": ("google/siglip2-base-patch16-naflex", "google/siglip2-so400m-patch16-naflex"),
     "clip": ("openai/clip-vit-large-patch14-336",),
+    "metaclip_2": ("facebook/metaclip-2-worldwide-huge-quickgelu",),
+    "aimv2": ("apple/aimv2-large-patch14-224-lit",),
+    "aimv2_vision_model": ("apple/aimv2-large-patch14-448", "apple/aimv2-large-patch14-native"),
+    "tipsv2": ("google/tipsv2-b14",),
     "vit": ("facebook/dino-vitb16",),
     "dinov2": ("facebook/dinov2-base",),
     "dinov2_with_registers": ("facebook/dinov2-with-registers-base",),
+    "dinov3_vit": (
+        "facebook/dinov3-vits16-pretrain-lvd1689m",
+        "facebook/dinov3-vitl16-pretrain-lvd1689m",
+    ),
+    "radio": ("nvidia/C-RADIOv4-H",),
     "linear_adapter": ("adapter:DIR",),
 }
 """Published checkpoints of each family; any other of the same `model_type` loads as well."""
@@ -80,13 +116,8 @@ VIEWS = {
     "qwen3_vl": _ASPECT,
     "gemma3": "one: the picture squeezed to a square",
     "mistral3": _ASPECT,
-    "siglip": _TOWER_SIZE,
-    "siglip_vision_model": _TOWER_SIZE,
-    "clip": _TOWER_SIZE,
-    "clip_vision_model": _TOWER_SIZE,
-    "vit": _TOWER_SIZE,
-    "dinov2": _TOWER_SIZE,
-    "dinov2_with_registers": _TOWER_SIZE,
+    **dict.fromkeys(ENCODERS, _TOWER_SIZE),
+    **dict.fromkeys(("siglip2", "siglip2_vision_model", "radio"), _ASPECT),
     "linear_adapter": _TOWER_SIZE,
 }
 """What --view shows of a picture, by family."""
@@ -101,19 +132,35 @@ SPECIAL = {
     "qwen3_vl": "DeepStack: later runs of other prefixes run the tower again",
     "gemma3": "image tokens see each other both ways; sliding windows",
     "mistral3": "a mark after each row of tokens",
+    "siglip": "SigLIP 2 at one size, too; patches and texts in one space",
+    "siglip2": "as many whole patches as fit (NaFlex); patches and texts in one space",
+    "siglip2_vision_model": "as many whole patches as fit (NaFlex)",
+    "clip": "patches and texts in one space",
+    "metaclip_2": "patches and texts in one space, texts in many languages",
+    "aimv2": "AIMv2-LiT: patches and texts in one space",
+    "aimv2_vision_model": "a native one takes any --image-size, another none",
+    "tipsv2": "patches and texts in one space as they are; a register is a second class token",
+    "tipsv2_vision_model": "a register is a second class token",
+    "dinov2_with_registers": "register tokens, left out",
+    "dinov3_vit": "rotary positions; register tokens, left out",
+    "radio": "class tokens of several teachers and registers, left out; no norm after the last layer",
 }
 """What is special of a family."""
 
 
 NORMS = {
     "siglip": "post_layernorm",
+    "siglip2": "post_layernorm",
+    "aimv2": "rms_norm",
+    "tipsv2": "layernorm",
     "vit": "layernorm",
     "dinov2": "layernorm",
     "dinov2_with_registers": "layernorm",
+    "dinov3_vit": "norm",
 }
 """By family of encoders, the norm that its class puts after its last layer, on every token.
 
-CLIP's norms the class token alone.
+CLIP's and MetaCLIP 2's norm the class token alone, RADIO has none.
 """
 
 
@@ -146,7 +193,7 @@ def last_norm(family: str, is_encoder: bool, depth: int, vision_layers: Sequence
 def reads_text(model_type: str) -> bool:
     """Whether models of this type have a tokenizer; encoders alone have none."""
     if model_type in FAMILIES.table:
-        return not FAMILIES.table[model_type].startswith("kvtool.models.families.encoders:")
+        return model_type not in _ALONE
     return model_type not in FAMILIES.names() or getattr(
         FAMILIES.load(model_type), "reads_text", True
     )
