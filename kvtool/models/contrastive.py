@@ -37,6 +37,8 @@ class Contrastive(Encoder):
     """How texts are padded: to the longest one, or to "max_length"."""
     text_inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
     """What the text tower takes of a tokenizer."""
+    loads_alone: ClassVar[bool] = True
+    """Whether transformers finds the image's tower in a checkpoint of both."""
     reads_text = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -48,7 +50,7 @@ class Contrastive(Encoder):
 
     def load_network(self) -> Any:
         """Return the image's tower, with both loaded where texts are read."""
-        if not self.has_texts:
+        if not self.has_texts and self.loads_alone:
             return super().load_network()
         self.whole: Any = self.checkpoint.network(self.towers, self.checkpoint.config(self.towers))
         return self.whole.vision_model

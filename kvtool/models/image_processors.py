@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 from transformers.image_processing_backends import PilBackend
-from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
     PILImageResampling,
+    SizeDict,
 )
 
 from kvtool.models.base import Array
@@ -44,23 +44,25 @@ class DINOv3ViTImageProcessorPil(PilBackend):
     do_rescale = True
     do_normalize = True
 
-    def resize(self, image: Array, size: Any, resample: Any = None, **_options: Any) -> Array:
-        """Return a picture (channel, height, width) of floats resized, with the filter that
-        torchvision takes for such.
+    def resize(
+        self,
+        image: Array,
+        size: SizeDict,
+        resample: PILImageResampling | None = None,
+        reducing_gap: int | None = None,  # noqa: ARG002  Pillow's
+        **_options: Any,
+    ) -> Array:
+        """Return a picture (channel, height, width) resized as floats, which brings the same to 0
+        to 1 afterwards as before, with the filter that torchvision takes for such.
         """
         height, width = image.shape[-2:]
         to_width, to_height = resized_wh_px((width, height), size)
         resized = interpolate(
-            torch.from_numpy(np.ascontiguousarray(image))[None],
+            torch.from_numpy(image.astype(np.float32))[None],
             size=(to_height, to_width),
-            mode=MODES[PILImageResampling(resample)],
+            mode=MODES[PILImageResampling(resample or self.resample)],
             align_corners=False,
             antialias=True,
         )
-        return resized[0].numpy()
-
-    def _preprocess(self, images: list[Array], **options: Any) -> BatchFeature:
-        """Values come first here: a picture is brought to 0 to 1, then resized, then normed."""
-        if options["do_rescale"]:
-            images = [self.rescale(image, options["rescale_factor"]) for image in images]
-        return super()._preprocess(images, **{**options, "do_rescale": False})
+        values: Array = resized[0].numpy()
+        return values

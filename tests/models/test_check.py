@@ -31,7 +31,8 @@ def test_all_checks_hold(tmp_path: Path, family: str, dtype: Any) -> None:
 
 def test_an_encoder_alone(tmp_path: Path) -> None:
     outcomes = kvtool.check_model(str(tiny.dinov2(tmp_path)), device="cpu", dtype="float32")
-    assert [(o.check, o.passed) for o in outcomes] == [("pixel map", True), ("batch", True)]
+    expected = [("pixel map", True), ("batch", True), ("class output", True)]
+    assert [(o.check, o.passed) for o in outcomes] == expected
 
 
 @pytest.fixture(scope="module")

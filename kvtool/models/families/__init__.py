@@ -143,7 +143,7 @@ SPECIAL = {
     "tipsv2_vision_model": "a register is a second class token",
     "dinov2_with_registers": "register tokens, left out",
     "dinov3_vit": "rotary positions; register tokens, left out",
-    "radio": "class tokens of several teachers and registers, left out; no norm after the last layer",
+    "radio": "class tokens of its teachers and registers, left out; no norm at the end",
 }
 """What is special of a family."""
 

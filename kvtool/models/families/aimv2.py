@@ -50,9 +50,10 @@ class Aimv2(Encoder):
 
 
 class Aimv2OfTwo(Contrastive, Aimv2):
-    """An Aimv2Model. Its pooling head attends to one patch alone, which leaves that patch's value."""
+    """An Aimv2Model. Its pooling head, attending to one patch alone, leaves that patch's value."""
 
     towers = Aimv2Model
+    loads_alone = False
 
     def pooled(self, patches: torch.Tensor) -> torch.Tensor:
         """See Contrastive.pooled."""

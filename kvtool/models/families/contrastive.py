@@ -1,4 +1,4 @@
-"""Encoders with their text towers, a class each: how a class pools a patch alone, and reads texts."""
+"""Encoders with their text towers: how a class pools a patch alone, and pads texts."""
 
 from __future__ import annotations
 
