@@ -64,8 +64,8 @@ class Contrastive(Encoder):
 
     def shared_dim(self) -> int:
         """Return the dimension of the space that patches and texts share."""
-        whole = self.checkpoint.config(self.towers)
-        dim: int = whole.projection_dim if self.projects else self.config.hidden_size
+        towers_config = self.checkpoint.config(self.towers)
+        dim: int = towers_config.projection_dim if self.projects else self.config.hidden_size
         return dim
 
     def tokenized(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:

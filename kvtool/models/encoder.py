@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 
-from kvtool.errors import UsageError
+from kvtool.errors import ImageError, UsageError
 from kvtool.layers import LayerChoice
 from kvtool.models.base import Captured, Prepared, Request, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
@@ -96,6 +96,12 @@ class Encoder:
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
         with preparing(id):
             pixels, span = self.pixels(image)
+        if 0 in span.grid:
+            raise ImageError(
+                f"image {id}: expected a whole patch of {self.config.patch_size} px, found "
+                f"{image.width} x {image.height} px; leave it out, or have it resized "
+                "(--image-size)"
+            )
         spans = (span,) if "projected" in self.kinds else ()
         sample = sample_of(image, id=id, index=index, spans=spans, vision_spans=(span,))
         signature = (tuple(pixels.shape), span.grid)

@@ -8,12 +8,8 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 from transformers.image_processing_backends import PilBackend
-from transformers.image_utils import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    PILImageResampling,
-    SizeDict,
-)
+from transformers.image_utils import PILImageResampling, SizeDict
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from kvtool.models.base import Array
 from kvtool.models.cropping import resized_wh_px

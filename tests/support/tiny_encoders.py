@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from transformers import (
@@ -23,6 +24,7 @@ from transformers import (
     Siglip2Config,
     Siglip2ImageProcessorPil,
     Siglip2Model,
+    Siglip2Tokenizer,
     Siglip2VisionConfig,
     Siglip2VisionModel,
     Tipsv2Config,
@@ -41,8 +43,8 @@ NORMED = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225
 
 def _settings(folder: Path, kind: str, **settings: Any) -> Path:
     """Write the settings of an image processor that transformers has for torchvision alone."""
-    written = {"image_processor_type": kind, "do_resize": True, "do_rescale": True, **settings}
-    (folder / "preprocessor_config.json").write_text(json.dumps(written))
+    content = {"image_processor_type": kind, "do_resize": True, "do_rescale": True, **settings}
+    (folder / "preprocessor_config.json").write_text(json.dumps(content))
     return folder
 
 
@@ -72,8 +74,8 @@ def radio(folder: Path, **settings: Any) -> Path:
         max_img_size=64,
         num_registers=2,
     )
-    own = {"do_resize": False, "do_center_crop": False, "do_normalize": False, **settings}
-    return save(folder, RadioModel(config), CLIPImageProcessorPil(**own))
+    options = {"do_resize": False, "do_center_crop": False, "do_normalize": False, **settings}
+    return save(folder, RadioModel(config), CLIPImageProcessorPil(**options))
 
 
 def _clips(size: int = 34) -> Any:
@@ -125,7 +127,12 @@ def siglip2_full(folder: Path) -> Path:
 
 
 def siglip2_of_two(folder: Path) -> Path:
-    text_tokenizer().save_pretrained(siglip2_full(folder))
+    """transformers reads its texts as Gemma's, in lower case: here a token a letter."""
+    letters = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *ascii_lowercase]
+    vocabulary = {letter: number for number, letter in enumerate(letters)}
+    options = {"padding_side": "right", "add_bos_token": False, "add_eos_token": True}
+    words: Any = Siglip2Tokenizer
+    words(vocab=vocabulary, merges=[], **options).save_pretrained(siglip2_full(folder))
     return folder
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from kvtool.registry import Registry
 
-_OF_TWO = {
+_TEXT_ENCODERS = {
     "siglip": "kvtool.models.families.contrastive:SiglipOfTwo",
     "siglip2": "kvtool.models.families.contrastive:Siglip2OfTwo",
     "clip": "kvtool.models.families.contrastive:ClipOfTwo",
@@ -19,7 +19,7 @@ _OF_TWO = {
 """Encoders with a text tower."""
 
 
-_ALONE = {
+_VISION_ENCODERS = {
     "siglip_vision_model": "kvtool.models.families.encoders:Siglip",
     "siglip2_vision_model": "kvtool.models.families.encoders:Siglip2",
     "clip_vision_model": "kvtool.models.families.encoders:Clip",
@@ -35,7 +35,7 @@ _ALONE = {
 """Encoders that read no text."""
 
 
-ENCODERS = (*_OF_TWO, *_ALONE)
+ENCODERS = (*_TEXT_ENCODERS, *_VISION_ENCODERS)
 """Model types of encoders."""
 
 
@@ -53,8 +53,8 @@ FAMILIES = Registry(
         "qwen3_vl": "kvtool.models.families.qwen3_vl:Qwen3VL",
         "gemma3": "kvtool.models.families.gemma3:Gemma3",
         "mistral3": "kvtool.models.families.mistral3:Mistral3",
-        **_OF_TWO,
-        **_ALONE,
+        **_TEXT_ENCODERS,
+        **_VISION_ENCODERS,
         "linear_adapter": "kvtool.models.families.linear_adapter:LinearAdapter",
     },
     "kvtool.models",
@@ -193,7 +193,7 @@ def last_norm(family: str, is_encoder: bool, depth: int, vision_layers: Sequence
 def reads_text(model_type: str) -> bool:
     """Whether models of this type have a tokenizer; encoders alone have none."""
     if model_type in FAMILIES.table:
-        return model_type not in _ALONE
+        return model_type not in _VISION_ENCODERS
     return model_type not in FAMILIES.names() or getattr(
         FAMILIES.load(model_type), "reads_text", True
     )
