@@ -57,13 +57,41 @@ class NewerContract(AloneContract):
         return to_array(states[0, self.special :])
 
 
-class TestDinov3(NewerContract):
+class AnySizeContract(NewerContract):
+    """Encoders of a grid of pixels that take any size."""
+
+    rounding: ClassVar[float] = 1e-6
+    """How far pixels may be from those of a picture resized before, whose levels are rounded."""
+
+    def test_a_chosen_size(self, folder: Path, reference: Any) -> None:
+        """The whole picture, squeezed to five rows of eight patches."""
+        model: Any = load_model(str(folder), dtype="float32", size=InputSize("40x64"))
+        image = noise(70, 45)
+        prepared = model.prepare(image, id="a", index=0)
+        (span,) = prepared.sample.vision_spans
+        assert span.grid == (5, 8)
+        assert span.cover_xyxy_px == pytest.approx((0, 0, 70, 45))
+        resized = image.resize((64, 40), model.processor.resample)
+        options = {"do_resize": False, "do_center_crop": False}
+        pixels = model.processor(resized, return_tensors="pt", **options)["pixel_values"]
+        np.testing.assert_allclose(prepared.tensors["pixels"], pixels[0], atol=self.rounding)
+        arguments = {"pixel_values": prepared.tensors["pixels"][None]}
+        if isinstance(reference, MetaClip2VisionModel):
+            arguments["interpolate_pos_encoding"] = True
+        with torch.inference_mode():
+            states = reference(**arguments).last_hidden_state[0, self.special :]
+        captured = model.capture([prepared], model.request(None, None))
+        np.testing.assert_array_equal(captured.arrays["vision"][0][0, 0], states)
+
+
+class TestDinov3(AnySizeContract):
     """Four rows of six patches: 2 of the 34 px of its height are never seen."""
 
     build = "dinov3_vit"
     own_class: ClassVar[Any] = DINOv3ViTModel
     special = 5
     seen_px = (0, 0, 70, 45 * 32 / 34)
+    rounding = 1.05 / 255 / 0.224
 
     def inputs(self, folder: Path, image: Image.Image, dtype: Any) -> dict[str, torch.Tensor]:
         model = load_model(str(folder), weights=False, dtype="float32")
@@ -84,7 +112,7 @@ class TestDinov3(NewerContract):
         assert float((levels - levels.round()).abs().max()) > 0.4
 
 
-class TestRadio(NewerContract):
+class TestRadio(AnySizeContract):
     """Pictures keep their size, to the nearest whole patches of 8 px: 70 x 45 px become 72 x 48."""
 
     build = "radio"
@@ -124,7 +152,7 @@ class TestAimv2(NewerContract):
             load_model(str(folder), weights=False, size=InputSize("48"))
 
 
-class TestAimv2Native(NewerContract):
+class TestAimv2Native(AnySizeContract):
     """Pictures keep their size, and patches after the last whole one are never seen."""
 
     build = "aimv2_native"
@@ -193,7 +221,7 @@ class TestSiglip2(NewerContract):
         assert np.isfinite(captured.arrays["vision"][0]).all()
 
 
-class TestMetaClip2(NewerContract):
+class TestMetaClip2(AnySizeContract):
     """As CLIP."""
 
     build = "metaclip_2_vision"
@@ -202,7 +230,7 @@ class TestMetaClip2(NewerContract):
     seen_px = (9 * 70 / 52, 0, (9 + 32) * 70 / 52, 32 * 45 / 34)
 
 
-class TestTipsv2(NewerContract):
+class TestTipsv2(AnySizeContract):
     """A class token and a register before 4 x 4 patches of a picture squeezed to 34 px."""
 
     build = "tipsv2_vision"

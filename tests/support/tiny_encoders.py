@@ -33,12 +33,20 @@ from transformers import (
     Tipsv2VisionModel,
 )
 
+from tests.support import tiny
 from tests.support.tiny_parts import VISION, randomize, save
 from tests.support.tiny_words import text_tokenizer, token_id
 
 TEXT_TOWER: dict[str, Any] = {**VISION, "vocab_size": 40, "max_position_embeddings": 16}
 PATCHES: dict[str, Any] = {"image_size": 34, "patch_size": 8}
 NORMED = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+
+
+def built(name: str, folder: Path) -> Path:
+    """Write the checkpoint of a builder of this module, or of tests.support.tiny."""
+    builder = globals().get(name) or getattr(tiny, name)
+    checkpoint: Path = builder(folder)
+    return checkpoint
 
 
 def _settings(folder: Path, kind: str, **settings: Any) -> Path:
