@@ -159,10 +159,10 @@ def test_blank_texts_are_refused(checkpoint: Checkpoint) -> None:
             checkpoint.model.text_vectors(texts, [], ("projected",), "{}")
 
 
-ALONE = ("clip_full", "siglip2_full", "metaclip_2_full", "aimv2_full", "tipsv2_full")
+NO_WORDS = ("clip_full", "siglip2_full", "metaclip_2_full", "aimv2_full", "tipsv2_full")
 
 
-@pytest.mark.parametrize("build", ALONE)
+@pytest.mark.parametrize("build", NO_WORDS)
 def test_without_a_tokenizer_the_tower_is_alone(build: str, tmp_path: Path) -> None:
     model = load_model(str(tiny_encoders.built(build, tmp_path)), dtype="float32")
     assert model.request(None, None).kinds == ("vision",)

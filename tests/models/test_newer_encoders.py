@@ -101,8 +101,8 @@ class TestDinov3(AnySizeContract):
     def test_pixels_are_resized_as_floats(self, model: Model) -> None:
         """As transformers does with torchvision: brought to 0 to 1, resized, normed."""
         image = noise(70, 45)
-        options = {"mode": "bilinear", "antialias": True, "align_corners": False}
-        resized = interpolate(rescaled(image), size=(34, 48), **options)[0]  # type: ignore[arg-type]
+        options: Any = {"mode": "bilinear", "antialias": True, "align_corners": False}
+        resized = interpolate(rescaled(image), size=(34, 48), **options)[0]
         mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
         expected = (resized - mean[:, None, None]) / deviation[:, None, None]
         pixels = model.prepare(image, id="a", index=0).tensors["pixels"]
@@ -198,9 +198,11 @@ class TestSiglip2(NewerContract):
         np.testing.assert_allclose(captured.arrays["vision"][0][0, 0], states[:16], atol=1e-5)
 
     def test_grids_of_as_many_patches_share_no_batch(self, model: Model) -> None:
-        wide, high = (model.prepare(noise(*wh), id="a", index=0) for wh in ((60, 40), (40, 60)))
-        assert wide.sample.n_vision_tokens == high.sample.n_vision_tokens == 24
-        assert wide.signature != high.signature
+        landscape, portrait = (
+            model.prepare(noise(*wh), id="a", index=0) for wh in ((60, 40), (40, 60))
+        )
+        assert landscape.sample.n_vision_tokens == portrait.sample.n_vision_tokens == 24
+        assert landscape.signature != portrait.signature
 
     @pytest.mark.parametrize(
         ("size", "grid"),
