@@ -7,6 +7,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
+from safetensors.torch import load_file, save_file
 from transformers import (
     Aimv2Config,
     Aimv2Model,
@@ -70,6 +71,14 @@ def dinov3_vit(folder: Path) -> Path:
     return _settings(folder, "DINOv3ViTImageProcessorFast", size=size, resample=2, **NORMED)
 
 
+def _without(folder: Path, ending: str) -> Path:
+    """Leave out weights that published checkpoints do without: transformers fills them in."""
+    file = folder / "model.safetensors"
+    weights = {name: tensor for name, tensor in load_file(file).items() if ending not in name}
+    save_file(weights, file, metadata={"format": "pt"})
+    return folder
+
+
 def radio(folder: Path, **settings: Any) -> Path:
     """Three class tokens and two registers; pictures at their own size, as NVIDIA's."""
     config = RadioConfig(
@@ -83,7 +92,8 @@ def radio(folder: Path, **settings: Any) -> Path:
         num_registers=2,
     )
     options = {"do_resize": False, "do_center_crop": False, "do_normalize": False, **settings}
-    return save(folder, RadioModel(config), CLIPImageProcessorPil(**options))
+    save(folder, RadioModel(config), CLIPImageProcessorPil(**options))
+    return _without(folder, "layer_scale")
 
 
 def _clips(size: int = 34) -> Any:
@@ -174,7 +184,7 @@ def tipsv2_vision(folder: Path) -> Path:
 
 def tipsv2_full(folder: Path) -> Path:
     config = Tipsv2Config(text_config=TEXT_TOWER, vision_config=_tipsv2_tower())
-    _weights(folder, Tipsv2Model(config))
+    _without(_weights(folder, Tipsv2Model(config)), "temperature")
     size = {"height": 34, "width": 34}
     return _settings(folder, "Tipsv2ImageProcessor", size=size, do_normalize=False, resample=2)
 
