@@ -24,9 +24,9 @@ from kvtool.errors import ImageError, UsageError
 from kvtool.models import load_model
 from kvtool.models.base import Model
 from kvtool.types import InputSize, View
+from tests.contracts.alone_contract import AloneContract
 from tests.contracts.arrays import Array, to_array
 from tests.contracts.families.processors import own_pixels
-from tests.models.test_encoders import AloneContract
 from tests.support import tiny_encoders
 from tests.support.tiny import noise
 
