@@ -194,7 +194,9 @@ class Language:
     ) -> Iterator[TextStates]:
         """Yield the stream over texts that are token ids already; see text_states."""
         before = list(self.opening_ids if before_ids is None else before_ids)
+        # A first token with nothing before it is an outlier in every decoder: it is left out.
         start = max(1, len(before))
+        # Texts of equal length run together, and nothing is padded.
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         for _, group in groupby(order, key=lambda index: len(ids[index])):
             indices = list(group)

@@ -48,6 +48,7 @@ class ModelSettings:
 
 def load(name: str, settings: ModelSettings, weights: bool) -> Model:
     """See kvtool.models.load_model."""
+    # What is wrong with the settings is said before any file is looked for.
     find_dtype(settings.dtype)
     find_device(settings.device)
     if settings.attention not in ATTENTIONS:

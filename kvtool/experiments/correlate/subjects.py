@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
 from kvtool.asking.caches import CACHE
@@ -17,11 +16,11 @@ from kvtool.tasks import datasets_for, tasks_over
 from kvtool.tasks.by_model import (
     Identity,
     RunSource,
-    commonest_source,
     fullest_run,
     models_named,
     runs_by_model,
     source_of,
+    sources_of_tasks,
 )
 from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.sets import SEGMENTATION
@@ -75,12 +74,7 @@ def find_subjects(
     )
     if models is not None:
         groups = models_named(groups, models, "correlate")
-    # All models are scored on one data set a task.
-    sources = {
-        task: source
-        for task in tasks
-        if (source := commonest_source(groups, partial(_serves, task=task))) is not None
-    }
+    sources = sources_of_tasks(groups, tasks, _serves)
     subjects = []
     incomplete = []
     for identity, model_runs in groups.items():

@@ -42,6 +42,8 @@ def splice_losses(measured: Measured, progress: Progress) -> Losses:
         plain.append(image.loss())
         states = measured.streams.images([position], ["image"])["image"][:, 0].float()
         for index, losses in averaged.items():
+            # What is lost with the mean vector is all that could be lost: the scale of the other
+            # losses.
             mean = _mean(measured, index).expand_as(states[index])
             losses.append(image.spliced_loss(measured.streams.layers[index], mean))
         for losses, (reader, _) in zip(replaced, readers, strict=True):
