@@ -135,7 +135,8 @@ def extract(
         int | None, bounded("min_pixels", help="Smallest area of a picture in Qwen's tower.")
     ] = None,
     max_pixels: Annotated[
-        int | None, bounded("max_pixels", help="Largest area of a picture in Qwen's tower.")
+        int | None,
+        bounded("max_pixels", help="Largest area of a picture in Qwen's or SigLIP 2's tower."),
     ] = None,
     text_template: Annotated[
         str,

@@ -112,7 +112,8 @@ def extract(
         image_size: the size that pictures are brought to before an encoder, or Qwen's tower, sees
             them: 384 (a square), "480x832" (height x width) or "short:480" (the shorter side, at
             the picture's own aspect ratio, in whole patches). The checkpoint's own by default.
-        min_pixels, max_pixels: bounds of a picture's area in Qwen's tower.
+        min_pixels, max_pixels: bounds of a picture's area in Qwen's tower; the latter in SigLIP
+            2's (NaFlex), too.
         system: the text of a system message, which stands before everything else in every prompt of
             the run; by default what the chat template writes by itself.
         check: prove on the first picture of a new run that the model's map from pixels to tokens is

@@ -17,6 +17,7 @@ from kvtool.display import Displayed, Facts
 from kvtool.errors import ModelError
 from kvtool.models.base import Array, Captured, LanguageModel, Prepared
 from kvtool.models.device import from_numpy
+from kvtool.models.encoder import Encoder
 from kvtool.models.knockout import knocked_out
 from kvtool.types import GridSpan, Kind, View
 
@@ -69,7 +70,9 @@ def check_views(model: Any, image: Image.Image) -> Iterator[ModelCheck]:
         if (sample.spans, sample.vision_spans) in seen:
             continue
         seen.append((sample.spans, sample.vision_spans))
-        for check in CHECKS if isinstance(model, LanguageModel) else ENCODER_CHECKS:
+        checks = CHECKS if isinstance(model, LanguageModel) else ENCODER_CHECKS
+        # A plug-in's encoder may have no class of transformers to be compared with.
+        for check in (*checks, class_output) if isinstance(model, Encoder) else checks:
             yield check(model, image, view)
         if getattr(model, "proves_tower", False) and sample.vision_spans:
             yield tower_map(model, image, view)
@@ -211,6 +214,15 @@ def batch(model: Any, image: Image.Image, view: View) -> ModelCheck:
             pair = [_tensor(c, name, i) for c, i in ((together, index), (single, 0))]
             difference = max(difference, _largest([pair[0]], [pair[1]]))
     return _difference(model, "batch", view, difference, "pictures differ by {} from each alone")
+
+
+def class_output(model: Any, image: Image.Image, view: View) -> ModelCheck:
+    """Compare an encoder's last layer with what its class gives for the picture."""
+    item = model.prepare(image, id="check", index=0, view=view)
+    captured = _tensor(model.capture([item], model.request(("vision",), None)), "vision", 0)
+    difference = _largest([captured[0, 0]], [model.class_output(item)])
+    meaning = "the last layer differs by {} from the last_hidden_state of its class"
+    return _difference(model, "class output", view, difference, meaning)
 
 
 def continuation(model: Any, image: Image.Image, view: View) -> ModelCheck:
