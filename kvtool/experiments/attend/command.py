@@ -13,18 +13,20 @@ from kvtool.cli.options import (
     DataOption,
     DeviceOption,
     FormatOption,
+    FreshOption,
+    ImagesOption,
     LayersOption,
+    MaxNewTokensOption,
+    ModelFolderOption,
     PlotOption,
     RunOption,
     StoreArgument,
     WaitOption,
     bounded,
     need_store,
-    parse_folder,
-    parse_layers,
-    parse_list,
-    parse_model,
+    seed_of,
 )
+from kvtool.cli.parsing import parse_folder, parse_layers, parse_list, parse_model
 from kvtool.errors import PartialError
 from kvtool.reporting.numbers import plural
 
@@ -35,106 +37,104 @@ EXAMPLES = (
 )
 
 
+QuestionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--question",
+        metavar="TEXT",
+        help="Ask this about each picture; {concept} in it stands for each thing that the "
+        "picture shows, where the data set has masks.",
+    ),
+]
+ImageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--image",
+        metavar="ID[,ID...]",
+        help="Ask about these pictures alone. The default is all of the run.",
+    ),
+]
+BenchmarkOption = Annotated[
+    str | None,
+    typer.Option(
+        "--benchmark",
+        metavar="SPEC",
+        autocompletion=complete_benchmark,
+        help="Ask a benchmark's questions: pope:PATH, mme:PATH[@all], or any data set with "
+        "questions, e.g. own:PATH.",
+    ),
+]
+ExpressionsOption = Annotated[
+    bool,
+    typer.Option("--expressions", help="Ask RefCOCO's sentences, each about its object."),
+]
+SinksOption = Annotated[
+    bool,
+    typer.Option(
+        "--sinks",
+        help="Measure which image tokens draw attention whatever the text, key by key. Without "
+        "a source of texts it asks for a description.",
+    ),
+]
+FromOption = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="last|question|answer|WORD",
+        help="Whose attention: that of the last token before the answer, of the question's "
+        "tokens, of the answer's, or of a word in the question.",
+    ),
+]
+SaveOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--save",
+        metavar="DIR",
+        help="Write the attention of every head on every image token, a file <id>.npz for "
+        "each text.",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--out",
+        metavar="DIR",
+        help="Draw the map of the localization heads over each picture, <id>.png.",
+    ),
+]
+EachTokenOption = Annotated[
+    bool,
+    typer.Option(
+        "--each-token",
+        help="With --out: draw a picture for each token that looks, such as each of an answer.",
+    ),
+]
+
+
 def attend(
     store: StoreArgument = None,
     run: RunOption = None,
-    question: Annotated[
-        str | None,
-        typer.Option(
-            "--question",
-            metavar="TEXT",
-            help="Ask this about each picture; {concept} in it stands for each thing that the "
-            "picture shows, where the data set has masks.",
-        ),
-    ] = None,
-    image: Annotated[
-        str | None,
-        typer.Option(
-            "--image",
-            metavar="ID[,ID...]",
-            help="Ask about these pictures alone. The default is all of the run.",
-        ),
-    ] = None,
-    benchmark: Annotated[
-        str | None,
-        typer.Option(
-            "--benchmark",
-            metavar="SPEC",
-            autocompletion=complete_benchmark,
-            help="Ask a benchmark's questions: pope:PATH, mme:PATH[@all], or any data set with "
-            "questions, e.g. own:PATH.",
-        ),
-    ] = None,
-    expressions: Annotated[
-        bool,
-        typer.Option("--expressions", help="Ask RefCOCO's sentences, each about its object."),
-    ] = False,
-    sinks: Annotated[
-        bool,
-        typer.Option(
-            "--sinks",
-            help="Measure which image tokens draw attention whatever the text, key by key. Without "
-            "a source of texts it asks for a description.",
-        ),
-    ] = False,
-    from_: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="last|question|answer|WORD",
-            help="Whose attention: that of the last token before the answer, of the question's "
-            "tokens, of the answer's, or of a word in the question.",
-        ),
-    ] = "last",
+    question: QuestionOption = None,
+    image: ImageOption = None,
+    benchmark: BenchmarkOption = None,
+    expressions: ExpressionsOption = False,
+    sinks: SinksOption = False,
+    from_: FromOption = "last",
     layers: LayersOption = None,
     localization: Annotated[
         int, bounded("localization", help="Number of localization heads to choose.")
     ] = 3,
-    limit: Annotated[
-        int | None, bounded("limit", help="Ask about the first N pictures only.")
-    ] = None,
-    save: Annotated[
-        Path | None,
-        typer.Option(
-            "--save",
-            metavar="DIR",
-            help="Write the attention of every head on every image token, a file <id>.npz for "
-            "each text.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="DIR",
-            help="Draw the map of the localization heads over each picture, <id>.png.",
-        ),
-    ] = None,
-    each_token: Annotated[
-        bool,
-        typer.Option(
-            "--each-token",
-            help="With --out: draw a picture for each token that looks, such as each of an answer.",
-        ),
-    ] = False,
-    max_new_tokens: Annotated[
-        int,
-        bounded(
-            "max_new_tokens", help="With --from answer: number of tokens after which it is cut."
-        ),
-    ] = 16,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Folder of the run's model, if it moved.")
-    ] = None,
+    limit: ImagesOption = None,
+    save: SaveOption = None,
+    out: OutOption = None,
+    each_token: EachTokenOption = False,
+    max_new_tokens: MaxNewTokensOption = 16,
+    model: ModelFolderOption = None,
     data: DataOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[
-        int, bounded("seed", help="Random seed of the halves, intervals and permutations.")
-    ] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Measure again, even if the store holds the result.")
-    ] = False,
+    seed: Annotated[int, seed_of("the halves, intervals and permutations")] = 0,
+    fresh: FreshOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -151,8 +151,7 @@ def attend(
     other. No picture is run again: stored keys and values serve, and the softmax is the model's.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     plots = plot_files(plot)
     target_run = kvtool.open(need_store(store)).run(run)
@@ -182,8 +181,7 @@ def attend(
         )
     for note in result.config["notes"]:
         console.log.warning("%s", note)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
     if result.n_skipped:
         for line in result.skipped:
             console.log.error("left out: %s", line)

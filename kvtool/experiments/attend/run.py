@@ -150,10 +150,10 @@ def check_alike(run: Run, layers: Sequence[int]) -> None:
     """Raise UsageError where the keys of some layers have other numbers of heads or dimensions."""
     geometry = run.config.model.geometry
     if len({geometry.shape(layer) for layer in layers}) > 1:
-        alike = [n for n in layers if geometry.shape(n) == geometry.shape(layers[0])]
+        layers_of_first = [n for n in layers if geometry.shape(n) == geometry.shape(layers[0])]
         raise UsageError(
             "attend: --sinks: expected layers whose keys have one shape, found several; choose "
-            f"some with --layers, such as {ranges(alike)}"
+            f"some with --layers, such as {ranges(layers_of_first)}"
         )
 
 
