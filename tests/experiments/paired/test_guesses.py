@@ -82,6 +82,7 @@ def test_what_is_planted_is_more_than_the_best_guess(tmp_path: Path, scenes: Pat
     draw(result)
 
 
+@pytest.mark.slow
 def test_noise_of_twelve_questions_is_no_better_than_chance(tmp_path: Path, scenes: Path) -> None:
     """A random tower: some block has most of 12 questions right, and a model that has few."""
     run = planted(tmp_path / "s.kv", scenes, {0, 1, 2, 3, 4, 5, 6}, {0, 7})

@@ -59,6 +59,7 @@ def test_runs_that_cannot_serve_say_what_to_extract(
         kvtool.paired(bad_store(tmp_path / "s.kv", scenes, name), "art-style")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "options", "expected"),
     [
