@@ -20,6 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "display", "screen"),
     (
         "types",
+        "geometry",
         "registry",
         "text_templates",
         "bounds",
