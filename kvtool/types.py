@@ -242,6 +242,8 @@ class ModelInfo:
         template: a digest of the chat template that lays out its prompts; empty for an encoder
             alone.
         commit: the hub's commit, where it is known. No part of the identity.
+        quantization: how its weights are quantized, in a few words; empty where they are not. No
+            part of the identity, since the revision covers it.
     """
 
     name: str
@@ -252,3 +254,4 @@ class ModelInfo:
     attention: str
     template: str = ""
     commit: str | None = None
+    quantization: str = ""

@@ -14,6 +14,7 @@ from kvtool.bounds import BOUNDS
 from kvtool.cli.completion import complete_run
 from kvtool.errors import UsageError
 from kvtool.layers import parse_numbers
+from kvtool.models.device_names import AUTO, check_device, worker_devices
 from kvtool.types import SALIENCY, VECTOR_KINDS, Kind
 
 Format = Literal["auto", "table", "json", "jsonl", "csv"]
@@ -79,16 +80,19 @@ def finite(value: float | None) -> float | None:
 
 
 def device_name(value: str) -> str:
-    """Devices have one grammar, whatever else torch may know here."""
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
-        raise typer.BadParameter(f"expected auto, cpu, cuda or cuda:N, found {value[:40]!r}")
-    return value
+    """Devices have one grammar, that of kvtool.models.device_names."""
+    try:
+        return value if value == AUTO else check_device(value)
+    except UsageError as error:
+        raise typer.BadParameter(str(error).removeprefix("device: ")) from None
 
 
 def device_names(value: str) -> str:
-    """Return the same, several of them."""
-    for name in value.split(","):
-        device_name(name)
+    """Return the same, several workers' of them."""
+    try:
+        worker_devices(value)
+    except UsageError as error:
+        raise typer.BadParameter(str(error).removeprefix("device: ")) from None
     return value
 
 
@@ -100,7 +104,8 @@ DeviceOption = Annotated[
         *DEVICE_FLAGS,
         metavar="DEVICE",
         callback=device_name,
-        help="Where to compute: auto, cpu, cuda or cuda:N.",
+        help="Where to compute: auto, cpu, cuda or cuda:N; or devices that hold one model, joined "
+        "by a plus: cuda:0+cuda:1, cuda:0+cpu, cpu+disk:DIR.",
     ),
 ]
 DevicesOption = Annotated[
@@ -109,7 +114,8 @@ DevicesOption = Annotated[
         *DEVICE_FLAGS[::-1],
         metavar="DEVICE[,DEVICE...]",
         callback=device_names,
-        help="Where to compute, with a process for each device: auto, cpu, cuda or cuda:N.",
+        help="Where to compute: auto, cpu, cuda or cuda:N. A comma separates workers, a process "
+        "each; a plus joins devices that hold one model: cuda:0+cuda:1, cuda:0+cpu, cpu+disk:DIR.",
     ),
 ]
 WaitOption = Annotated[
