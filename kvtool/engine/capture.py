@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from kvtool.models.base import Captured, Model, Prepared
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+RunCalls = Callable[[Sequence[Callable[[], "Captured"]]], "list[Captured]"]
 
 
 def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]]:
@@ -28,20 +30,45 @@ def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]
         )
 
 
-def capture_part(
-    model: Model, plan: Plan, prepared: Sequence[Prepared], batch_size: int
-) -> tuple[Arrays, Arrays]:
-    """Return arrays of a part and of its text, (layer, head, tokens of all its images, dim), images
-    as in `prepared`.
+def one_by_one(calls: Sequence[Callable[[], Captured]]) -> list[Captured]:
+    """Run captures one after the other."""
+    return [call() for call in calls]
+
+
+def capture_parts(
+    model: Model,
+    plan: Plan,
+    parts: Sequence[Sequence[Prepared]],
+    batch_size: int,
+    run_calls: RunCalls,
+) -> list[tuple[Arrays, Arrays]]:
+    """Return arrays of each part and of its text, (layer, head, tokens of all its images, dim),
+    images as in `parts`.
+
+    run_calls: runs the captures of all batches, each within one part.
     """
+    cuts = [list(batches(part, batch_size)) for part in parts]
+    calls = [
+        partial(_capture, model, plan, [part[i] for i in positions])
+        for part, cut in zip(parts, cuts, strict=True)
+        for positions in cut
+    ]
+    captures = iter(run_calls(calls))
+    return [_collected(len(part), cut, captures) for part, cut in zip(parts, cuts, strict=True)]
+
+
+def _collected(
+    n_images: int, cut: Sequence[Sequence[int]], captures: Iterator[Captured]
+) -> tuple[Arrays, Arrays]:
+    """Return the arrays of a part and of its text from those of its batches."""
     arrays: dict[str, list[Any]] = {}
     text: dict[str, list[Any]] = {}
     # Batches mix the order of images; each array goes back to its image's slot.
-    for positions in batches(prepared, batch_size):
-        captured = _capture(model, plan, [prepared[i] for i in positions])
-        for store, captures in ((arrays, captured.arrays), (text, captured.text)):
-            for kind, items in captures.items():
-                slots = store.setdefault(kind, [None] * len(prepared))
+    for positions in cut:
+        captured = next(captures)
+        for store, kinds in ((arrays, captured.arrays), (text, captured.text)):
+            for kind, items in kinds.items():
+                slots = store.setdefault(kind, [None] * n_images)
                 for position, item in zip(positions, items, strict=True):
                     slots[position] = item
     return {kind: _joined(items) for kind, items in arrays.items()}, {

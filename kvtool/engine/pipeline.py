@@ -21,7 +21,8 @@ from rich.filesize import decimal
 
 from kvtool.datasets.images import decode, read_bytes
 from kvtool.digests import digest_bytes
-from kvtool.engine.capture import Arrays, capture_part
+from kvtool.engine.by_layer import Sweep
+from kvtool.engine.capture import Arrays, RunCalls, capture_parts, one_by_one
 from kvtool.engine.plan import Plan
 from kvtool.errors import BusyError, ImageError
 from kvtool.progress import Progress
@@ -41,8 +42,8 @@ _END = object()
 @dataclass(frozen=True)
 class Event:
     """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes`
-    written, images whose features are `reused` from another run, and blocks that hold `nonfinite`
-    values, each once.
+    written, images whose features are `reused` from another run, the `layer` that runs where they
+    run one by one, and blocks that hold `nonfinite` values, each once.
     """
 
     what: str
@@ -64,7 +65,9 @@ def told(progress: Progress, tell: Tell | None = None) -> Tell:
         """Count an event."""
         nonlocal n_bytes
         n_bytes += event.n if event.what == "bytes" else 0
-        progress(event.n if event.what in ("done", "failed") else 0, f"{decimal(n_bytes)} written")
+        layer = f"layer {event.n}, " if event.what == "layer" else ""
+        n_images = event.n if event.what in ("done", "failed") else 0
+        progress(n_images, f"{layer}{decimal(n_bytes)} written")
         if tell is not None:
             tell(event)
 
@@ -99,7 +102,8 @@ def run_parts(
     Raises KvtoolError; whatever was committed stays.
     """
     stop = threading.Event()
-    ready: Queue[Any] = Queue(1)
+    sweep = Sweep.of(model, plan, lambda layer: tell(Event("layer", layer)))
+    ready: Queue[Any] = Queue(sweep.n_parts if sweep else 1)
     done: Queue[Any] = Queue(1)
     errors: list[BaseException] = []
     prepare = (_prepare_parts, errors, stop, ready, plan, run, model, parts, source, strict, tell)
@@ -107,13 +111,17 @@ def run_parts(
     threads = [threading.Thread(target=_guarded, args=args) for args in (prepare, write)]
     for thread in threads:
         thread.start()
-    work: PartWork | None = None
+    works: list[PartWork] = []
+    run_calls = sweep.run if sweep else one_by_one
     try:
         for work in _take(ready, stop):
-            work.arrays, work.text = capture_part(model, plan, work.prepared, batch_size)
-            work.samples, work.prepared = [item.sample for item in work.prepared], []
-            if _give(done, work, stop):
-                work = None
+            works.append(work)
+            if sweep is None or len(works) == sweep.n_parts:
+                _capture_works(model, plan, works, batch_size, run_calls)
+                _give_all(done, works, stop)
+        if not stop.is_set():
+            _capture_works(model, plan, works, batch_size, run_calls)
+            _give_all(done, works, stop)
         _give(done, _END, stop)
         threads[1].join()
     finally:
@@ -121,11 +129,28 @@ def run_parts(
         for thread in threads:
             thread.join()
         # After a failure parts may be anywhere on their way: whoever comes next may claim them.
-        for leftover in (work, *_drain(ready), *_drain(done)):
+        for leftover in (*works, *_drain(ready), *_drain(done)):
             if isinstance(leftover, PartWork):
                 leftover.claim.close()
     if errors:
         raise errors[0]
+
+
+def _capture_works(
+    model: Model, plan: Plan, works: Sequence[PartWork], batch_size: int, run_calls: RunCalls
+) -> None:
+    """Fill parts with what the model gives for them."""
+    parts = [work.prepared for work in works]
+    captures = capture_parts(model, plan, parts, batch_size, run_calls)
+    for work, (arrays, text) in zip(works, captures, strict=True):
+        work.arrays, work.text = arrays, text
+        work.samples, work.prepared = [item.sample for item in work.prepared], []
+
+
+def _give_all(queue: Queue[Any], works: list[PartWork], stop: threading.Event) -> None:
+    """Hand parts on, and keep those that are not taken."""
+    while works and _give(queue, works[0], stop):
+        works.pop(0)
 
 
 def _guarded(

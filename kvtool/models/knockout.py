@@ -28,6 +28,7 @@ from transformers.masking_utils import sdpa_mask
 
 from kvtool.errors import UsageError
 from kvtool.models.base import LanguageModel
+from kvtool.models.placement import device_of
 from kvtool.types import Geometry, Sample
 
 NAME = "kvtool_knockout"
@@ -47,6 +48,10 @@ class Blocked:
     """(row, 1), or (1, 1) for all rows: position of the image's first token in the cache."""
     stops: torch.Tensor
     """Position of the first token after it, of the same shape."""
+
+    def to(self, device: torch.device) -> Blocked:
+        """Return the same on a device."""
+        return Blocked(self.q_heads.to(device), self.starts.to(device), self.stops.to(device))
 
     def visible(self, mask: torch.Tensor | None, n_queries: int, n_keys: int) -> torch.Tensor:
         """Return (row, q_head, query, key) bool; `mask` is what is visible without knockout, None
@@ -99,13 +104,14 @@ def knocked_out(
     decoder does not have.
     """
     by_layer = group_heads(heads, model.info.geometry)
-    device = next(model.language_model.parameters()).device
     # (row, 1): each row of the cache has its image at a place of its own.
-    starts = torch.tensor([[sample.image_start] for sample in samples], device=device)
-    stops = torch.tensor([[model.image_end(sample)] for sample in samples], device=device)
+    starts = torch.tensor([[sample.image_start] for sample in samples])
+    stops = torch.tensor([[model.image_end(sample)] for sample in samples])
     layers = model.language_model.layers
+    # Layers of one model may stand on several devices.
     blocked = {
-        layers[n].self_attn: Blocked(mask.to(device), starts, stops) for n, mask in by_layer.items()
+        layers[n].self_attn: Blocked(mask, starts, stops).to(device_of(layers[n]))
+        for n, mask in by_layer.items()
     }
     model.language_model.set_attn_implementation(NAME)
     _BLOCKED.update(blocked)
