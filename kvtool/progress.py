@@ -41,7 +41,7 @@ def called(progress: Progress | bool | None) -> Progress:
 
 
 @dataclass
-class Tally:
+class ProgressTally:
     """How much is done since the start, and what can be said of the rest."""
 
     total: int | None
@@ -91,7 +91,7 @@ def clock(seconds: float) -> str:
 def bar(what: str) -> Iterator[Advance]:
     """Show a call's progress, for `progress=True`: in a notebook below the cell, else on standard
     error where that is a terminal."""
-    tally = Tally(None)
+    tally = ProgressTally(None)
     if in_notebook():
         yield from notebook_bar(what, tally)
     elif sys.stderr.isatty():
@@ -100,7 +100,7 @@ def bar(what: str) -> Iterator[Advance]:
         yield silent
 
 
-def terminal_bar(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
+def terminal_bar(what: str, tally: ProgressTally, unit: str) -> Iterator[Advance]:
     """Draw a bar on standard error while the caller works; data go to standard output as they are,
     notes above the bar."""
     from rich.console import Console
@@ -146,7 +146,7 @@ def in_notebook() -> bool:
     return type(shell).__name__ == NOTEBOOK_SHELL
 
 
-def notebook_bar(what: str, tally: Tally) -> Iterator[Advance]:
+def notebook_bar(what: str, tally: ProgressTally) -> Iterator[Advance]:
     """Draw a bar below a notebook's cell while the caller works. It is plain HTML, which needs no
     widgets, and stays as it is at the end."""
     ipython: Any = sys.modules["IPython"]
@@ -167,7 +167,7 @@ def notebook_bar(what: str, tally: Tally) -> Iterator[Advance]:
         handle.update(html(bar_html(what, tally)))
 
 
-def bar_html(what: str, tally: Tally) -> str:
+def bar_html(what: str, tally: ProgressTally) -> str:
     """Return a bar and its words; without a total the bar only says that something moves."""
     done = tally.done + tally.advanced
     extent = f' value="{min(done, tally.total)}" max="{tally.total}"' if tally.total else ""

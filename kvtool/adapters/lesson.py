@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kvtool.adapters.examples import Example, Exchange, examples
-from kvtool.adapters.pictures import Pictures, read_pictures
+from kvtool.adapters.examples import Exchange, TrainingExample, examples
+from kvtool.adapters.pictures import PooledPictures, read_pictures
 from kvtool.adapters.reading import AnswerScores, answer_scores
 from kvtool.adapters.sources import Captioned
 from kvtool.adapters.starts import (
@@ -46,9 +46,9 @@ class Lesson:
     """
 
     model: LinearAdapter
-    pictures: Pictures
-    training: tuple[Example, ...]
-    held_out: tuple[Example, ...]
+    pictures: PooledPictures
+    training: tuple[TrainingExample, ...]
+    held_out: tuple[TrainingExample, ...]
     seed: int
 
     @property
@@ -98,7 +98,7 @@ class Lesson:
         pictures = rows[1:] + rows[:1] if swapped else rows
         tokens = self.pictures.tokens[pictures]
         exam = [
-            Example(position, example.ids, example.start)
+            TrainingExample(position, example.ids, example.start)
             for position, example in enumerate(self.held_out)
         ]
         return answer_scores(self.model, layer, tokens, exam)
@@ -136,7 +136,7 @@ def make_lesson(
     exam = [Exchange(row, question, texts[row][0]) for row in held_out]
     return Lesson(
         model=model,
-        pictures=Pictures(
+        pictures=PooledPictures(
             pictures.ids, pictures.spans, pictures.tokens, (*absent, *pictures.skipped)
         ),
         training=tuple(examples(model, lessons)),

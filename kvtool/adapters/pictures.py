@@ -20,7 +20,7 @@ _IMAGES = 64
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PooledPictures:
     """Pictures and their features.
 
     Attributes:
@@ -36,7 +36,9 @@ class Pictures:
     skipped: tuple[str, ...] = ()
 
 
-def read_pictures(run: Run, ids: Sequence[str], layer: int, pool: int, path: Path) -> Pictures:
+def read_pictures(
+    run: Run, ids: Sequence[str], layer: int, pool: int, path: Path
+) -> PooledPictures:
     """Read the features of images and write them, pooled, into a file.
 
     Images with a value that is not finite are left out. Raises UsageError where the images have
@@ -59,7 +61,7 @@ def read_pictures(run: Run, ids: Sequence[str], layer: int, pool: int, path: Pat
         tokens[len(finite) : len(finite) + len(finite_tokens)] = finite_tokens
         for image, is_good in zip(batch, is_finite.tolist(), strict=True):
             (finite if is_good else skipped).append(image)
-    return Pictures(
+    return PooledPictures(
         tuple(finite),
         tuple(spans[image] for image in finite),
         tokens[: len(finite)],

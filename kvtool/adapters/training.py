@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from kvtool.adapters.examples import Example
+from kvtool.adapters.examples import TrainingExample
 from kvtool.adapters.reading import AnswerReader
 from kvtool.adapters.standard import Standard
 from kvtool.errors import ModelError
@@ -33,7 +33,7 @@ SAVE_STEPS = 50
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AdapterRecipe:
     """How an adapter is trained.
 
     Attributes:
@@ -60,8 +60,8 @@ class Recipe:
 def train_layer(
     model: LinearAdapter,
     tokens: torch.Tensor,
-    examples: Sequence[Example],
-    recipe: Recipe,
+    examples: Sequence[TrainingExample],
+    recipe: AdapterRecipe,
     *,
     checkpoint: Path | None = None,
     report: Report | None = None,
@@ -104,8 +104,8 @@ class Training:
         self,
         model: LinearAdapter,
         tokens: torch.Tensor,
-        examples: Sequence[Example],
-        recipe: Recipe,
+        examples: Sequence[TrainingExample],
+        recipe: AdapterRecipe,
     ) -> None:
         """tokens: pooled features of images, (image, token, d)."""
         self.model = model

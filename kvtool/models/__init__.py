@@ -35,6 +35,6 @@ def load_model(
     UsageError (device, dtype or attention not available, a size that its family cannot bring
     pictures to, or a system text that its chat template has no room for).
     """
-    from kvtool.models.loading import Settings, load
+    from kvtool.models.loading import ModelSettings, load
 
-    return load(name, Settings(device, dtype, attention, size, system, by_layer), weights)
+    return load(name, ModelSettings(device, dtype, attention, size, system, by_layer), weights)

@@ -24,7 +24,7 @@ from kvtool.models.device import to_device
 from kvtool.models.families import FAMILIES
 from kvtool.models.files import CONFIG, read_json
 from kvtool.models.hub import resolve
-from kvtool.models.loading import Checkpoint, Settings, check_layers
+from kvtool.models.loading import Checkpoint, ModelSettings, check_layers
 from kvtool.types import Precision
 
 TEXT_BATCH = 16
@@ -228,7 +228,7 @@ def load_language(
     if str(config.get("model_type")) in FAMILIES.names():
         return _decoder_of(name, device, dtype, attention)
     check_layers(name, config)
-    checkpoint = Checkpoint(snapshot, Settings(device, dtype, attention), weights=True)
+    checkpoint = Checkpoint(snapshot, ModelSettings(device, dtype, attention), weights=True)
     network = load_causal(checkpoint)
     return Language(
         name=name,

@@ -36,7 +36,7 @@ LAYER_COUNTS = ("num_hidden_layers", "depth", "num_layers", "n_layers")
 
 
 @dataclass(frozen=True)
-class Settings:
+class ModelSettings:
     """How a model is run.
 
     device: one device, or several that hold the model together (kvtool.models.device_names).
@@ -51,7 +51,7 @@ class Settings:
     by_layer: bool = False
 
 
-def load(name: str, settings: Settings, weights: bool) -> Model:
+def load(name: str, settings: ModelSettings, weights: bool) -> Model:
     """See kvtool.models.load_model."""
     find_dtype(settings.dtype)
     find_device(settings.device)
@@ -123,7 +123,7 @@ class Checkpoint:
     """A resolved model that can be read piece by piece; every error names the model."""
 
     snapshot: Snapshot
-    settings: Settings
+    settings: ModelSettings
     weights: bool
 
     @cached_property

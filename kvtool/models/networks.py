@@ -35,7 +35,7 @@ from kvtool.models.quantization import check_libraries
 from kvtool.models.weights import check_missing, check_shapes, check_unexpected, warn_of_values
 
 if TYPE_CHECKING:
-    from kvtool.models.loading import Checkpoint, Settings
+    from kvtool.models.loading import Checkpoint, ModelSettings
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _place(checkpoint: Checkpoint, shape: nn.Module) -> _Place:
         _check_room(checkpoint, shape)
         is_direct = bool(checkpoint.quantization) or checkpoint.device.type != "cpu"
         on_device = {"": str(checkpoint.device)}
-        return _Place(on_device if is_direct and _has_accelerate() else None)
+        return _Place(on_device if is_direct and has_accelerate() else None)
     layers = decoder_layers(shape)
     how = "--by-layer" if settings.by_layer else f"--devices {settings.device}"
     if layers is None:
@@ -105,7 +105,7 @@ def _place(checkpoint: Checkpoint, shape: nn.Module) -> _Place:
             f"{how}: expected a model with a decoder, whose layers can stand apart, found {name}, "
             "an encoder alone; name one device"
         )
-    if not _has_accelerate():
+    if not has_accelerate():
         raise UsageError(
             f"{how}: expected the package accelerate, which brings layers to their devices, found "
             "none; pip install 'kvtool[accelerate]'"
@@ -116,7 +116,8 @@ def _place(checkpoint: Checkpoint, shape: nn.Module) -> _Place:
     return _Place(device_map(blocks, names, numbers), _scratch(devices.folder))
 
 
-def _has_accelerate() -> bool:
+def has_accelerate() -> bool:
+    """Return whether weights can go straight to their device."""
     return find_spec("accelerate") is not None
 
 
@@ -186,7 +187,7 @@ def _check_room(checkpoint: Checkpoint, shape: nn.Module) -> None:
     needed = network_bytes(shape, checkpoint.dtype)
     if checkpoint.quantization:
         needed = _file_bytes(checkpoint)
-    by_way = () if _has_accelerate() else (torch.device("cpu"),)
+    by_way = () if has_accelerate() else (torch.device("cpu"),)
     for device in dict.fromkeys((*by_way, checkpoint.device)):
         free = free_bytes(device)
         if needed > free:
@@ -209,7 +210,7 @@ def _refuse(checkpoint: Checkpoint, needed: int, where: str, free: int) -> NoRet
     )
 
 
-def smaller(settings: Settings) -> str:
+def smaller(settings: ModelSettings) -> str:
     """Return what to do where weights do not fit."""
     halved = "load it in bfloat16, " if settings.dtype == "float32" else ""
     first = parse_devices(settings.device).names[0]

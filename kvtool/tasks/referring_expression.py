@@ -37,7 +37,7 @@ from kvtool.tasks.language import (
 from kvtool.tasks.maps import (
     COUNTS,
     RANKING,
-    Truth,
+    TruthMask,
     guessed_counts,
     map_counts,
     undefined,
@@ -125,22 +125,22 @@ class ReferringExpression:
             masks: dict[int, Array] = {}
             for index, maps, predicted in sentences:
                 mask = self._truth(self.expressions[index], image.wh_px, masks)
-                counts[:, index] = map_counts(predicted, maps, Truth(mask, None, image.span))
+                counts[:, index] = map_counts(predicted, maps, TruthMask(mask, None, image.span))
         return counts
 
     def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
         """What knows nothing of the images gets, as `measure` gives it."""
         return guessed_counts(self._truths(grids), self._cut, self.n, seed)
 
-    def _truths(self, grids: Grids) -> Iterator[tuple[int, Truth]]:
+    def _truths(self, grids: Grids) -> Iterator[tuple[int, TruthMask]]:
         """Every sentence's index, and its truth."""
         for image, indices in self._sentences.items():
             masks: dict[int, Array] = {}
             for index in indices:
                 mask = self._truth(self.expressions[index], self.sizes[image], masks)
-                yield index, Truth(mask, None, grids[image])
+                yield index, TruthMask(mask, None, grids[image])
 
-    def _cut(self, maps: Tensor, truth: Truth) -> Array:
+    def _cut(self, maps: Tensor, truth: TruthMask) -> Array:
         return foreground(maps, truth.span, truth.mask.shape[::-1], self.cutoff)
 
     def unseen(self, grids: Grids) -> Array:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kvtool.cli import app, console
-from kvtool.progress import Tally
+from kvtool.progress import ProgressTally
 from kvtool.result import Result
 
 
@@ -78,7 +78,7 @@ def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_slow_work_has_a_rate_too(count: int, seconds: float, line: str) -> None:
-    tally = Tally(110, 10, started=time.monotonic() - seconds)
+    tally = ProgressTally(110, 10, started=time.monotonic() - seconds)
     tally.add(count, "", None)
     assert tally.line("x", "blocks") == line
 

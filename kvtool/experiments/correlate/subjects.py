@@ -28,7 +28,7 @@ from kvtool.tasks.sets import SEGMENTATION
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelRuns:
     """A model, a run of each task, and the runs that hold the pictures of each benchmark."""
 
     identity: Identity
@@ -58,7 +58,7 @@ def find_subjects(
     models: Sequence[str] | None,
     tasks: Sequence[str],
     benchmarks: Sequence[str],
-) -> tuple[list[Subject], dict[str, RunSource], list[str]]:
+) -> tuple[list[ModelRuns], dict[str, RunSource], list[str]]:
     """Return the complete models, what each task is scored on, and a line for each model that lacks
     something.
 
@@ -95,13 +95,15 @@ def find_subjects(
             task: fullest_run(_segmented(model_runs, task, sources[task])) for task in tasks
         }
         subjects.append(
-            Subject(identity, segmented, {name: _askable(model_runs, name) for name in benchmarks})
+            ModelRuns(
+                identity, segmented, {name: _askable(model_runs, name) for name in benchmarks}
+            )
         )
     _check_once(subjects)
     return subjects, sources, incomplete
 
 
-def _check_once(subjects: Sequence[Subject]) -> None:
+def _check_once(subjects: Sequence[ModelRuns]) -> None:
     """Check that no model would count twice. Raises UsageError."""
     seen: dict[tuple[str, str], Identity] = {}
     for subject in subjects:

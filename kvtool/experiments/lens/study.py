@@ -44,7 +44,7 @@ def some_layers(layers: Sequence[int]) -> tuple[int, ...]:
 
 
 @dataclass
-class Reader:
+class LensReader:
     """What reads a run's images: its layers, and its language model, loaded when it is needed.
 
     Attributes:
@@ -92,7 +92,7 @@ class LensStudy:
         seed: The random seed.
     """
 
-    reader: Reader
+    reader: LensReader
     dataset: Any
     sentences: Sentences
     tokens: int | Literal["all"]

@@ -15,7 +15,7 @@ from kvtool.experiments.paired.readings import (
     LinearProbe,
     MeanCosine,
     PointCosine,
-    Reading,
+    ValueReading,
     stratified_folds,
 )
 from kvtool.tasks.semantic_correspondence import check_pair
@@ -45,7 +45,7 @@ class PairedQuestions:
     """
 
     questions: list[Question]
-    reading: Reading
+    reading: ValueReading
     left_out: LeftOut
     settings: dict[str, Any]
     points: list[PointQuestion] | None = None

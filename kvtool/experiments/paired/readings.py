@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NONE = -1
 
 
-class Reading(Protocol):
+class ValueReading(Protocol):
     """How values answer questions."""
 
     further: ClassVar[tuple[str, ...]]

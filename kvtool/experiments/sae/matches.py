@@ -26,7 +26,7 @@ RETRIEVAL = ("recall_1", "recall_5", "recall_10", "median_rank", "mrr")
 
 
 @dataclass(frozen=True)
-class Captions:
+class CaptionFeatures:
     """The features of captions, which those of images are compared with.
 
     Attributes:
