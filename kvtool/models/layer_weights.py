@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from kvtool.models.placement import COMPUTES_ON
+
 Pause = Callable[[int], None]
 
 
@@ -133,6 +135,7 @@ def _taken_over(layer: nn.Module, device: torch.device) -> dict[str, _Source]:
                 full_name = f"{path}.{name}" if path else name
                 sources[full_name] = _Source(weights.dataset, f"{weights.prefix}{name}")
     remove_hook_from_module(layer, recurse=True)
+    setattr(layer, COMPUTES_ON, device)
     for module in layer.modules():
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(device))

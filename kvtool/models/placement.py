@@ -16,6 +16,8 @@ from torch import nn
 from kvtool.models.memory import network_bytes
 
 DISK = "disk"
+COMPUTES_ON = "computes_on"
+"""The attribute of a module whose weights wait on disk that says where they are brought to."""
 SHARE = 0.9
 """Of a device's free memory, what weights may take: passes need room, too."""
 
@@ -129,7 +131,10 @@ def device_map(blocks: Blocks, devices: Sequence[str], numbers: Sequence[int]) -
 
 def device_of(module: nn.Module) -> torch.device:
     """Return the device that a module computes on, wherever its weights wait."""
-    hook = getattr(module, "_hf_hook", None)
+    hook = getattr(module, "_hf_hook", None)  # accelerate's
     if hook is not None and hook.execution_device is not None:
         return torch.device(hook.execution_device)
+    device = getattr(module, COMPUTES_ON, None)
+    if isinstance(device, torch.device):
+        return device
     return next(module.parameters()).device
