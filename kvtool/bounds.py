@@ -90,14 +90,23 @@ def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Re
     its signature stays what it is."""
     # Read once, since the signature of a function never changes.
     parameters = signature(function)
+    words = {
+        name: parameter.default
+        for name, parameter in parameters.parameters.items()
+        if name in BOUNDS and isinstance(parameter.default, str)
+    }
+
+    def is_word(name: str, value: object) -> bool:
+        """Tell whether a value is the word that stands for a number."""
+        return isinstance(value, str) and words.get(name) == value
 
     @wraps(function)
     def call(*args: Parameters.args, **options: Parameters.kwargs) -> Returned:
         """Check the options, then call the function."""
         arguments = parameters.bind(*args, **options).arguments
-        check_options(
-            {**arguments, **arguments.get("options", {})} if "options" in arguments else arguments
-        )
+        given = {**arguments, **arguments.get("options", {})}
+        # A word that stands for a number ("auto") is a function's default.
+        check_options({name: given[name] for name in given if not is_word(name, given[name])})
         if options.get("progress") is not True:
             return function(*args, **options)
         with bar(function.__name__) as advance:

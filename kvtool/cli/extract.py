@@ -17,6 +17,7 @@ from kvtool.cli.options import (
     StoredKindsOption,
     bounded,
     need_store,
+    parse_batch_size,
     parse_bytes,
     parse_kinds,
     parse_layers,
@@ -68,7 +69,15 @@ def extract(
     dtype: Annotated[
         Precision, typer.Option("--dtype", help="Of the weights, and as stored.")
     ] = "bfloat16",
-    batch_size: Annotated[int, bounded("batch_size", help="Images a batch, of equal length.")] = 16,
+    batch_size: Annotated[
+        str,
+        typer.Option(
+            "--batch-size",
+            metavar="N|auto",
+            help="Images a batch, of equal length. auto: 16, fewer where they are large, and "
+            "more at once where that is faster, fits the device and changes no stored bit.",
+        ),
+    ] = "auto",
     devices: DevicesOption = "auto",
     engine: Annotated[
         Literal["local", "ray"],
@@ -184,7 +193,7 @@ def extract(
         view=view,
         keys=keys,
         dtype=dtype,
-        batch_size=batch_size,
+        batch_size=parse_batch_size(batch_size),
         attention=attention,
         codec=codec,
         run=run,
@@ -213,7 +222,7 @@ def run_job(
     from contextlib import ExitStack
 
     from kvtool.engine import local
-    from kvtool.engine.pipeline import told
+    from kvtool.engine.events import told
 
     with ExitStack() as stack:
         advance: Advance = silent

@@ -59,6 +59,8 @@ def finish(report: Report, format: Format) -> None:
         "holders": report.busy if report.n_missing else [],
         "bytes_written": report.n_bytes,
         "reused": report.n_reused,
+        "batches": report.n_batches,
+        "batch_size": report.batch_size,
         "nonfinite": len(blocks(report.nonfinite)),
         "seconds": round(report.seconds, 1),
     }

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from kvtool.bounds import BOUNDS
+from kvtool.bounds import BOUNDS, check_number
 from kvtool.cli.completion import complete_run
 from kvtool.errors import UsageError
 from kvtool.layers import parse_numbers
@@ -264,6 +264,16 @@ def parse_bytes(text: str | None, flag: str) -> int | None:
     return int(
         number * 1000 ** {"": 0, "B": 0, "K": 1, "M": 2, "G": 3, "T": 4}[match[2][:1].upper()]
     )
+
+
+def parse_batch_size(text: str) -> int | Literal["auto"]:
+    """'auto', or a number within its bounds. Raises UsageError."""
+    if text == "auto":
+        return "auto"
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise UsageError(f"--batch-size: expected auto or a whole number, found {text[:80]!r}")
+    check_number("batch_size", int(text))
+    return int(text)
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -13,13 +13,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kvtool.engine.events import Event, Tell
+
 if TYPE_CHECKING:
     from kvtool.engine.plan import Plan
     from kvtool.models.layer_weights import LayerWeights
 
 T = TypeVar("T")
-MOST_PARTS = 32
-"""Parts that go through a layer together: enough to hide what reading its weights takes."""
+MOST_IMAGES = 1024
+"""Images that go through a layer together: enough to hide what reading its weights takes."""
 MEMORY_SHARE = 4
 """Their arrays take no more than the host's free memory divided by this."""
 
@@ -127,30 +129,26 @@ class Sweep:
     """Brings the batches of several parts through one layer after the other.
 
     Attributes:
-        n_parts: How many parts go together.
+        n_images: How many images go together.
     """
 
-    def __init__(self, weights: LayerWeights, plan: Plan, tell_layer: Callable[[int], None]) -> None:
-        """Reckon how many parts the host has room for: their arrays stay until all layers ran."""
+    def __init__(self, weights: LayerWeights, plan: Plan, tell: Tell) -> None:
+        """Reckon how many images the host has room for: their arrays stay until all layers ran."""
         import torch
 
         from kvtool.models.memory import free_bytes
 
-        self._weights, self._tell_layer = weights, tell_layer
+        self._weights, self._tell = weights, tell
         weights.last = max(plan.request.layers)
         room = free_bytes(torch.device("cpu")) // MEMORY_SHARE
-        by_memory = room // max(1, plan.config.part_size * plan.image_bytes)
-        self.n_parts = max(1, min(MOST_PARTS, by_memory))
+        self.n_images = max(1, min(MOST_IMAGES, room // max(1, plan.image_bytes)))
 
     @classmethod
-    def of(cls, model: Any, plan: Plan, tell_layer: Callable[[int], None]) -> Sweep | None:
-        """Return that of a model whose layers stay on disk, None for any other.
-
-        tell_layer: See run_together.
-        """
+    def of(cls, model: Any, plan: Plan, tell: Tell) -> Sweep | None:
+        """Return that of a model whose layers stay on disk, None for any other."""
         weights = getattr(getattr(model, "net", None), "layer_weights", None)
-        return None if weights is None else cls(weights, plan, tell_layer)
+        return None if weights is None else cls(weights, plan, tell)
 
     def run(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """Run captures together."""
-        return run_together(self._weights, calls, self._tell_layer)
+        return run_together(self._weights, calls, lambda n: self._tell(Event("layer", n)))

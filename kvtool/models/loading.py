@@ -27,7 +27,7 @@ from kvtool.models.hub import Snapshot, resolve
 from kvtool.models.networks import load_network, smaller
 from kvtool.models.quantization import quantization_of, quantization_text
 from kvtool.models.sizes import MOST_PIXELS, check_input, largest_input
-from kvtool.models.unserved import unknown_type
+from kvtool.models.unserved import is_common, unknown_type
 from kvtool.types import Geometry, InputSize, ModelInfo, Precision, View
 
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
@@ -62,16 +62,27 @@ def load(name: str, settings: ModelSettings, weights: bool) -> Model:
     snapshot = resolve(name, weights)
     config = read_json(snapshot.path / CONFIG)
     model_type = str(config.get("model_type"))
-    if model_type not in FAMILIES.names():
+    if model_type not in FAMILIES.names() and not is_common(config):
         raise ModelError(f"model {name}: config.json: {unknown_type(config)}")
     check_layers(name, config)
     checkpoint = Checkpoint(snapshot, settings, weights)
-    check_size_options(name, FAMILIES.load(model_type), settings.size)
-    check_system(name, FAMILIES.load(model_type), settings.system)
+    family = _family(checkpoint, model_type)
+    check_size_options(name, family, settings.size)
+    check_system(name, family, settings.system)
     with checkpoint.reading(f"files of one {model_type} checkpoint"):
-        model = cast(Model, FAMILIES.load(model_type)(checkpoint))
+        model = cast(Model, family(checkpoint))
         _try_image(name, model)
     return model
+
+
+def _family(checkpoint: Checkpoint, model_type: str) -> Any:
+    """Return the class of a model type: of its file, or of the common form."""
+    if model_type in FAMILIES.names():
+        return FAMILIES.load(model_type)
+    from kvtool.models.families.common import common_family
+
+    with checkpoint.reading(f"classes of {model_type} in transformers"):
+        return common_family(model_type)
 
 
 def _try_image(name: str, model: Model) -> None:

@@ -20,6 +20,22 @@ read.
 """
 
 
+def is_common(config: Any) -> bool:
+    """Whether a model type that no family is for may have the common form (families/common.py):
+    transformers has a class of image and text for it.
+    """
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+
+    model_type = str(config.get("model_type"))
+    return (
+        model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        and model_type not in UNSERVED
+        and "auto_map" not in config
+    )
+
+
 def unknown_type(config: Any) -> str:
     """What is wrong with a configuration whose model type no family is for."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

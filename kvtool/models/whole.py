@@ -36,9 +36,9 @@ class WholeModel(WholePass):
     puts these features at the placeholders of `input_ids`.
     """
 
-    processor_class: ClassVar[Any] = None
+    processor_class: Any = None
     """transformers' processor of image and text."""
-    image_processor_class: ClassVar[Any]
+    image_processor_class: Any
     """Its image processor, the PIL one."""
     proves_itself: ClassVar[bool] = True
 
@@ -203,11 +203,12 @@ class WholeModel(WholePass):
             for name in batch[0].tensors
         }
         samples = [item.sample for item in batch]
-        layers = tower_layers(self.tower(), self.info.geometry.vision_layers)
+        depth = self.info.geometry.vision_layers
+        layers = tower_layers(self.tower(), depth) if vision_layers else torch.nn.ModuleList()
         features: Any = None
         # Finished ends the pass before the projector where only layers of the tower were asked for.
         with layer_outputs(layers, vision_layers, stop=not project) as outputs:
-            features = self.net.model.get_image_features(**inputs, return_dict=True)
+            features = self.image_features(inputs)
         vision = {layer: self.patches(outputs[layer], samples) for layer in vision_layers}
         if not project:
             return BeforeDecoder(None, vision)
@@ -217,6 +218,10 @@ class WholeModel(WholePass):
             vision,
             tuple(self._by_image(layer, len(batch)) for layer in added),
         )
+
+    def image_features(self, inputs: dict[str, Any]) -> Any:
+        """Return what the network makes of pictures, their features as `pooler_output`."""
+        return self.net.model.get_image_features(**inputs, return_dict=True)
 
     def _by_image(self, features: Any, n_images: int) -> torch.Tensor:
         """Features as the network gives them, of images of equal shapes, as (image, feature,

@@ -17,7 +17,7 @@ import torch
 import kvtool
 from kvtool.engine import by_layer
 from kvtool.engine.by_layer import run_together
-from kvtool.engine.pipeline import Event
+from kvtool.engine.events import Event
 from kvtool.errors import KvtoolError
 from kvtool.models import load_model
 from kvtool.store.stored_run import StoredRun
@@ -160,7 +160,7 @@ def test_an_interrupted_extraction_goes_on_with_what_is_left(
     model: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ordinary = extract(tmp_path / "a.kv", Path(model), pictures, kinds=("value",), batch_size=16)
-    monkeypatch.setattr(by_layer, "MOST_PARTS", 2)
+    monkeypatch.setattr(by_layer, "MOST_IMAGES", 64)
     n_sweeps = 0
 
     def tell(event: Event) -> None:

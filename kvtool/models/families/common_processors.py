@@ -1,0 +1,91 @@
+"""Processors of families without a file, found by the names that a checkpoint gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers.models.auto.configuration_auto import model_type_to_module_name
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+from kvtool.errors import ModelError
+from kvtool.models.files import PROCESSORS, read_json
+
+SETTINGS = (*PROCESSORS, "tokenizer_config.json")
+PIL, FAST = "Pil", "Fast"
+
+
+def processor_class(model_type: str, folder: Path) -> Any:
+    """Return transformers' processor of image and text of a checkpoint.
+
+    Raises ModelError where it has none of the common form, in which the processor says itself what
+    stands in the prompt for a picture.
+    """
+    names = [*_settings(folder, "processor_class"), PROCESSOR_MAPPING_NAMES.get(model_type)]
+    name = next((name for name in names if name), None)
+    owners = [kind for kind, known in PROCESSOR_MAPPING_NAMES.items() if name and known == name]
+    owner = model_type if model_type in owners else next(iter(owners), None)
+    if owner is None:
+        raise ModelError(
+            f"model {folder}: expected a processor of image and text of transformers, found "
+            f"{name or 'none'} (processor_class in processor_config.json)"
+        )
+    module = model_type_to_module_name(owner)
+    try:
+        found_class = getattr(
+            import_module(f"transformers.models.{module}.processing_{module}"), str(name)
+        )
+    except ImportError as error:
+        raise ModelError(
+            f"model {folder}: expected {name} of transformers to be usable here, found: {error}"
+        ) from None
+    if not hasattr(found_class, "replace_image_token") or _is_base(found_class):
+        raise ModelError(
+            f"model {folder}: expected a processor that says what stands in a prompt for a picture "
+            f"(replace_image_token), found {name}, which does not; this model type needs a family "
+            "file (docs/adding-a-model.md)"
+        )
+    return found_class
+
+
+def _is_base(processor: Any) -> bool:
+    from transformers.processing_utils import ProcessorMixin
+
+    return processor.replace_image_token is ProcessorMixin.replace_image_token
+
+
+def image_processor_class(model_type: str, folder: Path) -> Any:
+    """Return a checkpoint's image processor, the one of PIL where there is one; else that of
+    torchvision. Raises ModelError where neither can be used here.
+    """
+    types = [
+        name.removesuffix(FAST).removesuffix(PIL)
+        for name in _settings(folder, "image_processor_type")
+    ]
+    known = IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type) or {}
+    names = [
+        *(f"{name}{PIL}" for name in types),
+        *(known.get(key) for key in ("pil", "torchvision")),
+    ]
+    for name in [*filter(None, names), *types]:
+        value = getattr(transformers, name, None)
+        # Of a class that lacks a package transformers holds an empty one in its place.
+        if value is not None and not getattr(value, "is_dummy", False):
+            return value
+    raise ModelError(
+        f"model {folder}: expected an image processor that needs no torchvision, found "
+        f"{', '.join(types) or 'none'}; pip install torchvision, or take another model"
+    )
+
+
+def _settings(folder: Path, key: str) -> Iterator[str]:
+    """Yield what a checkpoint's files say under a key, of a processor's parts too."""
+    for name in SETTINGS:
+        if (folder / name).exists():
+            settings = read_json(folder / name)
+            parts = (settings, *(part for part in settings.values() if isinstance(part, dict)))
+            yield from (str(part[key]) for part in parts if part.get(key))
