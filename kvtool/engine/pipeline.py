@@ -78,9 +78,7 @@ def run_parts(
         raise errors[0]
 
 
-def _captured(
-    capture: Capture, ready: Iterator[Any], stop: threading.Event
-) -> Iterator[PartWork]:
+def _captured(capture: Capture, ready: Iterator[Any], stop: threading.Event) -> Iterator[PartWork]:
     """Yield parts whose images ran, as they come to be whole."""
     pool = Pool(capture.size_of)
     works: list[PartWork] = []

@@ -57,8 +57,8 @@ def numbered(device: str) -> tuple[str, int]:
     """
     names = parse_devices(device).names
     gpus = [name for name in names if name != "cpu"]
-    own = [f"cuda:{n}" for n in range(len(gpus))]
-    return device.replace("+".join(gpus), "+".join(own), 1), len(gpus)
+    gpus_of_task = [f"cuda:{n}" for n in range(len(gpus))]
+    return device.replace("+".join(gpus), "+".join(gpus_of_task), 1), len(gpus)
 
 
 def collect(

@@ -20,7 +20,7 @@ from kvtool.errors import UsageError
 from kvtool.models.base import Array, BeforeDecoder, Prepared
 from kvtool.models.cache import fork, full_cache, widened
 from kvtool.models.device import from_numpy, to_device
-from kvtool.models.placement import device_of
+from kvtool.models.placement import beside_layers
 from kvtool.types import KeyPosition, ModelInfo, Sample
 
 if TYPE_CHECKING:
@@ -159,13 +159,8 @@ class Continuation:
         key, value = (self._stacked(joined[name]) for name in ("key", "value"))
         if keys == "pre-rope":
             key = self.rotated(samples, key)
-        # Layers of one model may stand on several devices, and take their own keys and values.
-        devices = [device_of(layer) for layer in self.language_model.layers]
-        keys_by_layer, values_by_layer = (
-            [layer.to(device) for layer, device in zip(states.unbind(1), devices, strict=True)]
-            for states in (key, value)
-        )
-        return full_cache(keys_by_layer, values_by_layer)
+        layers = self.language_model.layers
+        return full_cache(*(beside_layers(layers, states.unbind(1)) for states in (key, value)))
 
     def _stacked(self, arrays: Sequence[Array]) -> torch.Tensor:
         """Return (image, layer, kv_head, token, dim) on the device, in the model's precision."""

@@ -77,8 +77,10 @@ class LayerWeights:
             # The memory must not be written to before all that reads it has run.
             torch.cuda.synchronize(self.device)
         layer = self.layers[self._held]
-        empty = {name: torch.empty_like(layer.get_parameter(name), device="meta")
-                 for name in self._sources[self._held]}
+        empty = {
+            name: torch.empty_like(layer.get_parameter(name), device="meta")
+            for name in self._sources[self._held]
+        }
         layer.load_state_dict(empty, strict=False, assign=True)
         self._held = None
 
@@ -94,7 +96,7 @@ class LayerWeights:
     def _read(self, number: int) -> dict[str, torch.Tensor]:
         """Read a layer's weights from disk, on the reader's thread."""
         is_cuda = self.device.type == "cuda"
-        stream = torch.cuda.Stream(self.device) if is_cuda else None
+        stream: Any = torch.cuda.Stream(self.device) if is_cuda else None  # type: ignore[no-untyped-call]
         with torch.cuda.stream(stream) if is_cuda else nullcontext():
             weights = {
                 name: self._on_device(source.weights[source.key])

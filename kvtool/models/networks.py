@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Allocation:
     """Where a network goes: its parts by name, as transformers takes them; None for the host."""
 
     parts: Mapping[str, str] | None
@@ -54,8 +54,10 @@ def load_network(
     Weights go straight to their device where accelerate is there, else by way of the host.
     """
     name, settings = checkpoint.snapshot.name, checkpoint.settings
-    place = _place(checkpoint, shape)
-    with checkpoint.reading(f"weights of its configuration, run with attention {settings.attention}"):
+    allocation = _allocation(checkpoint, shape)
+    with checkpoint.reading(
+        f"weights of its configuration, run with attention {settings.attention}"
+    ):
         loaded, report = network.from_pretrained(
             checkpoint.snapshot.path,
             config=config,
@@ -65,11 +67,11 @@ def load_network(
             weights_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are told below, by name
-            device_map=place.parts,
-            offload_folder=place.folder,
+            device_map=allocation.parts,
+            offload_folder=allocation.folder,
             **options,
         )
-        if place.parts is None:
+        if allocation.parts is None:
             loaded = loaded.to(checkpoint.device)
         loaded = cast(nn.Module, loaded.eval())
     check_shapes(name, report["mismatched_keys"])
@@ -79,11 +81,12 @@ def load_network(
     if settings.by_layer:
         layers = decoder_layers(loaded)
         assert layers is not None, "an encoder alone was refused"
-        loaded.layer_weights = LayerWeights(layers, checkpoint.device)
+        network_with_layers: Any = loaded
+        network_with_layers.layer_weights = LayerWeights(layers, checkpoint.device)
     return loaded
 
 
-def _place(checkpoint: Checkpoint, shape: nn.Module) -> _Place:
+def _allocation(checkpoint: Checkpoint, shape: nn.Module) -> _Allocation:
     """Return where a network goes.
 
     Raises ModelError where it does not fit, UsageError where a package is missing or the devices
@@ -97,23 +100,23 @@ def _place(checkpoint: Checkpoint, shape: nn.Module) -> _Place:
         _check_room(checkpoint, shape)
         is_direct = bool(checkpoint.quantization) or checkpoint.device.type != "cpu"
         on_device = {"": str(checkpoint.device)}
-        return _Place(on_device if is_direct and has_accelerate() else None)
+        return _Allocation(on_device if is_direct and has_accelerate() else None)
     layers = decoder_layers(shape)
-    how = "--by-layer" if settings.by_layer else f"--devices {settings.device}"
+    option = "--by-layer" if settings.by_layer else f"--devices {settings.device}"
     if layers is None:
         raise UsageError(
-            f"{how}: expected a model with a decoder, whose layers can stand apart, found {name}, "
+            f"{option}: expected a model with a decoder, whose layers can stand apart, found {name}, "
             "an encoder alone; name one device"
         )
     if not has_accelerate():
         raise UsageError(
-            f"{how}: expected the package accelerate, which brings layers to their devices, found "
+            f"{option}: expected the package accelerate, which brings layers to their devices, found "
             "none; pip install 'kvtool[accelerate]'"
         )
     blocks = blocks_of(shape, layers, checkpoint.dtype)
     numbers = (_by_layer if settings.by_layer else _spread)(checkpoint, devices, blocks)
     names = [str(find_device(device)) for device in devices.names]
-    return _Place(device_map(blocks, names, numbers), _scratch(devices.folder))
+    return _Allocation(device_map(blocks, names, numbers), _scratch(devices.folder))
 
 
 def has_accelerate() -> bool:
@@ -125,15 +128,15 @@ def _spread(checkpoint: Checkpoint, devices: Devices, blocks: Blocks) -> list[in
     """Return the number of each layer's device. Raises ModelError where there is no room."""
     if checkpoint.quantization:
         # Quantized layers take about what they take on disk, each its part.
-        scale = _file_bytes(checkpoint) / (blocks.rest_bytes + sum(blocks.layer_bytes))
+        scale = _file_bytes(checkpoint) / (blocks.trunk_bytes + sum(blocks.layer_bytes))
         layer_bytes = tuple(int(n * scale) for n in blocks.layer_bytes)
-        blocks = Blocks(blocks.layers, blocks.rest, layer_bytes, int(blocks.rest_bytes * scale))
+        blocks = Blocks(blocks.layers, blocks.trunk, layer_bytes, int(blocks.trunk_bytes * scale))
     free = [free_bytes(find_device(device)) for device in devices.names]
     n_gpus = sum(device != "cpu" for device in devices.names)
     rooms = [int(room * SHARE) for room in free]
     numbers = spread(blocks, rooms, n_gpus, devices.folder is not None)
     if numbers is None:
-        needed = blocks.rest_bytes + sum(blocks.layer_bytes)
+        needed = blocks.trunk_bytes + sum(blocks.layer_bytes)
         _refuse(checkpoint, needed, "+".join(devices.names), sum(free))
     return numbers
 
@@ -162,7 +165,7 @@ def _by_layer(checkpoint: Checkpoint, devices: Devices, blocks: Blocks) -> list[
             f"found {files[0]}; give a folder to write them to: --devices "
             f"{devices.names[0]}+disk:DIR"
         )
-    needed = blocks.rest_bytes + 2 * max(blocks.layer_bytes)
+    needed = blocks.trunk_bytes + 2 * max(blocks.layer_bytes)
     free = free_bytes(checkpoint.device)
     if needed > free:
         _refuse(checkpoint, needed, f"{checkpoint.device}, two layers at a time", free)
@@ -200,13 +203,11 @@ def _file_bytes(checkpoint: Checkpoint) -> int:
     return sum((folder / name).stat().st_size for name in weight_files(folder))
 
 
-def _refuse(checkpoint: Checkpoint, needed: int, where: str, free: int) -> NoReturn:
-    precision = checkpoint.settings.dtype
-    if checkpoint.quantization:
-        precision = "their quantization"
+def _refuse(checkpoint: Checkpoint, needed: int, location: str, free: int) -> NoReturn:
+    precision = "their quantization" if checkpoint.quantization else checkpoint.settings.dtype
     raise ModelError(
         f"model {checkpoint.snapshot.name}: expected room for {needed / 1e9:.2f} GB of weights in "
-        f"{precision} on {where}, found {free / 1e9:.2f} GB free; {smaller(checkpoint.settings)}"
+        f"{precision} on {location}, found {free / 1e9:.2f} GB free; {smaller(checkpoint.settings)}"
     )
 
 
@@ -215,5 +216,5 @@ def smaller(settings: ModelSettings) -> str:
     halved = "load it in bfloat16, " if settings.dtype == "float32" else ""
     first = parse_devices(settings.device).names[0]
     joined = f"{first}+{DISK}:DIR" if first == "cpu" else f"{first}+cpu"
-    ways = f"spread it (--devices {joined}), extract it layer by layer (--by-layer)"
-    return f"{halved}free memory, {ways}, or take a smaller model"
+    hint = f"spread it (--devices {joined}), extract it layer by layer (--by-layer)"
+    return f"{halved}free memory, {hint}, or take a smaller model"

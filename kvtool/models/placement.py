@@ -28,15 +28,15 @@ class Blocks:
 
     Attributes:
         layers: Names of the decoder's layers.
-        rest: Names of all other modules and parameters, none within another.
+        trunk: Names of all other modules and parameters, none within another.
         layer_bytes: What each layer takes.
-        rest_bytes: What all the rest takes.
+        trunk_bytes: What all of these take.
     """
 
     layers: tuple[str, ...]
-    rest: tuple[str, ...]
+    trunk: tuple[str, ...]
     layer_bytes: tuple[int, ...]
-    rest_bytes: int
+    trunk_bytes: int
 
 
 def decoder_layers(network: Any) -> nn.ModuleList | None:
@@ -86,11 +86,11 @@ def spread(blocks: Blocks, rooms: Sequence[int], n_gpus: int, on_disk: bool) -> 
     """
     for percent in range(1, 101) if n_gpus else ():
         shares = [room * percent // 100 for room in rooms[:n_gpus]]
-        shares[0] -= blocks.rest_bytes
+        shares[0] -= blocks.trunk_bytes
         if (devices := _filled(blocks.layer_bytes, shares)) is not None:
             return devices
     left = list(rooms)
-    left[0] -= blocks.rest_bytes
+    left[0] -= blocks.trunk_bytes
     if on_disk or n_gpus < len(rooms):
         # A layer that stands elsewhere visits the device that runs it, the next one meanwhile.
         visits = 2 * max(blocks.layer_bytes)
@@ -124,9 +124,9 @@ def device_map(blocks: Blocks, devices: Sequence[str], numbers: Sequence[int]) -
 
     numbers: Of each layer, the number of its device, or of the disk after the last.
     """
-    places = (*devices, DISK)
-    layers = {name: places[n] for name, n in zip(blocks.layers, numbers, strict=True)}
-    return dict.fromkeys(blocks.rest, devices[0]) | layers
+    names = (*devices, DISK)
+    layers = {layer: names[n] for layer, n in zip(blocks.layers, numbers, strict=True)}
+    return dict.fromkeys(blocks.trunk, devices[0]) | layers
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -138,3 +138,13 @@ def device_of(module: nn.Module) -> torch.device:
     if isinstance(device, torch.device):
         return device
     return next(module.parameters()).device
+
+
+def beside_layers(layers: nn.ModuleList, states: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return a tensor for each layer on the device of that layer: layers of one model may stand on
+    several.
+    """
+    return [
+        layer_states.to(device_of(layer))
+        for layer, layer_states in zip(layers, states, strict=True)
+    ]

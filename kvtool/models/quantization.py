@@ -59,9 +59,9 @@ def quantization_text(settings: Mapping[str, Any]) -> str:
 
 def _bits(settings: Mapping[str, Any]) -> int | None:
     """Return the bits a weight where the settings say so."""
-    for bits in (4, 8):
-        if settings.get(f"load_in_{bits}bit") or settings.get(f"_load_in_{bits}bit"):
-            return bits
+    for width in (4, 8):
+        if settings.get(f"load_in_{width}bit") or settings.get(f"_load_in_{width}bit"):
+            return width
     bits = settings.get("bits")
     return bits if isinstance(bits, int) else None
 
@@ -78,11 +78,11 @@ def check_libraries(name: str, settings: Mapping[str, Any]) -> None:
     """Raise ModelError where a package is missing that reads quantized weights."""
     method = method_of(settings)
     modules = ("accelerate", *LIBRARIES.get(method, ()))
-    missing = [PACKAGES.get(module, module) for module in modules if not _is_there(module)]
-    if missing:
+    packages = [PACKAGES.get(module, module) for module in modules if not _is_there(module)]
+    if packages:
         raise ModelError(
-            f"model {name}: expected {' and '.join(missing)}, which its quantized weights "
-            f"({method}) are read with, found none; pip install {' '.join(missing)}"
+            f"model {name}: expected {' and '.join(packages)}, which its quantized weights "
+            f"({method}) are read with, found none; pip install {' '.join(packages)}"
         )
 
 

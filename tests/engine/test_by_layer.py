@@ -132,8 +132,8 @@ class Counted:
 def test_a_pass_that_begins_again_catches_up() -> None:
     weights: Any = Counted()
     seen: list[str] = []
-    ways = {"a": (0, 1, 0, 1, 2), "b": (0, 1, 2), "c": ()}
-    calls = [partial(weights.pass_through, name, way, seen) for name, way in ways.items()]
+    layers_of = {"a": (0, 1, 0, 1, 2), "b": (0, 1, 2), "c": ()}
+    calls = [partial(weights.pass_through, name, layers, seen) for name, layers in layers_of.items()]
     assert run_together(weights, calls) == ["a", "b", "c"]
     assert seen == ["a0", "b0", "a1", "b1", "a0", "a1", "a2", "b2"]
     assert weights.held == [0, 1, 0, 1, 2]
@@ -148,7 +148,7 @@ def test_what_one_pass_raises_ends_all() -> None:
         raise KvtoolError("no room")
 
     before = threading.active_count()
-    calls = [partial(weights.pass_through, "a", (0, 1), seen), fail]
+    calls: list[Callable[[], str]] = [partial(weights.pass_through, "a", (0, 1), seen), fail]
     calls.append(partial(weights.pass_through, "b", (0, 1), seen))
     with pytest.raises(KvtoolError, match="no room"):
         run_together(weights, calls)
@@ -174,8 +174,8 @@ def test_an_interrupted_extraction_goes_on_with_what_is_left(
         extract(tmp_path / "b.kv", Path(model), pictures, tell=tell, **options)
     run = kvtool.open(tmp_path / "b.kv").run()
     assert len(run.samples) in (0, 32, 64)  # whole parts of the first two
-    run = extract(tmp_path / "b.kv", Path(model), pictures, **options)
-    assert stored_bytes(run) == stored_bytes(ordinary)
+    resumed = extract(tmp_path / "b.kv", Path(model), pictures, **options)
+    assert stored_bytes(resumed) == stored_bytes(ordinary)
 
 
 def test_a_device_that_is_full_halves_a_batch(model: str, few: Path, tmp_path: Path) -> None:
@@ -195,9 +195,7 @@ def test_a_device_that_is_full_halves_a_batch(model: str, few: Path, tmp_path: P
     assert stored_bytes(halved) == stored_bytes(ordinary)
 
 
-def test_what_cannot_go_layer_by_layer_is_refused(
-    few: Path, tmp_path: Path, shell: Shell
-) -> None:
+def test_what_cannot_go_layer_by_layer_is_refused(few: Path, tmp_path: Path, shell: Shell) -> None:
     encoder = tiny.siglip(tmp_path / "siglip")
     command = ["extract", tmp_path / "s.kv", "--dataset", f"folder:{few}", "--by-layer"]
     code, _, lines = shell(*command, "--model", encoder)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.models import load_model, networks
@@ -31,13 +31,19 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def room(llava: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Room for all but the layers, and for a number of these."""
     network: Any = load_model(str(llava), weights=False)
-    blocks = blocks_of(network.net, decoder_layers(network.net), torch.float32)
+    blocks = parts_of(network)
 
     def set_room(n_layers: float) -> None:
-        n_bytes = (blocks.rest_bytes + n_layers * blocks.layer_bytes[0]) / 0.9 + 1
+        n_bytes = (blocks.trunk_bytes + n_layers * blocks.layer_bytes[0]) / 0.9 + 1
         monkeypatch.setattr(networks, "free_bytes", lambda _device: int(n_bytes))
 
     return set_room
+
+
+def parts_of(model: Any) -> Blocks:
+    layers = decoder_layers(model.net)
+    assert layers is not None
+    return blocks_of(model.net, layers, torch.float32)
 
 
 def error(llava: Path, **options: Any) -> str:
@@ -90,9 +96,9 @@ def test_workers_of_no_device_are_refused() -> None:
             worker_devices(devices)
 
 
-def blocks(*layer_bytes: int, rest: int = 0) -> Blocks:
+def blocks(*layer_bytes: int, trunk: int = 0) -> Blocks:
     names = tuple(f"layers.{n}" for n in range(len(layer_bytes)))
-    return Blocks(names, ("embed", "head"), layer_bytes, rest)
+    return Blocks(names, ("embed", "head"), layer_bytes, trunk)
 
 
 def test_gpus_share_layers_in_proportion_to_their_room() -> None:
@@ -100,13 +106,13 @@ def test_gpus_share_layers_in_proportion_to_their_room() -> None:
     assert spread(eight, [100, 100], 2, False) == [0] * 4 + [1] * 4
     assert spread(eight, [50, 150], 2, False) == [0] * 2 + [1] * 6
     # What all the rest takes counts for the first.
-    assert spread(blocks(*[10] * 8, rest=20), [100, 100], 2, False) == [0] * 3 + [1] * 5
+    assert spread(blocks(*[10] * 8, trunk=20), [100, 100], 2, False) == [0] * 3 + [1] * 5
     assert spread(eight, [40, 40], 2, False) == [0] * 4 + [1] * 4
     assert spread(eight, [40, 39], 2, False) is None
 
 
 def test_what_gpus_have_no_room_for_goes_to_the_host_and_then_to_disk() -> None:
-    eight = blocks(*[10] * 8, rest=5)
+    eight = blocks(*[10] * 8, trunk=5)
     # Two layers that stand elsewhere visit a GPU: room for 65 holds the rest and four.
     assert spread(eight, [65, 1000], 1, False) == [0] * 4 + [1] * 4
     assert spread(eight, [65, 20], 1, True) == [0] * 4 + [1] * 2 + [2] * 2
@@ -119,16 +125,15 @@ def test_what_gpus_have_no_room_for_goes_to_the_host_and_then_to_disk() -> None:
 
 def test_every_weight_has_a_device(llava: Path) -> None:
     model: Any = load_model(str(llava), weights=False)
-    layers = decoder_layers(model.net)
-    parts = blocks_of(model.net, layers, torch.float32)
-    assert parts.rest_bytes + sum(parts.layer_bytes) == network_bytes(model.net, torch.float32)
-    places = device_map(parts, ["cuda:0", "cuda:1"], [0, 1, 2])
+    parts = parts_of(model)
+    assert parts.trunk_bytes + sum(parts.layer_bytes) == network_bytes(model.net, torch.float32)
+    device_names = device_map(parts, ["cuda:0", "cuda:1"], [0, 1, 2])
     for name, _ in model.net.named_parameters():
-        holders = [part for part in places if name == part or name.startswith(f"{part}.")]
+        holders = [part for part in device_names if name == part or name.startswith(f"{part}.")]
         assert len(holders) == 1
         number = name.partition("language_model.layers.")[2][:1]
         expected = ["cuda:0", "cuda:1", "disk"][int(number)] if number else "cuda:0"
-        assert places[holders[0]] == expected
+        assert device_names[holders[0]] == expected
 
 
 def results(model: Any) -> dict[str, Any]:
@@ -158,10 +163,10 @@ def results(model: Any) -> dict[str, Any]:
 
 
 def assert_same(model: Any, expected: dict[str, Any]) -> None:
-    found = results(model)
-    assert found.keys() == expected.keys()
+    computed = results(model)
+    assert computed.keys() == expected.keys()
     for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+        np.testing.assert_array_equal(computed[name], array, err_msg=name)
 
 
 def test_layers_on_disk_compute_the_same_bits(llava: Path, tmp_path: Path, room: Any) -> None:
@@ -207,14 +212,14 @@ def test_what_does_not_fit_is_said_before_loading(
     model: Any = load_model(str(llava), weights=False)
     monkeypatch.setattr(model.network, "from_pretrained", None)
     room(1)
-    for options, place in (
+    for options, location in (
         ({}, "on cpu, found"),
         ({"device": "cpu+disk:x"}, "on cpu, found"),
         ({"by_layer": True}, "on cpu, two layers at a time, found"),
     ):
         message = error(llava, **options)
         assert "expected room for 0.00 GB of weights in float32" in message
-        assert place in message
+        assert location in message
         assert "spread it (--devices cpu+disk:DIR), extract it layer by layer" in message
 
 
@@ -227,9 +232,7 @@ def test_without_accelerate_one_line_says_what_to_install(
     load_model(str(llava), dtype="float32")
 
 
-def test_an_encoder_alone_and_several_devices_are_refused(
-    llava: Path, tmp_path: Path
-) -> None:
+def test_an_encoder_alone_and_several_devices_are_refused(llava: Path, tmp_path: Path) -> None:
     encoder = tiny.siglip(tmp_path / "siglip")
     for options in ({"device": "cpu+disk:x"}, {"by_layer": True}):
         assert "an encoder alone; name one device" in error(encoder, **options)
