@@ -96,6 +96,8 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     settings, and their sizes.
     """
     settings = [row["dtype"], row["view"], row["keys"], f"prefix {row['prefix']}", *row["kinds"]]
+    if row["quantization"]:
+        settings.append(f"weights {row['quantization']}")
     if row["system"]:
         settings.append(f"system {shorten(row['system'], 40)}")
     layers = row["layers"] or row["vision_layers"]

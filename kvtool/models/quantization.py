@@ -75,10 +75,19 @@ def _torchao_type(settings: Mapping[str, Any]) -> list[str]:
 
 
 def check_libraries(name: str, settings: Mapping[str, Any]) -> None:
-    """Raise ModelError where a package is missing that reads quantized weights."""
+    """Raise ModelError where transformers does not read such weights, or a package is missing that
+    does.
+    """
+    from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+
     method = method_of(settings)
+    if not any(key.startswith(method) for key in AUTO_QUANTIZER_MAPPING):
+        raise ModelError(
+            f"model {name}: config.json: expected a quant_method that transformers reads, found "
+            f"{method!r}; take the model's plain version"
+        )
     modules = ("accelerate", *LIBRARIES.get(method, ()))
-    packages = [PACKAGES.get(module, module) for module in modules if not _is_there(module)]
+    packages = [PACKAGES.get(module, module) for module in modules if not is_installed(module)]
     if packages:
         raise ModelError(
             f"model {name}: expected {' and '.join(packages)}, which its quantized weights "
@@ -86,7 +95,7 @@ def check_libraries(name: str, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _is_there(module: str) -> bool:
+def is_installed(module: str) -> bool:
     """Return whether a module can be imported; a part of a package that lacks cannot."""
     try:
         return find_spec(module) is not None

@@ -47,8 +47,8 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
     """
     config = run.config
     stored_ids = set(run.ids)
-    # Results of runs without a system message keep the hash that they had before there was one.
-    system = {"system": config.system} if config.system else {}
+    # Results of runs without these keep the hash that they had before there were any.
+    later = {"quantization": config.model.quantization, "system": config.system}
     return {
         "run": run.name,
         "run_hash": config.hash,
@@ -58,7 +58,7 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
         "dataset": config.dataset,
         "split": config.split,
         "prefix": config.prefix,
-        **system,
+        **{name: value for name, value in later.items() if value},
         "view": config.view,
         "keys": config.keys,
         "images": len(stored_ids if ids is None else stored_ids & set(ids)),
