@@ -104,9 +104,9 @@ def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Re
     def call(*args: Parameters.args, **options: Parameters.kwargs) -> Returned:
         """Check the options, then call the function."""
         arguments = parameters.bind(*args, **options).arguments
-        given = {**arguments, **arguments.get("options", {})}
+        values = {**arguments, **arguments.get("options", {})}
         # A word that stands for a number ("auto") is a function's default.
-        check_options({name: given[name] for name in given if not is_word(name, given[name])})
+        check_options({name: values[name] for name in values if not is_word(name, values[name])})
         if options.get("progress") is not True:
             return function(*args, **options)
         with bar(function.__name__) as advance:

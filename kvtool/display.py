@@ -10,6 +10,8 @@ MOST_FACTS = 9
 """Lines below the title, so that no object takes more than ten."""
 WIDTH = 100
 MOST_NAMES = 5
+ELLIPSIS = "…"
+"""Stands for the middle of a name that is too long for a table."""
 
 Facts = dict[str, Any]
 
@@ -55,6 +57,14 @@ def shorten(text: str, width: int = WIDTH) -> str:
     return line if len(line) <= width else f"{line[: width - 3]}..."
 
 
+def without_middle(text: str, width: int) -> str:
+    """Return a text of at most `width` characters: what is too much is left out of its middle."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}{ELLIPSIS}{text[len(text) - tail :]}"
+
+
 def listing(names: Sequence[object]) -> str:
     """Return the first few of many names, and how many more there are."""
     first_names = ", ".join(str(name) for name in names[:MOST_NAMES])
@@ -67,3 +77,15 @@ def numbers(values: Sequence[int]) -> str:
     if len(values) > 2 and list(values) == list(range(values[0], values[-1] + 1)):
         return f"{values[0]} to {values[-1]}"
     return listing(values)
+
+
+def numbered(what: str, numbers: Sequence[int]) -> str:
+    """Return "layer 3", or "layers 3-5, 7": rising numbers, neighbors as ranges."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    ranges = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"{what}{'s' * (len(numbers) > 1)} {', '.join(ranges)}"

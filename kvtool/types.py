@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from kvtool.display import Displayed, Facts, listing
+from kvtool.geometry import Geometry as Geometry
 
 VectorKind = Literal["key", "value", "projected", "vision", "hidden"]
 Kind = Literal[VectorKind, "saliency"]
@@ -215,19 +216,6 @@ class InputSize:
     def given(self) -> list[str]:
         """The options that are not left to the checkpoint."""
         return [name for name, value in vars(self).items() if value]
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Sizes of a model's decoder and tower; an encoder alone has zeros for the decoder."""
-
-    layers: int
-    q_heads: int
-    kv_heads: int
-    head_dim: int
-    hidden: int
-    vision_layers: int
-    vision_dim: int
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from kvtool.registry import EXPERIMENTS, experiment_part
 from tests.tools.source import PACKAGE, ROOT, import_graph, module_files, reachable
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "display"),
+    ("_version", "errors", "display", "screen"),
     (
         "types",
+        "geometry",
         "registry",
         "text_templates",
         "bounds",

@@ -128,10 +128,12 @@ def make_lesson(
     pictures = read_pictures(run, ids, model.adapter.layer, model.adapter.pool, path)
     absent = [f"image {image}: not stored" for image in captions.sentences if image not in stored]
     n_pictures = len(pictures.ids)
+    # Two at least, so that each has another picture to be tried behind.
     n_held_out = min(MOST_HELD_OUT, max(2, round(n_pictures * _HELD_OUT_SHARE)))
     order = np.random.default_rng(seed).permutation(n_pictures).tolist()
     held_out, training = sorted(order[:n_held_out]), sorted(order[n_held_out:])
     texts = [captions.sentences[image] for image in pictures.ids]
+    # Every caption of a training picture is learned, one a held-out picture is tried.
     lessons = [Exchange(row, question, text) for row in training for text in texts[row]]
     exam = [Exchange(row, question, texts[row][0]) for row in held_out]
     return Lesson(

@@ -115,12 +115,14 @@ class Training:
         self.step = 0
         self.standard = Standard.of(tokens)
         model.net.requires_grad_(False)
+        # Features are standardized while they are learned from; the start is brought there too.
         start = self.standard.unfold(model.linear.weight.cpu(), model.linear.bias.cpu())
         self.weight, self.bias = (part.detach().clone().requires_grad_() for part in start)
         self.optimizer = torch.optim.AdamW(
             [self.weight, self.bias], lr=recipe.learning_rate, weight_decay=0.0
         )
         self.reader = AnswerReader(model)
+        # The order of the examples is drawn anew for each epoch; none is drawn yet.
         self._epoch = -1, torch.empty(0, dtype=torch.long)
 
     def advance(self) -> float:

@@ -169,6 +169,7 @@ def _variants(
     autoencoder: SparseAutoencoder, stream: torch.Tensor
 ) -> Iterator[tuple[str, SparseAutoencoder]]:
     """Yield readings of an SAE with what was changed, in words; first the published one."""
+    # Libraries that scale vectors bring their mean length to sqrt(d).
     scale = sqrt(autoencoder.d) / float(stream.float().norm(dim=1).mean())
     scales: list[tuple[str, dict[str, Any]]] = [("", {})]
     if autoencoder.normalization in ("none", "constant"):
@@ -178,6 +179,7 @@ def _variants(
         if autoencoder.scale != 1:
             scales.append(("with a scale of 1", {"normalization": "none", "scale": 1.0}))
     swaps: list[tuple[str, dict[str, Any]]] = [("", {})]
+    # Only square weights leave open which axis is which.
     if autoencoder.d == autoencoder.m:
         axes = {"encoder": autoencoder.encoder.T, "decoder": autoencoder.decoder.T}
         swaps.append(("with rows and columns swapped", axes))
@@ -187,6 +189,7 @@ def _variants(
         ("", {}),
         (f"{centering} the decoder's bias subtracted", {"is_centered": not is_centered}),
     ]
+    # The first of each list changes nothing, so that the published reading comes first.
     for scale_words, scaled in scales:
         for swap_words, swapped in swaps:
             for center_words, centered in centers:

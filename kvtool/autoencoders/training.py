@@ -261,5 +261,7 @@ class _Training:
                 weight.copy_(state["weights"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+        # How long features have been silent and the threshold go on as they were, or the rest of
+        # the training would not be the same bit for bit.
         self.silent_for = state["silent_for"].to(self.device)
         self.threshold = state["threshold"].to(self.device)

@@ -96,6 +96,11 @@ def is_quiet() -> bool:
     return bool(log.handlers) and log.handlers[0].level >= logging.ERROR
 
 
+def is_verbose() -> bool:
+    """Return whether standard error shows all notes."""
+    return bool(log.handlers) and log.handlers[0].level <= logging.DEBUG
+
+
 @contextmanager
 def progress(
     what: str, total: int | None, *, done: int = 0, unit: str = "images"

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.completion import complete_data_set
 from kvtool.cli.extract_output import finish, say_source, show_estimate
 from kvtool.cli.options import (
+    AttentionOption,
     DevicesOption,
     FormatOption,
+    ImagesOption,
     LayersOption,
     StoreArgument,
     StoredKindsOption,
+    WaitOption,
     bounded,
+    data_set_option,
     need_store,
-    parse_batch_size,
-    parse_bytes,
-    parse_kinds,
-    parse_layers,
 )
+from kvtool.cli.parsing import parse_batch_size, parse_bytes, parse_kinds, parse_layers
 from kvtool.models.device_names import worker_devices
 from kvtool.progress import Advance, silent
 from kvtool.types import InputSize, KeyPosition, Precision, View
@@ -40,15 +40,15 @@ EXAMPLES = (
 )
 
 
+ExtractedOption = Annotated[str, data_set_option("The data set: see kvtool datasets.")]
+
+
 def extract(
     store: StoreArgument = None,
     model: Annotated[
         str, typer.Option("--model", help="The model: a hub id, a folder, or demo.")
     ] = ...,  # type: ignore[assignment]
-    dataset: Annotated[
-        str,
-        typer.Option("--dataset", metavar="NAME[:PATH][@SPLIT]", autocompletion=complete_data_set),
-    ] = ...,  # type: ignore[assignment]
+    dataset: ExtractedOption = ...,  # type: ignore[assignment]
     prefix: Annotated[
         str,
         typer.Option(
@@ -59,7 +59,7 @@ def extract(
     ] = "none",
     kinds: StoredKindsOption = None,
     layers: LayersOption = None,
-    limit: Annotated[int | None, bounded("limit", help="Only the first N images.")] = None,
+    limit: ImagesOption = None,
     view: Annotated[
         View, typer.Option("--view", help="full keeps the high-resolution tiles.")
     ] = "base",
@@ -74,8 +74,9 @@ def extract(
         typer.Option(
             "--batch-size",
             metavar="N|auto",
-            help="Images a batch, of equal length. auto: 16, fewer where they are large, and "
-            "more at once where that is faster, fits the device and changes no stored bit.",
+            help="Number of images of a batch, all of equal length. auto: 16, fewer where they "
+            "are large, and several batches at once where that is faster, fits the device and "
+            "changes no stored bit.",
         ),
     ] = "auto",
     devices: DevicesOption = "auto",
@@ -83,9 +84,7 @@ def extract(
         Literal["local", "ray"],
         typer.Option("--engine", help="ray: workers as tasks of a Ray cluster."),
     ] = "local",
-    attention: Annotated[
-        str, typer.Option("--attention", help="transformers' backend: sdpa, eager, ...")
-    ] = "sdpa",
+    attention: AttentionOption = "sdpa",
     codec: Annotated[
         Literal["lz4", "none"], typer.Option("--codec", help="none: larger and faster.")
     ] = "lz4",
@@ -95,9 +94,7 @@ def extract(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the sizes, write nothing.")
     ] = False,
-    wait: Annotated[
-        float, bounded("wait_s", "--wait", help="Seconds to wait for parts others hold.")
-    ] = 0.0,
+    wait: WaitOption = 0.0,
     min_free_vram: Annotated[
         str | None,
         typer.Option("--min-free-vram", metavar="SIZE", help="E.g. 20GB; less is exit 3."),

@@ -73,17 +73,19 @@ class Pool:
         for image in images:
             self._waiting.setdefault(image.item.signature, []).append(image)
 
-    def take(self, wanted: Callable[[Prepared], int], ends: bool) -> Iterator[list[list[Waiting]]]:
+    def take(
+        self, count_of: Callable[[Prepared], int], ends: bool
+    ) -> Iterator[list[list[Waiting]]]:
         """Yield batches of equal signatures that may run together: full ones, or one that is not.
 
-        wanted: how many of an image's shape to wait for. ends: whether the window does, so that
+        count_of: how many of an image's shape to wait for. ends: whether the window does, so that
         nothing more is waited for.
         """
         for signature in list(self._waiting):
             images = self._waiting[signature]
             size = self._size_of(images[0].item)
-            while images and (ends or len(images) >= size * wanted(images[0].item)):
-                n_batches = max(1, min(wanted(images[0].item), len(images) // size))
+            while images and (ends or len(images) >= size * count_of(images[0].item)):
+                n_batches = max(1, min(count_of(images[0].item), len(images) // size))
                 cut = [images[n * size : (n + 1) * size] for n in range(n_batches)]
                 del images[: n_batches * size]
                 # What the run holds already needs no run again but for the sake of its batch.

@@ -95,5 +95,5 @@ def prove_first(plan: Plan, model: Any) -> None:
             model.prepare(image, id=plan.ref(index).id, index=index, view=plan.config.view)
         except ImageError:
             continue
-        prove(model, image, plan.config.view)
+        prove(model, image, plan.config.view, plan.config.kinds)
         return

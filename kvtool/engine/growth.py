@@ -75,15 +75,15 @@ class Growth:
         """Return what is captured of each of several batches of one signature."""
         captures: list[Captured] = []
         while len(captures) < len(batches):
-            rest = batches[len(captures) :]
+            remaining = batches[len(captures) :]
             n_together = self.together
-            if self._is_due(len(rest[0])) and len(rest) >= 2 * n_together:
-                captures += self._trial(rest[: 2 * n_together])
+            if self._is_due(len(remaining[0])) and len(remaining) >= 2 * n_together:
+                captures += self._trial(remaining[: 2 * n_together])
                 continue
             # A power of two, as all that were tried.
-            while n_together > len(rest):
+            while n_together > len(remaining):
                 n_together //= 2
-            captures += self._level(rest[:n_together])
+            captures += self._level(remaining[:n_together])
         self._n_left -= sum(map(len, batches))
         return captures
 

@@ -20,7 +20,7 @@ from kvtool.engine.by_layer import Sweep
 from kvtool.engine.capture import Capture
 from kvtool.engine.events import Event, Tell
 from kvtool.engine.plan import BatchSize, Plan
-from kvtool.engine.preparing import Preparer
+from kvtool.engine.ready_parts import Preparer
 from kvtool.engine.windows import Indices
 
 if TYPE_CHECKING:
@@ -88,17 +88,17 @@ def _captured(capture: Capture, ready: Iterator[Any], stop: threading.Event) -> 
         del piece.images[:]  # the pool alone holds pixels
         for batches in pool.take(capture.wanted, piece.ends):
             capture.run(batches)
-            yield from _whole(works)
+            yield from _captured_parts(works)
     if not stop.is_set():
         capture.finish()
-        yield from _whole(works)
+        yield from _captured_parts(works)
 
 
-def _whole(works: list[PartWork]) -> Iterator[PartWork]:
+def _captured_parts(works: list[PartWork]) -> Iterator[PartWork]:
     """Yield the parts whose images all ran, and take them out."""
-    while whole := next((work for work in works if work.is_captured), None):
-        works.remove(whole)
-        yield whole
+    while part := next((work for work in works if work.is_captured), None):
+        works.remove(part)
+        yield part
 
 
 def _guarded(

@@ -70,8 +70,8 @@ class DeviceRoom:
         torch.cuda.reset_peak_memory_stats(self._device)
         before = torch.cuda.memory_allocated(self._device)
         yield
-        taken = torch.cuda.max_memory_allocated(self._device) - before
-        self._peak_per_image = -(-taken // n_images)
+        n_bytes = torch.cuda.max_memory_allocated(self._device) - before
+        self._peak_per_image = -(-n_bytes // n_images)
 
     def fits(self, sample: Sample, n_images: int) -> bool:
         """Return whether there is room for so many images like those that ran last."""

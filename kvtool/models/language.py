@@ -156,7 +156,7 @@ class Language:
                 f"layers: expected numbers from 0 to {self.n_layers - 1}, found {outside[0]}"
             )
         with layer_outputs(self.decoder.layers, layers, stop=True) as outputs:
-            self.decoder(inputs_embeds=self.embed(ids), use_cache=False)
+            self.decoder(input_ids=ids, use_cache=False)
         return torch.stack([outputs[layer].to(self.device) for layer in layers])
 
     @torch.inference_mode()
@@ -194,7 +194,9 @@ class Language:
     ) -> Iterator[TextStates]:
         """Yield the stream over texts that are token ids already; see text_states."""
         before = list(self.opening_ids if before_ids is None else before_ids)
+        # A first token with nothing before it is an outlier in every decoder: it is left out.
         start = max(1, len(before))
+        # Texts of equal length run together, and nothing is padded.
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         for _, group in groupby(order, key=lambda index: len(ids[index])):
             indices = list(group)

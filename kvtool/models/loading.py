@@ -20,7 +20,7 @@ from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
 from kvtool.models.base import Model
 from kvtool.models.chat_templates import check_system
 from kvtool.models.device import find_device, find_dtype
-from kvtool.models.families import FAMILIES
+from kvtool.models.families import FAMILIES, family_class
 from kvtool.models.faults import described, is_out_of_memory, quiet
 from kvtool.models.files import CONFIG, has_processor, has_tokenizer, read_json
 from kvtool.models.hub import Snapshot, resolve
@@ -53,6 +53,7 @@ class ModelSettings:
 
 def load(name: str, settings: ModelSettings, weights: bool) -> Model:
     """See kvtool.models.load_model."""
+    # What is wrong with the settings is said before any file is looked for.
     find_dtype(settings.dtype)
     find_device(settings.device)
     if settings.attention not in ATTENTIONS:
@@ -66,23 +67,14 @@ def load(name: str, settings: ModelSettings, weights: bool) -> Model:
         raise ModelError(f"model {name}: config.json: {unknown_type(config)}")
     check_layers(name, config)
     checkpoint = Checkpoint(snapshot, settings, weights)
-    family = _family(checkpoint, model_type)
+    with checkpoint.reading(f"classes of {model_type} in transformers"):
+        family = family_class(model_type)
     check_size_options(name, family, settings.size)
     check_system(name, family, settings.system)
     with checkpoint.reading(f"files of one {model_type} checkpoint"):
         model = cast(Model, family(checkpoint))
         _try_image(name, model)
     return model
-
-
-def _family(checkpoint: Checkpoint, model_type: str) -> Any:
-    """Return the class of a model type: of its file, or of the common form."""
-    if model_type in FAMILIES.names():
-        return FAMILIES.load(model_type)
-    from kvtool.models.families.common import common_family
-
-    with checkpoint.reading(f"classes of {model_type} in transformers"):
-        return common_family(model_type)
 
 
 def _try_image(name: str, model: Model) -> None:

@@ -105,13 +105,13 @@ def _allocation(checkpoint: Checkpoint, shape: nn.Module) -> _Allocation:
     option = "--by-layer" if settings.by_layer else f"--devices {settings.device}"
     if layers is None:
         raise UsageError(
-            f"{option}: expected a model with a decoder, whose layers can stand apart, found {name}, "
-            "an encoder alone; name one device"
+            f"{option}: expected a model with a decoder, whose layers can stand apart, found "
+            f"{name}, an encoder alone; name one device"
         )
     if not has_accelerate():
         raise UsageError(
-            f"{option}: expected the package accelerate, which brings layers to their devices, found "
-            "none; pip install 'kvtool[accelerate]'"
+            f"{option}: expected the package accelerate, which brings layers to their devices, "
+            "found none; pip install 'kvtool[accelerate]'"
         )
     blocks = blocks_of(shape, layers, checkpoint.dtype)
     numbers = (_by_layer if settings.by_layer else _spread)(checkpoint, devices, blocks)

@@ -6,7 +6,7 @@ projector, embeddings, head) stands on the first, where inputs go.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,11 +140,10 @@ def device_of(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
 
 
-def beside_layers(layers: nn.ModuleList, states: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return a tensor for each layer on the device of that layer: layers of one model may stand on
+def beside_layers(
+    layers: nn.ModuleList, states: Mapping[int, torch.Tensor]
+) -> dict[int, torch.Tensor]:
+    """Return tensors by layer, each on the device of its layer: layers of one model may stand on
     several.
     """
-    return [
-        layer_states.to(device_of(layer))
-        for layer, layer_states in zip(layers, states, strict=True)
-    ]
+    return {number: tensor.to(device_of(layers[number])) for number, tensor in states.items()}

@@ -119,6 +119,7 @@ class _Encoder:
         start = 0
         while start < len(order):
             length = len(ids[order[start]])
+            # As many of one length as fit a batch: without padding the mean is over the text alone.
             batch = [i for i in order[start : start + _BATCH] if len(ids[i]) == length]
             rows = to_device([torch.tensor(ids[i]) for i in batch], self.checkpoint.device)
             with self.checkpoint.running():

@@ -14,6 +14,12 @@ UNSERVED = {
 """Model types of which no run could be made, and why."""
 
 
+SEES_OTHER_IMAGES = ("molmo2",)
+"""Model types of which images of one prompt see each other, so that what is stored of one would not
+hold beside others.
+"""
+
+
 ORIGINAL_FORMATS = re.compile(r"llava_(llama|mistral|mixtral|qwen|qwen2|mpt|gemma|phi)\w*")
 """Model types of checkpoints in the layout of LLaVA's own repositories, which transformers does not
 read.
@@ -63,6 +69,6 @@ def unknown_type(config: Any) -> str:
             "take the converted checkpoint, whose name ends in -hf"
         )
     return (
-        f"expected a model_type among {', '.join(FAMILIES.names())}, found {model_type!r}; "
-        "take a model of one of these"
+        f"expected a model_type among {', '.join(FAMILIES.names())}, or another of image and text "
+        f"in transformers, found {model_type!r}; take a model of one of these"
     )

@@ -18,7 +18,7 @@ from kvtool.errors import UsageError
 from kvtool.models.base import Array, BeforeDecoder, Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.device import to_device
-from kvtool.models.families import ADDS_FEATURES
+from kvtool.models.families import adds_features
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
 from kvtool.models.processors import ProcessedImage, load_processor, processed_image
@@ -41,6 +41,8 @@ class WholeModel(WholePass):
     image_processor_class: Any
     """Its image processor, the PIL one."""
     proves_itself: ClassVar[bool] = True
+    exact_pixels: ClassVar[bool] = False
+    """Whether the tower takes pixels in float32, whatever the precision of its weights."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._layouts: dict[tuple[tuple[int, int], int], ProcessedImage] = {}
@@ -143,9 +145,11 @@ class WholeModel(WholePass):
             advance=self.advance(spans),
             n_tokens=len(processed.ids),
         )
+        # The layout alone is remembered: pixels are large, and each picture has its own.
         self._layouts[image.size, sample.n_tokens] = processed.without_pixels()
+        dtype = torch.float32 if self.exact_pixels else self.checkpoint.dtype
         tensors = {
-            name: values.to(self.checkpoint.dtype) if values.is_floating_point() else values
+            name: values.to(dtype) if values.is_floating_point() else values
             for name, values in processed.inputs.items()
         }
         shapes = tuple(tuple(values.shape) for values in tensors.values())
@@ -169,7 +173,7 @@ class WholeModel(WholePass):
         self, sample: Sample, arrays: Mapping[str, Array], prefix: str = ""
     ) -> Prepared:
         """See LanguageModel.prepare_stored. Raises UsageError where DeepStack needs the tower."""
-        if arrays and self.family in ADDS_FEATURES:
+        if arrays and adds_features(self.family):
             raise UsageError(
                 f"image {sample.id}: expected a model whose decoder takes an image at its first "
                 f"layer alone, found {self.info.name}, a {self.family}, which takes more of it "

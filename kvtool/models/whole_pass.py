@@ -10,7 +10,6 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from kvtool.models.base import BeforeDecoder, Prepared
-from kvtool.models.cache import full_cache
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.processors import ProcessedImage
 from kvtool.types import Sample
@@ -72,6 +71,7 @@ class WholePass(DecoderModel):
             name: torch.cat([layout.inputs[name] for layout in flat]).to(device)
             for name in flat[0].inputs
         }
+        # Some networks want to be told which tokens are the image's.
         if types := flat[0].types:
             inputs[types] = is_image.long().to(device)
         features = [
@@ -83,6 +83,7 @@ class WholePass(DecoderModel):
             input_ids=ids.to(device),
             past_key_values=cache,
             use_cache=True,
+            # The network puts given features at the placeholders in place of running its tower.
             mm_encoder_outputs={"image": self.features_output(features, added)},
             **inputs,
         )
@@ -112,10 +113,11 @@ class WholePass(DecoderModel):
             for row in layouts
         ]
         before = self._entering([item for items in images for item in items])
-        cache = full_cache([], [])
+        cache = self.new_cache()
         self._forward(texts, samples, before, cache)
         parts = [(len(ids), sample) for ids, sample in zip(texts[0], samples[0], strict=True)]
         _, next_position = self.prompt_positions(parts)
+        # What follows goes on behind the last image, as if it stood alone in the prompt.
         last = [row[-1] for row in samples]
         image_start = sum(n_text + sample.n_tokens for n_text, sample in parts) - last[0].n_tokens
         return cache, [

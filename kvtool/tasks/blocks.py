@@ -53,20 +53,29 @@ def plan_blocks(
             raise UsageError(
                 f"run {run.name}: {kind} is {_why_not(run, kind)}, only {', '.join(stored)}"
             )
-        stored_layers = run.config.stored_layers(kind)
-        count, _ = run.config.heads_and_dim(kind)
-        layer_numbers = stored_layers
-        if kind in narrowed and layers is not None:
-            layer_numbers = _stored_of(run, kind, layers, stored_layers)
-        head_numbers = (
-            tuple(dict.fromkeys(heads))
-            if kind in with_heads and heads is not None
-            else tuple(range(count))
-        )
-        _check(run, kind, "layer", layer_numbers, stored_layers)
-        _check(run, kind, "kv_head", head_numbers, range(count))
-        blocks.append((kind, layer_numbers, head_numbers))
+        layer_numbers = _layers_of(run, kind, layers if kind in narrowed else None)
+        head_numbers = _heads_of(run, kind, heads if kind in with_heads else None)
+        # Where layers differ in their number of heads, each has those of the chosen ones it has.
+        for group, n_heads in run.config.blocks_of(kind, layer_numbers):
+            members = tuple(head for head in head_numbers if head < n_heads)
+            blocks += [(kind, group, members)] if members else []
     return BlockPlan(run, tuple(blocks))
+
+
+def _layers_of(run: Run, kind: Kind, layers: LayerChoice | None) -> tuple[int, ...]:
+    """Return the chosen layers of a kind, by default all that are stored. Raises UsageError."""
+    stored = run.config.stored_layers(kind)
+    numbers = stored if layers is None else _stored_of(run, kind, layers, stored)
+    _check(run, kind, "layer", numbers, stored)
+    return numbers
+
+
+def _heads_of(run: Run, kind: Kind, heads: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the chosen heads of a kind, each once, by default all. Raises UsageError."""
+    count, _ = run.config.heads_and_dim(kind)
+    numbers = tuple(range(count)) if heads is None else tuple(dict.fromkeys(heads))
+    _check(run, kind, "kv_head", numbers, range(count))
+    return numbers
 
 
 def _why_not(run: Run, kind: Kind) -> str:
@@ -80,9 +89,20 @@ def _why_not(run: Run, kind: Kind) -> str:
 
 def _stored_of(run: Run, kind: Kind, layers: LayerChoice, stored: Sequence[int]) -> tuple[int, ...]:
     """The numbers of chosen layers; of a name, those of its layers that are stored."""
-    if not isinstance(layers, str):
-        return tuple(dict.fromkeys(layers))
     geometry = run.config.model.geometry
+    if not isinstance(layers, str):
+        numbers = tuple(dict.fromkeys(layers))
+        # Of layers without keys and values of their own there are no blocks.
+        absent = set(run.config.layers) - set(run.config.cached_layers)
+        with_blocks = tuple(layer for layer in numbers if layer not in absent)
+        if kind not in DECODER or not absent & set(numbers):
+            return numbers
+        if not with_blocks:
+            raise UsageError(
+                f"run {run.name}: {geometry.without_cache(numbers[0])}: expected some of "
+                f"{', '.join(map(str, stored))}"
+            )
+        return with_blocks
     depth = geometry.vision_layers if kind in TOWER_KINDS else geometry.layers
     members = named_layers(layers, depth)
     numbers = tuple(layer for layer in stored if layer in members)

@@ -82,6 +82,19 @@ class ReferringExpression:
         self.text_choice = TextChoice(text_vector, text_template)
         self.dataset, self.device, self.limit, self.cutoff = dataset, device, limit, cutoff
         self.sizes = ids
+        self.expressions, left_out = self._usable(dataset, ids)
+        self.n, self.skipped, self.n_skipped = len(self.expressions), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
+        self.texts = tuple(dataset.expression_texts())
+        self._sentences: defaultdict[str, list[int]] = defaultdict(list)
+        for index, expression in enumerate(self.expressions):
+            self._sentences[expression.image_id].append(index)
+        self._saved = list(self._sentences)
+
+    def _usable(self, dataset: HasExpressions, ids: Sizes) -> tuple[list[Expression], LeftOut]:
+        """Return the sentences whose image the run holds and whose object can be used. Raises
+        KvtoolError for none.
+        """
         listed = dataset.expressions()
         left_out = LeftOut.of(dataset)
         present = [expression for expression in listed if expression.image_id in ids]
@@ -93,22 +106,16 @@ class ReferringExpression:
                 f"{self.name}: the run holds the image of none of {len(listed)} sentences: extract "
                 "more"
             )
-        self.expressions = left_out.usable(
+        usable = left_out.usable(
             present,
             lambda expression: check_object(dataset, expression, ids[expression.image_id]),
-            limit,
+            self.limit,
         )
-        self.n, self.skipped, self.n_skipped = len(self.expressions), left_out.lines, left_out.count
-        self.n_unusable = left_out.unusable
-        if not self.expressions:
+        if not usable:
             raise left_out.none_left(
                 self.name, f"the objects of none of {len(present)} sentences can be used"
             )
-        self.texts = tuple(dataset.expression_texts())
-        self._sentences: defaultdict[str, list[int]] = defaultdict(list)
-        for index, expression in enumerate(self.expressions):
-            self._sentences[expression.image_id].append(index)
-        self._saved = list(self._sentences)
+        return usable, left_out
 
     def settings(self) -> dict[str, Any]:
         """Return the options that the numbers depend on."""

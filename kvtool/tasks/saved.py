@@ -57,6 +57,7 @@ def scored_task(
     task_class = TASKS.load(task)
     if result is None:
         return task_class(dataset, sizes_of(run), device)
+    # Pictures of other annotations would not be what was scored.
     digest = result.config.get("truth_hash")
     if digest is not None and digest != dataset.truth_digest():
         raise KvtoolError(
@@ -66,6 +67,7 @@ def scored_task(
     options = {**result.config.get("options", {}), "seed": result.config.get("seed", 0)}
     options |= getattr(task_class, "picture_options", {})
     parameters = signature(task_class).parameters
+    # Results of earlier versions may have options that the task no longer takes.
     task_options = {name: value for name, value in options.items() if name in parameters}
     return task_class(dataset, sizes_of(run, _scored_ids(run, result)), device, **task_options)
 
@@ -87,10 +89,10 @@ def scored_heads(run: Run, block: Block, result: Result | None) -> list[int]:
     """Return the heads that were scored together with a block: alone, it might round a pixel
     differently."""
     for scored in [] if result is None else result.config["blocks"]:
-        if scored["kind"] == block.kind and block.kv_head in scored["kv_heads"]:
+        is_of_layer = block.layer in scored["layers"] or block.kind == "projected"
+        if scored["kind"] == block.kind and is_of_layer and block.kv_head in scored["kv_heads"]:
             return list(scored["kv_heads"])
-    ((_, _, heads),) = plan_blocks(run, [block.kind], None, None).blocks
-    return list(heads)
+    return list(plan_blocks(run, [block.kind], None, None).heads_at(block.kind, block.layer))
 
 
 @contextmanager

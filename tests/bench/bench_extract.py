@@ -40,7 +40,7 @@ def prepared_batches(folder: Path, scenes: Path) -> tuple[Any, Any, list[list[An
     from kvtool.engine.batches import PartWork, Pool, Waiting
     from kvtool.engine.match import open_extraction
     from kvtool.engine.plan import Job, make_plan
-    from kvtool.engine.preparing import prepare_one
+    from kvtool.engine.ready_parts import prepare_one
     from kvtool.models import load_model
 
     job = Job(str(folder / "x.kv"), "demo", f"folder:{scenes}", limit=IMAGES, batch_size=BATCH)

@@ -122,7 +122,7 @@ with console.progress("variance", 10, unit="parts") as advance:
 """
     out, screen = on_a_terminal(sys.executable, "-c", code)
     assert out == "data\n"
-    assert re.search(r"variance .* 6/12 parts [\d.]+/s 0:00:0\d 0:00:0\d key layer 3", screen)
+    assert re.search(r"variance .* 6/12 parts [\d.]+/s 00:0\d 0:00:0\d key layer 3", screen)
     assert re.search(r"[\r\n]a note *\r\n", screen), screen
 
 

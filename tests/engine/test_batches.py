@@ -91,8 +91,8 @@ def test_values_are_those_of_each_picture_alone(tmp_path: Path, model: str, mixe
     extracted(tmp_path / "t.kv", model, mixed, batch_size=1)
     runs = [kvtool.open(tmp_path / name).run() for name in ("s.kv", "t.kv")]
     for name in runs[0].ids:
-        together, alone = (run.read_image(name)["value"] for run in runs)
-        np.testing.assert_allclose(together, alone, atol=1e-5)
+        batched, single = (run.read_image(name)["value"] for run in runs)
+        np.testing.assert_allclose(batched, single, atol=1e-5)
 
 
 @pytest.mark.usefixtures("parts_of_four")

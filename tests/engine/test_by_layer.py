@@ -133,7 +133,9 @@ def test_a_pass_that_begins_again_catches_up() -> None:
     weights: Any = Counted()
     seen: list[str] = []
     layers_of = {"a": (0, 1, 0, 1, 2), "b": (0, 1, 2), "c": ()}
-    calls = [partial(weights.pass_through, name, layers, seen) for name, layers in layers_of.items()]
+    calls = [
+        partial(weights.pass_through, name, layers, seen) for name, layers in layers_of.items()
+    ]
     assert run_together(weights, calls) == ["a", "b", "c"]
     assert seen == ["a0", "b0", "a1", "b1", "a0", "a1", "a2", "b2"]
     assert weights.held == [0, 1, 0, 1, 2]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import kvtool
-from kvtool.engine import local, preparing
+from kvtool.engine import local, ready_parts
 from kvtool.engine.batches import PartWork
 from kvtool.engine.plan import Job
 from kvtool.errors import KvtoolError
@@ -100,7 +100,7 @@ def test_memory_does_not_grow_with_images(
         alive.append(len(parts))
         return commit(self, *args, **kwargs)
 
-    monkeypatch.setattr(preparing, "PartWork", Counted)
+    monkeypatch.setattr(ready_parts, "PartWork", Counted)
     monkeypatch.setattr("kvtool.engine.windows.WINDOW_PARTS", 3)
     monkeypatch.setattr(Run, "commit_part", slow)
     monkeypatch.setattr("kvtool.engine.plan.PART_IMAGES", 4)

@@ -17,8 +17,8 @@ from kvtool.engine import local
 from kvtool.engine.match import open_extraction
 from kvtool.engine.outcome import Report
 from kvtool.engine.plan import Job, make_plan
-from kvtool.engine.preparing import prepare_one
 from kvtool.engine.ray import collect
+from kvtool.engine.ready_parts import prepare_one
 from kvtool.engine.reuse import open_source
 from kvtool.errors import UsageError
 from kvtool.models import load_model
@@ -88,7 +88,7 @@ def test_bytes_are_those_of_pixels(
     before, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, **first)
     monkeypatch.setattr(LlavaOnevision, "encode", lambda *_: pytest.fail("the tower ran"))
     monkeypatch.setattr(
-        "kvtool.engine.preparing.decode", lambda *_: pytest.fail("a picture was decoded")
+        "kvtool.engine.ready_parts.decode", lambda *_: pytest.fail("a picture was decoded")
     )
     report, run = extracted(tmp_path / "s.kv", tiny_model, dataset, **second)
     assert (report.source, report.n_reused, report.n_done, report.failed) == (

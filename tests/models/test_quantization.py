@@ -58,7 +58,10 @@ def error(folder: Path, **options: Any) -> str:
         ({"quant_method": "awq", "bits": 4}, "awq, 4 bits"),
         ({"quant_method": "fp8", "fmt": "e4m3"}, "fp8, e4m3"),
         (TORCHAO, "torchao, Int8WeightOnlyConfig"),
-        ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, "torchao, int8_weight_only"),
+        (
+            {"quant_method": "torchao", "quant_type": "int8_weight_only"},
+            "torchao, int8_weight_only",
+        ),
         ({"quant_method": ["x"], "bits": "four"}, "['x']"),
     ],
 )
@@ -66,9 +69,9 @@ def test_a_few_words_say_how_weights_are_quantized(
     settings: dict[str, Any] | None, words: str
 ) -> None:
     assert quantization_text(quantization_of({"quantization_config": settings})) == words
-    assert quantization_text(quantization_of({"text_config": {"quantization_config": settings}})) == (
-        words
-    )
+    assert quantization_text(
+        quantization_of({"text_config": {"quantization_config": settings}})
+    ) == (words)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +106,7 @@ def test_quantized_weights_are_no_part_of_the_identity_but_of_the_description(
     llava: Path, tmp_path: Path
 ) -> None:
     folder = with_settings(llava, tmp_path / "model", BNB)
-    plain, quantized = (
-        load_model(str(path), weights=False).info for path in (llava, folder)
-    )
+    plain, quantized = (load_model(str(path), weights=False).info for path in (llava, folder))
     assert (plain.quantization, quantized.quantization) == ("", "bitsandbytes, 4 bits, nf4")
     assert plain.revision != quantized.revision
     assert not same_numbers(plain, quantized)

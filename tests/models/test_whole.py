@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from kvtool.models.base import Model
 from tests.contracts.families.gemma3 import Gemma3
+from tests.contracts.families.gemma4 import Gemma4
 from tests.contracts.families.idefics3 import Idefics3, SmolVLM
 from tests.contracts.families.internvl import InternVL
 from tests.contracts.families.llava_15 import Llava15
 from tests.contracts.families.mistral3 import Mistral3
+from tests.contracts.families.qwen3_5 import Qwen3VLMoe, Qwen35, Qwen35Moe
 from tests.contracts.families.qwen3_vl import Qwen3VL
 from tests.support.tiny import noise
 
@@ -18,6 +20,22 @@ class TestQwen3VL(Qwen3VL):
 
 class TestGemma3(Gemma3):
     """Image tokens that see each other both ways, within sliding windows too."""
+
+
+class TestQwen3VLMoe(Qwen3VLMoe):
+    """The same with a mixture of experts."""
+
+
+class TestQwen35(Qwen35):
+    """Linear attention between layers that have keys and values."""
+
+
+class TestQwen35Moe(Qwen35Moe):
+    """The same with a mixture of experts."""
+
+
+class TestGemma4(Gemma4):
+    """Layers of two shapes, and layers that read another's keys and values."""
 
 
 class TestMistral3(Mistral3):

@@ -197,6 +197,7 @@ class Contexts:
         rows: list[list[Slot]] = []
         for _ in range(batch):
             last: Slot | None = None
+            # Half of the contexts are comparisons, whose question takes the longest slot.
             if rng.random() < 0.5:
                 index = next(draws(rng, len(self.world.comparisons), 1))
                 comparison = cast(Comparison, self.world.comparisons.items[index])

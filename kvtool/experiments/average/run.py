@@ -99,17 +99,9 @@ def average(
     opened = open_stores(stores)
     averaged, sources = find_models(find_runs(opened, runs, "average"), models, names, kinds)
     images, notes = _common_images(averaged)
-    probing: dict[str, Any] = {
-        "kinds": kinds,
-        "layers": layers,
-        "heads": heads,
-        "select": select,
-        "limit": limit,
-        "device": device,
-        "seed": seed,
-        "fresh": fresh,
-        "progress": called(progress),
-    }
+    request: dict[str, Any] = {"kinds": kinds, "layers": layers, "heads": heads, "limit": limit}
+    probing: dict[str, Any] = {"select": select, "device": device, "seed": seed, "fresh": fresh}
+    probing |= {"progress": called(progress), **request}
     probed: dict[tuple[str, str], TaskScores] = {}
     with sharing(wait_s) as share:
 
@@ -117,6 +109,7 @@ def average(
             """Probe one model on one task."""
             model, task = pair
             run = model.runs[task]
+            # Without a choice of images the probe is the one that `kvtool probe` keeps.
             changes = {"data": (data or {}).get(run.config.dataset), **task_options[task]}
             ids = None if images[task] == set(run.ids) else images[task]
             result = evaluate(run, task, ids=ids, share=share.part, **probing, **changes)
@@ -126,7 +119,7 @@ def average(
         share.each(pairs, score, "probes")
     by_model = {model.name: [probed[model.name, task] for task in model.runs] for model in averaged}
     settings = {
-        "request": {"kinds": kinds, "layers": layers, "heads": heads, "limit": limit},
+        "request": request,
         "select": select,
         "seed": seed,
         "options": {task: task_options[task] for task in images if task_options[task]},
@@ -155,6 +148,7 @@ def _common_images(models: Sequence[AveragedModel]) -> tuple[dict[str, set[str]]
     images: dict[str, set[str]] = {}
     notes = []
     for task in dict.fromkeys(task for model in models for task in model.runs):
+        # Models are compared on the same images, or on none.
         image_sets = [set(model.runs[task].ids) for model in models if task in model.runs]
         images[task] = set.intersection(*image_sets)
         if n_others := len(set.union(*image_sets) - images[task]):
@@ -268,6 +262,7 @@ def _chance(model: str, scores: Sequence[TaskScores]) -> Row:
     guesses = [guess for task in scores if (guess := _random_guess(task)) is not None]
     row |= {"n_tasks": len(scores), "n": first["n"], "draws": 1}
     if guesses:
+        # Tasks are drawn independently: the variances of their means add up.
         row["draws_sd"] = sum(guess["draws_sd"] ** 2 for guess in guesses) ** 0.5 / len(scores)
         row["draws"] = min(guess["draws"] for guess in guesses)
     return row

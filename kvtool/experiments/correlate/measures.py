@@ -118,6 +118,7 @@ class Common:
     def _questions(self, subjects: Sequence[ModelRuns]) -> list[ChoiceQuestion]:
         """Return the questions whose picture every model's runs hold."""
         by_model = list(self._held.values())
+        # In the order of the first model, so that the questions are the same list for all.
         common_set = set(by_model[0]).intersection(*by_model)
         common = [question for question in by_model[0] if question in common_set]
         for name in subjects[0].benchmark_runs:

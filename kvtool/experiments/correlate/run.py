@@ -210,6 +210,8 @@ def _result(
     for subject in subjects:
         segmented, replies = measured[subject.identity]
         answers = [answer for answer in replies if answer is not None]
+        # A model without some answers would be scored on other questions than the rest: it is left
+        # out.
         if len(answers) < len(replies):
             first = common.questions[replies.index(None)].question
             incomplete.append(

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
-from kvtool.asking.caches import CACHE
+from kvtool.asking.caches import cache_kinds, is_whole
 from kvtool.asking.choices import BENCHMARKS
 from kvtool.errors import UsageError
 from kvtool.metrics.choices import BLINK
@@ -17,11 +16,11 @@ from kvtool.tasks import datasets_for, tasks_over
 from kvtool.tasks.by_model import (
     Identity,
     RunSource,
-    commonest_source,
     fullest_run,
     models_named,
     runs_by_model,
     source_of,
+    sources_of_tasks,
 )
 from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.sets import SEGMENTATION
@@ -75,12 +74,7 @@ def find_subjects(
     )
     if models is not None:
         groups = models_named(groups, models, "correlate")
-    # All models are scored on one data set a task.
-    sources = {
-        task: source
-        for task in tasks
-        if (source := commonest_source(groups, partial(_serves, task=task))) is not None
-    }
+    sources = sources_of_tasks(groups, tasks, _serves)
     subjects = []
     incomplete = []
     for identity, model_runs in groups.items():
@@ -140,10 +134,7 @@ def _answers_known(run: Run) -> bool:
 
 
 def _whole(run: Run) -> bool:
-    return (
-        set(CACHE) <= set(run.config.kinds)
-        and len(run.config.layers) == run.config.model.geometry.layers
-    )
+    return is_whole(run.config)
 
 
 def _lacks_tasks(
@@ -173,7 +164,8 @@ def _lacks_benchmarks(runs: Sequence[Run], benchmarks: Sequence[str]) -> Iterato
             yield (
                 f"{name}: run {answered[0].name} holds {', '.join(config.kinds)} of "
                 f"{len(config.layers)} of {config.model.geometry.layers} layers, and questions "
-                "need whole caches: extract it with --kinds key,value and every layer"
+                f"need whole caches: extract it with --kinds "
+                f"{','.join(cache_kinds(config.model.geometry))} and every layer"
             )
 
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
 from kvtool.asking.answering import Answer, Answerer
-from kvtool.asking.caches import CACHE, spoiled_arrays
+from kvtool.asking.caches import cache_kinds, is_whole, spoiled_arrays
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
 from kvtool.experiments.paired.points import PointQuestion
-from kvtool.models.families import ADDS_FEATURES, pads_several
+from kvtool.models.families import adds_features, pads_several
 from kvtool.progress import Progress
 from kvtool.store import Run, hash_json
 from kvtool.store.shares import chunk_name
@@ -67,15 +67,17 @@ def ask_one_image(
     Raises UsageError where the run holds no whole caches.
     """
     config = answerer.run.config
-    if not set(CACHE) <= set(config.kinds) or len(config.layers) != config.model.geometry.layers:
+    if not is_whole(config):
+        kinds = ",".join(cache_kinds(config.model.geometry))
         raise UsageError(
             f"run {answerer.run.name}: expected keys and values of every layer, to ask about its "
             f"images, found {', '.join(config.kinds)} of {len(config.layers)} layers; extract them "
-            "with --kinds key,value"
+            f"with --kinds {kinds}"
         )
     texts: dict[str, list[str]] = {}
     for question in questions:
         texts.setdefault(question.image_ids[0], []).append(question.prompt)
+    # Asked as a knockout's condition with no head blocked, so that both commands share the answers.
     plain = frozenset[tuple[int, int]]()
     answers = answerer.ask(texts, [plain], progress)[plain]
     return [answers[question.image_ids[0]][question.prompt] for question in questions]
@@ -184,7 +186,7 @@ def _prepared(
     sample = answerer.samples[image]
     if is_padded and pads_several(run.config.model.family, sample.image_wh_px):
         return model.prepare_several(load_image(refs[image]), id=image, index=sample.index)
-    if "projected" in run.config.kinds and run.config.model.family not in ADDS_FEATURES:
+    if "projected" in run.config.kinds and not adds_features(run.config.model.family):
         arrays = run.read_image(image, ["projected"], raw=True)
         return None if spoiled_arrays(arrays) else model.prepare_stored(sample, arrays)
     return model.prepare(
@@ -207,6 +209,7 @@ def marked_prompt(
             for index, ref in enumerate(refs)
         ]
 
+    # An answer is kept under all that it depends on: where the files lie is not among it.
     record = {name: value for name, value in point.record().items() if name != "files"}
     if pads_pictures(answerer.run, point.question):
         record["several_images"] = PADDED

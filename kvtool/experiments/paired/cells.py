@@ -108,6 +108,7 @@ class ComparedAnswers:
         right = self.right(measured)
         value = right[self.metric]
         model = np.broadcast_to(self.model_right, value.shape)
+        # Four counts that add up to the questions: all shares follow from their sums.
         cells = [value & model, value & ~model, ~value & model, ~value & ~model]
         further = [name for name in right if name != self.metric]
         units = np.stack([*cells, *(right[name] for name in further)], axis=-1).astype(np.float64)

@@ -60,6 +60,8 @@ def semantic_correspondence(
     pairs = dataset.pairs()
     left_out = LeftOut.of(dataset)
     complete = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
+    # Pairs that cannot be used are left out before the questions are drawn, or n would not be
+    # reached.
     usable = left_out.usable(complete, lambda pair: check_pair(pair, ids))
     points = make_questions(usable, N_POINTS if n is None else n, seed)
     left_out.many(

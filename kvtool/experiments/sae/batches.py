@@ -117,6 +117,7 @@ def _batch(
             _add_captions(streams, batch, condition, notes)
     for position in positions:
         notes.truths["patches"].append(position, subject.labels(position))
+        # What the image's patches would show if they were its partner's.
         partner = int(subject.partners[position])
         notes.truths["partners"].append(position, subject.labels(position, partner))
     for condition, stream in streams.images(positions, conditions).items():

@@ -19,6 +19,7 @@ def curves_of(scores: Scores) -> dict[str, Any]:
     """Return the layers of alignment and the change points of image tokens over layers."""
     curves = {name: _curve(scores, name) for name in scores.resampled}
     alignment = []
+    # Without an SAE there is no reconstruction, and without masks no transfer.
     if "fvu_ratio" in curves:
         alignment.append(alignment_by_fvu(curves["fvu_ratio"]))
     for name in ("transfer", "directions"):

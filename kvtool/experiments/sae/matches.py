@@ -92,6 +92,7 @@ class CaptionFeatures:
         fields |= {f"{name}_chance": ranks.chance.get(name) for name in RETRIEVAL[:3]}
         n_features = int(self.eligible.sum())
         fields["n_features"] = n_features
+        # Among so few features a match says nothing.
         if n_features < MIN_FEATURES:
             return fields
         top = top_features(pooled, self.eligible)

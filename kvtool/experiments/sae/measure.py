@@ -101,8 +101,11 @@ def measure(
     ]
     examples = frozenset(spread(range(len(subject)), EXAMPLES))
     measured = Measured(streams, readers, texts, {}, Notes.empty(streams, examples, folder))
+    # SAEs that all fit into memory are at hand for each batch; others are read again for each
+    # chunk, which then has to be large.
     n_batches = 1 if shelf.holds(entries) else None
     progress(0, "", total=len(subject))
+    # A layer at a time within a chunk: only its dictionaries are in use.
     for chunk in chunks(streams, conditions, measured.notes, n_batches):
         for index in range(len(streams.layers)):
             _add_directions(measured, chunk, index, folder)

@@ -57,6 +57,7 @@ def measure_study(
         layer_saes(study.sources, geometry.hidden, study.layers) if study.sources else ([], [], [])
     )
     layers = tuple(sorted({entry.layer for entry in entries})) or study.layers
+    # Without an SAE the layers are those asked for, with one each those that have one.
     scores, lines = _scores(study, entries, layers, model_path, device, progress)
     facts = {
         "sae": [entry.facts for entry in entries] or NONE,

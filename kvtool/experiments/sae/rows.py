@@ -144,6 +144,7 @@ class RowMaker:
             row = reconstruction_fields(sums, self.seed)
             row |= self._beside_text(reader, condition, sums, captions.text)
             if condition == "pca":
+                # Axes are not sparse, and no feature of theirs stands for a word.
                 row |= dict.fromkeys(SPARSENESS)
             else:
                 row |= self._transfer_fields(reader, condition, sums)

@@ -50,6 +50,7 @@ def series_of(result: Result) -> list[ConditionRows]:
         name = str(row.get("sae", ""))
         if name not in layer_names:
             layer_names.append(name)
+        # By its rank within the layer, since names differ from layer to layer.
         key = str(row["condition"]), run, layer_names.index(name)
         groups.setdefault(key, []).append(row)
     runs = {run for _, run, _ in groups}

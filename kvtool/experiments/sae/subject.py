@@ -126,6 +126,8 @@ def make_subject(
             f"{len(run.ids)}"
         )
     rng = np.random.default_rng(seed)
+    # Words are learned on the captions of one half of the images alone; the same half for the same
+    # seed.
     is_training = np.zeros(len(selected), bool)
     is_training[rng.permutation(len(selected))[: len(selected) // 2]] = True
     return CaptionedImages(

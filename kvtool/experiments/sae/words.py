@@ -88,6 +88,7 @@ def read_words(streams: DecoderStreams) -> CaptionWords:
         n_tokens += sum(
             len(streams.language.token_ids(text)) for text in subject.captions[position]
         )
+        # Whole images only, and one at least.
         if positions and n_tokens > MOST_TOKENS:
             break
         positions.append(position)
@@ -119,6 +120,7 @@ def layer_words(
     """Return what the words tell of the layer at an index of the streams."""
     states = words.states[index].float()
     lengths = states.norm(dim=1)
+    # A few tokens have vectors many times as long, which would decide means and components.
     longest = outlier * float(lengths.median())
     usual = lengths <= longest
     states = states[usual]
@@ -140,6 +142,7 @@ def select_features(
     words: LayerWords, dictionary: Dictionary, subject: CaptionedImages
 ) -> SelectedFeatures:
     """Choose the feature of each concept on the words alone."""
+    # As many words as their features fit into memory.
     n_tokens = max(1, min(len(words.states), MOST_NUMBERS // dictionary.m))
     features = dictionary.encode(words.states[:n_tokens]).cpu().numpy()
     labels = {concept: is_word[:n_tokens] for concept, is_word in words.labels.items()}

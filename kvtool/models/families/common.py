@@ -20,9 +20,9 @@ from PIL import Image
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from kvtool.errors import ImageError, ModelError, UsageError
-from kvtool.layers import LayerChoice
-from kvtool.models.base import Request
+from kvtool.models.base import Prepared
 from kvtool.models.cropping import shown_rectangle
+from kvtool.models.families import COMMON
 from kvtool.models.families.common_grids import (
     GRID_INPUTS,
     Rectangle,
@@ -32,17 +32,22 @@ from kvtool.models.families.common_grids import (
     token_grid,
 )
 from kvtool.models.families.common_processors import image_processor_class, processor_class
+from kvtool.models.families.common_tower import CommonTower
 from kvtool.models.families.qwen_grids import GridPositions
 from kvtool.models.loading import Checkpoint
 from kvtool.models.processors import ProcessedImage
 from kvtool.models.prompts import Prompt
-from kvtool.models.whole import Spans, WholeModel
-from kvtool.types import GridSpan, KeyPosition, Kind, Sample, View
+from kvtool.models.unserved import SEES_OTHER_IMAGES
+from kvtool.models.whole import Spans
+from kvtool.types import GridSpan, Sample, View
 
 WHOLE_PICTURE = ("crop_to_patches", "do_image_splitting", "do_pan_and_scan", "split_image")
 """Options of image processors that cut tiles; False leaves the picture whole."""
-DEPTHS = ("num_hidden_layers", "depth", "num_layers")
-WIDTHS = ("hidden_size", "embed_dim")
+FEATURES = {
+    *("pooler_output", "deepstack_features"),
+    *("last_hidden_state", "hidden_states", "attentions"),
+}
+"""What `get_image_features` gives of a picture, with what it was made from."""
 TRIED_PX = ((64, 48), (48, 64), (200, 120))
 """Sizes of gray pictures whose grids must follow from their tokens when a model is loaded."""
 FILE = "this model type needs a family file (docs/adding-a-model.md)"
@@ -58,7 +63,12 @@ def common_family(model_type: str) -> type[CommonModel]:
     # Rows and columns are axes of rotary positions of their own where a class counts them so.
     has_axes = any("get_rope_index" in vars(value) for value in classes)
     bases = (GridPositions, CommonModel) if has_axes else (CommonModel,)
-    members = {"family": model_type, "network": network, "has_axes": has_axes}
+    members: dict[str, Any] = {
+        "family": f"{COMMON}{model_type}",
+        "model_type": model_type,
+        "network": network,
+        "has_axes": has_axes,
+    }
     return type(f"Common{network.__name__}", bases, members)
 
 
@@ -66,16 +76,19 @@ def _is_class(value: object) -> bool:
     return isinstance(value, type)
 
 
-class CommonModel(WholeModel):
+class CommonModel(CommonTower):
     """Checkpoints of a model type that no family is for."""
 
+    model_type: str
     has_axes: bool
-    proves_tower = True
+    """Whether rows and columns are axes of rotary positions of their own."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._covers: dict[tuple[int, int], Rectangle] = {}
-        self.image_processor_class = image_processor_class(self.family, checkpoint.snapshot.path)
-        self.processor_class = processor_class(self.family, checkpoint.snapshot.path)
+        self.image_processor_class = image_processor_class(
+            self.model_type, checkpoint.snapshot.path
+        )
+        self.processor_class = processor_class(self.model_type, checkpoint.snapshot.path)
         super().__init__(checkpoint)
         self._try_pictures()
 
@@ -110,7 +123,7 @@ class CommonModel(WholeModel):
     def _missing(self, expected: str, actual: str) -> ModelError:
         name = self.checkpoint.snapshot.name
         return ModelError(
-            f"model {name}: {self.family}, a model type that no family is for: expected "
+            f"model {name}: {self.model_type}, a model type that no family is for: expected "
             f"{expected}, found {actual}; {FILE}"
         )
 
@@ -125,17 +138,17 @@ class CommonModel(WholeModel):
         """See WholeModel.spans. Raises ImageError where they do not follow from the tokens."""
         image_id = self.config.image_token_id
         try:
-            rows, cols = patch_counts(processed.inputs, self._patch_px)
+            rows, cols = patch_counts(processed.inputs, self.patch_px)
             grid = token_grid(processed.run_lengths(image_id), rows, cols)
         except ValueError as error:
             raise ImageError(
-                f"picture of {image_wh_px[0]} x {image_wh_px[1]} px: a grid of a {self.family}, "
-                f"a model type that no family is for: {error}; {FILE}"
+                f"picture of {image_wh_px[0]} x {image_wh_px[1]} px in {self.model_type}, a model "
+                f"type that no family is for: {error}; {FILE}"
             ) from None
         cover = self._cover(image_wh_px, processed)
         tokens = GridSpan("base", grid.start, (grid.rows, grid.cols), grid.row_stride, cover)
         patches = GridSpan("base", 0, (rows, cols), cols, cover)
-        return (tokens,), ((patches,) if self._tower_depth else ())
+        return (tokens,), ((patches,) if self.tower_depth else ())
 
     def _cover(self, image_wh_px: tuple[int, int], processed: ProcessedImage) -> Rectangle:
         """Return what of a picture the tower sees, in the picture's pixels."""
@@ -144,13 +157,12 @@ class CommonModel(WholeModel):
             return (0.0, 0.0, float(width), float(height))
         if image_wh_px not in self._covers:
             images = self.processor.image_processor
-            # A long thin picture is shown by its middle: measured on one of at most 8 to 1.
             crops = [shown_rectangle(image_wh_px, images)] if _crops(images) else []
             seen = shown(self._pixels, image_wh_px)
             self._covers[image_wh_px] = cover_of(seen, image_wh_px, crops)
         x0, y0, x1, y1 = self._covers[image_wh_px]
         # Pixels after the last whole patch are never seen.
-        patch_px = self._patch_px or 1
+        patch_px = self.patch_px or 1
         rows_px, cols_px = processed.inputs["pixel_values"].shape[-2:]
         seen_x, seen_y = (side // patch_px * patch_px / side for side in (cols_px, rows_px))
         return x0, y0, x0 + (x1 - x0) * seen_x, y0 + (y1 - y0) * seen_y
@@ -160,8 +172,8 @@ class CommonModel(WholeModel):
         return pixels
 
     def _try_pictures(self) -> None:
-        """Raise ModelError where grids or positions of gray pictures are not as the model has
-        them.
+        """Raise ModelError where grids, positions or features of gray pictures are not of the
+        common form.
         """
         for image_wh_px in TRIED_PX:
             try:
@@ -170,6 +182,8 @@ class CommonModel(WholeModel):
                 raise ModelError(f"model {self.checkpoint.snapshot.name}: {error}") from error
             if self.has_axes:
                 self._check_positions(item.sample)
+        if self.checkpoint.weights:
+            _ = self._form
 
     def _check_positions(self, sample: Sample) -> None:
         """Compare rotary positions of a picture and of what follows it with the network's own."""
@@ -187,88 +201,37 @@ class CommonModel(WholeModel):
         """See WholeModel.advance."""
         return max(spans[0].grid) if self.has_axes else None
 
-    # Its tower.
-
-    @cached_property
-    def _vision(self) -> Any:
-        return getattr(self.config, "vision_config", None)
-
-    @cached_property
-    def _patch_px(self) -> int | None:
-        size = getattr(self._vision, "patch_size", None)
-        return size[0] if isinstance(size, list | tuple) else size
-
-    @cached_property
-    def _tower_depth(self) -> int:
-        """Return how many layers the tower has whose output lies patch by patch; 0 where it cannot
-        be told.
-        """
-        depth = next((n for name in DEPTHS if (n := getattr(self._vision, name, None))), 0)
-        tower = self.tower()
-        lists = [] if tower is None else tower.modules()
-        has_layers = any(
-            isinstance(item, torch.nn.ModuleList) and len(item) == depth for item in lists
-        )
-        return depth if has_layers and self._patch_px else 0
-
-    def tower(self) -> Any:
-        """Return the vision tower, as transformers finds it; None where it has none."""
-        tower = self.net.model.get_encoder(modality="image")
-        return None if tower is self.net.model else tower
-
-    def vision_size(self) -> tuple[int, int]:
-        """See WholeModel.vision_size: nothing of a tower that is not made of patches."""
-        width = next((n for name in WIDTHS if (n := getattr(self._vision, name, None))), 0)
-        return (self._tower_depth, width) if self._tower_depth else (0, 0)
-
-    def default_vision_layers(self) -> tuple[int, ...]:
-        """See WholeModel.default_vision_layers."""
-        return super().default_vision_layers() if self._tower_depth else ()
-
-    def patches(self, states: torch.Tensor, samples: Sequence[Sample]) -> torch.Tensor:
-        """See WholeModel.patches: in squares of those that share a token where the processor cuts
-        the patches itself.
-        """
-        rows = super().patches(states.reshape(-1, *states.shape[-2:]), samples)
-        merge = getattr(self._vision, "spatial_merge_size", 1)
-        if merge == 1 or self.processor.image_processor.model_input_names[-1] not in GRID_INPUTS:
-            return rows
-        token_rows, token_cols = samples[0].spans[0].grid
-        squares = rows.reshape(len(samples), token_rows, token_cols, merge, merge, -1)
-        return squares.transpose(2, 3).flatten(1, 4)
-
     # Its decoder.
+
+    def ask_several(
+        self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int = 32
+    ) -> list[str | None]:
+        """See LanguageModel.ask_several. Raises UsageError where an image depends on others."""
+        if self.model_type in SEES_OTHER_IMAGES and any(len(items) > 1 for items in images):
+            raise UsageError(
+                f"model {self.info.name}: expected one image a question, found several of a "
+                f"{self.model_type}, whose images see each other, so that none is what is stored "
+                "of it alone; ask over one, or take another model"
+            )
+        return super().ask_several(images, texts, max_new_tokens)
 
     def text_config(self) -> Any:
         """See DecoderModel.text_config."""
         return self.config.get_text_config(decoder=True)
 
-    def request(
-        self,
-        kinds: Sequence[Kind] | None,
-        layers: LayerChoice | None,
-        keys: KeyPosition = "post-rope",
-        vision_layers: Sequence[int] | None = None,
-    ) -> Request:
-        """See Model.request. The tower's output is left out where it cannot be told patch by
-        patch.
-        """
-        if not self._tower_depth:
-            if "vision" in (kinds or ()):
-                raise UsageError(
-                    f"--kinds vision: expected a tower of layers of patches, found that of a "
-                    f"{self.family}; leave it out"
-                )
-            kinds = ("key", "value", "projected") if kinds is None else kinds
-        return super().request(kinds, layers, keys, vision_layers)
-
     @cached_property
-    def _gray_features(self) -> Any:
-        """What the network gives for a gray picture: of what form its features are."""
+    def _form(self) -> Any:
+        """What the network gives for a gray picture: of what form its features are.
+
+        Raises ModelError where they are not all that it takes of a picture.
+        """
         gray = self.prepare(Image.new("RGB", TRIED_PX[0], "gray"), id="gray", index=0)
         inputs = {name: values.to(self.checkpoint.device) for name, values in gray.tensors.items()}
         with torch.inference_mode():
-            return self.image_features(inputs)
+            form = self.image_features(inputs)
+        if besides := sorted(form.keys() - FEATURES):
+            raise self._missing("features alone of a picture", f"{', '.join(besides)} besides")
+        return form
 
     def image_features(self, inputs: dict[str, Any]) -> Any:
         """See WholeModel.image_features: only with the arguments that the network takes."""
@@ -280,13 +243,12 @@ class CommonModel(WholeModel):
         self, features: Sequence[torch.Tensor], added: Sequence[tuple[torch.Tensor, ...]]
     ) -> Any:
         """See WholeModel.features_output: in the form that the network gives them in."""
-        form = self._gray_features
-        is_list = not isinstance(form.pooler_output, torch.Tensor)
-        more = {"deepstack_features": [list(layer) for layer in added]} if added else {}
-        pooled = tuple(features) if is_list else torch.cat(list(features))
-        if not is_list:
-            pooled = pooled.reshape(-1, *form.pooler_output.shape[1:])
-        return type(form)(pooler_output=pooled, **more)
+        form = self._form
+        members = {"deepstack_features": [list(layer) for layer in added]} if added else {}
+        if not isinstance(form.pooler_output, torch.Tensor):
+            return type(form)(pooler_output=tuple(features), **members)
+        pooled = torch.cat(list(features)).reshape(-1, *form.pooler_output.shape[1:])
+        return type(form)(pooler_output=pooled, **members)
 
 
 def _takes(function: Any, name: str) -> bool:

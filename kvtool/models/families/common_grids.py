@@ -5,7 +5,8 @@ it does to two ramps of gray.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isqrt
+from itertools import pairwise
+from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,41 +61,38 @@ def token_grid(runs: Sequence[tuple[int, int]], rows: int, cols: int) -> TokenGr
     """
     starts, lengths = zip(*runs, strict=True)
     # A mark after each row: rows of placeholders at equal distances.
-    steps = {after - before for before, after in zip(starts, starts[1:], strict=False)}
+    steps = {after - before for before, after in pairwise(starts)}
     if len(runs) > 1 and len(set(lengths)) == 1 and len(steps) == 1:
         return TokenGrid(0, len(runs), lengths[0], steps.pop())
     if len(runs) > 1:
         raise ValueError(f"expected rows of equal lengths, found {len(runs)} runs of tokens")
     n_tokens = lengths[0]
-    if sides := _sides(n_tokens, rows, cols):
-        return TokenGrid(0, *sides, sides[1])
-    # A class token before the patches'.
-    if sides := _sides(n_tokens - 1, rows, cols):
-        return TokenGrid(1, *sides, sides[1])
-    # A newline after each row that is a placeholder, too.
-    for n_rows in range(1, isqrt(n_tokens * rows) + 1):
-        n_cols, rest = divmod(n_rows * cols, rows)
-        if not rest and n_rows * (n_cols + 1) in (n_tokens, n_tokens - 1):
-            return TokenGrid(0, n_rows, n_cols, n_cols + 1)
+    if grid := _exact_grid(n_tokens, rows, cols):
+        return grid
+    # Sides that are no multiples of what is merged are rounded, one way or the other.
+    side = (rows * cols / n_tokens) ** 0.5
+    for n_rows in range(max(1, int(rows / side)), int(rows / side) + 2):
+        n_cols, remainder = divmod(n_tokens, n_rows)
+        if not remainder and abs(n_rows * side - rows) < side and abs(n_cols * side - cols) < side:
+            return TokenGrid(0, n_rows, n_cols, n_cols)
     raise ValueError(
         f"expected tokens in a grid of the tower's {rows} x {cols} or a part of it, found "
         f"{n_tokens}"
     )
 
 
-def _sides(n_tokens: int, rows: int, cols: int) -> tuple[int, int] | None:
-    """Return (rows, cols) of so many tokens at the given aspect, None where there are none.
-
-    Sides that are no multiples of what is merged are rounded, one way or the other.
+def _exact_grid(n_tokens: int, rows: int, cols: int) -> TokenGrid | None:
+    """Return the grid of exactly the given aspect that has so many tokens, if there is one: of
+    placeholders alone, after a class token, or with a newline after each row that is a placeholder.
     """
-    if n_tokens < 1:
-        return None
-    merged = (rows * cols / n_tokens) ** 0.5
-    for n_rows in sorted({int(rows / merged), round(rows / merged), -int(-rows / merged // 1)}):
-        if n_rows and n_tokens % n_rows == 0:
-            n_cols = n_tokens // n_rows
-            if abs(n_rows * merged - rows) < merged and abs(n_cols * merged - cols) < merged:
-                return n_rows, n_cols
+    divisor = gcd(rows, cols)
+    for n_rows, n_cols in (
+        (rows * n // divisor, cols * n // divisor) for n in range(1, divisor + 1)
+    ):
+        for start, row_stride in ((0, n_cols), (1, n_cols), (0, n_cols + 1)):
+            # The last newline may be left out.
+            if n_tokens - start in {n_rows * row_stride, n_rows * row_stride - row_stride + n_cols}:
+                return TokenGrid(start, n_rows, n_cols, row_stride)
     return None
 
 
@@ -148,7 +146,7 @@ def _edges(share: Any, axis: int) -> tuple[float, float]:
 
 
 def cover_of(
-    seen_xyxy_px: Rectangle, image_wh_px: tuple[int, int], known: Sequence[Rectangle]
+    seen_xyxy_px: Rectangle, image_wh_px: tuple[int, int], crops: Sequence[Rectangle]
 ) -> Rectangle:
     """Return the first rectangle of known forms that lies where a measured one does: the whole
     picture, those given, or a square that the picture is padded to; else the measured one.
@@ -158,7 +156,7 @@ def cover_of(
     left, top = (width - side) / 2, (height - side) / 2
     forms = (
         (0.0, 0.0, width, height),
-        *known,
+        *crops,
         (left, top, left + side, top + side),
         (0.0, 0.0, side, side),
     )

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import transformers
+from transformers.models.auto import image_processing_auto, processing_auto
 from transformers.models.auto.configuration_auto import model_type_to_module_name
-from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from transformers.processing_utils import ProcessorMixin
 
 from kvtool.errors import ModelError
 from kvtool.models.files import PROCESSORS, read_json
 
+IMAGE_PROCESSORS: dict[str, Any] = vars(image_processing_auto)["IMAGE_PROCESSOR_MAPPING_NAMES"]
+PROCESSOR_NAMES: dict[str, Any] = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"]
+"""transformers' names of classes by model type."""
 SETTINGS = (*PROCESSORS, "tokenizer_config.json")
 PIL, FAST = "Pil", "Fast"
 
@@ -25,37 +29,30 @@ def processor_class(model_type: str, folder: Path) -> Any:
     Raises ModelError where it has none of the common form, in which the processor says itself what
     stands in the prompt for a picture.
     """
-    names = [*_settings(folder, "processor_class"), PROCESSOR_MAPPING_NAMES.get(model_type)]
-    name = next((name for name in names if name), None)
-    owners = [kind for kind, known in PROCESSOR_MAPPING_NAMES.items() if name and known == name]
-    owner = model_type if model_type in owners else next(iter(owners), None)
-    if owner is None:
+    names = [*_settings(folder, "processor_class"), PROCESSOR_NAMES.get(model_type)]
+    name = next((name for name in names if name), "")
+    owners = [owner for owner, processor_name in PROCESSOR_NAMES.items() if processor_name == name]
+    processor, reason = None, f"{name or 'none'} (processor_class in processor_config.json)"
+    for owner in owners:
+        # A processor that several types share lies with one of them.
+        module = model_type_to_module_name(owner)
+        if find_spec(path := f"transformers.models.{module}.processing_{module}"):
+            try:
+                processor = getattr(import_module(path), name, None)
+            except ImportError as error:
+                reason = f"{name}, which cannot be used here: {error}"
+    if processor is None:
         raise ModelError(
             f"model {folder}: expected a processor of image and text of transformers, found "
-            f"{name or 'none'} (processor_class in processor_config.json)"
+            f"{reason}; install what it needs, or take another model"
         )
-    module = model_type_to_module_name(owner)
-    try:
-        found_class = getattr(
-            import_module(f"transformers.models.{module}.processing_{module}"), str(name)
-        )
-    except ImportError as error:
-        raise ModelError(
-            f"model {folder}: expected {name} of transformers to be usable here, found: {error}"
-        ) from None
-    if not hasattr(found_class, "replace_image_token") or _is_base(found_class):
+    if processor.replace_image_token is ProcessorMixin.replace_image_token:
         raise ModelError(
             f"model {folder}: expected a processor that says what stands in a prompt for a picture "
             f"(replace_image_token), found {name}, which does not; this model type needs a family "
             "file (docs/adding-a-model.md)"
         )
-    return found_class
-
-
-def _is_base(processor: Any) -> bool:
-    from transformers.processing_utils import ProcessorMixin
-
-    return processor.replace_image_token is ProcessorMixin.replace_image_token
+    return processor
 
 
 def image_processor_class(model_type: str, folder: Path) -> Any:
@@ -66,10 +63,10 @@ def image_processor_class(model_type: str, folder: Path) -> Any:
         name.removesuffix(FAST).removesuffix(PIL)
         for name in _settings(folder, "image_processor_type")
     ]
-    known = IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type) or {}
+    backends = IMAGE_PROCESSORS.get(model_type) or {}
     names = [
         *(f"{name}{PIL}" for name in types),
-        *(known.get(key) for key in ("pil", "torchvision")),
+        *(backends.get(key) for key in ("pil", "torchvision")),
     ]
     for name in [*filter(None, names), *types]:
         value = getattr(transformers, name, None)

@@ -50,14 +50,14 @@ class Preparer:
     strict: bool
     tell: Tell
 
-    def ready(self, parts: Sequence[Indices], held: list[ExitStack]) -> Iterator[Ready]:
+    def ready(self, parts: Sequence[Indices], stacks: list[ExitStack]) -> Iterator[Ready]:
         """Yield parts that are ready, each window's one after the other.
 
-        held: takes in every claim, for whoever has to end them all.
+        stacks: takes in every claim, for whoever has to end them all.
         """
         with ThreadPoolExecutor(PREPARE_THREADS) as pool:
             for group, indices in windows(self.plan, parts):
-                claims = self._claims(group, held)
+                claims = self._claims(group, stacks)
                 claimed = {index for part in claims for index in part}
                 if claimed == set(indices):
                     yield from self._fresh(pool, claims)
@@ -65,7 +65,9 @@ class Preparer:
                     beside = [index for index in indices if index not in claimed]
                     yield from self._resumed(pool, claims, beside)
 
-    def _claims(self, parts: Sequence[Indices], held: list[ExitStack]) -> dict[Indices, ExitStack]:
+    def _claims(
+        self, parts: Sequence[Indices], stacks: list[ExitStack]
+    ) -> dict[Indices, ExitStack]:
         """Claim the parts of a window. Whoever holds the first has the others, too."""
         claims: dict[Indices, ExitStack] = {}
         for part in parts:
@@ -77,7 +79,7 @@ class Preparer:
                 if not claims:
                     break
                 continue
-            held.append(stack)
+            stacks.append(stack)
             # Committed by another process since the plan was made?
             if covered_now(self.run, part):
                 stack.close()
