@@ -230,6 +230,8 @@ class ModelInfo:
         template: a digest of the chat template that lays out its prompts; empty for an encoder
             alone.
         commit: the hub's commit, where it is known. No part of the identity.
+        quantization: how its weights are quantized, in a few words; empty where they are not. No
+            part of the identity, since the revision covers it.
     """
 
     name: str
@@ -240,3 +242,4 @@ class ModelInfo:
     attention: str
     template: str = ""
     commit: str | None = None
+    quantization: str = ""

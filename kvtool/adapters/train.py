@@ -26,7 +26,7 @@ from kvtool.digests import digest_texts
 from kvtool.display import Displayed, Facts
 from kvtool.errors import CorruptError, UsageError
 from kvtool.models.adapters import AdapterSettings, read_settings
-from kvtool.models.device import chosen_device
+from kvtool.models.device import one_device
 from kvtool.models.files import CONFIG
 from kvtool.outputs import check_folder
 from kvtool.progress import Progress, called
@@ -178,7 +178,7 @@ def adapter_train(
     work.mkdir(parents=True, exist_ok=True)
     with claim(work, work / "training.claim", f"{_WHAT}: {folder}"):
         advance = called(progress)
-        computing = str(chosen_device(device))
+        computing = str(one_device(device))
         stored = source.features(work, captions.n_listed, dtype, computing, advance)
         common_grid(stored, pool)
         begin(work / "adapter", settings)

@@ -20,7 +20,7 @@ from kvtool.bounds import checked
 from kvtool.demo.captions import scene_captions
 from kvtool.display import Displayed, Facts
 from kvtool.errors import ModelError, UsageError
-from kvtool.models.device import chosen_device
+from kvtool.models.device import chosen_name
 from kvtool.models.language import Language, load_language
 from kvtool.progress import Progress, called
 from kvtool.types import Precision
@@ -119,7 +119,7 @@ def sae_check(
     has_text = bool(text) or dataset is not None
     documents = open_documents(text, dataset, what=_WHAT) if has_text else drawn_captions()
     files = [item for path in sae for item in _files(path)]
-    language = load_language(model, device=str(chosen_device(device)), dtype=dtype)
+    language = load_language(model, device=chosen_name(device), dtype=dtype)
     advance(0, "text", len(files))
     streams = word_streams(language, documents, max_tokens, context, outlier)
     rows = []

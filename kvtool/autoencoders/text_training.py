@@ -31,7 +31,7 @@ from kvtool.digests import digest_texts
 from kvtool.display import Displayed, Facts
 from kvtool.errors import CorruptError, UsageError
 from kvtool.layers import LayerChoice, resolve_layers
-from kvtool.models.device import chosen_device
+from kvtool.models.device import chosen_device, chosen_name
 from kvtool.models.language import Language, load_language
 from kvtool.outputs import check_folder, output_folder
 from kvtool.progress import Progress, called
@@ -138,7 +138,7 @@ def sae_train(
     folder = check_folder(out, "-o")
     documents = open_documents(text, dataset, what=_WHAT)
     compute_device = chosen_device(device)
-    language = load_language(model, device=str(compute_device), dtype=dtype)
+    language = load_language(model, device=chosen_name(device), dtype=dtype)
     numbers = resolve_layers(layers, language.n_layers) or tuple(range(language.n_layers))
     recipe = SaeRecipe(parse_width(width, language.hidden), k, steps, batch_size, seed=seed)
     identity = _identity(language, documents, recipe, (max_tokens, context, outlier, dtype))

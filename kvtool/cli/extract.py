@@ -22,6 +22,7 @@ from kvtool.cli.options import (
     need_store,
 )
 from kvtool.cli.parsing import parse_batch_size, parse_bytes, parse_kinds, parse_layers
+from kvtool.models.device_names import worker_devices
 from kvtool.progress import Advance, silent
 from kvtool.types import InputSize, KeyPosition, Precision, View
 
@@ -33,6 +34,8 @@ EXAMPLES = (
     "kvtool extract study.kv --model demo --dataset scenes@spair71k --limit 20",
     "kvtool extract study.kv --model llava-hf/llava-onevision-qwen2-7b-ov-hf \\\n"
     "    --dataset spair71k:SPair-71k --devices cuda:0,cuda:1",
+    "kvtool extract study.kv --model llava-hf/llava-onevision-qwen2-72b-ov-hf \\\n"
+    "    --dataset spair71k:SPair-71k --devices cuda:0+cuda:1,cuda:2+cuda:3",
     "kvtool extract study.kv --model demo --dataset folder:pictures --dry-run",
 )
 
@@ -118,6 +121,14 @@ def extract(
             help="Do not prove the model's map from pixels to tokens on the first picture.",
         ),
     ] = False,
+    by_layer: Annotated[
+        bool,
+        typer.Option(
+            "--by-layer",
+            help="For a model larger than the device: leave the decoder's layers on disk and bring "
+            "many pictures through each in turn. What is stored is the same.",
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")
     ] = False,
@@ -191,6 +202,7 @@ def extract(
         size=check_input(InputSize(image_size, min_pixels or 0, max_pixels or 0)),
         system=system,
         check=not no_check,
+        by_layer=by_layer,
     )
     vram = parse_bytes(min_free_vram, "--min-free-vram")
     if dry_run:
@@ -198,7 +210,7 @@ def extract(
 
         show_estimate(estimate(job), format)
         return
-    finish(run_job(job, tuple(devices.split(",")), engine, wait, vram), format)
+    finish(run_job(job, worker_devices(devices), engine, wait, vram), format)
 
 
 def run_job(

@@ -217,7 +217,8 @@ DeviceOption = Annotated[
         *DEVICE_FLAGS,
         metavar="DEVICE",
         callback=device_name,
-        help="Where to compute: auto, cpu, cuda or cuda:N.",
+        help="Where to compute: auto, cpu, cuda or cuda:N; or devices that hold one model, joined "
+        "by a plus: cuda:0+cuda:1, cuda:0+cpu, cpu+disk:DIR.",
     ),
 ]
 DevicesOption = Annotated[
@@ -226,7 +227,8 @@ DevicesOption = Annotated[
         *DEVICE_FLAGS[::-1],
         metavar="DEVICE[,DEVICE...]",
         callback=device_names,
-        help="Where to compute, with a process for each device: auto, cpu, cuda or cuda:N.",
+        help="Where to compute: auto, cpu, cuda or cuda:N. A comma separates workers, a process "
+        "each; a plus joins devices that hold one model: cuda:0+cuda:1, cuda:0+cpu, cpu+disk:DIR.",
     ),
 ]
 

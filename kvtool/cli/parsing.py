@@ -13,6 +13,7 @@ import typer
 from kvtool.bounds import check_number
 from kvtool.errors import UsageError
 from kvtool.layers import parse_numbers
+from kvtool.models.device_names import AUTO, check_device, worker_devices
 from kvtool.types import SALIENCY, VECTOR_KINDS, Kind
 
 MOST_DIGITS = 9
@@ -27,16 +28,19 @@ def finite(value: float | None) -> float | None:
 
 
 def device_name(value: str) -> str:
-    """Devices have one grammar, whatever else torch may know here."""
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
-        raise typer.BadParameter(f"expected auto, cpu, cuda or cuda:N, found {value[:40]!r}")
-    return value
+    """Devices have one grammar, that of kvtool.models.device_names."""
+    try:
+        return value if value == AUTO else check_device(value)
+    except UsageError as error:
+        raise typer.BadParameter(str(error).removeprefix("device: ")) from None
 
 
 def device_names(value: str) -> str:
-    """Return the same, several of them."""
-    for name in value.split(","):
-        device_name(name)
+    """Return the same, several workers' of them."""
+    try:
+        worker_devices(value)
+    except UsageError as error:
+        raise typer.BadParameter(str(error).removeprefix("device: ")) from None
     return value
 
 

@@ -113,6 +113,8 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     settings = [row["dtype"], row["view"]]
     if row["keys"] != "post-rope":
         settings.append(f"keys {row['keys']}")
+    if row["quantization"]:
+        settings.append(f"weights {row['quantization']}")
     if row["system"]:
         settings.append(f"system {shorten(row['system'], 40)}")
     images = f"{row['images']}/{row['images_total']}"

@@ -5,7 +5,8 @@ See docs/decisions/engine-batches.md.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kvtool.engine.events import Event, Tell
@@ -15,6 +16,7 @@ from kvtool.errors import KvtoolError
 
 if TYPE_CHECKING:
     from kvtool.engine.batches import Waiting
+    from kvtool.engine.by_layer import Sweep
     from kvtool.engine.plan import BatchSize
     from kvtool.models.base import Captured, Model, Prepared, Request
 
@@ -23,13 +25,23 @@ class Capture:
     """Runs batches of a model's images, and puts what is captured where it goes."""
 
     def __init__(
-        self, model: Model, request: Request, batch_size: BatchSize, n_images: int, tell: Tell
+        self,
+        model: Model,
+        request: Request,
+        batch_size: BatchSize,
+        n_images: int,
+        tell: Tell,
+        sweep: Sweep | None = None,
     ) -> None:
-        """n_images: how many are to be done, of which depends what a trial may cost."""
+        """n_images: how many are to be done, of which depends what a trial may cost. sweep: of a
+        model whose layers run one by one, what brings batches through them together.
+        """
         self._model, self._request, self._tell = model, request, tell
         self._size = batch_size if isinstance(batch_size, int) else None
         self._room = DeviceRoom(model, request)
         self._fitting: dict[Hashable, int] = {}
+        self._sweep = sweep
+        self._waiting: list[Sequence[Waiting]] = []
         self._growth = Growth(self._single, self._joined, self._room.fits, n_images, tell)
 
     def size_of(self, item: Prepared) -> int:
@@ -38,12 +50,27 @@ class Capture:
 
     def wanted(self, item: Prepared) -> int:
         """Return for how many full batches of an image's shape to wait, which then run together."""
-        return 1 if self._size else self._growth.wanted(self.size_of(item))
+        return 1 if self._size or self._sweep else self._growth.wanted(self.size_of(item))
 
     def run(self, batches: Sequence[Sequence[Waiting]]) -> None:
-        """Run batches of equal signatures."""
+        """Run batches of equal signatures; where layers run one by one, once there are enough."""
+        if self._sweep is not None:
+            self._waiting += batches
+            if sum(map(len, self._waiting)) >= self._sweep.n_images:
+                self.finish()
+            return
         items = [[image.item for image in batch] for batch in batches]
-        captures = map(self._single, items) if self._size else self._growth.run(items)
+        self._put(batches, map(self._single, items) if self._size else self._growth.run(items))
+
+    def finish(self) -> None:
+        """Run the batches that wait for more."""
+        batches, self._waiting = self._waiting, []
+        if self._sweep is not None and batches:
+            items = [[image.item for image in batch] for batch in batches]
+            self._put(batches, self._sweep.run([partial(self._single, batch) for batch in items]))
+
+    def _put(self, batches: Sequence[Sequence[Waiting]], captures: Iterable[Captured]) -> None:
+        """Give each image of some batches what was captured of it."""
         for batch, captured in zip(batches, captures, strict=True):
             for row, image in enumerate(batch):
                 if image.work is not None:

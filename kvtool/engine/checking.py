@@ -56,12 +56,10 @@ def check_model(
     loaded.
     """
     from kvtool.models.check import check_views
-    from kvtool.models.device import chosen_device
+    from kvtool.models.device import chosen_name
 
     image = colors() if picture is None else _opened(picture)
-    loaded: Any = load_model(
-        model, device=str(chosen_device(device)), dtype=dtype, attention=attention
-    )
+    loaded: Any = load_model(model, device=chosen_name(device), dtype=dtype, attention=attention)
     advance = called(progress)
     outcomes: list[ModelCheck] = []
     for outcome in check_views(loaded, image):

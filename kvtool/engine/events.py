@@ -15,7 +15,8 @@ from kvtool.store.nonfinite import StoredBlock
 class Event:
     """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes`
     written, images whose features are `reused` from another run, blocks that hold `nonfinite`
-    values, each once, a `batch` of so many images that ran, and how batches grow (`growth`).
+    values, each once, a `batch` of so many images that ran, how batches grow (`growth`), and the
+    `layer` that many batches pass where layers run one by one.
     """
 
     what: str
@@ -40,10 +41,11 @@ def told(progress: Progress, tell: Tell | None = None) -> Tell:
         nonlocal n_bytes, batch_size
         n_bytes += event.n if event.what == "bytes" else 0
         batch_size = max(batch_size, event.n if event.what == "batch" else 0)
-        if event.what in ("done", "failed", "bytes"):
-            n_ended = event.n if event.what != "bytes" else 0
+        if event.what in ("done", "failed", "bytes", "layer"):
+            n_ended = event.n if event.what in ("done", "failed") else 0
             batches = f", batches of up to {batch_size}" if batch_size else ""
-            progress(n_ended, f"{decimal(n_bytes)} written{batches}")
+            layer = f"layer {event.n}, " if event.what == "layer" else ""
+            progress(n_ended, f"{layer}{decimal(n_bytes)} written{batches}")
         if tell is not None:
             tell(event)
 

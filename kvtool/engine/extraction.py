@@ -62,6 +62,7 @@ def extract(
     max_pixels: int | None = None,
     system: str = "",
     check: bool = True,
+    by_layer: bool = False,
     devices: Sequence[str] = ("auto",),
     engine: str = "local",
     wait_s: float = 0.0,
@@ -119,8 +120,12 @@ def extract(
         check: prove on the first picture of a new run that the model's map from pixels to tokens is
             true, and that image keys and values are those of the whole prompt; of families that
             run through transformers' own forward.
+        by_layer: leave the decoder's layers on disk and bring many pictures through each in turn,
+            with two layers' weights on the device at a time: for models larger than it. What is
+            stored is the same.
         devices: names of torch devices, a process each; "auto" is cuda:0 where there is one, else
-        cpu.
+            cpu. Names joined by a plus hold one model: "cuda:0+cuda:1", "cuda:0+cpu",
+            "cpu+disk:DIR".
         engine: "local", or "ray" for tasks of a Ray cluster.
         wait_s: seconds to wait for parts that other processes hold once all others are done.
         min_free_vram: bytes of a GPU that must be free.
@@ -157,6 +162,7 @@ def extract(
         size=check_input(InputSize(str(image_size), min_pixels or 0, max_pixels or 0)),
         system=system,
         check=check,
+        by_layer=by_layer,
     )
     return local.extract(
         job,

@@ -16,6 +16,7 @@ from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.batches import PartWork, Pool, joined
+from kvtool.engine.by_layer import Sweep
 from kvtool.engine.capture import Capture
 from kvtool.engine.events import Event, Tell
 from kvtool.engine.plan import BatchSize, Plan
@@ -59,8 +60,9 @@ def run_parts(
         thread.start()
     n_images = sum(map(len, parts))
     try:
-        capture = Capture(model, plan.request, batch_size, n_images, tell)
-        for work in _captured(capture, _take(ready, stop)):
+        sweep = Sweep.of(model, plan, tell)
+        capture = Capture(model, plan.request, batch_size, n_images, tell, sweep)
+        for work in _captured(capture, _take(ready, stop), stop):
             if not _give(done, work, stop):
                 break
         _give(done, _END, stop)
@@ -76,7 +78,7 @@ def run_parts(
         raise errors[0]
 
 
-def _captured(capture: Capture, ready: Iterator[Any]) -> Iterator[PartWork]:
+def _captured(capture: Capture, ready: Iterator[Any], stop: threading.Event) -> Iterator[PartWork]:
     """Yield parts whose images ran, as they come to be whole."""
     pool = Pool(capture.size_of)
     works: list[PartWork] = []
@@ -86,9 +88,17 @@ def _captured(capture: Capture, ready: Iterator[Any]) -> Iterator[PartWork]:
         del piece.images[:]  # the pool alone holds pixels
         for batches in pool.take(capture.wanted, piece.ends):
             capture.run(batches)
-            while part := next((work for work in works if work.is_captured), None):
-                works.remove(part)
-                yield part
+            yield from _captured_parts(works)
+    if not stop.is_set():
+        capture.finish()
+        yield from _captured_parts(works)
+
+
+def _captured_parts(works: list[PartWork]) -> Iterator[PartWork]:
+    """Yield the parts whose images all ran, and take them out."""
+    while part := next((work for work in works if work.is_captured), None):
+        works.remove(part)
+        yield part
 
 
 def _guarded(

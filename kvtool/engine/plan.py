@@ -51,6 +51,7 @@ class Job:
     size: to what size pictures are brought, where that is not the checkpoint's own way.
     system: the text of a system message before everything else; empty leaves it to the template.
     check: prove a model of a family that asks for it on the first picture of a new run.
+    by_layer: leave the decoder's layers on disk, and bring many pictures through each in turn.
     """
 
     store: str
@@ -75,6 +76,7 @@ class Job:
     size: InputSize = field(default_factory=InputSize)
     system: str = ""
     check: bool = True
+    by_layer: bool = False
 
 
 @dataclass(frozen=True)

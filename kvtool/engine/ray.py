@@ -11,6 +11,7 @@ from kvtool.engine.events import Event, Tell
 from kvtool.engine.plan import Job, Plan
 from kvtool.engine.worker import resolve_devices, work
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.models.device_names import parse_devices
 
 
 def run_ray(
@@ -35,13 +36,11 @@ def run_ray(
     if tuple(devices) == ("auto",):
         devices = ("cuda:0",) if ray.cluster_resources().get("GPU") else ("cpu",)
     remote = ray.remote(max_retries=1)(collect)
-    # A task sees the GPU that Ray gave it, and only that, as cuda:0.
-    tasks = [
-        remote.options(num_gpus=1).remote(job, plan, "cuda:0", min_free_vram)
-        if device.startswith("cuda")
-        else remote.remote(job, plan, device, min_free_vram)
-        for device in devices
-    ]
+    tasks = []
+    for device in devices:
+        names, n_gpus = numbered(device)
+        worker = remote.options(num_gpus=n_gpus) if n_gpus else remote
+        tasks.append(worker.remote(job, plan, names, min_free_vram))
     while tasks:
         finished, tasks = ray.wait(tasks)
         events, error = ray.get(finished[0])
@@ -49,6 +48,17 @@ def run_ray(
             tell(event)
         if error is not None:
             raise error
+
+
+def numbered(device: str) -> tuple[str, int]:
+    """Return the device of a worker as its task knows it, and the number of its GPUs.
+
+    A task sees the GPUs that Ray gave it, and only those, as cuda:0, cuda:1 and so on.
+    """
+    names = parse_devices(device).names
+    gpus = [name for name in names if name != "cpu"]
+    gpus_of_task = [f"cuda:{n}" for n in range(len(gpus))]
+    return device.replace("+".join(gpus), "+".join(gpus_of_task), 1), len(gpus)
 
 
 def collect(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.checking import prove_first
@@ -34,13 +35,17 @@ def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[
     import torch
 
     from kvtool.models.device import find_device
+    from kvtool.models.device_names import parse_devices
 
     if tuple(devices) == ("auto",):
         devices = ("cuda:0",) if torch.cuda.is_available() else ("cpu",)
     for name in devices:
+        find_device(name)  # the first; all are looked at
+    if min_free_vram is None:
+        return tuple(devices)
+    # Each of the devices that hold one model.
+    for name in chain.from_iterable(parse_devices(worker).names for worker in devices):
         device = find_device(name)
-        if min_free_vram is None:
-            continue
         if device.type != "cuda":
             raise UsageError(
                 f"--min-free-vram: expected a CUDA device, found {name}; leave it out, or name "
@@ -67,6 +72,7 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
         attention=job.attention,
         size=job.size,
         system=job.system,
+        by_layer=job.by_layer,
     )
     store = open_store(job.store)
     check_same_model(plan.config.model, model.info)

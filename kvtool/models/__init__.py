@@ -21,16 +21,20 @@ def load_model(
     weights: bool = True,
     size: InputSize = InputSize(),
     system: str = "",
+    by_layer: bool = False,
 ) -> Model:
     """Load a model by hub id (optionally id@revision), folder, "demo", "demo-tower" or
     "demo@1".."demo@3".
 
     With weights=False it plans only: `info`, `request` and `prepare` work, `capture` does not, and
     of a hub model nothing but its small files is fetched. `system` is the text of a system message
-    that stands before everything else in every prompt. Raises ModelError (not a model, unknown
-    family, files missing) and UsageError (device, dtype or attention not available, a size that its
-    family cannot bring pictures to, or a system text that its chat template has no room for).
+    that stands before everything else in every prompt. `device` may join several that hold the
+    model together, "cuda:0+cuda:1", "cuda:0+cpu" or "cpu+disk:DIR"; with by_layer the decoder's
+    layers stay on disk and pass through the device in turn. Both need the package accelerate.
+    Raises ModelError (not a model, unknown family, files missing, no room for its weights) and
+    UsageError (device, dtype or attention not available, a size that its family cannot bring
+    pictures to, or a system text that its chat template has no room for).
     """
     from kvtool.models.loading import ModelSettings, load
 
-    return load(name, ModelSettings(device, dtype, attention, size, system), weights)
+    return load(name, ModelSettings(device, dtype, attention, size, system, by_layer), weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -170,12 +171,17 @@ class PreRopeCache(CaptureCache):
 
 @contextmanager
 def watched(watchers: Mapping[nn.Module, Callable[[torch.Tensor], None]]) -> Iterator[None]:
-    """Show each module's output, the first where it returns several, to its watcher."""
+    """Show each module's output, the first where it returns several, to its watcher; of passes of
+    this thread alone, for others may run meanwhile (kvtool.engine.by_layer).
+    """
+    thread = get_ident()
 
     def hook(watch: Callable[[torch.Tensor], None]) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _module, _inputs, output: watch(
-            output[0] if isinstance(output, tuple) else output
-        )
+        def see(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if get_ident() == thread:
+                watch(output[0] if isinstance(output, tuple) else output)
+
+        return see
 
     # Hooks go, however the pass ends, since the model is used again.
     handles = [module.register_forward_hook(hook(watch)) for module, watch in watchers.items()]

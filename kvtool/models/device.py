@@ -9,7 +9,7 @@ import torch
 
 from kvtool.errors import UsageError
 from kvtool.models.base import Array
-from kvtool.models.device_names import check_device
+from kvtool.models.device_names import AUTO, parse_devices
 from kvtool.types import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {
@@ -20,10 +20,15 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device of a name: cpu, cuda or cuda:N. Raises UsageError where it does not
-    exist.
+    """Return the device of a name: cpu, cuda or cuda:N; of joined names, the first. Raises
+    UsageError where one does not exist.
     """
-    device = torch.device(check_device(name))
+    devices = [_existing(device) for device in parse_devices(name).names]
+    return devices[0]
+
+
+def _existing(name: str) -> torch.device:
+    device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
@@ -35,11 +40,33 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def chosen_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" is CUDA where there is one. Raises UsageError."""
-    if name == "auto":
+def chosen_name(name: str) -> str:
+    """Return the name of what holds a model; "auto" is CUDA where there is one. Raises
+    UsageError where it does not exist.
+    """
+    if name == AUTO:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return find_device(name)
+    find_device(name)
+    return name
+
+
+def chosen_device(name: str) -> torch.device:
+    """Return the device of a name; of joined names the first, which computes what is no model's.
+    Raises UsageError.
+    """
+    return find_device(chosen_name(name))
+
+
+def one_device(name: str) -> torch.device:
+    """Return the device of a name; Raises UsageError for several joined ones, which cannot
+    train.
+    """
+    device = chosen_device(name)
+    if name != AUTO and parse_devices(name).are_joined:
+        raise UsageError(
+            f"device: expected one device, on which gradients flow, found {name!r}; name one"
+        )
+    return device
 
 
 def find_dtype(name: str) -> torch.dtype:
@@ -70,6 +97,7 @@ class HostBuffer:
     def __init__(self, n_layers: int) -> None:
         self.n_layers = n_layers
         self.tensor: torch.Tensor | None = None
+        self.devices: set[torch.device] = set()
 
     def put(self, index: int, states: torch.Tensor) -> None:
         """Copy one layer's states, (image, head, token, dim); nothing keeps a view of them."""
@@ -79,7 +107,8 @@ class HostBuffer:
                 dtype=states.dtype,
                 pin_memory=states.device.type == "cuda",
             )
-            self.device = states.device
+        # Layers of one model may stand on several devices.
+        self.devices.add(states.device)
         if states.device.type == "cuda":
             states = states.contiguous()
         self.tensor[index].copy_(states, non_blocking=True)
@@ -87,8 +116,9 @@ class HostBuffer:
     def arrays(self) -> list[Array]:
         """One array per image, (layer, head, token, dim)."""
         assert self.tensor is not None, "no layer was captured"
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
+        for device in self.devices:
+            if device.type == "cuda":
+                torch.cuda.current_stream(device).synchronize()
         array = to_numpy(self.tensor)
         return [array[:, image] for image in range(array.shape[1])]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -56,22 +57,26 @@ def described(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, log lines or warnings of transformers: what matters of a load is checked
-    here.
+    """No progress bars, log lines or warnings of transformers and accelerate: what matters of a
+    load is checked here.
     """
     from transformers.utils import logging as transformers_logging
 
-    logging: Any = transformers_logging
+    transformers: Any = transformers_logging
+    accelerate = logging.getLogger("accelerate")
 
-    verbosity = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    verbosity = transformers.get_verbosity()
+    level = accelerate.level
+    bars = transformers.is_progress_bar_enabled()
+    transformers.set_verbosity_error()
+    transformers.disable_progress_bar()
+    accelerate.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(verbosity)
+        transformers.set_verbosity(verbosity)
+        accelerate.setLevel(level)
         if bars:
-            logging.enable_progress_bar()
+            transformers.enable_progress_bar()

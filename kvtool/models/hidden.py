@@ -119,7 +119,7 @@ def hidden_states(
             use_cache=True,
             **model.beside(placeholders),
         )
-    return torch.stack([outputs[layer] for layer in layers])
+    return torch.stack([outputs[layer].to(device) for layer in layers])
 
 
 @torch.inference_mode()
@@ -153,7 +153,7 @@ def prompt_states(
     before = BeforeDecoder(vectors.to(device, model.checkpoint.dtype), {})
     with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
         model.run_prompts(samples, before, model.new_cache())
-    states = torch.stack([outputs[layer] for layer in layers])
+    states = torch.stack([outputs[layer].to(device) for layer in layers])
     return states.gather(2, positions.expand(len(layers), -1, -1, states.shape[-1]))
 
 

@@ -24,6 +24,7 @@ from kvtool.errors import UsageError
 from kvtool.models.attention import AttentionCall, acting
 from kvtool.models.base import LanguageModel
 from kvtool.models.decoder_geometry import readers
+from kvtool.models.placement import device_of
 from kvtool.types import Geometry, Sample
 
 Head = tuple[int, int]
@@ -42,6 +43,10 @@ class Blocked:
     """(row, 1), or (1, 1) for all rows: position of the image's first token in the cache."""
     stops: torch.Tensor
     """Position of the first token after it, of the same shape."""
+
+    def to(self, device: torch.device) -> Blocked:
+        """Return the same on a device."""
+        return Blocked(self.q_heads.to(device), self.starts.to(device), self.stops.to(device))
 
     def __call__(self, call: AttentionCall) -> torch.Tensor:
         """Return what is visible of it, (row, q_head, query, key) bool."""
@@ -68,14 +73,15 @@ def knocked_out(
     decoder does not have.
     """
     by_layer = group_heads(heads, model.info.geometry)
-    device = next(model.language_model.parameters()).device
     # (row, 1): each row of the cache has its image at a place of its own.
-    starts = torch.tensor([[sample.image_start] for sample in samples], device=device)
-    stops = torch.tensor([[model.image_end(sample)] for sample in samples], device=device)
+    starts = torch.tensor([[sample.image_start] for sample in samples])
+    stops = torch.tensor([[model.image_end(sample)] for sample in samples])
+    layers = model.language_model.layers
     reading = readers(model.language_model.config)
-    # A head is blocked in every layer that reads its keys and values.
+    # A head is blocked in every layer that reads its keys and values; layers of one model may stand
+    # on several devices.
     blocked = {
-        reader: Blocked(mask.to(device), starts, stops)
+        reader: Blocked(mask, starts, stops).to(device_of(layers[reader]))
         for layer, mask in by_layer.items()
         for reader in reading[layer]
     }

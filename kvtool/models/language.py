@@ -157,7 +157,7 @@ class Language:
             )
         with layer_outputs(self.decoder.layers, layers, stop=True) as outputs:
             self.decoder(input_ids=ids, use_cache=False)
-        return torch.stack([outputs[layer] for layer in layers])
+        return torch.stack([outputs[layer].to(self.device) for layer in layers])
 
     @torch.inference_mode()
     def logits(self, states: torch.Tensor) -> torch.Tensor:

@@ -24,10 +24,10 @@ from kvtool.models.families import family_class
 from kvtool.models.faults import described, is_out_of_memory, quiet
 from kvtool.models.files import CONFIG, PROCESSORS, has_processor, has_tokenizer, read_json
 from kvtool.models.hub import Snapshot, resolve
-from kvtool.models.memory import free_bytes, network_bytes
-from kvtool.models.sizes import MOST_PIXELS, check_input
+from kvtool.models.networks import load_network, smaller
+from kvtool.models.quantization import quantization_of, quantization_text
+from kvtool.models.sizes import MOST_PIXELS, check_input, largest_input
 from kvtool.models.unserved import foreign_processor, is_common, is_served, unknown_type
-from kvtool.models.weights import check_missing, check_shapes, check_unexpected, warn_of_values
 from kvtool.types import Geometry, InputSize, ModelInfo, Precision, View
 
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
@@ -37,13 +37,18 @@ LAYER_COUNTS = ("num_hidden_layers", "depth", "num_layers", "n_layers")
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """How a model is run."""
+    """How a model is run.
+
+    device: one device, or several that hold the model together (kvtool.models.device_names).
+    by_layer: whether the decoder's layers stay on disk, and pass through the device in turn.
+    """
 
     device: str = "cpu"
     dtype: Precision = "bfloat16"
     attention: str = "sdpa"
     size: InputSize = field(default_factory=InputSize)
     system: str = ""
+    by_layer: bool = False
 
 
 def load(name: str, settings: ModelSettings, weights: bool) -> Model:
@@ -126,7 +131,7 @@ class Checkpoint:
 
     @cached_property
     def device(self) -> torch.device:
-        """Return the device of the weights."""
+        """Return the device of the inputs, the first where several hold the model."""
         return find_device(self.settings.device)
 
     @cached_property
@@ -146,6 +151,7 @@ class Checkpoint:
             settings.attention,
             digest_texts([template])[:16] if template else "",
             snapshot.commit,
+            quantization_text(self.quantization),
         )
 
     def config(self, network: Any) -> Any:
@@ -156,53 +162,19 @@ class Checkpoint:
             return network.config_class.from_pretrained(self.snapshot.path, local_files_only=True)
 
     def network(self, network: Any, config: Any, **options: Any) -> nn.Module:
-        """The network on the device, in evaluation mode and the asked precision; its shape alone
+        """The network on its devices, in evaluation mode and the asked precision; its shape alone
         without weights.
         """
         with self.reading("a network of its configuration"), torch.device("meta"):
             shape = cast(nn.Module, network(config, **options).eval())
         if not self.weights:
             return shape
-        self._check_room(network_bytes(shape, self.dtype))
-        with self.reading(
-            f"weights of its configuration, run with attention {self.settings.attention}"
-        ):
-            loaded, report = network.from_pretrained(
-                self.snapshot.path,
-                config=config,
-                dtype=self.dtype,
-                attn_implementation=self.settings.attention,
-                local_files_only=True,
-                weights_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are told below, by name
-                **options,
-            )
-            loaded = cast(nn.Module, loaded.to(self.device).eval())
-        check_shapes(self.snapshot.name, report["mismatched_keys"])
-        check_missing(self.snapshot.name, report["missing_keys"])
-        check_unexpected(self.snapshot.name, loaded, report["unexpected_keys"])
-        warn_of_values(self.snapshot.name, loaded)
-        return loaded
+        return load_network(self, network, config, shape, options)
 
-    def _check_room(self, needed: int) -> None:
-        """Raises ModelError unless the weights fit the device, and the machine by way of which they
-        reach it.
-        """
-        for device in dict.fromkeys((torch.device("cpu"), self.device)):
-            free = free_bytes(device)
-            if needed > free:
-                raise ModelError(
-                    f"model {self.snapshot.name}: expected room for {needed / 1e9:.2f} GB of "
-                    "weights in "
-                    f"{self.settings.dtype} on {device}, found {free / 1e9:.2f} GB free; "
-                    f"{self._smaller()}"
-                )
-
-    def _smaller(self) -> str:
-        """What to do where weights do not fit."""
-        halved = "load it in bfloat16, " if self.settings.dtype == "float32" else ""
-        return f"{halved}free memory, choose a larger device or a smaller model"
+    @cached_property
+    def quantization(self) -> dict[str, Any]:
+        """What config.json says of how weights are quantized; empty where they are not."""
+        return quantization_of(read_json(self.snapshot.path / CONFIG))
 
     def tokenizer(self) -> Any:
         """Return the checkpoint's tokenizer."""
@@ -252,7 +224,7 @@ class Checkpoint:
                     raise ModelError(
                         f"model {self.snapshot.name}: expected {expected} to fit "
                         f"{self.settings.device}, found no "
-                        f"memory left; {self._smaller()}"
+                        f"memory left; {smaller(self.settings)}"
                     ) from error
                 # tokenizers are written in Rust: a panic there is no Exception.
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -275,19 +247,3 @@ class Checkpoint:
                 f"model {self.snapshot.name}: expected a forward pass of its configuration, found: "
                 f"{described(error)}"
             ) from error
-
-
-def largest_input(processor: Any) -> float:
-    """Return the pixels of the largest input that an image processor's settings ask for."""
-    areas = [0.0]
-    if patches := getattr(processor, "max_num_patches", None):
-        areas.append(float(patches) * float(processor.patch_size) ** 2)
-    counts_pixels = hasattr(processor, "merge_size")  # Qwen's edges are areas
-    for size in (getattr(processor, "size", None), getattr(processor, "crop_size", None)):
-        height, width, edge = (
-            getattr(size, name, None) or 0 for name in ("height", "width", "shortest_edge")
-        )
-        areas += [float(height) * float(width), float(edge) if counts_pixels else float(edge) ** 2]
-    for height, width in getattr(processor, "image_grid_pinpoints", None) or []:
-        areas.append(float(height) * float(width))
-    return max(areas)

@@ -11,6 +11,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from kvtool.models.base import Array, BeforeDecoder, Prepared
 from kvtool.models.cache import full_cache, new_cache
 from kvtool.models.device import from_numpy, to_device
+from kvtool.models.placement import beside_layers
 from kvtool.models.stored_cache import check_projected, check_stored, stored_layers
 from kvtool.types import KeyPosition, ModelInfo, Sample
 
@@ -93,7 +94,8 @@ class PromptCache:
         )
         if keys == "pre-rope":
             key = self.rotated(samples, key)
-        return full_cache(key, value)
+        layers = self.language_model.layers
+        return full_cache(beside_layers(layers, key), beside_layers(layers, value))
 
     def _stacked(self, arrays: Sequence[Array]) -> torch.Tensor:
         """Return (image, layer, kv_head, token, dim) on the device, in the model's precision."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from kvtool.errors import ImageError, UsageError
 from kvtool.types import InputSize
@@ -75,3 +76,19 @@ def whole_patches(wh_px: tuple[int, int], patch_px: int) -> tuple[int, int]:
 
 def _floored(side_px: int, step_px: int) -> int:
     return max(side_px // step_px, 1) * step_px
+
+
+def largest_input(processor: Any) -> float:
+    """Return the pixels of the largest input that an image processor's settings ask for."""
+    areas = [0.0]
+    if patches := getattr(processor, "max_num_patches", None):
+        areas.append(float(patches) * float(processor.patch_size) ** 2)
+    counts_pixels = hasattr(processor, "merge_size")  # Qwen's edges are areas
+    for size in (getattr(processor, "size", None), getattr(processor, "crop_size", None)):
+        height, width, edge = (
+            getattr(size, name, None) or 0 for name in ("height", "width", "shortest_edge")
+        )
+        areas += [float(height) * float(width), float(edge) if counts_pixels else float(edge) ** 2]
+    for height, width in getattr(processor, "image_grid_pinpoints", None) or []:
+        areas.append(float(height) * float(width))
+    return max(areas)

@@ -101,9 +101,10 @@ def warn_of_values(name: str, network: nn.Module) -> None:
 
 def _is_finite(weight: torch.Tensor) -> bool:
     """Return whether all values are finite; smallest and largest tell, in one pass without a
-    copy.
+    copy. Of weights that wait on disk, and of quantized ones, nothing is told.
     """
-    if not weight.is_floating_point() or weight.numel() == 0:
+    is_plain = type(weight.data) is torch.Tensor and not weight.is_meta
+    if not is_plain or not weight.is_floating_point() or weight.numel() == 0:
         return True
     smallest, largest = torch.aminmax(weight.detach())
     return bool(smallest.isfinite() & largest.isfinite())

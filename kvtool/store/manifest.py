@@ -21,7 +21,7 @@ _STEM_LENGTH = 120
 _NOT_IDENTITY = ("name", "dataset_path", "part_size", "defaults", "beside")
 _LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels", "system")
 """Fields that runs of older versions lack: where they are empty, they are no part of the hash."""
-_NOT_IDENTITY_OF_MODEL = ("name", "commit")
+_NOT_IDENTITY_OF_MODEL = ("name", "commit", "quantization")
 _OF_UNLIKE_LAYERS = ("by_layer", "recurrent")
 """Fields of a geometry that are written only where layers differ."""
 

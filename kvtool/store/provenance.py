@@ -48,8 +48,8 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
     """
     config = run.config
     stored_ids = set(run.ids)
-    # Results of runs without a system message keep the hash that they had before there was one.
-    system = {"system": config.system} if config.system else {}
+    # Results of runs without these keep the hash that they had before there were any.
+    later = {"quantization": config.model.quantization, "system": config.system}
     # Nor have those whose layers are alike a word of them.
     is_uniform = not config.model.geometry.by_layer
     heads = {} if is_uniform else {"heads_by_layer": config.heads_in_words()}
@@ -62,7 +62,7 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
         "dataset": config.dataset,
         "split": config.split,
         "prefix": config.prefix,
-        **system,
+        **{name: value for name, value in later.items() if value},
         **heads,
         "view": config.view,
         "keys": config.keys,

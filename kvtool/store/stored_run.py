@@ -269,6 +269,7 @@ class StoredRun(Displayed, RunParts):
         return {
             "store": self.store,
             "model": f"{config.model.name} ({config.model.dtype})",
+            "weights": config.model.quantization or None,
             "data set": f"{config.dataset}, split {config.split}, prefix {config.prefix}",
             "system": config.system or None,
             "kinds": listing(config.kinds),

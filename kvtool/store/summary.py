@@ -35,6 +35,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "model": config.model.name,
         "revision": config.model.revision,
         "dtype": config.model.dtype,
+        "quantization": config.model.quantization,
         "dataset": config.dataset,
         "split": config.split,
         "place": roster.dataset_path if roster.n_segments else config.dataset_path,

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kvtool.errors import ModelError, UsageError
-from kvtool.models import load_model, loading
+from kvtool.models import load_model, networks
 from kvtool.models.device_names import check_device
 from kvtool.models.files import one_line
 from kvtool.models.memory import cgroup_rooms, free_bytes, network_bytes
@@ -147,7 +147,7 @@ def test_weights_that_do_not_fit_are_refused_before_loading(
     assert needed == sum(weight.numel() for weight in network.net.parameters()) * 4 + sum(
         buffer.nbytes for buffer in network.net.buffers()
     )
-    monkeypatch.setattr(loading, "free_bytes", lambda _device: needed - 1)
+    monkeypatch.setattr(networks, "free_bytes", lambda _device: needed - 1)
     monkeypatch.setattr(network.network, "from_pretrained", None)
     figures = (
         f"expected room for {needed / 1e9:.2f} GB of weights in float32 on cpu, "
