@@ -20,6 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "display"),
     (
         "types",
+        "spans",
         "registry",
         "text_templates",
         "bounds",
