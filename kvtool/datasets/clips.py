@@ -60,6 +60,20 @@ def clip_of(
     )
 
 
+def view_of(dataset: Dataset, view: RunView) -> RunView:
+    """Return the view of a run over a data set: that of videos alone, or the one asked for.
+
+    Raises UsageError where videos are asked for in another view.
+    """
+    only: RunView | None = getattr(dataset, "view", None)
+    if only is None or view in (only, "base"):
+        return only or view
+    raise UsageError(
+        f"--view {view}: expected {only} over {dataset.name}, whose frames stand in one context; "
+        "leave it out, or take folder:PATH for the frames one by one"
+    )
+
+
 def refs_of(dataset: Dataset, view: RunView) -> Sequence[ImageRef]:
     """Return what a run of a view holds of a data set: its pictures, or its videos.
 
@@ -80,7 +94,8 @@ def load_clip(ref: VideoRef) -> Clip:
     without it the others would stand at other times than they were taken.
     """
     if ref.decode is not None:
-        return checked_clip(ref, ref.decode())
+        clip: Clip = ref.decode()
+        return checked_clip(ref, clip)
     check_count(label(ref), len(ref.frames))
     pictures: list[Image.Image] = []
     frames: list[Frame] = []

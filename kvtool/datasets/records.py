@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kvtool.datasets.clips import Clip
+from typing import Any
 
 QUESTIONS = "questions"
 CAPTIONS = "captions"
@@ -36,7 +33,8 @@ class ImageRef:
 class VideoRef(ImageRef):
     """The pictures of one video, which a model is given together.
 
-    A video file has its `path` and is decoded by `decode`; any other has its frames.
+    A video file has its `path` and is decoded by `decode`, to a kvtool.datasets.clips.Clip; any
+    other has its frames.
 
     seconds: when each frame stands. frame_rate: how many of the frames make a second.
     """
@@ -44,7 +42,7 @@ class VideoRef(ImageRef):
     frames: tuple[ImageRef, ...] = ()
     seconds: tuple[float, ...] = ()
     frame_rate: float = 0.0
-    decode: Callable[[], Clip] | None = None
+    decode: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)

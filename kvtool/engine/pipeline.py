@@ -13,16 +13,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.filesize import decimal
 
-from kvtool.datasets.images import decode, read_bytes
-from kvtool.digests import digest_bytes
 from kvtool.engine.capture import Arrays, capture_part
 from kvtool.engine.plan import Plan
+from kvtool.engine.preparing import prepare_ref
 from kvtool.errors import BusyError, ImageError
 from kvtool.progress import Progress
 from kvtool.store import part_name
@@ -217,13 +216,7 @@ def prepare_one(
             stored = source.prepare(cast("LanguageModel", model), ref.id, index, prefix)
             if stored is not None:
                 return stored
-        data, stamp = read_bytes(ref)
-        image = decode(ref, data)
-        prepared = model.prepare(
-            image, id=ref.id, index=index, prefix=prefix, view=plan.config.view
-        )
-        sample = replace(prepared.sample, digest=digest_bytes(data), stamp=tuple(stamp or ()))
-        return replace(prepared, sample=sample)
+        return prepare_ref(model, ref, index, prefix, plan.config.view)
     except ImageError as error:
         if strict:
             raise

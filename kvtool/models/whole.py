@@ -207,7 +207,9 @@ class WholeModel(WholePass):
         features: Any = None
         # Finished ends the pass before the projector where only layers of the tower were asked for.
         with layer_outputs(layers, vision_layers, stop=not project) as outputs:
-            features = self.net.model.get_image_features(**inputs, return_dict=True)
+            modality, _ = self.modality(samples[0])
+            get_features = getattr(self.net.model, f"get_{modality}_features")
+            features = get_features(**inputs, return_dict=True)
         vision = {layer: self.patches(outputs[layer], samples) for layer in vision_layers}
         if not project:
             return BeforeDecoder(None, vision)
@@ -232,7 +234,7 @@ class WholeModel(WholePass):
         ids = to_device(
             [torch.tensor(self.layout(sample).ids) for sample in samples], self.checkpoint.device
         )
-        is_image = ids == self.config.image_token_id
+        is_image = ids == self.modality(samples[0])[1]
         if is_image.all():
             return features
         # A placeholder may have no embedding of its own.

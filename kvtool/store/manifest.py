@@ -24,7 +24,7 @@ from kvtool.types import (
     Kind,
     ModelInfo,
     Sample,
-    View,
+    RunView,
 )
 
 TEXT_KINDS = {"text_key": "key", "text_value": "value"}
@@ -85,7 +85,7 @@ class RunConfig:
     dataset_path: str | None
     split: str
     prefix: str
-    view: View
+    view: RunView
     keys: KeyPosition
     kinds: tuple[Kind, ...]
     layers: tuple[int, ...]

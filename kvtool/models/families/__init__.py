@@ -133,6 +133,10 @@ what a run stores before the decoder is not enough to go on from.
 """
 
 
+TAKES_VIDEOS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+"""Families whose models are given the frames of a video in one context."""
+
+
 def pads_several(family: str, image_wh_px: tuple[int, int]) -> bool:
     """Return whether a picture enters a prompt of several with other pixels than alone."""
     return family in PADS_SEVERAL and image_wh_px[0] != image_wh_px[1]

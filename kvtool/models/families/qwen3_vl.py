@@ -15,14 +15,18 @@ from PIL import Image
 from transformers import Qwen2VLImageProcessorPil, Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+from transformers.video_utils import VideoMetadata
 
-from kvtool.models.families.qwen_grids import GridPositions, sized
-from kvtool.models.processors import ProcessedImage, processed_image
+from kvtool.models.base import Prepared
+from kvtool.models.families.qwen_grids import sized
+from kvtool.models.families.qwen_videos import Qwen3Videos, QwenVideos
+from kvtool.models.faults import preparing
+from kvtool.models.processors import ProcessedImage, laid_out, processed_image
 from kvtool.models.whole import Spans, WholeModel
-from kvtool.types import GridSpan, Sample, View
+from kvtool.types import Frame, GridSpan, Sample, View
 
 
-class Qwen3VL(GridPositions, WholeModel):
+class Qwen3VL(QwenVideos, WholeModel):
     """Checkpoints of model_type qwen3_vl."""
 
     family = "qwen3_vl"
@@ -32,6 +36,13 @@ class Qwen3VL(GridPositions, WholeModel):
     opening = "<|vision_start|>"
     lists_features = True
     size_options: ClassVar[tuple[str, ...]] = ("image_size", "min_pixels", "max_pixels")
+    video_processor_class: ClassVar[Any] = Qwen3Videos
+    bounds_all_frames: ClassVar[bool] = True
+
+    @property
+    def image_processor(self) -> Any:
+        """See QwenVideos.image_processor."""
+        return self.processor.image_processor
 
     def processed(self, image: Image.Image, view: View) -> ProcessedImage:  # noqa: ARG002
         """See WholeModel.processed. There is one view: base and full are the same."""
@@ -60,8 +71,77 @@ class Qwen3VL(GridPositions, WholeModel):
         """See WholeModel.patches: the tower's come in squares of those that share a token."""
         merge = self.config.vision_config.spatial_merge_size
         rows, cols = samples[0].spans[0].grid
-        squares = states.reshape(len(samples), rows, cols, merge, merge, -1)
-        return squares.transpose(2, 3).flatten(1, 4)
+        squares = states.reshape(-1, rows, cols, merge, merge, states.shape[-1])
+        return squares.transpose(2, 3).reshape(len(samples), -1, states.shape[-1])
+
+    # Videos.
+
+    def prepare_video(
+        self,
+        pictures: Sequence[Image.Image],
+        frames: Sequence[Frame],
+        frame_rate: float,
+        *,
+        id: str,
+        index: int,
+        prefix: str = "",
+    ) -> Prepared:
+        """See VideoModel.prepare_video: before the tokens of every two frames stands their time."""
+        with preparing(id):
+            pixels, grid_thw = self.framed(pictures)
+        processed = self._timed(frames, grid_thw)
+        merge = self.config.vision_config.spatial_merge_size
+        times, rows, cols = (int(n) for n in grid_thw[0])
+        grid = (rows // merge, cols // merge)
+        wh_px, n_frames = pictures[0].size, len(pictures)
+        starts = processed.runs(self.config.video_token_id)
+        sample = self.video_sample(
+            pictures[0],
+            frames,
+            frame_rate,
+            id=id,
+            index=index,
+            prefix=prefix,
+            prefix_ids=self._prefix_ids(prefix, processed),
+            spans=self.video_spans(wh_px, n_frames, grid, starts),
+            vision_spans=self.tower_spans(wh_px, n_frames, grid_thw),
+            # What stands between the grids counts on as text does.
+            advance=len(processed.ids) + times * (max(grid) - grid[0] * grid[1]),
+            n_tokens=len(processed.ids),
+        )
+        tensors = {
+            "pixel_values_videos": pixels.to(self.checkpoint.dtype),
+            "video_grid_thw": grid_thw,
+        }
+        return Prepared(sample, tensors, (sample.image_start, sample.n_tokens, times, rows, cols))
+
+    def layout(self, sample: Sample) -> ProcessedImage:
+        """See WholeModel.layout; that of a video is made anew, as its times are its own."""
+        if not sample.frames:
+            return super().layout(sample)
+        grids = sample.vision_spans
+        return self._timed(sample.frames, torch.tensor([[len(grids), *grids[0].grid]]))
+
+    def _timed(self, frames: Sequence[Frame], grid_thw: torch.Tensor) -> ProcessedImage:
+        """Return what transformers' processor puts in the place of a video in the chat template."""
+        processor = self.processor
+        processor.video_processor = self.video_processor
+        seconds: Any = [frame.second for frame in frames]
+        # Their numbers by a rate of one a second are their seconds.
+        metadata = VideoMetadata(len(frames), fps=1.0, frames_indices=seconds)
+        inputs = {"video_grid_thw": grid_thw, "video_metadata": [metadata]}
+        written = f"{self.opening}{processor.video_token}<|vision_end|>"
+        replacement = processor.replace_video_token(inputs, 0)
+        (text,), _ = processor.get_text_with_replacements([written], [], [replacement])
+        return laid_out(
+            processor.tokenizer,
+            text.removeprefix(self.opening),
+            processor.video_token,
+            {"video_grid_thw": grid_thw},
+            "mm_token_type_ids",
+        )
+
+    # The decoder.
 
     def features_output(
         self,
