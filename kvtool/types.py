@@ -113,22 +113,23 @@ class Sample(Displayed):
             )
         return next(span for span in self.spans_of(kind) if frame in span.frames)
 
-    def views(self) -> tuple[Sample, ...]:
-        """Return the pictures that were given: this one, or each frame of a video with its own id,
-        digest and grid, among the tokens of the whole video.
+    def view(self, frame: int) -> Sample:
+        """Return a frame of a video as a picture of its own, with the tokens that show it; frames
+        that share tokens have the same index and `image_start`. Raises UsageError without it.
         """
-        if not self.frames:
-            return (self,)
-        return tuple(self._view(index) for index in range(len(self.frames)))
-
-    def _view(self, index: int) -> Sample:
-        frame = self.frames[index]
-        grids: dict[str, Any] = {
-            name: (replace(self.grid_at(index, kind), name="base"),)
-            for name, kind in (("spans", "value"), ("vision_spans", "vision"))
-        }
+        grids = [self.grid_at(frame, kind) for kind in ("value", "vision")]
+        spans, vision_spans = ((replace(grid, name="base", start=0, frames=()),) for grid in grids)
         return replace(
-            self, id=frame.id, digest=frame.digest, stamp=frame.stamp, frames=(), **grids
+            self,
+            id=self.frames[frame].id,
+            n_tokens=grids[0].grid[0] * grids[0].grid[1],
+            spans=spans,
+            n_vision_tokens=grids[1].grid[0] * grids[1].grid[1],
+            vision_spans=vision_spans,
+            image_start=self.image_start + grids[0].start,
+            digest=self.frames[frame].digest,
+            stamp=self.frames[frame].stamp,
+            frames=(),
         )
 
     def spans_of(self, kind: Kind) -> tuple[GridSpan, ...]:

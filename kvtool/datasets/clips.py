@@ -47,7 +47,7 @@ class Clip:
 def clip_of(
     name: str,
     frames: Sequence[ImageRef],
-    sampling: Sampling = Sampling(),  # noqa: RUF009  it cannot change
+    sampling: Sampling = Sampling(),
 ) -> VideoRef:
     """Return the video of some frames, those that a sampling takes."""
     rate = sampling.rate or DEFAULT_RATE

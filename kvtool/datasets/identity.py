@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvtool.datasets import Spec, open_dataset
-from kvtool.datasets.folder import ListedPictures
 from kvtool.datasets.clips import digest_refs, refs_of
+from kvtool.datasets.folder import ListedPictures
 from kvtool.datasets.images import picture_file
 from kvtool.digests import quick_look
 from kvtool.errors import DatasetError, KvtoolError, UsageError

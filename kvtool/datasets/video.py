@@ -37,8 +37,7 @@ class VideoFolder(DatasetBase):
         layout=(
             "*.{jpg,png,...}  the frames of one video, by their names with numbers in order",
             "<video>/*.{jpg,png,...}  or those of several",
-            "*.{mp4,mov,mkv,webm,...}  or video files, or PATH itself is one: needs "
-            "kvtool[video]",
+            "*.{mp4,mov,mkv,webm,...}  or video files, or PATH itself is one: needs kvtool[video]",
         ),
         source="yours",
         licence="yours",
@@ -120,6 +119,5 @@ class VideoFolder(DatasetBase):
 def natural(name: str) -> list[tuple[int, str]]:
     """Return what sorts names with their numbers in order: frame2 before frame10."""
     return [
-        (int(piece), "") if piece.isdecimal() else (-1, piece)
-        for piece in re.split(r"(\d+)", name)
+        (int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", name)
     ]

@@ -13,10 +13,8 @@ from kvtool.digests import digest_file, quick_look
 from kvtool.errors import DatasetError, ImageError
 from kvtool.types import Frame
 
-SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in "3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts webm wmv".split()
-)
+_NAMES = "3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts webm wmv"
+SUFFIXES = frozenset(f".{suffix}" for suffix in _NAMES.split())
 """Video files, by the ends of their names."""
 
 

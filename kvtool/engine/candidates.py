@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvtool.datasets import Spec, open_dataset
-from kvtool.datasets.identity import Difference, compare
 from kvtool.datasets.clips import digest_refs, refs_of
+from kvtool.datasets.identity import Difference, compare
 from kvtool.errors import CorruptError, KvtoolError
 from kvtool.store import Run
 
@@ -110,9 +110,7 @@ class Candidate:
         except KvtoolError:
             return False
         unstored_ids = {ref.id for ref in unstored}
-        return digest_refs(unstored) == digest_refs(
-            [ref for ref in refs if ref.id in unstored_ids]
-        )
+        return digest_refs(unstored) == digest_refs([ref for ref in refs if ref.id in unstored_ids])
 
 
 def _exists(dataset_path: str) -> bool:

@@ -39,6 +39,8 @@ def prepare_ref(model: Model, ref: ImageRef, index: int, prefix: str, view: RunV
     else:
         assert view != VIDEO, "videos have references of their own"
         data, file_stamp = read_bytes(ref)
-        prepared = model.prepare(decode(ref, data), id=ref.id, index=index, prefix=prefix, view=view)
+        prepared = model.prepare(
+            decode(ref, data), id=ref.id, index=index, prefix=prefix, view=view
+        )
         digest, stamp = digest_bytes(data), tuple(file_stamp or ())
     return replace(prepared, sample=replace(prepared.sample, digest=digest, stamp=stamp))

@@ -18,7 +18,7 @@ from kvtool.store import Run
 
 def check_images(run: Run, ids: Sequence[str], command: str) -> None:
     """Check that a run has images, for a command. Raises UsageError that names the nearest ids."""
-    run_ids = run.ids
+    run_ids = [view.id for view in run.views]
     for image in sorted(set(ids) - set(run_ids)):
         similar = get_close_matches(image, run_ids, n=3, cutoff=0.4)
         listed = (

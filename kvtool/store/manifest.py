@@ -23,8 +23,8 @@ from kvtool.types import (
     KeyPosition,
     Kind,
     ModelInfo,
-    Sample,
     RunView,
+    Sample,
 )
 
 TEXT_KINDS = {"text_key": "key", "text_value": "value"}

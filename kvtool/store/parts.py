@@ -15,7 +15,7 @@ from kvtool.store import layout
 from kvtool.store.arrays import ArrayRecord, StoredArray
 from kvtool.store.manifest import TEXT_MEAN, RunConfig
 from kvtool.store.sample_records import samples_from_json
-from kvtool.types import Sample
+from kvtool.types import Frame, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,12 @@ class Picture:
     digest: str
     stamp: tuple[int, ...]
     prefix: str
+    frames: tuple[Frame, ...] = ()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digest of the picture by its id; of a video those of its frames."""
+        return {frame.id: frame.digest for frame in self.frames} or {self.id: self.digest}
 
 
 @dataclass(frozen=True)

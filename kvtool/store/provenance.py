@@ -46,7 +46,7 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
     `images_hash` of the ids and the contents of the pictures.
     """
     config = run.config
-    stored_ids = set(run.ids)
+    stored_ids = set(run.ids if ids is None else (view.id for view in run.views))
     # Results of runs without a system message keep the hash that they had before there was one.
     system = {"system": config.system} if config.system else {}
     return {

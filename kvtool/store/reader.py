@@ -24,6 +24,29 @@ from kvtool.store.tokens import ALL_TOKENS, TokenChoice, consecutive
 from kvtool.types import Kind, Sample
 
 
+class Place(NamedTuple):
+    """Where an image lies: the part, its position there and, of a frame of a video, which one."""
+
+    part: Part
+    position: int
+    frame: int | None = None
+
+    @property
+    def sample(self) -> Sample:
+        """What is recorded of the image."""
+        sample = self.part.samples[self.position]
+        return sample if self.frame is None else sample.view(self.frame)
+
+    def rows(self, kind: Kind) -> tuple[int, int]:
+        """Return the first and the last row, exclusive, of the image in an array of the part."""
+        first, last = self.part.offsets(kind)[self.position : self.position + 2]
+        if self.frame is None:
+            return first, last
+        grid = self.part.samples[self.position].grid_at(self.frame, kind)
+        first += grid.start
+        return first, first + grid.grid[0] * grid.grid[1]
+
+
 class ReadPlan(NamedTuple):
     """Images in the order of the output, their offsets there, and the rows to take of each part's
     array.
@@ -44,20 +67,31 @@ class PartsReader:
         self._checked: set[tuple[str, str]] = set()
 
     @cached_property
-    def places(self) -> dict[str, tuple[Part, int]]:
-        """Part of each image id and position in it, by dataset index; where parts overlap, the
-        first one's.
-        """
-        by_index: dict[int, tuple[str, Part, int]] = {}
+    def places(self) -> dict[str, Place]:
+        """Place of each image by its id, by dataset index; where parts overlap, the first one's."""
+        by_index: dict[int, tuple[str, Place]] = {}
         for part in self.parts:
             for position, sample in enumerate(part.samples):
-                by_index.setdefault(sample.index, (sample.id, part, position))
-        return {by_index[index][0]: by_index[index][1:] for index in sorted(by_index)}
+                by_index.setdefault(sample.index, (sample.id, Place(part, position)))
+        return dict(by_index[index] for index in sorted(by_index))
+
+    @cached_property
+    def frame_places(self) -> dict[str, Place]:
+        """Place of each frame of a video by its id, in order; none of pictures."""
+        return {
+            frame.id: place._replace(frame=index)
+            for place in self.places.values()
+            for index, frame in enumerate(place.part.samples[place.position].frames)
+        }
+
+    @cached_property
+    def views(self) -> list[Sample]:
+        """The pictures that the model was given: images, or the frames of videos."""
+        return [place.sample for place in (self.frame_places or self.places).values()]
 
     def sample(self, image: str) -> Sample:
         """Return what is recorded of an image. Raises UsageError where it is not stored."""
-        part, position = self._place(image)
-        return part.samples[position]
+        return self._place(image).sample
 
     def read(
         self,
@@ -99,7 +133,7 @@ class PartsReader:
         )
         stored_layers = [self._stored_layer(kind, layer) for layer in numbers]
         heads, dim = self.config.heads_and_dim(kind)
-        slices = [self._plan_part(kind, part, positions) for part, positions in self._by_part(ids)]
+        slices = [self._plan_part(kind, places) for places in self._by_part(ids)]
         # A generator, so that files are opened only shortly before they are read.
         requests = (
             ReadRequest(self._array(part, kind), stored, range(heads), rows, tag=(layer, plan))
@@ -115,7 +149,12 @@ class PartsReader:
 
     def read_image(self, image: str, kinds: Sequence[Kind] | None, raw: bool) -> dict[str, Bits]:
         """Read all arrays of one image, see StoredRun.read_image."""
-        part, position = self._place(image)
+        part, position, frame = self._place(image)
+        if frame is not None:
+            raise UsageError(
+                f"run {self.config.name}: {image}: expected an image or a whole video, found a "
+                "frame, before which the others stand; read its tokens with read"
+            )
         names: list[str] = [self._stored_kind(kind) for kind in kinds or self.config.kinds]
         # The text before the image comes with the kind whose geometry it shares.
         names += [name for name, kind in TEXT_KINDS.items() if kind in names]
@@ -152,9 +191,9 @@ class PartsReader:
         rows: defaultdict[str, list[Rows]] = defaultdict(list)
         parts: dict[str, Part] = {}
         for image in self.places if ids is None else ids:
-            part, position = self._place(image)
-            sample = part.samples[position]
-            first, last = part.offsets(kind)[position : position + 2]
+            place = self._place(image)
+            part, sample = place.part, place.sample
+            first, last = place.rows(kind)
             samples.append(sample)
             parts[part.name] = part
             end = ends[-1]
@@ -174,31 +213,37 @@ class PartsReader:
             self._plans[kind] = plan
         return plan
 
-    def _plan_part(self, array: str, part: Part, positions: list[int]) -> ReadPlan:
-        offsets, ends, rows = part.offsets(array), [0], []
-        for position in positions:
-            start, stop = offsets[position : position + 2]
+    def _plan_part(self, kind: Kind, places: Sequence[Place]) -> ReadPlan:
+        ends, rows = [0], []
+        for place in places:
+            start, stop = place.rows(kind)
             rows.append(Rows(start, stop, ends[-1]))
             ends.append(ends[-1] + stop - start)
-        samples = tuple(part.samples[position] for position in positions)
-        return ReadPlan(samples, np.array(ends, np.int64), [(part, rows)])
+        samples = tuple(place.sample for place in places)
+        return ReadPlan(samples, np.array(ends, np.int64), [(places[0].part, rows)])
 
-    def _by_part(self, ids: Sequence[str] | None) -> list[tuple[Part, list[int]]]:
-        """Wanted positions of each part, in the parts' order."""
-        positions: defaultdict[str, set[int]] = defaultdict(set)
+    def _by_part(self, ids: Sequence[str] | None) -> list[list[Place]]:
+        """Wanted places in each part, in the parts' order."""
+        places: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
         for image in self.places if ids is None else ids:
-            part, position = self._place(image)
-            positions[part.name].add(position)
+            part, position, frame = self._place(image)
+            places[part.name].add((position, -1 if frame is None else frame))
         return [
-            (part, sorted(positions[part.name])) for part in self.parts if part.name in positions
+            [
+                Place(part, position, None if frame < 0 else frame)
+                for position, frame in sorted(places[part.name])
+            ]
+            for part in self.parts
+            if part.name in places
         ]
 
-    def _place(self, image: str) -> tuple[Part, int]:
-        if image not in self.places:
+    def _place(self, image: str) -> Place:
+        place = self.places.get(image) or self.frame_places.get(image)
+        if place is None:
             raise UsageError(
                 f"run {self.config.name}: no image {image!r} among the {len(self.places)} stored"
             )
-        return self.places[image]
+        return place
 
     def _array(self, part: Part, name: str) -> StoredArray:
         """Return the part's array, its files' sizes compared with the record on first use."""

@@ -63,7 +63,14 @@ class StoredRun(Displayed, RunParts):
     @property
     def samples(self) -> list[Sample]:
         """All committed images, by dataset index."""
-        return [part.samples[position] for part, position in self._reader.places.values()]
+        return [place.sample for place in self._reader.places.values()]
+
+    @property
+    def views(self) -> list[Sample]:
+        """The pictures that the model was given: the images, or all frames of the videos, each with
+        the tokens that show it.
+        """
+        return list(self._reader.views)
 
     @property
     def ids(self) -> list[str]:
@@ -110,11 +117,13 @@ class StoredRun(Displayed, RunParts):
 
     def images_hash(self, ids: Collection[str] | None = None) -> str:
         """Return a digest of which pictures the run holds, or of some of them: their ids and their
-        bytes' digests.
+        bytes' digests. A video counts by its own id, or by those of its frames.
         """
         chosen_ids = None if ids is None else set(ids)
         entries = [
-            (p.id, p.digest) for p in self.pictures if chosen_ids is None or p.id in chosen_ids
+            (p.id, p.digest)
+            for p in self.pictures
+            if chosen_ids is None or not chosen_ids.isdisjoint({p.id, *p.digests})
         ]
         return digest_texts(text for entry in sorted(entries) for text in entry)
 
@@ -133,6 +142,7 @@ class StoredRun(Displayed, RunParts):
         tokens: Tokens | None = None,
         rows: Numbers | None = None,
         cols: Numbers | None = None,
+        frame: int | None = None,
         category: str | None = None,
         data: str | Path | None = None,
     ) -> BlockValues:
@@ -147,12 +157,15 @@ class StoredRun(Displayed, RunParts):
                 one head, number 0, and saliency has one dimension.
             layer: the model's layer number, or several in any order.
             kv_head: the head's number, or several in any order.
-            ids: the images, in this order; None reads all, by dataset index.
+            ids: the images, in this order; None reads all, by dataset index. Of a run over videos
+                they are videos, or frames, by the ids of these.
             raw: return the values as stored (bfloat16 as uint16 bits), else float32.
             tokens: indices, or a slice, of the tokens to take of each image; or such for each
                 image by its id, which then are the images to read.
             rows, cols: rows and columns of the base grid to take of each image, row by row, in
                 place of `tokens`.
+            frame: the number of a frame, from 0 on: of each video the tokens that show it, and
+                rows and cols those of its grid.
             category: the name of a class of the data set, in place of them: the tokens whose
                 patches its label maps give to the class, of the images that have some; see
                 kvtool.features.classes.
@@ -161,7 +174,7 @@ class StoredRun(Displayed, RunParts):
         Raises UsageError where a block, an image, a token or a class is not there, CorruptError
         where bytes are not those that were written.
         """
-        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols), category, data)
+        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols, frame), category, data)
         return self._reader.read(kind, layer, kv_head, ids, raw, choice)
 
     def tokens(
@@ -172,6 +185,7 @@ class StoredRun(Displayed, RunParts):
         tokens: Tokens | None = None,
         rows: Numbers | None = None,
         cols: Numbers | None = None,
+        frame: int | None = None,
         category: str | None = None,
         data: str | Path | None = None,
     ) -> Any:
@@ -179,10 +193,10 @@ class StoredRun(Displayed, RunParts):
         arguments.
 
         It is a pandas.DataFrame where pandas is installed, else a structured NumPy array, of the
-        columns image, token, row, col, x_px, y_px and grid, see kvtool.store.tokens. Raises
-        UsageError as read does.
+        columns image, token, row, col, x_px, y_px and grid, of videos also frame, see
+        kvtool.store.tokens. Raises UsageError as read does.
         """
-        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols), category, data)
+        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols, frame), category, data)
         samples = self.samples if ids is None else [self._reader.sample(image) for image in ids]
         return token_table(samples, kind, choice)
 

@@ -211,10 +211,14 @@ class TemporalCorrespondence:
         # The nearest token of the last frame and of frame 0 is the same rule with one neighbor.
         rule = Rule() if self.propagation == "dino" else Rule(last_frames=1, radius=10**6, top=1)
         frames = (layer.get([name])[name] for name in video.frame_ids)
-        first = next(frames)
-        masks = self._first_masks(first, video).expand(len(layer.heads), -1, -1)
-        context = Context(first.stored, masks, first.grid, rule)
+        first = last = next(frames)
+        soft = self._first_masks(first, video).expand(len(layer.heads), -1, -1)
+        context = Context(first.stored, soft, first.grid, rule)
         for frame in frames:
+            # Frames of a video that share their tokens share their masks.
+            if frame.shares_tokens(last):
+                yield frame, soft
+                continue
             if frame.grid != first.grid:
                 raise DatasetError(
                     f"frame {frame.id}: expected {first.grid[0]} x {first.grid[1]} tokens as the "
@@ -224,6 +228,7 @@ class TemporalCorrespondence:
             soft = context.propagate(frame.stored)
             yield frame, soft
             context.add(frame.stored, soft)
+            last = frame
 
     def _first_masks(self, first: GridImage, video: Video) -> Tensor:
         """(1, object + 1, token) one-hot: the id of the pixel under each patch's centre, as

@@ -75,8 +75,9 @@ def predictions(
 def _frames_of(run: Run, names: Sequence[str]) -> tuple[str, ...]:
     """Return frames, those of a sequence for its name."""
     frames: list[str] = []
+    run_ids = [view.id for view in run.views]
     for name in names:
-        frames += [image for image in run.ids if image.startswith(f"{name}/")] or [name]
+        frames += [i for i in run_ids if i.startswith(f"{name}/")] or [name]
     return tuple(frames)
 
 

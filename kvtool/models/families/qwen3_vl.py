@@ -17,10 +17,8 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 from transformers.video_utils import VideoMetadata
 
-from kvtool.models.base import Prepared
 from kvtool.models.families.qwen_grids import sized
 from kvtool.models.families.qwen_videos import Qwen3Videos, QwenVideos
-from kvtool.models.faults import preparing
 from kvtool.models.processors import ProcessedImage, laid_out, processed_image
 from kvtool.models.whole import Spans, WholeModel
 from kvtool.types import Frame, GridSpan, Sample, View
@@ -76,44 +74,19 @@ class Qwen3VL(QwenVideos, WholeModel):
 
     # Videos.
 
-    def prepare_video(
-        self,
-        pictures: Sequence[Image.Image],
-        frames: Sequence[Frame],
-        frame_rate: float,
-        *,
-        id: str,
-        index: int,
-        prefix: str = "",
-    ) -> Prepared:
-        """See VideoModel.prepare_video: before the tokens of every two frames stands their time."""
-        with preparing(id):
-            pixels, grid_thw = self.framed(pictures)
+    def video_tensors(
+        self, pixels: torch.Tensor, grid_thw: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """See QwenVideos.video_tensors."""
+        return {"pixel_values_videos": pixels, "video_grid_thw": grid_thw}
+
+    def video_prompt(
+        self, prefix: str, frames: Sequence[Frame], grid_thw: torch.Tensor
+    ) -> tuple[tuple[int, ...], list[int], int]:
+        """See QwenVideos.video_prompt: before the tokens of every two frames stands their time."""
         processed = self._timed(frames, grid_thw)
-        merge = self.config.vision_config.spatial_merge_size
-        times, rows, cols = (int(n) for n in grid_thw[0])
-        grid = (rows // merge, cols // merge)
-        wh_px, n_frames = pictures[0].size, len(pictures)
         starts = processed.runs(self.config.video_token_id)
-        sample = self.video_sample(
-            pictures[0],
-            frames,
-            frame_rate,
-            id=id,
-            index=index,
-            prefix=prefix,
-            prefix_ids=self._prefix_ids(prefix, processed),
-            spans=self.video_spans(wh_px, n_frames, grid, starts),
-            vision_spans=self.tower_spans(wh_px, n_frames, grid_thw),
-            # What stands between the grids counts on as text does.
-            advance=len(processed.ids) + times * (max(grid) - grid[0] * grid[1]),
-            n_tokens=len(processed.ids),
-        )
-        tensors = {
-            "pixel_values_videos": pixels.to(self.checkpoint.dtype),
-            "video_grid_thw": grid_thw,
-        }
-        return Prepared(sample, tensors, (sample.image_start, sample.n_tokens, times, rows, cols))
+        return self._prefix_ids(prefix, processed), starts, len(processed.ids)
 
     def layout(self, sample: Sample) -> ProcessedImage:
         """See WholeModel.layout; that of a video is made anew, as its times are its own."""

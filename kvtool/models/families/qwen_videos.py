@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -22,12 +23,10 @@ from transformers.models.qwen3_vl.video_processing_qwen3_vl import (
 )
 from transformers.video_processing_utils import BaseVideoProcessor
 
-from kvtool.models.base import sample_of
+from kvtool.models.base import Prepared, sample_of
 from kvtool.models.families.qwen_grids import GridPositions, area_bounds, sized
-from kvtool.models.loading import Checkpoint
+from kvtool.models.faults import preparing
 from kvtool.types import Frame, GridSpan, Sample
-
-Spans = tuple[GridSpan, ...]
 
 
 class SizeAlone(BaseVideoProcessor):
@@ -82,7 +81,6 @@ class QwenVideos(GridPositions):
     A family names its video processor, and says how far a token's frames move time on.
     """
 
-    checkpoint: Checkpoint
     video_processor_class: ClassVar[Any]
     bounds_all_frames: ClassVar[bool] = False
     """Whether the checkpoint's pixel limits are of all frames together, not of one."""
@@ -154,38 +152,82 @@ class QwenVideos(GridPositions):
         )
         return resized
 
-    def video_spans(
-        self, wh_px: tuple[int, int], n_frames: int, grid: tuple[int, int], starts: Sequence[int]
-    ) -> Spans:
-        """Return the grids (rows, cols) of a video that begin at some tokens, each with the frames
-        that it shows.
+    # What stands in the prompt.
+
+    def video_tensors(
+        self, pixels: torch.Tensor, grid_thw: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return what the tower takes of a video, by name."""
+        raise NotImplementedError
+
+    def video_prompt(
+        self,
+        prefix: str,
+        frames: Sequence[Frame],  # noqa: ARG002  a family that writes their times takes them
+        grid_thw: torch.Tensor,
+    ) -> tuple[tuple[int, ...], list[int], int]:
+        """Return the token ids before a video, where the tokens of its grids begin, and how many
+        tokens it has; here they follow each other.
+        """
+        times, n_cells = self._cells(grid_thw)
+        starts = [time * n_cells for time in range(times)]
+        return self.prompt.prefix_ids(prefix), starts, times * n_cells
+
+    def prepare_video(
+        self,
+        pictures: Sequence[Image.Image],
+        frames: Sequence[Frame],
+        frame_rate: float,
+        *,
+        id: str,
+        index: int,
+        prefix: str = "",
+    ) -> Prepared:
+        """See VideoModel.prepare_video."""
+        with preparing(id):
+            pixels, grid_thw = self.framed(pictures)
+        merge = self.config.vision_config.spatial_merge_size
+        times, rows, cols = (int(n) for n in grid_thw[0])
+        grid = (rows // merge, cols // merge)
+        prefix_ids, starts, n_tokens = self.video_prompt(prefix, frames, grid_thw)
+        tower_starts = [time * rows * cols for time in range(times)]
+        # Grids that follow each other share their positions but for time; text between counts on.
+        n_blocks = 1 + sum(end - start > grid[0] * grid[1] for start, end in pairwise(starts))
+        sample = sample_of(
+            pictures[0],
+            id=id,
+            index=index,
+            prefix=prefix,
+            prefix_ids=prefix_ids,
+            spans=self._frame_spans(pictures, grid, starts),
+            vision_spans=self._frame_spans(pictures, (rows, cols), tower_starts),
+            advance=n_tokens - times * grid[0] * grid[1] + n_blocks * max(grid),
+            n_tokens=n_tokens,
+        )
+        sample = replace(sample, frames=tuple(frames), frame_rate=frame_rate)
+        tensors = self.video_tensors(pixels.to(self.checkpoint.dtype), grid_thw)
+        return Prepared(sample, tensors, (sample.image_start, n_tokens, times, rows, cols))
+
+    def _cells(self, grid_thw: torch.Tensor) -> tuple[int, int]:
+        """Return how many grids a video has, and how many tokens each."""
+        times, rows, cols = (int(n) for n in grid_thw[0])
+        return times, rows * cols // self.config.vision_config.spatial_merge_size**2
+
+    def _frame_spans(
+        self, pictures: Sequence[Image.Image], grid: tuple[int, int], starts: Sequence[int]
+    ) -> tuple[GridSpan, ...]:
+        """Return the grids (rows, cols) that begin at some tokens, each with the frames that it
+        shows.
         """
         n_together = self.video_processor.temporal_patch_size
-        cover = (0.0, 0.0, float(wh_px[0]), float(wh_px[1]))
+        cover = (0.0, 0.0, *map(float, pictures[0].size))
         return tuple(
             GridSpan(
                 *("frame", start, grid, grid[1], cover),
-                frames=tuple(range(first, min(first + n_together, n_frames))),
+                frames=tuple(range(first, min(first + n_together, len(pictures)))),
             )
-            for start, first in zip(starts, range(0, n_frames, n_together), strict=True)
+            for start, first in zip(starts, range(0, len(pictures), n_together), strict=True)
         )
-
-    def tower_spans(self, wh_px: tuple[int, int], n_frames: int, grid_thw: torch.Tensor) -> Spans:
-        """Return the tower's grids of a video, one after the other."""
-        times, rows, cols = (int(n) for n in grid_thw[0])
-        starts = [time * rows * cols for time in range(times)]
-        return self.video_spans(wh_px, n_frames, (rows, cols), starts)
-
-    def video_sample(
-        self,
-        picture: Image.Image,
-        frames: Sequence[Frame],
-        frame_rate: float,
-        **values: Any,
-    ) -> Sample:
-        """Return the record of a video whose frames have the size of a picture, see sample_of."""
-        sample = sample_of(picture, **values)
-        return replace(sample, frames=tuple(frames), frame_rate=frame_rate)
 
     # Positions.
 

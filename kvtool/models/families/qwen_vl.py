@@ -28,7 +28,7 @@ from kvtool.models.families.qwen_grids import sized
 from kvtool.models.families.qwen_videos import Qwen2Videos, QwenVideos
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
-from kvtool.types import Frame, GridSpan, Sample, View
+from kvtool.types import GridSpan, Sample, View
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
@@ -107,38 +107,13 @@ class Qwen2VL(QwenVideos, DecoderModel):
         pixels = features["pixel_values"].to(self.checkpoint.dtype)
         return Prepared(sample, {"pixels": pixels}, (sample.image_start, rows, cols))
 
-    def prepare_video(
+    def video_tensors(
         self,
-        pictures: Sequence[Image.Image],
-        frames: Sequence[Frame],
-        frame_rate: float,
-        *,
-        id: str,
-        index: int,
-        prefix: str = "",
-    ) -> Prepared:
-        """See VideoModel.prepare_video: the tokens of all frames follow each other."""
-        with preparing(id):
-            pixels, grid_thw = self.framed(pictures)
-        merge = self.config.vision_config.spatial_merge_size
-        times, rows, cols = (int(n) for n in grid_thw[0])
-        grid = (rows // merge, cols // merge)
-        starts = [time * grid[0] * grid[1] for time in range(times)]
-        wh_px, n_frames = pictures[0].size, len(pictures)
-        sample = self.video_sample(
-            pictures[0],
-            frames,
-            frame_rate,
-            id=id,
-            index=index,
-            prefix=prefix,
-            prefix_ids=self.prompt.prefix_ids(prefix),
-            spans=self.video_spans(wh_px, n_frames, grid, starts),
-            vision_spans=self.tower_spans(wh_px, n_frames, grid_thw),
-            advance=max(grid),
-        )
-        tensors = {"pixels": pixels.to(self.checkpoint.dtype)}
-        return Prepared(sample, tensors, (sample.image_start, times, rows, cols))
+        pixels: torch.Tensor,
+        grid_thw: torch.Tensor,  # noqa: ARG002
+    ) -> dict[str, torch.Tensor]:
+        """See QwenVideos.video_tensors."""
+        return {"pixels": pixels}
 
     def _features(self, image: Image.Image) -> Any:
         """What the image processor makes of a picture, at the size that was asked for."""
