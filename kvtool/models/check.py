@@ -19,7 +19,7 @@ from kvtool.models.base import Array, Captured, LanguageModel, Prepared
 from kvtool.models.cache import full_cache
 from kvtool.models.device import from_numpy
 from kvtool.models.knockout import knocked_out
-from kvtool.types import GridSpan, Kind, View
+from kvtool.types import Frame, GridSpan, Kind, RunView, View
 
 QUESTIONS = ("What is in the image?", "Is there a cat? Answer yes or no.")
 LIMITS = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
@@ -27,6 +27,8 @@ LIMITS = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
 
 Sums over other numbers of tokens are rounded in another order.
 """
+Shown = Image.Image | Sequence[Image.Image]
+"""A picture, or the frames of a video."""
 MOST_MISSES = 1 / 3
 """Share of the changed cells whose token may change less than another one."""
 
@@ -45,7 +47,7 @@ class ModelCheck(Displayed):
     """
 
     check: str
-    view: View
+    view: RunView
     passed: bool
     value: float
     limit: float
@@ -74,7 +76,17 @@ def check_views(model: Any, image: Image.Image) -> Iterator[ModelCheck]:
             yield check(model, image, view)
 
 
-def prove(model: Any, image: Image.Image, view: View) -> None:
+def prepare_shown(model: Any, shown: Shown, view: RunView) -> Prepared:
+    """Return a picture, or a video of some frames a second each, made ready for a model."""
+    if isinstance(shown, Image.Image):
+        prepared: Prepared = model.prepare(shown, id="check", index=0, view=view)
+        return prepared
+    frames = [Frame(str(second), float(second)) for second in range(len(shown))]
+    video: Prepared = model.prepare_video(shown, frames, 1.0, id="check", index=0)
+    return video
+
+
+def prove(model: Any, image: Shown, view: RunView) -> None:
     """Raise ModelError where a model's map from pixels to tokens is not true, or an image's keys
     and values are not those of the whole prompt.
     """
@@ -91,9 +103,9 @@ def prove(model: Any, image: Image.Image, view: View) -> None:
 # The map.
 
 
-def pixel_map(model: Any, image: Image.Image, view: View) -> ModelCheck:
-    """Change nine cells of each grid: the token that changes most must be the one that the map
-    names.
+def pixel_map(model: Any, image: Shown, view: RunView) -> ModelCheck:
+    """Change nine cells of each grid, of a video in frames that it shows: the token that changes
+    most must be the one that the map names.
     """
     kind: Kind = "projected" if isinstance(model, LanguageModel) else "vision"
     before, spans = _features(model, image, view, kind)
@@ -103,13 +115,16 @@ def pixel_map(model: Any, image: Image.Image, view: View) -> ModelCheck:
             "pixel map", view, 1, MOST_MISSES, f"token {last} in the map, of {len(before)}"
         )
     hits: list[bool] = []
+    wh_px = (image if isinstance(image, Image.Image) else image[0]).size
+    # A frame of a video must change the tokens of its own grid more than those of all others.
+    every_token = np.array([token for span in spans for token in span.token_indices()])
     for span in spans:
-        tokens = np.array(span.token_indices())
-        for row, col in nine_cells(span, image.size):
+        tokens = every_token if span.frames else np.array(span.token_indices())
+        for row, col in nine_cells(span, wh_px):
             changes = np.zeros(len(tokens))
             # One filling alone may mean much to a tower, so that every token changes.
-            for picture in refilled(image, span, row, col):
-                after, _ = _features(model, picture, view, kind)
+            for changed in changed_cell(image, span, row, col):
+                after, _ = _features(model, changed, view, kind)
                 change = np.linalg.norm((after - before)[tokens], axis=1)
                 changes += change / max(change.max(), np.finfo(np.float32).tiny)
             strongest = int(tokens[changes.argmax()])
@@ -128,6 +143,20 @@ def nine_cells(span: GridSpan, image_wh_px: tuple[int, int]) -> list[tuple[int, 
     cols = [col for col in range(span.grid[1]) if 0 <= span.centre_px(0, col)[0] < width]
     spread = [sorted({n[0], n[len(n) // 2], n[-1]}) for n in (rows, cols) if n]
     return [(row, col) for row in spread[0] for col in spread[1]]
+
+
+def changed_cell(shown: Shown, span: GridSpan, row: int, col: int) -> list[Shown]:
+    """Return a picture with one cell filled in two ways; of a video, one way in the first frame of
+    a grid, the other in its last.
+    """
+    if isinstance(shown, Image.Image):
+        return list(refilled(shown, span, row, col))
+    videos: list[Shown] = []
+    for filling, frame in enumerate((span.frames[0], span.frames[-1])):
+        pictures = list(shown)
+        pictures[frame] = refilled(shown[frame], span, row, col)[filling]
+        videos.append(pictures)
+    return videos
 
 
 def refilled(image: Image.Image, span: GridSpan, row: int, col: int) -> list[Image.Image]:
@@ -151,10 +180,10 @@ def refilled(image: Image.Image, span: GridSpan, row: int, col: int) -> list[Ima
 
 
 def _features(
-    model: Any, image: Image.Image, view: View, kind: Kind
+    model: Any, image: Shown, view: RunView, kind: Kind
 ) -> tuple[Array, tuple[GridSpan, ...]]:
     """Return the (token, dim) of a kind before the decoder in float32, and its grids."""
-    item = model.prepare(image, id="check", index=0, view=view)
+    item = prepare_shown(model, image, view)
     captured = model.capture([item], model.request((kind,), None))
     features = from_numpy(captured.arrays[kind][0][0, 0], torch.float32)
     return features.numpy(), item.sample.spans_of(kind)
@@ -163,9 +192,9 @@ def _features(
 # Keys and values.
 
 
-def whole_prompt(model: Any, image: Image.Image, view: View) -> ModelCheck:
+def whole_prompt(model: Any, image: Shown, view: RunView) -> ModelCheck:
     """Compare an image's keys and values with those of a prompt that a question ends."""
-    item = model.prepare(image, id="check", index=0, view=view)
+    item = prepare_shown(model, image, view)
     layers, _ = _whole_pass(model, item, QUESTIONS[0])
     difference = _largest(_captured_layers(model, item), layers)
     meaning = "keys and values differ from those of the whole prompt by {}"
@@ -269,12 +298,12 @@ def _largest(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> f
     return max(shares)
 
 
-def _difference(model: Any, check: str, view: View, value: float, meaning: str) -> ModelCheck:
+def _difference(model: Any, check: str, view: RunView, value: float, meaning: str) -> ModelCheck:
     limit = LIMITS[model.checkpoint.dtype]
     share = f"{value:.2g} of the largest value"
     return _outcome(check, view, value, limit, meaning.format(share))
 
 
-def _outcome(check: str, view: View, value: float, limit: float, meaning: str) -> ModelCheck:
+def _outcome(check: str, view: RunView, value: float, limit: float, meaning: str) -> ModelCheck:
     # A value that is no number passes no check.
     return ModelCheck(check, view, bool(value <= limit), value, limit, meaning)

@@ -174,7 +174,9 @@ class StoredRun(Displayed, RunParts):
         Raises UsageError where a block, an image, a token or a class is not there, CorruptError
         where bytes are not those that were written.
         """
-        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols, frame), category, data)
+        ids, choice = choose(
+            self, kind, ids, TokenChoice(tokens, rows, cols, frame), category, data
+        )
         return self._reader.read(kind, layer, kv_head, ids, raw, choice)
 
     def tokens(
@@ -196,7 +198,9 @@ class StoredRun(Displayed, RunParts):
         columns image, token, row, col, x_px, y_px and grid, of videos also frame, see
         kvtool.store.tokens. Raises UsageError as read does.
         """
-        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols, frame), category, data)
+        ids, choice = choose(
+            self, kind, ids, TokenChoice(tokens, rows, cols, frame), category, data
+        )
         samples = self.samples if ids is None else [self._reader.sample(image) for image in ids]
         return token_table(samples, kind, choice)
 
