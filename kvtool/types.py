@@ -103,6 +103,11 @@ class Sample(Displayed):
             )
         return next(span for span in self.spans_of(kind) if span.name == "base")
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The (rows, cols) of the base grid, or of each grid of a video: they are alike."""
+        return self.spans[0].grid if self.frames else self.base().grid
+
     def grid_at(self, frame: int, kind: Kind = "value") -> GridSpan:
         """Return the grid of a kind that shows a frame of a video. Raises UsageError without it."""
         if not 0 <= frame < len(self.frames):

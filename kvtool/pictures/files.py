@@ -30,6 +30,15 @@ def check_images(run: Run, ids: Sequence[str], command: str) -> None:
         )
 
 
+def frames_of(run: Run, names: Sequence[str]) -> tuple[str, ...]:
+    """Return frames, those of a sequence for its name."""
+    frames: list[str] = []
+    run_ids = [view.id for view in run.views]
+    for name in names:
+        frames += [image for image in run_ids if image.startswith(f"{name}/")] or [name]
+    return tuple(frames)
+
+
 def pictures_of(
     run: Run, ids: Sequence[str], data: str | Path | None
 ) -> tuple[dict[str, Image.Image], tuple[str, ...]]:

@@ -33,8 +33,10 @@ class Picture:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Digest of the picture by its id; of a video those of its frames."""
-        return {frame.id: frame.digest for frame in self.frames} or {self.id: self.digest}
+        """Digest of the picture by its id; of a video those of its frames, or of its file."""
+        if not self.frames:
+            return {self.id: self.digest}
+        return {frame.id: frame.digest or self.digest for frame in self.frames}
 
 
 @dataclass(frozen=True)

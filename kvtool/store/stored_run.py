@@ -117,13 +117,14 @@ class StoredRun(Displayed, RunParts):
 
     def images_hash(self, ids: Collection[str] | None = None) -> str:
         """Return a digest of which pictures the run holds, or of some of them: their ids and their
-        bytes' digests. A video counts by its own id, or by those of its frames.
+        bytes' digests. Of a video these are its frames', chosen by their own ids or the video's.
         """
         chosen_ids = None if ids is None else set(ids)
         entries = [
-            (p.id, p.digest)
-            for p in self.pictures
-            if chosen_ids is None or not chosen_ids.isdisjoint({p.id, *p.digests})
+            entry
+            for picture in self.pictures
+            for entry in picture.digests.items()
+            if chosen_ids is None or not chosen_ids.isdisjoint((picture.id, entry[0]))
         ]
         return digest_texts(text for entry in sorted(entries) for text in entry)
 
