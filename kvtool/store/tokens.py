@@ -49,14 +49,19 @@ class TokenChoice:
 
     def __post_init__(self) -> None:
         """Raise UsageError where both kinds of choice are given."""
-        by_grid = (self.rows, self.cols, self.frame)
-        if self.tokens is not None and by_grid != (None, None, None):
-            raise UsageError("tokens: expected either tokens or rows, cols and frame, found both")
+        if self.tokens is not None and not self._is_whole_grid:
+            raise UsageError(
+                "tokens: expected either tokens or rows and cols (and frame), found both"
+            )
 
     @property
     def is_all(self) -> bool:
         """Whether every token is meant."""
-        return self == TokenChoice()
+        return self.tokens is None and self._is_whole_grid
+
+    @property
+    def _is_whole_grid(self) -> bool:
+        return self.rows is None and self.cols is None and self.frame is None
 
     def indices(self, sample: Sample, kind: Kind) -> Indices:
         """Return the (token,) indices that are meant of one image.
