@@ -109,6 +109,8 @@ class VideoFolder(DatasetBase):
             return VideoRef(path.name, path, decode=partial(decode_file, path, self.sampling))
         name = path.resolve().name
         pictures = sorted(by_stem(path, self.unread).items(), key=lambda item: natural(item[0]))
+        if len(pictures) < 2:
+            check_count(str(path), len(pictures))
         clip = clip_of(
             name, [ImageRef(f"{name}/{stem}", file) for stem, file in pictures], self.sampling
         )

@@ -136,9 +136,7 @@ def _features(model: Any, frames: list[Image.Image], kind: Any) -> np.ndarray[An
     return vectors
 
 
-def test_the_proof_of_a_video_passes_and_fails(
-    model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_proof_of_a_video_passes_and_fails(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pixel_map(model, FRAMES[:4], "video").value == 0
     assert whole_prompt(model, FRAMES[:4], "video").passed
     right = type(model)._frame_spans
