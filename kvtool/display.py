@@ -10,6 +10,8 @@ MOST_FACTS = 9
 """Lines below the title, so that no object takes more than ten."""
 WIDTH = 100
 MOST_NAMES = 5
+ELLIPSIS = "…"
+"""Stands for the middle of a name that is too long for a table."""
 
 Facts = dict[str, Any]
 
@@ -53,6 +55,14 @@ def shorten(text: str, width: int = WIDTH) -> str:
     """Return a text on one line of at most `width` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else f"{line[: width - 3]}..."
+
+
+def without_middle(text: str, width: int) -> str:
+    """Return a text of at most `width` characters: what is too much is left out of its middle."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}{ELLIPSIS}{text[len(text) - tail :]}"
 
 
 def listing(names: Sequence[object]) -> str:

@@ -13,11 +13,21 @@ from datetime import timedelta
 from html import escape
 from typing import Any, Protocol
 
+from kvtool.display import without_middle
+
 Progress = Callable[..., None]
 """Called with how many more units are done, a note, and, once it is known, the number of all."""
 
 NOTEBOOK_SHELL = "ZMQInteractiveShell"
 """The class of IPython's shell in a notebook; the one on a terminal has another name."""
+NARROW = 100
+"""Columns of a terminal below which a bar has neither the time that has passed nor a note."""
+LEAST_BAR = 10
+LEAST_NAME = 8
+RATE_AND_CLOCK = 19
+"""Characters of rate, time left and the spaces between all."""
+NOTE = 30
+"""Characters of the time that has passed and a note."""
 REDRAW_S = 0.2
 """The least time between two drawings of a notebook's bar: each is a message to the browser."""
 
@@ -41,7 +51,7 @@ def called(progress: Progress | bool | None) -> Progress:
 
 
 @dataclass
-class Tally:
+class ProgressTally:
     """How much is done since the start, and what can be said of the rest."""
 
     total: int | None
@@ -91,7 +101,7 @@ def clock(seconds: float) -> str:
 def bar(what: str) -> Iterator[Advance]:
     """Show a call's progress, for `progress=True`: in a notebook below the cell, else on standard
     error where that is a terminal."""
-    tally = Tally(None)
+    tally = ProgressTally(None)
     if in_notebook():
         yield from notebook_bar(what, tally)
     elif sys.stderr.isatty():
@@ -100,7 +110,7 @@ def bar(what: str) -> Iterator[Advance]:
         yield silent
 
 
-def terminal_bar(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
+def terminal_bar(what: str, tally: ProgressTally, unit: str) -> Iterator[Advance]:
     """Draw a bar on standard error while the caller works; data go to standard output as they are,
     notes above the bar."""
     from rich.console import Console
@@ -114,17 +124,22 @@ def terminal_bar(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
-    columns = (
+    screen = Console(stderr=True)
+    is_narrow = screen.width < NARROW
+    columns = [
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(LEAST_BAR),
         MofNCompleteColumn(),
         TextColumn(unit),
         TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    screen = Console(stderr=True)
+        TimeRemainingColumn(compact=True),
+    ]
+    if not is_narrow:
+        columns += [TimeElapsedColumn(), TextColumn("{task.fields[note]}")]
+    # What a person waits for, count, rate and time left, keeps its place; the name gives way.
+    counts = 2 * len(str(tally.total or "")) + len(unit) + LEAST_BAR + RATE_AND_CLOCK
+    counts += 0 if is_narrow else NOTE
+    what = without_middle(what, max(LEAST_NAME, screen.width - counts))
     with Progress(*columns, console=screen, transient=True, redirect_stdout=False) as bars:
         name = escape_markup(what)
         task = bars.add_task(name, total=tally.total, completed=tally.done, rate="", note="")
@@ -146,7 +161,7 @@ def in_notebook() -> bool:
     return type(shell).__name__ == NOTEBOOK_SHELL
 
 
-def notebook_bar(what: str, tally: Tally) -> Iterator[Advance]:
+def notebook_bar(what: str, tally: ProgressTally) -> Iterator[Advance]:
     """Draw a bar below a notebook's cell while the caller works. It is plain HTML, which needs no
     widgets, and stays as it is at the end."""
     ipython: Any = sys.modules["IPython"]
@@ -167,7 +182,7 @@ def notebook_bar(what: str, tally: Tally) -> Iterator[Advance]:
         handle.update(html(bar_html(what, tally)))
 
 
-def bar_html(what: str, tally: Tally) -> str:
+def bar_html(what: str, tally: ProgressTally) -> str:
     """Return a bar and its words; without a total the bar only says that something moves."""
     done = tally.done + tally.advanced
     extent = f' value="{min(done, tally.total)}" max="{tally.total}"' if tally.total else ""

@@ -17,7 +17,7 @@ from kvtool.registry import EXPERIMENTS, experiment_part
 from tests.tools.source import PACKAGE, ROOT, import_graph, module_files, reachable
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "display"),
+    ("_version", "errors", "display", "screen"),
     (
         "types",
         "spans",

@@ -21,7 +21,7 @@ import pytest
 import kvtool
 from kvtool import progress
 from kvtool.errors import DatasetError
-from kvtool.progress import Tally, bar, bar_html
+from kvtool.progress import ProgressTally, bar, bar_html
 from tests.support.keys import planted
 
 LAYERS = 3
@@ -140,7 +140,7 @@ def test_neither_a_terminal_nor_a_notebook(
 
 
 def test_a_count_beyond_the_total_is_a_full_bar() -> None:
-    tally = Tally(4)
+    tally = ProgressTally(4)
     tally.add(6, "", None)
     assert '<progress value="4" max="4">' in bar_html("x", tally)
 

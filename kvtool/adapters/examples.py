@@ -28,7 +28,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Example:
+class TrainingExample:
     """An exchange as token ids, without what stands before the image.
 
     Attributes:
@@ -42,7 +42,7 @@ class Example:
     start: int
 
 
-def examples(model: LinearAdapter, exchanges: Sequence[Exchange]) -> list[Example]:
+def examples(model: LinearAdapter, exchanges: Sequence[Exchange]) -> list[TrainingExample]:
     """Lay out exchanges as the model does when it is asked."""
     prompt = model.prompt
     end = turn_end(prompt)
@@ -51,7 +51,7 @@ def examples(model: LinearAdapter, exchanges: Sequence[Exchange]) -> list[Exampl
         question = prompt.text_ids(model.question(exchange.question))
         answer = prompt.tokenizer(exchange.answer, add_special_tokens=False).input_ids
         ids = (*question, *answer, *end)
-        laid_out.append(Example(exchange.image, ids, len(question)))
+        laid_out.append(TrainingExample(exchange.image, ids, len(question)))
     return laid_out
 
 

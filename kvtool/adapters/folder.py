@@ -14,7 +14,7 @@ from kvtool.models import load_model
 from kvtool.models.adapters import WEIGHTS, AdapterSettings, JoinedModel, write_settings
 from kvtool.models.families.linear_adapter import LinearAdapter
 from kvtool.models.hub import resolve
-from kvtool.models.loading import Checkpoint, Settings
+from kvtool.models.loading import Checkpoint, ModelSettings
 from kvtool.outputs import write_output
 
 
@@ -38,7 +38,7 @@ def hidden_size(name: str) -> int:
     """Return the width of a language model's stream, by its configuration. Raises ModelError."""
     from transformers import AutoConfig
 
-    checkpoint = Checkpoint(resolve(name, weights=False), Settings(), weights=False)
+    checkpoint = Checkpoint(resolve(name, weights=False), ModelSettings(), weights=False)
     with checkpoint.reading("a readable config.json of a language model"):
         config: Any = AutoConfig.from_pretrained(
             checkpoint.snapshot.path, local_files_only=True, trust_remote_code=False

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kvtool.adapters.examples import Example, Exchange, examples
-from kvtool.adapters.pictures import Pictures, read_pictures
+from kvtool.adapters.examples import Exchange, TrainingExample, examples
+from kvtool.adapters.pictures import PooledPictures, read_pictures
 from kvtool.adapters.reading import AnswerScores, answer_scores
 from kvtool.adapters.sources import Captioned
 from kvtool.adapters.starts import (
@@ -46,9 +46,9 @@ class Lesson:
     """
 
     model: LinearAdapter
-    pictures: Pictures
-    training: tuple[Example, ...]
-    held_out: tuple[Example, ...]
+    pictures: PooledPictures
+    training: tuple[TrainingExample, ...]
+    held_out: tuple[TrainingExample, ...]
     seed: int
 
     @property
@@ -98,7 +98,7 @@ class Lesson:
         pictures = rows[1:] + rows[:1] if swapped else rows
         tokens = self.pictures.tokens[pictures]
         exam = [
-            Example(position, example.ids, example.start)
+            TrainingExample(position, example.ids, example.start)
             for position, example in enumerate(self.held_out)
         ]
         return answer_scores(self.model, layer, tokens, exam)
@@ -128,15 +128,17 @@ def make_lesson(
     pictures = read_pictures(run, ids, model.adapter.layer, model.adapter.pool, path)
     absent = [f"image {image}: not stored" for image in captions.sentences if image not in stored]
     n_pictures = len(pictures.ids)
+    # Two at least, so that each has another picture to be tried behind.
     n_held_out = min(MOST_HELD_OUT, max(2, round(n_pictures * _HELD_OUT_SHARE)))
     order = np.random.default_rng(seed).permutation(n_pictures).tolist()
     held_out, training = sorted(order[:n_held_out]), sorted(order[n_held_out:])
     texts = [captions.sentences[image] for image in pictures.ids]
+    # Every caption of a training picture is learned, one a held-out picture is tried.
     lessons = [Exchange(row, question, text) for row in training for text in texts[row]]
     exam = [Exchange(row, question, texts[row][0]) for row in held_out]
     return Lesson(
         model=model,
-        pictures=Pictures(
+        pictures=PooledPictures(
             pictures.ids, pictures.spans, pictures.tokens, (*absent, *pictures.skipped)
         ),
         training=tuple(examples(model, lessons)),

@@ -20,7 +20,7 @@ _IMAGES = 64
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PooledPictures:
     """Pictures and their features.
 
     Attributes:
@@ -36,7 +36,9 @@ class Pictures:
     skipped: tuple[str, ...] = ()
 
 
-def read_pictures(run: Run, ids: Sequence[str], layer: int, pool: int, path: Path) -> Pictures:
+def read_pictures(
+    run: Run, ids: Sequence[str], layer: int, pool: int, path: Path
+) -> PooledPictures:
     """Read the features of images and write them, pooled, into a file.
 
     Images with a value that is not finite are left out. Raises UsageError where the images have
@@ -47,6 +49,7 @@ def read_pictures(run: Run, ids: Sequence[str], layer: int, pool: int, path: Pat
     d = run.model.geometry.vision_dim
     shape = (len(ids), rows // pool * (cols // pool), d)
     size = shape[0] * shape[1] * shape[2]
+    # A mapped file, in the precision of the models: features need not fit into memory.
     tokens = torch.from_file(str(path), shared=True, size=size, dtype=torch.bfloat16).view(shape)
     finite: list[str] = []
     skipped: list[str] = []
@@ -56,10 +59,11 @@ def read_pictures(run: Run, ids: Sequence[str], layer: int, pool: int, path: Pat
         patches = torch.from_numpy(values).view(len(batch), rows * cols, d)
         is_finite = patches.isfinite().flatten(1).all(dim=1)
         finite_tokens = pooled(patches[is_finite], (rows, cols), pool).to(torch.bfloat16)
+        # Images that are left out leave no gap, so that rows are those of `finite`.
         tokens[len(finite) : len(finite) + len(finite_tokens)] = finite_tokens
         for image, is_good in zip(batch, is_finite.tolist(), strict=True):
             (finite if is_good else skipped).append(image)
-    return Pictures(
+    return PooledPictures(
         tuple(finite),
         tuple(spans[image] for image in finite),
         tokens[: len(finite)],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from kvtool.adapters.examples import Example
+from kvtool.adapters.examples import TrainingExample
 from kvtool.models.cache import full_cache, widened
 from kvtool.models.families.linear_adapter import LinearAdapter
 
@@ -28,7 +28,7 @@ class AnswerReader:
                 embedded = model.embed(ids.to(model.checkpoint.device))
                 model.run(embedded, None, self.before)
 
-    def losses(self, soft: torch.Tensor, examples: Sequence[Example]) -> torch.Tensor:
+    def losses(self, soft: torch.Tensor, examples: Sequence[TrainingExample]) -> torch.Tensor:
         """Return the cross-entropy of every token of the answers, (answer token,).
 
         Args:
@@ -39,7 +39,7 @@ class AnswerReader:
         return F.cross_entropy(logits, targets, reduction="none")
 
     def logits(
-        self, soft: torch.Tensor, examples: Sequence[Example]
+        self, soft: torch.Tensor, examples: Sequence[TrainingExample]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what the model expects at every token of the answers, (answer token, vocabulary)
         in float32, and the tokens, (answer token,).
@@ -57,7 +57,7 @@ class AnswerReader:
         return model.net.lm_head(states).float(), ids[is_answer].to(device)
 
 
-def _padded(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(examples: Sequence[TrainingExample]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the ids of examples, (example, token), padded behind, and which are of answers."""
     width = max(len(example.ids) for example in examples)
     ids = torch.zeros(len(examples), width, dtype=torch.long)
@@ -86,7 +86,7 @@ def answer_scores(
     model: LinearAdapter,
     layer: Mapping[str, torch.Tensor],
     tokens: torch.Tensor,
-    examples: Sequence[Example],
+    examples: Sequence[TrainingExample],
     batch: int = 16,
 ) -> AnswerScores:
     """Score answers under a layer.

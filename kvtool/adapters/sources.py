@@ -130,6 +130,7 @@ def _stored(vision: Target, run: str | None, dataset: Any, layer: int | None) ->
             f"run {stored.name}: expected features (vision) of a tower alone, found kinds "
             f"{', '.join(stored.kinds)} of {stored.model.name}; extract the tower by itself"
         )
+    # The joined model prepares a picture as its tower does by itself.
     if config.input_size.given:
         raise UsageError(
             f"run {stored.name}: expected pictures in the tower's own size, found --"
@@ -171,6 +172,7 @@ def captioned(source: Source, limit: int | None) -> Captioned:
             break
         if texts := tuple(captions.get(image, ())):
             sentences[image] = texts
+            # So many pictures have to be extracted for the captioned ones to be among them.
             n_listed = number
     if not sentences:
         names = [name for name, kind in DATASETS.usable().items() if hasattr(kind, "captions")]

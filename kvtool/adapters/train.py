@@ -20,7 +20,7 @@ from kvtool.adapters.lesson import Lesson, make_lesson
 from kvtool.adapters.pictures import common_grid
 from kvtool.adapters.sources import captioned, open_source
 from kvtool.adapters.starts import Layer
-from kvtool.adapters.training import Recipe, train_layer
+from kvtool.adapters.training import AdapterRecipe, train_layer
 from kvtool.bounds import checked
 from kvtool.digests import digest_texts
 from kvtool.display import Displayed, Facts
@@ -164,7 +164,7 @@ def adapter_train(
     captions = captioned(source, limit)
     marker = MARKER if keep_marker else ""
     settings = AdapterSettings(joined(lm), source.tower, source.layer, pool, marker)
-    recipe = Recipe(steps or 0, batch_size, learning_rate, seed)
+    recipe = AdapterRecipe(steps or 0, batch_size, learning_rate, seed)
     identity = digest_texts(
         str(fact)
         for fact in (
@@ -199,7 +199,7 @@ def adapter_train(
 
 
 def _trained(
-    lesson: Lesson, first: Layer, recipe: Recipe, checkpoint: Path, advance: Progress
+    lesson: Lesson, first: Layer, recipe: AdapterRecipe, checkpoint: Path, advance: Progress
 ) -> Layer:
     """Train a layer from its start on."""
     put(lesson.model, first)
@@ -214,7 +214,7 @@ def _trained(
     )
 
 
-def _facts(lesson: Lesson, recipe: Recipe, first: Layer, last: Layer) -> dict[str, Any]:
+def _facts(lesson: Lesson, recipe: AdapterRecipe, first: Layer, last: Layer) -> dict[str, Any]:
     """Return what a folder says of a training, beside its settings; see TrainedAdapter."""
     scores = lesson.examine(last)
     return {

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from kvtool.adapters.examples import Example
+from kvtool.adapters.examples import TrainingExample
 from kvtool.adapters.reading import AnswerReader
 from kvtool.adapters.standard import Standard
 from kvtool.errors import ModelError
@@ -33,7 +33,7 @@ SAVE_STEPS = 50
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AdapterRecipe:
     """How an adapter is trained.
 
     Attributes:
@@ -60,8 +60,8 @@ class Recipe:
 def train_layer(
     model: LinearAdapter,
     tokens: torch.Tensor,
-    examples: Sequence[Example],
-    recipe: Recipe,
+    examples: Sequence[TrainingExample],
+    recipe: AdapterRecipe,
     *,
     checkpoint: Path | None = None,
     report: Report | None = None,
@@ -104,8 +104,8 @@ class Training:
         self,
         model: LinearAdapter,
         tokens: torch.Tensor,
-        examples: Sequence[Example],
-        recipe: Recipe,
+        examples: Sequence[TrainingExample],
+        recipe: AdapterRecipe,
     ) -> None:
         """tokens: pooled features of images, (image, token, d)."""
         self.model = model
@@ -115,12 +115,14 @@ class Training:
         self.step = 0
         self.standard = Standard.of(tokens)
         model.net.requires_grad_(False)
+        # Features are standardized while they are learned from; the start is brought there too.
         start = self.standard.unfold(model.linear.weight.cpu(), model.linear.bias.cpu())
         self.weight, self.bias = (part.detach().clone().requires_grad_() for part in start)
         self.optimizer = torch.optim.AdamW(
             [self.weight, self.bias], lr=recipe.learning_rate, weight_decay=0.0
         )
         self.reader = AnswerReader(model)
+        # The order of the examples is drawn anew for each epoch; none is drawn yet.
         self._epoch = -1, torch.empty(0, dtype=torch.long)
 
     def advance(self) -> float:

@@ -113,6 +113,7 @@ class Answerer:
 
         def ask(image: str) -> None:
             """Ask about one image what is not yet answered."""
+            # An image is loaded once, if any of its questions is new under any of the conditions.
             questions = dict.fromkeys(texts[image])
             if any(
                 questions.keys() - by_image.get(image, {}).keys() for by_image in answers.values()

@@ -125,12 +125,14 @@ def score_choices(
     truth = np.array([question.truth for question in questions])
     correct = np.array(options) == truth
     unreadable = np.array([not option for option in options])
+    # What knows nothing is scored on the same questions, as the mean of its draws.
     guessed = guesses([question.question for question in questions], truth, seed)
     right = {name: np.mean(np.array(draws) == truth, axis=0) for name, draws in guessed.items()}
     cells = list(dict.fromkeys(question.cell for question in questions))
     cell_of_question = np.array([cells.index(question.cell) for question in questions])
     members = [np.flatnonzero(cell_of_question == number) for number in range(len(cells))]
     images = [question.image for question in questions]
+    # Questions about one picture are not independent: they are resampled together.
     picture = numbered((digests or {}).get(image) or image for image in images)
 
     def total(shares: Array) -> Row:

@@ -185,6 +185,8 @@ class AnswerSheet:
 
         def difference(sums: Array) -> dict[str, Array]:
             """Score both in the same resamples."""
+            # In one resample both have the same questions, or their difference would be as
+            # uncertain as two independent scores.
             score, chance = ours(sums[..., :n_columns]), theirs(sums[..., n_columns:])
             return {"chance_difference": score[metric] - chance[metric]}
 
@@ -202,6 +204,8 @@ class AnswerSheet:
         rows = []
         guess_units = []
         for name, draws in self._guessed.items():
+            # Draws stand side by side as further columns, so that a resample draws questions for
+            # all at once.
             units = np.concatenate([self._units(options, part) for options in draws], axis=1)
             scores = self._scored(units, len(draws), part)
             rows.append({"predictor": name, **part.label, **scores})

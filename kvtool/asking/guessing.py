@@ -38,6 +38,7 @@ def guesses(questions: Sequence[Question], truth: Array, seed: int) -> dict[str,
     among them the most common one. There are none where no question has options.
     """
     offered = [options_of(*pair) for pair in zip(questions, truth.tolist(), strict=True)]
+    # Every answer that some question offers, each a predictor that says nothing else.
     constants = list(dict.fromkeys(option for options in offered for option in options))
     if not constants:
         return {}

@@ -159,6 +159,7 @@ def make_conditions(
             f"in {has}"
         )
     conditions, notes = _parts(selected, geometry)
+    # Controls come from the layers of the chosen heads: what a head does depends on its layer.
     pool = layers or tuple(sorted({layer for layer, _ in selected}))
     all_heads = {(layer, kv_head) for layer in pool for kv_head in range(geometry.kv_heads)}
     pools = {"dependent": all_heads & heads.dependent, "random": all_heads}

@@ -134,6 +134,7 @@ def _columns(line: str, location: str) -> list[str]:
 def _rows(units: dict[str, Array], n_unreadable: Sequence[int], seed: int) -> list[Row]:
     """Return the summary, in which images are drawn within their subsets, and a row for each
     subset."""
+    # A mean over subsets needs all of them in every resample: images are drawn within theirs.
     together, strata = side_by_side(list(units.values()))
     scores = mean_scores(list(units))
     mean = scored(together, scores, strata=strata, seed=seed, top=tops(len(units)))

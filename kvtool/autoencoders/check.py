@@ -31,7 +31,7 @@ _BLOCK_TOKENS = 2048
 
 
 @dataclass(frozen=True)
-class Reading:
+class SaeReading:
     """How well one reading of an SAE gives words back.
 
     Attributes:
@@ -58,8 +58,8 @@ class Check:
         unread: Why there was no published reading, in words.
     """
 
-    published: Reading
-    alternative: Reading | None
+    published: SaeReading
+    alternative: SaeReading | None
     unread: str = ""
 
     @property
@@ -95,7 +95,7 @@ def check_sae(autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor
     layer = _layer(autoencoder)
     if layer is None or layer not in streams:
         nan = float("nan")
-        published = Reading("as published", nan, nan, False)
+        published = SaeReading("as published", nan, nan, False)
         alternative = _best(_readings(autoencoder, streams, layer))
         return Check(published, alternative, _unread(autoencoder, max(streams) + 1))
     published = _read(autoencoder, streams[layer], "as published")
@@ -114,7 +114,7 @@ def check_sae(autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor
 
 def _readings(
     autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor], layer: int | None
-) -> Iterator[Reading]:
+) -> Iterator[SaeReading]:
     """Yield all readings but the published one, on a sample of the words."""
     for number, stream in streams.items():
         words = _sample(stream)
@@ -124,7 +124,7 @@ def _readings(
                 yield _read(variant, words, change)
 
 
-def _best(readings: Iterable[Reading]) -> Reading | None:
+def _best(readings: Iterable[SaeReading]) -> SaeReading | None:
     """Return the fitting reading that misses least; None where none fits."""
     fitting = [reading for reading in readings if reading.fits]
     return min(fitting, key=lambda reading: reading.fvu, default=None)
@@ -169,6 +169,7 @@ def _variants(
     autoencoder: SparseAutoencoder, stream: torch.Tensor
 ) -> Iterator[tuple[str, SparseAutoencoder]]:
     """Yield readings of an SAE with what was changed, in words; first the published one."""
+    # Libraries that scale vectors bring their mean length to sqrt(d).
     scale = sqrt(autoencoder.d) / float(stream.float().norm(dim=1).mean())
     scales: list[tuple[str, dict[str, Any]]] = [("", {})]
     if autoencoder.normalization in ("none", "constant"):
@@ -178,6 +179,7 @@ def _variants(
         if autoencoder.scale != 1:
             scales.append(("with a scale of 1", {"normalization": "none", "scale": 1.0}))
     swaps: list[tuple[str, dict[str, Any]]] = [("", {})]
+    # Only square weights leave open which axis is which.
     if autoencoder.d == autoencoder.m:
         axes = {"encoder": autoencoder.encoder.T, "decoder": autoencoder.decoder.T}
         swaps.append(("with rows and columns swapped", axes))
@@ -187,6 +189,7 @@ def _variants(
         ("", {}),
         (f"{centering} the decoder's bias subtracted", {"is_centered": not is_centered}),
     ]
+    # The first of each list changes nothing, so that the published reading comes first.
     for scale_words, scaled in scales:
         for swap_words, swapped in swaps:
             for center_words, centered in centers:
@@ -194,16 +197,16 @@ def _variants(
                 yield words, replace(autoencoder, **scaled, **swapped, **centered)
 
 
-def _read(autoencoder: SparseAutoencoder, stream: torch.Tensor, change: str) -> Reading:
+def _read(autoencoder: SparseAutoencoder, stream: torch.Tensor, change: str) -> SaeReading:
     """Return how well a reading gives a stream (token, d) back."""
     fit = measure_fit(autoencoder, stream)
     published = autoencoder.origin.published_l0
     is_sparse = published is None or published / L0_FACTOR <= fit.l0 <= published * L0_FACTOR
-    return Reading(change, fit.fvu, fit.l0, fit.fvu <= MOST_FVU and is_sparse and fit.l0 > 0)
+    return SaeReading(change, fit.fvu, fit.l0, fit.fvu <= MOST_FVU and is_sparse and fit.l0 > 0)
 
 
 @dataclass(frozen=True)
-class Fit:
+class SaeFit:
     """How well an SAE gives vectors back, and how sparsely.
 
     Attributes:
@@ -217,7 +220,7 @@ class Fit:
     frequencies: torch.Tensor
 
 
-def measure_fit(autoencoder: SparseAutoencoder, stream: torch.Tensor) -> Fit:
+def measure_fit(autoencoder: SparseAutoencoder, stream: torch.Tensor) -> SaeFit:
     """Measure an SAE on vectors (token, d), a block of tokens at a time."""
     error = spread = 0.0
     counts = torch.zeros(autoencoder.m)
@@ -229,4 +232,4 @@ def measure_fit(autoencoder: SparseAutoencoder, stream: torch.Tensor) -> Fit:
         spread += float((x.double() - center).square().sum())
         counts += (autoencoder.encode(x) != 0).sum(dim=0).cpu()
     frequencies = counts / len(stream)
-    return Fit(error / spread if spread else float("nan"), float(frequencies.sum()), frequencies)
+    return SaeFit(error / spread if spread else float("nan"), float(frequencies.sum()), frequencies)

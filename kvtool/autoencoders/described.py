@@ -160,8 +160,10 @@ def by_judge(
     are left out, and so are such pairs.
     """
     joined = [" ".join(row) for row in texts]
+    # Each image beside its own text, then beside other images' texts, which tell the cut.
     pairs = _pairs(len(texts), shifts, seed)
     sides = [(image, image) for image in range(len(texts))] + [(int(i), int(j)) for i, j in pairs]
+    # The judge is asked once for each text and image, and all at once: it answers in batches.
     requests = list(
         dict.fromkeys((text, joined[owner]) for i, owner in sides for text in descriptions[i])
     )
@@ -197,16 +199,19 @@ def calibrated(
     if not n or not len(scores):
         nothing = float("nan")
         return Described(nothing, nothing, nothing, nothing, nothing, n)
+    # From the highest score down, so that the cut of every resample is found along one order.
     order = np.argsort(-scores, kind="stable")
     scores, sides = scores[order], sides[order]
     image_scores = np.where(is_scored, own_scores, -np.inf)
 
     def rate(weights: Array) -> tuple[float, float]:
         """Return the rate and the cut where images weigh so."""
+        # A pair is in a resample as often as both of its images are.
         cut = _cut(scores, weights[sides[:, 0]] * weights[sides[:, 1]])
         passed = float(weights[image_scores > cut].sum())
         return float(ratio(np.array(passed), weights[is_scored].sum())), cut
 
+    # The cut is uncertain too: each resample of the images has its own.
     value, cut = rate(np.ones(len(image_scores)))
     weights = resample_weights(len(image_scores), draws, np.random.default_rng(seed))
     rates = np.array([rate(row)[0] for row in weights])

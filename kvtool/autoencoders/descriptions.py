@@ -202,6 +202,7 @@ def _add(descriptions: Descriptions, item: _Item) -> None:
     if isinstance(model := item.record.get("modelId"), str):
         descriptions.models.add(model)
     density = _density(item.record)
+    # The first file that speaks of a feature counts, here and for its description.
     if density is not None:
         descriptions.densities.setdefault(layer, {}).setdefault(feature, density)
     if text:

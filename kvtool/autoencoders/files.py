@@ -136,6 +136,7 @@ def _candidates(path: str, layers: Sequence[int] | None) -> Iterator[tuple[Path,
         for match in _matches(path):
             yield from ((file, None) for file in _weight_files(match))
         return
+    # Without a choice of layers the numbers are read off the paths that are there.
     pattern = re.compile(
         re.escape(path).replace(re.escape(_TEMPLATE), r"(\d+)").replace(r"\*", "[^/]*")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,26 @@ def save_sae(
         "b_enc": autoencoder.encoder_bias,
         "W_dec": autoencoder.decoder,
         "b_dec": autoencoder.decoder_bias,
+        # SAELens has a threshold for each feature, also where all are equal.
         "threshold": activation.threshold.expand(autoencoder.m),
     }
     stored = {name: weight.to(dtype).contiguous() for name, weight in weights.items()}
     path = folder / "sae_weights.safetensors"
     path.write_bytes(save(stored))
     if frequencies is not None:
+        # As SAELens writes them: logarithms, a silent feature at the least.
         logarithms = (frequencies.double() + _LEAST_FREQUENCY).log10().float()
         (folder / "sparsity.safetensors").write_bytes(save({"sparsity": logarithms}))
-    settings = {
+    settings = _settings(autoencoder, dtype, metadata or {})
+    (folder / "cfg.json").write_text(json.dumps(settings, indent=1) + "\n")
+    return path
+
+
+def _settings(
+    autoencoder: SparseAutoencoder, dtype: torch.dtype, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what SAELens reads of an SAE beside its weights."""
+    return {
         "architecture": "jumprelu",
         "d_in": autoencoder.d,
         "d_sae": autoencoder.m,
@@ -67,8 +79,6 @@ def save_sae(
         "metadata": {
             "hook_name": f"blocks.{autoencoder.layer}.hook_{autoencoder.hook}",
             "model_name": autoencoder.origin.model,
-            **(metadata or {}),
+            **metadata,
         },
     }
-    (folder / "cfg.json").write_text(json.dumps(settings, indent=1) + "\n")
-    return path

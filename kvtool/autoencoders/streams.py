@@ -21,7 +21,14 @@ import torch
 from rich.filesize import decimal
 
 from kvtool.autoencoders.documents import Documents, contexts, is_held_out
-from kvtool.autoencoders.tally import PARTS, Part, StreamSettings, Tally, fresh_tally, read_tally
+from kvtool.autoencoders.tally import (
+    PARTS,
+    CollectionTally,
+    Part,
+    StreamSettings,
+    fresh_tally,
+    read_tally,
+)
 from kvtool.errors import ModelError, SpaceError, UsageError
 from kvtool.models.language import Language, TextStates
 from kvtool.outputs import write_output
@@ -41,7 +48,7 @@ _WHAT = "sae train"
 
 
 @dataclass(frozen=True)
-class Streams:
+class StreamFiles:
     """The files of a collection.
 
     Attributes:
@@ -52,7 +59,7 @@ class Streams:
     """
 
     folder: Path
-    tally: Tally
+    tally: CollectionTally
     hidden: int
     dtype: torch.dtype
 
@@ -77,7 +84,7 @@ def collect(
     settings: StreamSettings,
     folder: Path,
     advance: Progress,
-) -> Streams:
+) -> StreamFiles:
     """Run texts and write the stream after each layer; what the folder holds already is kept.
 
     Args:
@@ -112,7 +119,7 @@ def collect(
             f"{_WHAT}: expected text for training and a tenth of it to be held out, found "
             f"{writer.tally.contexts} contexts in {documents.name}; give more text"
         )
-    return Streams(folder, writer.tally, language.hidden, writer.dtype)
+    return StreamFiles(folder, writer.tally, language.hidden, writer.dtype)
 
 
 def _blocks(texts: Iterable[list[int]]) -> Iterator[list[list[int]]]:

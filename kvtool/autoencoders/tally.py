@@ -34,7 +34,7 @@ class StreamSettings:
 
 
 @dataclass(frozen=True)
-class Tally:
+class CollectionTally:
     """How far a collection is.
 
     Attributes:
@@ -63,17 +63,17 @@ class Tally:
         )
 
 
-def fresh_tally(settings: StreamSettings) -> Tally:
+def fresh_tally(settings: StreamSettings) -> CollectionTally:
     """Return the tally of empty files."""
-    return Tally(settings.identity, list(settings.layers))
+    return CollectionTally(settings.identity, list(settings.layers))
 
 
-def read_tally(path: Path, settings: StreamSettings) -> Tally:
+def read_tally(path: Path, settings: StreamSettings) -> CollectionTally:
     """Return what a folder's files hold; nothing where they are of another training."""
     fresh = fresh_tally(settings)
     try:
         record: Any = json.loads(path.read_bytes())
-        tally = schema.read(Tally, record, str(path))
+        tally = schema.read(CollectionTally, record, str(path))
     except (OSError, ValueError, CorruptError):
         return fresh
     # A training that went on has fewer layers to do than when its states were collected.

@@ -19,13 +19,13 @@ import torch
 
 from kvtool import schema
 from kvtool.autoencoders.autoencoder import Origin
-from kvtool.autoencoders.check import Fit, measure_fit
+from kvtool.autoencoders.check import SaeFit, measure_fit
 from kvtool.autoencoders.documents import Documents, open_documents
 from kvtool.autoencoders.saving import save_sae
-from kvtool.autoencoders.streams import Streams, collect
+from kvtool.autoencoders.streams import StreamFiles, collect
 from kvtool.autoencoders.tally import StreamSettings
 from kvtool.autoencoders.tensors import number_in, read_json
-from kvtool.autoencoders.training import Recipe, train_sae
+from kvtool.autoencoders.training import SaeRecipe, train_sae
 from kvtool.bounds import checked
 from kvtool.digests import digest_texts
 from kvtool.display import Displayed, Facts
@@ -140,7 +140,7 @@ def sae_train(
     compute_device = chosen_device(device)
     language = load_language(model, device=str(compute_device), dtype=dtype)
     numbers = resolve_layers(layers, language.n_layers) or tuple(range(language.n_layers))
-    recipe = Recipe(parse_width(width, language.hidden), k, steps, batch_size, seed=seed)
+    recipe = SaeRecipe(parse_width(width, language.hidden), k, steps, batch_size, seed=seed)
     identity = _identity(language, documents, recipe, (max_tokens, context, outlier, dtype))
     training = _LayerTraining(folder, language, recipe, identity, compute_device)
     todo = tuple(layer for layer in numbers if training.finished(layer) is None)
@@ -167,7 +167,7 @@ def parse_width(width: int | str, hidden: int) -> int:
 
 
 def _identity(
-    language: Language, documents: Documents, recipe: Recipe, options: Sequence[Any]
+    language: Language, documents: Documents, recipe: SaeRecipe, options: Sequence[Any]
 ) -> str:
     """Return a digest of all that the SAE of a layer depends on."""
     facts = (_VERSION, language.revision, documents.digest, asdict(recipe), *options)
@@ -180,7 +180,7 @@ class _LayerTraining:
 
     folder: Path
     language: Language
-    recipe: Recipe
+    recipe: SaeRecipe
     identity: str
     device: torch.device
 
@@ -208,7 +208,7 @@ class _LayerTraining:
         except CorruptError as error:
             raise UsageError(f"-o: {error}; remove the folder") from None
 
-    def train(self, layer: int, streams: Streams, advance: Progress) -> None:
+    def train(self, layer: int, streams: StreamFiles, advance: Progress) -> None:
         """Train the SAE of a layer and write it."""
         started = time.monotonic()
         autoencoder = train_sae(
@@ -233,7 +233,7 @@ class _LayerTraining:
                 metadata={"l0": fit.l0, "training": facts},
             )
 
-    def _trained(self, layer: int, streams: Streams, fit: Fit, seconds: float) -> TrainedSae:
+    def _trained(self, layer: int, streams: StreamFiles, fit: SaeFit, seconds: float) -> TrainedSae:
         return TrainedSae(
             layer=layer,
             path=str(self.path(layer)),

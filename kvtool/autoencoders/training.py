@@ -32,7 +32,7 @@ _THRESHOLD_MEMORY = 0.99
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SaeRecipe:
     """How an SAE is trained.
 
     Attributes:
@@ -67,7 +67,7 @@ class Recipe:
 
 def train_sae(
     states: torch.Tensor,
-    recipe: Recipe,
+    recipe: SaeRecipe,
     origin: Origin,
     *,
     checkpoint: Path | None = None,
@@ -113,7 +113,7 @@ def train_sae(
 class _Training:
     """One SAE under training; its vectors are scaled to a mean length of sqrt(d)."""
 
-    def __init__(self, states: torch.Tensor, recipe: Recipe, device: torch.device) -> None:
+    def __init__(self, states: torch.Tensor, recipe: SaeRecipe, device: torch.device) -> None:
         self.states = states
         self.recipe = recipe
         self.device = device
@@ -261,5 +261,7 @@ class _Training:
                 weight.copy_(state["weights"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+        # How long features have been silent and the threshold go on as they were, or the rest of
+        # the training would not be the same bit for bit.
         self.silent_for = state["silent_for"].to(self.device)
         self.threshold = state["threshold"].to(self.device)

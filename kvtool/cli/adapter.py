@@ -8,9 +8,17 @@ from typing import Annotated, Any, Literal
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.completion import complete_data_set
 from kvtool.cli.everywhere import epilog
-from kvtool.cli.options import DeviceOption, Format, FormatOption, RunOption, bounded
+from kvtool.cli.options import (
+    CaptionedImagesOption,
+    DeviceOption,
+    Format,
+    FormatOption,
+    RunOption,
+    bounded,
+    data_set_option,
+    seed_of,
+)
 from kvtool.types import Precision
 
 app = typer.Typer(
@@ -31,6 +39,12 @@ LanguageOption = Annotated[
         "decoder is taken.",
     ),
 ]
+CaptionsOption = Annotated[
+    str | None,
+    data_set_option(
+        "Data set whose captions are learned. The default, with a store, is that of its run."
+    ),
+]
 OutOption = Annotated[
     Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the adapter.")
 ]
@@ -48,6 +62,38 @@ MarkerOption = Annotated[
 ]
 
 
+VisionOption = Annotated[
+    str,
+    typer.Option(
+        "--vision",
+        metavar="MODEL|STORE",
+        help="Vision tower: hub id, folder or demo-tower; or a store that holds its features.",
+    ),
+]
+StartOption = Annotated[
+    Literal["random", "ridge"],
+    typer.Option(
+        "--start",
+        help="Start from a random layer, or from the one that comes closest to the words for "
+        "what patches show, where the data set has masks.",
+    ),
+]
+QuestionOption = Annotated[
+    str, typer.Option("--question", help="What the user asks; a caption is the answer.")
+]
+EpochsOption = Annotated[int, bounded("epochs", help="Number of passes over all captions.")]
+StepsOption = Annotated[
+    int | None, bounded("steps", help="Number of batches to train on, in place of --epochs.")
+]
+BatchSizeOption = Annotated[int, bounded("batch_size", help="Number of captions of a batch.")]
+LearningRateOption = Annotated[
+    float, bounded("learning_rate", help="Highest learning rate of AdamW.")
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--dtype", help="Precision in which both models run.")
+]
+
+
 @app.command(
     "train",
     epilog=epilog(
@@ -59,57 +105,22 @@ MarkerOption = Annotated[
 )
 def train(
     lm: LanguageOption,
-    vision: Annotated[
-        str,
-        typer.Option(
-            "--vision",
-            metavar="MODEL|STORE",
-            help="Vision tower: hub id, folder or demo-tower; or a store that holds its features.",
-        ),
-    ],
+    vision: VisionOption,
     out: OutOption,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            metavar="NAME[:PATH][@SPLIT]",
-            autocompletion=complete_data_set,
-            help="Data set whose captions are learned. The default, with a store, is that of its "
-            "run.",
-        ),
-    ] = None,
+    dataset: CaptionsOption = None,
     run: RunOption = None,
     layer: LayerOption = None,
     pool: PoolOption = 1,
-    start: Annotated[
-        Literal["random", "ridge"],
-        typer.Option(
-            "--start",
-            help="Start from a random layer, or from the one that comes closest to the words for "
-            "what patches show, where the data set has masks.",
-        ),
-    ] = "random",
-    question: Annotated[
-        str, typer.Option("--question", help="What the user asks; a caption is the answer.")
-    ] = "Describe the image.",
+    start: StartOption = "random",
+    question: QuestionOption = "Describe the image.",
     keep_marker: MarkerOption = False,
-    epochs: Annotated[int, bounded("epochs", help="Number of passes over all captions.")] = 1,
-    steps: Annotated[
-        int | None, bounded("steps", help="Number of batches to train on, in place of --epochs.")
-    ] = None,
-    batch_size: Annotated[int, bounded("batch_size", help="Number of captions of a batch.")] = 8,
-    learning_rate: Annotated[
-        float, bounded("learning_rate", help="Highest learning rate of AdamW.")
-    ] = 2e-3,
-    limit: Annotated[
-        int | None, bounded("limit", help="Only the first N pictures that have captions.")
-    ] = None,
-    seed: Annotated[
-        int, bounded("seed", help="Random seed of the start, the order and what is held out.")
-    ] = 0,
-    dtype: Annotated[
-        Precision, typer.Option("--dtype", help="Precision in which both models run.")
-    ] = "bfloat16",
+    epochs: EpochsOption = 1,
+    steps: StepsOption = None,
+    batch_size: BatchSizeOption = 8,
+    learning_rate: LearningRateOption = 2e-3,
+    limit: CaptionedImagesOption = None,
+    seed: Annotated[int, seed_of("the start, the order and what is held out")] = 0,
+    dtype: PrecisionOption = "bfloat16",
     device: DeviceOption = "auto",
     format: FormatOption = "auto",
 ) -> None:

@@ -21,10 +21,17 @@ from kvtool._version import __version__
 from kvtool.bounds import check_text
 from kvtool.cli import adapter, console, data, demo, ending, extract, listing, report, store
 from kvtool.cli.ending import Stopped
-from kvtool.cli.everywhere import QuietOption, VerboseOption, add_verbosity, epilog
+from kvtool.cli.everywhere import (
+    QuietOption,
+    VerboseOption,
+    WideOption,
+    add_common_flags,
+    epilog,
+)
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
 from kvtool.errors import UsageError
 from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part, warn_once
+from kvtool.screen import widen
 
 
 class Commands(TyperGroup):
@@ -36,7 +43,7 @@ class Commands(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for command in self.commands.values():
-            add_verbosity(command)
+            add_common_flags(command)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands, those of plug-ins last."""
@@ -54,7 +61,7 @@ class Commands(TyperGroup):
         command = super().get_command(ctx, cmd_name)
         if command is None and cmd_name in EXPERIMENTS.names():
             command = _plugin_command(cmd_name)
-            add_verbosity(command)
+            add_common_flags(command)
         return command
 
     def make_context(self, *args: Any, **options: Any) -> Any:
@@ -161,6 +168,7 @@ def _version(requested: bool) -> None:
 def main_flags(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
+    full_width: WideOption = False,
     log_file: Annotated[
         Path | None, typer.Option("--log-file", help="Also write all notes to this file.")
     ] = None,
@@ -183,6 +191,7 @@ def main_flags(
     ] = False,
 ) -> None:
     """Take the flags that stand before a command's name."""
+    widen(full_width)
     console.configure(quiet=quiet, verbose=verbose, log_file=log_file)
     console.log.debug("kvtool %s: %s", __version__, shlex.join(sys.argv[1:]))
 

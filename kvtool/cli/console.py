@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TextIO
 
-from kvtool.progress import Advance, Tally, silent, terminal_bar
+from kvtool.progress import Advance, ProgressTally, silent, terminal_bar
 
 log = logging.getLogger("kvtool")
 HEARTBEAT_SECONDS = 60.0
@@ -96,6 +96,11 @@ def is_quiet() -> bool:
     return bool(log.handlers) and log.handlers[0].level >= logging.ERROR
 
 
+def is_verbose() -> bool:
+    """Return whether standard error shows all notes."""
+    return bool(log.handlers) and log.handlers[0].level <= logging.DEBUG
+
+
 @contextmanager
 def progress(
     what: str, total: int | None, *, done: int = 0, unit: str = "images"
@@ -104,7 +109,7 @@ def progress(
 
     Yields advance(n, note, total).
     """
-    tally = Tally(total, done)
+    tally = ProgressTally(total, done)
     if is_quiet():
         yield silent
     elif sys.stderr.isatty():
@@ -113,7 +118,7 @@ def progress(
         yield from _lines(what, tally, unit)
 
 
-def _lines(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
+def _lines(what: str, tally: ProgressTally, unit: str) -> Iterator[Advance]:
     """Whether anything advances or not: a line a minute says that the command lives."""
     ended = Event()
 

@@ -10,7 +10,7 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_data_set
 from kvtool.cli.everywhere import epilog
-from kvtool.cli.options import FormatOption, bounded
+from kvtool.cli.options import FormatOption, seed_of
 from kvtool.errors import DatasetError, PartialError, UsageError
 
 app = typer.Typer(
@@ -37,7 +37,7 @@ def scenes(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")
     ],
-    seed: Annotated[int, bounded("seed", help="Same seed and size, same bytes.")] = 0,
+    seed: Annotated[int, seed_of("the scenes: same seed and size, same bytes")] = 0,
     size: Annotated[Size, typer.Option("--size", help="small takes seconds.")] = "small",
     only: Annotated[
         str | None, typer.Option("--only", help="Comma-separated data sets; default: all twelve.")

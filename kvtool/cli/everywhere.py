@@ -1,5 +1,5 @@
-"""What every command has: examples at the end of its help, and the flags -q and -v wherever they
-stand on the line.
+"""What every command has: examples at the end of its help, and the flags -q, -v and --wide wherever
+they stand on the line.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import typer
 from typer.main import get_command
 
 from kvtool.cli import console
+from kvtool.screen import widen
 
 HEADING = "Examples:"
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print more notes.")]
+WideOption = Annotated[
+    bool, typer.Option("--wide", help="Print tables as wide as they are, names in full.")
+]
 
 
 def epilog(*examples: str) -> str | None:
@@ -35,25 +39,27 @@ def examples_in(help_text: str) -> list[str]:
     return [line.strip() for line in joined.splitlines()]
 
 
-def add_verbosity(command: Any) -> None:
-    """Give the flags -q and -v to a command and to those below it."""
-    command.params += _verbosity_flags()
+def add_common_flags(command: Any) -> None:
+    """Give the flags -q, -v and --wide to a command and to those below it."""
+    command.params += _common_flags()
     for subcommand in getattr(command, "commands", {}).values():
-        add_verbosity(subcommand)
+        add_common_flags(subcommand)
 
 
-def _verbosity_flags() -> list[Any]:
-    """Return the two flags; they set the console and are no arguments of the command."""
+def _common_flags() -> list[Any]:
+    """Return the flags; they set the consoles and are no arguments of the command."""
 
     # Typer makes flags of a function's parameters; this function is never called.
-    def flags(quiet: QuietOption = False, verbose: VerboseOption = False) -> None: ...
+    def flags(
+        quiet: QuietOption = False, verbose: VerboseOption = False, full_width: WideOption = False
+    ) -> None: ...
 
     single = typer.Typer(add_completion=False)
     single.command()(flags)
     parameters = get_command(single).params
     for parameter in parameters:
         parameter.expose_value = False
-        parameter.callback = _set_level
+        parameter.callback = _set_wide if parameter.name == "full_width" else _set_level
     return list(parameters)
 
 
@@ -61,3 +67,8 @@ def _set_level(context: Any, parameter: Any, is_given: bool) -> None:
     # At Tab, flags are parsed too, without a console.
     if is_given and not context.resilient_parsing:
         console.set_level(**{parameter.name: True})
+
+
+def _set_wide(context: Any, parameter: Any, is_given: bool) -> None:  # noqa: ARG001  click's
+    if is_given and not context.resilient_parsing:
+        widen()

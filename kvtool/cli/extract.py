@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.completion import complete_data_set
 from kvtool.cli.extract_output import finish, say_source, show_estimate
 from kvtool.cli.options import (
+    AttentionOption,
     DevicesOption,
     FormatOption,
+    ImagesOption,
     LayersOption,
     StoreArgument,
     StoredKindsOption,
+    WaitOption,
     bounded,
+    data_set_option,
     need_store,
-    parse_bytes,
-    parse_kinds,
-    parse_layers,
 )
+from kvtool.cli.parsing import parse_bytes, parse_kinds, parse_layers
 from kvtool.progress import Advance, silent
 from kvtool.types import InputSize, KeyPosition, Precision, RunView
 
@@ -43,10 +44,7 @@ def extract(
     model: Annotated[
         str, typer.Option("--model", help="The model: a hub id, a folder, or demo.")
     ] = ...,  # type: ignore[assignment]
-    dataset: Annotated[
-        str,
-        typer.Option("--dataset", metavar="NAME[:PATH][@SPLIT]", autocompletion=complete_data_set),
-    ] = ...,  # type: ignore[assignment]
+    dataset: Annotated[str, data_set_option("The data set: see kvtool datasets.")] = ...,  # type: ignore[assignment]
     prefix: Annotated[
         str,
         typer.Option(
@@ -57,7 +55,7 @@ def extract(
     ] = "none",
     kinds: StoredKindsOption = None,
     layers: LayersOption = None,
-    limit: Annotated[int | None, bounded("limit", help="Only the first N images.")] = None,
+    limit: ImagesOption = None,
     view: Annotated[
         RunView,
         typer.Option(
@@ -78,9 +76,7 @@ def extract(
         Literal["local", "ray"],
         typer.Option("--engine", help="ray: workers as tasks of a Ray cluster."),
     ] = "local",
-    attention: Annotated[
-        str, typer.Option("--attention", help="transformers' backend: sdpa, eager, ...")
-    ] = "sdpa",
+    attention: AttentionOption = "sdpa",
     codec: Annotated[
         Literal["lz4", "none"], typer.Option("--codec", help="none: larger and faster.")
     ] = "lz4",
@@ -90,9 +86,7 @@ def extract(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the sizes, write nothing.")
     ] = False,
-    wait: Annotated[
-        float, bounded("wait_s", "--wait", help="Seconds to wait for parts others hold.")
-    ] = 0.0,
+    wait: WaitOption = 0.0,
     min_free_vram: Annotated[
         str | None,
         typer.Option("--min-free-vram", metavar="SIZE", help="E.g. 20GB; less is exit 3."),

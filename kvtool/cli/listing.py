@@ -9,10 +9,10 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.everywhere import epilog
-from kvtool.cli.options import DeviceOption, FormatOption, parse_model
+from kvtool.cli.options import AttentionOption, DeviceOption, DtypeOption, FormatOption
+from kvtool.cli.parsing import parse_model
 from kvtool.cli.store_group import StoreGroup
 from kvtool.errors import ModelError
-from kvtool.types import Precision
 
 if TYPE_CHECKING:
     from kvtool.models.check import ModelCheck
@@ -66,12 +66,8 @@ def check(
             help="A picture that is not square. Default: one of random colors.",
         ),
     ] = None,
-    dtype: Annotated[
-        Precision, typer.Option("--dtype", help="Precision in which the model runs.")
-    ] = "bfloat16",
-    attention: Annotated[
-        str, typer.Option("--attention", help="transformers' backend: sdpa, eager, ...")
-    ] = "sdpa",
+    dtype: DtypeOption = "bfloat16",
+    attention: AttentionOption = "sdpa",
     device: DeviceOption = "auto",
     format: FormatOption = "auto",
 ) -> None:

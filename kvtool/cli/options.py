@@ -1,31 +1,59 @@
-"""Flags and arguments that several commands share, and the small languages in them."""
+"""Flags and arguments that several commands share: what each is called, takes and means.
+
+A command's signature lists them by these names; what stands in one command alone is defined beside
+that command. kvtool.cli.parsing has the small languages in them.
+"""
 
 from __future__ import annotations
 
-import math
 import os
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from kvtool.bounds import BOUNDS
-from kvtool.cli.completion import complete_run
+from kvtool.cli.completion import complete_data_set, complete_run
+from kvtool.cli.parsing import device_name, device_names, finite
 from kvtool.errors import UsageError
-from kvtool.layers import parse_numbers
-from kvtool.types import SALIENCY, VECTOR_KINDS, Kind
+from kvtool.types import Precision, VectorKind
 
 Format = Literal["auto", "table", "json", "jsonl", "csv"]
+Select = Literal["max", "split"]
 
-StoreArgument = Annotated[
-    Path | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")
-]
-FormatOption = Annotated[
-    Format,
-    typer.Option(
-        "--format", help="Of the data on standard output. auto: a table on a terminal, else jsonl."
-    ),
+
+def bounded(name: str, *flags: str, **about: Any) -> Any:
+    """Return the option of a number whose bounds are in kvtool.bounds under this name; by default
+    the flag has it too.
+    """
+    low, high = BOUNDS[name]
+    return typer.Option(
+        *(flags or (f"--{name.replace('_', '-')}",)), min=low, max=high, callback=finite, **about
+    )
+
+
+# The store, its runs, and which of their vectors.
+
+
+def store_argument(completion: Callable[..., list[str]] | None = None) -> Any:
+    """Return the argument STORE; `completion` gives what Tab offers in its place."""
+    return typer.Argument(
+        metavar="[STORE]",
+        autocompletion=completion,
+        help="The store. The default is $KVTOOL_STORE.",
+    )
+
+
+def task_argument(completion: Callable[..., list[str]], help: str = "The task.") -> Any:
+    """Return the argument TASK, which stands behind STORE."""
+    return typer.Argument(metavar="TASK", autocompletion=completion, help=help)
+
+
+StoreArgument = Annotated[Path | None, store_argument()]
+StoresArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[STORE]...", help="The stores. The default is $KVTOOL_STORE."),
 ]
 RunOption = Annotated[
     str | None,
@@ -34,6 +62,13 @@ RunOption = Annotated[
         autocompletion=complete_run,
         help="Name of the run; needed where a store holds several.",
     ),
+]
+RunsOption = Annotated[
+    str | None, typer.Option("--runs", help="Use these runs only, comma-separated.")
+]
+KindOption = Annotated[
+    VectorKind | None,
+    typer.Option("--kind", help="Kind of the vectors. The default is value, else what is stored."),
 ]
 KindsOption = Annotated[
     str | None,
@@ -51,46 +86,128 @@ StoredKindsOption = Annotated[
         "token or a pooling head.",
     ),
 ]
-PlotOption = Annotated[
-    list[Path] | None,
+LayersOption = Annotated[
+    str | None,
     typer.Option(
-        "--plot",
-        metavar="FILE",
-        help="Also draw the result: .png, .svg or .pdf, for print; repeatable.",
+        "--layers",
+        metavar="LAYERS",
+        help="Layers: numbers such as 0-7,14, or early, middle, late or last:N; default: all.",
+    ),
+]
+HeadsOption = Annotated[
+    str | None,
+    typer.Option("--heads", metavar="HEADS", help="KV heads: numbers such as 0-3,5; default: all."),
+]
+TokensOption = Annotated[
+    str,
+    typer.Option(
+        "--tokens",
+        metavar="all|NUMBER",
+        help="Number of tokens to read of each image, drawn from all over it; all reads every one.",
+    ),
+]
+OutlierOption = Annotated[
+    float,
+    bounded(
+        "outlier",
+        help="Leave out tokens whose vector is longer than N times the text's median length in "
+        "the layer.",
     ),
 ]
 
+# The data set, and how much of it.
 
-def bounded(name: str, *flags: str, **about: Any) -> Any:
-    """Return the option of a number whose bounds are in kvtool.bounds under this name; by default
-    the flag has it too.
-    """
-    low, high = BOUNDS[name]
+
+def data_set_option(help: str) -> Any:
+    """Return the option of a data set by its name, folder and split."""
     return typer.Option(
-        *(flags or (f"--{name.replace('_', '-')}",)), min=low, max=high, callback=finite, **about
+        "--dataset",
+        metavar="NAME[:PATH][@SPLIT]",
+        autocompletion=complete_data_set,
+        help=help,
     )
 
 
-def finite(value: float | None) -> float | None:
-    """Typer's ranges let NaN pass, which is neither below nor above anything."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"expected a number, found {value}")
-    return value
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="[NAME=]PATH",
+        help="Where the data set is now, if not where it was extracted from.",
+    ),
+]
+DataFoldersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="NAME=PATH",
+        help="Where the data set NAME is now, if not where it was extracted from; repeatable.",
+    ),
+]
+ImagesOption = Annotated[int | None, bounded("limit", help="Use only the first N images.")]
+CaptionedImagesOption = Annotated[
+    int | None, bounded("limit", help="Use only the first N images that have captions.")
+]
+UnitsOption = Annotated[
+    int | None, bounded("limit", help="Largest number of sampling units of a task to use.")
+]
+SelectOption = Annotated[
+    Select,
+    typer.Option(
+        "--select",
+        help="Choose the best block on the data it is scored on (max), or on the other half of it "
+        "(split).",
+    ),
+]
 
+# The model, and how it answers.
 
-def device_name(value: str) -> str:
-    """Devices have one grammar, whatever else torch may know here."""
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
-        raise typer.BadParameter(f"expected auto, cpu, cuda or cuda:N, found {value[:40]!r}")
-    return value
+ModelFolderOption = Annotated[
+    str | None, typer.Option("--model", help="Folder of the run's model, if it moved.")
+]
+ModelOfRunsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Folder of the run's model, if it moved; or, where there is no run yet, the model.",
+    ),
+]
+DtypeOption = Annotated[
+    Precision, typer.Option("--dtype", help="Precision in which the model runs.")
+]
+AttentionOption = Annotated[
+    str, typer.Option("--attention", help="transformers' backend: sdpa, eager, ...")
+]
+StyleOption = Annotated[
+    Literal["plain", "lmms-eval", "vlmevalkit"],
+    typer.Option("--style", help="Word questions as the benchmark or a common evaluator does."),
+]
+AfterQuestionOption = Annotated[
+    str,
+    typer.Option(
+        "--after-question", metavar="TEXT", help="Put a text after every question, on its own line."
+    ),
+]
+QuestionDtypeOption = Annotated[
+    Precision | None,
+    typer.Option(
+        "--question-dtype",
+        help="Precision in which questions are answered. The default is that of the run.",
+    ),
+]
+MaxNewTokensOption = Annotated[
+    int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
+]
+AnswersOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--answers",
+        metavar="FILE",
+        help="Write every question and answer to a file, as JSON lines.",
+    ),
+]
 
-
-def device_names(value: str) -> str:
-    """Return the same, several of them."""
-    for name in value.split(","):
-        device_name(name)
-    return value
-
+# Where and how it is computed.
 
 DEVICE_FLAGS = ("--device", "--devices")
 """Both spellings, in every command; how many devices a command takes is its own matter."""
@@ -112,6 +229,19 @@ DevicesOption = Annotated[
         help="Where to compute, with a process for each device: auto, cpu, cuda or cuda:N.",
     ),
 ]
+
+
+def seed_of(what: str) -> Any:
+    """Return the option of a random seed: `what` says what is drawn by it."""
+    return bounded("seed", help=f"Random seed of {what}.")
+
+
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")
+]
+FreshAnswersOption = Annotated[
+    bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")
+]
 WaitOption = Annotated[
     float,
     bounded(
@@ -120,32 +250,21 @@ WaitOption = Annotated[
         help="Seconds to wait for what other processes are at, when all else is done.",
     ),
 ]
-LayersOption = Annotated[
-    str | None,
+
+# How the result is shown.
+
+PlotOption = Annotated[
+    list[Path] | None,
     typer.Option(
-        "--layers",
-        metavar="LAYERS",
-        help="Layers: numbers such as 0-7,14, or early, middle, late or last:N; default: all.",
+        "--plot",
+        metavar="FILE",
+        help="Also draw the result: .png, .svg or .pdf, for print; repeatable.",
     ),
 ]
-HeadsOption = Annotated[
-    str | None,
-    typer.Option("--heads", metavar="HEADS", help="KV heads: numbers such as 0-3,5; default: all."),
-]
-DataOption = Annotated[
-    str | None,
+FormatOption = Annotated[
+    Format,
     typer.Option(
-        "--data",
-        metavar="[NAME=]PATH",
-        help="Where the data set is now, if not where it was extracted from.",
-    ),
-]
-DataFoldersOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data",
-        metavar="NAME=PATH",
-        help="Where the data set NAME is now, if not where it was extracted from; repeatable.",
+        "--format", help="Of the data on standard output. auto: a table on a terminal, else jsonl."
     ),
 ]
 
@@ -166,119 +285,3 @@ def store_and_word(store: str | None, word: str | None, what: str) -> tuple[Path
     if word is None:
         raise UsageError(f"{what}: expected after STORE, found none")
     return need_store(None if store is None else Path(store)), word
-
-
-def parse_layers(text: str | None) -> str | tuple[int, ...] | None:
-    """Return the layers of a flag: numbers as numbers, names as they are, for the library knows
-    them.
-    """
-    if text is not None and text[:1].isalpha():
-        return text
-    return parse_numbers(text, "--layers")
-
-
-def parse_heads(text: str | None) -> tuple[int, ...] | None:
-    """Return the KV heads of a flag such as 0-3,5; None stays None. Raises UsageError."""
-    return parse_numbers(text, "--heads")
-
-
-def parse_list(text: str | None) -> list[str] | None:
-    """'a, b' -> ['a', 'b'], names of a flag. None stays None."""
-    return None if text is None else [name.strip() for name in text.split(",")]
-
-
-def parse_folder(text: str | None) -> Path | None:
-    """Return the folder of --data: a path, or NAME=PATH or NAME:PATH with the name of a data set;
-    None stays None.
-    """
-    from kvtool.datasets import DATASETS
-
-    if text is None:
-        return None
-    name, path = _named(text)
-    is_named = name in DATASETS.names() and not os.path.lexists(text)
-    return Path(path if is_named and path else text)
-
-
-def parse_model(text: str | None) -> str | None:
-    """Return the model of --model: a hub id or a folder, or NAME=FOLDER; None stays None."""
-    if text is None or os.path.lexists(text):
-        return text
-    name, _, folder = text.partition("=")
-    return folder if name and folder else text
-
-
-def parse_folders(texts: list[str] | None, flag: str) -> dict[str, str]:
-    """Return the folder of each name in NAME=FOLDER, or NAME:FOLDER for --data.
-
-    Raises UsageError for other texts.
-    """
-    folders = {}
-    for text in texts or ():
-        name, folder = _named(text) if flag == "--data" else text.partition("=")[::2]
-        if not (name and folder):
-            raise UsageError(f"{flag}: expected NAME=FOLDER, found {text!r}")
-        folders[name] = folder
-    return folders
-
-
-def _named(text: str) -> tuple[str, str]:
-    """Split a text at its first equals sign or colon, whichever is first."""
-    match = re.fullmatch(r"([^=:]*)[=:](.*)", text, re.DOTALL)
-    return (match[1], match[2]) if match else (text, "")
-
-
-def parse_kinds(text: str | None) -> tuple[Kind, ...] | None:
-    """'key,value' -> ('key', 'value') in the fixed order of VECTOR_KINDS, saliency
-    behind them.
-
-    None stays None. Raises UsageError.
-    """
-    kinds = (*VECTOR_KINDS, SALIENCY)
-    if text is None:
-        return None
-    names = [item.strip() for item in text.split(",")]
-    for name in names:
-        if name not in kinds:
-            raise UsageError(f"--kinds: expected some of {', '.join(kinds)}; found {name!r}")
-    return tuple(kind for kind in kinds if kind in names)
-
-
-def parse_bytes(text: str | None, flag: str) -> int | None:
-    """'8GB', '500MB', '2e9' -> bytes (powers of 1000). Raises UsageError."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*([0-9.]{1,20}(?:e[0-9]{1,2})?)\s*(B|kB|KB|MB|GB|TB|)\s*", text)
-    try:
-        number = float(match[1]) if match else None
-    except ValueError:
-        number = None
-    if match is None or number is None:
-        raise UsageError(f"{flag}: expected a size such as 8GB; found {text[:80]!r}")
-    return int(
-        number * 1000 ** {"": 0, "B": 0, "K": 1, "M": 2, "G": 3, "T": 4}[match[2][:1].upper()]
-    )
-
-
-def given(**options: Any) -> dict[str, Any]:
-    """Return those options that the user set: None means 'the default of the library'."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-StyleOption = Annotated[
-    Literal["plain", "lmms-eval", "vlmevalkit"],
-    typer.Option("--style", help="Word questions as the benchmark or a common evaluator does."),
-]
-AfterQuestionOption = Annotated[
-    str,
-    typer.Option(
-        "--after-question", metavar="TEXT", help="Put a text after every question, on its own line."
-    ),
-]
-QuestionDtypeOption = Annotated[
-    Literal["bfloat16", "float16", "float32"] | None,
-    typer.Option(
-        "--question-dtype",
-        help="Precision in which questions are answered. The default is that of the run.",
-    ),
-]

@@ -13,8 +13,6 @@ from kvtool.cli import console
 from kvtool.cli.options import Format
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from kvtool.result import Result
 
 Rows = Sequence[Mapping[str, Any]]
@@ -50,6 +48,14 @@ def write_plots(result: Result, paths: Sequence[Path]) -> None:
         console.log.info("plot: %s", path)
 
 
+def emit_result(result: Result, format: Format, plots: Sequence[Path] = ()) -> None:
+    """Print a result on standard output, and draw it into files."""
+    from kvtool.reporting.emit import emit
+
+    emit(result, resolve(format))
+    write_plots(result, plots)
+
+
 def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:
     """Print plain rows (lists of runs, models, data sets).
 
@@ -59,7 +65,9 @@ def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:
     if not rows and resolved in ("table", "csv"):
         return
     if resolved == "table":
-        print_table(rows, title)
+        from kvtool.reporting.listings import print_rows
+
+        print_rows(rows, title, out)
     elif resolved == "jsonl":
         out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     elif resolved == "json":
@@ -78,45 +86,3 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return str(value)
-
-
-RUN_COLUMN = "run"
-"""The column of names that are copied into other commands, so that none is ever folded."""
-
-
-def print_table(rows: Rows, title: str) -> None:
-    """A table; where it is wider than the terminal its runs are numbers, and their names stand
-    below, a line each.
-    """
-    from rich.console import Console
-
-    console, table = Console(), _table(rows, title)
-    has_runs = any(RUN_COLUMN in row for row in rows)
-    # Measured as on a terminal of any width: on its own, every table would fit.
-    if (
-        not has_runs
-        or console.measure(table, options=console.options.update(max_width=10_000)).maximum
-        <= console.width
-    ):
-        console.print(table)
-        return
-    names = list(dict.fromkeys(cell(row.get(RUN_COLUMN)) for row in rows))
-    numbers = {name: number for number, name in enumerate(names, 1)}
-    console.print(
-        _table([{**row, RUN_COLUMN: numbers[cell(row.get(RUN_COLUMN))]} for row in rows], title)
-    )
-    sys.stdout.writelines(f"{RUN_COLUMN} {number}: {name}\n" for name, number in numbers.items())
-
-
-def _table(rows: Rows, title: str) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title) if title else None)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    for name in columns:
-        numbers = all(isinstance(row.get(name), int | float | None) for row in rows)
-        table.add_column(Text(name), justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell(row.get(name))) for name in columns))
-    return table

@@ -8,13 +8,8 @@ from typing import Annotated
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import (
-    DataFoldersOption,
-    DeviceOption,
-    bounded,
-    need_store,
-    parse_folders,
-)
+from kvtool.cli.options import DataFoldersOption, DeviceOption, StoresArgument, bounded, need_store
+from kvtool.cli.parsing import parse_folders
 
 EXAMPLES = (
     "kvtool report study.kv -o page.html",
@@ -27,10 +22,7 @@ def report(
         Path,
         typer.Option("-o", "--out", metavar="FILE", help="The page, e.g. page.html; overwritten."),
     ],
-    stores: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[STORE]...", help="The stores; default: $KVTOOL_STORE."),
-    ] = None,
+    stores: StoresArgument = None,
     title: Annotated[str | None, typer.Option("--title", help="Of the page.")] = None,
     examples: Annotated[
         int, bounded("examples", help="Pictures of predictions for each block of a probe; 0: none.")

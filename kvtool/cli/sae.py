@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.completion import complete_data_set
 from kvtool.cli.everywhere import epilog
 from kvtool.cli.options import (
     DeviceOption,
+    DtypeOption,
     FormatOption,
     LayersOption,
+    OutlierOption,
     bounded,
-    parse_layers,
-    parse_model,
+    data_set_option,
+    seed_of,
 )
+from kvtool.cli.parsing import parse_layers, parse_model
 from kvtool.cli.store_group import StoreGroup
 from kvtool.errors import ModelError
-from kvtool.types import Precision
 
 if TYPE_CHECKING:
     from kvtool.autoencoders.text_check import CheckedSae
@@ -48,26 +49,30 @@ TextOption = Annotated[
     ),
 ]
 CaptionsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--dataset",
-        metavar="NAME[:PATH][@SPLIT]",
-        autocompletion=complete_data_set,
-        help="In place of --text: the captions of a data set.",
-    ),
-]
-DtypeOption = Annotated[
-    Precision, typer.Option("--dtype", help="Precision in which the model runs.")
+    str | None, data_set_option("In place of --text: the captions of a data set.")
 ]
 ContextOption = Annotated[
     int, bounded("context", help="Tokens that are run together at most; longer texts are cut.")
 ]
-OutlierOption = Annotated[
-    float,
-    bounded(
-        "outlier",
-        help="Leave out tokens whose vector is longer than N times the layer's median length.",
+
+
+OutOption = Annotated[
+    Path,
+    typer.Option("-o", "--out", metavar="DIR", help="Folder for the SAEs, one a layer in it."),
+]
+WidthOption = Annotated[
+    str,
+    typer.Option(
+        "--width",
+        metavar="NUMBER|Nx",
+        help="Number of features, or how many times the width of the stream.",
     ),
+]
+KOption = Annotated[int, bounded("k", help="Mean number of active features of a token.")]
+StepsOption = Annotated[int, bounded("steps", help="Number of batches of a layer's training.")]
+BatchSizeOption = Annotated[int, bounded("batch_size", help="Number of tokens of a batch.")]
+MaxTokensOption = Annotated[
+    int, bounded("max_tokens", help="Largest number of the text's tokens to train on.")
 ]
 
 
@@ -81,30 +86,18 @@ OutlierOption = Annotated[
 )
 def train(
     model: ModelOption,
-    out: Annotated[
-        Path,
-        typer.Option("-o", "--out", metavar="DIR", help="Folder for the SAEs, one a layer in it."),
-    ],
+    out: OutOption,
     text: TextOption = None,
     dataset: CaptionsOption = None,
     layers: LayersOption = None,
-    width: Annotated[
-        str,
-        typer.Option(
-            "--width",
-            metavar="NUMBER|Nx",
-            help="Number of features, or how many times the width of the stream.",
-        ),
-    ] = "8x",
-    k: Annotated[int, bounded("k", help="Mean number of active features of a token.")] = 32,
-    steps: Annotated[int, bounded("steps", help="Number of batches of a layer's training.")] = 1500,
-    batch_size: Annotated[int, bounded("batch_size", help="Number of tokens of a batch.")] = 1024,
-    max_tokens: Annotated[
-        int, bounded("max_tokens", help="Largest number of the text's tokens to train on.")
-    ] = 1_000_000,
+    width: WidthOption = "8x",
+    k: KOption = 32,
+    steps: StepsOption = 1500,
+    batch_size: BatchSizeOption = 1024,
+    max_tokens: MaxTokensOption = 1_000_000,
     context: ContextOption = 128,
     outlier: OutlierOption = 10.0,
-    seed: Annotated[int, bounded("seed", help="Random seed of weights and batches.")] = 0,
+    seed: Annotated[int, seed_of("the weights and the batches")] = 0,
     dtype: DtypeOption = "bfloat16",
     device: DeviceOption = "auto",
     format: FormatOption = "auto",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,14 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_run
 from kvtool.cli.everywhere import epilog
-from kvtool.cli.options import Format, FormatOption, StoreArgument, need_store, store_and_word
+from kvtool.cli.options import (
+    Format,
+    FormatOption,
+    StoreArgument,
+    need_store,
+    store_and_word,
+    store_argument,
+)
 from kvtool.display import shorten
 from kvtool.errors import CorruptError, UsageError
 
@@ -28,6 +36,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+SHARED = ("model", "prefix", "settings", "kinds")
+"""Columns of runs that stand in the heading of a data set whose runs agree in them."""
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
 ]
@@ -46,21 +56,10 @@ def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
 
     bytes is their sum; parts_bytes, texts_bytes and so on say what they are for.
     """
-    from rich.filesize import decimal
-
-    from kvtool.cli.output import emit_rows, resolve
+    from kvtool.cli.output import emit_rows
     from kvtool.store import open_store
 
-    row = open_store(need_store(store)).info()
-    if resolve(format) != "table":
-        emit_rows([row], format)
-        return
-    texts = {
-        name: decimal(value) if name.endswith("bytes") else value for name, value in row.items()
-    }
-    emit_rows(
-        [{"what": name.replace("_", " "), "value": value} for name, value in texts.items()], format
-    )
+    emit_rows([open_store(need_store(store)).info()], format)
 
 
 @app.command(
@@ -85,33 +84,51 @@ def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     if resolve(format) != "table":
         emit_rows(rows, format)
         return
-    emit_rows([_shown(row) for row in rows], format, title="runs")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(_data_of(row), []).append(_shown(row))
+    for number, (data, shown_rows) in enumerate(groups.items()):
+        if number:
+            sys.stdout.write("\n")
+        # What all runs of a data set share is said once.
+        shared = [name for name in SHARED if len({row[name] for row in shown_rows}) == 1]
+        heading = [data, *(f"{name} {shown_rows[0][name]}" for name in shared)]
+        columns = [name for name in shown_rows[0] if name not in shared]
+        columns_shown = [{name: row[name] for name in columns} for row in shown_rows]
+        emit_rows(columns_shown, format, title=" · ".join(heading))
     for row in rows:
         for holder in row["held"]:
             console.log.info("run %s: held: %s", row["run"], holder)
 
 
+def _data_of(row: dict[str, Any]) -> str:
+    """Return the data set of a run and where it lies."""
+    split = f"@{row['split']}" if row["split"] else ""
+    folder = f" · {row['place']}" if row["place"] else ""
+    return f"{row['dataset']}{split}{folder}"
+
+
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what fits the width of a terminal: what sets runs apart that are named by their
-    settings, and their sizes.
-    """
-    settings = [row["dtype"], row["view"], row["keys"], f"prefix {row['prefix']}", *row["kinds"]]
+    """Return what fits the width of a terminal: what sets runs of one data set apart."""
+    settings = [row["dtype"], row["view"]]
+    if row["keys"] != "post-rope":
+        settings.append(f"keys {row['keys']}")
     if row["system"]:
         settings.append(f"system {shorten(row['system'], 40)}")
-    layers = row["layers"] or row["vision_layers"]
-    images = f"{row['images']} of {row['images_total']}"
+    images = f"{row['images']}/{row['images_total']}"
     if row["held"]:
-        pace = (
-            "" if row["images_per_minute"] is None else f", {row['images_per_minute']:g} a minute"
-        )
-        images += f"; {len(row['held'])} held{pace}"
+        images += f", {len(row['held'])} held"
+        if row["images_per_minute"] is not None:
+            images += f", {row['images_per_minute']:g} a minute"
     return {
         "run": row["run"],
-        "place": row["place"] or "",
-        "settings": settings,
-        "layers": len(layers),
+        "model": row["model"],
+        "prefix": row["prefix"],
+        "settings": ", ".join(settings),
+        "kinds": ", ".join(row["kinds"]),
         "images": images,
         "bytes": row["bytes"],
+        "date": (row["last_commit"] or "")[:10],
     }
 
 
@@ -229,9 +246,7 @@ def _tell(rows: Sequence[Mended], format: Format, nothing: str) -> None:
     ),
 )
 def remove(
-    store: Annotated[
-        str | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")
-    ] = None,
+    store: Annotated[str | None, store_argument()] = None,
     run: Annotated[
         str | None,
         typer.Argument(metavar="RUN", autocompletion=complete_run, help="The run to remove."),

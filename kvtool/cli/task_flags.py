@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from kvtool.cli.options import finite, given
+from kvtool.cli.parsing import finite, given
 
 
 def command_with(tasks: Callable[[], Sequence[str]]) -> type[TyperCommand]:

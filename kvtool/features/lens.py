@@ -16,7 +16,7 @@ AT_ONCE = 128
 _ARTICLE = "a "
 
 
-class Reading(NamedTuple):
+class VocabularyReading(NamedTuple):
     """How a decoder reads some pieces of its vocabulary in states.
 
     Attributes:
@@ -55,15 +55,17 @@ def first_pieces(language: Language, words: Sequence[str]) -> dict[str, int]:
     return pieces
 
 
-def read_pieces(language: Language, states: torch.Tensor, pieces: Sequence[int]) -> Reading:
+def read_pieces(
+    language: Language, states: torch.Tensor, pieces: Sequence[int]
+) -> VocabularyReading:
     """Read pieces of the vocabulary in the outputs of a layer, (token, hidden)."""
     piece_ids = torch.tensor(list(pieces), dtype=torch.long, device=states.device)
     readings = [_reading(logits, piece_ids) for logits in _logits(language, states)]
     if not readings:
-        return Reading(
+        return VocabularyReading(
             np.zeros((0, len(piece_ids)), np.float32), np.zeros((0, len(piece_ids)), np.int32)
         )
-    return Reading(*(np.concatenate(arrays) for arrays in zip(*readings, strict=True)))
+    return VocabularyReading(*(np.concatenate(arrays) for arrays in zip(*readings, strict=True)))
 
 
 def top_words(language: Language, states: torch.Tensor, count: int) -> list[list[TopWord]]:

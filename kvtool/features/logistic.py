@@ -29,7 +29,7 @@ CERTAIN = 30.0
 """Logit where all labels are the same: there is nothing to fit."""
 
 
-class Fit(NamedTuple):
+class LogisticFit(NamedTuple):
     """Solutions of all problems: weights (problem, dim) and bias (problem,) in float64, and which
     converged, (problem,) bool."""
 
@@ -40,7 +40,7 @@ class Fit(NamedTuple):
 
 def fit(
     features: Tensor, labels: Tensor, weights: Tensor, *, c: float = 1.0, max_iterations: int = 300
-) -> Fit:
+) -> LogisticFit:
     """Solve all problems. Labels and weights broadcast over problems.
 
     A problem whose labels (of rows with weight) are all the same has weights 0 and bias +-30.
@@ -74,10 +74,12 @@ def fit(
     b = b - (w * mean[:, 0].double()).sum(1)
     w = torch.where(mixed[:, None], w, 0.0)
     constant = torch.where(positive, CERTAIN, -CERTAIN).double()
-    return Fit(w, torch.where(mixed, b, constant), converged)
+    return LogisticFit(w, torch.where(mixed, b, constant), converged)
 
 
-def fit_standardized(features: Tensor, labels: Tensor, weights: Tensor, *, c: float = 1.0) -> Fit:
+def fit_standardized(
+    features: Tensor, labels: Tensor, weights: Tensor, *, c: float = 1.0
+) -> LogisticFit:
     """Solve all problems on standardized features; the solutions are for the features as they are.
 
     Each channel has mean 0 and deviation 1 over the rows with weight. The penalty would otherwise
@@ -97,11 +99,11 @@ def fit_standardized(features: Tensor, labels: Tensor, weights: Tensor, *, c: fl
     # Take standardizing back: w . (x - mean) / deviation + b is linear in x.
     scaled = solution.weights * inverse[:, 0].double()
     bias = solution.bias - (scaled * mean[:, 0].double()).sum(1)
-    return Fit(scaled, bias, solution.converged)
+    return LogisticFit(scaled, bias, solution.converged)
 
 
 def objective(
-    features: Tensor, labels: Tensor, weights: Tensor, solution: Fit, *, c: float = 1.0
+    features: Tensor, labels: Tensor, weights: Tensor, solution: LogisticFit, *, c: float = 1.0
 ) -> Tensor:
     """Return the minimized function at a fit, (problem,) float64."""
     logits = (

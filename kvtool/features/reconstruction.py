@@ -63,41 +63,48 @@ class ReconstructionSums:
         """
         if not len(x):
             return
+        is_active = features != 0
         vectors = x.double()
-        decoded = reconstruction.double()
+        # The mean of all tokens is known at the end alone: see `units`.
+        from_center = vectors - self.center.double()
+        self.offset += from_center.sum(dim=0)
+        sums = self._sums_of(vectors, reconstruction.double(), from_center, is_active)
+        self.sums[image] += sums.cpu().numpy()
+        self.packed_presence[image] |= np.packbits(is_active.any(dim=0).cpu().numpy())
+        self.counts += is_active.sum(dim=0).cpu().numpy()
+        self.norms.append(vectors.square().sum(dim=1).sqrt().float().cpu().numpy())
+
+    def _sums_of(
+        self,
+        vectors: torch.Tensor,
+        decoded: torch.Tensor,
+        from_center: torch.Tensor,
+        is_active: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the numbers of an image in the order of UNITS, (unit,), of its vectors and their
+        reconstructions (token, d) and which features fire (token, m).
+        """
         # In double precision: sums over some 100,000 tokens of squares of like size.
         errors = (vectors - decoded).square().sum(dim=1)
         energies = vectors.square().sum(dim=1)
         products = (vectors * decoded).sum(dim=1)
         lengths = decoded.square().sum(dim=1)
-        is_active = features != 0
-        # The mean of all tokens is known at the end alone: see `units`.
-        from_center = vectors - self.center.double()
-        self.offset += from_center.sum(dim=0)
-        # One row of numbers an image, in the order of UNITS.
-        self.sums[image] += (
-            torch.stack(
-                [
-                    errors.new_ones(()),
-                    errors.mean() / x.shape[1],
-                    errors.new_tensor(float(len(x))),
-                    errors.sum(),
-                    energies.sum(),
-                    products.sum(),
-                    lengths.sum(),
-                    _quotient(errors, energies).sum(),
-                    _quotient(products, (energies * lengths).sqrt()).sum(),
-                    is_active.sum().double(),
-                    from_center.square().sum(),
-                    (vectors - self.text_center.double()).square().sum(),
-                ]
-            )
-            .cpu()
-            .numpy()
+        return torch.stack(
+            [
+                errors.new_ones(()),
+                errors.mean() / vectors.shape[1],
+                errors.new_tensor(float(len(vectors))),
+                errors.sum(),
+                energies.sum(),
+                products.sum(),
+                lengths.sum(),
+                _quotient(errors, energies).sum(),
+                _quotient(products, (energies * lengths).sqrt()).sum(),
+                is_active.sum().double(),
+                from_center.square().sum(),
+                (vectors - self.text_center.double()).square().sum(),
+            ]
         )
-        self.packed_presence[image] |= np.packbits(is_active.any(dim=0).cpu().numpy())
-        self.counts += is_active.sum(dim=0).cpu().numpy()
-        self.norms.append(energies.sqrt().float().cpu().numpy())
 
     @property
     def presence(self) -> Array:
@@ -140,6 +147,7 @@ def reconstruction_scores(d: int, m: int) -> Any:
     """
 
     def scores(sums: Array) -> dict[str, Array]:
+        # Ratios of sums, so that the bootstrap resamples numerator and denominator together.
         unit = {name: sums[..., index] for index, name in enumerate(UNITS)}
         l0 = ratio(unit["active"], unit["tokens"])
         return {

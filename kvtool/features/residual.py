@@ -111,12 +111,14 @@ def image_streams(
     for image, indices in tokens.items():
         sample = run.image(image).sample
         if is_stored:
+            # Stored streams are handed over as they are.
             bits = run.read(
                 HIDDEN, list(layers), ids=[image], tokens=indices.tolist(), raw=True
             ).values
             states = from_numpy(bits, find_dtype(run.config.model.dtype)).to(device)
         else:
             arrays = run.read_image(image, NEEDED, raw=True)
+            # Else the layers run on from what the run holds, for these tokens alone.
             rows = TokenChoice(indices.tolist()).indices(sample, HIDDEN)
             states = hidden_states(model, [sample], [arrays], rows[None], layers, run.config.keys)[
                 :, 0

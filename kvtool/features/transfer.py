@@ -81,6 +81,7 @@ def choose_features(features: Array, labels: Mapping[str, Array]) -> dict[str, C
     is_active = features != 0
     features_by_concept: dict[str, ChosenFeature] = {}
     for concept, is_word in labels.items():
+        # A feature that is silent on all of the word's tokens cannot rank them above others.
         candidates = np.flatnonzero(is_active[is_word].any(axis=0))
         if not candidates.size or is_word.all():
             continue
@@ -178,9 +179,12 @@ def permuted_auroc(scores: Array, labels: Array, *, seed: int = 0) -> float:
     NaN for fewer than two concepts, and where no other one's patches can be told.
     """
     n_concepts = scores.shape[1]
+    # Each concept gets the labels of those that follow it in a random order: every shift is a
+    # permutation without fixed points.
     order = np.random.default_rng(seed).permutation(n_concepts)
     areas = [np.nan]
     for position, concept in enumerate(order):
+        # Sorted once for all strangers.
         ordered = np.sort(scores[:, concept])
         for shift in range(1, min(n_concepts, PERMUTATIONS + 1)):
             stranger = order[(position + shift) % n_concepts]

@@ -31,6 +31,6 @@ def load_model(
     family, files missing) and UsageError (device, dtype or attention not available, a size that its
     family cannot bring pictures to, or a system text that its chat template has no room for).
     """
-    from kvtool.models.loading import Settings, load
+    from kvtool.models.loading import ModelSettings, load
 
-    return load(name, Settings(device, dtype, attention, size, system), weights)
+    return load(name, ModelSettings(device, dtype, attention, size, system), weights)

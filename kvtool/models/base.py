@@ -294,6 +294,7 @@ def sample_of(
     family says otherwise. n_tokens: how many tokens the image has, those between its grids
     included; by default they end with the last row of the last span.
     """
+    # A grid ends with its last row, newline tokens included: rows stand row_stride apart.
     last_row_end, n_vision_tokens = (
         grids[-1].start + grids[-1].grid[0] * grids[-1].row_stride if grids else 0
         for grids in (spans, vision_spans)

@@ -30,6 +30,7 @@ def chosen_kinds(
             raise UsageError(
                 f"kinds: expected some of {', '.join(available)} beside saliency, found it alone"
             )
+        # Saliency stands behind the kinds of vectors, whatever order was asked for.
         return (*chosen_kinds([kind for kind in kinds if kind != SALIENCY], available), SALIENCY)
     if unknown := [kind for kind in kinds if kind not in available]:
         raise UsageError(

@@ -170,6 +170,7 @@ class DecoderModel(TextReader):
         decode: bool,
     ) -> Captured:
         """The arrays of a batch: of the tower's layers, and, with `decode`, of the decoder's."""
+        # Attention is no output of the tower: its pass is watched where saliency is asked for.
         is_salient = SALIENCY in request.kinds
         attention = self.class_attention(max(vision_layers)) if is_salient else None
         with attention.watching() if attention else nullcontext():

@@ -97,6 +97,8 @@ def hidden_states(
     entering = projected.gather(1, indices[:, :, None].expand(-1, -1, projected.shape[2]))
     start = samples[0].image_start
     positions = _positions(model, samples, start + indices)
+    # The chosen tokens are queries among all stored keys: masks and positions are those of the
+    # whole prompt.
     masks = _masks(model, samples, start + indices, cache.keys[0].shape[2])
     with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
         model.language_model(

@@ -24,7 +24,7 @@ from kvtool.models.device import to_device
 from kvtool.models.families import FAMILIES
 from kvtool.models.files import CONFIG, read_json
 from kvtool.models.hub import resolve
-from kvtool.models.loading import Checkpoint, Settings, check_layers
+from kvtool.models.loading import Checkpoint, ModelSettings, check_layers
 from kvtool.types import Precision
 
 TEXT_BATCH = 16
@@ -194,7 +194,9 @@ class Language:
     ) -> Iterator[TextStates]:
         """Yield the stream over texts that are token ids already; see text_states."""
         before = list(self.opening_ids if before_ids is None else before_ids)
+        # A first token with nothing before it is an outlier in every decoder: it is left out.
         start = max(1, len(before))
+        # Texts of equal length run together, and nothing is padded.
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         for _, group in groupby(order, key=lambda index: len(ids[index])):
             indices = list(group)
@@ -228,7 +230,7 @@ def load_language(
     if str(config.get("model_type")) in FAMILIES.names():
         return _decoder_of(name, device, dtype, attention)
     check_layers(name, config)
-    checkpoint = Checkpoint(snapshot, Settings(device, dtype, attention), weights=True)
+    checkpoint = Checkpoint(snapshot, ModelSettings(device, dtype, attention), weights=True)
     network = load_causal(checkpoint)
     return Language(
         name=name,

@@ -36,7 +36,7 @@ LAYER_COUNTS = ("num_hidden_layers", "depth", "num_layers", "n_layers")
 
 
 @dataclass(frozen=True)
-class Settings:
+class ModelSettings:
     """How a model is run."""
 
     device: str = "cpu"
@@ -46,8 +46,9 @@ class Settings:
     system: str = ""
 
 
-def load(name: str, settings: Settings, weights: bool) -> Model:
+def load(name: str, settings: ModelSettings, weights: bool) -> Model:
     """See kvtool.models.load_model."""
+    # What is wrong with the settings is said before any file is looked for.
     find_dtype(settings.dtype)
     find_device(settings.device)
     if settings.attention not in ATTENTIONS:
@@ -118,7 +119,7 @@ class Checkpoint:
     """A resolved model that can be read piece by piece; every error names the model."""
 
     snapshot: Snapshot
-    settings: Settings
+    settings: ModelSettings
     weights: bool
 
     @cached_property

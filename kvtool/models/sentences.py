@@ -17,7 +17,7 @@ from kvtool.models.families import FAMILIES
 from kvtool.models.files import CONFIG, read_json
 from kvtool.models.hub import Snapshot, resolve
 from kvtool.models.language import Language, load_language
-from kvtool.models.loading import Checkpoint, Settings, check_layers
+from kvtool.models.loading import Checkpoint, ModelSettings, check_layers
 from kvtool.types import Precision
 
 DEPTH = 0.6
@@ -65,7 +65,7 @@ def load_embedder(name: str, *, device: str = "cpu", dtype: Precision = "float32
     config = read_json(snapshot.path / CONFIG)
     if _is_encoder(config):
         check_layers(name, config)
-        return _Encoder(snapshot, Checkpoint(snapshot, Settings(device, dtype), weights=True))
+        return _Encoder(snapshot, Checkpoint(snapshot, ModelSettings(device, dtype), weights=True))
     language = load_language(name, device=device, dtype=dtype)
     return lambda texts: mean_states(language, texts)
 
@@ -119,6 +119,7 @@ class _Encoder:
         start = 0
         while start < len(order):
             length = len(ids[order[start]])
+            # As many of one length as fit a batch: without padding the mean is over the text alone.
             batch = [i for i in order[start : start + _BATCH] if len(ids[i]) == length]
             rows = to_device([torch.tensor(ids[i]) for i in batch], self.checkpoint.device)
             with self.checkpoint.running():

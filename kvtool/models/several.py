@@ -183,6 +183,7 @@ def _check(images: Sequence[Sequence[Prepared]], texts: Sequence[str]) -> None:
                 "out"
             )
         for item in items:
+            # Several images have one prompt, in which no image has a text of its own.
             if item.sample.prefix:
                 raise UsageError(
                     f"image {item.sample.id}: expected no prefix in a question over several "

@@ -84,6 +84,7 @@ class SplicedImage:
         self.n_tokens = len(ids) - before
         if self.n_tokens < 1 or before < 1:
             raise UsageError(f"image {sample.id}: expected a caption of words, found {caption!r}")
+        # The loss is of the caption's tokens alone, not of the question before it.
         self._target = torch.tensor(ids[before:])
 
     def loss(self) -> float:

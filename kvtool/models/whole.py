@@ -143,6 +143,7 @@ class WholeModel(WholePass):
             advance=self.advance(spans),
             n_tokens=len(processed.ids),
         )
+        # The layout alone is remembered: pixels are large, and each picture has its own.
         self._layouts[image.size, sample.n_tokens] = processed.without_pixels()
         tensors = {
             name: values.to(self.checkpoint.dtype) if values.is_floating_point() else values

@@ -81,6 +81,7 @@ class WholePass(DecoderModel):
             name: torch.cat([layout.inputs[name] for layout in flat]).to(device)
             for name in flat[0].inputs
         }
+        # Some networks want to be told which tokens are the image's.
         if types := flat[0].types:
             # As transformers counts modalities: text, images, videos.
             inputs[types] = is_image.long().to(device) * (2 if modality == "video" else 1)
@@ -93,6 +94,7 @@ class WholePass(DecoderModel):
             input_ids=ids.to(device),
             past_key_values=cache,
             use_cache=True,
+            # The network puts given features at the placeholders in place of running its tower.
             mm_encoder_outputs={modality: self.features_output(features, added)},
             **inputs,
         )
@@ -126,6 +128,7 @@ class WholePass(DecoderModel):
         self._forward(texts, samples, before, cache)
         parts = [(len(ids), sample) for ids, sample in zip(texts[0], samples[0], strict=True)]
         _, next_position = self.prompt_positions(parts)
+        # What follows goes on behind the last image, as if it stood alone in the prompt.
         last = [row[-1] for row in samples]
         image_start = sum(n_text + sample.n_tokens for n_text, sample in parts) - last[0].n_tokens
         return cache, [

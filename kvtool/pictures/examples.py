@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvtool.datasets.base import DatasetBase
-from kvtool.pictures.thumbnails import Drawn, Pictures
+from kvtool.pictures.thumbnails import Drawn, Thumbnails
 from kvtool.pictures.tiles import drawings_of
 from kvtool.result import Result, is_summary
 from kvtool.store import Run
@@ -28,7 +28,7 @@ def draw_examples(
     count: int,
     n_blocks: int,
     device: torch.device,
-    pictures: Pictures,
+    pictures: Thumbnails,
 ) -> dict[Block, list[Drawn]]:
     """Return up to `count` pictures of each of the n_blocks best blocks, the best of each kind
     first.

@@ -24,7 +24,7 @@ class Drawn:
 
 
 @dataclass
-class Pictures:
+class Thumbnails:
     """WebP data URIs by name, equal ones once.
 
     What would exceed budget_bytes is refused and counted.

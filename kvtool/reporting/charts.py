@@ -31,7 +31,7 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """A series over layers, or with one level a straight line; `style` is the class of its color
     and dashes."""
 
@@ -46,7 +46,7 @@ class Line:
 class LineChart:
     """Lines with their axes."""
 
-    lines: list[Line]
+    lines: list[ChartLine]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     x_name: str
@@ -80,7 +80,7 @@ def layers_chart(
         if row.get(metric) is not None:
             level = y(scale(result) * row[metric])
             path = f"M{LEFT} {level} L{WIDTH - RIGHT} {level}"
-            lines.append(Line(f"{name} {interval(result, row)}", style, path, "", []))
+            lines.append(ChartLine(f"{name} {interval(result, row)}", style, path, "", []))
     # At most some 16 layer numbers have room.
     step = max(1, math.ceil(len(layers) / 16))
     ticks = [Tick(x(layer), str(layer)) for layer in layers[::step]]
@@ -94,7 +94,9 @@ def _ends(result: Result, rows: Sequence[Row], field: str) -> list[float]:
     return [scale(result) * float(value) for value in values if value is not None]
 
 
-def _curve(result: Result, name: str, style: str, rows: Sequence[Row], x: Axis, y: Axis) -> Line:
+def _curve(
+    result: Result, name: str, style: str, rows: Sequence[Row], x: Axis, y: Axis
+) -> ChartLine:
     """Return the line of rows by layer, with a band where they have intervals."""
     metric = result.metric
     factor = scale(result)
@@ -109,7 +111,7 @@ def _curve(result: Result, name: str, style: str, rows: Sequence[Row], x: Axis, 
     banded = [row for row in defined if row.get(f"{metric}_low") is not None]
     upper = [f"{x(row['layer'])},{y(factor * row[f'{metric}_high'])}" for row in banded]
     lower = [f"{x(row['layer'])},{y(factor * row[f'{metric}_low'])}" for row in reversed(banded)]
-    return Line(name, style, path, " ".join(upper + lower), dots)
+    return ChartLine(name, style, path, " ".join(upper + lower), dots)
 
 
 def _point_label(result: Result, row: Row) -> str:

@@ -20,7 +20,7 @@ from kvtool.bounds import checked
 from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import UsageError
 from kvtool.outputs import check_output, write_output
-from kvtool.pictures.thumbnails import Pictures
+from kvtool.pictures.thumbnails import Thumbnails
 from kvtool.progress import Progress, called
 from kvtool.reporting import KeptResult, Study, choose, render
 from kvtool.reporting.gather import PICTURE_BYTES, Gathered, RunPictures
@@ -98,7 +98,7 @@ def report(
             f"{', '.join(opened) or 'no store'}: run one first, e.g. kvtool probe {first} all"
         )
     source = RunPictures(opened, data or {})
-    pictures = Gathered(source, Pictures(PICTURE_BYTES), examples, blocks, device)
+    pictures = Gathered(source, Thumbnails(PICTURE_BYTES), examples, blocks, device)
     _gather_all(results, pictures, called(progress))
     study = _study(title, results, source, pictures)
     page = _without_places(render(study), list(opened.values()), results).encode()

@@ -15,7 +15,7 @@ from kvtool.datasets.images import load_image
 from kvtool.errors import KvtoolError
 from kvtool.pictures.heat import draw_heat
 from kvtool.pictures.overlays import fit
-from kvtool.pictures.thumbnails import Drawn, Pictures
+from kvtool.pictures.thumbnails import Drawn, Thumbnails
 from kvtool.reporting import KeptResult
 from kvtool.reporting.cards import CARD_PX, Card, heat_of, items_shown
 from kvtool.reporting.study import ITEMS_SHOWN
@@ -75,7 +75,7 @@ class Gathered:
     """Pictures for the results of a page, and a line for each result that has to do without."""
 
     source: RunPictures
-    pictures: Pictures
+    pictures: Thumbnails
     n_examples: int
     n_blocks: int
     device: str

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from kvtool.reporting.charts import Line, LineChart
+from kvtool.reporting.charts import ChartLine, LineChart
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Panels:
     """Charts over layers side by side, and one legend."""
 
     charts: list[CaptionedChart]
-    legend: list[Line]
+    legend: list[ChartLine]
 
 
 def panels_of(captioned: Sequence[CaptionedChart]) -> Panels:

@@ -95,16 +95,8 @@ def between_models(results: Sequence[Result], compared: Sequence[Result] = ()) -
     else two intervals, which show less. It is None for fewer than two, or where they are not
     comparable: other data, other sampling units, or several results of one model.
     """
-    bare = [result for result in results if result.config.get("prefix") in (None, "none")]
-    scored = [
-        (result.best, result)
-        for result in bare
-        if result.best and result.best.get(result.metric) is not None
-    ]
-    settings = {tuple(result.config.get(name) for name in ("dataset", "split")) for result in bare}
-    settings |= {(result.metric, result.n) for result in bare}
-    models = {result.config.get("model") for result in bare}
-    if len(scored) < 2 or len(settings) > 2 or len(models) < len(bare):
+    scored = _comparable_bests(results)
+    if len(scored) < 2:
         return None
     side = better(results[0])
     sign = -1 if side == "above" else 1
@@ -129,6 +121,22 @@ def between_models(results: Sequence[Result], compared: Sequence[Result] = ()) -
         f"Best blocks: {names[0]}, {names[1]}; without two intervals nothing is said of a "
         "difference."
     )
+
+
+def _comparable_bests(results: Sequence[Result]) -> list[tuple[Row, Result]]:
+    """Return the best block of each model that has one; nothing where the models are not
+    comparable, see between_models.
+    """
+    bare = [result for result in results if result.config.get("prefix") in (None, "none")]
+    scored = [
+        (result.best, result)
+        for result in bare
+        if result.best and result.best.get(result.metric) is not None
+    ]
+    settings = {tuple(result.config.get(name) for name in ("dataset", "split")) for result in bare}
+    settings |= {(result.metric, result.n) for result in bare}
+    models = {result.config.get("model") for result in bare}
+    return scored if len(settings) <= 2 and len(models) == len(bare) else []
 
 
 def leading_baselines(result: Result) -> list[Row]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from kvtool.registry import experiment_part
 from kvtool.reporting.scores import score_tables
 from kvtool.result import Result
+from kvtool.screen import table_console
 
 
 def print_result(result: Result, stream: IO[str]) -> None:
     """Print a result to a stream; colors appear only on a terminal."""
-    console = Console(file=stream, highlight=False, emoji=False, markup=False)
+    console = table_console(stream)
     for part in render(result):
         console.print(part)
         console.print()

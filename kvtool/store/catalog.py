@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kvtool.display import Displayed, Facts, listing
+from kvtool.display import ELLIPSIS, Displayed, Facts, listing
 from kvtool.errors import BusyError, StoreError, UsageError
 from kvtool.store import keeping, layout, usage
 from kvtool.store.estimate import free_bytes
@@ -130,22 +130,41 @@ class Store(Displayed, StoredResults):
     def run(self, name: str | None = None) -> Run:
         """Return the named run, or the only one made for its own sake that opens.
 
+        Args:
+            name: its name, or as much of the beginning as no other run shares. A name as tables
+                show it, without its middle, will do as well.
+
         Raises UsageError that lists the runs.
         """
         names = self.runs()
-        listed = ", ".join(names) or "none"
         if name is None:
             first = self.first_runs()
             if not first and names:  # all are damaged: say how
                 return self.run(names[0])
             if len(first) != 1:
+                listed = listing([run.name for run in first] or names)
                 raise UsageError(
                     f"store {self.path}: expected one run or a name (--run), found runs: {listed}"
                 )
             return first[0]
-        if name not in names:
-            raise UsageError(f"store {self.path}: no run {name!r}; it has: {listed}")
-        return Run(self.path, read_config(self.path, name))
+        return Run(self.path, read_config(self.path, self._full_name(name, names)))
+
+    def _full_name(self, name: str, names: Sequence[str]) -> str:
+        """Return the one name that is meant. Raises UsageError for none and for several."""
+        if name in names:
+            return name
+        head, _, tail = name.partition(ELLIPSIS)
+        candidates = [
+            full for full in names if name and full.startswith(head) and full.endswith(tail)
+        ]
+        # Of a run and those that analyses of it added, "<run>+correct", the run is meant.
+        first = [full for full in candidates if full.rpartition("+")[0] not in candidates]
+        if len(first) == 1:
+            return first[0]
+        several = f"{len(first)} runs begin so: {listing(first)}" if first else ""
+        raise UsageError(
+            f"store {self.path}: no run {name!r}; {several or f'it has: {listing(names)}'}"
+        )
 
     def first_runs(self) -> list[Run]:
         """Return the readable runs, those left out that an analysis of another one added,
@@ -185,9 +204,7 @@ class Store(Displayed, StoredResults):
         unless `force`.
         """
         if name not in self.runs():
-            raise UsageError(
-                f"store {self.path}: no run {name!r}; it has: {', '.join(self.runs()) or 'none'}"
-            )
+            raise UsageError(f"store {self.path}: no run {name!r}; it has: {listing(self.runs())}")
         folder = layout.run_path(self.path, name)
         with os_errors(f"run {name}: cannot be removed"):
             for owner in () if force else live_claims(folder / "locks").values():

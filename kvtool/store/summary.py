@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kvtool.errors import StoreError
@@ -60,6 +61,7 @@ def summarize(run: Run) -> dict[str, Any]:
             f"{name} by {owner or 'an unknown process'}" for name, owner in run.holders().items()
         ],
         "images_per_minute": pace(parts),
+        "last_commit": last_commit(parts),
     }
 
 
@@ -81,6 +83,16 @@ def pace(parts: Sequence[Part]) -> float | None:
     recent = [(stamp, images) for stamp, images in times if stamp >= times[-1][0] - PACE_S]
     seconds = recent[-1][0] - recent[0][0] if recent else 0.0
     return round(60 * sum(images for _, images in recent[1:]) / seconds, 1) if seconds > 0 else None
+
+
+def last_commit(parts: Sequence[Part]) -> str | None:
+    """Return when the newest part was committed, in UTC, e.g. "2026-11-29 19:01"; None where there
+    is none.
+    """
+    stamps = [stamp for part in parts if (stamp := _committed_s(part)) is not None]
+    if not stamps:
+        return None
+    return datetime.fromtimestamp(max(stamps), UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _committed_s(part: Part) -> float | None:

@@ -81,7 +81,7 @@ class Table(NamedTuple):
         return self.of(sides[0]), self.of(sides[1])
 
 
-class Level(NamedTuple):
+class ChanceLevel(NamedTuple):
     """What knows nothing gets on the units of one table.
 
     row: fields that go into rows. metric: the one that is compared. units: (draw, n, k) of the best
@@ -187,7 +187,7 @@ def table_rows(
     table: Table,
     seed: int,
     nonfinite: Array | None = None,
-    level: Level | None = None,
+    level: ChanceLevel | None = None,
     unit: str = "fraction",
 ) -> list[Row]:
     """A row for each block of a table's units; no scores where `nonfinite` (block,) is not 0.
@@ -223,7 +223,7 @@ def table_rows(
     ]
 
 
-def _beside_chance(table: Table, level: Level) -> tuple[Array, Scores]:
+def _beside_chance(table: Table, level: ChanceLevel) -> tuple[Array, Scores]:
     """A table's units with those of what knows nothing behind them, and what scores both: the
     table's scores, and the blocks' primary metric less chance, in the same resamples.
     """

@@ -53,20 +53,26 @@ def plan_blocks(
             raise UsageError(
                 f"run {run.name}: {kind} is {_why_not(run, kind)}, only {', '.join(stored)}"
             )
-        stored_layers = run.config.stored_layers(kind)
-        count, _ = run.config.heads_and_dim(kind)
-        layer_numbers = stored_layers
-        if kind in narrowed and layers is not None:
-            layer_numbers = _stored_of(run, kind, layers, stored_layers)
-        head_numbers = (
-            tuple(dict.fromkeys(heads))
-            if kind in with_heads and heads is not None
-            else tuple(range(count))
-        )
-        _check(run, kind, "layer", layer_numbers, stored_layers)
-        _check(run, kind, "kv_head", head_numbers, range(count))
+        layer_numbers = _layers_of(run, kind, layers if kind in narrowed else None)
+        head_numbers = _heads_of(run, kind, heads if kind in with_heads else None)
         blocks.append((kind, layer_numbers, head_numbers))
     return BlockPlan(run, tuple(blocks))
+
+
+def _layers_of(run: Run, kind: Kind, layers: LayerChoice | None) -> tuple[int, ...]:
+    """Return the chosen layers of a kind, by default all that are stored. Raises UsageError."""
+    stored = run.config.stored_layers(kind)
+    numbers = stored if layers is None else _stored_of(run, kind, layers, stored)
+    _check(run, kind, "layer", numbers, stored)
+    return numbers
+
+
+def _heads_of(run: Run, kind: Kind, heads: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the chosen heads of a kind, each once, by default all. Raises UsageError."""
+    count, _ = run.config.heads_and_dim(kind)
+    numbers = tuple(range(count)) if heads is None else tuple(dict.fromkeys(heads))
+    _check(run, kind, "kv_head", numbers, range(count))
+    return numbers
 
 
 def _why_not(run: Run, kind: Kind) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,6 +111,20 @@ def commonest_source(
         key=lambda source: (-counts[source], order.index(source.dataset), source.split),
         default=None,
     )
+
+
+def sources_of_tasks(
+    groups: Mapping[Identity, Sequence[Run]],
+    tasks: Sequence[str],
+    serves: Callable[..., bool],
+) -> dict[str, RunSource]:
+    """Return the data set of each task that all models are scored on; of a task that no run serves
+    there is none.
+
+    serves: tells of a run and a task whether the run serves it.
+    """
+    sources = {task: commonest_source(groups, partial(serves, task=task)) for task in tasks}
+    return {task: source for task, source in sources.items() if source is not None}
 
 
 def fullest_run(runs: Sequence[Run]) -> Run:

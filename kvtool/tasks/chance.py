@@ -23,7 +23,7 @@ import numpy as np
 from kvtool.result import Result, Row, best_row, chance_kind_of, is_summary
 from kvtool.stats.bootstrap import Estimate, bootstrap, count_clusters
 from kvtool.store import Run
-from kvtool.tasks.base import Array, Grids, Level, Table, Task
+from kvtool.tasks.base import Array, ChanceLevel, Grids, Table, Task
 from kvtool.types import GridSpan, Kind
 
 DRAWS = 8
@@ -58,7 +58,7 @@ class Chances:
     rows: list[Row] = field(default_factory=list)
     _computed: list[tuple[Grids, str | None, _OnGrids]] = field(default_factory=list)
 
-    def of(self, run: Run, kind: Kind, table: Table) -> Level | None:
+    def of(self, run: Run, kind: Kind, table: Table) -> ChanceLevel | None:
         """The level of a table of the task on a run's grids; None where the task has none."""
         if not any(getattr(self.task, name, None) for name in ("guesses", "ceiling", "unseen")):
             return None
@@ -93,16 +93,16 @@ class _OnGrids:
         self.ceiling = {} if ceiling is None else _by_label(task.tables(ceiling(grids)))
         unseen = getattr(task, "unseen", None)
         self.unseen = None if unseen is None else np.asarray(unseen(grids), np.float64)
-        self._levels: dict[tuple[str, int], Level] = {}
+        self._levels: dict[tuple[str, int], ChanceLevel] = {}
 
-    def level(self, table: Table) -> Level:
+    def level(self, table: Table) -> ChanceLevel:
         """The level beside a table, computed once for all blocks."""
         key = repr(table.labels), table.units.shape[1]
         if key not in self._levels:
             self._levels[key] = self._level(table)
         return self._levels[key]
 
-    def _level(self, table: Table) -> Level:
+    def _level(self, table: Table) -> ChanceLevel:
         row: Row = {}
         units = np.zeros((0, *table.units.shape[1:]))
         guesses = {name: _alike(tables, table) for name, tables in self.guesses.items()}
@@ -121,7 +121,7 @@ class _OnGrids:
         if self.unseen is not None:
             outside, total = self.unseen[_members(table)].sum(axis=0)
             row["unseen"] = float(outside / total) if total else None
-        return Level(row, self.metric, units)
+        return ChanceLevel(row, self.metric, units)
 
     def rows(self) -> Iterator[Row]:
         """A row for each predictor and label; of a random one also how its draws are spread."""

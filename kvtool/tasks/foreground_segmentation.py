@@ -32,7 +32,7 @@ from kvtool.tasks.episodes import classes_without, draw_episodes
 from kvtool.tasks.maps import (
     COUNTS,
     RANKING,
-    Truth,
+    TruthMask,
     guessed_counts,
     map_counts,
     undefined,
@@ -140,7 +140,7 @@ class ForegroundSegmentation:
         )
         return guessed_counts(truths, self._cut, self.n, seed)
 
-    def _cut(self, maps: Tensor, truth: Truth) -> Array:
+    def _cut(self, maps: Tensor, truth: TruthMask) -> Array:
         return (upsample(maps, truth.span, truth.mask.shape[::-1]) > 0).cpu().numpy()
 
     def unseen(self, grids: Grids) -> Array:
@@ -212,7 +212,7 @@ class ForegroundSegmentation:
         for start in range(0, self.n, size):
             yield self.episodes[start : start + size]
 
-    def _fit(self, batch: list[Episode], images: dict[str, GridImage]) -> logistic.Fit:
+    def _fit(self, batch: list[Episode], images: dict[str, GridImage]) -> logistic.LogisticFit:
         """One problem per (episode, head), episode-major; shorter episodes are filled up with rows
         of weight 0.
         """
@@ -240,11 +240,11 @@ class ForegroundSegmentation:
         )
         return logistic.fit_standardized(features.flatten(0, 1), *tensors, c=self.c)
 
-    def _truth_on(self, span: GridSpan, episode: Episode) -> Truth:
+    def _truth_on(self, span: GridSpan, episode: Episode) -> TruthMask:
         query = episode.query_id
         mask = self._truth(query, episode.class_id)
         check_shape(mask, self.sizes[query], str(self.dataset.truth_file(query)))
-        return Truth(mask == 1, mask != VOID, span)
+        return TruthMask(mask == 1, mask != VOID, span)
 
     def _read_labels(self, image_id: str, class_id: int, span: GridSpan) -> tuple[Array, Array]:
         """Whether each patch is foreground, and whether it counts: (row * col,) bool each."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from kvtool.datasets.protocols import HasLabelMaps
 from kvtool.tasks.base import Array
-from kvtool.tasks.maps import Truth
+from kvtool.tasks.maps import TruthMask
 from kvtool.tasks.truth import Size, Sizes, check_shape
 from kvtool.types import GridSpan
 
@@ -31,10 +31,10 @@ class LabelMaps:
         check_shape(labels, self.sizes[image_id], str(self.dataset.truth_file(image_id)))
         return labels
 
-    def truth(self, labels: Array, text: int, span: GridSpan) -> Truth:
+    def truth(self, labels: Array, text: int, span: GridSpan) -> TruthMask:
         """Return the mask of a class, by its index, in a label map."""
         keep = labels != self.convention.ignored_id
-        return Truth(labels == self.convention.first_id + text, keep, span)
+        return TruthMask(labels == self.convention.first_id + text, keep, span)
 
     def given(self, image_id: str, labels: Array) -> list[int]:
         """Return the indices of an image's given classes, as its label map has them."""

@@ -26,7 +26,7 @@ RANKING = slice(4, 7)
 """Those of them that `ranking_units` gives."""
 
 
-class Truth(NamedTuple):
+class TruthMask(NamedTuple):
     """The true mask (height, width) bool of an image, which pixels count, and where the grid lies.
 
     keep: (height, width) bool, None where all pixels count.
@@ -41,7 +41,7 @@ class Truth(NamedTuple):
         return self.span.grid[0] * self.span.grid[1]
 
 
-def map_counts(predicted: Array, maps: Array, truth: Truth) -> Array:
+def map_counts(predicted: Array, maps: Array, truth: TruthMask) -> Array:
     """(..., 7) of masks (..., height, width) and the maps (..., cell) they were cut from: pixels of
     background and foreground intersection, then union, and ranking_units of the maps.
     """
@@ -55,7 +55,10 @@ def map_counts(predicted: Array, maps: Array, truth: Truth) -> Array:
 
 
 def guessed_counts(
-    truths: Iterable[tuple[int, Truth]], cut: Callable[[Tensor, Truth], Array], n: int, seed: int
+    truths: Iterable[tuple[int, TruthMask]],
+    cut: Callable[[Tensor, TruthMask], Array],
+    n: int,
+    seed: int,
 ) -> Iterator[tuple[str, Array]]:
     """What predictors that know nothing of an image get: their names and (draw, n, 7).
 

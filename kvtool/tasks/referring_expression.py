@@ -37,7 +37,7 @@ from kvtool.tasks.language import (
 from kvtool.tasks.maps import (
     COUNTS,
     RANKING,
-    Truth,
+    TruthMask,
     guessed_counts,
     map_counts,
     undefined,
@@ -82,6 +82,19 @@ class ReferringExpression:
         self.text_choice = TextChoice(text_vector, text_template)
         self.dataset, self.device, self.limit, self.cutoff = dataset, device, limit, cutoff
         self.sizes = ids
+        self.expressions, left_out = self._usable(dataset, ids)
+        self.n, self.skipped, self.n_skipped = len(self.expressions), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
+        self.texts = tuple(dataset.expression_texts())
+        self._sentences: defaultdict[str, list[int]] = defaultdict(list)
+        for index, expression in enumerate(self.expressions):
+            self._sentences[expression.image_id].append(index)
+        self._saved = list(self._sentences)
+
+    def _usable(self, dataset: HasExpressions, ids: Sizes) -> tuple[list[Expression], LeftOut]:
+        """Return the sentences whose image the run holds and whose object can be used. Raises
+        KvtoolError for none.
+        """
         listed = dataset.expressions()
         left_out = LeftOut.of(dataset)
         present = [expression for expression in listed if expression.image_id in ids]
@@ -93,22 +106,16 @@ class ReferringExpression:
                 f"{self.name}: the run holds the image of none of {len(listed)} sentences: extract "
                 "more"
             )
-        self.expressions = left_out.usable(
+        usable = left_out.usable(
             present,
             lambda expression: check_object(dataset, expression, ids[expression.image_id]),
-            limit,
+            self.limit,
         )
-        self.n, self.skipped, self.n_skipped = len(self.expressions), left_out.lines, left_out.count
-        self.n_unusable = left_out.unusable
-        if not self.expressions:
+        if not usable:
             raise left_out.none_left(
                 self.name, f"the objects of none of {len(present)} sentences can be used"
             )
-        self.texts = tuple(dataset.expression_texts())
-        self._sentences: defaultdict[str, list[int]] = defaultdict(list)
-        for index, expression in enumerate(self.expressions):
-            self._sentences[expression.image_id].append(index)
-        self._saved = list(self._sentences)
+        return usable, left_out
 
     def settings(self) -> dict[str, Any]:
         """Return the options that the numbers depend on."""
@@ -125,22 +132,22 @@ class ReferringExpression:
             masks: dict[int, Array] = {}
             for index, maps, predicted in sentences:
                 mask = self._truth(self.expressions[index], image.wh_px, masks)
-                counts[:, index] = map_counts(predicted, maps, Truth(mask, None, image.span))
+                counts[:, index] = map_counts(predicted, maps, TruthMask(mask, None, image.span))
         return counts
 
     def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
         """What knows nothing of the images gets, as `measure` gives it."""
         return guessed_counts(self._truths(grids), self._cut, self.n, seed)
 
-    def _truths(self, grids: Grids) -> Iterator[tuple[int, Truth]]:
+    def _truths(self, grids: Grids) -> Iterator[tuple[int, TruthMask]]:
         """Every sentence's index, and its truth."""
         for image, indices in self._sentences.items():
             masks: dict[int, Array] = {}
             for index in indices:
                 mask = self._truth(self.expressions[index], self.sizes[image], masks)
-                yield index, Truth(mask, None, grids[image])
+                yield index, TruthMask(mask, None, grids[image])
 
-    def _cut(self, maps: Tensor, truth: Truth) -> Array:
+    def _cut(self, maps: Tensor, truth: TruthMask) -> Array:
         return foreground(maps, truth.span, truth.mask.shape[::-1], self.cutoff)
 
     def unseen(self, grids: Grids) -> Array:

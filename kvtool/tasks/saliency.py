@@ -48,6 +48,7 @@ def _maps(run: Run, spans: Mapping[str, GridSpan]) -> tuple[list[Array], Array]:
             f"--kinds {stored},{SALIENCY} where the tower has a class token or a pooling head, or "
             "take border"
         )
+    # There is one layer of it, the tower's last that runs.
     (number,) = run.config.stored_layers(SALIENCY)
     block = run.read(SALIENCY, number, ids=list(spans))
     samples = {sample.id: sample for sample in run.samples if sample.id in spans}

@@ -57,6 +57,7 @@ def scored_task(
     task_class = TASKS.load(task)
     if result is None:
         return task_class(dataset, sizes_of(run), device)
+    # Pictures of other annotations would not be what was scored.
     digest = result.config.get("truth_hash")
     if digest is not None and digest != dataset.truth_digest():
         raise KvtoolError(
@@ -66,6 +67,7 @@ def scored_task(
     options = {**result.config.get("options", {}), "seed": result.config.get("seed", 0)}
     options |= getattr(task_class, "picture_options", {})
     parameters = signature(task_class).parameters
+    # Results of earlier versions may have options that the task no longer takes.
     task_options = {name: value for name, value in options.items() if name in parameters}
     return task_class(dataset, sizes_of(run, _scored_ids(run, result)), device, **task_options)
 

@@ -166,8 +166,6 @@ class Scoring:
         with them. A run that lacks images is said to be none.
         """
         images = self._images(fresh) if other_runs else []
-        complete = [run for run in other_runs if set(images) <= _held(run)]
-        ours = self.plan.run.images_hash(images)
         baselines, entries = self._baseline_runs(other_runs, images)
         before = [] if fresh else result.config.get("baseline_runs", [])
         lines: list[str] = []
@@ -191,7 +189,14 @@ class Scoring:
             lines += nonfinite_lines(
                 run, [row for row in result.baselines if row.get("run") == run.name]
             )
-        lines += [
+        lines += self._unfit(other_runs, images)
+        return replace(result, skipped=[*result.skipped, *lines][:MAX_REASONS]) if lines else result
+
+    def _unfit(self, other_runs: Sequence[Run], images: Sequence[str]) -> list[str]:
+        """Say which runs are no baselines, since they lack images or hold other pictures."""
+        complete = [run for run in other_runs if set(images) <= _held(run)]
+        ours = self.plan.run.images_hash(images)
+        lines = [
             f"run {run.name} is no baseline: it lacks {len(set(images) - _held(run))} of the images"
             for run in other_runs
             if run not in complete
@@ -201,7 +206,7 @@ class Scoring:
             for run in complete
             if run.images_hash(images) != ours
         ]
-        return replace(result, skipped=[*result.skipped, *lines][:MAX_REASONS]) if lines else result
+        return lines
 
     def _of(self, run: Run) -> list[Row]:
         """The summary rows of another run's projected and vision blocks."""

@@ -49,7 +49,7 @@ from kvtool.tasks.language import (
 from kvtool.tasks.maps import (
     COUNTS,
     RANKING,
-    Truth,
+    TruthMask,
     guessed_counts,
     map_counts,
     undefined,
@@ -181,7 +181,7 @@ class SemanticSegmentation:
 
     def _truths(
         self, units: Sequence[tuple[str, int]], grids: Grids
-    ) -> Iterator[tuple[int, Truth]]:
+    ) -> Iterator[tuple[int, TruthMask]]:
         """The truth of each image and class."""
         labels, read = np.zeros((0, 0), int), ""
         for index, (image, text) in enumerate(units):
@@ -189,7 +189,7 @@ class SemanticSegmentation:
                 labels, read = self._maps.labels(image), image
             yield index, self._maps.truth(labels, text, grids[image])
 
-    def _cut(self, maps: Tensor, truth: Truth) -> Array:
+    def _cut(self, maps: Tensor, truth: TruthMask) -> Array:
         return foreground(maps, truth.span, truth.mask.shape[::-1], self.cutoff)
 
     def unseen(self, grids: Grids) -> Array:

@@ -163,6 +163,7 @@ def _concepts(dataset: DatasetBase, sizes: Sizes) -> Served:
             reasons.append(str(error))
         else:
             mask_counts[image_id] = sum(bool((mask == 1).any()) for mask in masks.values())
+    # Reading masks may leave out more than it raises: what came to `skipped` meanwhile counts too.
     reasons = list(dict.fromkeys([*reasons, *(x for x in dataset.skipped if x not in before)]))
     n_masks = sum(mask_counts.values())
     absence = "" if n_masks else "no picture with a mask of a concept"

@@ -74,6 +74,22 @@ class TemporalCorrespondence:
             limit,
         )
         self.sizes = ids
+        self.videos, left_out = self._usable(dataset, ids)
+        self._saved = self.videos
+        self.skipped, self.n_skipped = left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
+        # A sampling unit is an object of a sequence, not a frame: frames of one are alike.
+        self.objects = [
+            (video.name, number)
+            for video in self.videos
+            for number in range(1, video.n_objects + 1)
+        ]
+        self.n = len(self.objects)
+
+    def _usable(self, dataset: HasVideos, ids: Sizes) -> tuple[list[Video], LeftOut]:
+        """Return the sequences whose frames the run holds and whose masks can be used. Raises
+        KvtoolError for none.
+        """
         videos = dataset.videos()
         unusable = dataset.n_sequences - len(videos)
         left_out = LeftOut([*dataset.notes, *dataset.skipped], unusable, unusable)
@@ -86,19 +102,12 @@ class TemporalCorrespondence:
                 f"{self.name}: the run holds all frames of none of {len(videos)} sequences: "
                 "extract more"
             )
-        self.videos = self._saved = left_out.usable(
-            complete, lambda video: check_video(dataset, video, ids), limit
+        usable = left_out.usable(
+            complete, lambda video: check_video(dataset, video, ids), self.limit
         )
-        self.skipped, self.n_skipped = left_out.lines, left_out.count
-        self.n_unusable = left_out.unusable
-        if not self.videos:
+        if not usable:
             raise left_out.none_left(self.name, f"none of {len(complete)} sequences can be used")
-        self.objects = [
-            (video.name, number)
-            for video in self.videos
-            for number in range(1, video.n_objects + 1)
-        ]
-        self.n = len(self.objects)
+        return usable, left_out
 
     def settings(self) -> dict[str, Any]:
         """Return the options that the numbers depend on."""

@@ -10,13 +10,13 @@ import numpy as np
 from kvtool.features.layers import Layer
 from kvtool.result import Row
 from kvtool.store import Run
-from kvtool.tasks.base import Array, BlockPlan, Level, Scored, Table, table_rows
+from kvtool.tasks.base import Array, BlockPlan, ChanceLevel, Scored, Table, table_rows
 from kvtool.types import Kind
 
 if TYPE_CHECKING:
     import torch
 
-Levels = Callable[[Run, Kind, Table], Level | None]
+Levels = Callable[[Run, Kind, Table], ChanceLevel | None]
 """The chance level of a table of a task on the grids of a run's kind, see kvtool.tasks.chance."""
 
 

@@ -143,10 +143,13 @@ def test_the_script_trains_goes_on_and_writes_a_card(
 ) -> None:
     from dataclasses import replace
 
-    from kvtool.adapters.training import Recipe
+    from kvtool.adapters.training import AdapterRecipe
 
     tiny = replace(
-        script.RUNS["demo"], scenes=6, held_out=5, recipe=Recipe(2, batch=2, learning_rate=1e-3)
+        script.RUNS["demo"],
+        scenes=6,
+        held_out=5,
+        recipe=AdapterRecipe(2, batch=2, learning_rate=1e-3),
     )
     monkeypatch.setitem(script.RUNS, "demo", tiny)
     assert script.main(["demo", str(tmp_path)]) == 0

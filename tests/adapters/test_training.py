@@ -15,13 +15,13 @@ from kvtool.adapters.folder import put
 from kvtool.adapters.reading import AnswerReader, answer_scores
 from kvtool.adapters.standard import Standard
 from kvtool.adapters.starts import random_layer
-from kvtool.adapters.training import Recipe, Training, train_layer
+from kvtool.adapters.training import AdapterRecipe, Training, train_layer
 from kvtool.errors import ModelError
 from kvtool.models.families.linear_adapter import LinearAdapter
 from tests.support.adapters import WHAT, begun, lesson
 from tests.support.tiny import noise
 
-RECIPE = Recipe(steps=30, batch=4, learning_rate=1e-2)
+RECIPE = AdapterRecipe(steps=30, batch=4, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +81,14 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
 def test_a_checkpoint_of_another_training_is_refused(model: LinearAdapter, tmp_path: Path) -> None:
     tokens, examples_ = lesson(model)
     path = tmp_path / "checkpoint.pt"
-    train_layer(model, tokens, examples_, Recipe(2, 4), checkpoint=path)
+    train_layer(model, tokens, examples_, AdapterRecipe(2, 4), checkpoint=path)
     with pytest.raises(ModelError, match="remove it, or train as before"):
-        train_layer(model, tokens, examples_, Recipe(3, 4), checkpoint=path)
+        train_layer(model, tokens, examples_, AdapterRecipe(3, 4), checkpoint=path)
 
 
 def test_every_example_is_read_once_an_epoch(model: LinearAdapter) -> None:
     tokens, examples_ = lesson(model)
-    course = Training(model, tokens, examples_, Recipe(4, batch=2))
+    course = Training(model, tokens, examples_, AdapterRecipe(4, batch=2))
     batches = []
     for step in range(8):
         course.step = step
@@ -145,7 +145,7 @@ def test_a_standardized_layer_is_the_same_layer() -> None:
 
 
 def test_the_rate_warms_up_and_falls() -> None:
-    recipe = Recipe(steps=1000, learning_rate=1.0)
+    recipe = AdapterRecipe(steps=1000, learning_rate=1.0)
     rates = [recipe.rate(step) for step in range(1000)]
     assert rates[0] == pytest.approx(1 / 30)
     assert max(rates) == pytest.approx(1.0)

@@ -10,14 +10,14 @@ import torch
 import kvtool
 from kvtool.autoencoders.autoencoder import Origin, SparseAutoencoder
 from kvtool.autoencoders.saving import save_sae
-from kvtool.autoencoders.training import Recipe, train_sae
+from kvtool.autoencoders.training import SaeRecipe, train_sae
 from kvtool.errors import ModelError, UsageError
 
 D = 32
 TRUE_FEATURES = 40
 ACTIVE = 3
 ORIGIN = Origin("kvtool", "", layer=2, model="tiny")
-QUICK = Recipe(width=40, k=ACTIVE, steps=40, batch=64)
+QUICK = SaeRecipe(width=40, k=ACTIVE, steps=40, batch=64)
 
 
 def planted(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,7 +39,7 @@ def fvu(sae: SparseAutoencoder, x: torch.Tensor) -> float:
 @pytest.mark.slow
 def test_a_planted_dictionary_is_found() -> None:
     states, directions = planted(20_000)
-    sae = train_sae(states, Recipe(width=64, k=ACTIVE, steps=1200, batch=512), ORIGIN)
+    sae = train_sae(states, SaeRecipe(width=64, k=ACTIVE, steps=1200, batch=512), ORIGIN)
     held_out, _ = planted(2000, seed=1)
     assert fvu(sae, held_out) < 0.05
     l0 = float((sae.encode(held_out) != 0).sum(dim=1).float().mean())
@@ -86,7 +86,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train_sae(states, QUICK, ORIGIN, checkpoint=checkpoint, save_steps=5, report=interrupt)
-    recipe = Recipe(width=40, k=ACTIVE + 1, steps=40, batch=64)
+    recipe = SaeRecipe(width=40, k=ACTIVE + 1, steps=40, batch=64)
     with pytest.raises(ModelError, match="found one of other settings or text"):
         train_sae(states, recipe, ORIGIN, checkpoint=checkpoint)
     assert checkpoint.exists()

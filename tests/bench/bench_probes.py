@@ -56,7 +56,7 @@ def linear_probe() -> Row:
     doubles = [block.double().numpy() for block in x]
     workers = Parallel(n_jobs=len(os.sched_getaffinity(0)))
     models = workers(delayed(one)(block) for block in doubles)
-    peer_fit = logistic.Fit(
+    peer_fit = logistic.LogisticFit(
         torch.from_numpy(np.concatenate([m.coef_ for m in models])),
         torch.from_numpy(np.concatenate([m.intercept_ for m in models])),
         solution.converged,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kvtool.cli import app, console
-from kvtool.progress import Tally
+from kvtool.progress import ProgressTally
 from kvtool.result import Result
 
 
@@ -78,7 +78,7 @@ def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_slow_work_has_a_rate_too(count: int, seconds: float, line: str) -> None:
-    tally = Tally(110, 10, started=time.monotonic() - seconds)
+    tally = ProgressTally(110, 10, started=time.monotonic() - seconds)
     tally.add(count, "", None)
     assert tally.line("x", "blocks") == line
 
@@ -122,7 +122,7 @@ with console.progress("variance", 10, unit="parts") as advance:
 """
     out, screen = on_a_terminal(sys.executable, "-c", code)
     assert out == "data\n"
-    assert re.search(r"variance .* 6/12 parts [\d.]+/s 0:00:0\d 0:00:0\d key layer 3", screen)
+    assert re.search(r"variance .* 6/12 parts [\d.]+/s 00:0\d 0:00:0\d key layer 3", screen)
     assert re.search(r"[\r\n]a note *\r\n", screen), screen
 
 

@@ -14,7 +14,7 @@ from typer.main import get_command
 import kvtool
 from kvtool.cli import console
 from kvtool.cli.app import app
-from kvtool.cli.options import parse_folder, parse_folders, parse_layers, parse_model
+from kvtool.cli.parsing import parse_folder, parse_folders, parse_layers, parse_model
 from kvtool.demo.layouts import write_scenes
 from kvtool.errors import UsageError
 from kvtool.tasks.blocks import plan_blocks

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvtool.cli.options import need_store, parse_bytes, parse_kinds, store_and_word
+from kvtool.cli.options import need_store, store_and_word
 from kvtool.cli.output import emit_rows, resolve
+from kvtool.cli.parsing import parse_bytes, parse_kinds, parse_tokens
 from kvtool.errors import UsageError
 from kvtool.layers import parse_numbers
 
@@ -48,6 +49,16 @@ def test_sizes(text: str, n: float) -> None:
 def test_bad_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="--min-free-vram"):
         parse_bytes(text, "--min-free-vram")
+
+
+def test_numbers_of_tokens() -> None:
+    assert [parse_tokens(text) for text in ("all", "1", "64")] == ["all", 1, 64]
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "some", "1" + "0" * 5000])
+def test_bad_numbers_of_tokens(text: str) -> None:
+    with pytest.raises(UsageError, match="--tokens: expected all or a number of 1 or more"):
+        parse_tokens(text)
 
 
 def test_store_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from kvtool.cli import console
-from kvtool.cli.everywhere import add_verbosity
+from kvtool.cli.everywhere import add_common_flags
 from kvtool.cli.store_group import StoreGroup
 
 
@@ -36,7 +36,7 @@ def toy() -> Any:
     app.add_typer(group, name="sae")
     app.command("again")(lambda: None)
     command: Any = get_command(app)
-    add_verbosity(command)
+    add_common_flags(command)
     return command
 
 

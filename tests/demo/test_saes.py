@@ -12,7 +12,7 @@ from kvtool.autoencoders.descriptions import read_descriptions
 from kvtool.autoencoders.loading import find_saes
 from kvtool.demo.captions import scene_captions
 from kvtool.demo.training import saes
-from kvtool.demo.training.saes import Words, unseen_captions, unseen_words
+from kvtool.demo.training.saes import UnseenStates, unseen_captions, unseen_words
 from kvtool.demo.weights import DEMO, demo_saes_path
 from kvtool.demo.world import COLORS, categories
 from kvtool.models.language import load_language
@@ -22,11 +22,11 @@ MOST_BYTES = 2_600_000
 
 
 @pytest.fixture(scope="module")
-def words() -> Words:
+def words() -> UnseenStates:
     return unseen_words(load_language(DEMO), 500)
 
 
-def test_they_give_unseen_words_back(words: Words) -> None:
+def test_they_give_unseen_words_back(words: UnseenStates) -> None:
     """In every layer, at 12 features a word."""
     files = find_saes([DEMO])
     assert [file.layer for file in files] == list(LAYERS)
@@ -36,13 +36,13 @@ def test_they_give_unseen_words_back(words: Words) -> None:
         assert fit.l0 == pytest.approx(12, abs=1)
 
 
-def test_the_words_are_unseen(words: Words) -> None:
+def test_the_words_are_unseen(words: UnseenStates) -> None:
     texts = unseen_captions(500)
     assert not {*texts} & {*scene_captions(saes.TRAINING_CAPTIONS, saes.TRAINING_SEED)}
     assert 400 < len(texts) == len({*words.starts}) < 500
 
 
-def test_the_card_says_what_they_do(words: Words) -> None:
+def test_the_card_says_what_they_do(words: UnseenStates) -> None:
     card = (demo_saes_path() / "README.md").read_text()
     rows = re.findall(r"^\| (\d) \| ([\d.]+) \| ([\d.]+) \|", card, re.MULTILINE)
     assert [int(layer) for layer, *_ in rows] == list(LAYERS)

@@ -48,7 +48,7 @@ def test_objective_is_scikit_learns(kind: str, c: float) -> None:
     for i in range(3):
         model = LogisticRegression(C=c, tol=1e-12, max_iter=100_000, solver="newton-cholesky")
         model.fit(x[i, keep].double().numpy(), labels[0, keep].numpy())
-        peer = logistic.Fit(
+        peer = logistic.LogisticFit(
             torch.tensor(model.coef_), torch.tensor(model.intercept_), solution.converged[:1]
         )
         theirs = logistic.objective(x[i : i + 1], labels, weights, peer, c=c)[0]
@@ -90,7 +90,7 @@ def test_every_method_reaches_the_same_optimum(dim: int) -> None:
     assert solution.converged.all()
     model = LogisticRegression(tol=1e-12, max_iter=100_000, solver="newton-cholesky")
     model.fit(x[0].double().numpy(), labels[0].numpy())
-    peer = logistic.Fit(
+    peer = logistic.LogisticFit(
         torch.tensor(model.coef_), torch.tensor(model.intercept_), solution.converged[:1]
     )
     ours = logistic.objective(x, labels, torch.ones(1, 400), solution)
@@ -131,7 +131,7 @@ def test_the_size_of_a_layers_vectors_is_no_strength_of_the_penalty() -> None:
     x, labels = planted(1, 500, 12, 3, "plain")
     weights = torch.ones(1, 500)
 
-    def right(fit: logistic.Fit, features: torch.Tensor) -> torch.Tensor:
+    def right(fit: logistic.LogisticFit, features: torch.Tensor) -> torch.Tensor:
         logits = features[0].double() @ fit.weights[0] + fit.bias[0]
         return ((logits > 0) == labels[0]).double().mean()
 

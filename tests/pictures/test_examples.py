@@ -18,7 +18,7 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.pictures import tiles
 from kvtool.pictures.contact_sheet import ContactSheet, Tile
 from kvtool.pictures.examples import SIDE_PX, draw_examples
-from kvtool.pictures.thumbnails import Drawn, Pictures
+from kvtool.pictures.thumbnails import Drawn, Thumbnails
 from kvtool.pictures.tiles import drawings_of
 from kvtool.registry import PLUGINS
 from kvtool.result import Result
@@ -52,7 +52,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Not the defaults, so that a picture by the defaults would be another one."""
 
 
-class Album(Pictures):
+class Album(Thumbnails):
     """Pictures that are also kept as they were drawn, by caption."""
 
     def __init__(self) -> None:
@@ -90,7 +90,9 @@ def best_of(result: Result) -> Block:
     return Block(result.best["kind"], result.best["layer"], result.best["kv_head"])
 
 
-def examples(run: Run, result: Result, count: int, pictures: Pictures) -> dict[Block, list[Drawn]]:
+def examples(
+    run: Run, result: Result, count: int, pictures: Thumbnails
+) -> dict[Block, list[Drawn]]:
     return draw_examples(run, dataset_of(run), result, count, 1, CPU, pictures)
 
 

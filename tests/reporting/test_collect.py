@@ -21,7 +21,7 @@ from PIL import Image
 
 import kvtool
 from kvtool.errors import StoreError, UsageError
-from kvtool.pictures.thumbnails import Pictures
+from kvtool.pictures.thumbnails import Thumbnails
 from kvtool.reporting.collect import Page, report
 from kvtool.store import Run, open_store
 from tests.support import studies
@@ -161,7 +161,7 @@ def test_several_stores(tmp_path: Path) -> None:
 def test_pictures_are_kept_once_and_within_bounds() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     first, second = map(Image.fromarray, noise)
-    pictures = Pictures(100_000)
+    pictures = Thumbnails(100_000)
     assert pictures.add(first, "a") == pictures.add(first, "a")
     assert len(pictures.uris) == 1
     pictures.budget_bytes = 100

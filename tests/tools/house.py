@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ast
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -145,6 +146,18 @@ def undocumented(module: Module) -> Iterator[str]:
             yield f"{module.position(node.lineno)} {node.name}"
 
 
+def shared_class_names(modules: Sequence[Module]) -> Iterator[str]:
+    """Yield the public classes whose name a class of another module has too."""
+    classes = [
+        (node.name, module.position(node.lineno))
+        for module in modules
+        for node in public_definitions(module)
+        if isinstance(node, ast.ClassDef)
+    ]
+    counts = Counter(name for name, _ in classes)
+    yield from (f"{position} {name}" for name, position in classes if counts[name] > 1)
+
+
 def in_all(rule: Callable[[Module], Iterator[str]]) -> Callable[[Sequence[Module]], Iterator[str]]:
     """Return a rule about one module as a rule about several."""
     return lambda modules: chain.from_iterable(map(rule, modules))
@@ -185,6 +198,11 @@ COUNTS = {
         "modules in import circles",
         circles,
         {"kvtool": 0, "tests": 0},
+    ),
+    "classes": Count(
+        "class names that stand twice",
+        shared_class_names,
+        {"kvtool": 0},
     ),
     "undocumented": Count(
         "public definitions without docstring",

@@ -81,6 +81,19 @@ def test_circles_are_seen_through_other_modules(tmp_path: Path) -> None:
     assert circle == {"p.a", "p.b", "p.c"}
 
 
+def test_class_names_are_counted_over_modules(tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(house, "ROOT", tmp_path)
+    modules = []
+    for name, text in {
+        "a": "class Fit: 'D'\nclass Curve: 'D'\nclass _Row: 'D'\n",
+        "b": "class Fit: 'D'\nclass _Row: 'D'\n",
+    }.items():
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        modules.append(house.Module(name, path))
+    assert list(house.shared_class_names(modules)) == ["a.py:1 Fit", "b.py:1 Fit"]
+
+
 @pytest.mark.slow
 def test_more_than_a_bound_fails_and_says_where(monkeypatch: Patch, capsys: Capture) -> None:
     rule = house.in_all(lambda module: iter([module.name]))

@@ -33,7 +33,7 @@ from kvtool.adapters.shipped.scenes import (
     scenes_of,
 )
 from kvtool.adapters.starts import ridge_layer
-from kvtool.adapters.training import Recipe, train_layer
+from kvtool.adapters.training import AdapterRecipe, train_layer
 from kvtool.demo.training.data import Bytes, Collection, draw, draw_scene
 from kvtool.demo.world import Scene
 from kvtool.models.adapters import AdapterSettings
@@ -71,7 +71,7 @@ class AdapterRun:
     exam: Exchanges
     request: str
     targets: Targets
-    recipe: Recipe
+    recipe: AdapterRecipe
 
 
 RUNS = {
@@ -79,13 +79,13 @@ RUNS = {
         *("smollm2", 2, 6_000, 300),
         *(scene_exchanges, plain_captions, WHAT),
         patch_words,
-        Recipe(1_750, learning_rate=3e-3),
+        AdapterRecipe(1_750, learning_rate=3e-3),
     ),
     "demo": AdapterRun(
         *("demo", 1, 1_500, 500),
         *(demo_exchanges, demo_exchanges, LIST),
         demo_symbols,
-        Recipe(800, batch=16, learning_rate=5e-4),
+        AdapterRecipe(800, batch=16, learning_rate=5e-4),
     ),
 }
 

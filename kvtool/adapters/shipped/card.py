@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kvtool.adapters.shipped.figures import Figures
-from kvtool.adapters.training import Recipe
+from kvtool.adapters.training import AdapterRecipe
 from kvtool.stats.proportions import wilson
 
 CARD = """# Adapter from the demo's tower into {title}
@@ -41,7 +41,7 @@ QUESTIONS = {
 }
 
 
-def training_facts(scenes: int, recipe: Recipe) -> dict[str, Any]:
+def training_facts(scenes: int, recipe: AdapterRecipe) -> dict[str, Any]:
     """Return what the settings of an adapter say of its training."""
     return {
         "by": "python -m kvtool.adapters.shipped",
@@ -53,7 +53,7 @@ def training_facts(scenes: int, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def card(language: str, scenes: int, recipe: Recipe, figures: Figures) -> str:
+def card(language: str, scenes: int, recipe: AdapterRecipe, figures: Figures) -> str:
     """Return the card of an adapter into a language model."""
     scores, swapped = figures.scores, figures.swapped
     rows = [

@@ -36,6 +36,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     decoder_bias = tensors.vector("b_dec", "bias", "decoder_bias", "decoder.bias")
     d = decoder_bias.numel()
     bias = tensors.optional("encoder.bias", "b_enc")
+    # Gated dictionaries have two biases of their features and none of the encoder.
     m = tensors.vector("gate_bias").numel() if bias is None else bias.numel()
     activation, notes = _activation(path, class_name, tensors, trainer)
     point = str(trainer.get("submodule_name") or path.parent.parent.name)
@@ -98,12 +99,14 @@ def _activation(
         return TopK(k), ()
     if "BatchTopK" in class_name:
         threshold = tensors.optional("threshold")
+        # A threshold below 0 is how the library initializes what training has not set yet.
         if threshold is None or float(threshold) < 0:
             return ReLU(), (_UNSET,)
         return JumpReLU(threshold), ()
     if class_name == "JumpReluAutoEncoder":
         return JumpReLU(tensors.vector("threshold")), ()
     if class_name == "GatedAutoEncoder":
+        # The magnitude shares the gate's weights, scaled by exp(r) for each feature.
         scale = tensors.vector("r_mag").exp()
         return Gated(tensors.vector("gate_bias"), scale, tensors.vector("mag_bias")), ()
     if class_name in ("AutoEncoder", "AutoEncoderNew"):

@@ -50,6 +50,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     d = decoder_bias.numel()
     m = encoder_bias.numel()
     decoder = tensors.matrix(m, d, "decoder.weight", "W_D")
+    # Trained on vectors scaled to a mean length of sqrt(d).
     scale = sqrt(d) / _norm(path, settings, tensors, point)
     l0 = settings.get("top_k")
     return SparseAutoencoder(

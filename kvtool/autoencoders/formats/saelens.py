@@ -111,6 +111,7 @@ def _scale(path: Path, settings: dict[str, Any], tensors: Tensors) -> tuple[floa
     for factor in candidates:
         if isinstance(factor, int | float) and factor > 0:
             return float(factor), ""
+    # A factor of ones is written where it was folded into the weights already.
     folded = tensors.optional("scaling_factor")
     if folded is not None and bool((folded == 1).all()):
         return 1.0, ""

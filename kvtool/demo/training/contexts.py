@@ -55,7 +55,7 @@ STREET_CLASSES = ("truck", "bus", "person", "building", "sidewalk", "terrain", "
 
 
 @dataclass(frozen=True)
-class Batch:
+class ContextBatch:
     """Contexts with their images and questions.
 
     Attributes:
@@ -126,7 +126,7 @@ class Contexts:
         self.asker = asker
         self.lengths = slot_lengths(slots)
 
-    def one_image(self, rng: np.random.Generator, batch: int, prefixed: bool) -> Batch:
+    def one_image(self, rng: np.random.Generator, batch: int, prefixed: bool) -> ContextBatch:
         """Draw contexts of a scene or, now and then, a street; `prefixed` puts a text before it."""
         prompts: list[list[int]] = []
         images: list[npt.NDArray[np.uint8]] = []
@@ -141,7 +141,7 @@ class Contexts:
             images.append(image)
             rows.append(row)
         ids, lengths, bias = padded(prompts, PREFIX_CONTEXT if prefixed else PLAIN_CONTEXT)
-        return Batch(ids, lengths, bias, np.stack(images), fill(rows))
+        return ContextBatch(ids, lengths, bias, np.stack(images), fill(rows))
 
     def _street_row(self, rng: np.random.Generator, prefixed: bool) -> Row:
         index = next(draws(rng, len(self.world.streets), 1))
@@ -187,7 +187,7 @@ class Contexts:
             return RANDOM_PREFIX
         return domain_sentence(("day", "night")[rng.integers(2)], "city street")
 
-    def many_images(self, rng: np.random.Generator, batch: int) -> Batch:
+    def many_images(self, rng: np.random.Generator, batch: int) -> ContextBatch:
         """Draw contexts of two or three images: a comparison, or unrelated scenes.
 
         The questions say which image they mean.
@@ -197,6 +197,7 @@ class Contexts:
         rows: list[list[Slot]] = []
         for _ in range(batch):
             last: Slot | None = None
+            # Half of the contexts are comparisons, whose question takes the longest slot.
             if rng.random() < 0.5:
                 index = next(draws(rng, len(self.world.comparisons), 1))
                 comparison = cast(Comparison, self.world.comparisons.items[index])
@@ -214,7 +215,7 @@ class Contexts:
             images.append(views)
             rows.append(slots)
         ids, lengths, bias = padded(prompts, MANY_CONTEXT)
-        return Batch(ids, lengths, bias, np.concatenate(images), fill(rows))
+        return ContextBatch(ids, lengths, bias, np.concatenate(images), fill(rows))
 
     def _about_an_image(self, rng: np.random.Generator, scenes: list[Scene], length: int) -> Slot:
         """Ask about one of several images."""
@@ -232,4 +233,4 @@ class Contexts:
                 return filled
 
 
-__all__ = ["Batch", "Contexts", "plural", "prompt"]
+__all__ = ["ContextBatch", "Contexts", "plural", "prompt"]

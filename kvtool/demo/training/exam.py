@@ -32,6 +32,7 @@ def existence_questions(count: int, rng: np.random.Generator) -> list[ExamQuesti
     beside those that are present), in turn.
     """
     drawings = [sample_rendered(rng) for _ in range(count // 2)]
+    # How often each category is seen, and beside which others.
     frequent = Counter(thing.category for scene, _ in drawings for thing in scene.things)
     beside: dict[str, Counter[str]] = {name: Counter() for name in categories()}
     for scene, _ in drawings:
@@ -42,6 +43,7 @@ def existence_questions(count: int, rng: np.random.Generator) -> list[ExamQuesti
     for index, (scene, rendered) in enumerate(drawings):
         present = {thing.category for thing in scene.things}
         together: Counter[str] = sum((beside[name] for name in present), Counter())
+        # The three strategies of POPE in turn; of the latter two one of the three likeliest.
         scores = (Counter[str](), frequent, together)[index % 3]
         absent = [name for name in categories() if name not in present]
         absent.sort(key=scores.__getitem__, reverse=True)

@@ -12,7 +12,7 @@ from transformers import LlavaOnevisionForConditionalGeneration
 
 from kvtool.demo.training.batches import Asker, draws
 from kvtool.demo.training.config import IMAGE_TOKENS, TEXT_DIM, Slots, TrainingSettings
-from kvtool.demo.training.contexts import Batch, Contexts
+from kvtool.demo.training.contexts import ContextBatch, Contexts
 from kvtool.demo.training.data import World
 from kvtool.demo.training.language_stage import GridStage, answer_loss
 from kvtool.demo.training.model import decoder, tower
@@ -86,7 +86,7 @@ class JointStage:
             projected: Tensor = self.model.model.multi_modal_projector(features)
             return projected
 
-    def draw(self, rng: np.random.Generator) -> Batch | None:
+    def draw(self, rng: np.random.Generator) -> ContextBatch | None:
         """Draw contexts of one image, with or without a prefix, or of several images.
 
         None stands for a batch of symbolic grids or text.
@@ -105,7 +105,7 @@ class JointStage:
             return {"loss": self.grid.loss(rng)["loss"]}
         return answer_loss(self.model, self.states(batch), batch.packed)
 
-    def states(self, batch: Batch, slots: Slots | None = None) -> tuple[Tensor, Tensor]:
+    def states(self, batch: ContextBatch, slots: Slots | None = None) -> tuple[Tensor, Tensor]:
         """Compute last and early states (B, T, 128) of contexts and slots.
 
         Other slots than those of the settings run uncompiled.
@@ -124,7 +124,7 @@ class JointStage:
         position = packed_positions(batch.lengths, context, slots)
         return decode(decoder(model), x, position, batch.bias, context, slots, compiled=compiled)
 
-    def _image_tokens(self, batch: Batch) -> Tensor:
+    def _image_tokens(self, batch: ContextBatch) -> Tensor:
         """Return the tokens (tokens, 128) of all images in a row, each with a newline."""
         images = pixels(batch.images)
         # One compiled shape for any number of images: fill up, then cut.

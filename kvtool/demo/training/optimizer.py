@@ -53,6 +53,8 @@ class Muon:
         self.by_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
         adam_parameters = []
         for name, parameter in parameters:
+            # Matrices of layers are orthogonalized, those of one shape together; the rest is
+            # Adam's.
             if parameter.ndim == 2 and "layers." in name:
                 self.by_shape[tuple(parameter.shape)].append(parameter)
             else:

@@ -57,6 +57,7 @@ def _attend(
     bias = context_bias[:, None, None, None, :].to(q.dtype)
     k_context = k[:, :, :context]
     v_context = v[:, :, :context]
+    # The context attends to itself; a slot to the context and itself, to no other slot.
     outputs = [_attend_context(q[:, :, :, :context], k_context, v_context, bias)]
     start = context
     for count, length in slots:
@@ -219,6 +220,7 @@ def decode(
     eps = config.rms_norm_eps
     kv_heads = config.num_key_value_heads or config.num_attention_heads
     heads = (kv_heads, config.num_attention_heads // kv_heads)
+    # Rotary angles by position, once for all layers.
     angle = position[:, :, None].float() * model.rotary_emb.inv_freq.float()
     angle = torch.cat((angle, angle), dim=-1)[:, None]
     cosine = angle.cos().to(x.dtype)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from kvtool.autoencoders.check import Fit, measure_fit
+from kvtool.autoencoders.check import SaeFit, measure_fit
 from kvtool.autoencoders.descriptions import write_descriptions
 from kvtool.autoencoders.lift import describe_by_lift, strongest_contexts
 from kvtool.autoencoders.loading import load_sae
@@ -58,7 +58,7 @@ fire.
 
 
 @dataclass(frozen=True)
-class Captions:
+class SceneCaptions:
     """Captions of scenes as a data set for sae_train."""
 
     count: int
@@ -72,7 +72,7 @@ class Captions:
 
 
 @dataclass(frozen=True)
-class Words:
+class UnseenStates:
     """The model's states over unseen captions.
 
     Attributes:
@@ -92,7 +92,7 @@ def unseen_captions(count: int) -> list[str]:
     return [text for text in scene_captions(count, UNSEEN_SEED) if text not in seen]
 
 
-def unseen_words(language: Language, count: int) -> Words:
+def unseen_words(language: Language, count: int) -> UnseenStates:
     """Run captions that training has not seen."""
     ids: list[int] = []
     starts: list[int] = []
@@ -101,10 +101,10 @@ def unseen_words(language: Language, count: int) -> Words:
         starts += [len(ids)] * len(item.ids)
         ids += item.ids
         states.append(item.states)
-    return Words(ids, starts, torch.cat(states, dim=1))
+    return UnseenStates(ids, starts, torch.cat(states, dim=1))
 
 
-def ship(trained: TrainedSae, words: Words, folder: Path, tokenizer: Any) -> dict[str, Any]:
+def ship(trained: TrainedSae, words: UnseenStates, folder: Path, tokenizer: Any) -> dict[str, Any]:
     """Write an SAE as it is shipped; return its row of the card and its descriptions."""
     target = folder / f"layer_{trained.layer}"
     autoencoder = load_sae(trained.path)
@@ -128,7 +128,7 @@ def card(rows: Mapping[int, dict[str, Any]], facts: dict[str, Any]) -> str:
     """Return the model card."""
     lines = []
     for layer, row in rows.items():
-        fit: Fit = row["fit"]
+        fit: SaeFit = row["fit"]
         alive = float((fit.frequencies > 0).float().mean())
         lines.append(
             f"| {layer} | {fit.fvu:.3f} | {fit.l0:.1f} | {alive:.2f} | {len(row['features'])} |"
@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     trained = sae_train(
         options.out / "trained",
         model=DEMO,
-        dataset=Captions(options.captions, TRAINING_SEED),
+        dataset=SceneCaptions(options.captions, TRAINING_SEED),
         width=WIDTH,
         k=K,
         steps=options.steps,

@@ -190,6 +190,7 @@ def _dense_loss(
     """
     total = torch.zeros(())
     report = {}
+    # Most patches are background: they weigh less.
     inside = targets["category"] > 0
     weight = torch.where(inside, 1.0, BACKGROUND_WEIGHT)
     by_head = torch.split(patch_logits.float(), list(PATCH_CLASSES.values()), dim=-1)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -13,14 +12,21 @@ from kvtool.cli.options import (
     DataFoldersOption,
     DeviceOption,
     FormatOption,
+    FreshOption,
     HeadsOption,
     KindsOption,
     LayersOption,
     PlotOption,
+    RunsOption,
+    SelectOption,
+    StoresArgument,
+    UnitsOption,
     WaitOption,
-    bounded,
-    given,
     need_store,
+    seed_of,
+)
+from kvtool.cli.parsing import (
+    given,
     parse_folders,
     parse_heads,
     parse_kinds,
@@ -46,52 +52,38 @@ def _tasks() -> Sequence[str]:
 Command = command_with(_tasks)
 
 
+ModelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--models",
+        help="Average these models only, comma-separated. The default is every language model.",
+    ),
+]
+TasksOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tasks",
+        help="Tasks to average, comma-separated. The default is all six, as far as there are "
+        "runs for them.",
+    ),
+]
+
+
 def average(
     context: typer.Context,
-    stores: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[STORE]...", help="The stores. The default is $KVTOOL_STORE."),
-    ] = None,
-    models: Annotated[
-        str | None,
-        typer.Option(
-            "--models",
-            help="Average these models only, comma-separated. The default is every language model.",
-        ),
-    ] = None,
-    runs: Annotated[
-        str | None, typer.Option("--runs", help="Use these runs only, comma-separated.")
-    ] = None,
-    tasks: Annotated[
-        str | None,
-        typer.Option(
-            "--tasks",
-            help="Tasks to average, comma-separated. The default is all six, as far as there are "
-            "runs for them.",
-        ),
-    ] = None,
+    stores: StoresArgument = None,
+    models: ModelsOption = None,
+    runs: RunsOption = None,
+    tasks: TasksOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
     heads: HeadsOption = None,
-    select: Annotated[
-        Literal["max", "split"],
-        typer.Option(
-            "--select",
-            help="Choose the best block of each single task on the data it is scored on, or on the "
-            "other half.",
-        ),
-    ] = "max",
+    select: SelectOption = "max",
     data: DataFoldersOption = None,
     device: DeviceOption = "auto",
-    limit: Annotated[
-        int | None, bounded("limit", help="Largest number of sampling units of a task to score.")
-    ] = None,
-    seed: Annotated[
-        int, bounded("seed", help="Random seed of the episodes and the intervals.")
-    ] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Probe again, even if the stores hold the results.")
-    ] = False,
+    limit: UnitsOption = None,
+    seed: Annotated[int, seed_of("the episodes and the intervals")] = 0,
+    fresh: FreshOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -106,8 +98,7 @@ def average(
     images.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     plots = plot_files(plot)
     with console.progress("average", None, unit="blocks") as advance:
@@ -133,8 +124,7 @@ def average(
         )
     for line in (*result.skipped, *result.config["notes"]):
         console.log.warning("average: %s", line)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
     if tasks is not None and result.n_skipped:
         raise PartialError(
             f"average: {result.n_skipped} of the tasks asked for are missing, the averages are "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from kvtool.datasets.identity import listed
 from kvtool.display import shorten
@@ -16,11 +15,11 @@ from kvtool.tasks.blocks import DECODER
 from kvtool.tasks.by_model import (
     Identity,
     RunSource,
-    commonest_source,
     fullest_run,
     models_named,
     runs_by_model,
     source_of,
+    sources_of_tasks,
 )
 from kvtool.tasks.evaluation import tasks_of
 from kvtool.types import Kind
@@ -85,11 +84,7 @@ def find_models(
             f"average: expected runs of a language model, without prefix, over {', '.join(names)}; "
             f"found {listed([run.name for run in runs]) or 'none'}; extract them with values"
         )
-    sources = {
-        task: source
-        for task in tasks
-        if (source := commonest_source(groups, partial(serves, task=task))) is not None
-    }
+    sources = sources_of_tasks(groups, tasks, serves)
     averaged = []
     for identity, model_runs in groups.items():
         serving = {

@@ -117,6 +117,7 @@ def average(
             """Probe one model on one task."""
             model, task = pair
             run = model.runs[task]
+            # Without a choice of images the probe is the one that `kvtool probe` keeps.
             changes = {"data": (data or {}).get(run.config.dataset), **task_options[task]}
             ids = None if images[task] == set(run.ids) else images[task]
             result = evaluate(run, task, ids=ids, share=share.part, **probing, **changes)
@@ -155,6 +156,7 @@ def _common_images(models: Sequence[AveragedModel]) -> tuple[dict[str, set[str]]
     images: dict[str, set[str]] = {}
     notes = []
     for task in dict.fromkeys(task for model in models for task in model.runs):
+        # Models are compared on the same images, or on none.
         image_sets = [set(model.runs[task].ids) for model in models if task in model.runs]
         images[task] = set.intersection(*image_sets)
         if n_others := len(set.union(*image_sets) - images[task]):
@@ -268,6 +270,7 @@ def _chance(model: str, scores: Sequence[TaskScores]) -> Row:
     guesses = [guess for task in scores if (guess := _random_guess(task)) is not None]
     row |= {"n_tasks": len(scores), "n": first["n"], "draws": 1}
     if guesses:
+        # Tasks are drawn independently: the variances of their means add up.
         row["draws_sd"] = sum(guess["draws_sd"] ** 2 for guess in guesses) ** 0.5 / len(scores)
         row["draws"] = min(guess["draws"] for guess in guesses)
     return row

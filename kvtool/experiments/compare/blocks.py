@@ -119,6 +119,7 @@ class ComparedBlocks:
 
         Every layer of every run is measured once; in memory are those of one (kind, layer).
         """
+        # Where lower is better, scores change their sign: the best is the highest.
         sign = 1 if self.task.higher_is_better else -1
         for plan in self.plans:
             self.leaders[plan.run.name] = Leader(self.task.metric, sign, self.select, self.seed)
@@ -131,6 +132,7 @@ class ComparedBlocks:
                 units_by_run[plan.run.name] = units
                 self.leaders[plan.run.name].offer(units)
                 progress(len(units.heads), f"{plan.run.name}: {kind} layer {layer}")
+            # The first run's layer, which each of the others is set beside.
             without = units_by_run.pop(self.base.name, None)
             for plan in self.plans:
                 ours = units_by_run.get(plan.run.name)
@@ -195,6 +197,8 @@ class ComparedBlocks:
         paired = differences(ours, without, metric, self.seed, nonfinite)
         for index, (row, base_row, gap) in enumerate(zip(scores, base_scores, paired, strict=True)):
             head = slice(index, index + 1)
+            # A swap is drawn by the same seed for every block, so that a block's p does not depend
+            # on which others are compared.
             p = difference_p(
                 ours._replace(units=ours.units[head]),
                 without._replace(units=without.units[head]),
@@ -202,15 +206,7 @@ class ComparedBlocks:
                 gap,
                 self.seed,
             )
-            ends = ("", "_low", "_high")
-            secondary = {name + end for name in metric_names(row) for end in ends}
-            secondary -= {metric + end for end in ends}
-            base_score = {f"base_score{end}": base_row[metric + end] for end in ends}
-            base_score |= {
-                f"base_{name}": base_row[name] for name in BESIDE if base_row.get(name) is not None
-            }
-            primary = {name: value for name, value in row.items() if name not in secondary}
-            yield primary | base_score | gap | {"p": p}
+            yield _beside(row, base_row, metric) | gap | {"p": p}
 
     def _measure(self, plan: BlockPlan, kind: Kind, layer: int) -> LayerUnits | None:
         """Return a layer's units; None where the plan has no such layer."""
@@ -221,6 +217,20 @@ class ComparedBlocks:
                 table = next(iter(self.task.tables(self.task.measure(vectors))))
                 return LayerUnits(kind, layer, tuple(heads), table, vectors.nonfinite)
         return None
+
+
+def _beside(row: Row, base_row: Row, metric: str) -> Row:
+    """Return a block's row with its primary score alone, and that of the block beside it."""
+    ends = ("", "_low", "_high")
+    # Further scores would stand there without their differences.
+    secondary = {name + end for name in metric_names(row) for end in ends}
+    secondary -= {metric + end for end in ends}
+    primary = {name: value for name, value in row.items() if name not in secondary}
+    base_score = {f"base_score{end}": base_row[metric + end] for end in ends}
+    base_score |= {
+        f"base_{name}": base_row[name] for name in BESIDE if base_row.get(name) is not None
+    }
+    return primary | base_score
 
 
 def _layers(plans: Sequence[BlockPlan]) -> list[tuple[Kind, int]]:

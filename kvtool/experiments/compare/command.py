@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -12,14 +12,19 @@ from kvtool.cli.options import (
     DataOption,
     DeviceOption,
     FormatOption,
+    FreshOption,
     HeadsOption,
     KindsOption,
     LayersOption,
     PlotOption,
+    Select,
+    UnitsOption,
     WaitOption,
-    bounded,
-    given,
     need_store,
+    seed_of,
+)
+from kvtool.cli.parsing import (
+    given,
     parse_folder,
     parse_heads,
     parse_kinds,
@@ -40,46 +45,45 @@ EXAMPLES = (
 )
 
 
+WordsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[STORE] [RUN_A RUN_B] TASK",
+        help="The store (default: $KVTOOL_STORE), two runs, unless --runs names them, and the "
+        "task.",
+    ),
+]
+RunListOption = Annotated[
+    str | None,
+    typer.Option(
+        "--runs",
+        metavar="RUN,RUN[,RUN...]",
+        help="Runs to compare, the one that the others are compared with first.",
+    ),
+]
+BestBlocksOption = Annotated[
+    Select,
+    typer.Option(
+        "--select",
+        help="Choose the best blocks on the other half of the data (split), or on the data "
+        "that they are compared on (max), which is optimistic for both runs.",
+    ),
+]
+
+
 def compare(
     context: typer.Context,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[STORE] [RUN_A RUN_B] TASK",
-            help="The store (default: $KVTOOL_STORE), two runs, unless --runs names them, and the "
-            "task.",
-        ),
-    ] = None,
-    runs: Annotated[
-        str | None,
-        typer.Option(
-            "--runs",
-            metavar="RUN,RUN[,RUN...]",
-            help="Runs to compare, the one that the others are compared with first.",
-        ),
-    ] = None,
+    words: WordsArgument = None,
+    runs: RunListOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
     heads: HeadsOption = None,
-    select: Annotated[
-        Literal["max", "split"],
-        typer.Option(
-            "--select",
-            help="Choose the best blocks on the other half of the data (split), or on the data "
-            "that they are compared on (max), which is optimistic for both runs.",
-        ),
-    ] = "split",
+    select: BestBlocksOption = "split",
     data: DataOption = None,
     device: DeviceOption = "auto",
-    limit: Annotated[
-        int | None, bounded("limit", help="Largest number of sampling units to compare on.")
-    ] = None,
-    seed: Annotated[
-        int, bounded("seed", help="Random seed of episodes, halves, intervals and swaps.")
-    ] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Compare again, even if the store holds the result.")
-    ] = False,
+    limit: UnitsOption = None,
+    seed: Annotated[int, seed_of("the episodes, halves, intervals and swaps")] = 0,
+    fresh: FreshOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -94,8 +98,7 @@ def compare(
     lacks, or of which it holds another picture, are left out, named and counted.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     store, names, task = _parts(words or [], parse_list(runs))
     plots = plot_files(plot)
@@ -121,8 +124,7 @@ def compare(
         )
     for line in (*result.skipped, *result.config["notes"]):
         console.log.warning("compare: %s", line)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
 
 
 def _parts(words: list[str], runs: list[str] | None) -> tuple[Path | None, list[str], str]:

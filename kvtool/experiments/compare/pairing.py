@@ -66,6 +66,7 @@ def paired_images(runs: Sequence[Run]) -> PairedImages:
         for image in digests[0]
         if image in common and len({by_id[image] for by_id in digests}) > 1
     ]
+    # A picture is told by its digest: under one id, runs may hold different ones.
     ids = common.difference(changed)
     images = set(digests[0]).union(*digests[1:])
     reasons = [

@@ -161,6 +161,7 @@ def _result(
     """Return the result: best against best first, then the blocks that both runs have."""
     block_rows = list(blocks.rows(progress))
     best_rows = list(blocks.best_rows())
+    # Two families of tests: the best blocks of runs, and the blocks that runs have in common.
     rows = with_holm([*best_rows, *block_rows], "p", "holm_p", lambda row: row["choice"])
     return Result(
         command="compare",

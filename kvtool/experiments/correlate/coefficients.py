@@ -36,6 +36,8 @@ def correlations(rows: Sequence[Row], pooled: bool) -> tuple[list[Row], list[str
         family_rows, undefined = _within(members, name)
         coefficients += [{"family": family, **row} for row in family_rows]
         notes += undefined
+    # Corrected for the number of families before the pooled rows join, which are no test of a
+    # family.
     coefficients = with_holm(coefficients, "p", "holm_p", lambda row: row["coefficient"])
     if pooled:
         together, undefined = _within(rows, " of all families")

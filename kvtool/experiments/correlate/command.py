@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,16 +14,19 @@ from kvtool.cli.options import (
     DeviceOption,
     Format,
     FormatOption,
+    MaxNewTokensOption,
     PlotOption,
     QuestionDtypeOption,
+    RunsOption,
+    SelectOption,
+    StoresArgument,
     StyleOption,
     WaitOption,
     bounded,
-    given,
     need_store,
-    parse_folders,
-    parse_list,
+    seed_of,
 )
+from kvtool.cli.parsing import given, parse_folders, parse_list
 from kvtool.cli.task_flags import command_with
 from kvtool.errors import PartialError
 
@@ -47,71 +49,63 @@ def _tasks() -> Sequence[str]:
 Command = command_with(_tasks)
 
 
+ModelsOption = Annotated[
+    str | None, typer.Option("--models", help="Compare these models only, comma-separated.")
+]
+TasksOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tasks",
+        help="Segmentation tasks to average, comma-separated. The default is all four.",
+    ),
+]
+BenchmarksOption = Annotated[
+    str | None,
+    typer.Option("--benchmarks", help="Benchmarks to ask, of cvbench,blink. The default is both."),
+]
+QuestionsOption = Annotated[
+    int | None,
+    bounded(
+        "limit",
+        help="Largest number of questions of each task or sub-task and image collection.",
+    ),
+]
+PooledOption = Annotated[
+    bool,
+    typer.Option("--pooled", help="Correlate over the models of all families together too."),
+]
+ModelFoldersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME=FOLDER",
+        help="Folder of a run's model. The option may be repeated.",
+    ),
+]
+FreshScoresOption = Annotated[
+    bool, typer.Option("--fresh", help="Probe and ask again, even if the stores hold it.")
+]
+
+
 def correlate(
     context: typer.Context,
-    stores: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[STORE]...", help="The stores. The default is $KVTOOL_STORE."),
-    ] = None,
-    models: Annotated[
-        str | None, typer.Option("--models", help="Compare these models only, comma-separated.")
-    ] = None,
-    runs: Annotated[
-        str | None, typer.Option("--runs", help="Use these runs only, comma-separated.")
-    ] = None,
-    tasks: Annotated[
-        str | None,
-        typer.Option(
-            "--tasks",
-            help="Segmentation tasks to average, comma-separated. The default is all four.",
-        ),
-    ] = None,
-    benchmarks: Annotated[
-        str | None,
-        typer.Option(
-            "--benchmarks", help="Benchmarks to ask, of cvbench,blink. The default is both."
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        bounded(
-            "limit",
-            help="Largest number of questions of each task or sub-task and image collection.",
-        ),
-    ] = None,
-    pooled: Annotated[
-        bool,
-        typer.Option("--pooled", help="Correlate over the models of all families together too."),
-    ] = False,
+    stores: StoresArgument = None,
+    models: ModelsOption = None,
+    runs: RunsOption = None,
+    tasks: TasksOption = None,
+    benchmarks: BenchmarksOption = None,
+    limit: QuestionsOption = None,
+    pooled: PooledOption = False,
     style: StyleOption = "plain",
     after_question: AfterQuestionOption = "",
     question_dtype: QuestionDtypeOption = None,
-    max_new_tokens: Annotated[
-        int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
-    ] = 16,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="NAME=FOLDER",
-            help="Folder of a run's model. The option may be repeated.",
-        ),
-    ] = None,
+    max_new_tokens: MaxNewTokensOption = 16,
+    model: ModelFoldersOption = None,
     data: DataFoldersOption = None,
-    select: Annotated[
-        Literal["max", "split"],
-        typer.Option(
-            "--select",
-            help="Choose the best block on the data it is scored on, or on the other half.",
-        ),
-    ] = "max",
+    select: SelectOption = "max",
     device: DeviceOption = "auto",
-    seed: Annotated[
-        int, bounded("seed", help="Random seed of the episodes and the intervals.")
-    ] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Probe and ask again, even if the stores hold it.")
-    ] = False,
+    seed: Annotated[int, seed_of("the episodes and the intervals")] = 0,
+    fresh: FreshScoresOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -165,12 +159,11 @@ def correlate(
 
 def _print(result: Result, format: Format) -> None:
     """Print the rows of a result, and what is to be said of them."""
-    from kvtool.cli.output import resolve
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result
 
     for note in result.config["notes"]:
         console.log.warning("correlate: %s", note)
-    emit(result, resolve(format))
+    emit_result(result, format)
 
 
 def _report_left_out(result: Result) -> None:

@@ -19,7 +19,7 @@ from kvtool.asking.wording import Wording
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import check_pictures, dataset_of
 from kvtool.errors import KvtoolError
-from kvtool.experiments.correlate.subjects import Subject
+from kvtool.experiments.correlate.subjects import ModelRuns
 from kvtool.progress import Progress
 from kvtool.result import Result, Row
 from kvtool.stats.bootstrap import Estimate, mean_of_independent
@@ -47,7 +47,7 @@ class Common:
 
     def __init__(
         self,
-        subjects: Sequence[Subject],
+        subjects: Sequence[ModelRuns],
         data: Mapping[str, str],
         limit: int | None,
         wording: Wording,
@@ -76,7 +76,7 @@ class Common:
             for (name, split, _), dataset in self._opened.items()
         )
 
-    def _images(self, task: str, subjects: Sequence[Subject]) -> set[str]:
+    def _images(self, task: str, subjects: Sequence[ModelRuns]) -> set[str]:
         """Return the images of a task that the runs of every model hold."""
         image_sets = [set(subject.segmented[task].ids) for subject in subjects]
         common = set.intersection(*image_sets)
@@ -90,7 +90,7 @@ class Common:
             )
         return common
 
-    def _holding(self, subjects: Sequence[Subject]) -> list[dict[ChoiceQuestion, Run]]:
+    def _holding(self, subjects: Sequence[ModelRuns]) -> list[dict[ChoiceQuestion, Run]]:
         """Return each model's questions, each with a run that holds the picture."""
         holding = []
         for subject in subjects:
@@ -115,9 +115,10 @@ class Common:
             check_pictures(run, self._opened[key])
         return self._opened[key]
 
-    def _questions(self, subjects: Sequence[Subject]) -> list[ChoiceQuestion]:
+    def _questions(self, subjects: Sequence[ModelRuns]) -> list[ChoiceQuestion]:
         """Return the questions whose picture every model's runs hold."""
         by_model = list(self._held.values())
+        # In the order of the first model, so that the questions are the same list for all.
         common_set = set(by_model[0]).intersection(*by_model)
         common = [question for question in by_model[0] if question in common_set]
         for name in subjects[0].benchmark_runs:
@@ -134,7 +135,7 @@ class Common:
 
     def measure(
         self,
-        subject: Subject,
+        subject: ModelRuns,
         task_options: Mapping[str, Mapping[str, Any]],
         model: str | None,
         max_new_tokens: int,
@@ -174,7 +175,7 @@ class Common:
         ]
 
     def _probe(
-        self, subject: Subject, task: str, share: Share, progress: Progress, **options: Any
+        self, subject: ModelRuns, task: str, share: Share, progress: Progress, **options: Any
     ) -> Result:
         """Score a task on the common images."""
         run = subject.segmented[task]
@@ -187,7 +188,7 @@ class Common:
         data = self.data.get(run.config.dataset)
         return evaluate(run, task, ids=ids, data=data, share=share, progress=tell, **options)
 
-    def _segmentation(self, subject: Subject, probed: Mapping[str, Result]) -> Row:
+    def _segmentation(self, subject: ModelRuns, probed: Mapping[str, Result]) -> Row:
         """Return the mean over tasks of the best value's score, and each task's.
 
         Raises KvtoolError where a task is defined for no value.
@@ -214,7 +215,7 @@ class Common:
 
     def _answers(
         self,
-        subject: Subject,
+        subject: ModelRuns,
         model: str | None,
         max_new_tokens: int,
         share: Share,

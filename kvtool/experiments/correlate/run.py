@@ -19,7 +19,7 @@ from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.correlate.coefficients import correlations
 from kvtool.experiments.correlate.measures import Common
-from kvtool.experiments.correlate.subjects import Subject, check_names, find_subjects
+from kvtool.experiments.correlate.subjects import ModelRuns, check_names, find_subjects
 from kvtool.progress import Progress, called, silent
 from kvtool.result import MAX_REASONS, Result, Row, result_key, versions
 from kvtool.store import Store, hash_json, open_store
@@ -138,7 +138,7 @@ def _check_settings(select: str, max_new_tokens: int, limit: int | None) -> None
         )
 
 
-def _check_subjects(subjects: Sequence[Subject], incomplete: Sequence[str]) -> None:
+def _check_subjects(subjects: Sequence[ModelRuns], incomplete: Sequence[str]) -> None:
     """Check that a model remains. Raises KvtoolError with the first reason."""
     if not subjects:
         reason = f": {incomplete[0]}" if incomplete else ""
@@ -165,7 +165,7 @@ class MeasureRequest:
 
 
 def _measure_all(
-    subjects: Sequence[Subject],
+    subjects: Sequence[ModelRuns],
     common: Common,
     request: MeasureRequest,
     wait_s: float,
@@ -178,7 +178,7 @@ def _measure_all(
     tried: set[Identity] = set()
     with sharing(wait_s) as share:
 
-        def measure(subject: Subject) -> None:
+        def measure(subject: ModelRuns) -> None:
             # A second try reads again what the first one computed: that is no progress.
             """Measure one model; a second try goes on from the first."""
             tell = silent if subject.identity in tried else progress
@@ -198,7 +198,7 @@ def _measure_all(
 
 
 def _result(
-    subjects: Sequence[Subject],
+    subjects: Sequence[ModelRuns],
     measured: Mapping[Identity, tuple[Row, list[Answer]]],
     common: Common,
     config: dict[str, Any],
@@ -210,6 +210,8 @@ def _result(
     for subject in subjects:
         segmented, replies = measured[subject.identity]
         answers = [answer for answer in replies if answer is not None]
+        # A model without some answers would be scored on other questions than the rest: it is left
+        # out.
         if len(answers) < len(replies):
             first = common.questions[replies.index(None)].question
             incomplete.append(
@@ -249,7 +251,7 @@ def _task_options(tasks: Sequence[str], options: Mapping[str, Any]) -> dict[str,
 
 
 def _config(
-    subjects: Sequence[Subject],
+    subjects: Sequence[ModelRuns],
     sources: Mapping[str, RunSource],
     common: Common,
     settings: Mapping[str, Any],

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
 from kvtool.asking.caches import CACHE
@@ -17,18 +16,18 @@ from kvtool.tasks import datasets_for, tasks_over
 from kvtool.tasks.by_model import (
     Identity,
     RunSource,
-    commonest_source,
     fullest_run,
     models_named,
     runs_by_model,
     source_of,
+    sources_of_tasks,
 )
 from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.sets import SEGMENTATION
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelRuns:
     """A model, a run of each task, and the runs that hold the pictures of each benchmark."""
 
     identity: Identity
@@ -58,7 +57,7 @@ def find_subjects(
     models: Sequence[str] | None,
     tasks: Sequence[str],
     benchmarks: Sequence[str],
-) -> tuple[list[Subject], dict[str, RunSource], list[str]]:
+) -> tuple[list[ModelRuns], dict[str, RunSource], list[str]]:
     """Return the complete models, what each task is scored on, and a line for each model that lacks
     something.
 
@@ -75,12 +74,7 @@ def find_subjects(
     )
     if models is not None:
         groups = models_named(groups, models, "correlate")
-    # All models are scored on one data set a task.
-    sources = {
-        task: source
-        for task in tasks
-        if (source := commonest_source(groups, partial(_serves, task=task))) is not None
-    }
+    sources = sources_of_tasks(groups, tasks, _serves)
     subjects = []
     incomplete = []
     for identity, model_runs in groups.items():
@@ -95,13 +89,15 @@ def find_subjects(
             task: fullest_run(_segmented(model_runs, task, sources[task])) for task in tasks
         }
         subjects.append(
-            Subject(identity, segmented, {name: _askable(model_runs, name) for name in benchmarks})
+            ModelRuns(
+                identity, segmented, {name: _askable(model_runs, name) for name in benchmarks}
+            )
         )
     _check_once(subjects)
     return subjects, sources, incomplete
 
 
-def _check_once(subjects: Sequence[Subject]) -> None:
+def _check_once(subjects: Sequence[ModelRuns]) -> None:
     """Check that no model would count twice. Raises UsageError."""
     seen: dict[tuple[str, str], Identity] = {}
     for subject in subjects:

@@ -11,9 +11,14 @@ from kvtool.cli import console
 from kvtool.cli.completion import complete_benchmark
 from kvtool.cli.options import (
     AfterQuestionOption,
+    AnswersOption,
     DeviceOption,
     FormatOption,
+    FreshAnswersOption,
+    ImagesOption,
     LayersOption,
+    MaxNewTokensOption,
+    ModelOfRunsOption,
     PlotOption,
     QuestionDtypeOption,
     RunOption,
@@ -22,9 +27,9 @@ from kvtool.cli.options import (
     WaitOption,
     bounded,
     need_store,
-    parse_layers,
-    parse_model,
+    seed_of,
 )
+from kvtool.cli.parsing import parse_layers, parse_list, parse_model
 from kvtool.errors import PartialError
 
 EXAMPLES = (
@@ -35,84 +40,72 @@ EXAMPLES = (
 )
 
 
+BenchmarkOption = Annotated[
+    str,
+    typer.Option(
+        "--benchmark",
+        metavar="SPEC",
+        autocompletion=complete_benchmark,
+        help="Benchmark to ask: pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set "
+        "with questions, e.g. own:PATH.",
+    ),
+]
+BlockedHeadsOption = Annotated[
+    str,
+    typer.Option(
+        "--heads",
+        metavar="SOURCE",
+        help="Heads to block: agnostic; lowest:N, the keys of lowest variance; layer:head, as "
+        "3:1,4:0; numbers such as 0-3,5 in all layers; or JSON lines of layer, kv_head: a "
+        "FILE, - for stdin.",
+    ),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        help="Variance below which keys are agnostic. The default is the valley between two modes.",
+    ),
+]
+ControlsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--controls",
+        metavar="NAMES",
+        help="Controls to draw, comma-separated: dependent, random.",
+    ),
+]
+DrawsOption = Annotated[int, bounded("draws", help="How often each control is drawn.")]
+OfficialOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--official",
+        metavar="DIR",
+        help="Write the answers in the benchmark's format, into DIR/CONDITION/.",
+    ),
+]
+
+
 def knockout(
-    benchmark: Annotated[
-        str,
-        typer.Option(
-            "--benchmark",
-            metavar="SPEC",
-            autocompletion=complete_benchmark,
-            help="Benchmark to ask: pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set "
-            "with questions, e.g. own:PATH.",
-        ),
-    ],
-    heads: Annotated[
-        str,
-        typer.Option(
-            "--heads",
-            metavar="SOURCE",
-            help="Heads to block: agnostic; lowest:N, the keys of lowest variance; layer:head, as "
-            "3:1,4:0; numbers such as 0-3,5 in all layers; or JSON lines of layer, kv_head: a "
-            "FILE, - for stdin.",
-        ),
-    ],
+    benchmark: BenchmarkOption,
+    heads: BlockedHeadsOption,
     store: StoreArgument = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold",
-            help="Variance below which keys are agnostic. The default is the valley between two "
-            "modes.",
-        ),
-    ] = None,
+    threshold: ThresholdOption = None,
     layers: LayersOption = None,
-    controls: Annotated[
-        str | None,
-        typer.Option(
-            "--controls",
-            metavar="NAMES",
-            help="Controls to draw, comma-separated: dependent, random.",
-        ),
-    ] = None,
-    draws: Annotated[int, bounded("draws", help="How often each control is drawn.")] = 1,
+    controls: ControlsOption = None,
+    draws: DrawsOption = 1,
     style: StyleOption = "plain",
     after_question: AfterQuestionOption = "",
     question_dtype: QuestionDtypeOption = None,
-    max_new_tokens: Annotated[
-        int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
-    ] = 16,
-    answers: Annotated[
-        Path | None,
-        typer.Option(
-            "--answers", metavar="FILE", help="Write every answer to a file, as JSON lines."
-        ),
-    ] = None,
-    official: Annotated[
-        Path | None,
-        typer.Option(
-            "--official",
-            metavar="DIR",
-            help="Write the answers in the benchmark's format, into DIR/CONDITION/.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="Folder of the run's model, if it moved; or, for a new store, the model.",
-        ),
-    ] = None,
+    max_new_tokens: MaxNewTokensOption = 16,
+    answers: AnswersOption = None,
+    official: OfficialOption = None,
+    model: ModelOfRunsOption = None,
     run: RunOption = None,
-    limit: Annotated[
-        int | None, bounded("limit", help="Ask about the first N images only.")
-    ] = None,
+    limit: ImagesOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[
-        int, bounded("seed", help="Random seed of the controls and the intervals.")
-    ] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")
-    ] = False,
+    seed: Annotated[int, seed_of("the controls and the intervals")] = 0,
+    fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -130,8 +123,7 @@ def knockout(
     are still at theirs, unless --wait; one that found nothing to do with 3.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     plots = plot_files(plot)
     with console.progress("knockout", None) as advance:
@@ -141,7 +133,7 @@ def knockout(
             heads,
             threshold=threshold,
             layers=parse_layers(layers),
-            controls=[] if controls is None else [name.strip() for name in controls.split(",")],
+            controls=parse_list(controls) or [],
             draws=draws,
             style=style,
             after_question=after_question,
@@ -160,8 +152,7 @@ def knockout(
         )
     for note in result.config["notes"]:
         console.log.info("%s", note)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
     if result.n_skipped:
         for line in result.skipped:
             console.log.error("left out: %s", line)

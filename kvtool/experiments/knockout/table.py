@@ -30,9 +30,23 @@ def tables(result: Result) -> Iterator[RenderableType]:
     one that swaps conditions picture by picture, with McNemar's beside it where there is room.
     """
     label = "file" if any("file" in row for row in result.rows) else "subset"
+    total = [row for row in result.rows if label not in row and row.get("draw", "all") == "all"]
+    yield _table(result, label, total)
+    if (line := conditions_against_chance(result, total)) is not None:
+        yield Text(line)
+
+
+def _table(result: Result, label: str, total: Sequence[Row]) -> Table:
+    """Return a line for each condition, and one of what knows nothing.
+
+    Args:
+        result: The result.
+        label: What the benchmark's parts are called in rows.
+        total: The rows of all questions, controls as the mean of their draws.
+    """
     parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
-    names = {name for row in result.rows for name in row}
     columns = parts if 1 < len(parts) <= PARTS_SHOWN else []
+    names = {name for row in result.rows for name in row}
     is_by_picture = shares_pictures(result.rows)
     has_both = is_by_picture and not columns
     title = (
@@ -54,7 +68,6 @@ def tables(result: Result) -> Iterator[RenderableType]:
             part_rows = [_part(result.rows, row, label, part) for part in columns]
             p_values = [row.get(name) for name in tests]
             table.add_row(*map(Text, _cells(result, row, part_rows, p_values)))
-    total = [row for row in result.rows if label not in row and row.get("draw", "all") == "all"]
     if (level := level_row(result, total)) is not None:
         parts_chance = [
             next((row["chance"] for row in result.rows if row.get(label) == part), None)
@@ -62,9 +75,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
         ]
         cells = ["chance", "", interval(result, level[1])]
         table.add_row(*map(Text, [*cells, *(show(result, value) for value in parts_chance)]))
-    yield table
-    if (line := conditions_against_chance(result, total)) is not None:
-        yield Text(line)
+    return table
 
 
 def shares_pictures(rows: Sequence[Row]) -> bool:

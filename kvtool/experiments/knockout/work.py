@@ -68,6 +68,7 @@ class KnockoutWork:
         unanswered = {
             index for replies in texts for index, text in enumerate(replies) if text is None
         }
+        # MME scores the two questions of a picture together: with one of them the other goes too.
         units = {unit_of(self.questions[index]) for index in unanswered}
         remaining = []
         lines = []

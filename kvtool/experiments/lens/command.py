@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -12,17 +12,19 @@ from kvtool.cli.options import (
     DataOption,
     DeviceOption,
     FormatOption,
+    FreshOption,
+    ImagesOption,
     LayersOption,
+    ModelFolderOption,
     PlotOption,
     RunOption,
     StoreArgument,
+    TokensOption,
     WaitOption,
-    bounded,
     need_store,
-    parse_folder,
-    parse_layers,
-    parse_model,
+    seed_of,
 )
+from kvtool.cli.parsing import parse_folder, parse_layers, parse_model, parse_tokens
 from kvtool.errors import PartialError, UsageError
 
 EXAMPLES = (
@@ -32,57 +34,48 @@ EXAMPLES = (
 )
 
 
+ImageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--image",
+        metavar="ID",
+        help="Read one image: the likeliest words at each of its patches.",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--out",
+        metavar="FILE.png",
+        help="With --image: file of its picture with a word on each patch.",
+    ),
+]
+TextOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--text",
+        metavar="FILE",
+        help="Sentences, one a line, that word directions are made of. The default is the data "
+        "set's captions.",
+    ),
+]
+
+
 def lens(
     store: StoreArgument = None,
     run: RunOption = None,
-    image: Annotated[
-        str | None,
-        typer.Option(
-            "--image",
-            metavar="ID",
-            help="Read one image: the likeliest words at each of its patches.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="FILE.png",
-            help="With --image: file of its picture with a word on each patch.",
-        ),
-    ] = None,
+    image: ImageOption = None,
+    out: OutOption = None,
     layers: LayersOption = None,
-    tokens: Annotated[
-        str,
-        typer.Option(
-            "--tokens",
-            metavar="all|NUMBER",
-            help="Number of patches to measure of each image, drawn from all over it; all measures "
-            "every one.",
-        ),
-    ] = "64",
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            "--text",
-            metavar="FILE",
-            help="Sentences, one a line, that word directions are made of. The default is the data "
-            "set's captions.",
-        ),
-    ] = None,
-    limit: Annotated[int | None, bounded("limit", help="Measure the first N images only.")] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Folder of the run's model, if it moved.")
-    ] = None,
+    tokens: TokensOption = "64",
+    text: TextOption = None,
+    limit: ImagesOption = None,
+    model: ModelFolderOption = None,
     data: DataOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[
-        int, bounded("seed", help="Random seed of the patches, intervals and permutations.")
-    ] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Measure again, even if the store holds the result.")
-    ] = False,
+    seed: Annotated[int, seed_of("the patches, intervals and permutations")] = 0,
+    fresh: FreshOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -101,8 +94,7 @@ def lens(
     Streams follow from a run's keys, values and projected tokens of all layers, and the model.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     plots = plot_files(plot)
     if image is not None and plots:
@@ -128,20 +120,10 @@ def lens(
         )
     for note in result.config["notes"]:
         console.log.warning("%s", note)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
     if result.n_skipped:
         for line in result.skipped:
             console.log.error("left out: %s", line)
         raise PartialError(
             f"lens: {result.n_skipped} images were left out, {result.n} images measured"
         )
-
-
-def parse_tokens(text: str) -> int | Literal["all"]:
-    """'all' or a number of 1 or more. Raises UsageError."""
-    if text == "all":
-        return "all"
-    if not text.isdecimal() or int(text[:10]) < 1:
-        raise UsageError(f"--tokens: expected all or a number of 1 or more, found {text[:80]!r}")
-    return int(text[:10])

@@ -15,7 +15,7 @@ from kvtool.experiments.lens.series import (
     lines_of,
     measures_of,
 )
-from kvtool.reporting.plots.curves import Curve, Level, Panel, draw_curves
+from kvtool.reporting.plots.curves import CurvesPanel, PlotCurve, PlotLevel, draw_curves
 from kvtool.reporting.plots.style import COLORS, DASHES, INK, about
 from kvtool.result import Result, Row
 
@@ -34,15 +34,17 @@ def draw(result: Result) -> Figure:
             "--plot: expected the measure of the lens, found words of an image: draw them with "
             "-o FILE.png"
         )
-    panels = [Panel(name, f"{name}, AUROC", level=_chance(result)) for name in measures_of(result)]
+    panels = [
+        CurvesPanel(name, f"{name}, AUROC", level=_chance(result)) for name in measures_of(result)
+    ]
     return draw_curves(panels, list(_curves(result)), about(result), [])
 
 
-def _chance(result: Result) -> Level:
-    return Level("chance", result.rows[0]["chance"])
+def _chance(result: Result) -> PlotLevel:
+    return PlotLevel("chance", result.rows[0]["chance"])
 
 
-def _curves(result: Result) -> Iterator[Curve]:
+def _curves(result: Result) -> Iterator[PlotCurve]:
     """Yield a curve for each kind of line, whose rows have the field of each measure."""
     for name in (PATCHES, PERMUTED, TEXT):
         rows: dict[int, Row] = {}
@@ -54,4 +56,4 @@ def _curves(result: Result) -> Iterator[Curve]:
                 }
                 rows[row["layer"]] = rows.get(row["layer"], {"layer": row["layer"]}) | renamed
         if rows:
-            yield Curve(name, list(rows.values()), SMALL | LOOKS[name])
+            yield PlotCurve(name, list(rows.values()), SMALL | LOOKS[name])

@@ -13,7 +13,7 @@ from kvtool.bounds import checked
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import UsageError
 from kvtool.experiments.lens.sources import concepts_of, sentences_of
-from kvtool.experiments.lens.study import LensStudy, Reader, some_layers
+from kvtool.experiments.lens.study import LensReader, LensStudy, some_layers
 from kvtool.features.residual import check_streams, stream_layers
 from kvtool.layers import LayerChoice, resolve_layers
 from kvtool.pictures.files import check_images, checked_png, pictures_of, write_png
@@ -81,7 +81,7 @@ def lens(
             bar.
     """
     run = select_run(target)
-    reader = Reader(run, _layers(run, layers, is_picture=image is not None), model, device)
+    reader = LensReader(run, _layers(run, layers, is_picture=image is not None), model, device)
     if image is not None:
         if text is not None or limit is not None:
             raise UsageError(
@@ -110,7 +110,7 @@ def _layers(run: Run, layers: LayerChoice | None, *, is_picture: bool) -> tuple[
 
 
 def _read_image(
-    reader: Reader, image: str, out: str | Path | None, data: str | Path | None
+    reader: LensReader, image: str, out: str | Path | None, data: str | Path | None
 ) -> Result:
     """Return the likeliest words at each patch of an image, and draw them into a file."""
     run = reader.run

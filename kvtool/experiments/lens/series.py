@@ -13,7 +13,7 @@ PERMUTED = "words of other concepts"
 TEXT = "words in sentences"
 
 
-class Line(NamedTuple):
+class LensLine(NamedTuple):
     """A line over layers: its name, and rows of `layer`, `auroc` and its interval."""
 
     name: str
@@ -30,12 +30,12 @@ def rows_of(result: Result, measure: str) -> list[Row]:
     return [row for row in result.rows if row["measure"] == measure]
 
 
-def lines_of(result: Result, measure: str) -> list[Line]:
+def lines_of(result: Result, measure: str) -> list[LensLine]:
     """Return the lines of a measure; those that are defined in no layer are left out."""
     rows = rows_of(result, measure)
     lines = [
-        Line(PATCHES, rows),
-        Line(PERMUTED, [{"layer": row["layer"], "auroc": row["permuted"]} for row in rows]),
-        Line(TEXT, [{"layer": row["layer"], "auroc": row["text"]} for row in rows]),
+        LensLine(PATCHES, rows),
+        LensLine(PERMUTED, [{"layer": row["layer"], "auroc": row["permuted"]} for row in rows]),
+        LensLine(TEXT, [{"layer": row["layer"], "auroc": row["text"]} for row in rows]),
     ]
     return [line for line in lines if any(row["auroc"] is not None for row in line.rows)]

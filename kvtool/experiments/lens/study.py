@@ -44,7 +44,7 @@ def some_layers(layers: Sequence[int]) -> tuple[int, ...]:
 
 
 @dataclass
-class Reader:
+class LensReader:
     """What reads a run's images: its layers, and its language model, loaded when it is needed.
 
     Attributes:
@@ -92,7 +92,7 @@ class LensStudy:
         seed: The random seed.
     """
 
-    reader: Reader
+    reader: LensReader
     dataset: Any
     sentences: Sentences
     tokens: int | Literal["all"]
@@ -140,18 +140,13 @@ class LensStudy:
     def measure(self, progress: Progress) -> Result:
         """Measure all layers."""
         from kvtool.features.lens import first_pieces
-        from kvtool.features.word_states import SentenceWords
 
         reader = self.reader
         patches = label_patches(
             reader.run, concepts_of(self.dataset), self.ids, self.tokens, self.seed
         )
         pieces = first_pieces(reader.language, patches.concepts)
-        texts = self.sentences.texts
-        words = SentenceWords(reader.language, texts, patches.concepts) if texts else None
-        measuring = Measuring(
-            reader.run, patches, reader.model, reader.language, pieces, words, self.seed
-        )
+        measuring = self._measuring(patches, pieces)
         rows = measuring.rows(reader.layers, progress)
         if not rows:
             raise KvtoolError(
@@ -177,6 +172,17 @@ class LensStudy:
             items=[
                 reading.item() for reading in reader.words(examples, some_layers(reader.layers))
             ],
+        )
+
+    def _measuring(self, patches: LabeledPatches, pieces: dict[str, int]) -> Measuring:
+        """Return what measures the patches, by words in sentences too where there are some."""
+        from kvtool.features.word_states import SentenceWords
+
+        reader = self.reader
+        texts = self.sentences.texts
+        words = SentenceWords(reader.language, texts, patches.concepts) if texts else None
+        return Measuring(
+            reader.run, patches, reader.model, reader.language, pieces, words, self.seed
         )
 
     def _examples(self, patches: LabeledPatches) -> list[str]:

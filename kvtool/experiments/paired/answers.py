@@ -76,6 +76,7 @@ def ask_one_image(
     texts: dict[str, list[str]] = {}
     for question in questions:
         texts.setdefault(question.image_ids[0], []).append(question.prompt)
+    # Asked as a knockout's condition with no head blocked, so that both commands share the answers.
     plain = frozenset[tuple[int, int]]()
     answers = answerer.ask(texts, [plain], progress)[plain]
     return [answers[question.image_ids[0]][question.prompt] for question in questions]
@@ -207,6 +208,7 @@ def marked_prompt(
             for index, ref in enumerate(refs)
         ]
 
+    # An answer is kept under all that it depends on: where the files lie is not among it.
     record = {name: value for name, value in point.record().items() if name != "files"}
     if pads_pictures(answerer.run, point.question):
         record["several_images"] = PADDED

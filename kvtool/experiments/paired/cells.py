@@ -12,7 +12,7 @@ import numpy as np
 
 from kvtool.datasets.base import Question
 from kvtool.experiments.paired.pictures import picture_clusters
-from kvtool.experiments.paired.readings import NONE, Reading
+from kvtool.experiments.paired.readings import NONE, ValueReading
 from kvtool.features.layers import Layer
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
@@ -48,7 +48,7 @@ class ComparedAnswers:
     """
 
     questions: Sequence[Question]
-    reading: Reading
+    reading: ValueReading
     options: Sequence[str | None]
     metric: str = "value"
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -108,6 +108,7 @@ class ComparedAnswers:
         right = self.right(measured)
         value = right[self.metric]
         model = np.broadcast_to(self.model_right, value.shape)
+        # Four counts that add up to the questions: all shares follow from their sums.
         cells = [value & model, value & ~model, ~value & model, ~value & ~model]
         further = [name for name in right if name != self.metric]
         units = np.stack([*cells, *(right[name] for name in further)], axis=-1).astype(np.float64)

@@ -11,26 +11,36 @@ from kvtool.cli import console
 from kvtool.cli.completion import complete_paired
 from kvtool.cli.options import (
     AfterQuestionOption,
+    AnswersOption,
     DataOption,
     DeviceOption,
     Format,
     FormatOption,
+    FreshAnswersOption,
     HeadsOption,
     KindsOption,
     LayersOption,
+    MaxNewTokensOption,
+    ModelFolderOption,
     PlotOption,
     QuestionDtypeOption,
     RunOption,
+    SelectOption,
     StyleOption,
     WaitOption,
     bounded,
+    seed_of,
+    store_and_word,
+    store_argument,
+    task_argument,
+)
+from kvtool.cli.parsing import (
     given,
     parse_folder,
     parse_heads,
     parse_kinds,
     parse_layers,
     parse_model,
-    store_and_word,
 )
 from kvtool.errors import PartialError
 
@@ -47,93 +57,68 @@ EXAMPLES = (
 )
 
 
+ShowOption = Annotated[
+    Cell | None,
+    typer.Option("--show", help="Print this cell's questions (id, answers) in place of the rows."),
+]
+QuestionsOption = Annotated[
+    int | None,
+    bounded(
+        "n",
+        "--limit",
+        "--n",
+        help="Largest number of questions. semantic-correspondence makes 200 by default.",
+    ),
+]
+ReadingOption = Annotated[
+    Literal["choice", "pck"] | None,
+    typer.Option(
+        "--reading",
+        help="Semantic correspondence: values choose one of four points, or are right by PCK.",
+    ),
+]
+PicturesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--pictures",
+        metavar="DIR",
+        help="Semantic correspondence: a new folder for the marked pictures.",
+    ),
+]
+FoldsOption = Annotated[
+    int | None,
+    bounded("folds", help="Relative depth: number of folds of the probe (default 5)."),
+]
+StrengthOption = Annotated[
+    float | None,
+    bounded("c", help="Relative depth: inverse L2 strength of the probe (default 0.01)."),
+]
+
+
 def paired(
-    store: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[STORE]",
-            autocompletion=complete_paired,
-            help="The store. The default is $KVTOOL_STORE.",
-        ),
-    ] = None,
-    task: Annotated[
-        str | None, typer.Argument(metavar="TASK", autocompletion=complete_paired, help="The task.")
-    ] = None,
+    store: Annotated[str | None, store_argument(complete_paired)] = None,
+    task: Annotated[str | None, task_argument(complete_paired)] = None,
     run: RunOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
     heads: HeadsOption = None,
-    select: Annotated[
-        Literal["max", "split"],
-        typer.Option(
-            "--select",
-            help="Choose the best block on the questions it is scored on, or on the other half.",
-        ),
-    ] = "max",
-    show: Annotated[
-        Cell | None,
-        typer.Option(
-            "--show", help="Print this cell's questions (id, answers) in place of the rows."
-        ),
-    ] = None,
-    n: Annotated[
-        int | None,
-        bounded(
-            "n",
-            "--limit",
-            "--n",
-            help="Largest number of questions. semantic-correspondence makes 200 by default.",
-        ),
-    ] = None,
-    reading: Annotated[
-        Literal["choice", "pck"] | None,
-        typer.Option(
-            "--reading",
-            help="Semantic correspondence: values choose one of four points, or are right by PCK.",
-        ),
-    ] = None,
-    pictures: Annotated[
-        Path | None,
-        typer.Option(
-            "--pictures",
-            metavar="DIR",
-            help="Semantic correspondence: a new folder for the marked pictures.",
-        ),
-    ] = None,
-    folds: Annotated[
-        int | None,
-        bounded("folds", help="Relative depth: number of folds of the probe (default 5)."),
-    ] = None,
-    c: Annotated[
-        float | None,
-        bounded("c", help="Relative depth: inverse L2 strength of the probe (default 0.01)."),
-    ] = None,
-    answers: Annotated[
-        Path | None,
-        typer.Option(
-            "--answers",
-            metavar="FILE",
-            help="Write every question and answer to a file, as JSON lines.",
-        ),
-    ] = None,
+    select: SelectOption = "max",
+    show: ShowOption = None,
+    n: QuestionsOption = None,
+    reading: ReadingOption = None,
+    pictures: PicturesOption = None,
+    folds: FoldsOption = None,
+    c: StrengthOption = None,
+    answers: AnswersOption = None,
     style: StyleOption = "plain",
     after_question: AfterQuestionOption = "",
     question_dtype: QuestionDtypeOption = None,
-    max_new_tokens: Annotated[
-        int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
-    ] = 16,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Folder of the run's model, if its name does not say it."),
-    ] = None,
+    max_new_tokens: MaxNewTokensOption = 16,
+    model: ModelFolderOption = None,
     data: DataOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[
-        int, bounded("seed", help="Random seed of the questions, folds, halves and intervals.")
-    ] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")
-    ] = False,
+    seed: Annotated[int, seed_of("the questions, folds, halves and intervals")] = 0,
+    fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -191,13 +176,12 @@ def paired(
 
 def _print(result: Result, show: Cell | None, format: Format) -> None:
     """Print the rows of a result, or the questions of one cell, and what was left out."""
-    from kvtool.cli.output import resolve
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result
 
     for line in result.skipped:
         console.log.warning("left out: %s", line)
     if show is None:
-        emit(result, resolve(format))
+        emit_result(result, format)
     else:
         _emit_cell(result, show, format)
 

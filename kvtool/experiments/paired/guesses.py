@@ -124,6 +124,7 @@ class RecordedAnswers:
         from kvtool.experiments.paired.retraining import retrained_best
 
         compared = self.compared
+        # The questions that chose the block, none where it was chosen on those it is scored on.
         choosing = np.setdiff1d(compared.answered, scored)
         null = retrained_best(
             probe,
@@ -157,6 +158,8 @@ def guesses(n_choices: Array, model_right: Array, n_blocks: int, seed: int) -> R
     """
     n = len(n_choices)
     rng = np.random.default_rng(seed)
+    # Right guesses where the model is wrong and where it is right are drawn apart: the first are
+    # what only values have.
     gain = _right(n_choices[~model_right], n_blocks, rng)
     right = gain + _right(n_choices[model_right], n_blocks, rng)
     best = right.argmax(axis=1)

@@ -15,7 +15,7 @@ from kvtool.experiments.paired.readings import (
     LinearProbe,
     MeanCosine,
     PointCosine,
-    Reading,
+    ValueReading,
     stratified_folds,
 )
 from kvtool.tasks.semantic_correspondence import check_pair
@@ -45,7 +45,7 @@ class PairedQuestions:
     """
 
     questions: list[Question]
-    reading: Reading
+    reading: ValueReading
     left_out: LeftOut
     settings: dict[str, Any]
     points: list[PointQuestion] | None = None
@@ -60,6 +60,8 @@ def semantic_correspondence(
     pairs = dataset.pairs()
     left_out = LeftOut.of(dataset)
     complete = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
+    # Pairs that cannot be used are left out before the questions are drawn, or n would not be
+    # reached.
     usable = left_out.usable(complete, lambda pair: check_pair(pair, ids))
     points = make_questions(usable, N_POINTS if n is None else n, seed)
     left_out.many(

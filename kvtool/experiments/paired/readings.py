@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NONE = -1
 
 
-class Reading(Protocol):
+class ValueReading(Protocol):
     """How values answer questions."""
 
     further: ClassVar[tuple[str, ...]]
@@ -139,6 +139,7 @@ class PointCosine:
             if not len(vectors):
                 heads, _, dim = image.values.shape
                 vectors = image.values.new_empty(heads, len(self.questions), 1 + len(LETTERS), dim)
+            # Each image is read once, whatever the number of questions about it.
             numbers, slots, points = zip(*points_of_image[image.id], strict=True)
             vectors[:, list(numbers), list(slots)] = image.values[:, image.cells(points)]
         return vectors

@@ -108,14 +108,8 @@ class PairedWork:
 
         Raises KvtoolError where no block answers, or the model too few questions.
         """
-        questions, left_out = self.paired.questions, self.paired.left_out
-        options = [
-            None if answer is None else parse_choice(answer, question.choices)
-            for answer, question in zip(answers, questions, strict=True)
-        ]
-        compared = ComparedAnswers(
-            questions, self.paired.reading, options, config["metric"], self._digests()
-        )
+        left_out = self.paired.left_out
+        compared = self._compared(answers, config["metric"])
         unanswered = self._unanswered(compared, config["select"])
         metric = compared.metric
         recorded = RecordedAnswers(compared)
@@ -126,6 +120,7 @@ class PairedWork:
             raise KvtoolError(
                 f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
             )
+        # The best of many blocks is right by luck too: its tests are those of the best.
         best = best | recorded.tests(best, scored, config["seed"])
         baselines = [{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES]
         measured = recorded.blocks[best["kind"], best["layer"], best["kv_head"]]
@@ -146,6 +141,15 @@ class PairedWork:
             skipped=[*lines, *unanswered, *left_out.lines][:MAX_REASONS],
             items=items,
         )
+
+    def _compared(self, answers: Sequence[Answer], metric: str) -> ComparedAnswers:
+        """Return the questions with the choices that the model's answers name."""
+        questions = self.paired.questions
+        options = [
+            None if answer is None else parse_choice(answer, question.choices)
+            for answer, question in zip(answers, questions, strict=True)
+        ]
+        return ComparedAnswers(questions, self.paired.reading, options, metric, self._digests())
 
     def _rows(
         self,

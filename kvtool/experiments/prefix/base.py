@@ -39,6 +39,7 @@ def find_base(
         source = (dataset.name, dataset.split)
         runs = [run for run in runs if (run.config.dataset, run.config.split) == source]
     if model is not None and runs:
+        # A model is known by its revision: its name may be a hub id here and a folder there.
         revision = model_revision(model, runs[0])
         runs = [run for run in runs if run.config.model.revision == revision]
     if len(runs) == 1 or (not runs and model is not None and spec is not None):

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.completion import complete_data_set, complete_prefix, complete_run
+from kvtool.cli.completion import complete_prefix, complete_run
 from kvtool.cli.options import (
     DataOption,
     DeviceOption,
     FormatOption,
+    FreshOption,
     LayersOption,
+    ModelOfRunsOption,
     PlotOption,
+    SelectOption,
+    UnitsOption,
     WaitOption,
-    bounded,
+    data_set_option,
+    seed_of,
+    store_and_word,
+    store_argument,
+    task_argument,
+)
+from kvtool.cli.parsing import (
     given,
     parse_folder,
     parse_kinds,
     parse_layers,
+    parse_list,
     parse_model,
-    store_and_word,
 )
 from kvtool.cli.task_flags import command_with
 from kvtool.errors import PartialError
@@ -36,74 +46,56 @@ EXAMPLES = (
 )
 
 
+ConditionsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--conditions",
+        metavar="NAMES",
+        help="Of none,correct,random,incorrect; default: all there are.",
+    ),
+]
+DataSetOption = Annotated[
+    str | None, data_set_option("Data set of the run, or over which it is to be extracted.")
+]
+PrefixOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prefix",
+        metavar="TEXT",
+        help='Yours: text:"..." or file:CSV, a text an image; repeatable.',
+    ),
+]
+ScoredKindsOption = Annotated[
+    str | None,
+    typer.Option("--kinds", metavar="KINDS", help="Comma-separated: value (default), key."),
+]
+BaseRunOption = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        autocompletion=complete_run,
+        help="The run without prefix, where there are several.",
+    ),
+]
+
+
 def prefix(
     context: typer.Context,
-    store: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[STORE]",
-            autocompletion=complete_prefix,
-            help="The store; default: $KVTOOL_STORE.",
-        ),
-    ] = None,
-    task: Annotated[
-        str | None, typer.Argument(metavar="TASK", autocompletion=complete_prefix, help="The task.")
-    ] = None,
-    conditions: Annotated[
-        str | None,
-        typer.Option(
-            "--conditions",
-            metavar="NAMES",
-            help="Of none,correct,random,incorrect; default: all there are.",
-        ),
-    ] = None,
-    prefix: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--prefix",
-            metavar="TEXT",
-            help='Yours: text:"..." or file:CSV, a text an image; repeatable.',
-        ),
-    ] = None,
-    kinds: Annotated[
-        str | None,
-        typer.Option("--kinds", metavar="KINDS", help="Comma-separated: value (default), key."),
-    ] = None,
+    store: Annotated[str | None, store_argument(complete_prefix)] = None,
+    task: Annotated[str | None, task_argument(complete_prefix)] = None,
+    conditions: ConditionsOption = None,
+    prefix: PrefixOption = None,
+    kinds: ScoredKindsOption = None,
     layers: LayersOption = None,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            "--run",
-            autocompletion=complete_run,
-            help="The run without prefix, where there are several.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Where the run's model is now; or, for a new run, the model."),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            metavar="NAME[:PATH][@SPLIT]",
-            autocompletion=complete_data_set,
-            help="Over which the run is, or is to be extracted.",
-        ),
-    ] = None,
+    run: BaseRunOption = None,
+    model: ModelOfRunsOption = None,
+    dataset: DataSetOption = None,
     data: DataOption = None,
-    select: Annotated[
-        Literal["max", "split"],
-        typer.Option(
-            "--select", help="Best block on the data it is scored on, or on the other half of it."
-        ),
-    ] = "max",
+    select: SelectOption = "max",
     device: DeviceOption = "auto",
-    limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
-    seed: Annotated[int, bounded("seed", help="Of halves and intervals.")] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Score again, even if the store holds the result.")
-    ] = False,
+    limit: UnitsOption = None,
+    seed: Annotated[int, seed_of("the halves and the intervals")] = 0,
+    fresh: FreshOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -119,8 +111,7 @@ def prefix(
     first, into STORE; only what is missing.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     plots = plot_files(plot)
     path, name = store_and_word(store, task, "TASK")
@@ -128,9 +119,7 @@ def prefix(
         result = kvtool.prefix(
             path,
             name,
-            conditions=None
-            if conditions is None
-            else [word.strip() for word in conditions.split(",")],
+            conditions=parse_list(conditions),
             prefix=prefix or (),
             run=run,
             model=parse_model(model),
@@ -148,8 +137,7 @@ def prefix(
         )
     for note in result.config["notes"]:
         console.log.info("%s: %s", name, note)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
     if result.n_skipped:
         for line in result.skipped:
             console.log.error("left out: %s", line)

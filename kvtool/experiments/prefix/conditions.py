@@ -133,6 +133,7 @@ def condition_run(
     }
     config = replace(base.config, prefix=condition.recorded)
     serving = [run for run in store.readable_runs() if _serves(run, base, config, condition, kinds)]
+    # Of several runs the one that lacks the fewest images.
     run = max(serving, key=lambda candidate: len(set(candidate.ids) & set(base.ids)), default=None)
     if run is None or set(base.ids) - set(run.ids) - reasons.keys():
         check_model(base, model)

@@ -21,8 +21,16 @@ NAME = 24
 
 def tables(result: Result) -> Iterator[RenderableType]:
     """Yield what `kvtool prefix` shows below the headline; intervals stand below their numbers."""
+    bests = [row for row in result.rows if row["choice"] == "best"]
+    yield _table(result, bests)
+    yield Text("\n".join(_lines(result, bests)))
+
+
+def _table(result: Result, bests: Sequence[Row]) -> Table:
+    """Return a line for each condition, by its best block and by the fixed one, and one of what
+    knows nothing.
+    """
     rows = {(row["condition"], row["choice"]): row for row in result.rows}
-    fixed = next(row for row in result.rows if row["choice"] == "fixed")
     title = (
         f"{result.metric}{unit_mark(result)}, 95 % interval; difference to none, paired, p by Holm"
     )
@@ -48,9 +56,13 @@ def tables(result: Result) -> Iterator[RenderableType]:
             cells.append(_cell(result, row, result.metric))
             cells.append("-" if condition == "none" else _difference(result, row))
         table.add_row(*map(Text, cells))
-    bests = [row for row in result.rows if row["choice"] == "best"]
     table.add_row(*map(Text, _chance_cells(result, bests)))
-    yield table
+    return table
+
+
+def _lines(result: Result, bests: Sequence[Row]) -> list[str]:
+    """Return what stands below the table: the blocks, chance, and the texts."""
+    fixed = next(row for row in result.rows if row["choice"] == "fixed")
     choice_note = (
         "on the other half of the data"
         if result.config["select"] == "split"
@@ -60,7 +72,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
     lines = [f"fixed block: {block}, the best of none; blocks chosen {choice_note}"]
     if (line := conditions_against_chance(result, bests)) is not None:
         lines.append(line)
-    yield Text("\n".join(lines + [f"{item['condition']}: {_text(item)}" for item in result.items]))
+    return lines + [f"{item['condition']}: {_text(item)}" for item in result.items]
 
 
 def _chance_cells(result: Result, rows: Sequence[Row]) -> list[str]:

@@ -22,7 +22,7 @@ from kvtool.reporting.heatmap import heatmap
 from kvtool.reporting.numbers import better, interval, relation
 from kvtool.reporting.sentences import against_baseline, best_block, leading_baselines
 from kvtool.reporting.study import KeptResult, Study
-from kvtool.reporting.tables import Data, scores_table
+from kvtool.reporting.tables import Data, PageTable, scores_table
 from kvtool.result import Result, Row, block_name, is_summary
 
 
@@ -36,19 +36,6 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     series = [(kind, STYLES[kind], _of_kind(result.per_layer, kind)) for kind in kinds]
     has_curve = any(len(layer_rows) > 1 for _, _, layer_rows in series)
     levels = [(baseline_label(result, row), level_style(result, row), row) for row in baselines]
-    guesses = guess_rows(result)
-    best = [] if result.best is None else [(f"best: {block_name(result.best)}", result.best)]
-    labeled = [*best, *((baseline_label(result, row), row) for row in baselines), *guesses]
-    scored = [row for _, row in labeled]
-    tables = [
-        scores_table(
-            result, labeled, "Best block and baselines", data.add(f"{summary.rows}-best", scored)
-        )
-    ]
-    if result.per_layer:
-        layer_rows = [(block_name(row), row) for row in result.per_layer]
-        name = data.add(f"{summary.rows}-per-layer", result.per_layer)
-        tables.append(scores_table(result, layer_rows, "Best block of each layer", name))
     return replace(
         summary,
         findings=list(sentences(result, study.of_command("compare"))),
@@ -64,9 +51,25 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
                 if has_curve
             ],
         },
-        tables=tables,
+        tables=list(_tables(result, baselines, summary.rows, data)),
         blocks=clickable_blocks(result, examples),
     )
+
+
+def _tables(result: Result, baselines: Sequence[Row], rows: str, data: Data) -> Iterator[PageTable]:
+    """Yield the best block beside baselines and guesses, then the best block of each layer.
+
+    `rows` is the name of the result's rows, by which those of the tables are called.
+    """
+    best = [] if result.best is None else [(f"best: {block_name(result.best)}", result.best)]
+    guesses = guess_rows(result)
+    labeled = [*best, *((baseline_label(result, row), row) for row in baselines), *guesses]
+    name = data.add(f"{rows}-best", [row for _, row in labeled])
+    yield scores_table(result, labeled, "Best block and baselines", name)
+    if result.per_layer:
+        layer_rows = [(block_name(row), row) for row in result.per_layer]
+        name = data.add(f"{rows}-per-layer", result.per_layer)
+        yield scores_table(result, layer_rows, "Best block of each layer", name)
 
 
 def _chance(result: Result, metric: str) -> list[tuple[str, str, Row]]:

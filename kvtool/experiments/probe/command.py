@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,20 +14,21 @@ from kvtool.cli.options import (
     DeviceOption,
     Format,
     FormatOption,
+    FreshOption,
     HeadsOption,
     KindsOption,
     LayersOption,
     PlotOption,
     RunOption,
+    SelectOption,
+    UnitsOption,
     WaitOption,
-    bounded,
-    given,
-    parse_folder,
-    parse_heads,
-    parse_kinds,
-    parse_layers,
+    seed_of,
     store_and_word,
+    store_argument,
+    task_argument,
 )
+from kvtool.cli.parsing import given, parse_folder, parse_heads, parse_kinds, parse_layers
 from kvtool.cli.task_flags import command_with
 from kvtool.errors import PartialError, UsageError
 from kvtool.tasks import TASKS
@@ -45,44 +46,30 @@ EXAMPLES = (
 )
 
 
+SavePredictionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-predictions", metavar="DIR", help="New folder for what the best block predicts."
+    ),
+]
+
+
 def probe(
     context: typer.Context,
-    store: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[STORE]",
-            autocompletion=complete_probe,
-            help="The store; default: $KVTOOL_STORE.",
-        ),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Argument(metavar="TASK", autocompletion=complete_probe, help="The task, or all."),
-    ] = None,
+    store: Annotated[str | None, store_argument(complete_probe)] = None,
+    task: Annotated[str | None, task_argument(complete_probe, "The task, or all.")] = None,
     run: RunOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
     heads: HeadsOption = None,
-    select: Annotated[
-        Literal["max", "split"],
-        typer.Option(
-            "--select", help="Best block on the data it is scored on, or on the other half of it."
-        ),
-    ] = "max",
+    select: SelectOption = "max",
     data: DataOption = None,
     device: DeviceOption = "auto",
-    limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
-    seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")
-    ] = False,
+    limit: UnitsOption = None,
+    seed: Annotated[int, seed_of("the episodes and the intervals")] = 0,
+    fresh: FreshOption = False,
     wait: WaitOption = 0.0,
-    save_predictions: Annotated[
-        Path | None,
-        typer.Option(
-            "--save-predictions", metavar="DIR", help="New folder for what the best block predicts."
-        ),
-    ] = None,
+    save_predictions: SavePredictionsOption = None,
     plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
@@ -160,12 +147,11 @@ def _options_by_task(run: Run, name: str, options: dict[str, Any]) -> dict[str, 
 
 def _print(task: str, result: Result, format: Format) -> None:
     """Print the rows of a task's result, and what was left out."""
-    from kvtool.cli.output import resolve
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result
 
     for line in result.skipped:
         console.log.warning("%s: %s", task, line)
-    emit(result, resolve(format))
+    emit_result(result, format)
 
 
 def _check_usable(unusable: dict[str, int]) -> None:

@@ -22,7 +22,7 @@ LEAST_LAYERS = 4
 
 
 @dataclass(frozen=True)
-class Curve:
+class LayerCurve:
     """A measure over layers.
 
     Attributes:
@@ -41,7 +41,7 @@ class Curve:
         return low, high
 
 
-def alignment_by_fvu(ratios: Curve) -> dict[str, Any]:
+def alignment_by_fvu(ratios: LayerCurve) -> dict[str, Any]:
     """Return the first layer from which on the interval of log(fvu of image / fvu of text) stays
     below log MOST_RATIO; see `_layer_of`.
 
@@ -54,7 +54,7 @@ def alignment_by_fvu(ratios: Curve) -> dict[str, Any]:
     return {"by": "fvu", **_layer_of(ratios.layers, high < MOST_RATIO, ends < MOST_RATIO)}
 
 
-def alignment_by_transfer(transfer: Curve) -> dict[str, Any]:
+def alignment_by_transfer(transfer: LayerCurve) -> dict[str, Any]:
     """Return the first layer from which on transfer stays above LEAST_TRANSFER with its interval,
     and above NEAR_BEST of its highest value; see `_layer_of`."""
     low, _ = transfer.interval()
@@ -97,7 +97,7 @@ def _whole(number: float) -> int | None:
     return int(number) if np.isfinite(number) else None
 
 
-def change_point(by: str, curve: Curve) -> dict[str, Any]:
+def change_point(by: str, curve: LayerCurve) -> dict[str, Any]:
     """Return the layer at which a curve changes its level: the first of the second of two segments
     whose means leave the least squares; with the 95 % interval over resamples.
 

@@ -90,11 +90,13 @@ def layer_saes(
         layer = _layer(autoencoder)
         if layer not in layers:
             outside.append(f"{source.label}: {_place(autoencoder)}, not scored")
+        # One SAE under two names would count twice.
         elif source.digest in entries:
             before = entries[source.digest].source.label
             outside.append(f"{source.label}: the SAE of {before}, scored once")
         else:
             entries[source.digest] = _entry(layer, source, autoencoder)
+    # Where nothing at all could be read, the first reason says more than that there is no SAE.
     if errors and not entries and not outside:
         raise errors[0][1]
     if not entries:

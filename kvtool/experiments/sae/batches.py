@@ -13,7 +13,7 @@ import torch
 
 from kvtool.autoencoders.words import content_tokens
 from kvtool.experiments.sae.spools import Spool
-from kvtool.experiments.sae.streams import Streams, TextStream
+from kvtool.experiments.sae.streams import DecoderStreams, TextStream
 from kvtool.experiments.sae.words import word_labels
 from kvtool.features.concepts import UNSURE
 
@@ -27,7 +27,7 @@ CHUNK_BYTES = 2**30
 
 
 @dataclass(frozen=True)
-class Truth:
+class ConceptTokens:
     """What the tokens of a condition are: their image, and of which concepts they are.
 
     Attributes:
@@ -55,17 +55,17 @@ class Notes:
         samples: Of each layer some of the image's tokens, which tell its noise.
     """
 
-    truths: dict[str, Truth]
+    truths: dict[str, ConceptTokens]
     examples: frozenset[int]
     pieces: dict[int, list[str]] = field(default_factory=dict)
     samples: list[list[torch.Tensor]] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, streams: Streams, examples: frozenset[int], folder: Path) -> Notes:
+    def empty(cls, streams: DecoderStreams, examples: frozenset[int], folder: Path) -> Notes:
         """Return notes of no token; what grows lies in a folder."""
         n_concepts = len(streams.subject.concepts)
         truths = {
-            name: Truth(
+            name: ConceptTokens(
                 Spool(folder / f"{name}.positions", 1, "int64"),
                 Spool(folder / f"{name}.labels", n_concepts, "int8"),
             )
@@ -75,7 +75,7 @@ class Notes:
 
 
 @dataclass(frozen=True)
-class Batch:
+class StreamBatch:
     """Streams of images that ran together.
 
     Attributes:
@@ -90,8 +90,8 @@ class Batch:
 
 
 def chunks(
-    streams: Streams, conditions: Sequence[str], notes: Notes, n_batches: int | None
-) -> Iterator[list[Batch]]:
+    streams: DecoderStreams, conditions: Sequence[str], notes: Notes, n_batches: int | None
+) -> Iterator[list[StreamBatch]]:
     """Yield batches that are in memory together: one, or as many as CHUNK_BYTES hold."""
     batches = (
         _batch(streams, positions, conditions, notes) for positions in streams.subject.batches()
@@ -107,16 +107,17 @@ def chunks(
 
 
 def _batch(
-    streams: Streams, positions: list[int], conditions: Sequence[str], notes: Notes
-) -> Batch:
+    streams: DecoderStreams, positions: list[int], conditions: Sequence[str], notes: Notes
+) -> StreamBatch:
     """Run images and their captions under all conditions; note what their tokens are."""
     subject = streams.subject
-    batch = Batch(positions, {}, {})
+    batch = StreamBatch(positions, {}, {})
     for condition in TEXTS:
         if condition in conditions:
             _add_captions(streams, batch, condition, notes)
     for position in positions:
         notes.truths["patches"].append(position, subject.labels(position))
+        # What the image's patches would show if they were its partner's.
         partner = int(subject.partners[position])
         notes.truths["partners"].append(position, subject.labels(position, partner))
     for condition, stream in streams.images(positions, conditions).items():
@@ -125,7 +126,9 @@ def _batch(
     return batch
 
 
-def _add_captions(streams: Streams, batch: Batch, condition: str, notes: Notes) -> None:
+def _add_captions(
+    streams: DecoderStreams, batch: StreamBatch, condition: str, notes: Notes
+) -> None:
     """Run the captions of a batch, and note which of their tokens are words of concepts."""
     subject = streams.subject
     items: dict[int, list[TextStream]] = {position: [] for position in batch.positions}
@@ -149,7 +152,7 @@ def _add_captions(streams: Streams, batch: Batch, condition: str, notes: Notes) 
     batch.content[condition] = np.concatenate(is_content)
 
 
-def _joined(streams: Streams, texts: Sequence[TextStream]) -> torch.Tensor:
+def _joined(streams: DecoderStreams, texts: Sequence[TextStream]) -> torch.Tensor:
     """Return the states of an image's captions after each other, (layer, token, hidden)."""
     if texts:
         return torch.cat([text.states for text in texts], dim=1)
@@ -157,7 +160,7 @@ def _joined(streams: Streams, texts: Sequence[TextStream]) -> torch.Tensor:
     return torch.empty(len(streams.layers), 0, streams.language.hidden, device=device)
 
 
-def _keep_samples(streams: Streams, batch: Batch, notes: Notes) -> None:
+def _keep_samples(streams: DecoderStreams, batch: StreamBatch, notes: Notes) -> None:
     """Keep a few of the images' tokens, from all over, as a sample of each layer."""
     n_images = len(streams.subject)
     per_image = -(-NOISE_TOKENS // n_images)

@@ -14,23 +14,33 @@ from kvtool.cli import console
 from kvtool.cli.completion import complete_sae
 from kvtool.cli.everywhere import epilog
 from kvtool.cli.options import (
+    CaptionedImagesOption,
     DataOption,
     DeviceOption,
     FormatOption,
+    FreshOption,
     LayersOption,
+    ModelFolderOption,
+    OutlierOption,
     PlotOption,
     RunOption,
+    TokensOption,
     WaitOption,
     bounded,
-    given,
     need_store,
+    seed_of,
+    store_argument,
+)
+from kvtool.cli.parsing import (
+    given,
     parse_folder,
     parse_layers,
     parse_list,
     parse_model,
+    parse_tokens,
 )
 from kvtool.cli.sae import app
-from kvtool.errors import PartialError, UsageError
+from kvtool.errors import PartialError
 from kvtool.result import Result
 
 EXAMPLES = (
@@ -40,128 +50,111 @@ EXAMPLES = (
 )
 
 
+SaeOption = Annotated[
+    list[str],
+    typer.Option(
+        "--sae",
+        metavar="PATH",
+        help="SAEs of the model's decoder: a file, a folder, or a template such as "
+        "'saes/layer_{layer}'; demo for those of the shipped model; none for directions of "
+        "words, which need no SAE. Repeatable.",
+    ),
+]
+ConditionsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--conditions",
+        metavar="NAMES",
+        help="Controls to run beside text and image, comma-separated: text-prefix, shuffled, "
+        "other-image, random, random-norm, untrained, noise-residual, pca, random-sae. The "
+        "default is all of them.",
+    ),
+]
+DescriptionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--descriptions",
+        metavar="PATH",
+        help="Descriptions of features, a file or folder, to compare with the captions.",
+    ),
+]
+MatchByOption = Annotated[
+    Literal["lexical", "embedding", "judge"],
+    typer.Option(
+        "--match-by",
+        help="By what a description fits an image: a telling word that its captions have too; "
+        "a cosine, or a judge's yes, that only 5 % of other images' captions reach.",
+    ),
+]
+EmbedderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        metavar="MODEL",
+        help="Model that embeds texts for --match-by embedding; default: the run's own.",
+    ),
+]
+JudgeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--judge", metavar="MODEL", help="Language model that judges for --match-by judge."
+    ),
+]
+JudgeJsonlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--judge-jsonl",
+        metavar="FILE",
+        help="In place of --judge: write the questions to a file, and read answers from it.",
+    ),
+]
+SpliceOption = Annotated[
+    bool,
+    typer.Option(
+        "--splice",
+        help="Measure also what the model loses of captions where image tokens are replaced by "
+        "their reconstructions; a pass over each image for each layer and SAE.",
+    ),
+]
+MaxPresenceOption = Annotated[
+    float,
+    bounded(
+        "max_presence",
+        help="Leave features that fire in a larger share of images, or captions, out of match.",
+    ),
+]
+MaxDensityOption = Annotated[
+    float,
+    bounded(
+        "max_density",
+        help="Leave features that fire on a larger share of the captions' tokens out of match.",
+    ),
+]
+
+
 @app.callback(invoke_without_command=True, epilog=epilog(*EXAMPLES))
 def sae(
-    sae: Annotated[
-        list[str],
-        typer.Option(
-            "--sae",
-            metavar="PATH",
-            help="SAEs of the model's decoder: a file, a folder, or a template such as "
-            "'saes/layer_{layer}'; demo for those of the shipped model; none for directions of "
-            "words, which need no SAE. Repeatable.",
-        ),
-    ],
-    store: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[STORE]",
-            autocompletion=complete_sae,
-            help="The store; default: $KVTOOL_STORE.",
-        ),
-    ] = None,
+    sae: SaeOption,
+    store: Annotated[Path | None, store_argument(complete_sae)] = None,
     layers: LayersOption = None,
-    tokens: Annotated[
-        str,
-        typer.Option(
-            "--tokens",
-            metavar="N|all",
-            help="Number of tokens to read of each image, drawn from all over it; all reads every "
-            "one.",
-        ),
-    ] = "64",
-    conditions: Annotated[
-        str | None,
-        typer.Option(
-            "--conditions",
-            metavar="NAMES",
-            help="Controls to run beside text and image, comma-separated: text-prefix, shuffled, "
-            "other-image, random, random-norm, untrained, noise-residual, pca, random-sae. The "
-            "default is all of them.",
-        ),
-    ] = None,
-    descriptions: Annotated[
-        Path | None,
-        typer.Option(
-            "--descriptions",
-            metavar="PATH",
-            help="Descriptions of features, a file or folder, to compare with the captions.",
-        ),
-    ] = None,
-    match_by: Annotated[
-        Literal["lexical", "embedding", "judge"],
-        typer.Option(
-            "--match-by",
-            help="By what a description fits an image: a telling word that its captions have too; "
-            "a cosine, or a judge's yes, that only 5 % of other images' captions reach.",
-        ),
-    ] = "lexical",
-    embedder: Annotated[
-        str | None,
-        typer.Option(
-            "--embedder",
-            metavar="MODEL",
-            help="Model that embeds texts for --match-by embedding; default: the run's own.",
-        ),
-    ] = None,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            "--judge", metavar="MODEL", help="Language model that judges for --match-by judge."
-        ),
-    ] = None,
-    judge_jsonl: Annotated[
-        Path | None,
-        typer.Option(
-            "--judge-jsonl",
-            metavar="FILE",
-            help="In position of --judge: write the questions to a file, and read answers from it.",
-        ),
-    ] = None,
-    splice: Annotated[
-        bool,
-        typer.Option(
-            "--splice",
-            help="Measure also what the model loses of captions where image tokens are replaced by "
-            "their reconstructions; a pass over each image for each layer and SAE.",
-        ),
-    ] = False,
-    max_presence: Annotated[
-        float,
-        bounded(
-            "max_presence",
-            help="Leave features that fire in a larger share of images, or captions, out of match.",
-        ),
-    ] = 0.05,
-    max_density: Annotated[
-        float,
-        bounded(
-            "max_density",
-            help="Leave features that fire on a larger share of the captions' tokens out of match.",
-        ),
-    ] = 0.005,
-    outlier: Annotated[
-        float,
-        bounded(
-            "outlier",
-            help="Drop tokens whose vector is longer than N times the text's median length.",
-        ),
-    ] = 10.0,
-    limit: Annotated[
-        int | None, bounded("limit", help="Read the first N images with captions only.")
-    ] = None,
+    tokens: TokensOption = "64",
+    conditions: ConditionsOption = None,
+    descriptions: DescriptionsOption = None,
+    match_by: MatchByOption = "lexical",
+    embedder: EmbedderOption = None,
+    judge: JudgeOption = None,
+    judge_jsonl: JudgeJsonlOption = None,
+    splice: SpliceOption = False,
+    max_presence: MaxPresenceOption = 0.05,
+    max_density: MaxDensityOption = 0.005,
+    outlier: OutlierOption = 10.0,
+    limit: CaptionedImagesOption = None,
     run: RunOption = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Folder of the run's model, if it moved.")
-    ] = None,
+    model: ModelFolderOption = None,
     data: DataOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[
-        int, bounded("seed", help="Random seed of the tokens, the controls and the intervals.")
-    ] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Measure again, even if the store holds the result.")
-    ] = False,
+    seed: Annotated[int, seed_of("the tokens, the controls and the intervals")] = 0,
+    fresh: FreshOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -181,8 +174,7 @@ def sae(
     for transfer masks of categories.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files, resolve
 
     plots = plot_files(plot)
     options: dict[str, Any] = given(
@@ -214,8 +206,7 @@ def sae(
     if resolve(format) != "table":
         for note in result.config["notes"]:
             console.log.info("%s", note)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
     tell_left_out(result)
 
 
@@ -228,12 +219,3 @@ def tell_left_out(result: Result) -> None:
     raise PartialError(
         f"sae: {result.n_skipped} images, masks or SAEs were left out, {result.n} images scored"
     )
-
-
-def parse_tokens(text: str) -> int | Literal["all"]:
-    """Return the tokens of a flag: all, or a number of 1 or more. Raises UsageError."""
-    if text == "all":
-        return "all"
-    if not text.isdecimal() or not 0 < int(text[:10]) <= 10**9:
-        raise UsageError(f"--tokens: expected all or a number of 1 or more, found {text[:40]!r}")
-    return int(text)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kvtool.experiments.sae.alignment import (
-    Curve,
+    LayerCurve,
     alignment_by_fvu,
     alignment_by_transfer,
     change_point,
@@ -19,6 +19,7 @@ def curves_of(scores: Scores) -> dict[str, Any]:
     """Return the layers of alignment and the change points of image tokens over layers."""
     curves = {name: _curve(scores, name) for name in scores.resampled}
     alignment = []
+    # Without an SAE there is no reconstruction, and without masks no transfer.
     if "fvu_ratio" in curves:
         alignment.append(alignment_by_fvu(curves["fvu_ratio"]))
     for name in ("transfer", "directions"):
@@ -31,7 +32,7 @@ def curves_of(scores: Scores) -> dict[str, Any]:
     return {"alignment_layer": alignment, "change_point": points}
 
 
-def _curve(scores: Scores, name: str) -> Curve:
+def _curve(scores: Scores, name: str) -> LayerCurve:
     by_layer = scores.resampled[name]
     layers = tuple(sorted(by_layer))
     values: dict[int, float] = {}
@@ -39,7 +40,7 @@ def _curve(scores: Scores, name: str) -> Curve:
         if row["condition"] == "image":
             # Of several SAEs of a layer the first counts.
             values.setdefault(row["layer"], row[name])
-    return Curve(
+    return LayerCurve(
         layers,
         np.array([values[layer] for layer in layers], float),
         np.stack([by_layer[layer] for layer in layers], axis=1),

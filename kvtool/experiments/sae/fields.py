@@ -27,6 +27,7 @@ def reconstruction_fields(sums: ConditionSums, seed: int) -> Row:
     tokens = units[:, UNITS.index("tokens")]
     n_tokens = float(tokens.sum())
     score = reconstruction_scores(len(recon.text_center), recon.m)
+    # Only this ratio has an interval: it is what layers are compared by.
     fvu = bootstrap(units, lambda totals: {"fvu": score(totals)["fvu"]}, seed=seed, draws=DRAWS)[
         "fvu"
     ]

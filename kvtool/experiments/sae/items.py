@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from kvtool.autoencoders.matching import MIN_FEATURES, top_features
-from kvtool.experiments.sae.matches import Captions
-from kvtool.experiments.sae.measure import Reader
-from kvtool.experiments.sae.subject import Subject
-from kvtool.experiments.sae.sums import ConditionSums, Example
+from kvtool.experiments.sae.matches import CaptionFeatures
+from kvtool.experiments.sae.measure import DictionaryReader
+from kvtool.experiments.sae.subject import CaptionedImages
+from kvtool.experiments.sae.sums import ConditionSums, PictureFeatures
 from kvtool.result import Row
 
 MOST_PRESENCE = 0.5
@@ -21,9 +21,9 @@ WORDS = 5
 
 
 def feature_items(
-    reader: Reader,
-    captions: Captions,
-    subject: Subject,
+    reader: DictionaryReader,
+    captions: CaptionFeatures,
+    subject: CaptionedImages,
     pieces: Mapping[int, Sequence[str]],
     transfer: Mapping[str, float],
     descriptions: Mapping[int, str],
@@ -67,7 +67,7 @@ def feature_items(
             }
 
 
-def _shown(captions: Captions) -> np.ndarray[Any, Any]:
+def _shown(captions: CaptionFeatures) -> np.ndarray[Any, Any]:
     """Return which features have cards, (m,) bool: those that are not dense, or, where these are
     too few, those that fire in half of the images at most."""
     if captions.eligible.sum() >= MIN_FEATURES:
@@ -76,7 +76,7 @@ def _shown(captions: Captions) -> np.ndarray[Any, Any]:
     return np.asarray((presence > 0) & (presence <= MOST_PRESENCE))
 
 
-def _heat(example: Example, subject: Subject, position: int, feature: int) -> Row:
+def _heat(example: PictureFeatures, subject: CaptionedImages, position: int, feature: int) -> Row:
     """Return where in the picture a feature fires; outliers are left out."""
     activations = _column(example, feature)
     return {
@@ -99,7 +99,7 @@ def _words(text: ConditionSums, position: int, feature: int, pieces: Sequence[st
     return list(dict.fromkeys(strongest))[:WORDS]
 
 
-def _column(example: Example, feature: int) -> np.ndarray[Any, Any]:
+def _column(example: PictureFeatures, feature: int) -> np.ndarray[Any, Any]:
     """Return one feature of an example's usual tokens, (token,)."""
     column = torch.index_select(example.features, 1, torch.tensor([feature]))
     return np.asarray(column.to_dense()[:, 0].numpy())

@@ -26,7 +26,7 @@ RETRIEVAL = ("recall_1", "recall_5", "recall_10", "median_rank", "mrr")
 
 
 @dataclass(frozen=True)
-class Captions:
+class CaptionFeatures:
     """The features of captions, which those of images are compared with.
 
     Attributes:
@@ -92,6 +92,7 @@ class Captions:
         fields |= {f"{name}_chance": ranks.chance.get(name) for name in RETRIEVAL[:3]}
         n_features = int(self.eligible.sum())
         fields["n_features"] = n_features
+        # Among so few features a match says nothing.
         if n_features < MIN_FEATURES:
             return fields
         top = top_features(pooled, self.eligible)

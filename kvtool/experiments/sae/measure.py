@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kvtool.experiments.sae.autoencoders import LayerSae, Shelf
-from kvtool.experiments.sae.batches import TEXTS, Batch, Notes, chunks
+from kvtool.experiments.sae.batches import TEXTS, Notes, StreamBatch, chunks
 from kvtool.experiments.sae.dictionaries import (
     Dictionary,
     TurnedSae,
@@ -19,12 +19,12 @@ from kvtool.experiments.sae.dictionaries import (
     random_rotation,
 )
 from kvtool.experiments.sae.spools import Spool
-from kvtool.experiments.sae.streams import REPLACED, Streams
+from kvtool.experiments.sae.streams import REPLACED, DecoderStreams
 from kvtool.experiments.sae.sums import ConditionSums, DirectionSums, TokenRun
 from kvtool.experiments.sae.words import (
+    CaptionWords,
     LayerWords,
     SelectedFeatures,
-    Words,
     layer_words,
     select_features,
 )
@@ -38,7 +38,7 @@ EXAMPLES = 4
 
 
 @dataclass(frozen=True)
-class Reader:
+class DictionaryReader:
     """A dictionary of a layer, and the streams that it reads.
 
     Attributes:
@@ -72,16 +72,16 @@ class Measured:
         notes: What the tokens are.
     """
 
-    streams: Streams
-    readers: list[Reader]
+    streams: DecoderStreams
+    readers: list[DictionaryReader]
     words: list[LayerWords]
     directions: dict[tuple[int, str], DirectionSums]
     notes: Notes
 
 
 def measure(
-    streams: Streams,
-    words: Words,
+    streams: DecoderStreams,
+    words: CaptionWords,
     entries: Sequence[LayerSae],
     shelf: Shelf,
     conditions: Sequence[str],
@@ -101,8 +101,11 @@ def measure(
     ]
     examples = frozenset(spread(range(len(subject)), EXAMPLES))
     measured = Measured(streams, readers, texts, {}, Notes.empty(streams, examples, folder))
+    # SAEs that all fit into memory are at hand for each batch; others are read again for each
+    # chunk, which then has to be large.
     n_batches = 1 if shelf.holds(entries) else None
     progress(0, "", total=len(subject))
+    # A layer at a time within a chunk: only its dictionaries are in use.
     for chunk in chunks(streams, conditions, measured.notes, n_batches):
         for index in range(len(streams.layers)):
             _add_directions(measured, chunk, index, folder)
@@ -117,18 +120,20 @@ def measure(
 
 def _readers(
     entry: LayerSae,
-    streams: Streams,
+    streams: DecoderStreams,
     texts: Sequence[LayerWords],
     shelf: Shelf,
     conditions: Sequence[str],
     folder: Path,
-) -> Iterator[Reader]:
+) -> Iterator[DictionaryReader]:
     """Yield the dictionaries of an SAE: itself, turned at random, and the text's components."""
     subject = streams.subject
     index = streams.layers.index(entry.layer)
     text = texts[index]
 
-    def reader(open_dictionary: Callable[[], Dictionary], conditions: Mapping[str, str]) -> Reader:
+    def reader(
+        open_dictionary: Callable[[], Dictionary], conditions: Mapping[str, str]
+    ) -> DictionaryReader:
         """Return a reader with features chosen and nothing added."""
         dictionary = open_dictionary()
         selection = select_features(text, dictionary, subject)
@@ -139,7 +144,9 @@ def _readers(
             sums[condition] = ConditionSums.empty(
                 len(subject), dictionary.m, n_concepts, text.center, path
             )
-        return Reader(index, entry.layer, entry.name, open_dictionary, conditions, selection, sums)
+        return DictionaryReader(
+            index, entry.layer, entry.name, open_dictionary, conditions, selection, sums
+        )
 
     plain = reader(
         lambda: shelf.get(entry),
@@ -160,7 +167,9 @@ def _readers(
         yield reader(lambda: axes, {"image": "pca"})
 
 
-def _add_directions(measured: Measured, chunk: Sequence[Batch], index: int, folder: Path) -> None:
+def _add_directions(
+    measured: Measured, chunk: Sequence[StreamBatch], index: int, folder: Path
+) -> None:
     words = measured.words[index]
     for batch in chunk:
         for condition, states in batch.states.items():
@@ -175,7 +184,7 @@ def _add_directions(measured: Measured, chunk: Sequence[Batch], index: int, fold
 
 
 def _add_features(
-    reader: Reader, chunk: Sequence[Batch], longest: float, examples: frozenset[int]
+    reader: DictionaryReader, chunk: Sequence[StreamBatch], longest: float, examples: frozenset[int]
 ) -> None:
     dictionary = reader.open()
     for batch in chunk:

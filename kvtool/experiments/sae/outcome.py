@@ -17,7 +17,7 @@ from kvtool.experiments.sae.rows import RowMaker, Scores
 from kvtool.experiments.sae.settings import LINES
 from kvtool.experiments.sae.sources import NONE
 from kvtool.experiments.sae.splices import splice_losses
-from kvtool.experiments.sae.streams import Streams, read_inputs
+from kvtool.experiments.sae.streams import DecoderStreams, read_inputs
 from kvtool.experiments.sae.words import read_words
 from kvtool.features.residual import load_for_streams
 from kvtool.models.language import language_of
@@ -25,7 +25,7 @@ from kvtool.progress import Progress
 from kvtool.result import Result, versions
 
 if TYPE_CHECKING:
-    from kvtool.experiments.sae.study import Study
+    from kvtool.experiments.sae.study import SaeStudy
 
 NOT_EVIDENCE = (
     "falling error and text-like sparsity are no evidence of alignment: they appear for random "
@@ -34,7 +34,7 @@ NOT_EVIDENCE = (
 
 
 def measure_study(
-    study: Study,
+    study: SaeStudy,
     config: dict[str, Any],
     model_path: str | None,
     device: str,
@@ -57,6 +57,7 @@ def measure_study(
         layer_saes(study.sources, geometry.hidden, study.layers) if study.sources else ([], [], [])
     )
     layers = tuple(sorted({entry.layer for entry in entries})) or study.layers
+    # Without an SAE the layers are those asked for, with one each those that have one.
     scores, lines = _scores(study, entries, layers, model_path, device, progress)
     facts = {
         "sae": [entry.facts for entry in entries] or NONE,
@@ -70,7 +71,7 @@ def measure_study(
 
 
 def _scores(
-    study: Study,
+    study: SaeStudy,
     entries: Sequence[LayerSae],
     layers: tuple[int, ...],
     model_path: str | None,
@@ -82,7 +83,7 @@ def _scores(
     model: Any = load_for_streams(study.run, layers, model_path, device)
     model = model or load_run_model(study.run, model_path, device)
     inputs = read_inputs(study.subject, "untrained" in settings.conditions)
-    streams = Streams(study.subject, model, language_of(model), layers, inputs)
+    streams = DecoderStreams(study.subject, model, language_of(model), layers, inputs)
     with tempfile.TemporaryDirectory(prefix="kvtool-sae-") as folder:
         measured = measure(
             streams,
@@ -107,7 +108,9 @@ def _scores(
     return scores, [settings.described_by.labeled(line) for line in describing.finish()]
 
 
-def _result(study: Study, scores: Scores, config: dict[str, Any], unread: Sequence[str]) -> Result:
+def _result(
+    study: SaeStudy, scores: Scores, config: dict[str, Any], unread: Sequence[str]
+) -> Result:
     skipped = study.subject.skipped
     has_sae = config["sae"] != NONE
     metric = "fvu" if has_sae else "directions"

@@ -9,8 +9,15 @@ from matplotlib.figure import Figure
 
 from kvtool.errors import KvtoolError
 from kvtool.experiments.sae.article import alignment_words, controls_words
-from kvtool.experiments.sae.series import IMAGE, Series, alignment, is_defined, series_of, sought
-from kvtool.reporting.plots.curves import Curve, Level, Panel, draw_curves
+from kvtool.experiments.sae.series import (
+    IMAGE,
+    ConditionRows,
+    alignment,
+    is_defined,
+    series_of,
+    sought,
+)
+from kvtool.reporting.plots.curves import CurvesPanel, PlotCurve, PlotLevel, draw_curves
 from kvtool.reporting.plots.style import COLORS, DASHES, INK, PALE, about
 from kvtool.result import Result
 
@@ -41,27 +48,27 @@ def draw(result: Result) -> Figure:
             "--plot: expected a measure that is defined in some layer, found none in "
             f"{len(result.rows)} rows"
         )
-    curves = [Curve(line.name, line.rows, look(line)) for line in series_of(result)]
+    curves = [PlotCurve(line.name, line.rows, look(line)) for line in series_of(result)]
     notes = [words for words in (alignment_words(result), controls_words(result)) if words]
     return draw_curves(panels, curves, about(result), notes)
 
 
-def panels_of(result: Result) -> list[Panel]:
+def panels_of(result: Result) -> list[CurvesPanel]:
     """Return a panel for each measure that is defined in some row."""
     field = sought(result)
     by_error, by_transfer = (alignment(result, by) or {} for by in ("fvu", field))
     name = "transfer, AUROC" if field == "transfer" else "word directions, AUROC"
-    chance = Level("chance", 0.5)
+    chance = PlotLevel("chance", 0.5)
     panels = (
-        Panel("fvu", "fvu", is_logarithmic=True, layer=by_error.get("layer")),
-        Panel("l0", "active features (l0)", is_logarithmic=True),
-        Panel("norm_ratio", "norm / norm of text", is_logarithmic=True),
-        Panel(field, name, level=chance, layer=by_transfer.get("layer")),
+        CurvesPanel("fvu", "fvu", is_logarithmic=True, layer=by_error.get("layer")),
+        CurvesPanel("l0", "active features (l0)", is_logarithmic=True),
+        CurvesPanel("norm_ratio", "norm / norm of text", is_logarithmic=True),
+        CurvesPanel(field, name, level=chance, layer=by_transfer.get("layer")),
     )
     return [panel for panel in panels if is_defined(result, panel.field)]
 
 
-def look(line: Series) -> dict[str, Any]:
+def look(line: ConditionRows) -> dict[str, Any]:
     """Return a line's look: its condition's, with hollow markers from the second SAE on."""
     style = SMALL | LOOKS.get(line.condition.split(":")[0], UNKNOWN)
     if line.number:

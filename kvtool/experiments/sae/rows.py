@@ -18,8 +18,8 @@ from kvtool.experiments.sae.fields import (
     reconstruction_fields,
 )
 from kvtool.experiments.sae.items import feature_items
-from kvtool.experiments.sae.matches import Captions
-from kvtool.experiments.sae.measure import Measured, Reader
+from kvtool.experiments.sae.matches import CaptionFeatures
+from kvtool.experiments.sae.measure import DictionaryReader, Measured
 from kvtool.experiments.sae.settings import Filters
 from kvtool.experiments.sae.splices import Losses
 from kvtool.experiments.sae.sums import ConditionSums, DirectionSums
@@ -122,9 +122,9 @@ class RowMaker:
                 fields |= self._feature_fields(reader, captions)
             yield name, fields
 
-    def _captions(self, reader: Reader) -> Captions:
+    def _captions(self, reader: DictionaryReader) -> CaptionFeatures:
         """Return the captions as an SAE reads them."""
-        return Captions(
+        return CaptionFeatures(
             reader.sums["text"],
             reader.sums["image"],
             self.filters,
@@ -134,7 +134,9 @@ class RowMaker:
             self.seed,
         )
 
-    def _feature_fields(self, reader: Reader, captions: Captions) -> dict[str, Row]:
+    def _feature_fields(
+        self, reader: DictionaryReader, captions: CaptionFeatures
+    ) -> dict[str, Row]:
         """Return the fields of a dictionary's conditions."""
         fields = {}
         is_plain = captions.image is reader.sums.get("image")
@@ -142,6 +144,7 @@ class RowMaker:
             row = reconstruction_fields(sums, self.seed)
             row |= self._beside_text(reader, condition, sums, captions.text)
             if condition == "pca":
+                # Axes are not sparse, and no feature of theirs stands for a word.
                 row |= dict.fromkeys(SPARSENESS)
             else:
                 row |= self._transfer_fields(reader, condition, sums)
@@ -160,7 +163,7 @@ class RowMaker:
         return fields
 
     def _beside_text(
-        self, reader: Reader, condition: str, sums: ConditionSums, text: ConditionSums
+        self, reader: DictionaryReader, condition: str, sums: ConditionSums, text: ConditionSums
     ) -> Row:
         """Return the ratio and the differences to the text, paired by image, with intervals."""
         row: Row = {"norm_ratio": sums.sums.median_norm() / text.sums.median_norm()}
@@ -177,7 +180,9 @@ class RowMaker:
             self.resampled.setdefault("fvu_ratio", {}).setdefault(reader.layer, resampled)
         return row
 
-    def _transfer_fields(self, reader: Reader, condition: str, sums: ConditionSums) -> Row:
+    def _transfer_fields(
+        self, reader: DictionaryReader, condition: str, sums: ConditionSums
+    ) -> Row:
         """Return how well the concepts' features find their patches, or words; `sums` are those of
         the tokens that a condition scores."""
         positions, labels = self._truths[TRUTHS.get(condition, "patches")]
@@ -200,7 +205,7 @@ class RowMaker:
             "n_concepts": len(estimate.by_concept),
         }
 
-    def _note_image(self, reader: Reader, estimate: Transfer) -> None:
+    def _note_image(self, reader: DictionaryReader, estimate: Transfer) -> None:
         """Keep the resamples of the image's transfer, and the features of a few pictures."""
         if len(estimate.resampled):
             self.resampled.setdefault("transfer", {}).setdefault(reader.layer, estimate.resampled)
@@ -213,7 +218,7 @@ class RowMaker:
             self.describing.of_layer(reader.layer),
         )
 
-    def _other_image(self, reader: Reader, image: Row, captions: Captions) -> Row:
+    def _other_image(self, reader: DictionaryReader, image: Row, captions: CaptionFeatures) -> Row:
         """Return the image's tokens against another image's masks and captions; how they are
         reconstructed is the same."""
         sums = reader.sums["image"]

@@ -102,14 +102,14 @@ def sae(
         progress: called with the images that are done, and once with their number; True shows a
             bar.
     """
-    from kvtool.experiments.sae.settings import DescribedBy, Filters, Settings
+    from kvtool.experiments.sae.settings import DescribedBy, Filters, StudySettings
     from kvtool.experiments.sae.study import make_study
 
     store, run_name = select_store(target, run)
     filters = Filters(max_presence, max_density)
     described_by = DescribedBy(descriptions, match_by, embedder, judge, judge_jsonl)
     names = _conditions(conditions)
-    settings = Settings(tokens, names, filters, outlier, limit, seed, described_by, splice)
+    settings = StudySettings(tokens, names, filters, outlier, limit, seed, described_by, splice)
     study = make_study(store.run(run_name), sae, layers, data, settings)
     return study.kept(model, device, fresh, wait_s, called(progress))
 

@@ -25,7 +25,7 @@ ENDS = ("layer", "low", "high")
 
 
 @dataclass(frozen=True)
-class Series:
+class ConditionRows:
     """The rows of a condition over layers, of one run and the number-th SAE of every layer."""
 
     condition: str
@@ -35,7 +35,7 @@ class Series:
     rows: Sequence[Row]
 
 
-def series_of(result: Result) -> list[Series]:
+def series_of(result: Result) -> list[ConditionRows]:
     """Return a line for each condition, text and image first, and for each run and SAE where there
     are several.
 
@@ -50,6 +50,7 @@ def series_of(result: Result) -> list[Series]:
         name = str(row.get("sae", ""))
         if name not in layer_names:
             layer_names.append(name)
+        # By its rank within the layer, since names differ from layer to layer.
         key = str(row["condition"]), run, layer_names.index(name)
         groups.setdefault(key, []).append(row)
     runs = {run for _, run, _ in groups}
@@ -59,7 +60,7 @@ def series_of(result: Result) -> list[Series]:
         parts = [condition, run if len(runs) > 1 else ""]
         parts.append(str(rows[0].get("sae", "")) if has_several else "")
         ordered = sorted(rows, key=lambda row: int(row["layer"]))
-        lines.append(Series(condition, run, number, ", ".join(filter(None, parts)), ordered))
+        lines.append(ConditionRows(condition, run, number, ", ".join(filter(None, parts)), ordered))
     first = [TEXT, IMAGE]
     return sorted(
         lines, key=lambda line: first.index(line.condition) if line.condition in first else 2

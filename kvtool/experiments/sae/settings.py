@@ -110,7 +110,7 @@ def _model_name(model: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Settings:
+class StudySettings:
     """What a study was asked for, as in kvtool.sae."""
 
     tokens: Tokens

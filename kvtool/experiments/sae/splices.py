@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from kvtool.errors import UsageError
-from kvtool.experiments.sae.measure import Measured, Reader
+from kvtool.experiments.sae.measure import DictionaryReader, Measured
 from kvtool.features.residual import NEEDED
 from kvtool.features.splicing import splice_scores
 from kvtool.models.splice import SplicedImage
@@ -42,6 +42,8 @@ def splice_losses(measured: Measured, progress: Progress) -> Losses:
         plain.append(image.loss())
         states = measured.streams.images([position], ["image"])["image"][:, 0].float()
         for index, losses in averaged.items():
+            # What is lost with the mean vector is all that could be lost: the scale of the other
+            # losses.
             mean = _mean(measured, index).expand_as(states[index])
             losses.append(image.spliced_loss(measured.streams.layers[index], mean))
         for losses, (reader, _) in zip(replaced, readers, strict=True):
@@ -54,7 +56,7 @@ def splice_losses(measured: Measured, progress: Progress) -> Losses:
     }
 
 
-def _spliced(measured: Measured) -> Iterator[tuple[Reader, str]]:
+def _spliced(measured: Measured) -> Iterator[tuple[DictionaryReader, str]]:
     """Yield dictionaries that read the image's tokens, and the condition of their row."""
     for reader in measured.readers:
         if "image" in reader.conditions:
@@ -87,7 +89,7 @@ def _mean(measured: Measured, index: int) -> torch.Tensor:
     return (sums.center.double() + sums.offset / max(n_tokens, 1)).float()
 
 
-def _decoded(reader: Reader, states: torch.Tensor) -> torch.Tensor:
+def _decoded(reader: DictionaryReader, states: torch.Tensor) -> torch.Tensor:
     dictionary = reader.open()
     x = states[reader.index]
     return dictionary.decode(dictionary.encode(x), x)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kvtool.experiments.sae.subject import Subject
+from kvtool.experiments.sae.subject import CaptionedImages
 from kvtool.features.residual import image_streams
 from kvtool.models.device import DTYPES, from_numpy
 from kvtool.models.hidden import prompt_states
@@ -63,7 +63,7 @@ class TextStream:
 
 
 @dataclass(frozen=True)
-class Streams:
+class DecoderStreams:
     """Runs the decoder under the conditions.
 
     Attributes:
@@ -74,7 +74,7 @@ class Streams:
         inputs: See Inputs.
     """
 
-    subject: Subject
+    subject: CaptionedImages
     model: Any
     language: Language
     layers: tuple[int, ...]
@@ -173,7 +173,7 @@ class Streams:
         return random_vectors
 
 
-def read_inputs(subject: Subject, wants_untrained: bool) -> Inputs:
+def read_inputs(subject: CaptionedImages, wants_untrained: bool) -> Inputs:
     """Return what the projector's vectors are like, of up to INPUT_IMAGES images from all over."""
     run = subject.run
     dtype = DTYPES[run.config.model.dtype]

@@ -11,9 +11,9 @@ from kvtool.autoencoders.descriptions import Descriptions
 from kvtool.datasets.identity import dataset_of
 from kvtool.demo.weights import DEMO, demo_saes_path
 from kvtool.digests import digest_texts
-from kvtool.experiments.sae.settings import LINES, DescribedBy, Settings
+from kvtool.experiments.sae.settings import LINES, DescribedBy, StudySettings
 from kvtool.experiments.sae.sources import NONE, SaeSource, find_sources, listed_sources
-from kvtool.experiments.sae.subject import Subject, make_subject, serves_untrained
+from kvtool.experiments.sae.subject import CaptionedImages, make_subject, serves_untrained
 from kvtool.features.residual import check_streams
 from kvtool.layers import LayerChoice, resolve_layers
 from kvtool.progress import Progress
@@ -30,7 +30,7 @@ BY_SAE = ("noise-residual", "pca", "random-sae")
 
 
 @dataclass(frozen=True)
-class Study:
+class SaeStudy:
     """A study of a run.
 
     Attributes:
@@ -44,10 +44,10 @@ class Study:
     """
 
     run: Run
-    subject: Subject
+    subject: CaptionedImages
     layers: tuple[int, ...]
     sources: tuple[SaeSource, ...]
-    settings: Settings
+    settings: StudySettings
     descriptions: Descriptions
     notes: tuple[str, ...]
 
@@ -109,8 +109,8 @@ def make_study(
     sources: Iterable[Source] | Source,
     layers: LayerChoice | None,
     data: str | Path | None,
-    settings: Settings,
-) -> Study:
+    settings: StudySettings,
+) -> SaeStudy:
     """Return a study of a run. Raises UsageError for what it cannot be made of."""
     geometry = run.config.model.geometry
     numbers = resolve_layers(layers, geometry.layers) or tuple(range(geometry.layers))
@@ -127,7 +127,7 @@ def make_study(
             f"{subject.dataset.name} has no masks of categories: transfer and directions are not "
             "defined"
         )
-    return Study(
+    return SaeStudy(
         run,
         subject,
         numbers,
@@ -148,7 +148,7 @@ def _with_shipped(by: DescribedBy, sources: Sequence[Source]) -> DescribedBy:
 
 
 def _served(
-    subject: Subject, conditions: Sequence[str], has_sae: bool
+    subject: CaptionedImages, conditions: Sequence[str], has_sae: bool
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return the conditions that can be read, and why others cannot."""
     left_out: dict[str, str | None] = {}

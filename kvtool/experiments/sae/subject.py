@@ -25,7 +25,7 @@ BATCH_TOKENS = 1024
 
 
 @dataclass(frozen=True)
-class Subject:
+class CaptionedImages:
     """Images with captions, by their position in `samples`.
 
     Attributes:
@@ -103,7 +103,9 @@ class Subject:
         return masks
 
 
-def make_subject(run: Run, dataset: Any, tokens: Tokens, limit: int | None, seed: int) -> Subject:
+def make_subject(
+    run: Run, dataset: Any, tokens: Tokens, limit: int | None, seed: int
+) -> CaptionedImages:
     """Return the first `limit` images of a run that have captions.
 
     Raises UsageError where the data set has no captions, KvtoolError where fewer than two images
@@ -124,9 +126,11 @@ def make_subject(run: Run, dataset: Any, tokens: Tokens, limit: int | None, seed
             f"{len(run.ids)}"
         )
     rng = np.random.default_rng(seed)
+    # Words are learned on the captions of one half of the images alone; the same half for the same
+    # seed.
     is_training = np.zeros(len(selected), bool)
     is_training[rng.permutation(len(selected))[: len(selected) // 2]] = True
-    return Subject(
+    return CaptionedImages(
         run=run,
         samples=tuple(selected),
         captions=tuple(tuple(captions[sample.id])[:MOST_CAPTIONS] for sample in selected),

@@ -71,7 +71,7 @@ class TokenRun:
 
 
 @dataclass(frozen=True)
-class Example:
+class PictureFeatures:
     """The features of an image's tokens, or of its captions', for pictures.
 
     Attributes:
@@ -104,7 +104,7 @@ class ConditionSums:
     pooled: SparseSpool
     content: Array
     n_outliers: int = 0
-    examples: dict[int, Example] = field(default_factory=dict)
+    examples: dict[int, PictureFeatures] = field(default_factory=dict)
 
     @classmethod
     def empty(
@@ -170,7 +170,7 @@ class ConditionSums:
         ):
             if position in example_positions:
                 usual = tokens.usual[bounds[index] : bounds[index + 1]]
-                self.examples[position] = Example(usual, features[rows].cpu().to_sparse())
+                self.examples[position] = PictureFeatures(usual, features[rows].cpu().to_sparse())
 
 
 @dataclass

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from kvtool.experiments.sae.dictionaries import Dictionary
-from kvtool.experiments.sae.streams import Streams, TextStream
-from kvtool.experiments.sae.subject import Subject
+from kvtool.experiments.sae.streams import DecoderStreams, TextStream
+from kvtool.experiments.sae.subject import CaptionedImages
 from kvtool.features.concepts import ABSENT, PRESENT, word_threshold
 from kvtool.features.transfer import choose_features, word_directions
 
@@ -27,7 +27,7 @@ MOST_NUMBERS = 2**28
 
 
 @dataclass(frozen=True)
-class Words:
+class CaptionWords:
     """The streams over captions of the training half, and which tokens are words of concepts.
 
     Attributes:
@@ -45,7 +45,7 @@ class LayerWords:
 
     Attributes:
         states: (token, hidden) float32, without outliers.
-        labels: As in Words.
+        labels: As in CaptionWords.
         center: (hidden,), their mean.
         longest: Vectors that are longer are outliers.
         concepts: Columns of the subject's concepts that have a direction.
@@ -79,7 +79,7 @@ class SelectedFeatures:
     l0: float
 
 
-def read_words(streams: Streams) -> Words:
+def read_words(streams: DecoderStreams) -> CaptionWords:
     """Run captions of the training half through the decoder, up to MOST_TOKENS tokens."""
     subject = streams.subject
     positions: list[int] = []
@@ -88,19 +88,20 @@ def read_words(streams: Streams) -> Words:
         n_tokens += sum(
             len(streams.language.token_ids(text)) for text in subject.captions[position]
         )
+        # Whole images only, and one at least.
         if positions and n_tokens > MOST_TOKENS:
             break
         positions.append(position)
     items = list(streams.captions(positions))
     labels = np.concatenate([word_labels(streams, item) for item in items])
     is_word = {name: labels[:, i] == PRESENT for i, name in enumerate(subject.concepts)}
-    return Words(
+    return CaptionWords(
         torch.cat([item.states for item in items], dim=1),
         {concept: mask for concept, mask in is_word.items() if mask.any()},
     )
 
 
-def word_labels(streams: Streams, text: TextStream) -> Array:
+def word_labels(streams: DecoderStreams, text: TextStream) -> Array:
     """Return which tokens of a text are each concept's word, (token, concept): 1 or 0."""
     subject = streams.subject
     labels = np.full((len(text.ids), len(subject.concepts)), ABSENT, np.int8)
@@ -113,10 +114,13 @@ def word_labels(streams: Streams, text: TextStream) -> Array:
     return labels
 
 
-def layer_words(words: Words, index: int, concepts: Sequence[str], outlier: float) -> LayerWords:
+def layer_words(
+    words: CaptionWords, index: int, concepts: Sequence[str], outlier: float
+) -> LayerWords:
     """Return what the words tell of the layer at an index of the streams."""
     states = words.states[index].float()
     lengths = states.norm(dim=1)
+    # A few tokens have vectors many times as long, which would decide means and components.
     longest = outlier * float(lengths.median())
     usual = lengths <= longest
     states = states[usual]
@@ -135,9 +139,10 @@ def layer_words(words: Words, index: int, concepts: Sequence[str], outlier: floa
 
 
 def select_features(
-    words: LayerWords, dictionary: Dictionary, subject: Subject
+    words: LayerWords, dictionary: Dictionary, subject: CaptionedImages
 ) -> SelectedFeatures:
     """Choose the feature of each concept on the words alone."""
+    # As many words as their features fit into memory.
     n_tokens = max(1, min(len(words.states), MOST_NUMBERS // dictionary.m))
     features = dictionary.encode(words.states[:n_tokens]).cpu().numpy()
     labels = {concept: is_word[:n_tokens] for concept, is_word in words.labels.items()}

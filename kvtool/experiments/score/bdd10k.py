@@ -13,10 +13,10 @@ from kvtool.datasets.bdd10k import CLASSES, check_train_ids
 from kvtool.datasets.files import by_stem, class_names, found
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.errors import DatasetError, UsageError
-from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, missing_notes, rows
+from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, label_map_result, rows
 from kvtool.metrics.segmentation import bdd_scores
 from kvtool.progress import Progress
-from kvtool.result import MAX_REASONS, Result, versions
+from kvtool.result import Result
 from kvtool.stats.bootstrap import Array, ratio
 
 SPLITS = ("val", "train")
@@ -56,26 +56,16 @@ def score_bdd10k(
     }
     benchmark = LabelMapBenchmark(names, VOID, read_label_map)
     counted = count(benchmark, truth, folder, progress)
-    counts = counted.counts
-    absent = counted.absent
-    return Result(
-        command="score",
-        task="bdd10k",
-        metric="miou",
-        n=len(counts),
-        rows=rows(
-            benchmark,
-            counts,
-            _scores,
-            n_missing=len(absent),
-            seed=seed,
-            extra=given_class_units(counts),
-        ),
-        config={"data": str(data), "results": str(results), "split": split, "seed": seed},
-        versions=versions(),
-        n_skipped=len(counted.left_out),
-        skipped=[*counted.left_out, *missing_notes(folder, absent)][:MAX_REASONS],
+    class_rows = rows(
+        benchmark,
+        counted.counts,
+        _scores,
+        n_missing=len(counted.absent),
+        seed=seed,
+        extra=given_class_units(counted.counts),
     )
+    config = {"data": str(data), "results": str(results), "split": split, "seed": seed}
+    return label_map_result("bdd10k", counted, class_rows, folder, config)
 
 
 def _label_maps(data: Path, split: str) -> dict[str, Path]:

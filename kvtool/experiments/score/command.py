@@ -190,14 +190,13 @@ def mme(
 
 def _score(name: str, unit: str, format: Format, **options: Any) -> None:
     import kvtool
-    from kvtool.cli.output import resolve
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result
 
     with console.progress(f"score {name}", None, unit=unit) as advance:
         result = kvtool.score(name, progress=advance, **options)
     for line in result.skipped:
         console.log.warning("%s", line)
-    emit(result, resolve(format))
+    emit_result(result, format)
     if result.n_skipped:
         raise PartialError(
             f"score {name}: {result.n_skipped} {unit} or their truth were left out, {result.n} "

@@ -12,10 +12,10 @@ from PIL import Image
 from kvtool.asking.records import FilePath, results_folder
 from kvtool.datasets.imagenet_s import IGNORE, SIZES, ImageNetS, read_ids
 from kvtool.errors import DatasetError, UsageError
-from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, missing_notes, rows
+from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, label_map_result, rows
 from kvtool.metrics.segmentation import imagenet_s_scores
 from kvtool.progress import Progress
-from kvtool.result import MAX_REASONS, Result, versions
+from kvtool.result import Result
 from kvtool.stats.bootstrap import Array
 
 
@@ -56,32 +56,23 @@ def score_imagenet_s(
     }
     benchmark = LabelMapBenchmark(_names(dataset, classes), IGNORE, read_prediction)
     counted = count(benchmark, truth, folder, progress)
-    absent = counted.absent
     folders = np.unique([name.partition("/")[0] for name in counted.names], return_inverse=True)[1]
-    return Result(
-        command="score",
-        task="imagenet-s",
-        metric="miou",
-        n=len(counted.names),
-        rows=rows(
-            benchmark,
-            counted.counts,
-            imagenet_s_scores,
-            n_missing=len(absent),
-            seed=seed,
-            strata=folders,
-        ),
-        config={
-            "data": str(data),
-            "results": str(results),
-            "split": dataset.split,
-            "classes": classes,
-            "seed": seed,
-        },
-        versions=versions(),
-        n_skipped=len(counted.left_out) + len(dataset.skipped),
-        skipped=[*counted.left_out, *missing_notes(folder, absent), *dataset.skipped][:MAX_REASONS],
+    class_rows = rows(
+        benchmark,
+        counted.counts,
+        imagenet_s_scores,
+        n_missing=len(counted.absent),
+        seed=seed,
+        strata=folders,
     )
+    config = {
+        "data": str(data),
+        "results": str(results),
+        "split": dataset.split,
+        "classes": classes,
+        "seed": seed,
+    }
+    return label_map_result("imagenet-s", counted, class_rows, folder, config, dataset.skipped)
 
 
 def _open(data: FilePath, split: str | None, classes: int) -> ImageNetS:

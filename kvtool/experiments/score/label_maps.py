@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from kvtool.datasets.files import found
 from kvtool.errors import DatasetError
 from kvtool.metrics.segmentation import class_counts, class_iou
 from kvtool.progress import Progress
-from kvtool.result import Row
+from kvtool.result import MAX_REASONS, Result, Row, versions
 from kvtool.stats.bootstrap import Array, Scores
 
 
@@ -161,6 +162,35 @@ def rows(
     return [summary | {"n": len(units), "n_missing": n_missing}, *class_rows]
 
 
-def missing_notes(results: Path, absent: Sequence[str]) -> list[str]:
-    """Return a note for each missing result file."""
-    return [f"{results / name}: no such file; its pixels count as misses" for name in absent]
+def label_map_result(
+    task: str,
+    counted: Counted,
+    class_rows: list[Row],
+    folder: Path,
+    config: dict[str, Any],
+    skipped: Sequence[str] = (),
+) -> Result:
+    """Return the result of a benchmark of label maps.
+
+    Args:
+        task: the benchmark.
+        counted: the images that could be scored, and what was left out.
+        class_rows: see `rows`.
+        folder: the folder of predictions.
+        config: what the numbers depend on.
+        skipped: a line for each image that the data set left out itself.
+    """
+    notes = [
+        f"{folder / name}: no such file; its pixels count as misses" for name in counted.absent
+    ]
+    return Result(
+        command="score",
+        task=task,
+        metric="miou",
+        n=len(counted.names),
+        rows=class_rows,
+        config=config,
+        versions=versions(),
+        n_skipped=len(counted.left_out) + len(skipped),
+        skipped=[*counted.left_out, *notes, *skipped][:MAX_REASONS],
+    )

@@ -12,13 +12,13 @@ from kvtool.cli import console
 from kvtool.cli.options import (
     DeviceOption,
     FormatOption,
+    KindOption,
     RunOption,
     StoreArgument,
     bounded,
     need_store,
 )
 from kvtool.errors import UsageError
-from kvtool.types import VectorKind
 
 EXAMPLES = (
     "kvtool search study.kv --image bird/2026_000092 --at 40,30",
@@ -27,47 +27,51 @@ EXAMPLES = (
 )
 
 
+ImageOption = Annotated[
+    str, typer.Option("--image", metavar="ID", help="Id of the image that holds the patch.")
+]
+AtOption = Annotated[
+    str,
+    typer.Option("--at", metavar="X,Y", help="A pixel of the patch, in the original image."),
+]
+LayerOption = Annotated[
+    int | None,
+    bounded(
+        "layer",
+        help="Layer. The default is that of the last correspondence probe's best block.",
+    ),
+]
+KvHeadOption = Annotated[
+    int | None,
+    bounded("kv_head", help="Head of the block. The default is that of the same best block."),
+]
+KOption = Annotated[int, bounded("k", "-k", "--k", metavar="N", help="Number of patches to find.")]
+MetricOption = Annotated[
+    Literal["cosine", "l2"],
+    typer.Option("--metric", help="How the distance of two patches is measured."),
+]
+ExcludeSelfOption = Annotated[
+    bool, typer.Option("--exclude-self", help="Leave out the image of the patch.")
+]
+ExactOption = Annotated[
+    bool, typer.Option("--exact", help="Read every patch instead of using the index.")
+]
+FreshIndexOption = Annotated[bool, typer.Option("--fresh", help="Build the index again.")]
+
+
 def search(
-    image: Annotated[
-        str, typer.Option("--image", metavar="ID", help="Id of the image that holds the patch.")
-    ],
-    pixel: Annotated[
-        str,
-        typer.Option("--at", metavar="X,Y", help="A pixel of the patch, in the original image."),
-    ],
+    image: ImageOption,
+    pixel: AtOption,
     store: StoreArgument = None,
     run: RunOption = None,
-    kind: Annotated[
-        VectorKind | None,
-        typer.Option(
-            "--kind", help="Kind of the vectors. The default is value, else what is stored."
-        ),
-    ] = None,
-    layer: Annotated[
-        int | None,
-        bounded(
-            "layer",
-            help="Layer. The default is that of the last correspondence probe's best block.",
-        ),
-    ] = None,
-    kv_head: Annotated[
-        int | None,
-        bounded("kv_head", help="Head of the block. The default is that of the same best block."),
-    ] = None,
-    k: Annotated[
-        int, bounded("k", "-k", "--k", metavar="N", help="Number of patches to find.")
-    ] = 10,
-    metric: Annotated[
-        Literal["cosine", "l2"],
-        typer.Option("--metric", help="How the distance of two patches is measured."),
-    ] = "cosine",
-    exclude_self: Annotated[
-        bool, typer.Option("--exclude-self", help="Leave out the image of the patch.")
-    ] = False,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Read every patch instead of using the index.")
-    ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Build the index again.")] = False,
+    kind: KindOption = None,
+    layer: LayerOption = None,
+    kv_head: KvHeadOption = None,
+    k: KOption = 10,
+    metric: MetricOption = "cosine",
+    exclude_self: ExcludeSelfOption = False,
+    exact: ExactOption = False,
+    fresh: FreshIndexOption = False,
     device: DeviceOption = "auto",
     format: FormatOption = "auto",
 ) -> None:
@@ -80,8 +84,7 @@ def search(
     the middle layer and head 0.
     """
     import kvtool
-    from kvtool.cli.output import emit_rows, resolve
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, emit_rows, resolve
 
     at_px = parse_at(pixel)
     target_run = kvtool.open(need_store(store)).run(run)
@@ -113,7 +116,7 @@ def search(
             title=f"nearest of {result.n}",
         )
     else:
-        emit(result, resolve(format))
+        emit_result(result, format)
 
 
 def parse_at(text: str) -> tuple[float, float]:

@@ -16,17 +16,16 @@ from kvtool.cli.options import (
     DeviceOption,
     FormatOption,
     HeadsOption,
+    KindOption,
     LayersOption,
     RunOption,
     StoreArgument,
     bounded,
     need_store,
-    parse_folder,
-    parse_heads,
-    parse_layers,
 )
+from kvtool.cli.parsing import parse_folder, parse_heads, parse_layers
 from kvtool.errors import UsageError
-from kvtool.types import VECTOR_KINDS, VectorKind
+from kvtool.types import VECTOR_KINDS
 
 if TYPE_CHECKING:
     from kvtool.types import Block
@@ -40,55 +39,59 @@ EXAMPLES = (
 )
 
 
+ImageOption = Annotated[
+    list[str],
+    typer.Option(
+        "--image",
+        metavar="ID",
+        help="Id of an image, or a DAVIS sequence. The option may be repeated.",
+    ),
+]
+OutOption = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--out",
+        metavar="FILE.png",
+        help="File of the picture. An existing file is overwritten.",
+    ),
+]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        autocompletion=complete_probe_task,
+        help="Draw what a block predicts in this task. Without it, the maps are drawn.",
+    ),
+]
+BlockOption = Annotated[
+    str | None,
+    typer.Option(
+        "--block",
+        metavar="KIND:LAYER:HEAD",
+        help="Block that predicts in --task, e.g. value:14:2. The default is the best.",
+    ),
+]
+LimitOption = Annotated[
+    int,
+    bounded(
+        "limit",
+        help="With --task: largest number of sentences, episodes, pairs or frames to draw.",
+    ),
+]
+
+
 def show(
-    image: Annotated[
-        list[str],
-        typer.Option(
-            "--image",
-            metavar="ID",
-            help="Id of an image, or a DAVIS sequence. The option may be repeated.",
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="FILE.png",
-            help="File of the picture. An existing file is overwritten.",
-        ),
-    ],
+    image: ImageOption,
+    out: OutOption,
     store: StoreArgument = None,
     run: RunOption = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            autocompletion=complete_probe_task,
-            help="Draw what a block predicts in this task. Without it, the maps are drawn.",
-        ),
-    ] = None,
-    block: Annotated[
-        str | None,
-        typer.Option(
-            "--block",
-            metavar="KIND:LAYER:HEAD",
-            help="Block that predicts in --task, e.g. value:14:2. The default is the best.",
-        ),
-    ] = None,
-    kind: Annotated[
-        VectorKind | None,
-        typer.Option("--kind", help="Kind of the maps. The default is value, else what is stored."),
-    ] = None,
+    task: TaskOption = None,
+    block: BlockOption = None,
+    kind: KindOption = None,
     layers: LayersOption = None,
     heads: HeadsOption = None,
-    limit: Annotated[
-        int,
-        bounded(
-            "limit",
-            help="With --task: largest number of sentences, episodes, pairs or frames to draw.",
-        ),
-    ] = 12,
+    limit: LimitOption = 12,
     data: DataOption = None,
     device: DeviceOption = "auto",
     format: FormatOption = "auto",

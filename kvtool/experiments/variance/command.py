@@ -12,12 +12,13 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.options import (
     FormatOption,
+    FreshOption,
     PlotOption,
     RunOption,
     StoreArgument,
     WaitOption,
-    bounded,
     need_store,
+    seed_of,
 )
 from kvtool.errors import UsageError
 from kvtool.types import VectorKind
@@ -33,35 +34,39 @@ EXAMPLES = (
 )
 
 
+MeasuredKindOption = Annotated[
+    VectorKind, typer.Option("--kind", help="Kind of vectors to measure.")
+]
+ThresholdOption = Annotated[
+    str,
+    typer.Option(
+        "--threshold",
+        metavar="auto|NUMBER",
+        help="Below it a key is input-agnostic. auto is the valley between two modes.",
+    ),
+]
+PcaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pca",
+        metavar="ID[,ID...]",
+        help="Ids of images whose principal components are drawn. The option needs -o.",
+    ),
+]
+OutOption = Annotated[
+    Path | None, typer.Option("-o", "--out", metavar="DIR", help="Folder for the pictures.")
+]
+
+
 def variance(
     store: StoreArgument = None,
     run: RunOption = None,
-    kind: Annotated[VectorKind, typer.Option("--kind", help="Kind of vectors to measure.")] = "key",
-    threshold: Annotated[
-        str,
-        typer.Option(
-            "--threshold",
-            metavar="auto|NUMBER",
-            help="Below it a key is input-agnostic. auto is the valley between two modes.",
-        ),
-    ] = "auto",
-    pca: Annotated[
-        str | None,
-        typer.Option(
-            "--pca",
-            metavar="ID[,ID...]",
-            help="Ids of images whose principal components are drawn. The option needs -o.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Folder for the pictures.")
-    ] = None,
-    seed: Annotated[
-        int, bounded("seed", help="Random seed of the intervals and of the test for two modes.")
-    ] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")
-    ] = False,
+    kind: MeasuredKindOption = "key",
+    threshold: ThresholdOption = "auto",
+    pca: PcaOption = None,
+    out: OutOption = None,
+    seed: Annotated[int, seed_of("the intervals and of the test for two modes")] = 0,
+    fresh: FreshOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -77,8 +82,7 @@ def variance(
     colors, layers across, heads down, input-agnostic blocks framed.
     """
     import kvtool
-    from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.reporting.emit import emit
+    from kvtool.cli.output import emit_result, plot_files
 
     plots = plot_files(plot)
     cut = parse_threshold(threshold)
@@ -99,8 +103,7 @@ def variance(
         console.log.warning("%s", note)
     if pictures := result.config.get("pictures"):
         console.log.info("%d pictures in %s", len(pictures), out)
-    emit(result, resolve(format))
-    write_plots(result, plots)
+    emit_result(result, format, plots)
 
 
 def parse_threshold(text: str) -> Threshold:

@@ -35,6 +35,8 @@ class InternVL(WholeModel):
         n_blocks = len(processed.inputs["pixel_values"])
         tiles = (0, 0)
         if n_blocks > 1:
+            # The processor says how many blocks there are; which shape they tile is computed as it
+            # does.
             cols, rows = get_optimal_tiled_canvas(
                 (height, width),
                 (images.size.height, images.size.width),
@@ -44,6 +46,7 @@ class InternVL(WholeModel):
             tiles = (rows, cols)
         vision = self.config.vision_config
         side = vision.image_size[0] // vision.patch_size[0]
+        # The projector merges patches into fewer tokens; both grids cover the same picture.
         sides = int(side * self.config.downsample_ratio), side
         tokens, patches = (
             block_spans(image_wh_px, tiles, n, [index * n * n for index in range(n_blocks)])

@@ -100,6 +100,7 @@ class LinearAdapter(DecoderModel):
         """Return the layer, in float32. Raises ModelError where it fits neither model."""
         d_vision = self.tower.info.geometry.vision_dim
         d_language = self.config.hidden_size
+        # On no device: nothing is allocated where only the shape is asked for.
         linear = torch.nn.Linear(d_vision, d_language, device="meta")
         if not self.checkpoint.weights:
             return linear

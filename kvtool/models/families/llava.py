@@ -104,6 +104,7 @@ class Llava(DecoderModel):
             spans=spans,
             vision_spans=vision_spans,
         )
+        # Images of one signature form a batch: equal lengths, pixels and grids.
         signature = (
             view,
             sample.image_start,

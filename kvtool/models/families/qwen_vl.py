@@ -90,6 +90,7 @@ class Qwen2VL(QwenVideos, DecoderModel):
             )
         with preparing(id):
             features = self._features(image)
+        # The processor chooses the size: the grid is read off what it made.
         rows, cols = (int(n) for n in features["image_grid_thw"][0, 1:])
         merge = self.config.vision_config.spatial_merge_size
         grid = (rows // merge, cols // merge)
@@ -102,6 +103,7 @@ class Qwen2VL(QwenVideos, DecoderModel):
             prefix_ids=self.prompt.prefix_ids(prefix),
             spans=(GridSpan("base", 0, grid, grid[1], cover),),
             vision_spans=(GridSpan("base", 0, (rows, cols), cols, cover),),
+            # Rotary positions have axes for rows and columns: text goes on behind the longer one.
             advance=max(grid),
         )
         pixels = features["pixel_values"].to(self.checkpoint.dtype)

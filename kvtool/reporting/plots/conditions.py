@@ -39,7 +39,7 @@ NAME_IN = 1.2
 
 
 @dataclass(frozen=True)
-class Panel:
+class ConditionsPanel:
     """Rows of all conditions, and the metric to draw."""
 
     name: str
@@ -48,7 +48,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Series:
+class ConditionsSeries:
     """Rows that share a look.
 
     `shift` is how far below the condition's line they stand, 1 being the next line.
@@ -62,9 +62,9 @@ class Series:
 
 def draw_panels(
     result: Result,
-    panels: Sequence[Panel],
+    panels: Sequence[ConditionsPanel],
     names: dict[str, str],
-    series: Sequence[Series],
+    series: Sequence[ConditionsSeries],
     notes: Sequence[str],
 ) -> Figure:
     """Draw conditions down, a panel for each metric or part; `names` are the labels of the
@@ -95,7 +95,11 @@ def draw_panels(
 
 
 def draw_panel(
-    axes: Axes, result: Result, panel: Panel, conditions: Sequence[str], series: Sequence[Series]
+    axes: Axes,
+    result: Result,
+    panel: ConditionsPanel,
+    conditions: Sequence[str],
+    series: Sequence[ConditionsSeries],
 ) -> None:
     """Draw one panel: every series over the conditions."""
     reference = next((row for row in panel.rows if row["condition"] == "none"), None)
@@ -131,12 +135,12 @@ def draw_panel(
     axes.tick_params(axis="y", length=0)
 
 
-def _level(result: Result, panel: Panel) -> tuple[str, Row] | None:
+def _level(result: Result, panel: ConditionsPanel) -> tuple[str, Row] | None:
     """Return what knows nothing gets of a panel's score, with its name, where that is known."""
     return level_row(result, panel.rows) if panel.metric == result.metric else None
 
 
-def _chance_notes(result: Result, panels: Sequence[Panel]) -> list[str]:
+def _chance_notes(result: Result, panels: Sequence[ConditionsPanel]) -> list[str]:
     """Return what the dotted lines are: panels may differ in which guess is the best."""
     levels = [level for panel in panels if (level := _level(result, panel)) is not None]
     names = list(dict.fromkeys(name.removeprefix("chance, ") for name, _ in levels))

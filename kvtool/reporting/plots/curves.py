@@ -38,7 +38,7 @@ APART = 0.7
 BAND = 0.14
 
 
-class Level(NamedTuple):
+class PlotLevel(NamedTuple):
     """A horizontal line, such as chance."""
 
     label: str
@@ -46,7 +46,7 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Panel:
+class CurvesPanel:
     """A measure over layers.
 
     Attributes:
@@ -60,12 +60,12 @@ class Panel:
     field: str
     label: str
     is_logarithmic: bool = False
-    level: Level | None = None
+    level: PlotLevel | None = None
     layer: int | None = None
 
 
 @dataclass(frozen=True)
-class Curve:
+class PlotCurve:
     """Rows over layers that are one line, its name, and its look as matplotlib takes it."""
 
     label: str
@@ -74,7 +74,10 @@ class Curve:
 
 
 def draw_curves(
-    panels: Sequence[Panel], curves: Sequence[Curve], subject: Sequence[str], notes: Sequence[str]
+    panels: Sequence[CurvesPanel],
+    curves: Sequence[PlotCurve],
+    subject: Sequence[str],
+    notes: Sequence[str],
 ) -> Figure:
     """Draw a panel for each measure, two side by side, and all curves in each of them."""
     across = min(ACROSS, len(panels))
@@ -98,7 +101,9 @@ def draw_curves(
     return figure
 
 
-def _draw_panel(axes: Axes, panel: Panel, curves: Sequence[Curve], layers: Sequence[int]) -> None:
+def _draw_panel(
+    axes: Axes, panel: CurvesPanel, curves: Sequence[PlotCurve], layers: Sequence[int]
+) -> None:
     """Draw the curves of one measure."""
     intervals = [[scored(row, panel.field) for row in curve.rows] for curve in curves]
     values = [ends.value for curve in intervals for ends in curve if isfinite(ends.value)]
@@ -124,7 +129,7 @@ def _draw_panel(axes: Axes, panel: Panel, curves: Sequence[Curve], layers: Seque
         axes.yaxis.set_major_locator(MaxNLocator(5))
 
 
-def _draw_curve(axes: Axes, curve: Curve, intervals: Sequence[Interval], shift: float) -> None:
+def _draw_curve(axes: Axes, curve: PlotCurve, intervals: Sequence[Interval], shift: float) -> None:
     """Draw one line with its band; of a single layer a point with a bar."""
     look = dict(curve.look)
     positions = [row["layer"] + shift for row in curve.rows]

@@ -79,18 +79,15 @@ def draw(
     """
     layers = [row["layer"] for row in rows]
     heads = [row["kv_head"] for row in rows]
-    first = min(layers)
-    top = min(heads)
-    cells: NDArray[np.float64] = np.full((span(heads), span(layers)), np.nan)
-    for row in rows:
-        cells[row["kv_head"] - top, row["layer"] - first] = as_number(row[metric])
+    # Cells are drawn between their edges, half a layer and half a head around each number.
     across, down = (
-        np.arange(low, low + n + 1) - 0.5 for low, n in ((first, span(layers)), (top, span(heads)))
+        np.arange(min(numbers), min(numbers) + span(numbers) + 1) - 0.5
+        for numbers in (layers, heads)
     )
     mesh = axes.pcolormesh(
         across,
         down,
-        np.ma.masked_invalid(cells),
+        np.ma.masked_invalid(_cells(rows, metric)),
         cmap=color_map,
         norm=scale,
         edgecolors="face",
@@ -106,6 +103,18 @@ def draw(
     axes.set_yticks(ticks(heads, height_for(heads, width_in, layers) / span(heads), TICK_IN * 0.7))
     axes.spines[:].set_visible(False)
     return mesh
+
+
+def _cells(rows: Sequence[Row], metric: str) -> NDArray[np.float64]:
+    """Return the scores as a map (head, layer) of all numbers between the first and the last, NaN
+    where there is none.
+    """
+    layers = [row["layer"] for row in rows]
+    heads = [row["kv_head"] for row in rows]
+    cells: NDArray[np.float64] = np.full((span(heads), span(layers)), np.nan)
+    for row in rows:
+        cells[row["kv_head"] - min(heads), row["layer"] - min(layers)] = as_number(row[metric])
+    return cells
 
 
 def color_bar(

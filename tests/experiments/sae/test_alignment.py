@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kvtool.experiments.sae.alignment import (
-    Curve,
+    LayerCurve,
     alignment_by_fvu,
     alignment_by_transfer,
     change_point,
@@ -19,7 +19,7 @@ N_IMAGES = 60
 DRAWS = 400
 
 
-def curve(truth: Any, rng: np.random.Generator, spread: float = 0.3) -> Curve:
+def curve(truth: Any, rng: np.random.Generator, spread: float = 0.3) -> LayerCurve:
     """The means over images of a measure with a known mean in each layer, as a study has it.
 
     Images differ in all layers alike, and in each layer by itself.
@@ -28,7 +28,7 @@ def curve(truth: Any, rng: np.random.Generator, spread: float = 0.3) -> Curve:
         rng.standard_normal((N_IMAGES, 1)) + rng.standard_normal((N_IMAGES, len(truth)))
     )
     picks = rng.integers(N_IMAGES, size=(DRAWS, N_IMAGES))
-    return Curve(LAYERS, images.mean(axis=0), images[picks].mean(axis=1))
+    return LayerCurve(LAYERS, images.mean(axis=0), images[picks].mean(axis=1))
 
 
 def step(before: float, after: float, index: int) -> Any:
@@ -87,5 +87,5 @@ def test_the_interval_of_the_change_point_holds_the_true_layer() -> None:
 @pytest.mark.parametrize("n_layers", [1, 3])
 def test_few_layers_have_no_change_point(n_layers: int) -> None:
     values = np.ones(n_layers)
-    short = Curve(tuple(range(n_layers)), values, np.ones((5, n_layers)))
+    short = LayerCurve(tuple(range(n_layers)), values, np.ones((5, n_layers)))
     assert change_point("fvu", short)["layer"] is None

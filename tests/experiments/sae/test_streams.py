@@ -14,7 +14,7 @@ from kvtool.engine.run_model import load_run_model
 from kvtool.experiments.sae import streams as streams_module
 from kvtool.experiments.sae.streams import (
     REPLACED,
-    Streams,
+    DecoderStreams,
     read_inputs,
     untrained,
 )
@@ -39,9 +39,9 @@ def model(run: Run) -> Any:
     return load_run_model(run, device="cpu")
 
 
-def streams_of(run: Run, model: Any, tokens: Tokens = 5) -> Streams:
+def streams_of(run: Run, model: Any, tokens: Tokens = 5) -> DecoderStreams:
     subject = make_subject(run, dataset_of(run), tokens, None, 0)
-    return Streams(subject, model, language_of(model), (0, 2), read_inputs(subject, True))
+    return DecoderStreams(subject, model, language_of(model), (0, 2), read_inputs(subject, True))
 
 
 def projected(run: Run) -> torch.Tensor:

@@ -176,13 +176,13 @@ def test_a_result_is_kept_for_what_it_was_made_of(
     run: Run, saes: Path, result: Result, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     calls = []
-    measured = study.Study.result
+    measured = study.SaeStudy.result
 
     def counted(*arguments: Any) -> Result:
         calls.append(arguments)
         return measured(*arguments)
 
-    monkeypatch.setattr(study.Study, "result", counted)
+    monkeypatch.setattr(study.SaeStudy, "result", counted)
     again = sae(run.store, str(saes), tokens="all")
     assert again.to_json() == Result.from_json(result.to_json()).to_json()
     assert not calls

@@ -20,7 +20,7 @@ from kvtool.experiments.sae.rows import RowMaker, Scores
 from kvtool.experiments.sae.settings import DescribedBy, Filters
 from kvtool.experiments.sae.sources import find_sources
 from kvtool.experiments.sae.streams import TextStream
-from kvtool.experiments.sae.subject import Subject
+from kvtool.experiments.sae.subject import CaptionedImages
 from kvtool.experiments.sae.words import read_words
 from kvtool.progress import silent
 from kvtool.types import GridSpan, Sample
@@ -132,7 +132,7 @@ class PlantedStreams:
         scale: The length of image tokens, over the text's.
     """
 
-    subject: Subject
+    subject: CaptionedImages
     world: World
     aligned: int
     scale: float = 1.0
@@ -173,7 +173,7 @@ class PlantedStreams:
         return streams
 
 
-def planted_subject(world: World, seed: int = 0) -> Subject:
+def planted_subject(world: World, seed: int = 0) -> CaptionedImages:
     n_images = len(world.patch_concepts)
     rows, cols = GRID
     span = GridSpan("base", 0, GRID, cols, (0.0, 0.0, float(cols), float(rows)))
@@ -184,7 +184,7 @@ def planted_subject(world: World, seed: int = 0) -> Subject:
     run: Any = type("PlantedRun", (), {"name": "planted"})
     is_training = np.zeros(n_images, bool)
     is_training[::2] = True
-    return Subject(
+    return CaptionedImages(
         run,
         samples,
         tuple(world.all_captions),

@@ -1,0 +1,42 @@
+"""README's figures are those of the demo's results that are kept beside its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.tools import readme
+
+
+def test_the_pages_figures_are_those_of_the_kept_results() -> None:
+    page = readme.README.read_text()
+    assert readme.filled(page, readme.saved()) == page
+
+
+def test_another_score_changes_the_page() -> None:
+    demo = readme.saved()
+    first = demo["co-segmentation"]
+    best = {**(first.best or {}), first.metric: 0.5}
+    page = readme.README.read_text()
+    changed = readme.filled(page, demo | {"co-segmentation": replace(first, best=best)})
+    assert changed != page
+    assert "50.0 [" in changed
+
+
+def test_every_part_is_on_the_page_once() -> None:
+    page = readme.README.read_text()
+    for name in readme.parts(readme.saved()):
+        assert page.count(f"<!-- demo: {name} -->") == 1
+    assert (
+        page.count("<!-- demo: ") == page.count("<!-- end -->") == len(readme.parts(readme.saved()))
+    )
+
+
+def test_what_the_page_says_in_words_holds() -> None:
+    demo = readme.saved()
+    exceeding = [task for task in readme.TASKS if readme.exceeds_chance(demo[task])]
+    assert len(exceeding) == 4
+    assert {"semantic-segmentation", "referring-expression"}.isdisjoint(exceeding)
+    assert all((demo[task].best or {})["layer"] == 0 for task in readme.TASKS)
+    image = [row for row in demo["sae"].rows if row["condition"] == "image"]
+    noise = [row for row in demo["sae"].rows if row["condition"] in ("random-norm", "untrained")]
+    assert min(row["fvu"] for row in image) > max(row["fvu"] for row in noise)
