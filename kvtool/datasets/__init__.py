@@ -63,21 +63,21 @@ def parse_spec(text: str) -> Spec:
     """
     end = min((text.index(mark) for mark in ":@" if mark in text), default=len(text))
     name, suffix = text[:end], text[end:]
-    about = DATASETS.load(name).about
-    splits = about.splits
+    description = DATASETS.load(name).about
+    splits = description.splits
     path: str | None = suffix[1:] if suffix.startswith(":") else None
     split: str | None = suffix[1:] if suffix.startswith("@") else None
     if path is not None and "@" in path:
         head, _, tail = path.rpartition("@")
         misspelt = bool(splits) and "/" not in tail
-        known = tail in splits or (about.is_sampled and is_sampling(tail))
-        if known or (misspelt and not _exists(path)):
+        is_known = tail in splits or (description.is_sampled and is_sampling(tail))
+        if is_known or (misspelt and not _exists(path)):
             path, split = head, tail
     if path == "":
         raise UsageError(
             f"{text}: expected a path after {name + ':'!r}, found none; write {name}:PATH"
         )
-    if split is not None and about.is_sampled:
+    if split is not None and description.is_sampled:
         split = str(Sampling.parse(split))
     elif split is not None and split not in splits:
         raise UsageError(

@@ -26,7 +26,7 @@ MOST_FRAMES = 768
 
 
 @dataclass(frozen=True)
-class Clip:
+class VideoClip:
     """The frames of a video, decoded, all of one size.
 
     Attributes:
@@ -89,12 +89,12 @@ def refs_of(dataset: Dataset, view: RunView) -> Sequence[ImageRef]:
     return dataset.clips()
 
 
-def load_clip(ref: VideoRef) -> Clip:
+def load_clip(ref: VideoRef) -> VideoClip:
     """Return a video decoded. Raises ImageError for one that has a frame which cannot be used:
     without it the others would stand at other times than they were taken.
     """
     if ref.decode is not None:
-        clip: Clip = ref.decode()
+        clip: VideoClip = ref.decode()
         return checked_clip(ref, clip)
     check_count(label(ref), len(ref.frames))
     pictures: list[Image.Image] = []
@@ -104,10 +104,10 @@ def load_clip(ref: VideoRef) -> Clip:
         pictures.append(decode(frame, data))
         frames.append(Frame(frame.id, second, digest_bytes(data), tuple(stamp or ())))
     digest = _joined_digest({frame.id: frame.digest for frame in frames})
-    return checked_clip(ref, Clip(pictures, tuple(frames), ref.frame_rate, digest))
+    return checked_clip(ref, VideoClip(pictures, tuple(frames), ref.frame_rate, digest))
 
 
-def checked_clip(ref: VideoRef, clip: Clip) -> Clip:
+def checked_clip(ref: VideoRef, clip: VideoClip) -> VideoClip:
     """Return a video that a model can be given. Raises ImageError."""
     check_count(label(ref), len(clip.frames))
     first = clip.pictures[0].size

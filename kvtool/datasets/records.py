@@ -33,8 +33,8 @@ class ImageRef:
 class VideoRef(ImageRef):
     """The pictures of one video, which a model is given together.
 
-    A video file has its `path` and is decoded by `decode`, to a kvtool.datasets.clips.Clip; any
-    other has its frames.
+    A video file has its `path`, and `decode` gives its kvtool.datasets.clips.VideoClip; any other
+    has its frames.
 
     seconds: when each frame stands. frame_rate: how many of the frames make a second.
     """

@@ -10,7 +10,7 @@ DEFAULT_RATE = 24.0
 """Frames a second of a folder of pictures, where nobody says it; transformers takes the same."""
 FEWEST_FRAMES = 4
 """The fewest frames, where there are as many, that `fps` takes of a video, as transformers does."""
-MOST = 1e6
+LARGEST_NUMBER = 1e6
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Sampling:
 
     def count(self, n_frames: int, rate: float) -> int:
         """Return how many of a video's frames are taken."""
-        taken = n_frames
+        count = n_frames
         if self.fps:
-            taken = min(max(int(n_frames / rate * self.fps), FEWEST_FRAMES), n_frames)
-        return min(taken, self.frames) if self.frames else taken
+            count = min(max(int(n_frames / rate * self.fps), FEWEST_FRAMES), n_frames)
+        return min(count, self.frames) if self.frames else count
 
     def indices(self, n_frames: int, rate: float) -> list[int]:
         """Return which of a video's frames are taken: evenly spread from the first to the last, as
@@ -80,4 +80,4 @@ def _positive(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if 0 < value <= MOST else None
+    return value if 0 < value <= LARGEST_NUMBER else None

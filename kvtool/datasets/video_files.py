@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kvtool.datasets.clips import MOST_FRAMES, Clip, check_count
+from kvtool.datasets.clips import MOST_FRAMES, VideoClip, check_count
 from kvtool.datasets.raster import one_line
 from kvtool.datasets.sampling import DEFAULT_RATE, Sampling
 from kvtool.digests import digest_file, quick_look
@@ -34,7 +34,7 @@ def check_reader(path: Path) -> None:
         ) from None
 
 
-def decode_file(path: Path, sampling: Sampling) -> Clip:
+def decode_file(path: Path, sampling: Sampling) -> VideoClip:
     """Return the frames that a sampling takes of a video file.
 
     Their seconds are counted by the file's mean frame rate. Raises ImageError for a file that is
@@ -58,7 +58,7 @@ def decode_file(path: Path, sampling: Sampling) -> Clip:
             "broken: copy it again"
         )
     frames = tuple(Frame(f"{path.name}/{index:05d}", index / rate) for index in indices)
-    return Clip(pictures, frames, len(indices) / n_frames * rate, digest, tuple(stamp or ()))
+    return VideoClip(pictures, frames, len(indices) / n_frames * rate, digest, tuple(stamp or ()))
 
 
 def _counted(path: Path, sampling: Sampling) -> tuple[int, float]:

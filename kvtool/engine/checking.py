@@ -92,20 +92,20 @@ def prove_first(plan: Plan, model: Any) -> None:
 
     Raises ModelError. Where no picture can be read, nothing is proven.
     """
-    from kvtool.models.check import prepare_shown, prove
+    from kvtool.models.check import prepare_stimulus, prove
 
     for index in plan.indices:
         ref = plan.ref(index)
         try:
-            shown = _shown(ref)
-            prepare_shown(model, shown, plan.config.view)
+            stimulus = stimulus_of(ref)
+            prepare_stimulus(model, stimulus, plan.config.view)
         except ImageError:
             continue
-        prove(model, shown, plan.config.view)
+        prove(model, stimulus, plan.config.view)
         return
 
 
-def _shown(ref: ImageRef) -> Image.Image | list[Image.Image]:
+def stimulus_of(ref: ImageRef) -> Image.Image | list[Image.Image]:
     """Return a picture, or the first frames of a video. Raises ImageError."""
     if isinstance(ref, VideoRef):
         return load_clip(ref).pictures[:PROVEN_FRAMES]

@@ -11,7 +11,7 @@ from kvtool.datasets.records import ImageRef, VideoRef
 from kvtool.digests import digest_bytes
 from kvtool.errors import UsageError
 from kvtool.models.families import TAKES_VIDEOS
-from kvtool.types import VIDEO, RunView
+from kvtool.types import RunView
 
 if TYPE_CHECKING:
     from kvtool.models.base import Model, Prepared
@@ -22,7 +22,7 @@ def prepare_ref(model: Model, ref: ImageRef, index: int, prefix: str, view: RunV
 
     Raises ImageError for one that cannot be used, UsageError where the model takes no videos.
     """
-    from kvtool.models.base import VideoModel
+    from kvtool.models.videos import VideoModel
 
     if isinstance(ref, VideoRef):
         if not isinstance(model, VideoModel):
@@ -37,7 +37,7 @@ def prepare_ref(model: Model, ref: ImageRef, index: int, prefix: str, view: RunV
         )
         digest, stamp = clip.digest, clip.stamp
     else:
-        assert view != VIDEO, "videos have references of their own"
+        assert view != "video", "videos have references of their own"
         data, file_stamp = read_bytes(ref)
         prepared = model.prepare(
             decode(ref, data), id=ref.id, index=index, prefix=prefix, view=view

@@ -13,7 +13,7 @@ from PIL import Image
 
 from kvtool.layers import LayerChoice
 from kvtool.models.text_vectors import TextVectors
-from kvtool.types import Frame, GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
+from kvtool.types import GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
 
 if TYPE_CHECKING:
     import torch
@@ -124,34 +124,6 @@ class Model(Protocol):
         with.
 
         Raises UsageError for a text without a token, and of a model that reads none.
-        """
-        ...
-
-
-@runtime_checkable
-class VideoModel(Protocol):
-    """A model that is given the frames of a video in one context."""
-
-    def prepare_video(
-        self,
-        pictures: Sequence[Image.Image],
-        frames: Sequence[Frame],
-        frame_rate: float,
-        *,
-        id: str,
-        index: int,
-        prefix: str = "",
-    ) -> Prepared:
-        """Preprocess the frames of a video, RGB of one size, and lay out its prompt up to the last
-        of its tokens.
-
-        Each span of the sample shows one frame or several, which it names. Raises ImageError.
-
-        Args:
-            pictures: The frames, two or more.
-            frames: When each stands, and what it is called.
-            frame_rate: How many of them make a second.
-            id, index, prefix: As in Model.prepare.
         """
         ...
 

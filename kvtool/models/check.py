@@ -17,6 +17,7 @@ from kvtool.display import Displayed, Facts
 from kvtool.errors import ModelError
 from kvtool.models.base import Array, Captured, LanguageModel, Prepared
 from kvtool.models.cache import full_cache
+from kvtool.models.cells import Stimulus, changed_cell, nine_cells
 from kvtool.models.device import from_numpy
 from kvtool.models.knockout import knocked_out
 from kvtool.types import Frame, GridSpan, Kind, RunView, View
@@ -27,8 +28,6 @@ LIMITS = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
 
 Sums over other numbers of tokens are rounded in another order.
 """
-Shown = Image.Image | Sequence[Image.Image]
-"""A picture, or the frames of a video."""
 MOST_MISSES = 1 / 3
 """Share of the changed cells whose token may change less than another one."""
 
@@ -76,17 +75,17 @@ def check_views(model: Any, image: Image.Image) -> Iterator[ModelCheck]:
             yield check(model, image, view)
 
 
-def prepare_shown(model: Any, shown: Shown, view: RunView) -> Prepared:
+def prepare_stimulus(model: Any, stimulus: Stimulus, view: RunView) -> Prepared:
     """Return a picture, or a video of some frames a second each, made ready for a model."""
-    if isinstance(shown, Image.Image):
-        prepared: Prepared = model.prepare(shown, id="check", index=0, view=view)
+    if isinstance(stimulus, Image.Image):
+        prepared: Prepared = model.prepare(stimulus, id="check", index=0, view=view)
         return prepared
-    frames = [Frame(str(second), float(second)) for second in range(len(shown))]
-    video: Prepared = model.prepare_video(shown, frames, 1.0, id="check", index=0)
+    frames = [Frame(str(second), float(second)) for second in range(len(stimulus))]
+    video: Prepared = model.prepare_video(stimulus, frames, 1.0, id="check", index=0)
     return video
 
 
-def prove(model: Any, image: Shown, view: RunView) -> None:
+def prove(model: Any, image: Stimulus, view: RunView) -> None:
     """Raise ModelError where a model's map from pixels to tokens is not true, or an image's keys
     and values are not those of the whole prompt.
     """
@@ -103,7 +102,7 @@ def prove(model: Any, image: Shown, view: RunView) -> None:
 # The map.
 
 
-def pixel_map(model: Any, image: Shown, view: RunView) -> ModelCheck:
+def pixel_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Change nine cells of each grid, of a video in frames that it shows: the token that changes
     most must be the one that the map names.
     """
@@ -134,56 +133,11 @@ def pixel_map(model: Any, image: Shown, view: RunView) -> ModelCheck:
     return _outcome("pixel map", view, n_missed / len(hits), MOST_MISSES, meaning)
 
 
-def nine_cells(span: GridSpan, image_wh_px: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return up to nine (row, col) spread over what a grid shows of an image, its corners among
-    them.
-    """
-    width, height = image_wh_px
-    rows = [row for row in range(span.grid[0]) if 0 <= span.centre_px(row, 0)[1] < height]
-    cols = [col for col in range(span.grid[1]) if 0 <= span.centre_px(0, col)[0] < width]
-    spread = [sorted({n[0], n[len(n) // 2], n[-1]}) for n in (rows, cols) if n]
-    return [(row, col) for row in spread[0] for col in spread[1]]
-
-
-def changed_cell(shown: Shown, span: GridSpan, row: int, col: int) -> list[Shown]:
-    """Return a picture with one cell filled in two ways; of a video, one way in the first frame of
-    a grid, the other in its last.
-    """
-    if isinstance(shown, Image.Image):
-        return list(refilled(shown, span, row, col))
-    videos: list[Shown] = []
-    for filling, frame in enumerate((span.frames[0], span.frames[-1])):
-        pictures = list(shown)
-        pictures[frame] = refilled(shown[frame], span, row, col)[filling]
-        videos.append(pictures)
-    return videos
-
-
-def refilled(image: Image.Image, span: GridSpan, row: int, col: int) -> list[Image.Image]:
-    """Return an image with one cell inverted, and with it filled by noise.
-
-    White is no filling: to some towers it means so much that every token changes.
-    """
-    x0, y0, x1, y1 = span.cover_xyxy_px
-    step_x, step_y = (x1 - x0) / span.grid[1], (y1 - y0) / span.grid[0]
-    left, top = round(x0 + col * step_x), round(y0 + row * step_y)
-    right, bottom = round(x0 + (col + 1) * step_x), round(y0 + (row + 1) * step_y)
-    box = (left, top, max(right, left + 1), max(bottom, top + 1))
-    shape = (box[3] - box[1], box[2] - box[0], 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    pictures = []
-    for filling in (ImageOps.invert(image.crop(box)), Image.fromarray(noise)):
-        picture = image.copy()
-        picture.paste(filling, box)
-        pictures.append(picture)
-    return pictures
-
-
 def _features(
-    model: Any, image: Shown, view: RunView, kind: Kind
+    model: Any, image: Stimulus, view: RunView, kind: Kind
 ) -> tuple[Array, tuple[GridSpan, ...]]:
     """Return the (token, dim) of a kind before the decoder in float32, and its grids."""
-    item = prepare_shown(model, image, view)
+    item = prepare_stimulus(model, image, view)
     captured = model.capture([item], model.request((kind,), None))
     features = from_numpy(captured.arrays[kind][0][0, 0], torch.float32)
     return features.numpy(), item.sample.spans_of(kind)
@@ -192,9 +146,9 @@ def _features(
 # Keys and values.
 
 
-def whole_prompt(model: Any, image: Shown, view: RunView) -> ModelCheck:
+def whole_prompt(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Compare an image's keys and values with those of a prompt that a question ends."""
-    item = prepare_shown(model, image, view)
+    item = prepare_stimulus(model, image, view)
     layers, _ = _whole_pass(model, item, QUESTIONS[0])
     difference = _largest(_captured_layers(model, item), layers)
     meaning = "keys and values differ from those of the whole prompt by {}"

@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from kvtool.errors import UsageError
 from kvtool.store.encoding import Codec
 from kvtool.store.layout import part_name
 from kvtool.types import (
@@ -25,6 +26,7 @@ from kvtool.types import (
     ModelInfo,
     RunView,
     Sample,
+    View,
 )
 
 TEXT_KINDS = {"text_key": "key", "text_value": "value"}
@@ -104,6 +106,16 @@ class RunConfig:
     def input_size(self) -> InputSize:
         """To what size pictures were brought before the tower."""
         return InputSize(self.image_size, self.min_pixels, self.max_pixels)
+
+    @property
+    def picture_view(self) -> View:
+        """The view of pictures. Raises UsageError for a run over videos."""
+        if self.view == "video":
+            raise UsageError(
+                f"run {self.name}: expected a run over pictures, found one over videos; extract "
+                "the frames one by one (--view base)"
+            )
+        return self.view
 
     @property
     def hash(self) -> str:

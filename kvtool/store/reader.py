@@ -24,7 +24,7 @@ from kvtool.store.tokens import ALL_TOKENS, TokenChoice, consecutive
 from kvtool.types import Kind, Sample
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where an image lies: the part, its position there and, of a frame of a video, which one."""
 
     part: Part
@@ -67,27 +67,27 @@ class PartsReader:
         self._checked: set[tuple[str, str]] = set()
 
     @cached_property
-    def places(self) -> dict[str, Place]:
+    def places(self) -> dict[str, Location]:
         """Place of each image by its id, by dataset index; where parts overlap, the first one's."""
-        by_index: dict[int, tuple[str, Place]] = {}
+        by_index: dict[int, tuple[str, Location]] = {}
         for part in self.parts:
             for position, sample in enumerate(part.samples):
-                by_index.setdefault(sample.index, (sample.id, Place(part, position)))
+                by_index.setdefault(sample.index, (sample.id, Location(part, position)))
         return dict(by_index[index] for index in sorted(by_index))
 
     @cached_property
-    def frame_places(self) -> dict[str, Place]:
+    def frame_locations(self) -> dict[str, Location]:
         """Place of each frame of a video by its id, in order; none of pictures."""
         return {
-            frame.id: place._replace(frame=index)
-            for place in self.places.values()
-            for index, frame in enumerate(place.part.samples[place.position].frames)
+            frame.id: entry._replace(frame=index)
+            for entry in self.places.values()
+            for index, frame in enumerate(entry.part.samples[entry.position].frames)
         }
 
     @cached_property
     def views(self) -> list[Sample]:
         """The pictures that the model was given: images, or the frames of videos."""
-        return [place.sample for place in (self.frame_places or self.places).values()]
+        return [entry.sample for entry in (self.frame_locations or self.places).values()]
 
     def sample(self, image: str) -> Sample:
         """Return what is recorded of an image. Raises UsageError where it is not stored."""
@@ -133,7 +133,7 @@ class PartsReader:
         )
         stored_layers = [self._stored_layer(kind, layer) for layer in numbers]
         heads, dim = self.config.heads_and_dim(kind)
-        slices = [self._plan_part(kind, places) for places in self._by_part(ids)]
+        slices = [self._plan_part(kind, entries) for entries in self._by_part(ids)]
         # A generator, so that files are opened only shortly before they are read.
         requests = (
             ReadRequest(self._array(part, kind), stored, range(heads), rows, tag=(layer, plan))
@@ -179,7 +179,7 @@ class PartsReader:
     def _plan(
         self, kind: Kind, ids: Sequence[str] | None, choice: TokenChoice = ALL_TOKENS
     ) -> ReadPlan:
-        """Return where each wanted image goes.
+        """Return where each positions image goes.
 
         The plan of all tokens of all images is remembered, since every block of a kind shares it.
         """
@@ -191,9 +191,9 @@ class PartsReader:
         rows: defaultdict[str, list[Rows]] = defaultdict(list)
         parts: dict[str, Part] = {}
         for image in self.places if ids is None else ids:
-            place = self._place(image)
-            part, sample = place.part, place.sample
-            first, last = place.rows(kind)
+            entry = self._place(image)
+            part, sample = entry.part, entry.sample
+            first, last = entry.rows(kind)
             samples.append(sample)
             parts[part.name] = part
             end = ends[-1]
@@ -213,37 +213,37 @@ class PartsReader:
             self._plans[kind] = plan
         return plan
 
-    def _plan_part(self, kind: Kind, places: Sequence[Place]) -> ReadPlan:
+    def _plan_part(self, kind: Kind, entries: Sequence[Location]) -> ReadPlan:
         ends, rows = [0], []
-        for place in places:
-            start, stop = place.rows(kind)
+        for entry in entries:
+            start, stop = entry.rows(kind)
             rows.append(Rows(start, stop, ends[-1]))
             ends.append(ends[-1] + stop - start)
-        samples = tuple(place.sample for place in places)
-        return ReadPlan(samples, np.array(ends, np.int64), [(places[0].part, rows)])
+        samples = tuple(entry.sample for entry in entries)
+        return ReadPlan(samples, np.array(ends, np.int64), [(entries[0].part, rows)])
 
-    def _by_part(self, ids: Sequence[str] | None) -> list[list[Place]]:
-        """Wanted places in each part, in the parts' order."""
-        places: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
+    def _by_part(self, ids: Sequence[str] | None) -> list[list[Location]]:
+        """Wanted locations in each part, in the parts' order."""
+        positions: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
         for image in self.places if ids is None else ids:
             part, position, frame = self._place(image)
-            places[part.name].add((position, -1 if frame is None else frame))
+            positions[part.name].add((position, -1 if frame is None else frame))
         return [
             [
-                Place(part, position, None if frame < 0 else frame)
-                for position, frame in sorted(places[part.name])
+                Location(part, position, None if frame < 0 else frame)
+                for position, frame in sorted(positions[part.name])
             ]
             for part in self.parts
-            if part.name in places
+            if part.name in positions
         ]
 
-    def _place(self, image: str) -> Place:
-        place = self.places.get(image) or self.frame_places.get(image)
-        if place is None:
+    def _place(self, image: str) -> Location:
+        entry = self.places.get(image) or self.frame_locations.get(image)
+        if entry is None:
             raise UsageError(
                 f"run {self.config.name}: no image {image!r} among the {len(self.places)} stored"
             )
-        return place
+        return entry
 
     def _array(self, part: Part, name: str) -> StoredArray:
         """Return the part's array, its files' sizes compared with the record on first use."""

@@ -63,13 +63,11 @@ class StoredRun(Displayed, RunParts):
     @property
     def samples(self) -> list[Sample]:
         """All committed images, by dataset index."""
-        return [place.sample for place in self._reader.places.values()]
+        return [entry.sample for entry in self._reader.places.values()]
 
     @property
     def views(self) -> list[Sample]:
-        """The pictures that the model was given: the images, or all frames of the videos, each with
-        the tokens that show it.
-        """
+        """The images, or all frames of the videos, each with the tokens that show it."""
         return list(self._reader.views)
 
     @property
@@ -150,8 +148,8 @@ class StoredRun(Displayed, RunParts):
         """Read one block, or several, over all images or over some.
 
         The values have the shape (token, dim), with the tokens of all images one after the other.
-        Several layers add an axis in front, and so do several heads: (layer, token, dim), (kv_head,
-        token, dim) or (layer, kv_head, token, dim). A sequence of one number has its axis, too.
+        Several layers, and several heads, add an axis in front: (layer, kv_head, token, dim). A
+        sequence of one number has its axis, too.
 
         Args:
             kind: key, value, projected, vision, hidden or saliency; all but the first two have

@@ -4,7 +4,8 @@ does.
 A token's soft mask is the weighted mean of those of its five nearest tokens in frame 0 and the
 seven frames before, by exp(cosine / 0.1), within 12 patches in each direction; see propagation.py.
 `propagation="nearest"` copies the nearest token of frame 0 and the last frame. Soft masks are
-upsampled, stretched per object, and scored by the official rules.
+upsampled, stretched per object, and scored by the official rules. Where frames of a video share
+tokens, "frame" means those that do: they share a mask, too.
 
 Memory: eight frames of a sequence, and the products of some tokens with them.
 """
@@ -133,9 +134,7 @@ class TemporalCorrespondence:
         )
 
     def _score(self, video: Video, masks: Iterable[Sequence[Array]], n: int) -> Array:
-        """(n, object, 7): davis_units of the ids that n predictors give the frames after the
-        first.
-        """
+        """(n, object, 7): davis_units of the ids that n predictors give the later frames."""
         # The first frame is given, and the official evaluator leaves out the last.
         scored = video.frame_ids[1:-1]
         j, f = np.zeros((2, n, video.n_objects, len(scored)))
@@ -155,9 +154,7 @@ class TemporalCorrespondence:
         return labels
 
     def guesses(self, _grids: Grids, _seed: int) -> Iterator[tuple[str, Array]]:
-        """What knows nothing of later frames gets, as `measure` gives it: the first frame's mask
-        held still.
-        """
+        """What knows nothing of later frames gets: the first frame's mask held still."""
         still = []
         for video in self.videos:
             first = self._labels(video.frame_ids[0])

@@ -59,7 +59,7 @@ def test_folders_of_frames_are_videos_and_others_are_left_out(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("written", "indices", "rate"),
+    ("sampling", "indices", "rate"),
     [
         ("", range(10), 24),
         ("frames=4", (0, 3, 6, 9), 4 / 10 * 24),
@@ -69,10 +69,12 @@ def test_folders_of_frames_are_videos_and_others_are_left_out(tmp_path: Path) ->
         ("frames=99", range(10), 24),
     ],
 )
-def test_the_frames_that_are_taken(tmp_path: Path, written: str, indices: Any, rate: float) -> None:
+def test_the_frames_that_are_taken(
+    tmp_path: Path, sampling: str, indices: Any, rate: float
+) -> None:
     frames(tmp_path / "v", [f"{number}.png" for number in range(10)])
-    clip = clip_of(f"video:{tmp_path / 'v'}{'@' if written else ''}{written}")
-    own_rate = 5 if "rate" in written else 24
+    clip = clip_of(f"video:{tmp_path / 'v'}{'@' if sampling else ''}{sampling}")
+    own_rate = 5 if "rate" in sampling else 24
     assert [ref.id for ref in clip.frames] == [f"v/{index}" for index in indices]
     assert clip.seconds == tuple(index / own_rate for index in indices)
     assert clip.frame_rate == pytest.approx(rate)
@@ -83,10 +85,10 @@ def test_frames_are_spread_as_transformers_spreads_them() -> None:
     from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
     from transformers.video_utils import VideoMetadata
 
-    own: Any = Qwen3VLVideoProcessor
+    processor: Any = Qwen3VLVideoProcessor
     for total, rate, fps in ((97, 24, 2.0), (30, 25, 7.5), (9, 30, 1.0), (5, 24, 24.0)):
         metadata = VideoMetadata(total, fps=rate)
-        expected = own.sample_frames(own(), metadata, fps=fps)
+        expected = processor.sample_frames(processor(), metadata, fps=fps)
         assert Sampling(fps=fps).indices(total, rate) == list(expected)
 
 
@@ -146,9 +148,9 @@ def test_a_videos_digest_is_that_of_its_frames(tmp_path: Path) -> None:
     picture(tmp_path / "v" / "3.png", seed=9)
     changed = digest_refs([clip_of(spec)])
     assert len({first["v"], moved["v"], changed["v"]}) == 3
-    gone = clip_of(spec)
+    before = clip_of(spec)
     (tmp_path / "v" / "3.png").unlink()
-    assert digest_refs([gone]) == {"v": ""}
+    assert digest_refs([before]) == {"v": ""}
 
 
 def test_data_sets_with_videos_have_them_as_clips(tmp_path: Path) -> None:

@@ -87,9 +87,9 @@ def test_a_run_goes_on_with_its_own_videos(
 ) -> None:
     for name in ("broken", "unlike", "single"):
         shutil.rmtree(clips / name)
-    store, asked = tmp_path / "s.kv", options(models["qwen2_5_vl"], clips)
-    run = kvtool.extract(store, limit=1, **asked).run
-    assert kvtool.extract(store, **asked).n_before == 1
+    store, arguments = tmp_path / "s.kv", options(models["qwen2_5_vl"], clips)
+    run = kvtool.extract(store, limit=1, **arguments).run
+    assert kvtool.extract(store, **arguments).n_before == 1
     clips.rename(tmp_path / "moved")
     moved = options(models["qwen2_5_vl"], tmp_path / "moved")
     report = kvtool.extract(store, **moved)
@@ -114,13 +114,13 @@ def test_a_prefix_takes_the_towers_output_from_a_run_that_has_it(
     for name in ("b", "broken", "unlike", "single"):
         shutil.rmtree(clips / name)
     for model, n_reused in (("qwen2_5_vl", 1), ("qwen3_vl", 0)):
-        asked = {**options(models[model], clips), "kinds": ("value", "projected")}
+        arguments = {**options(models[model], clips), "kinds": ("value", "projected")}
         store = tmp_path / f"{model}.kv"
-        kvtool.extract(store, **asked)
-        report = kvtool.extract(store, prefix="text:red cat", **asked)
+        kvtool.extract(store, **arguments)
+        report = kvtool.extract(store, prefix="text:red cat", **arguments)
         assert report.n_reused == n_reused
         reused = kvtool.open(store).run(report.run)
-        fresh = kvtool.extract(store, prefix="text:red cat", reuse=False, run="fresh", **asked)
+        fresh = kvtool.extract(store, prefix="text:red cat", reuse=False, run="fresh", **arguments)
         again = kvtool.open(store).run(fresh.run)
         assert reused["a"].sample.image_start == again["a"].sample.image_start
         for layer in range(3):
@@ -152,10 +152,10 @@ def test_a_model_is_proven_on_the_first_frames(
 ) -> None:
     right = Qwen3VL._frame_spans
 
-    def reversed_spans(self: Any, *arguments: Any) -> Any:
-        spans = right(self, *arguments)
-        shown = [span.frames for span in spans[::-1]]
-        return tuple(replace(s, frames=f) for s, f in zip(spans, shown, strict=True))
+    def reversed_spans(self: Any, *values: Any) -> Any:
+        spans = right(self, *values)
+        reversed_frames = [span.frames for span in spans[::-1]]
+        return tuple(replace(s, frames=f) for s, f in zip(spans, reversed_frames, strict=True))
 
     monkeypatch.setattr(Qwen3VL, "_frame_spans", reversed_spans)
     with pytest.raises(ModelError, match=r"check of its pixel map to hold, found . of \d+ cells"):
@@ -169,9 +169,9 @@ def test_scenes_of_davis_are_scored_in_one_context(
     root = tmp_path / "scenes"
     write_scenes(root, only=["davis"])
     store = tmp_path / "s.kv"
-    asked: list[Any] = ["extract", store, "--model", models[name], "--dtype", "float32"]
-    asked += ["--dataset", f"davis:{root / 'davis'}", "--limit", 1, "--kinds", "value"]
-    code, _, errors = shell(*map(str, asked), "--view", "video", "--max-pixels", "1536")
+    arguments: list[Any] = ["extract", store, "--model", models[name], "--dtype", "float32"]
+    arguments += ["--dataset", f"davis:{root / 'davis'}", "--limit", 1, "--kinds", "value"]
+    code, _, errors = shell(*map(str, arguments), "--view", "video", "--max-pixels", "1536")
     assert (code, errors) == (0, [])
     run = kvtool.open(store).run()
     video = run.samples[0]

@@ -13,9 +13,10 @@ from PIL import Image
 
 from kvtool.errors import ImageError
 from kvtool.models import load_model
-from kvtool.models.base import Prepared, VideoModel
+from kvtool.models.base import Prepared
 from kvtool.models.check import pixel_map, whole_prompt
 from kvtool.models.families import FAMILIES, TAKES_VIDEOS
+from kvtool.models.videos import VideoModel
 from kvtool.types import Frame, InputSize
 from tests.support import tiny
 from tests.support.own_videos import RATE, own_inputs, own_network
@@ -26,8 +27,10 @@ PREFIX = "red cat"
 
 @pytest.fixture(scope="module", params=TAKES_VIDEOS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made: Path = getattr(tiny, request.param)(tmp_path_factory.mktemp("models") / request.param)
-    return made
+    checkpoint: Path = getattr(tiny, request.param)(
+        tmp_path_factory.mktemp("models") / request.param
+    )
+    return checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def prepared(model: Any, frames: list[Image.Image], prefix: str = PREFIX) -> Pre
 
 def test_pixels_and_tokens_are_those_of_transformers(model: Any, inputs: dict[str, Any]) -> None:
     item = prepared(model, FRAMES)
-    pixels = item.tensors.get("pixels", item.tensors.get("pixel_values_videos"))
+    (pixels,) = (item.tensors[n] for n in item.tensors if n.startswith("pixel"))
     assert torch.equal(pixels, inputs["pixel_values_videos"])
     sample = item.sample
     start, end = sample.image_start, sample.image_start + sample.n_tokens
@@ -73,8 +76,8 @@ def test_keys_and_values_are_those_of_the_whole_prompt(
     captured = model.capture([item], model.request(("key", "value"), None))
     tokens = slice(item.sample.image_start, item.sample.image_start + item.sample.n_tokens)
     for kind in ("key", "value"):
-        own = np.stack([getattr(layer, f"{kind}s")[0, :, tokens].numpy() for layer in layers])
-        np.testing.assert_allclose(captured.arrays[kind][0], own, rtol=0, atol=2e-6)
+        expected = np.stack([getattr(layer, f"{kind}s")[0, :, tokens].numpy() for layer in layers])
+        np.testing.assert_allclose(captured.arrays[kind][0], expected, rtol=0, atol=2e-6)
 
 
 def test_positions_are_those_of_transformers(
@@ -143,9 +146,10 @@ def test_the_proof_of_a_video_passes_and_fails(model: Any, monkeypatch: pytest.M
 
     def swapped(self: Any, *arguments: Any) -> Any:
         spans = right(self, *arguments)
-        shown = [span.frames for span in reversed(spans)]
+        reversed_frames = [span.frames for span in reversed(spans)]
         return tuple(
-            replace(span, frames=frames) for span, frames in zip(spans, shown, strict=True)
+            replace(span, frames=frames)
+            for span, frames in zip(spans, reversed_frames, strict=True)
         )
 
     monkeypatch.setattr(type(model), "_frame_spans", swapped)
@@ -155,14 +159,14 @@ def test_the_proof_of_a_video_passes_and_fails(model: Any, monkeypatch: pytest.M
 def test_a_batch_of_videos_is_each_alone(model: Any) -> None:
     """Two videos of one shape whose frames stand at other times."""
     slow = [Frame(f"w/{index}", float(index)) for index in range(5)]
-    other = model.prepare_video(FRAMES[::-1], slow, 1.0, id="w", index=1, prefix=PREFIX)
-    items = [prepared(model, FRAMES), other]
+    second = model.prepare_video(FRAMES[::-1], slow, 1.0, id="w", index=1, prefix=PREFIX)
+    items = [prepared(model, FRAMES), second]
     assert items[0].signature == items[1].signature
     request = model.request(None, None)
     together = model.capture(items, request)
     for row, item in enumerate(items):
-        alone = model.capture([item], request)
-        for kind, arrays in alone.arrays.items():
+        single = model.capture([item], request)
+        for kind, arrays in single.arrays.items():
             np.testing.assert_allclose(together.arrays[kind][row], arrays[0], rtol=0, atol=2e-5)
 
 

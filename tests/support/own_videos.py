@@ -48,8 +48,10 @@ class SlowFrames:
         """(height, width) of the frames as transformers' function for the family has it."""
         width, height = wh_px
         if self.family == "qwen3_vl":
-            return smart_resize_all(n_frames, height, width, 2, 8, *AREAS)
-        return smart_resize(height, width, 8, *AREAS)
+            size: tuple[int, int] = smart_resize_all(n_frames, height, width, 2, 8, *AREAS)
+        else:
+            size = smart_resize(height, width, 8, *AREAS)
+        return size
 
     def __call__(self, videos: Any, **_: Any) -> BatchFeature:
         frames = videos[0]
@@ -59,8 +61,10 @@ class SlowFrames:
         mean, std = (np.array(n, np.float32) for n in (self.image_mean, self.image_std))
         normal = (pixels.astype(np.float32) / 255 - mean) / std
         stacked = torch.from_numpy(normal).permute(0, 3, 1, 2)[None]
-        own: Any = Qwen3VLVideoProcessor
-        patches, *grid = own.patchify(None, stacked, 4, self.merge_size, self.temporal_patch_size)
+        processor: Any = Qwen3VLVideoProcessor
+        patches, *grid = processor.patchify(
+            None, stacked, 4, self.merge_size, self.temporal_patch_size
+        )
         metadata = VideoMetadata(len(frames), fps=RATE, frames_indices=list(range(len(frames))))
         return BatchFeature(
             {
@@ -72,8 +76,8 @@ class SlowFrames:
 
 
 def own_network(family: str, folder: Path) -> Any:
-    own = getattr(transformers, f"{CLASSES[family]}ForConditionalGeneration")
-    return own.from_pretrained(folder, dtype=torch.float32).eval()
+    network = getattr(transformers, f"{CLASSES[family]}ForConditionalGeneration")
+    return network.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def own_inputs(

@@ -153,17 +153,17 @@ def test_the_same_objects_are_compared_with_frames_one_by_one(
 def test_frames_are_read_by_number_and_by_id(run: Run) -> None:
     block = run.read("value", 2, 1)
     for index, video in enumerate(run.samples):
-        whole = block.values[block.offsets[index] : block.offsets[index + 1]]
+        vectors = block.values[block.offsets[index] : block.offsets[index + 1]]
         for number, frame in enumerate(video.frames):
             tokens = video.grid_at(number).token_indices()
             np.testing.assert_array_equal(
-                run.read("value", 2, 1, ids=[frame.id]).values, whole[tokens]
+                run.read("value", 2, 1, ids=[frame.id]).values, vectors[tokens]
             )
             np.testing.assert_array_equal(
-                run[video.id].read("value", 2, 1, frame=number), whole[tokens]
+                run[video.id].read("value", 2, 1, frame=number), vectors[tokens]
             )
             top = run.read("value", 2, 1, [video.id], frame=number, rows=0, cols=[3, 1]).values
-            np.testing.assert_array_equal(top, whole[[tokens[3], tokens[1]]])
+            np.testing.assert_array_equal(top, vectors[[tokens[3], tokens[1]]])
     names = [view.id for view in run.views]
     assert names == [frame.id for video in run.samples for frame in video.frames]
     assert [view.grid for view in run.views] == [GRID] * len(names)

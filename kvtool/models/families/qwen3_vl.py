@@ -103,9 +103,9 @@ class Qwen3VL(QwenVideos, WholeModel):
         # Their numbers by a rate of one a second are their seconds.
         metadata = VideoMetadata(len(frames), fps=1.0, frames_indices=seconds)
         inputs = {"video_grid_thw": grid_thw, "video_metadata": [metadata]}
-        written = f"{self.opening}{processor.video_token}<|vision_end|>"
+        markup = f"{self.opening}{processor.video_token}<|vision_end|>"
         replacement = processor.replace_video_token(inputs, 0)
-        (text,), _ = processor.get_text_with_replacements([written], [], [replacement])
+        (text,), _ = processor.get_text_with_replacements([markup], [], [replacement])
         return laid_out(
             processor.tokenizer,
             text.removeprefix(self.opening),

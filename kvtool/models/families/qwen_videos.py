@@ -32,7 +32,7 @@ from kvtool.types import Frame, GridSpan, Sample
 class SizeAlone(BaseVideoProcessor):
     """Behind a video processor, what returns the size that it resizes frames to."""
 
-    def resize(self, image: torch.Tensor, size: Any, **_options: Any) -> tuple[int, int]:  # noqa: ARG002
+    def resize(self, image: Any, size: Any, *_: Any, **__: Any) -> Any:  # noqa: ARG002
         """Return (width, height)."""
         return size.width, size.height
 
@@ -48,7 +48,7 @@ class Qwen2Videos(SizeAlone):
     size: ClassVar[Any] = {"shortest_edge": 128 * 28 * 28, "longest_edge": 768 * 28 * 28}
     patch_size, temporal_patch_size, merge_size = 14, 2, 2
     cap_pixels_per_frame, max_video_tokens = None, 128_000
-    valid_kwargs = Qwen3VLVideoProcessorInitKwargs
+    valid_kwargs: Any = Qwen3VLVideoProcessorInitKwargs
 
     def __init__(self, **settings: Any) -> None:
         # Older checkpoints give the two edges, which are areas, by other names.
@@ -59,7 +59,7 @@ class Qwen2Videos(SizeAlone):
                 size[edge] = area
         super().__init__(size=size, **settings)
 
-    def resize(self, image: torch.Tensor, size: Any, **options: Any) -> tuple[int, int]:
+    def resize(self, image: Any, size: Any, *_: Any, **options: Any) -> Any:
         """Return (width, height) of the frames of videos (video, frame, channel, height, width)."""
         n_frames, _, height, width = image.shape[1:]
         largest, factor = size.longest_edge, options["factor"]
@@ -71,7 +71,7 @@ class Qwen2Videos(SizeAlone):
         return width, height
 
 
-class Qwen3Videos(Qwen3VLVideoProcessor, SizeAlone):
+class Qwen3Videos(Qwen3VLVideoProcessor, SizeAlone):  # type: ignore[misc]  # resize as it is
     """Qwen3-VL's video processor, asked for the size to which it brings frames."""
 
 
@@ -220,7 +220,8 @@ class QwenVideos(GridPositions):
         shows.
         """
         n_together = self.video_processor.temporal_patch_size
-        cover = (0.0, 0.0, *map(float, pictures[0].size))
+        width, height = pictures[0].size
+        cover = (0.0, 0.0, float(width), float(height))
         return tuple(
             GridSpan(
                 *("frame", start, grid, grid[1], cover),

@@ -174,7 +174,8 @@ class Qwen25VL(Qwen2VL):
 
     def time_step(self, sample: Sample) -> float | torch.Tensor:
         """See QwenVideos.time_step: by the seconds between them."""
-        return self.config.vision_config.tokens_per_second * self.seconds_a_token(sample)
+        tokens_per_second: int = self.config.vision_config.tokens_per_second
+        return tokens_per_second * self.seconds_a_token(sample)
 
     def _in_order(self, blocks: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         from transformers.vision_utils import get_vision_window_index
