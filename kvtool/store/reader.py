@@ -179,7 +179,7 @@ class PartsReader:
     def _plan(
         self, kind: Kind, ids: Sequence[str] | None, choice: TokenChoice = ALL_TOKENS
     ) -> ReadPlan:
-        """Return where each positions image goes.
+        """Return where each wanted image goes.
 
         The plan of all tokens of all images is remembered, since every block of a kind shares it.
         """

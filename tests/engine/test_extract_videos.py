@@ -20,6 +20,7 @@ from kvtool.datasets.records import ImageRef
 from kvtool.demo.layouts import write_scenes
 from kvtool.digests import digest_file
 from kvtool.errors import ChangedError, ModelError, UsageError
+from kvtool.models import load_model
 from kvtool.models.families.qwen3_vl import Qwen3VL
 from tests.support import tiny
 from tests.support.datasets import picture
@@ -73,7 +74,7 @@ def test_a_video_is_a_sample_and_bad_ones_are_left_out(
         assert (frame.digest, frame.stamp[0]) == (digest_file(path), path.stat().st_size)
     assert sample.digest == digest_refs(refs_of(open_dataset(f"video:{clips}"), "video"))["a"]
     # As the model gives it alone.
-    model: Any = kvtool.load_model(models["qwen2_5_vl"], dtype="float32")
+    model: Any = load_model(models["qwen2_5_vl"], dtype="float32")
     frames = [load_image(ImageRef(f.id, clips / f"{f.id}.png")) for f in sample.frames]
     item = model.prepare_video(frames, sample.frames, 4.0, id="a", index=0)
     captured = model.capture([item], model.request(("value",), None))
