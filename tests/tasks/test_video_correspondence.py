@@ -30,11 +30,11 @@ from tests.support.tasks.temporal_correspondence import (
     GRID,
     TASK,
     planted,
+    slow_propagate,
     write_davis,
 )
 from tests.support.units import DIM, PLANTED, Array, Fill, noise, sample, write_run
 from tests.support.videos import write_videos
-from tests.tasks.test_temporal_correspondence import slow_propagate
 
 CODES = np.random.default_rng(4).normal(size=(3, DIM))
 
