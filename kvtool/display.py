@@ -77,3 +77,15 @@ def numbers(values: Sequence[int]) -> str:
     if len(values) > 2 and list(values) == list(range(values[0], values[-1] + 1)):
         return f"{values[0]} to {values[-1]}"
     return listing(values)
+
+
+def numbered(what: str, numbers: Sequence[int]) -> str:
+    """Return "layer 3", or "layers 3-5, 7": rising numbers, neighbors as ranges."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    ranges = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"{what}{'s' * (len(numbers) > 1)} {', '.join(ranges)}"

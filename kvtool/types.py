@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import UsageError
+from kvtool.geometry import Geometry as Geometry
 from kvtool.spans import Frame as Frame
 from kvtool.spans import GridSpan as GridSpan
 
@@ -224,19 +225,6 @@ class InputSize:
     def given(self) -> list[str]:
         """The options that are not left to the checkpoint."""
         return [name for name, value in vars(self).items() if value]
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Sizes of a model's decoder and tower; an encoder alone has zeros for the decoder."""
-
-    layers: int
-    q_heads: int
-    kv_heads: int
-    head_dim: int
-    hidden: int
-    vision_layers: int
-    vision_dim: int
 
 
 @dataclass(frozen=True)

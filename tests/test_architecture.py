@@ -21,6 +21,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     (
         "types",
         "spans",
+        "geometry",
         "registry",
         "text_templates",
         "bounds",

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from kvtool.adapters.examples import TrainingExample
-from kvtool.models.cache import full_cache, widened
+from kvtool.models.cache import widened
 from kvtool.models.families.linear_adapter import LinearAdapter
 
 
@@ -21,7 +21,7 @@ class AnswerReader:
         # What stands before the image is the same in every prompt: its keys and values are
         # computed once.
         ids = torch.tensor([model.prompt.prefix_ids("")], dtype=torch.long)
-        self.before = full_cache([], [])
+        self.before = model.new_cache()
         self.n_before = ids.shape[1]
         with torch.no_grad():
             if self.n_before:
@@ -49,7 +49,7 @@ class AnswerReader:
         n_image = soft.shape[1]
         embedded = model.embed(ids.to(device))
         states = torch.cat([soft.to(device, embedded.dtype), embedded], dim=1)
-        cache = widened(self.before, len(examples)) if self.n_before else full_cache([], [])
+        cache = widened(self.before, len(examples)) if self.n_before else model.new_cache()
         # Padding stands behind all answers, which so never see it.
         states = model.run(states, None, cache)
         # The state at a token predicts the next.

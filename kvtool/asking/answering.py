@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
-from kvtool.asking.caches import CACHE, spoiled_arrays
+from kvtool.asking.caches import cache_kinds, spoiled_arrays
 from kvtool.asking.heads import Heads
 from kvtool.progress import Progress
 from kvtool.result import result_key
@@ -182,7 +182,8 @@ class Answerer:
         """
         from kvtool.models.knockout import knocked_out
 
-        arrays = self.run.read_image(image, CACHE, raw=True)
+        kinds = cache_kinds(self.run.config.model.geometry)
+        arrays = self.run.read_image(image, kinds, raw=True)
         if spoiled_arrays(arrays):
             return {}
         model = self.loaded

@@ -17,12 +17,21 @@ from kvtool.models.hub import resolve, same_model
 from kvtool.progress import Progress
 from kvtool.store import Run, RunConfig, Store, same_numbers
 from kvtool.store.encoding import Bits
-from kvtool.store.manifest import TEXT_KINDS
 from kvtool.store.nonfinite import WHAT, count_nonfinite
-from kvtool.types import Kind
+from kvtool.store.run_arrays import TEXT_KINDS
+from kvtool.types import Geometry, Kind
 
 CACHE: tuple[Kind, ...] = ("key", "value")
 """The kinds from which a model can go on."""
+
+
+def cache_kinds(geometry: Geometry) -> tuple[Kind, ...]:
+    """Return the kinds from which a model goes on: where layers of linear attention hand on a
+    state, its prompt runs again, from the projected tokens.
+    """
+    return (*CACHE, "projected") if geometry.recurrent else CACHE
+
+
 WAIT_S = 600.0
 """How long to wait for images that another process is extracting."""
 
@@ -60,6 +69,15 @@ def is_of_model(config: RunConfig, model: str) -> bool:
         return False
 
 
+def is_whole(config: RunConfig) -> bool:
+    """Tell whether a model can go on from the images of a run: what it needs of every layer is
+    stored.
+    """
+    geometry = config.model.geometry
+    has_kinds = set(cache_kinds(geometry)) <= set(config.kinds)
+    return has_kinds and config.cached_layers == geometry.cached_layers
+
+
 def serves(run: Run, base: Run, refs: Sequence[ImageRef]) -> bool:
     """Tell whether a run's images can stand for a benchmark's.
 
@@ -72,11 +90,7 @@ def serves(run: Run, base: Run, refs: Sequence[ImageRef]) -> bool:
         theirs.prefix,
         theirs.view,
     )
-    if (
-        not same_settings
-        or not set(CACHE) <= set(ours.kinds)
-        or len(ours.layers) != ours.model.geometry.layers
-    ):
+    if not same_settings or not is_whole(ours):
         return False
     ids = {ref.id for ref in refs}
     pictures = [picture for picture in run.pictures if picture.id in ids]
@@ -136,7 +150,7 @@ def unanswerable(run: Run, ids: Collection[str]) -> dict[str, str]:
     No model can say anything from such a cache. Only caches of parts that record such values are
     read.
     """
-    arrays = [*CACHE, *TEXT_KINDS]
+    arrays = [array.name for kind in (*CACHE, *TEXT_KINDS) for array in run.config.arrays_of(kind)]
     parts = [part for part in run.parts() if any(part.nonfinite(name) for name in arrays)]
     reasons = {}
     for image in (sample.id for part in parts for sample in part.samples if sample.id in ids):
@@ -179,14 +193,18 @@ def _job(
             raise UsageError(
                 f"store {store.path}: expected a run, found none; extract one, or give --model"
             )
-        return Job(str(store.path), model, spec, kinds=CACHE, limit=limit)
+        from kvtool.models import load_model
+
+        geometry = load_model(model, weights=False).info.geometry
+        return Job(str(store.path), model, spec, kinds=cache_kinds(geometry), limit=limit)
     config = base.config if started is None else started.config
+    kinds = cache_kinds(config.model.geometry)
     return Job(
         store=str(store.path),
         model=model or config.model.name,
         dataset=spec,
         prefix=config.prefix,
-        kinds=CACHE if started is None else config.kinds,
+        kinds=kinds if started is None else config.kinds,
         limit=limit,
         view=config.view,
         keys=config.keys,

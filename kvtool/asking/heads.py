@@ -104,9 +104,7 @@ def head_set(rows: Iterable[tuple[str, Row]], geometry: Geometry, source: str) -
             f"heads {source}: expected at least one head, found {description}; "
             "give a file of JSON lines with layer and kv_head, or see kvtool variance --threshold"
         )
-    all_heads = {
-        (layer, kv_head) for layer in range(geometry.layers) for kv_head in range(geometry.kv_heads)
-    }
+    all_heads = set(geometry.heads)
     return HeadSet(
         frozenset(agnostic_heads), frozenset((dependent if judged else all_heads) - agnostic_heads)
     )
@@ -118,7 +116,14 @@ def _head(row: Row, geometry: Geometry, location: str) -> Head:
             f"{location}: expected a head of the decoder (kind key or value), found kind "
             f"{row['kind']!r}"
         )
-    for name, count in (("layer", geometry.layers), ("kv_head", geometry.kv_heads)):
+    for name in ("layer", "kv_head"):
+        # A layer's own heads; the row's layer was looked at first.
+        count = geometry.layers if name == "layer" else geometry.shape(row["layer"])[0]
+        if not count:
+            raise UsageError(
+                f"{location}: {geometry.without_cache(row['layer'])}: expected one of "
+                f"{', '.join(map(str, geometry.cached_layers))}"
+            )
         number = row.get(name)
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < count:
             description = (
@@ -161,7 +166,7 @@ def make_conditions(
     conditions, notes = _parts(selected, geometry)
     # Controls come from the layers of the chosen heads: what a head does depends on its layer.
     pool = layers or tuple(sorted({layer for layer, _ in selected}))
-    all_heads = {(layer, kv_head) for layer in pool for kv_head in range(geometry.kv_heads)}
+    all_heads = {head for head in geometry.heads if head[0] in pool}
     pools = {"dependent": all_heads & heads.dependent, "random": all_heads}
     for name in dict.fromkeys(controls):
         if len(pools[name]) < len(selected):

@@ -39,12 +39,15 @@ EXAMPLES = (
 )
 
 
+ExtractedOption = Annotated[str, data_set_option("The data set: see kvtool datasets.")]
+
+
 def extract(
     store: StoreArgument = None,
     model: Annotated[
         str, typer.Option("--model", help="The model: a hub id, a folder, or demo.")
     ] = ...,  # type: ignore[assignment]
-    dataset: Annotated[str, data_set_option("The data set: see kvtool datasets.")] = ...,  # type: ignore[assignment]
+    dataset: ExtractedOption = ...,  # type: ignore[assignment]
     prefix: Annotated[
         str,
         typer.Option(

@@ -17,6 +17,7 @@ from kvtool.errors import UsageError
 from kvtool.models.families import ADDS_FEATURES
 from kvtool.store.blocks import BlockValues
 from kvtool.store.encoding import STORED_DTYPE
+from kvtool.store.manifest import RunConfig
 from kvtool.store.stored_run import StoredRun
 from kvtool.store.tokens import Indices, TokenChoice
 from kvtool.types import HIDDEN, Kind, Sample
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 NEEDED: tuple[Kind, ...] = ("key", "value", "projected")
-"""Kinds of all layers from which the stream is computed."""
+"""Kinds of all layers from which the stream is computed, of most decoders."""
 ATTENTIONS = ("sdpa", "eager")
 """Attention backends that take a mask for each token."""
 
@@ -61,6 +62,7 @@ def check_streams(run: StoredRun, layers: Sequence[int]) -> None:
         raise UsageError(
             f"run {run.name}: hidden: expected layers from 0 to {depth - 1}, found {outside[0]}"
         )
+    needed = needed_kinds(config)
     if not _is_stored(run, layers) and not _is_computable(run):
         if config.model.family in ADDS_FEATURES:
             raise UsageError(
@@ -70,10 +72,17 @@ def check_streams(run: StoredRun, layers: Sequence[int]) -> None:
             )
         stored = f"{', '.join(config.kinds)} of {len(config.layers)} of {depth} layers"
         raise UsageError(
-            f"run {run.name}: hidden: expected {', '.join(NEEDED)} of all {depth} layers, or "
+            f"run {run.name}: hidden: expected {', '.join(needed)} of all {depth} layers, or "
             f"hidden, found {stored}: extract anew without --layers and with --kinds "
-            f"{','.join(NEEDED)}"
+            f"{','.join(needed)}"
         )
+
+
+def needed_kinds(config: RunConfig) -> tuple[Kind, ...]:
+    """Return the kinds from which the stream is computed. A decoder with layers of linear attention
+    runs the whole prompt again, from the projected tokens alone.
+    """
+    return ("projected",) if config.model.geometry.recurrent else NEEDED
 
 
 def stream_layers(run: StoredRun) -> tuple[int, ...]:
@@ -117,7 +126,7 @@ def image_streams(
             ).values
             states = from_numpy(bits, find_dtype(run.config.model.dtype)).to(device)
         else:
-            arrays = run.read_image(image, NEEDED, raw=True)
+            arrays = run.read_image(image, needed_kinds(run.config), raw=True)
             # Else the layers run on from what the run holds, for these tokens alone.
             rows = TokenChoice(indices.tolist()).indices(sample, HIDDEN)
             states = hidden_states(model, [sample], [arrays], rows[None], layers, run.config.keys)[
@@ -208,5 +217,6 @@ def _is_stored(run: StoredRun, layers: Sequence[int]) -> bool:
 def _is_computable(run: StoredRun) -> bool:
     if run.config.model.family in ADDS_FEATURES:
         return False
-    has_all_layers = len(run.config.layers) == run.config.model.geometry.layers
-    return has_all_layers and set(NEEDED) <= set(run.config.kinds)
+    geometry = run.config.model.geometry
+    has_all_layers = run.config.cached_layers == geometry.cached_layers or geometry.recurrent
+    return bool(has_all_layers) and set(needed_kinds(run.config)) <= set(run.config.kinds)

@@ -9,10 +9,19 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    LinearAttentionCacheLayerMixin,
+)
 
+from kvtool.geometry import LayerArray
 from kvtool.models.base import Array
 from kvtool.models.device import HostBuffer
+
+KEPT: Any = DynamicLayer
+"""A layer of a cache that holds every token."""
 
 
 class Finished(Exception):  # noqa: N818  a signal, not an error
@@ -39,29 +48,56 @@ class CaptureCache(Cache):
 
     def __init__(
         self,
-        layers: Sequence[int],
+        arrays: Mapping[str, Sequence[LayerArray]],
         parts: Mapping[str, slice],
-        names: Sequence[str],
         ends: bool = True,
+        states: Cache | None = None,
     ) -> None:
-        """parts: token ranges by name; names: those of "key" and "value" to keep; ends: whether
-        the pass ends here, or goes on to what else is watched.
+        """Make room for keys and values.
+
+        Args:
+            arrays: Those to keep of "key" and "value".
+            parts: Token ranges by name.
+            ends: Whether the pass ends here, or goes on to what else is watched.
+            states: A new cache of the decoder, which takes the states of linear attention.
         """
         super().__init__(layer_class_to_replicate=DynamicLayer)
-        self.rows = {layer: row for row, layer in enumerate(layers)}
+        if states is not None:
+            self.layers = states.layers
+        layers = {layer for listed in arrays.values() for array in listed for layer in array.layers}
         self.last = max(layers) if ends else None
         self.parts = parts
-        self.buffers = {(part, name): HostBuffer(len(layers)) for part in parts for name in names}
+        self.buffers = {
+            (part, array.name): HostBuffer(len(array.layers))
+            for part in parts
+            for listed in arrays.values()
+            for array in listed
+        }
+        # Of each kind and layer the array that holds it, and the layer's row there.
+        self.places = {
+            (name, layer): (array.name, row)
+            for name, listed in arrays.items()
+            for array in listed
+            for row, layer in enumerate(array.layers)
+        }
 
     def keep(self, name: str, layer: int, states: torch.Tensor) -> None:
-        """Copy one layer's states, (image, kv_head, token, dim)."""
+        """Copy one layer's states, (image, kv_head, token, dim), where they were asked for."""
+        if (name, layer) not in self.places:
+            return
+        array, row = self.places[name, layer]
         for part, tokens in self.parts.items():
-            if (buffer := self.buffers.get((part, name))) is not None:
-                buffer.put(self.rows[layer], states[:, :, tokens])
+            self.buffers[part, array].put(row, states[:, :, tokens])
 
-    def arrays(self, part: str, name: str) -> list[Array]:
-        """Return what was kept of a part, one array per image, (layer, kv_head, token, dim)."""
-        return self.buffers[part, name].arrays()
+    def arrays(self, part: str) -> dict[str, list[Array]]:
+        """Return what was kept of a part: by array one for each image, (layer, head, token,
+        dim).
+        """
+        return {
+            name: buffer.arrays()
+            for (buffer_part, name), buffer in self.buffers.items()
+            if buffer_part == part
+        }
 
     def update(
         self,
@@ -71,10 +107,11 @@ class CaptureCache(Cache):
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Copy a layer's keys and values; end the pass after the last layer asked for."""
-        if layer_idx in self.rows:
-            self.keep("key", layer_idx, key_states)
-            self.keep("value", layer_idx, value_states)
+        """Copy a layer's keys and values; end the pass after the last layer asked for that has
+        some.
+        """
+        self.keep("key", layer_idx, key_states)
+        self.keep("value", layer_idx, value_states)
         if layer_idx == self.last:
             raise Finished
         return key_states, value_states
@@ -94,19 +131,21 @@ class PreRopeCache(CaptureCache):
         **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Copy a layer's values; end the pass after the last layer asked for."""
-        if layer_idx in self.rows:
-            self.keep("value", layer_idx, value_states)
+        self.keep("value", layer_idx, value_states)
         if layer_idx == self.last:
             raise Finished
         return key_states, value_states
 
     @contextmanager
-    def hooked(self, layers: nn.ModuleList, head_dim: int) -> Iterator[None]:
+    def hooked(self, layers: nn.ModuleList) -> Iterator[None]:
         """Watch the decoder layers' key projections (their key norm, where a family has one)."""
 
-        attentions: dict[int, Any] = {layer: layers[layer].self_attn for layer in self.rows}
+        attentions: dict[int, Any] = {
+            layer: layers[layer].self_attn for name, layer in self.places if name == "key"
+        }
 
         def watch(layer: int) -> Callable[[torch.Tensor], None]:
+            head_dim = attentions[layer].head_dim
             kv_heads = attentions[layer].k_proj.out_features // head_dim
 
             def see(keys: torch.Tensor) -> None:
@@ -197,13 +236,31 @@ def tower_layers(tower: nn.Module, count: int) -> nn.ModuleList:
     raise AssertionError(f"{type(tower).__name__} has no list of {count} layers")
 
 
-def full_cache(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> DynamicCache:
-    """Return a cache that holds every token of every layer, (image, kv_head, token, dim), sliding
-    windows or not.
+def new_cache(text: Any = None, recurrent: Sequence[int] = ()) -> DynamicCache:
+    """Return an empty cache that will hold every token of every layer, sliding windows or not, and
+    the states of linear attention.
+
+    text: transformers' configuration of the decoder, where layers are recurrent.
     """
     cache = DynamicCache()
-    for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
-        cache.update(key, value, layer)
+    if recurrent:
+        layers: list[Any] = [
+            layer if isinstance(layer, LinearAttentionCacheLayerMixin) else KEPT()
+            for layer in DynamicCache(config=text).layers
+        ]
+        cache.layers = layers
+    return cache
+
+
+def full_cache(
+    keys: Mapping[int, torch.Tensor], values: Mapping[int, torch.Tensor]
+) -> DynamicCache:
+    """Return a cache of keys and values by layer, (image, kv_head, token, dim), that holds every
+    token, sliding windows or not.
+    """
+    cache = new_cache()
+    for layer, key in keys.items():
+        cache.update(key, values[layer], layer)
     return cache
 
 
@@ -215,15 +272,34 @@ def fork(cache: DynamicCache) -> DynamicCache:
     grown = copy(cache)
     # A layer grows by concatenation into new tensors, so that a shallow copy shares them safely.
     grown.layers = [copy(layer) for layer in cache.layers]
+    for layer in grown.layers:
+        _copy_states(layer, lambda states: states.clone())
     return grown
 
 
+def _copy_states(layer: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Give a layer of linear attention states of its own, since they are overwritten in place."""
+    if not isinstance(layer, LinearAttentionCacheLayerMixin):
+        return
+    for name, values in vars(layer).items():
+        if isinstance(values, dict):
+            copies = {
+                key: change(value) if isinstance(value, torch.Tensor) else value
+                for key, value in values.items()
+            }
+            setattr(layer, name, copies)
+
+
 def widened(cache: DynamicCache, rows: int) -> DynamicCache:
-    """Return a cache of one row as one of several equal rows. Nothing is copied before it grows."""
+    """Return a cache of one row as one of several equal rows. Keys and values are not copied before
+    it grows.
+    """
     copies = fork(cache)
     layers: list[Any] = copies.layers
     for layer in layers:
-        layer.keys, layer.values = (
-            states.expand(rows, -1, -1, -1) for states in (layer.keys, layer.values)
-        )
+        _copy_states(layer, lambda states: states.repeat(rows, *[1] * (states.dim() - 1)))
+        if getattr(layer, "keys", None) is not None:
+            layer.keys, layer.values = (
+                states.expand(rows, -1, -1, -1) for states in (layer.keys, layer.values)
+            )
     return copies

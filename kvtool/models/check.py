@@ -16,7 +16,6 @@ from PIL import Image, ImageOps
 from kvtool.display import Displayed, Facts
 from kvtool.errors import ModelError
 from kvtool.models.base import Array, Captured, LanguageModel, Prepared
-from kvtool.models.cache import full_cache
 from kvtool.models.cells import Stimulus, changed_cell, nine_cells
 from kvtool.models.device import from_numpy
 from kvtool.models.knockout import knocked_out
@@ -171,8 +170,8 @@ def batch(model: Any, image: Image.Image, view: View) -> ModelCheck:
     difference = 0.0
     for index, item in enumerate(items):
         single = model.capture([item], request)
-        for kind in request.kinds:
-            pair = [_tensor(c, kind, i) for c, i in ((together, index), (single, 0))]
+        for name in together.arrays:
+            pair = [_tensor(c, name, i) for c, i in ((together, index), (single, 0))]
             difference = max(difference, _largest([pair[0]], [pair[1]]))
     return _difference(model, "batch", view, difference, "pictures differ by {} from each alone")
 
@@ -180,9 +179,9 @@ def batch(model: Any, image: Image.Image, view: View) -> ModelCheck:
 def continuation(model: Any, image: Image.Image, view: View) -> ModelCheck:
     """Compare the logits after a cache restored from stored arrays with the whole prompt's."""
     item = model.prepare(image, id="check", index=0, view=view)
-    captured = model.capture([item], model.request(("key", "value"), None))
-    arrays = {name: captured.arrays[name][0] for name in ("key", "value")}
-    arrays |= {f"text_{name}": captured.text[name][0] for name in ("key", "value")}
+    captured = model.capture([item], model.request(("key", "value", "projected"), None))
+    arrays = {name: items[0] for name, items in captured.arrays.items()}
+    arrays |= {f"text_{name}": items[0] for name, items in captured.text.items()}
     text = model.question(QUESTIONS[0])
     logits = model.logits(model.restore([item.sample], [arrays]), [item.sample], text)
     _, expected = _whole_pass(model, item, QUESTIONS[0])
@@ -191,13 +190,18 @@ def continuation(model: Any, image: Image.Image, view: View) -> ModelCheck:
 
 
 def knockout(model: Any, image: Image.Image, view: View) -> ModelCheck:
-    """Compare the logits over two pictures where no head of any layer sees them."""
+    """Compare the logits over two pictures where no head of any layer sees them.
+
+    Layers of linear attention have no heads to block: both pictures have the states of the first.
+    """
     geometry = model.info.geometry
-    heads = [(n, head) for n in range(geometry.layers) for head in range(geometry.kv_heads)]
     logits: list[torch.Tensor] = []
+    states: dict[int, Any] = {}
     for item in _pair(model, image, view):
         cache = model.prefill([item])
-        with knocked_out(model, [item.sample], heads):
+        for layer in geometry.recurrent:
+            cache.layers[layer] = states.setdefault(layer, cache.layers[layer])
+        with knocked_out(model, [item.sample], geometry.heads):
             logits.append(model.logits(cache, [item.sample], model.question(QUESTIONS[0])))
     meaning = "logits differ by {} between two pictures that no head sees"
     return _difference(model, "knockout", view, _largest(logits[:1], logits[1:]), meaning)
@@ -222,21 +226,30 @@ def _whole_pass(model: Any, item: Prepared, text: str) -> tuple[list[torch.Tenso
     and the logits (1, token, vocabulary) of the question.
     """
     ids = model.prompt.text_ids(model.question(text))
-    cache = full_cache([], [])
+    cache = model.new_cache()
     before = model.before_decoder([item], (), project=True)
     states = model.run_prompts([item.sample], before, cache, ids)[:, -len(ids) :]
     end = item.sample.image_start + item.sample.n_tokens
     layers: list[Any] = cache.layers
     tokens = slice(item.sample.image_start, end)
-    arrays = [states[0, :, tokens] for layer in layers for states in (layer.keys, layer.values)]
-    return arrays, model.net.lm_head(states).float().cpu()
+    arrays = [
+        states[0, :, tokens]
+        for layer in model.info.geometry.cached_layers
+        for states in (layers[layer].keys, layers[layer].values)
+    ]
+    return arrays, model.head(states).float().cpu()
 
 
 def _captured_layers(model: Any, item: Prepared) -> list[torch.Tensor]:
     """An image's keys and values as a run stores them, in the order of _whole_pass."""
+    geometry = model.info.geometry
     captured = model.capture([item], model.request(("key", "value"), None))
-    key, value = (_tensor(captured, name, 0) for name in ("key", "value"))
-    return [states for layer in zip(key, value, strict=True) for states in layer]
+    states: dict[tuple[int, str], torch.Tensor] = {}
+    for kind in ("key", "value"):
+        for array in geometry.cache_arrays(kind, range(geometry.layers)):
+            rows = _tensor(captured, array.name, 0)
+            states |= {(layer, kind): rows[n] for n, layer in enumerate(array.layers)}
+    return [states[place] for place in sorted(states)]
 
 
 def _tensor(captured: Captured, kind: Any, index: int) -> torch.Tensor:

@@ -8,51 +8,33 @@ a text after it and leave it as it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from kvtool.errors import UsageError
-from kvtool.models.base import Array, BeforeDecoder, Prepared
-from kvtool.models.cache import fork, full_cache, widened
-from kvtool.models.device import from_numpy, to_device
-from kvtool.types import KeyPosition, ModelInfo, Sample
+from kvtool.models.base import BeforeDecoder
+from kvtool.models.cache import fork, widened
+from kvtool.models.device import to_device
+from kvtool.models.prompt_cache import PromptCache
+from kvtool.types import Sample
 
 if TYPE_CHECKING:
-    from kvtool.models.loading import Checkpoint
-    from kvtool.models.prompts import Prompt
+    pass
 
 QUESTION_BATCH = 32
 """Questions about one image at a time: each takes a copy of the image's keys and values."""
 
 
-class Continuation:
+class Continuation(PromptCache):
     """The half of a decoder family that needs no image. See kvtool.models.base.LanguageModel."""
 
-    checkpoint: Checkpoint
-    config: Any
-    net: Any
-    language_model: Any
-    prompt: Prompt
-    info: ModelInfo
     attends_both_ways: ClassVar[bool] = False
     """Whether tokens of an image see those of the same image that follow them."""
-
-    def before_decoder(
-        self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
-    ) -> BeforeDecoder:
-        """See DecoderModel.before_decoder."""
-        raise NotImplementedError
-
-    def positions(self, samples: Sequence[Sample]) -> torch.Tensor | None:  # noqa: ARG002
-        """Rotary positions of prefix and image tokens, (axis, image, token); None where they are
-        just counted.
-        """
-        return None
+    both_ways_in_full_layers: ClassVar[bool] = True
+    """Whether they do in layers without a sliding window, too."""
 
     def text_positions(self, positions: torch.Tensor) -> torch.Tensor:
         """Rotary positions of text, from one number a token, (row, token)."""
@@ -84,12 +66,30 @@ class Continuation:
         prefix = self.embed(to_device(ids, self.checkpoint.device))
         return torch.cat([prefix, tokens.to(prefix.dtype)], dim=1)
 
+    def image_id(self) -> int:
+        """Return the token id that stands in a prompt for each of an image's vectors."""
+        return int(getattr(self.config, "image_token_id", None) or 0)
+
+    def beside(self, ids: torch.Tensor) -> dict[str, Any]:  # noqa: ARG002
+        """Return what the decoder takes of token ids (row, token) beside their embeddings; those of
+        an image are its placeholders.
+        """
+        return {}
+
     def run(
-        self, embeddings: torch.Tensor, positions: torch.Tensor | None, cache: Any
+        self,
+        embeddings: torch.Tensor,
+        positions: torch.Tensor | None,
+        cache: Any,
+        **beside: Any,
     ) -> torch.Tensor:
         """Return the decoder's last hidden states, (row, token, hidden); the cache grows."""
         states: torch.Tensor = self.language_model(
-            inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True
+            inputs_embeds=embeddings,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            **beside,
         ).last_hidden_state
         return states
 
@@ -126,67 +126,6 @@ class Continuation:
         """See LanguageModel.question."""
         return self.prompt.question(text)
 
-    @torch.inference_mode()
-    def prefill(self, batch: Sequence[Prepared]) -> Any:
-        """See LanguageModel.prefill."""
-        before = self.before_decoder(batch, (), project=True)
-        cache = full_cache([], [])
-        self.run_prompts([item.sample for item in batch], before, cache)
-        return cache
-
-    @torch.inference_mode()
-    def restore(
-        self,
-        samples: Sequence[Sample],
-        arrays: Sequence[Mapping[str, Array]],
-        keys: KeyPosition = "post-rope",
-    ) -> Any:
-        """See LanguageModel.restore."""
-        joined = {
-            name: [np.concatenate([item[f"text_{name}"], item[name]], axis=2) for item in arrays]
-            for name in ("key", "value")
-        }
-        shapes = sorted({array.shape for item in joined.values() for array in item})
-        layers = self.info.geometry.layers
-        if len(shapes) != 1 or shapes[0][0] != layers:
-            raise UsageError(
-                f"cache: expected {layers} layers and equal numbers of tokens, found shapes "
-                f"{shapes} "
-                "(layer, kv_head, token, dim); extract every layer, and go on from images of one "
-                "size at a time"
-            )
-        key, value = (self._stacked(joined[name]) for name in ("key", "value"))
-        if keys == "pre-rope":
-            key = self.rotated(samples, key)
-        return full_cache(key.unbind(1), value.unbind(1))
-
-    def _stacked(self, arrays: Sequence[Array]) -> torch.Tensor:
-        """Return (image, layer, kv_head, token, dim) on the device, in the model's precision."""
-        return to_device(
-            [from_numpy(array, self.checkpoint.dtype) for array in arrays], self.checkpoint.device
-        )
-
-    def rotated(self, samples: Sequence[Sample], keys: torch.Tensor) -> torch.Tensor:
-        """Keys (image, layer, kv_head, token, dim) after the rotary embedding at their prompt
-        positions.
-        """
-        positions = self.positions(samples)
-        if positions is None:
-            positions = torch.arange(keys.shape[3], device=keys.device).expand(len(samples), -1)
-        rotary = self.language_model.rotary_emb
-        # Some decoders turn keys at other rates in layers of a sliding window.
-        has_kinds = hasattr(rotary, "layer_types")
-        kinds = self.language_model.config.layer_types if has_kinds else [None] * keys.shape[1]
-        angles = {
-            kind: rotary(keys, positions, kind) if has_kinds else rotary(keys, positions)
-            for kind in set(kinds)
-        }
-        layers = [
-            apply_rotary_pos_emb(layer, layer, *angles[kind])[1]
-            for layer, kind in zip(keys.unbind(1), kinds, strict=True)
-        ]
-        return torch.stack(layers, dim=1)
-
     # What follows.
 
     @torch.inference_mode()
@@ -196,8 +135,13 @@ class Continuation:
         """See LanguageModel.logits; a float32 tensor on the CPU."""
         states = self._follow(fork(cache), samples, self._text_ids(samples, text))
         states = states[:, -1] if last else states
-        logits: torch.Tensor = self.net.lm_head(states).float().cpu()
-        return logits
+        return self.head(states).float().cpu()
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the logits (..., vocabulary) of last hidden states, in the model's precision."""
+        logits: torch.Tensor = self.net.lm_head(states)
+        cap = getattr(self.language_model.config, "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
 
     @torch.inference_mode()
     def generate(
@@ -216,7 +160,7 @@ class Continuation:
         undecided = set[int]()
         for _ in range(max_new_tokens):
             states = self._follow(grown, samples, ids)
-            logits = self.net.lm_head(states[:, -1])
+            logits = self.head(states[:, -1])
             ids = logits.argmax(dim=-1, keepdim=True)
             # The largest of logits that are not all finite says nothing, though argmax names one.
             finite = logits.isfinite().all(dim=-1)
@@ -274,7 +218,7 @@ class Continuation:
         ]
         counted = torch.arange(embeddings.shape[1]) + torch.tensor(starts)[:, None]
         positions = self.text_positions(counted.to(self.checkpoint.device))
-        return self.run(embeddings, positions, cache)[:, -ids.shape[1] :]
+        return self.run(embeddings, positions, cache, **self.beside(ids))[:, -ids.shape[1] :]
 
     def _text_ids(self, samples: Sequence[Sample], text: str | Sequence[str]) -> torch.Tensor:
         """Return token ids (row, token) of one text for all samples or one each.

@@ -19,6 +19,7 @@ from kvtool.models.cache import (
     until_finished,
 )
 from kvtool.models.choices import chosen_kinds, chosen_layers
+from kvtool.models.decoder_geometry import decoder_geometry
 from kvtool.models.device import from_numpy, one_head_arrays, to_device
 from kvtool.models.loading import Checkpoint
 from kvtool.models.prompts import Prompt
@@ -113,18 +114,7 @@ class DecoderModel(TextReader):
 
     def geometry(self) -> Geometry:
         """Return the sizes of the decoder and the tower."""
-        text = self.text_config()
-        vision_layers, vision_dim = self.vision_size()
-        return Geometry(
-            layers=text.num_hidden_layers,
-            q_heads=text.num_attention_heads,
-            kv_heads=text.num_key_value_heads,
-            head_dim=getattr(text, "head_dim", None)
-            or text.hidden_size // text.num_attention_heads,
-            hidden=text.hidden_size,
-            vision_layers=vision_layers,
-            vision_dim=vision_dim,
-        )
+        return decoder_geometry(self.text_config(), *self.vision_size())
 
     def request(
         self,
@@ -143,12 +133,18 @@ class DecoderModel(TextReader):
             raise UsageError(
                 f"keys: expected post-rope or pre-rope, found {keys!r}; choose one of these"
             )
-        return Request(
+        request = Request(
             chosen_kinds(kinds, VECTOR_KINDS, self.has_class_token),
             chosen_layers(layers, geometry.layers, range(geometry.layers)),
             chosen_layers(vision_layers, geometry.vision_layers, self.default_vision_layers()),
             keys,
         )
+        if {"key", "value"} & set(request.kinds) and not geometry.cached(request.layers):
+            raise UsageError(
+                f"layers: {geometry.without_cache(request.layers[0])}: expected some of "
+                f"{', '.join(map(str, geometry.cached_layers))}, or --kinds hidden"
+            )
+        return request
 
     @torch.inference_mode()
     def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
@@ -244,22 +240,19 @@ class DecoderModel(TextReader):
         # Keys before their rotation are seen at the projections; the cache itself gets rotated
         # ones.
         pre_rope = request.keys == "pre-rope" and "key" in names
+        geometry = self.info.geometry
         # The stream after the last layer is made once its attention and its MLP have run.
         keeps_stream = HIDDEN in request.kinds
+        arrays = {str(name): geometry.cache_arrays(name, request.layers) for name in names}
         cache = (PreRopeCache if pre_rope else CaptureCache)(
-            request.layers, parts, names, ends=not keeps_stream
+            arrays, parts, ends=not keeps_stream, states=self.new_cache()
         )
         layers = self.language_model.layers
-        hooks = (
-            cache.hooked(layers, self.info.geometry.head_dim)
-            if isinstance(cache, PreRopeCache)
-            else nullcontext()
-        )
+        hooks = cache.hooked(layers) if isinstance(cache, PreRopeCache) else nullcontext()
         watching = residual_stream(layers, request.layers, parts["image"])
         with watching if keeps_stream else nullcontext() as stream, hooks, until_finished():
             self.run_prompts(samples, before, cache)
         if stream is not None:
             captured.arrays[HIDDEN] = stream.arrays()
-        for name in names:
-            captured.arrays[name] = cache.arrays("image", name)
-            captured.text[name] = cache.arrays("text", name)
+        captured.arrays |= cache.arrays("image")
+        captured.text |= cache.arrays("text")

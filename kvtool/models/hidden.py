@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from kvtool.errors import UsageError
 from kvtool.models.base import Array, BeforeDecoder
-from kvtool.models.cache import full_cache, layer_outputs
+from kvtool.models.cache import layer_outputs
 from kvtool.models.continuation import Continuation
 from kvtool.models.device import from_numpy, to_device
 from kvtool.models.families import ADDS_FEATURES
@@ -30,8 +30,10 @@ KINDS_NEEDED: tuple[Kind, ...] = ("key", "value", "projected")
 class StoredPrompt(Cache):
     """Gives every layer the keys and values of the whole prompt, whatever tokens are run."""
 
-    def __init__(self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
-        """Take (image, kv_head, token, dim) of each layer."""
+    def __init__(
+        self, keys: Mapping[int, torch.Tensor], values: Mapping[int, torch.Tensor]
+    ) -> None:
+        """Take (image, kv_head, token, dim) of each layer that has keys and values."""
         super().__init__(layer_class_to_replicate=DynamicLayer)
         self.keys = keys
         self.values = values
@@ -83,23 +85,31 @@ def hidden_states(
     a model with DeepStack, whose stream takes more of an image than a run stores.
     """
     check_deepstack(model.info)
-    prompt = model.restore(samples, arrays, keys)
-    cache = StoredPrompt(
-        [layer.keys for layer in prompt.layers], [layer.values for layer in prompt.layers]
-    )
+    geometry = model.info.geometry
     device = model.checkpoint.device
-    indices = torch.from_numpy(np.ascontiguousarray(tokens)).long().to(device)
-    _check_tokens(indices, samples)
-    # What enters the decoder at the chosen tokens, (image, n, hidden).
     projected = to_device(
         [from_numpy(item["projected"][0, 0], model.checkpoint.dtype) for item in arrays], device
     )
+    if geometry.recurrent:
+        # A token's stream takes the state of linear attention over all tokens before it.
+        return prompt_states(model, samples, projected, tokens, layers)
+    prompt = model.restore(samples, arrays, keys)
+    stored = {layer: prompt.layers[layer] for layer in geometry.cached_layers}
+    cache = StoredPrompt(
+        {layer: states.keys for layer, states in stored.items()},
+        {layer: states.values for layer, states in stored.items()},
+    )
+    indices = torch.from_numpy(np.ascontiguousarray(tokens)).long().to(device)
+    _check_tokens(indices, samples)
+    # What enters the decoder at the chosen tokens, (image, n, hidden).
     entering = projected.gather(1, indices[:, :, None].expand(-1, -1, projected.shape[2]))
     start = samples[0].image_start
     positions = _positions(model, samples, start + indices)
+    n_keys = start + samples[0].n_tokens
     # The chosen tokens are queries among all stored keys: masks and positions are those of the
     # whole prompt.
-    masks = _masks(model, samples, start + indices, cache.keys[0].shape[2])
+    masks = _masks(model, samples, start + indices, n_keys)
+    placeholders = torch.full_like(indices, model.image_id())
     with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
         model.language_model(
             inputs_embeds=entering,
@@ -107,6 +117,7 @@ def hidden_states(
             attention_mask=masks,
             past_key_values=cache,
             use_cache=True,
+            **model.beside(placeholders),
         )
     return torch.stack([outputs[layer] for layer in layers])
 
@@ -141,7 +152,7 @@ def prompt_states(
     positions = samples[0].image_start + indices[:, :, None]
     before = BeforeDecoder(vectors.to(device, model.checkpoint.dtype), {})
     with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
-        model.run_prompts(samples, before, full_cache([], []))
+        model.run_prompts(samples, before, model.new_cache())
     states = torch.stack([outputs[layer] for layer in layers])
     return states.gather(2, positions.expand(len(layers), -1, -1, states.shape[-1]))
 
@@ -187,13 +198,15 @@ def _masks(
     config = model.language_model.config
     keys = torch.arange(n_keys, device=queries.device)
     distance = queries[:, None, :, None] - keys
-    visible = distance >= 0
+    causal = distance >= 0
+    both = causal
     if model.attends_both_ways:
         starts = queries.new_tensor([[sample.image_start] for sample in samples])
-        visible = visible | (keys >= starts)[:, None, None]  # the prompt ends with the image
+        both = causal | (keys >= starts)[:, None, None]  # the prompt ends with the image
+    visible = both if model.both_ways_in_full_layers else causal
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
-    windowed = visible if window is None else visible & (distance < window)
+    windowed = both if window is None else both & (distance < window)
     if len(kinds) <= 1:
         # All layers are of one kind; a decoder that names none slides where it has a window.
         slides = kinds == {"sliding_attention"} or not kinds

@@ -28,6 +28,7 @@ from transformers.masking_utils import sdpa_mask
 
 from kvtool.errors import UsageError
 from kvtool.models.base import LanguageModel
+from kvtool.models.decoder_geometry import readers
 from kvtool.types import Geometry, Sample
 
 NAME = "kvtool_knockout"
@@ -104,8 +105,12 @@ def knocked_out(
     starts = torch.tensor([[sample.image_start] for sample in samples], device=device)
     stops = torch.tensor([[model.image_end(sample)] for sample in samples], device=device)
     layers = model.language_model.layers
+    reading = readers(model.language_model.config)
+    # A head is blocked in every layer that reads its keys and values.
     blocked = {
-        layers[n].self_attn: Blocked(mask.to(device), starts, stops) for n, mask in by_layer.items()
+        layers[reader].self_attn: Blocked(mask.to(device), starts, stops)
+        for layer, mask in by_layer.items()
+        for reader in reading[layer]
     }
     model.language_model.set_attn_implementation(NAME)
     _BLOCKED.update(blocked)
@@ -126,22 +131,28 @@ def group_heads(heads: Iterable[Head], geometry: Geometry) -> dict[int, torch.Te
     for layer, kv_head in heads:
         check_head(layer, kv_head, geometry)
         kv_heads_of[layer].add(kv_head)
-    # Neighboring query heads share a KV head.
-    group = geometry.q_heads // geometry.kv_heads
-    kv_head_numbers = [q_head // group for q_head in range(geometry.q_heads)]
-    return {
-        layer: torch.tensor([kv_head in kv_heads_of[layer] for kv_head in kv_head_numbers])
-        for layer in sorted(kv_heads_of)
-    }
+    masks = {}
+    for layer in sorted(kv_heads_of):
+        # Neighboring query heads share a KV head.
+        group = geometry.q_heads // geometry.shape(layer)[0]
+        kv_head_numbers = [q_head // group for q_head in range(geometry.q_heads)]
+        masks[layer] = torch.tensor([n in kv_heads_of[layer] for n in kv_head_numbers])
+    return masks
 
 
 def check_head(layer: int, kv_head: int, geometry: Geometry) -> None:
     """Raises UsageError unless the decoder has the head."""
-    for name, number, count in (
-        ("layer", layer, geometry.layers),
-        ("kv_head", kv_head, geometry.kv_heads),
-    ):
-        if not 0 <= number < count:
-            raise UsageError(
-                f"heads: expected {name} from 0 to {count - 1} in this model, found {number}"
-            )
+    if not 0 <= layer < geometry.layers:
+        raise UsageError(
+            f"heads: expected layer from 0 to {geometry.layers - 1} in this model, found {layer}"
+        )
+    count, _ = geometry.shape(layer)
+    if not count:
+        raise UsageError(
+            f"heads: {geometry.without_cache(layer)}: expected one of "
+            f"{', '.join(map(str, geometry.cached_layers))}"
+        )
+    if not 0 <= kv_head < count:
+        raise UsageError(
+            f"heads: expected kv_head from 0 to {count - 1} in this model, found {kv_head}"
+        )

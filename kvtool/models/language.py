@@ -156,7 +156,7 @@ class Language:
                 f"layers: expected numbers from 0 to {self.n_layers - 1}, found {outside[0]}"
             )
         with layer_outputs(self.decoder.layers, layers, stop=True) as outputs:
-            self.decoder(inputs_embeds=self.embed(ids), use_cache=False)
+            self.decoder(input_ids=ids, use_cache=False)
         return torch.stack([outputs[layer] for layer in layers])
 
     @torch.inference_mode()

@@ -17,7 +17,6 @@ from PIL import Image
 
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.models.base import BeforeDecoder, Prepared
-from kvtool.models.cache import full_cache
 from kvtool.models.continuation import Continuation
 from kvtool.models.device import to_device
 from kvtool.types import Sample, View
@@ -121,7 +120,7 @@ class SeveralImages(Continuation):
             parts.append((text.shape[1], images[0][slot].sample))
         positions, next_position = self.prompt_positions(parts)
         prompts = torch.cat(embedded, dim=1)
-        cache = full_cache([], [])
+        cache = self.new_cache()
         self.run(prompts, positions.to(self.checkpoint.device), cache)
         last = [items[-1].sample for items in images]
         # The cache ends with the last image, so that text goes on as after a single one.

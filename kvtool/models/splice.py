@@ -17,7 +17,6 @@ from torch import nn
 
 from kvtool.errors import UsageError
 from kvtool.models.base import Array, BeforeDecoder
-from kvtool.models.cache import full_cache
 from kvtool.models.continuation import Continuation
 from kvtool.models.device import from_numpy, to_device
 from kvtool.models.hidden import check_deepstack
@@ -101,7 +100,7 @@ class SplicedImage:
                 reconstruction, or the mean image vector for each.
         """
         model = self._model
-        cache = full_cache([], [])
+        cache = model.new_cache()
         module = model.language_model.layers[layer]
         # The text before the image is run with it, so that each family masks as it does.
         positions = self._sample.image_start + self._tokens

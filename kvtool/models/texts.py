@@ -65,9 +65,7 @@ class TextReader(SeveralImages):
             raise UsageError("texts: expected at least one token in each, found no text; name some")
         placed = [prompt for patterns in prompts for prompt in patterns]
         self._warn_of_sink([patterns[0] for patterns in prompts])
-        arrays: dict[str, Array] = {}
-        if "value" in kinds:
-            arrays["value"] = self._values(placed, layers)
+        arrays: dict[str, Array] = self._values(placed, layers) if "value" in kinds else {}
         if "projected" in kinds:
             arrays["projected"], arrays["projected_mean"] = self._embeddings(placed)
         n_patterns = len(shape.patterns)
@@ -101,10 +99,10 @@ class TextReader(SeveralImages):
                 len(prompts),
             )
 
-    def _values(self, prompts: Sequence[PlacedText], layers: Sequence[int]) -> Array:
-        """Value vectors (prompt, layer, kv_head, dim) of each prompt's last token."""
+    def _values(self, prompts: Sequence[PlacedText], layers: Sequence[int]) -> dict[str, Array]:
+        """Value vectors of each prompt's last token: by array (prompt, layer, kv_head, dim)."""
         layers = chosen_layers(layers, self.info.geometry.layers, ())
-        rows: list[Array | None] = [None] * len(prompts)
+        rows: dict[str, list[Any]] = {}
         lengths = [len(prompt.ids) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lengths.__getitem__)
         for _, group in groupby(order, key=lengths.__getitem__):
@@ -112,17 +110,25 @@ class TextReader(SeveralImages):
             for start in range(0, len(indices), TEXT_BATCH):
                 chunk = indices[start : start + TEXT_BATCH]
                 values = self._last_values([prompts[index].ids for index in chunk], layers)
-                for index, row in zip(chunk, values, strict=True):
-                    rows[index] = row
-        return np.stack([row for row in rows if row is not None])
+                for name, chunk_rows in values.items():
+                    slots = rows.setdefault(name, [None] * len(prompts))
+                    for index, row in zip(chunk, chunk_rows, strict=True):
+                        slots[index] = row
+        return {name: np.stack(slots) for name, slots in rows.items()}
 
-    def _last_values(self, ids: Sequence[Sequence[int]], layers: Sequence[int]) -> list[Array]:
-        """Values (layer, kv_head, dim) of the last token of each text of equal length."""
-        cache = CaptureCache(layers, {"last": slice(-1, None)}, ["value"])
+    def _last_values(
+        self, ids: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> dict[str, list[Array]]:
+        """Values of the last token of each text of equal length: by array (layer, kv_head, dim)."""
+        arrays = {"value": self.info.geometry.cache_arrays("value", layers)}
+        cache = CaptureCache(arrays, {"last": slice(-1, None)}, states=self.new_cache())
         tokens = to_device([torch.tensor(row) for row in ids], self.checkpoint.device)
         with until_finished():
-            self.run(self.embed(tokens), None, cache)
-        return [array[:, :, 0] for array in cache.arrays("last", "value")]
+            self.run(self.embed(tokens), None, cache, **self.beside(tokens))
+        return {
+            name: [array[:, :, 0] for array in arrays]
+            for name, arrays in cache.arrays("last").items()
+        }
 
     def _embeddings(self, prompts: Sequence[PlacedText]) -> tuple[Array, Array]:
         """What the decoder takes for a text, (prompt, 1, 1, hidden): the input embedding of its

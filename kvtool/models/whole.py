@@ -41,6 +41,8 @@ class WholeModel(WholePass):
     image_processor_class: ClassVar[Any]
     """Its image processor, the PIL one."""
     proves_itself: ClassVar[bool] = True
+    exact_pixels: ClassVar[bool] = False
+    """Whether the tower takes pixels in float32, whatever the precision of its weights."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._layouts: dict[tuple[tuple[int, int], int], ProcessedImage] = {}
@@ -145,8 +147,9 @@ class WholeModel(WholePass):
         )
         # The layout alone is remembered: pixels are large, and each picture has its own.
         self._layouts[image.size, sample.n_tokens] = processed.without_pixels()
+        dtype = torch.float32 if self.exact_pixels else self.checkpoint.dtype
         tensors = {
-            name: values.to(self.checkpoint.dtype) if values.is_floating_point() else values
+            name: values.to(dtype) if values.is_floating_point() else values
             for name, values in processed.inputs.items()
         }
         shapes = tuple(tuple(values.shape) for values in tensors.values())

@@ -10,7 +10,6 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from kvtool.models.base import BeforeDecoder, Prepared
-from kvtool.models.cache import full_cache
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.processors import ProcessedImage
 from kvtool.types import Sample
@@ -124,7 +123,7 @@ class WholePass(DecoderModel):
             for row in layouts
         ]
         before = self._entering([item for items in images for item in items])
-        cache = full_cache([], [])
+        cache = self.new_cache()
         self._forward(texts, samples, before, cache)
         parts = [(len(ids), sample) for ids, sample in zip(texts[0], samples[0], strict=True)]
         _, next_position = self.prompt_positions(parts)

@@ -77,6 +77,10 @@ def draw_sheets(
     for column, (layer, values) in enumerate(_layers(run, kind, images, columns)):
         ends = np.cumsum([values[image].shape[1] for image in images])
         for row, head in enumerate(rows):
+            if head >= run.config.count_heads(kind, layer):
+                for sheet in sheets.values():
+                    sheet.leave_out(column, row)
+                continue
             colors = rgb(np.concatenate([values[image][head] for image in images]))
             for image, image_colors in zip(images, np.split(colors, ends[:-1]), strict=True):
                 sheets[image].paste(column, row, image_colors, (layer, head) in (framed or ()))
@@ -121,6 +125,11 @@ class Sheet:
             width, height = self.cell_px
             box = (x - FRAME_PX, y - FRAME_PX, x + width + FRAME_PX - 1, y + height + FRAME_PX - 1)
             self.pen.rectangle(box, outline=FRAME, width=FRAME_PX)
+
+    def leave_out(self, column: int, row: int) -> None:
+        """Say in a cell that the layer has no such head."""
+        x, y = self.corner_px(column, row)
+        self._write(x, y + self.cell_px[1] // 2 - TEXT_PX // 2, "none")
 
     def label(self, title: str, layers: Sequence[int], heads: Sequence[int], note: str) -> None:
         """Write a title, a number over each layer, one beside each head, and a note below."""

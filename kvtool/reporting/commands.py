@@ -58,20 +58,22 @@ def result_command(stored: KeptResult, info: Row | None) -> str:
 def block_flags(blocks: list[Row], info: Row | None) -> list[str]:
     """Return --kinds, and where they were narrowed, or the run does not exist any more, --layers
     and --heads."""
-    arguments = ["--kinds", ",".join(block["kind"] for block in blocks)] if blocks else []
+    kinds = dict.fromkeys(block["kind"] for block in blocks)
+    arguments = ["--kinds", ",".join(kinds)] if blocks else []
     narrowed = [block for block in blocks if block["kind"] in DECODER]
     if not narrowed:
         narrowed = [block for block in blocks if block["kind"] != "projected"]
-    for block in narrowed[:1]:
+    for kind in [block["kind"] for block in narrowed[:1]]:
+        # Layers of other numbers of heads have an entry of their own.
+        members = [block for block in narrowed if block["kind"] == kind]
+        layers = sorted({layer for block in members for layer in block["layers"]})
+        heads = sorted({head for block in members for head in block["kv_heads"]})
         # Flags name layers and heads only where they are not all of the run's.
-        field = "vision_layers" if block["kind"] == "vision" else "layers"
-        stored = None if info is None else info[field]
-        if block["layers"] != stored:
-            arguments += ["--layers", ranges(block["layers"])]
-        if block["kind"] in DECODER and (
-            info is None or len(block["kv_heads"]) != info.get("kv_heads")
-        ):
-            arguments += ["--heads", ranges(block["kv_heads"])]
+        stored = None if info is None else info["vision_layers" if kind == "vision" else "layers"]
+        if layers != stored:
+            arguments += ["--layers", ranges(layers)]
+        if kind in DECODER and (info is None or len(heads) != info.get("kv_heads")):
+            arguments += ["--heads", ranges(heads)]
     return arguments
 
 

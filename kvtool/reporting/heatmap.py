@@ -3,8 +3,9 @@ print."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kvtool.reporting.axes import share_of
 from kvtool.reporting.numbers import in_percent, interval, scale, show, unit_mark
@@ -105,7 +106,16 @@ def heatmap(
 
 def _caption(result: Result, kind: str, chance: float | None) -> str:
     level = "" if chance is None else f", chance {show(result, chance)}"
-    return f"{kind}: {result.metric}{unit_mark(result)}{level}"
+    gaps = gap_note(result.config)
+    return f"{kind}: {result.metric}{unit_mark(result)}{level}{gaps and f'; {gaps}'}"
+
+
+def gap_note(config: Mapping[str, Any]) -> str:
+    """Return why a map of blocks has gaps: which heads the layers of a run have; nothing where all
+    layers are alike.
+    """
+    heads = config.get("heads_by_layer")
+    return f"heads: {heads}" if heads else ""
 
 
 def cell_label(result: Result, row: Row) -> str:

@@ -40,9 +40,11 @@ def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, selection: Kep
     """Return how many bytes one token takes in a kind's array, over its layers and heads.
 
     Compression is not counted."""
+    shapes = [geometry.shape(layer) for layer in geometry.cached(selection.layers)]
+    n_cached = sum(heads * dim for heads, dim in shapes)
     values = {
-        "key": len(selection.layers) * geometry.kv_heads * geometry.head_dim,
-        "value": len(selection.layers) * geometry.kv_heads * geometry.head_dim,
+        "key": n_cached,
+        "value": n_cached,
         "projected": geometry.hidden,
         "vision": len(selection.vision_layers) * geometry.vision_dim,
         "hidden": len(selection.layers) * geometry.hidden,

@@ -5,35 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from kvtool import schema
 from kvtool.errors import UsageError
 from kvtool.store.encoding import Codec
 from kvtool.store.layout import part_name
-from kvtool.types import (
-    HIDDEN,
-    SALIENCY,
-    TOWER_KINDS,
-    VECTOR_KINDS,
-    Geometry,
-    InputSize,
-    KeyPosition,
-    Kind,
-    ModelInfo,
-    RunView,
-    Sample,
-    View,
-)
-
-TEXT_KINDS = {"text_key": "key", "text_value": "value"}
-"""Arrays of the prompt's tokens before the image, and the kind whose geometry they share."""
-TEXT_MEAN = "projected_mean"
-"""Of a class name or expression: the mean of its input embeddings, beside that of its last token.
-"""
+from kvtool.store.run_arrays import StoredArrays
+from kvtool.types import Geometry, InputSize, KeyPosition, Kind, ModelInfo, RunView, View
 
 FOLDER = "folder"
 """The data set of pictures alone, whose runs are told apart by their folder's name."""
@@ -42,6 +23,8 @@ _NOT_IDENTITY = ("name", "dataset_path", "part_size", "defaults", "beside")
 _LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels", "system")
 """Fields that runs of older versions lack: where they are empty, they are no part of the hash."""
 _NOT_IDENTITY_OF_MODEL = ("name", "commit")
+_OF_UNLIKE_LAYERS = ("by_layer", "recurrent")
+"""Fields of a geometry that are written only where layers differ."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +39,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(StoredArrays):
     """The settings of a run.
 
     What pictures it holds is said by its samples, in what order by its roster.
@@ -153,43 +136,6 @@ class RunConfig:
         start = index // self.part_size * self.part_size
         return part_name(start, start + self.part_size)
 
-    @property
-    def vector_kinds(self) -> list[Kind]:
-        """The kinds of vectors that are stored; saliency is none."""
-        return [kind for kind in self.kinds if kind in VECTOR_KINDS]
-
-    def stored_layers(self, kind: str) -> tuple[int, ...]:
-        """Return the model's number of each stored layer of a kind (or of text_key, text_value);
-        projected has layer 0, saliency the last layer of the tower that is run.
-        """
-        if kind in ("projected", TEXT_MEAN):
-            return (0,)
-        if kind == SALIENCY:
-            # Of a tower before a decoder nothing after the last layer that feeds it is run.
-            geometry = self.model.geometry
-            last = max(self.vision_layers) if geometry.layers else geometry.vision_layers - 1
-            return (last,)
-        return self.vision_layers if kind == "vision" else self.layers
-
-    def heads_and_dim(self, kind: str) -> tuple[int, int]:
-        """Return the heads and dim of a kind's (or text_key's, text_value's) vectors; only keys
-        and values have more than one head, and saliency has one dimension.
-        """
-        geometry = self.model.geometry
-        if kind == SALIENCY:
-            return 1, 1
-        if kind in ("projected", TEXT_MEAN, HIDDEN):
-            return 1, geometry.hidden
-        return (
-            (1, geometry.vision_dim) if kind == "vision" else (geometry.kv_heads, geometry.head_dim)
-        )
-
-    def array_names(self) -> list[str]:
-        """Return the arrays of each part: the kinds, and the text before the image for those of the
-        decoder's cache.
-        """
-        return [*self.kinds, *(name for name, kind in TEXT_KINDS.items() if kind in self.kinds)]
-
     def differences(self, config: RunConfig) -> list[str]:
         """'field: ours, theirs' for each field of the identity that differs, those of the model one
         by one.
@@ -210,14 +156,13 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
-        return asdict(self)
+        return asdict(self) | {"model": _model_record(self.model)}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> RunConfig:
         """Return the inverse of to_json, after a trip through JSON."""
-        model = ModelInfo(
-            **{**record["model"], "geometry": Geometry(**record["model"]["geometry"])}
-        )
+        geometry = schema.read(Geometry, record["model"]["geometry"], "geometry")
+        model = ModelInfo(**{**record["model"], "geometry": geometry})
         defaults = Choice(
             **{name: tuple(numbers) for name, numbers in record.get("defaults", {}).items()}
         )
@@ -234,8 +179,23 @@ def same_numbers(model: ModelInfo, second_model: ModelInfo) -> bool:
 
 def _model_identity(model: ModelInfo) -> dict[str, Any]:
     return {
-        name: value for name, value in asdict(model).items() if name not in _NOT_IDENTITY_OF_MODEL
+        name: value
+        for name, value in _model_record(model).items()
+        if name not in _NOT_IDENTITY_OF_MODEL
     }
+
+
+def _model_record(model: ModelInfo) -> dict[str, Any]:
+    """Return a model as JSON values; of one whose layers are alike without what tells them
+    apart.
+    """
+    record = asdict(model)
+    geometry = {
+        name: value
+        for name, value in record["geometry"].items()
+        if value or name not in _OF_UNLIKE_LAYERS
+    }
+    return record | {"geometry": geometry}
 
 
 def _model_word(name: str) -> str:
@@ -257,38 +217,3 @@ def _word(text: str) -> str:
 def hash_json(value: Any) -> str:
     """Return 16 hex digits of a JSON value, whatever the order of its members."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def dimension_names(array: str, is_text: bool = False) -> tuple[str, ...]:
-    """Return the names of an array's four dimensions.
-
-    Arrays of a part share a name only where they share the dimension, so that xarray opens the part
-    as one data set.
-
-    is_text: whether the array holds the vectors of class names and expressions, a text in place of
-    a token.
-    """
-    if array in ("projected", TEXT_MEAN, *TOWER_KINDS):
-        token = "vision_token" if array in TOWER_KINDS else "token"
-        kind = "projected" if array == TEXT_MEAN else array
-        return f"{kind}_layer", f"{kind}_head", "text" if is_text else token, f"{kind}_dim"
-    if array == HIDDEN:
-        return "layer", "hidden_head", "token", "hidden_dim"
-    token = "text_token" if array in TEXT_KINDS else "token"
-    return "layer", "kv_head", "text" if is_text else token, "dim"
-
-
-def token_counts(samples: Sequence[Sample], array: str) -> list[int]:
-    """Return how many tokens each image has in an array: its image tokens, its tower's tokens, or
-    the text tokens before it.
-    """
-    if array in TEXT_KINDS:
-        return [sample.image_start for sample in samples]
-    if array in TOWER_KINDS:
-        return [sample.n_vision_tokens for sample in samples]
-    return [sample.n_tokens for sample in samples]
-
-
-def token_offsets(samples: Sequence[Sample], array: str) -> list[int]:
-    """Return the (n + 1) positions in an array where each image begins, and where the last ends."""
-    return [0, *accumulate(token_counts(samples, array))]

@@ -14,11 +14,11 @@ from kvtool.store.arrays import StoredArray
 from kvtool.store.durable import FileRecord, read_file, read_record
 from kvtool.store.encoding import Bits
 from kvtool.store.files import crc32c
-from kvtool.store.manifest import token_offsets
 from kvtool.store.nonfinite import WHAT, describe
 from kvtool.store.parts import Part
 from kvtool.store.problems import Mend, Problem, drop_if_corrupt, foreign_files
 from kvtool.store.run import Run
+from kvtool.store.run_arrays import token_offsets
 from kvtool.store.sealed import read_group
 from kvtool.store.shards import OpenShard, ReadRequest, Rows
 

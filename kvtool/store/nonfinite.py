@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kvtool.display import numbered
 from kvtool.store.encoding import Bits
 
 if TYPE_CHECKING:
@@ -66,32 +67,23 @@ def describe(stored: Iterable[StoredBlock], config: RunConfig) -> str:
     for array, layer, head in sorted(set(stored)):
         heads_at.setdefault(array, {}).setdefault(layer, []).append(head)
     return ", and ".join(
-        f"{array}: {'; '.join(_layer_groups(heads_at_layer, config.heads_and_dim(array)[0]))}"
+        f"{array}: {'; '.join(_layer_groups(array, heads_at_layer, config))}"
         for array, heads_at_layer in heads_at.items()
     )
 
 
-def _layer_groups(heads_at: Mapping[int, Sequence[int]], n_heads: int) -> list[str]:
+def _layer_groups(
+    array: str, heads_at: Mapping[int, Sequence[int]], config: RunConfig
+) -> list[str]:
     # Layers with the same heads are told together.
-    groups = groupby(heads_at, key=lambda layer: tuple(heads_at[layer]))
-    return [
-        f"{_numbers('layer', list(layers))}{_heads(heads, n_heads)}" for heads, layers in groups
-    ]
+    words = {
+        layer: _heads(heads, config.count_heads(array, layer)) for layer, heads in heads_at.items()
+    }
+    groups = groupby(words, key=words.__getitem__)
+    return [f"{numbered('layer', list(layers))}{heads}" for heads, layers in groups]
 
 
 def _heads(heads: Sequence[int], n_heads: int) -> str:
     if n_heads == 1:
         return ""
-    return ", all heads" if len(heads) == n_heads else f", {_numbers('head', heads)}"
-
-
-def _numbers(what: str, numbers: Sequence[int]) -> str:
-    """ "layer 3", or "layers 3-5, 7": rising numbers, neighbors as ranges."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    ranges = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    return f"{what}{'s' * (len(numbers) > 1)} {', '.join(ranges)}"
+    return ", all heads" if len(heads) == n_heads else f", {numbered('head', heads)}"

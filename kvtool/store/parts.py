@@ -13,7 +13,8 @@ from kvtool import schema
 from kvtool.errors import CorruptError
 from kvtool.store import layout
 from kvtool.store.arrays import ArrayRecord, StoredArray
-from kvtool.store.manifest import TEXT_MEAN, RunConfig
+from kvtool.store.manifest import RunConfig
+from kvtool.store.run_arrays import TEXT_MEAN
 from kvtool.store.sample_records import samples_from_json
 from kvtool.types import Frame, Sample
 
@@ -146,8 +147,11 @@ def check_text(part: Part, config: RunConfig) -> None:
     """As check_part, of a part of texts."""
     texts = schema.read(list[str], part.attributes.get("names"), f"{part.location}: names")
     _check_nonfinite(part, config)
-    names = ("value", "projected", TEXT_MEAN)
-    check_arrays(part.arrays, config, part.location, dict.fromkeys(names, len(texts)))
+    arrays = [
+        array for kind in ("value", "projected", TEXT_MEAN) for array in config.arrays_of(kind)
+    ]
+    tokens = dict.fromkeys((array.name for array in arrays), len(texts))
+    check_arrays(part.arrays, config, part.location, tokens)
     if not part.arrays:
         raise CorruptError(f"{part.location}: expected an array value, found none: {layout.REPAIR}")
     counts = schema.read(

@@ -49,6 +49,9 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
     stored_ids = set(run.ids if ids is None else (view.id for view in run.views))
     # Results of runs without a system message keep the hash that they had before there was one.
     system = {"system": config.system} if config.system else {}
+    # Nor have those whose layers are alike a word of them.
+    is_uniform = not config.model.geometry.by_layer
+    heads = {} if is_uniform else {"heads_by_layer": config.heads_in_words()}
     return {
         "run": run.name,
         "run_hash": config.hash,
@@ -59,6 +62,7 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
         "split": config.split,
         "prefix": config.prefix,
         **system,
+        **heads,
         "view": config.view,
         "keys": config.keys,
         "images": len(stored_ids if ids is None else stored_ids & set(ids)),

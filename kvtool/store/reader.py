@@ -13,38 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvtool.errors import CorruptError, UsageError
+from kvtool.geometry import LayerArray
 from kvtool.store.arrays import StoredArray
 from kvtool.store.blocks import BlockValues, PartSlice
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.layout import REPAIR
-from kvtool.store.manifest import TEXT_KINDS, RunConfig
+from kvtool.store.locations import Location
+from kvtool.store.manifest import RunConfig
 from kvtool.store.parts import Part
+from kvtool.store.run_arrays import CACHE_KINDS, TEXT_KINDS
 from kvtool.store.shards import ReadRequest, Rows, open_ahead, read_all
 from kvtool.store.tokens import ALL_TOKENS, TokenChoice, consecutive
 from kvtool.types import Kind, Sample
-
-
-class Location(NamedTuple):
-    """Where an image lies: the part, its position there and, of a frame of a video, which one."""
-
-    part: Part
-    position: int
-    frame: int | None = None
-
-    @property
-    def sample(self) -> Sample:
-        """What is recorded of the image."""
-        sample = self.part.samples[self.position]
-        return sample if self.frame is None else sample.view(self.frame)
-
-    def rows(self, kind: Kind) -> tuple[int, int]:
-        """Return the first and the last row, exclusive, of the image in an array of the part."""
-        first, last = self.part.offsets(kind)[self.position : self.position + 2]
-        if self.frame is None:
-            return first, last
-        grid = self.part.samples[self.position].grid_at(self.frame, kind)
-        first += grid.start
-        return first, first + grid.grid[0] * grid.grid[1]
 
 
 class ReadPlan(NamedTuple):
@@ -105,15 +85,17 @@ class PartsReader:
         """Read one block or several, see Run.read."""
         layers = list(layer) if isinstance(layer, Iterable) else [layer]
         heads = list(kv_head) if isinstance(kv_head, Iterable) else [kv_head]
-        stored_layers = [self._stored_layer(kind, number) for number in layers]
-        self._check_heads(kind, heads)
+        arrays = [self._array_at(kind, number) for number in layers]
+        for array in dict.fromkeys(arrays):
+            self._check_heads(kind, array, heads)
+        dim = self._one_dim(kind, arrays)
         plan = self._plan(kind, ids, choice)
-        dim = self.config.heads_and_dim(kind)[1]
         values = np.empty((len(layers), len(heads), int(plan.offsets[-1]), dim), self._dtype(raw))
         # One layer is one file of each part: the parts of a layer are read side by side.
-        for position, stored_layer in enumerate(stored_layers if heads else ()):
+        for position, array in enumerate(arrays if heads else ()):
+            stored_layer = array.layers.index(layers[position])
             requests = [
-                ReadRequest(self._array(part, kind), stored_layer, heads, rows)
+                ReadRequest(self._array(part, array.name), stored_layer, heads, rows)
                 for part, rows in plan.rows
             ]
             read_all(requests, values[position])
@@ -131,19 +113,24 @@ class PartsReader:
         numbers = (
             self.config.stored_layers(self._stored_kind(kind)) if layers is None else tuple(layers)
         )
-        stored_layers = [self._stored_layer(kind, layer) for layer in numbers]
-        heads, dim = self.config.heads_and_dim(kind)
+        arrays = [self._array_at(kind, layer) for layer in numbers]
         slices = [self._plan_part(kind, entries) for entries in self._by_part(ids)]
         # A generator, so that files are opened only shortly before they are read.
         requests = (
-            ReadRequest(self._array(part, kind), stored, range(heads), rows, tag=(layer, plan))
-            for layer, stored in zip(numbers, stored_layers, strict=True)
+            ReadRequest(
+                self._array(part, array.name),
+                array.layers.index(layer),
+                range(array.heads),
+                rows,
+                tag=(layer, array, plan),
+            )
+            for layer, array in zip(numbers, arrays, strict=True)
             for plan in slices
             for part, rows in plan.rows
         )
         for shard in open_ahead(requests):
-            layer, plan = shard.request.tag
-            values = np.empty((heads, int(plan.offsets[-1]), dim), self._dtype(raw))
+            layer, array, plan = shard.request.tag
+            values = np.empty((array.heads, int(plan.offsets[-1]), array.dim), self._dtype(raw))
             shard.read_into(values)
             yield layer, PartSlice(plan.samples, plan.offsets, values)
 
@@ -158,18 +145,17 @@ class PartsReader:
         names: list[str] = [self._stored_kind(kind) for kind in kinds or self.config.kinds]
         # The text before the image comes with the kind whose geometry it shares.
         names += [name for name, kind in TEXT_KINDS.items() if kind in names]
-        return {name: self._read_image_array(part, position, name, raw) for name in names}
+        arrays = [array for name in names for array in self.config.arrays_of(name)]
+        return {array.name: self._read_array(part, position, array, raw) for array in arrays}
 
-    def _read_image_array(self, part: Part, position: int, name: str, raw: bool) -> Bits:
-        start, stop = part.offsets(name)[position : position + 2]
-        heads, dim = self.config.heads_and_dim(name)
-        out = np.empty(
-            (len(self.config.stored_layers(name)), heads, stop - start, dim), self._dtype(raw)
-        )
+    def _read_array(self, part: Part, position: int, layout: LayerArray, raw: bool) -> Bits:
+        start, stop = part.offsets(layout.name)[position : position + 2]
+        shape = (len(layout.layers), layout.heads, stop - start, layout.dim)
+        out = np.empty(shape, self._dtype(raw))
         if out.size:
-            array, rows = self._array(part, name), [Rows(start, stop, 0)]
+            array, rows = self._array(part, layout.name), [Rows(start, stop, 0)]
             requests = (
-                ReadRequest(array, layer, range(heads), rows, tag=layer)
+                ReadRequest(array, layer, range(layout.heads), rows, tag=layer)
                 for layer in range(len(out))
             )
             for shard in open_ahead(requests):
@@ -193,7 +179,7 @@ class PartsReader:
         for image in self.places if ids is None else ids:
             entry = self._place(image)
             part, sample = entry.part, entry.sample
-            first, last = entry.rows(kind)
+            first, last = entry.rows(kind, self._offsets_of(kind))
             samples.append(sample)
             parts[part.name] = part
             end = ends[-1]
@@ -216,7 +202,7 @@ class PartsReader:
     def _plan_part(self, kind: Kind, entries: Sequence[Location]) -> ReadPlan:
         ends, rows = [0], []
         for entry in entries:
-            start, stop = entry.rows(kind)
+            start, stop = entry.rows(kind, self._offsets_of(kind))
             rows.append(Rows(start, stop, ends[-1]))
             ends.append(ends[-1] + stop - start)
         samples = tuple(entry.sample for entry in entries)
@@ -268,24 +254,45 @@ class PartsReader:
             )
         return kind
 
-    def _stored_layer(self, kind: Kind, layer: int) -> int:
-        layers = self.config.stored_layers(self._stored_kind(kind))
-        if layer not in layers:
-            stored = ", ".join(map(str, layers))
-            raise UsageError(
-                f"run {self.config.name}: layer {layer} of {kind} is not stored, only {stored}"
-            )
-        return layers.index(layer)
+    def _offsets_of(self, kind: str) -> str:
+        """Return the array whose offsets are those of a kind; arrays of one kind have the same."""
+        return self.config.arrays_of(kind)[0].name
 
-    def _check_heads(self, kind: Kind, heads: Sequence[int]) -> None:
-        """Raise UsageError for a head that the kind has not."""
-        count = self.config.heads_and_dim(kind)[0]
+    def _array_at(self, kind: Kind, layer: int) -> LayerArray:
+        """Return the array that holds a layer. Raises UsageError where none does."""
+        for array in self.config.arrays_of(self._stored_kind(kind)):
+            if layer in array.layers:
+                return array
+        stored = ", ".join(map(str, self.config.stored_layers(kind)))
+        geometry = self.config.model.geometry
+        if kind in CACHE_KINDS and layer in self.config.layers:
+            raise UsageError(
+                f"run {self.config.name}: {geometry.without_cache(layer)}: expected one of {stored}"
+            )
+        raise UsageError(
+            f"run {self.config.name}: layer {layer} of {kind} is not stored, only {stored}"
+        )
+
+    def _check_heads(self, kind: Kind, array: LayerArray, heads: Sequence[int]) -> None:
+        """Raise UsageError for a head that an array's layers lack."""
         for head in heads:
-            if not 0 <= head < count:
+            if not 0 <= head < array.heads:
+                where = "" if array.name == kind else f" in layer {array.layers[0]}"
                 raise UsageError(
-                    f"run {self.config.name}: {kind} has no kv_head {head}: "
-                    f"expected 0 to {count - 1}"
+                    f"run {self.config.name}: {kind} has no kv_head {head}{where}: "
+                    f"expected 0 to {array.heads - 1}"
                 )
+
+    def _one_dim(self, kind: Kind, arrays: Sequence[LayerArray]) -> int:
+        """Return the dim of several layers' vectors. Raises UsageError where it differs."""
+        layer_of = {array.dim: array.layers[0] for array in arrays}
+        if len(layer_of) > 1:
+            dims = ", ".join(f"{dim} (layer {layer})" for dim, layer in layer_of.items())
+            raise UsageError(
+                f"run {self.config.name}: {kind}: expected layers whose vectors have one number of "
+                f"dimensions, found {dims}; read them apart"
+            )
+        return next(iter(layer_of), self.config.heads_and_dim(kind)[1])
 
     def _dtype(self, raw: bool) -> np.dtype[Any]:
         return STORED_DTYPE[self.config.model.dtype] if raw else np.dtype(np.float32)

@@ -13,8 +13,8 @@ from kvtool.store import layout, locks, summary, writer
 from kvtool.store.blocks import BlockValues
 from kvtool.store.encoding import Bits
 from kvtool.store.files import fsync_folder, os_errors, remove_committed
-from kvtool.store.manifest import token_offsets
 from kvtool.store.roster import Roster, extend_roster
+from kvtool.store.run_arrays import token_offsets
 from kvtool.store.stored_run import StoredRun
 from kvtool.store.texts import text_attributes
 from kvtool.store.tokens import Numbers, TokenChoice, Tokens, choose

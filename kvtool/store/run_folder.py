@@ -37,6 +37,12 @@ def read_config(store: Path, name: str) -> RunConfig:
         except CorruptError as error:
             raise CorruptError(f"{error}: {_MEND_RUN}") from None
     config = record.config
+    geometry = config.model.geometry
+    if geometry.by_layer and len(geometry.by_layer) != geometry.layers:
+        raise CorruptError(
+            f"{label}: {layout.ZARR_JSON}: expected shapes of {geometry.layers} layers, found "
+            f"{len(geometry.by_layer)}: {_MEND_RUN}"
+        )
     if config.hash != record.hash or config.name != name:
         raise CorruptError(
             f"run {name}: expected configuration {record.hash}, found {config.hash} of "

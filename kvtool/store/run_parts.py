@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvtool.errors import CorruptError, StoreError
+from kvtool.geometry import array_kind
 from kvtool.store import layout
 from kvtool.store.files import member_names, os_errors
 from kvtool.store.manifest import RunConfig
@@ -82,10 +83,14 @@ class RunParts:
         """
         counts: Counter[StoredBlock] = Counter()
         names = self.config.array_names()
-        parts = [(name, name, part) for part in self._scan("parts", within) for name in names]
-        texts = [("value", "text", part) for part in self._scan("text")] if within is None else []
+        parts = [
+            (name, array_kind(name), part) for part in self._scan("parts", within) for name in names
+        ]
+        values = [array.name for array in self.config.arrays_of("value")]
+        text_parts = self._scan("text") if within is None else []
+        texts = [(name, "text", part) for part in text_parts for name in values]
         for array, label, part in [*parts, *texts]:
-            layers = self.config.stored_layers(label)
+            layers = self.config.stored_layers(array)
             for position, head, count in part.nonfinite(array):
                 counts[label, layers[position], head] += count
         return dict(counts)

@@ -23,7 +23,7 @@ from kvtool.store.run_parts import RunParts
 from kvtool.store.texts import TextSet
 from kvtool.store.tokens import Numbers, TokenChoice, Tokens, choose, token_table
 from kvtool.text_templates import DEFAULT
-from kvtool.types import Kind, ModelInfo, Sample
+from kvtool.types import HIDDEN, Kind, ModelInfo, Sample
 
 
 @dataclass(repr=False)
@@ -52,13 +52,21 @@ class StoredRun(Displayed, RunParts):
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The decoder's layers that are stored, by the model's numbers."""
-        return self.config.layers
+        """The decoder's layers that are stored, by the model's numbers; those of linear attention,
+        and those that read another layer's keys and values, only where `hidden` is stored.
+        """
+        return self.config.layers if HIDDEN in self.kinds else self.config.cached_layers
 
     @property
     def kv_heads(self) -> range:
-        """The numbers of the decoder's key and value heads, from 0 on; all of them are stored."""
+        """The numbers of the decoder's key and value heads, from 0 on; all of them are stored.
+        Where layers differ, those of the layer that has most; see heads.
+        """
         return range(self.config.model.geometry.kv_heads)
+
+    def heads(self, layer: int) -> range:
+        """Return the numbers of a layer's key and value heads; none of a layer that has none."""
+        return range(self.config.model.geometry.shape(layer)[0])
 
     @property
     def samples(self) -> list[Sample]:
@@ -170,8 +178,9 @@ class StoredRun(Displayed, RunParts):
                 kvtool.features.classes.
             data: the place of the data set for `category`, if it moved.
 
-        Raises UsageError where a block, an image, a token or a class is not there, CorruptError
-        where bytes are not those that were written.
+        Raises UsageError where a block, an image, a token or a class is not there, where a layer
+        has no keys and values of its own, and where layers differ in their number of dimensions;
+        CorruptError where bytes are not those that were written.
         """
         ids, choice = choose(
             self, kind, ids, TokenChoice(tokens, rows, cols, frame), category, data
@@ -223,7 +232,8 @@ class StoredRun(Displayed, RunParts):
         """Read all of one image: kind -> (layer, head, token, dim).
 
         With key and value come text_key and text_value, the prompt's tokens before the image.
-        `kinds`: all stored ones by default. Raises the same errors as read.
+        Where layers differ in shape, each shape has an array of its own, such as key_8x256 and
+        key_4x512. `kinds`: all stored ones by default. Raises the same errors as read.
         """
         return self._reader.read_image(image, kinds, raw)
 
@@ -273,16 +283,14 @@ class StoredRun(Displayed, RunParts):
 
     def _facts(self) -> Facts:
         config = self.config
-        head_dim = config.model.geometry.head_dim
-        heads = f"{len(self.kv_heads)} of {head_dim} dims" if config.layers else None
         return {
             "store": self.store,
             "model": f"{config.model.name} ({config.model.dtype})",
             "data set": f"{config.dataset}, split {config.split}, prefix {config.prefix}",
             "system": config.system or None,
             "kinds": listing(config.kinds),
-            "layers": numbers(config.layers) if config.layers else None,
-            "kv heads": heads,
+            "layers": numbers(self.layers) if config.layers else None,
+            "kv heads": config.heads_in_words() if config.layers else None,
             "vision layers": numbers(config.vision_layers) if config.vision_layers else None,
             **self._holdings(),
         }

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvtool.errors import UsageError
+from kvtool.geometry import LayerArray, array_kind
 from kvtool.store.encoding import STORED_DTYPE, Bits
-from kvtool.store.manifest import TEXT_MEAN, RunConfig
+from kvtool.store.manifest import RunConfig
 from kvtool.store.parts import Part
+from kvtool.store.run_arrays import TEXT_MEAN
 from kvtool.store.shards import ReadRequest, Rows, read_all
 from kvtool.text_templates import DEFAULT
 
@@ -29,10 +31,13 @@ def text_arrays(config: RunConfig) -> tuple[str, ...]:
     Tokens of `value` are compared with `value`, those of `projected` with `projected` or, of a
     decoder, with the mean of a text's input embeddings. `vision` alone has no text side.
     """
-    names: list[str] = [kind for kind in ("value", "projected") if kind in config.kinds]
-    if "projected" in names and config.layers:
-        names.append(TEXT_MEAN)
-    return tuple(names)
+    return tuple(array.name for kind in _text_kinds(config) for array in config.arrays_of(kind))
+
+
+def _text_kinds(config: RunConfig) -> list[str]:
+    """Return the kinds of these arrays: value, projected and projected_mean."""
+    kinds: list[str] = [kind for kind in ("value", "projected") if kind in config.kinds]
+    return [*kinds, TEXT_MEAN] if "projected" in kinds and config.layers else kinds
 
 
 @dataclass(frozen=True)
@@ -81,20 +86,21 @@ class TextSet:
 
         Raises UsageError where the layer or head is not stored.
         """
-        heads, dim = self.config.heads_and_dim(array)
-        layers = self.config.stored_layers(array)
-        if layer not in layers or not 0 <= head < heads:
+        heads, dim = self.config.heads_and_dim(array, layer)
+        if not 0 <= head < heads:
             raise UsageError(
                 f"run {self.config.name}: no texts for layer {layer}, kv_head {head}: "
                 "see its layers and heads"
             )
         requests = []
         start = 0
+        stored = self.config.array_at(array, layer)
+        position = stored.layers.index(layer)
         # Each part of texts goes behind the one before it.
         for part in self._with(array):
             count = len(part.attributes["names"])
             rows = [Rows(0, count, start)]
-            requests.append(ReadRequest(part.arrays[array], layers.index(layer), [head], rows))
+            requests.append(ReadRequest(part.arrays[stored.name], position, [head], rows))
             start += count
         dtype = STORED_DTYPE[self.config.model.dtype] if raw else np.dtype(np.float32)
         values = np.empty((start, dim), dtype)
@@ -106,30 +112,33 @@ class TextSet:
         layer, head, dim); None where one of them is not stored.
         """
         vectors = {}
-        for array in text_arrays(config):
-            layers = config.stored_layers(array)
-            if not set(names) <= set(self.names(array)) or not set(layers) <= set(
-                self.config.stored_layers(array)
+        for kind in _text_kinds(config):
+            layers = set(config.stored_layers(kind))
+            if not set(names) <= set(self.names(kind)) or not layers <= set(
+                self.config.stored_layers(kind)
             ):
                 return None
-            vectors[array] = self._array(names, array, layers)
+            for array in config.arrays_of(kind):
+                vectors[array.name] = self._array(names, kind, array)
         return vectors
 
-    def _array(self, names: Sequence[str], array: str, layers: Sequence[int]) -> Bits:
-        position_of = {name: position for position, name in enumerate(self.names(array))}
+    def _array(self, names: Sequence[str], kind: str, array: LayerArray) -> Bits:
+        """Return the (text, layer, head, dim) of an array that another run has."""
+        position_of = {name: position for position, name in enumerate(self.names(kind))}
         rows = [position_of[name] for name in names]
-        heads = range(self.config.heads_and_dim(array)[0])
         blocks = [
-            self.values(layer, head, raw=True, array=array)[rows]
-            for layer in layers
-            for head in heads
+            self.values(layer, head, raw=True, array=kind)[rows]
+            for layer in array.layers
+            for head in range(array.heads)
         ]
-        stacked = np.array(blocks).reshape(len(layers), len(heads), len(rows), -1)
+        stacked = np.array(blocks).reshape(len(array.layers), array.heads, len(rows), -1)
         return np.moveaxis(stacked, 2, 0)
 
     def _with(self, array: str) -> list[Part]:
-        """The parts that hold vectors of an array."""
-        return [part for part in self.parts if array in part.arrays]
+        """The parts that hold vectors of an array, or of a kind."""
+        return [
+            part for part in self.parts if any(array in (n, array_kind(n)) for n in part.arrays)
+        ]
 
 
 def text_attributes(

@@ -12,19 +12,15 @@ from typing import Any
 import numpy as np
 
 from kvtool.errors import StoreError
+from kvtool.geometry import array_kind
 from kvtool.store.arrays import ArrayRecord, ArraySpec
 from kvtool.store.durable import FileRecord, TornError, write_recorded
 from kvtool.store.encoding import STORED_DTYPE, Bits, encode_chunk, encode_index
 from kvtool.store.files import commit_folder, os_errors, scratch_folder
 from kvtool.store.layout import ZARR_JSON, part_range
-from kvtool.store.manifest import (
-    TEXT_KINDS,
-    RunConfig,
-    dimension_names,
-    token_counts,
-    token_offsets,
-)
+from kvtool.store.manifest import RunConfig
 from kvtool.store.nonfinite import count_nonfinite, records
+from kvtool.store.run_arrays import TEXT_KINDS, dimension_names, token_counts, token_offsets
 from kvtool.store.sample_records import samples_to_json
 from kvtool.store.sealed import group_json
 from kvtool.types import Sample
@@ -56,7 +52,7 @@ def write_part(
     _check_samples(samples, folder.name, label)
     lengths = {name: token_counts(samples, name) for name in config.array_names()}
     # Text arrays may be left out where no image has text before it.
-    needed = {name for name in lengths if name not in TEXT_KINDS or any(lengths[name])}
+    needed = {name for name in lengths if array_kind(name) not in TEXT_KINDS or any(lengths[name])}
     if not needed <= set(arrays) <= set(lengths):
         raise StoreError(f"{label}: expected arrays {sorted(lengths)}, found {sorted(arrays)}")
     offsets = {name: token_offsets(samples, name) for name in lengths}
@@ -139,8 +135,11 @@ def _write_and_rename(
             # An array without a value, e.g. of no text before the images, has no folder.
             if any(piece.size for piece in pieces):
                 spec = _plan(config, name, pieces, lengths[name])
+                dimensions = dimension_names(
+                    name, "names" in attributes, config.cached_layers != config.layers
+                )
                 records_of_files, nonfinite_blocks = write_array(
-                    tmp / name, spec, pieces, dimension_names(name, is_text="names" in attributes)
+                    tmp / name, spec, pieces, dimensions
                 )
                 arrays_written[name] = asdict(array_record(spec, records_of_files))
                 files |= {f"{name}/{file}": record for file, record in records_of_files.items()}
@@ -235,8 +234,9 @@ def _encode_threads() -> int:
 def _plan(config: RunConfig, name: str, pieces: Sequence[Bits], lengths: list[int]) -> ArraySpec:
     layers, heads, _, dim = pieces[0].shape
     shape = (layers, heads, sum(lengths), dim)
+    one_file = array_kind(name) in TEXT_KINDS
     return ArraySpec.plan(
-        shape, lengths, one_file=name in TEXT_KINDS, dtype=config.model.dtype, codec=config.codec
+        shape, lengths, one_file=one_file, dtype=config.model.dtype, codec=config.codec
     )
 
 

@@ -176,10 +176,29 @@ class Task(Scored, Protocol):
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """Which blocks of which run: (kind, layers, heads) in order."""
+    """Which blocks of which run: (kind, layers, heads) in order.
+
+    A kind whose layers differ in their number of heads has an entry for each number.
+    """
 
     run: Run
     blocks: tuple[tuple[Kind, tuple[int, ...], tuple[int, ...]], ...]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Every layer of some block, in order."""
+        return tuple(sorted({layer for _, layers, _ in self.blocks for layer in layers}))
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Every head of some block, in order."""
+        return tuple(sorted({head for _, _, heads in self.blocks for head in heads}))
+
+    def heads_at(self, kind: Kind, layer: int) -> tuple[int, ...]:
+        """Return the heads that are scored together in a layer; none where it has no block."""
+        return next(
+            (hs for planned, layers, hs in self.blocks if planned == kind and layer in layers), ()
+        )
 
 
 def table_rows(

@@ -55,7 +55,10 @@ def plan_blocks(
             )
         layer_numbers = _layers_of(run, kind, layers if kind in narrowed else None)
         head_numbers = _heads_of(run, kind, heads if kind in with_heads else None)
-        blocks.append((kind, layer_numbers, head_numbers))
+        # Where layers differ in their number of heads, each has those of the chosen ones it has.
+        for group, n_heads in run.config.blocks_of(kind, layer_numbers):
+            members = tuple(head for head in head_numbers if head < n_heads)
+            blocks += [(kind, group, members)] if members else []
     return BlockPlan(run, tuple(blocks))
 
 
@@ -86,9 +89,20 @@ def _why_not(run: Run, kind: Kind) -> str:
 
 def _stored_of(run: Run, kind: Kind, layers: LayerChoice, stored: Sequence[int]) -> tuple[int, ...]:
     """The numbers of chosen layers; of a name, those of its layers that are stored."""
-    if not isinstance(layers, str):
-        return tuple(dict.fromkeys(layers))
     geometry = run.config.model.geometry
+    if not isinstance(layers, str):
+        numbers = tuple(dict.fromkeys(layers))
+        # Of layers without keys and values of their own there are no blocks.
+        absent = set(run.config.layers) - set(run.config.cached_layers)
+        with_blocks = tuple(layer for layer in numbers if layer not in absent)
+        if kind not in DECODER or not absent & set(numbers):
+            return numbers
+        if not with_blocks:
+            raise UsageError(
+                f"run {run.name}: {geometry.without_cache(numbers[0])}: expected some of "
+                f"{', '.join(map(str, stored))}"
+            )
+        return with_blocks
     depth = geometry.vision_layers if kind in TOWER_KINDS else geometry.layers
     members = named_layers(layers, depth)
     numbers = tuple(layer for layer in stored if layer in members)

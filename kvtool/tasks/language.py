@@ -12,7 +12,7 @@ from kvtool.datasets.protocols import LabelConvention
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.features.layers import GridImage, Layer, upsample
 from kvtool.store import Run
-from kvtool.store.manifest import TEXT_MEAN
+from kvtool.store.run_arrays import TEXT_MEAN
 from kvtool.tasks.base import Array
 from kvtool.tasks.options import Flag
 from kvtool.text_templates import DEFAULT, TextTemplate

@@ -61,7 +61,7 @@ def save_best(
             "save"
         )
     block = {name: result.best[name] for name in ("kind", "layer", "kv_head")}
-    heads = next(heads for kind, _, heads in plan.blocks if kind == block["kind"])
+    heads = plan.heads_at(block["kind"], block["layer"])
     # With the heads that were scored together: alone, a batch of another size might round a pixel
     # differently.
     layer = Layer(plan.run, block["kind"], block["layer"], heads, device)

@@ -89,10 +89,10 @@ def scored_heads(run: Run, block: Block, result: Result | None) -> list[int]:
     """Return the heads that were scored together with a block: alone, it might round a pixel
     differently."""
     for scored in [] if result is None else result.config["blocks"]:
-        if scored["kind"] == block.kind and block.kv_head in scored["kv_heads"]:
+        is_of_layer = block.layer in scored["layers"] or block.kind == "projected"
+        if scored["kind"] == block.kind and is_of_layer and block.kv_head in scored["kv_heads"]:
             return list(scored["kv_heads"])
-    ((_, _, heads),) = plan_blocks(run, [block.kind], None, None).blocks
-    return list(heads)
+    return list(plan_blocks(run, [block.kind], None, None).heads_at(block.kind, block.layer))
 
 
 @contextmanager

@@ -239,6 +239,7 @@ def words_of(line: str) -> tuple[str, ...]:
     return max((command for command in EXAMPLES if words[: len(command)] == command), key=len)
 
 
+@pytest.mark.sampled
 @pytest.mark.usefixtures("short_demo")
 @pytest.mark.parametrize("line", [pytest.param(line, marks=SLOW.get(line, ())) for line in LINES])
 def test_an_example_does_what_it_says(

@@ -17,9 +17,35 @@ def assert_same(captured: Captured, expected: Captured) -> None:
     for ours, theirs in ((captured.arrays, expected.arrays), (captured.text, expected.text)):
         assert ours.keys() == theirs.keys()
         for kind, arrays in theirs.items():
-            for actual, desired in zip(ours[kind], arrays, strict=True):  # type: ignore[index]
+            for actual, desired in zip(ours[kind], arrays, strict=True):
                 assert actual.dtype == desired.dtype
                 np.testing.assert_array_equal(actual, desired)
+
+
+def states_of(layer: Any, name: str, tokens: slice = slice(None)) -> Array | None:
+    """Keys or values (kv_head, token, dim) of a layer of transformers' cache; None where the layer
+    has none of its own.
+    """
+    states = getattr(layer, f"{name}s", None)
+    return None if states is None else to_array(states[0, :, tokens])
+
+
+def assert_same_cache(ours: Any, theirs: Any) -> None:
+    """The same keys and values in every layer that has some, bit for bit."""
+    for left, right in zip(ours.layers, theirs.layers, strict=True):
+        assert hasattr(left, "keys") == hasattr(right, "keys")
+        if getattr(left, "keys", None) is not None:
+            assert torch.equal(left.keys, right.keys)
+            assert torch.equal(left.values, right.values)
+
+
+def of_layer(arrays: Any, model: Any, name: str, layers: Any, layer: int, index: int = 0) -> Array:
+    """What was captured of one layer of some, of one image: (head, token, dim)."""
+    for array in model.info.geometry.cache_arrays(name, layers):
+        if layer in array.layers:
+            states: Array = arrays[array.name][index][array.layers.index(layer)]
+            return states
+    raise AssertionError(f"{name} has no layer {layer}")
 
 
 def to_array(tensor: torch.Tensor) -> Array:

@@ -14,7 +14,7 @@ from PIL import Image
 from kvtool.models import load_model
 from kvtool.models.base import LanguageModel, Model, Prepared
 from kvtool.types import View
-from tests.contracts.arrays import Array, to_array
+from tests.contracts.arrays import Array, of_layer, to_array
 from tests.contracts.encoder_contract import SIZES
 from tests.contracts.transformers_side import TransformersSide
 from tests.support.tiny import noise
@@ -23,6 +23,10 @@ from tests.support.tiny import noise
 class CacheContract(TransformersSide):
     """What is captured is what transformers' own forward holds."""
 
+    shapes: ClassVar[tuple[tuple[int, int], ...]] = ((2, 8),) * 3
+    """(kv_heads, dim) of each layer."""
+    some_layer: ClassVar[int] = 1
+    """A layer with keys and values of its own."""
     embeds_between: ClassVar[int] = 0
     """How often words between image tokens are embedded to know what enters the decoder."""
 
@@ -74,12 +78,19 @@ class CacheContract(TransformersSide):
             prepared.sample.image_start,
             prepared.sample.image_start + prepared.sample.n_tokens,
         )
-        assert captured.arrays["key"][0].shape == (3, 2, prepared.sample.n_tokens, 8)
-        for layer in range(3):
-            yield captured.arrays["key"][0][layer], keys[layer][:, start:end]
-            yield captured.arrays["value"][0][layer], values[layer][:, start:end]
-            yield captured.text["key"][0][layer], keys[layer][:, :start]
-            yield captured.text["value"][0][layer], values[layer][:, :start]
+        geometry = model.info.geometry
+        layers = range(geometry.layers)
+        assert tuple(map(geometry.shape, layers)) == self.shapes
+        for name, states in (("key", keys), ("value", values)):
+            for layer in geometry.cached_layers:
+                image_states = of_layer(captured.arrays, model, name, layers, layer)
+                heads, dim = geometry.shape(layer)
+                assert image_states.shape == (heads, prepared.sample.n_tokens, dim)
+                yield image_states, states[layer][:, start:end]
+                yield (
+                    of_layer(captured.text, model, name, layers, layer),
+                    states[layer][:, :start],
+                )
 
     def test_prompt_ids_equal_transformers(
         self, model: Model, reference: Any, folder: Path
@@ -117,10 +128,12 @@ class CacheContract(TransformersSide):
     def test_some_layers_equal_those_of_all(self, model: Model) -> None:
         prepared = model.prepare(noise(70, 45), id="a", index=0)
         full = model.capture([prepared], model.request(None, None))
-        part = model.capture([prepared], model.request(("value", "projected"), [1]))
+        layer, layers = self.some_layer, range(model.info.geometry.layers)
+        part = model.capture([prepared], model.request(("value", "projected"), [layer]))
         assert set(part.arrays) == {"value", "projected"}
-        np.testing.assert_array_equal(part.arrays["value"][0][0], full.arrays["value"][0][1])
-        np.testing.assert_array_equal(part.text["value"][0][0], full.text["value"][0][1])
+        for ours, theirs in ((part.arrays, full.arrays), (part.text, full.text)):
+            expected = of_layer(theirs, model, "value", layers, layer)
+            np.testing.assert_array_equal(of_layer(ours, model, "value", [layer], layer), expected)
         assert set(part.text) == {"value"}
 
     def test_work_nobody_needs_is_not_done(self, model: LanguageModel) -> None:

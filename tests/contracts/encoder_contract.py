@@ -153,8 +153,8 @@ class EncoderContract:
             together = model.capture(items, request)
             for i, item in enumerate(items):
                 single = model.capture([item], request)
-                for kind in request.kinds:
-                    expected, values = single.arrays[kind][0], together.arrays[kind][i]
+                for name in together.arrays:
+                    expected, values = single.arrays[name][0], together.arrays[name][i]
                     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
 
     def test_spans_hold_every_token_once(self, model: Model) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from tests.contracts.arrays import to_array
+from tests.contracts.arrays import of_layer, to_array
 from tests.contracts.transformers_side import TransformersSide
 
 
 class TextContract(TransformersSide):
     """Vectors of texts are those that transformers computes."""
+
+    two_layers: ClassVar[tuple[int, int]] = (0, 2)
+    """Layers with keys and values of their own."""
 
     def test_text_values_are_those_within_the_chat_templates_own_turn(
         self, model: Any, reference: Any, folder: Path
@@ -22,7 +25,8 @@ class TextContract(TransformersSide):
         renders it is the reference.
         """
         texts = ["cat", "the red dog", "dog", "is there a cat"]
-        vectors = model.text_vectors(texts, [0, 2], ("value", "projected"), "{}")
+        layers = self.two_layers
+        vectors = model.text_vectors(texts, layers, ("value", "projected"), "{}")
         tokenizer = self.own_processor(folder).tokenizer
         embed = reference.get_input_embeddings()
         assert vectors.token_counts == [1, 3, 1, 4]
@@ -39,10 +43,10 @@ class TextContract(TransformersSide):
                     input_ids=torch.tensor([ids]), use_cache=True
                 ).past_key_values
                 embedded = embed(torch.tensor(words))
-            expected = [to_array(cache.layers[layer].values[0, :, end - 1]) for layer in (0, 2)]
-            np.testing.assert_allclose(
-                vectors.arrays["value"][row], np.stack(expected), rtol=1e-5, atol=1e-6
-            )
+            for layer in layers:
+                expected = to_array(cache.layers[layer].values[0, :, end - 1])
+                values = of_layer(vectors.arrays, model, "value", layers, layer, row)
+                np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
             np.testing.assert_array_equal(
                 vectors.arrays["projected"][row, 0, 0], to_array(embedded[-1])
             )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kvtool.models.base import Captured
 from kvtool.types import Kind, View
-from tests.contracts.arrays import Array, to_array
+from tests.contracts.arrays import Array, states_of, to_array
 from tests.contracts.encoder_contract import EncoderContract
 
 
@@ -70,7 +70,7 @@ class TransformersSide(EncoderContract):
 
     def own_pass(
         self, reference: Any, folder: Path, image: Image.Image, view: View, prefix: str = ""
-    ) -> tuple[list[Array], list[Array], Array]:
+    ) -> tuple[list[Any], list[Any], Array]:
         """Keys and values (kv_head, token, dim) of each layer, and logits, of transformers' whole
         prompt.
         """
@@ -79,16 +79,13 @@ class TransformersSide(EncoderContract):
                 **self.own_inputs(reference, folder, image, view, prefix), use_cache=True
             )
         layers = outputs.past_key_values.layers
-        return (
-            [to_array(x.keys[0]) for x in layers],
-            [to_array(x.values[0]) for x in layers],
-            to_array(outputs.logits[0]),
-        )
+        keys, values = ([states_of(layer, name) for layer in layers] for name in ("key", "value"))
+        return keys, values, to_array(outputs.logits[0])
 
     def stored(self, captured: Captured, index: int = 0) -> dict[str, Array]:
         """What a store would hold of an image, through bytes and back."""
-        arrays = {name: captured.arrays[name][index] for name in ("key", "value")}
-        arrays |= {f"text_{name}": captured.text[name][index] for name in ("key", "value")}
+        arrays: dict[str, Array] = {name: items[index] for name, items in captured.arrays.items()}
+        arrays |= {f"text_{name}": items[index] for name, items in captured.text.items()}
         return {
             name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
             for name, array in arrays.items()

@@ -50,6 +50,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], lis
     return folder, steps, results
 
 
+@pytest.mark.slow
 def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]]) -> None:
     folder, steps, results = demo
     assert [result.command for result in results] == [
@@ -71,6 +72,7 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
     assert "report.html" in steps[-1]
 
 
+@pytest.mark.slow
 def test_the_probe_of_the_demo(demo: tuple[Path, list[str], list[Result]]) -> None:
     result = demo[2][0]
     blocks = {(row["layer"], row["kv_head"]) for row in result.rows if row["kind"] == "value"}
@@ -79,6 +81,7 @@ def test_the_probe_of_the_demo(demo: tuple[Path, list[str], list[Result]]) -> No
     assert len({row["run"] for row in result.baselines}) == 2
 
 
+@pytest.mark.slow
 def test_heads_of_least_variance_stand_in_where_there_are_no_two_modes(
     demo: tuple[Path, list[str], list[Result]],
 ) -> None:
@@ -91,6 +94,7 @@ def test_heads_of_least_variance_stand_in_where_there_are_no_two_modes(
     assert condition["heads"] == sorted([row["layer"], row["kv_head"]] for row in least)
 
 
+@pytest.mark.slow
 def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]]) -> None:
     page = (demo[0] / "report.html").read_text(encoding="utf-8")
     words = ("Semantic correspondence", "Knockout", "isual similarity", "Input-agnostic")
@@ -99,6 +103,7 @@ def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]])
         assert word in page
 
 
+@pytest.mark.slow
 def test_the_image_tokens_of_the_demo_are_read_with_controls(
     demo: tuple[Path, list[str], list[Result]],
 ) -> None:

@@ -59,6 +59,7 @@ def extracted(store: Path, model: Path, dataset: str, **options: Any) -> tuple[R
     return report, kvtool.open(store).run(report.run)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -117,6 +118,7 @@ def test_no_tower_runs_and_texts_are_copied(
     assert contents(run) == contents(pixels)
 
 
+@pytest.mark.slow
 def test_images_that_the_source_lacks_come_from_pixels(
     tmp_path: Path, tiny_model: Path, many: Path
 ) -> None:
@@ -131,6 +133,7 @@ def test_images_that_the_source_lacks_come_from_pixels(
     assert run.samples == pixels.samples
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -199,6 +202,7 @@ def test_layers_of_the_tower_are_found_by_number(
     assert values.tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 def test_a_damaged_source_is_named_and_stops_nobody(
     tmp_path: Path, tiny_model: Path, many: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -240,6 +244,7 @@ def test_estimate_decodes_no_picture(
     assert estimate.todo_bytes == expected.todo_bytes
 
 
+@pytest.mark.slow
 def test_several_processes_reuse(tmp_path: Path, tiny_model: Path, many: Path) -> None:
     extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}")
     report, run = extracted(
@@ -253,6 +258,7 @@ def test_several_processes_reuse(tmp_path: Path, tiny_model: Path, many: Path) -
     assert (report.n_done, report.n_reused, len(run.ids)) == (40, 40, 40)
 
 
+@pytest.mark.slow
 def test_a_worker_on_another_machine_reuses_and_looks_at_its_own_device(
     tmp_path: Path, tiny_model: Path, many: Path
 ) -> None:

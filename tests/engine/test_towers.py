@@ -55,6 +55,7 @@ def test_an_encoder_beside_a_model_keeps_the_layer_that_feeds_it(
     assert (by_number.config.vision_layers, by_number.config.beside) == ((1,), "")
 
 
+@pytest.mark.slow
 def test_a_tower_that_feeds_from_an_earlier_layer(
     tmp_path: Path, models: dict[str, str], data: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,6 +99,7 @@ def test_the_norm_is_in_the_runs_record(
     assert (again.n_before, again.run) == (1, run.name)
 
 
+@pytest.mark.slow
 def test_sizes_are_part_of_a_runs_identity(
     tmp_path: Path, models: dict[str, str], data: str
 ) -> None:

@@ -18,7 +18,7 @@ from tests.support import tiny
 FAMILIES = ("llava_onevision", "qwen2_5_vl", "qwen3_vl", "gemma3", "mistral3")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_checks_hold(tmp_path: Path, family: str, dtype: Any) -> None:
     folder = getattr(tiny, family)(tmp_path)
@@ -45,6 +45,7 @@ def moved(sample: Sample, **changes: Any) -> Sample:
     return replace(sample, spans=(replace(span, **changes),))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "changes", [{"start": 1}, {"row_stride": 1}, {"cover_xyxy_px": (0.0, 0.0, 600.0, 320.0)}]
 )
@@ -65,6 +66,7 @@ def test_a_map_that_is_not_true_is_refused(
         check.prove(model, colors(), "base")
 
 
+@pytest.mark.slow
 def test_an_image_that_depends_on_the_question_fails(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

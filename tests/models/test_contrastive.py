@@ -50,6 +50,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return Checkpoint(request.param, tmp_path_factory.mktemp(request.param))
 
 
+@pytest.mark.sampled
 def test_texts_are_those_of_the_classs_own_text_tower(checkpoint: Checkpoint) -> None:
     vectors = checkpoint.model.text_vectors(TEXTS, [], ("projected", "vision"), "{}")
     assert list(vectors.arrays) == ["projected"]
@@ -59,6 +60,7 @@ def test_texts_are_those_of_the_classs_own_text_tower(checkpoint: Checkpoint) ->
     )
 
 
+@pytest.mark.sampled
 def test_patterns_are_averaged_as_clips_users_do(checkpoint: Checkpoint) -> None:
     """Each embedding has length 1, and so has their mean's direction."""
     vectors = checkpoint.model.text_vectors(["cat", "dog"], [], ("projected",), "a {}|the red {}")
@@ -72,6 +74,7 @@ def test_patterns_are_averaged_as_clips_users_do(checkpoint: Checkpoint) -> None
         )
 
 
+@pytest.mark.sampled
 def test_a_patch_is_what_the_class_makes_of_an_image_that_is_this_patch_alone(
     checkpoint: Checkpoint,
 ) -> None:
@@ -97,6 +100,7 @@ def test_a_patch_is_what_the_class_makes_of_an_image_that_is_this_patch_alone(
     np.testing.assert_array_equal(captured.arrays["vision"][0][0, 0], states.numpy())
 
 
+@pytest.mark.sampled
 def test_kinds_can_be_chosen_and_captured_apart(checkpoint: Checkpoint) -> None:
     model = checkpoint.model
     prepared = model.prepare(tiny.noise(70, 45), id="a", index=0)
@@ -107,6 +111,7 @@ def test_kinds_can_be_chosen_and_captured_apart(checkpoint: Checkpoint) -> None:
         np.testing.assert_array_equal(single[kind][0], joint[kind][0])
 
 
+@pytest.mark.sampled
 def test_blank_texts_are_refused(checkpoint: Checkpoint) -> None:
     for texts in ([], ["cat", " "]):
         with pytest.raises(UsageError, match="expected at least one token in each"):

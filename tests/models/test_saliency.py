@@ -61,6 +61,7 @@ def captured(model: Any, batch: list[Any], kinds: tuple[Kind, ...] = KINDS, **ch
     return np.stack([array[0, 0, :, 0] for array in arrays])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("build", CLASS_TOKENS)
 def test_the_class_token_of_the_last_layer(build: str, attention: str, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import torch
 
 from kvtool.errors import UsageError
 from kvtool.models import load_model
-from kvtool.models.cache import full_cache
 from kvtool.models.splice import QUESTION, SplicedImage
 from kvtool.types import KeyPosition
 from tests.support import tiny
@@ -48,7 +47,7 @@ def slow_loss(
         handles.append(model.language_model.layers[layer].register_forward_hook(overwrite))
     with torch.inference_mode():
         before = model.before_decoder([item], (), project=True)
-        states = model.run_prompts([sample], before, full_cache([], []), ids)
+        states = model.run_prompts([sample], before, model.new_cache(), ids)
         logits = model.net.lm_head(states)[0].log_softmax(dim=-1)
     for handle in handles:
         handle.remove()
@@ -59,6 +58,7 @@ def slow_loss(
     return float(sum(losses)) / n_caption
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("keys", ["post-rope", "pre-rope"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses_equal_a_whole_pass(tmp_path: Path, family: str, keys: KeyPosition) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kvtool.store import Choice, RunConfig, hash_json
-from kvtool.store.manifest import token_offsets
+from kvtool.store.run_arrays import token_offsets
 from kvtool.store.sample_records import samples_from_json, samples_to_json
 from tests.support.runs import GEOMETRY, config, ragged, sample
 

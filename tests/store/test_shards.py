@@ -16,7 +16,7 @@ from kvtool.errors import CorruptError
 from kvtool.store import shards
 from kvtool.store.arrays import ArraySpec, StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits, Codec, bits_to_float32
-from kvtool.store.manifest import dimension_names
+from kvtool.store.run_arrays import dimension_names
 from kvtool.store.shards import ReadRequest, Rows, open_ahead, read_all
 from kvtool.types import Precision
 from tests.support.arrays import open_zarr, write

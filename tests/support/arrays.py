@@ -10,7 +10,7 @@ import zarr
 
 from kvtool.store.arrays import ArraySpec, StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits, Codec
-from kvtool.store.manifest import dimension_names
+from kvtool.store.run_arrays import dimension_names
 from kvtool.store.writer import array_record, write_array
 from kvtool.types import Precision
 from tests.support.runs import random_bits

@@ -17,7 +17,7 @@ import numpy as np
 from kvtool.store import Run, RunConfig, Store, open_store, owners, part_name
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.files import os_errors
-from kvtool.store.manifest import token_counts
+from kvtool.store.run_arrays import token_counts
 from kvtool.store.run_folder import write_run
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.support.tiny_families import gemma3, idefics3, internvl, mistral3, qwen3_vl, smolvlm
 from tests.support.tiny_parts import TEXT, VISION, randomize, save
+from tests.support.tiny_unlike import gemma4, qwen3_5, qwen3_5_moe, qwen3_vl_moe
 from tests.support.tiny_words import (
     LLAVA_TEMPLATE,
     QWEN_TEMPLATE,
@@ -22,11 +23,15 @@ __all__ = [
     "TEXT",
     "VISION",
     "gemma3",
+    "gemma4",
     "idefics3",
     "internvl",
     "mistral3",
     "noise",
+    "qwen3_5",
+    "qwen3_5_moe",
     "qwen3_vl",
+    "qwen3_vl_moe",
     "randomize",
     "save",
     "smolvlm",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.tiny_parts import TEXT, VISION, save
-from tests.support.tiny_words import QWEN_TEMPLATE, family_template, tokenizer
+from tests.support.tiny_words import QWEN_TEMPLATE, family_template, token_ids, tokenizer
 
 
 def qwen3_vl(folder: Path) -> Path:
@@ -34,7 +34,7 @@ def qwen3_vl(folder: Path) -> Path:
     config = Qwen3VLConfig(
         vision_config=vision,
         text_config={**TEXT, "head_dim": 8, "rope_parameters": rope},
-        **_ids(
+        **token_ids(
             words,
             image_token_id="<|image_pad|>",
             video_token_id="<|video_pad|>",
@@ -82,7 +82,7 @@ def gemma3(folder: Path) -> Path:
         vision_config=tower,
         mm_tokens_per_image=16,
         tie_word_embeddings=False,  # random words would answer with themselves
-        **_ids(
+        **token_ids(
             words,
             image_token_index="<image_soft_token>",
             boi_token_index="<start_of_image>",
@@ -123,7 +123,7 @@ def mistral3(folder: Path) -> Path:
             "head_dim": 12,
         },
         spatial_merge_size=2,
-        **_ids(words, image_token_index="[IMG]"),
+        **token_ids(words, image_token_index="[IMG]"),
     )
     processor = PixtralImageProcessorPil(size={"longest_edge": 176}, patch_size=4)
     settings = {
@@ -157,7 +157,7 @@ def internvl(folder: Path) -> Path:
         vision_config={**VISION, "image_size": [32, 32], "patch_size": [4, 4]},
         image_seq_length=16,
         tie_word_embeddings=False,
-        **_ids(words, image_token_id="<IMG_CONTEXT>"),
+        **token_ids(words, image_token_id="<IMG_CONTEXT>"),
     )
     processor = GotOcr2ImageProcessorPil(
         size={"height": 32, "width": 32}, max_patches=6, crop_to_patches=True
@@ -178,7 +178,7 @@ def idefics3(folder: Path, generation: str = "Idefics3") -> Path:
         vision_config={**VISION, "image_size": 32, "patch_size": 4},
         scale_factor=2,
         tie_word_embeddings=False,
-        **_ids(words, image_token_id="<image>"),
+        **token_ids(words, image_token_id="<image>"),
     )
     processor = getattr(transformers, f"{generation}ImageProcessorPil")(
         size={"longest_edge": 64}, max_image_size={"longest_edge": 32}
@@ -191,8 +191,3 @@ def idefics3(folder: Path, generation: str = "Idefics3") -> Path:
 def smolvlm(folder: Path) -> Path:
     """As Idefics3, in SmolVLM's classes."""
     return idefics3(folder, "SmolVLM")
-
-
-def _ids(words: Any, **tokens: str) -> dict[str, Any]:
-    """Return the ids of tokens, by the name that a configuration has for each."""
-    return {name: int(words.convert_tokens_to_ids(token)) for name, token in tokens.items()}

@@ -96,6 +96,11 @@ def word_id(word: str) -> int:
     return len(SPECIAL) + len(QWEN_SPECIAL) + ["\n", *WORDS].index(word)
 
 
+def token_ids(words: Any, **tokens: str) -> dict[str, Any]:
+    """Return the ids of tokens, by the name that a configuration has for each."""
+    return {name: int(words.convert_tokens_to_ids(token)) for name, token in tokens.items()}
+
+
 VOCABULARY = len(SPECIAL) + len(QWEN_SPECIAL) + 1 + len(WORDS)
 
 

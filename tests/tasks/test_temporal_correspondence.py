@@ -98,6 +98,7 @@ def test_exact_ties_all_count() -> None:
         np.testing.assert_allclose(soft[head], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_stored_bfloat16_is_as_exact_as_float32() -> None:
     """A product of two bfloat16 numbers is exact in float32, so faster units may make it: both
     agree with doubles.
@@ -128,6 +129,7 @@ def test_a_constant_channel_is_never_predicted() -> None:
     assert set(np.unique(mask)) == {0}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("propagation", ["dino", "nearest"])
 def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path, propagation: str) -> None:
     """Of four objects in four scored frames each, one is lost in one frame: its J and F there are
@@ -168,6 +170,7 @@ def test_void_in_the_first_mask_is_no_object(tmp_path: Path) -> None:
     assert result.best["j_and_f"] == 1.0
 
 
+@pytest.mark.slow
 def test_missing_frames(tmp_path: Path) -> None:
     result = probe(make_run(tmp_path, frames=9), TASK)
     assert (result.n, result.n_skipped) == (2, 1)

@@ -99,17 +99,9 @@ def average(
     opened = open_stores(stores)
     averaged, sources = find_models(find_runs(opened, runs, "average"), models, names, kinds)
     images, notes = _common_images(averaged)
-    probing: dict[str, Any] = {
-        "kinds": kinds,
-        "layers": layers,
-        "heads": heads,
-        "select": select,
-        "limit": limit,
-        "device": device,
-        "seed": seed,
-        "fresh": fresh,
-        "progress": called(progress),
-    }
+    request: dict[str, Any] = {"kinds": kinds, "layers": layers, "heads": heads, "limit": limit}
+    probing: dict[str, Any] = {"select": select, "device": device, "seed": seed, "fresh": fresh}
+    probing |= {"progress": called(progress), **request}
     probed: dict[tuple[str, str], TaskScores] = {}
     with sharing(wait_s) as share:
 
@@ -127,7 +119,7 @@ def average(
         share.each(pairs, score, "probes")
     by_model = {model.name: [probed[model.name, task] for task in model.runs] for model in averaged}
     settings = {
-        "request": {"kinds": kinds, "layers": layers, "heads": heads, "limit": limit},
+        "request": request,
         "select": select,
         "seed": seed,
         "options": {task: task_options[task] for task in images if task_options[task]},

@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from kvtool.reporting.differences import best_rows, block_rows, differs
+from kvtool.reporting.heatmap import gap_note
 from kvtool.reporting.numbers import probability
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.panels import main_kinds
@@ -69,7 +70,7 @@ def draw(result: Result) -> Figure:
         heatmap.color_bar(figure, mesh, panels, label, sum(heights), metric_ticks(result), 0.0)
     framed = ["framed: p < 0.05 by Holm"] if maps else []
     notes = [f"difference to {result.config['run']}, paired", _chosen(result), *framed]
-    lines = title(figure, about(result), notes)
+    lines = title(figure, about(result), notes, [gap_note(result.config)])
     figure.set_figheight(top_in + sum(heights) + AXIS_IN * (1 + len(maps)) + LINE_IN * lines)
     return figure
 

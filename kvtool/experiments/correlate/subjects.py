@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from kvtool.asking.caches import CACHE
+from kvtool.asking.caches import cache_kinds, is_whole
 from kvtool.asking.choices import BENCHMARKS
 from kvtool.errors import UsageError
 from kvtool.metrics.choices import BLINK
@@ -134,10 +134,7 @@ def _answers_known(run: Run) -> bool:
 
 
 def _whole(run: Run) -> bool:
-    return (
-        set(CACHE) <= set(run.config.kinds)
-        and len(run.config.layers) == run.config.model.geometry.layers
-    )
+    return is_whole(run.config)
 
 
 def _lacks_tasks(
@@ -167,7 +164,8 @@ def _lacks_benchmarks(runs: Sequence[Run], benchmarks: Sequence[str]) -> Iterato
             yield (
                 f"{name}: run {answered[0].name} holds {', '.join(config.kinds)} of "
                 f"{len(config.layers)} of {config.model.geometry.layers} layers, and questions "
-                "need whole caches: extract it with --kinds key,value and every layer"
+                f"need whole caches: extract it with --kinds "
+                f"{','.join(cache_kinds(config.model.geometry))} and every layer"
             )
 
 

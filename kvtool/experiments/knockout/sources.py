@@ -129,8 +129,15 @@ def _lowest(rows: list[Row], count: int, run: Run) -> list[Row]:
 
 
 def _of_all_layers(numbers: Iterable[int], geometry: Geometry) -> list[tuple[str, Row]]:
-    """Return the rows of heads of every layer."""
-    return _located((layer, head) for layer in range(geometry.layers) for head in numbers)
+    """Return the rows of heads of every layer that has them; numbers that no layer has stay, to be
+    refused by name.
+    """
+    return _located(
+        (layer, head)
+        for layer in geometry.cached_layers
+        for head in numbers
+        if head < geometry.shape(layer)[0] or head >= geometry.kv_heads
+    )
 
 
 def _located(heads: Iterable[Mapping[str, Any] | tuple[int, int]]) -> list[tuple[str, Row]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
 from kvtool.asking.answering import Answer, Answerer
-from kvtool.asking.caches import CACHE, spoiled_arrays
+from kvtool.asking.caches import cache_kinds, is_whole, spoiled_arrays
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
@@ -67,11 +67,12 @@ def ask_one_image(
     Raises UsageError where the run holds no whole caches.
     """
     config = answerer.run.config
-    if not set(CACHE) <= set(config.kinds) or len(config.layers) != config.model.geometry.layers:
+    if not is_whole(config):
+        kinds = ",".join(cache_kinds(config.model.geometry))
         raise UsageError(
             f"run {answerer.run.name}: expected keys and values of every layer, to ask about its "
             f"images, found {', '.join(config.kinds)} of {len(config.layers)} layers; extract them "
-            "with --kinds key,value"
+            f"with --kinds {kinds}"
         )
     texts: dict[str, list[str]] = {}
     for question in questions:

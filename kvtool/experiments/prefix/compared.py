@@ -43,8 +43,9 @@ class ComparedRuns:
 
     def count_blocks(self, kinds: Sequence[Kind]) -> int:
         """Return how many blocks of these kinds a condition's best one is chosen from."""
-        n_heads = sum(self.base.config.heads_and_dim(kind)[0] for kind in kinds)
-        return n_heads * len(self.layers)
+        return sum(
+            self.base.config.count_heads(kind, layer) for kind in kinds for layer in self.layers
+        )
 
     def reasons(self, listed: Sequence[str], failures: Sequence[Mapping[str, str]]) -> list[str]:
         """Return a line for each image left out, up to the last image that the base run holds.
@@ -179,7 +180,7 @@ def compare_runs(
         )
         runs.append(run)
         failures.append(reasons)
-    compared = ComparedRuns(base, plan.blocks[0][1], tuple(conditions), tuple(runs))
+    compared = ComparedRuns(base, plan.layers, tuple(conditions), tuple(runs))
     lines = compared.reasons([ref.id for ref in dataset.images()], failures)
     if not compared.ids:
         raise KvtoolError(

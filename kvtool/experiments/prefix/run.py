@@ -210,7 +210,7 @@ class ScoredConditions:
         key = (run.name, block.kind, block.layer)
         if self._latest is None or self._latest[0] != key:
             # All heads at once, as in the probe: products of fewer might differ in the last bits.
-            heads = range(run.config.heads_and_dim(block.kind)[0])
+            heads = range(run.config.count_heads(block.kind, block.layer))
             layer = Layer(run, block.kind, block.layer, heads, self.device)
             measured = self.work.measure(layer)
             self._latest = key, next(iter(self.work.tables(measured))), layer.nonfinite

@@ -10,7 +10,7 @@ import torch
 
 from kvtool.errors import UsageError
 from kvtool.experiments.sae.measure import DictionaryReader, Measured
-from kvtool.features.residual import NEEDED
+from kvtool.features.residual import needed_kinds
 from kvtool.features.splicing import splice_scores
 from kvtool.models.splice import SplicedImage
 from kvtool.progress import Progress
@@ -67,7 +67,8 @@ def _image(measured: Measured, position: int) -> SplicedImage:
     streams = measured.streams
     subject = streams.subject
     sample = subject.samples[position]
-    arrays: Any = subject.run.read_image(sample.id, NEEDED, raw=True)
+    kinds = needed_kinds(subject.run.config)
+    arrays: Any = subject.run.read_image(sample.id, kinds, raw=True)
     return SplicedImage(
         streams.model,
         sample,

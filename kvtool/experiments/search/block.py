@@ -29,6 +29,7 @@ def choose_block(
     layers = run.config.stored_layers(block_kind)
     nonfinite = run.nonfinite()
     head = kv_head or 0
+    layers = tuple(n for n in layers if head < run.config.count_heads(block_kind, n))
     sound = [number for number in layers if (block_kind, number, head) not in nonfinite] or layers
     middle = sound[len(sound) // 2] if layer is None else layer
     reason = "no kept probe says which is best: middle layer, head 0 unless given"
@@ -45,12 +46,12 @@ def _check_block(run: Run, kind: Kind, layer: int | None, kv_head: int | None) -
             "see --kind"
         )
     layers = run.config.stored_layers(kind)
-    heads = run.config.heads_and_dim(kind)[0]
     if layer is not None and layer not in layers:
         raise UsageError(
             f"search: run {run.name} has no layer {layer} of {kind}, only "
             f"{', '.join(map(str, layers))}"
         )
+    heads = run.config.heads_and_dim(kind, layer)[0]
     if kv_head is not None and not 0 <= kv_head < heads:
         raise UsageError(
             f"search: run {run.name} has no kv_head {kv_head} of {kind}: expected 0 to {heads - 1}"

@@ -83,12 +83,13 @@ def _choose(
                 f"show: {task}: no block has a score, so none is best: give one with --block"
             )
         block = Block(best["kind"], best["layer"], best["kv_head"])
-    ((_, layers, heads),) = plan_blocks(run, [block.kind], None, None, task_kinds).blocks
-    if block.layer not in layers or block.kv_head not in heads:
+    plan = plan_blocks(run, [block.kind], None, None, task_kinds)
+    heads = plan.heads_at(block.kind, block.layer)
+    if block.kv_head not in heads:
         raise UsageError(
             f"show: --block: run {run.name} has no {block.kind}:{block.layer}:{block.kv_head}; "
-            f"layers of {block.kind}: "
-            f"{', '.join(map(str, layers))}; kv_heads: {', '.join(map(str, heads))}"
+            f"layers of {block.kind}: {', '.join(map(str, plan.layers))}; "
+            f"kv_heads: {', '.join(map(str, heads or plan.heads))}"
         )
     return block
 

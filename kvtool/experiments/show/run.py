@@ -163,8 +163,9 @@ def _components(
         ids = frames_of(run, ids)
     check_images(run, ids, "show")
     default: Kind = "value" if "value" in run.config.kinds else run.config.kinds[0]
-    ((kind, columns, rows),) = plan_blocks(run, [kind or default], layers, heads).blocks
-    sheets = draw_sheets(run, kind, ids, known_agnostic(run, kind), columns, rows)
+    kind = kind or default
+    plan = plan_blocks(run, [kind], layers, heads)
+    sheets = draw_sheets(run, kind, ids, known_agnostic(run, kind), plan.layers, plan.heads)
     pictures, notes = pictures_of(run, ids, data)
     small = {image: scaled(picture, sheets[image]) for image, picture in pictures.items()}
     left_px = max((16 + picture.width for picture in small.values()), default=0)

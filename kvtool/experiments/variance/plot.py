@@ -14,6 +14,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from kvtool.reporting.heatmap import gap_note
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.style import (
     COLORS,
@@ -65,6 +66,7 @@ def draw(result: Result) -> Figure:
         figure,
         ["L2 variance", config["kind"], *about(result)[1:3], f"N = {result.n} images"],
         words(result),
+        [gap_note(config)],
     )
     figure.set_figheight(sum(heights) + LABELS_IN * len(heights) + LINE_IN * lines + 0.1)
     return figure

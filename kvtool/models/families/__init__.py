@@ -20,7 +20,11 @@ FAMILIES = Registry(
         "idefics3": "kvtool.models.families.idefics3:Idefics3",
         "smolvlm": "kvtool.models.families.idefics3:SmolVLM",
         "qwen3_vl": "kvtool.models.families.qwen3_vl:Qwen3VL",
+        "qwen3_vl_moe": "kvtool.models.families.qwen3_vl_moe:Qwen3VLMoe",
+        "qwen3_5": "kvtool.models.families.qwen3_5:Qwen35",
+        "qwen3_5_moe": "kvtool.models.families.qwen3_5:Qwen35Moe",
         "gemma3": "kvtool.models.families.gemma3:Gemma3",
+        "gemma4": "kvtool.models.families.gemma4:Gemma4",
         "mistral3": "kvtool.models.families.mistral3:Mistral3",
         "siglip": "kvtool.models.families.contrastive:SiglipOfTwo",
         "siglip_vision_model": "kvtool.models.families.encoders:Siglip",
@@ -52,7 +56,11 @@ EXAMPLES = {
         "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
     ),
     "qwen3_vl": ("Qwen/Qwen3-VL-2B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"),
+    "qwen3_vl_moe": ("Qwen/Qwen3-VL-30B-A3B-Instruct",),
+    "qwen3_5": ("Qwen/Qwen3.5-9B", "Qwen/Qwen3.5-27B"),
+    "qwen3_5_moe": ("Qwen/Qwen3.5-35B-A3B",),
     "gemma3": ("google/gemma-3-4b-it", "google/gemma-3-12b-it"),
+    "gemma4": ("google/gemma-4-E2B-it", "google/gemma-4-26B-A4B-it"),
     "mistral3": ("mistralai/Mistral-Small-3.1-24B-Instruct-2503",),
     "siglip": ("google/siglip-so400m-patch14-384",),
     "clip": ("openai/clip-vit-large-patch14-336",),
@@ -78,7 +86,11 @@ VIEWS = {
     "idefics3": _LAST,
     "smolvlm": _LAST,
     "qwen3_vl": _ASPECT,
+    "qwen3_vl_moe": _ASPECT,
+    "qwen3_5": _ASPECT,
+    "qwen3_5_moe": _ASPECT,
     "gemma3": "one: the picture squeezed to a square",
+    "gemma4": _ASPECT,
     "mistral3": _ASPECT,
     "siglip": _TOWER_SIZE,
     "siglip_vision_model": _TOWER_SIZE,
@@ -99,7 +111,11 @@ SPECIAL = {
     "idefics3": "tiles are blocks of tokens between marks, the whole picture last",
     "smolvlm": "tiles are blocks of tokens between marks, the whole picture last",
     "qwen3_vl": "DeepStack: later runs of other prefixes run the tower again",
+    "qwen3_vl_moe": "as Qwen3-VL, with a mixture of experts",
+    "qwen3_5": "most layers are linear attention, without keys and values",
+    "qwen3_5_moe": "as Qwen3.5, with a mixture of experts",
     "gemma3": "image tokens see each other both ways; sliding windows",
+    "gemma4": "layers differ in heads; the last ones may share keys and values",
     "mistral3": "a mark after each row of tokens",
 }
 """What is special of a family."""
@@ -127,7 +143,7 @@ picture alone as it is.
 """
 
 
-ADDS_FEATURES = ("qwen3_vl",)
+ADDS_FEATURES = ("qwen3_vl", "qwen3_vl_moe")
 """Families whose decoder takes more of a picture than enters its first layer (DeepStack), so that
 what a run stores before the decoder is not enough to go on from.
 """

@@ -122,6 +122,8 @@ class Qwen3VL(QwenVideos, WholeModel):
         added: Sequence[tuple[torch.Tensor, ...]],
     ) -> Any:
         """See WholeModel.features_output."""
+        if not added:
+            return super().features_output(features, added)
         output: Any = BaseModelOutputWithDeepstackFeatures  # transformers types one image's
         return output(
             pooler_output=tuple(features), deepstack_features=[list(layer) for layer in added]

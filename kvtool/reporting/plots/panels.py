@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kvtool.reporting.heatmap import gap_note
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.style import (
     LINE_IN,
@@ -64,7 +65,7 @@ def over_maps(
             metric_ticks(result),
             next((row["chance"] for row in blocks if row.get("chance") is not None), None),
         )
-    lines += title(figure, about(result), notes)
+    lines += title(figure, about(result), notes, [gap_note(result.config)])
     figure.set_figheight(top_in + sum(heights) + AXIS_IN * (1 + len(maps)) + LINE_IN * lines)
     return figure
 

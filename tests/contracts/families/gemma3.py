@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,12 +35,14 @@ class Gemma3(WholeContract):
             states = reference.model.vision_tower(pixels, output_hidden_states=True).hidden_states
         return to_array(states[layer + 1][0])
 
-    def rotated(self, reference: Any, keys: Array, positions: Array) -> Array:
+    def rotated(
+        self, reference: Any, keys: Array, positions: Array, layers: Sequence[int]
+    ) -> Array:
         """Layers of a sliding window turn at a base of their own."""
         config = reference.config.text_config
         return np.stack(
             [
                 rotated_by_hand(layer, positions, config.rope_parameters[kind]["rope_theta"], None)
-                for layer, kind in zip(keys, config.layer_types, strict=True)
+                for layer, kind in zip(keys, [config.layer_types[n] for n in layers], strict=True)
             ]
         )

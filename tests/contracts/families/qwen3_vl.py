@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +30,10 @@ class Qwen3VL(WholeContract, Qwen2VL):
             Qwen3VLProcessor, Qwen2VLImageProcessorPil, folder, video_processor=None
         )
 
-    def rotated(self, reference: Any, keys: Array, positions: Array) -> Array:
+    def rotated(
+        self, reference: Any, keys: Array, positions: Array, layers: Sequence[int]
+    ) -> Array:
+        assert len(layers) == len(keys)
         rope = reference.config.text_config.rope_parameters
         return rotated_by_hand(keys, positions, rope["rope_theta"], rope["mrope_section"], True)
 

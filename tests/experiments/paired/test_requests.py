@@ -93,6 +93,7 @@ def test_bad_requests(store: Store, task: str, options: dict[str, Any], expected
         kvtool.paired(store, task, **options)
 
 
+@pytest.mark.slow
 def test_asking_about_one_image_needs_its_whole_cache(
     tmp_path: Path, scenes: Path, tiny_model: Path
 ) -> None:
