@@ -40,6 +40,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "folds": (2, 10_000),
     "draws": (1, 10_000),
     "max_new_tokens": (1, 100_000),
+    "localization": (1, MOST_BLOCKS),
     "batch_size": (1, 65_536),
     "steps": (1, 10_000_000),
     "epochs": (1, 10_000),
@@ -90,14 +91,23 @@ def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Re
     its signature stays what it is."""
     # Read once, since the signature of a function never changes.
     parameters = signature(function)
+    words = {
+        name: parameter.default
+        for name, parameter in parameters.parameters.items()
+        if name in BOUNDS and isinstance(parameter.default, str)
+    }
+
+    def is_word(name: str, value: object) -> bool:
+        """Tell whether a value is the word that stands for a number."""
+        return isinstance(value, str) and words.get(name) == value
 
     @wraps(function)
     def call(*args: Parameters.args, **options: Parameters.kwargs) -> Returned:
         """Check the options, then call the function."""
         arguments = parameters.bind(*args, **options).arguments
-        check_options(
-            {**arguments, **arguments.get("options", {})} if "options" in arguments else arguments
-        )
+        values = {**arguments, **arguments.get("options", {})}
+        # A word that stands for a number ("auto") is a function's default.
+        check_options({name: values[name] for name in values if not is_word(name, values[name])})
         if options.get("progress") is not True:
             return function(*args, **options)
         with bar(function.__name__) as advance:

@@ -159,6 +159,7 @@ RESULT_MODULES = [
             "search",
             "show",
             "lens",
+            "attend",
             "sae",
         )
     ),

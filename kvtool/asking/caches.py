@@ -220,8 +220,8 @@ def _job(
 
 def _extract(job: Job, device: str, progress: Progress) -> Any:
     """Extract on one device, counting the images that are done."""
+    from kvtool.engine.events import Event
     from kvtool.engine.local import extract
-    from kvtool.engine.pipeline import Event
 
     n_done = 0
 

@@ -21,7 +21,7 @@ from kvtool.cli.options import (
     data_set_option,
     need_store,
 )
-from kvtool.cli.parsing import parse_bytes, parse_kinds, parse_layers
+from kvtool.cli.parsing import parse_batch_size, parse_bytes, parse_kinds, parse_layers
 from kvtool.progress import Advance, silent
 from kvtool.types import InputSize, KeyPosition, Precision, RunView
 
@@ -73,7 +73,16 @@ def extract(
     dtype: Annotated[
         Precision, typer.Option("--dtype", help="Of the weights, and as stored.")
     ] = "bfloat16",
-    batch_size: Annotated[int, bounded("batch_size", help="Images a batch, of equal length.")] = 16,
+    batch_size: Annotated[
+        str,
+        typer.Option(
+            "--batch-size",
+            metavar="N|auto",
+            help="Number of images of a batch, all of equal length. auto: 16, fewer where they "
+            "are large, and several batches at once where that is faster, fits the device and "
+            "changes no stored bit.",
+        ),
+    ] = "auto",
     devices: DevicesOption = "auto",
     engine: Annotated[
         Literal["local", "ray"],
@@ -133,7 +142,8 @@ def extract(
         int | None, bounded("min_pixels", help="Smallest area of a picture in Qwen's tower.")
     ] = None,
     max_pixels: Annotated[
-        int | None, bounded("max_pixels", help="Largest area of a picture in Qwen's tower.")
+        int | None,
+        bounded("max_pixels", help="Largest area of a picture in Qwen's or SigLIP 2's tower."),
     ] = None,
     text_template: Annotated[
         str,
@@ -177,7 +187,7 @@ def extract(
         view=view,
         keys=keys,
         dtype=dtype,
-        batch_size=batch_size,
+        batch_size=parse_batch_size(batch_size),
         attention=attention,
         codec=codec,
         run=run,
@@ -205,7 +215,7 @@ def run_job(
     from contextlib import ExitStack
 
     from kvtool.engine import local
-    from kvtool.engine.pipeline import told
+    from kvtool.engine.events import told
 
     with ExitStack() as stack:
         advance: Advance = silent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvtool.cli import console
 from kvtool.cli.options import Format
@@ -44,24 +44,9 @@ def finish(report: Report, format: Format) -> None:
     is done, whatever others still hold.
     """
     from kvtool.cli.output import emit_rows
-    from kvtool.store.nonfinite import blocks
 
     log_failures(report)
-    row = {
-        "run": report.run,
-        "images": report.n_images,
-        "already_stored": report.n_before,
-        "extracted": report.n_done,
-        "stored_by_others": report.n_by_others,
-        "failed": len(report.failed),
-        "left_out": len(report.left_out),
-        "held_by_others": report.n_missing,
-        "holders": report.busy if report.n_missing else [],
-        "bytes_written": report.n_bytes,
-        "reused": report.n_reused,
-        "nonfinite": len(blocks(report.nonfinite)),
-        "seconds": round(report.seconds, 1),
-    }
+    row = _row(report)
     console.log.debug("%s", ", ".join(f"{name} {value}" for name, value in row.items()))
     emit_rows([row], format)
     if report.n_before == report.n_images:
@@ -83,6 +68,29 @@ def finish(report: Report, format: Format) -> None:
             "and were left out; "
             "mend the files and run the same command again"
         )
+
+
+def _row(report: Report) -> dict[str, Any]:
+    """Return the numbers of an extraction by name."""
+    from kvtool.store.nonfinite import blocks
+
+    return {
+        "run": report.run,
+        "images": report.n_images,
+        "already_stored": report.n_before,
+        "extracted": report.n_done,
+        "stored_by_others": report.n_by_others,
+        "failed": len(report.failed),
+        "left_out": len(report.left_out),
+        "held_by_others": report.n_missing,
+        "holders": report.busy if report.n_missing else [],
+        "bytes_written": report.n_bytes,
+        "reused": report.n_reused,
+        "batches": report.n_batches,
+        "batch_size": report.batch_size,
+        "nonfinite": len(blocks(report.nonfinite)),
+        "seconds": round(report.seconds, 1),
+    }
 
 
 def show_estimate(estimate: SizeEstimate, format: Format) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import typer
 
+from kvtool.bounds import check_number
 from kvtool.errors import UsageError
 from kvtool.layers import parse_numbers
 from kvtool.types import SALIENCY, VECTOR_KINDS, Kind
@@ -113,6 +114,16 @@ def parse_kinds(text: str | None) -> tuple[Kind, ...] | None:
         if name not in kinds:
             raise UsageError(f"--kinds: expected some of {', '.join(kinds)}; found {name!r}")
     return tuple(kind for kind in kinds if kind in names)
+
+
+def parse_batch_size(text: str) -> int | Literal["auto"]:
+    """'auto', or a number within its bounds. Raises UsageError."""
+    if text == "auto":
+        return "auto"
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise UsageError(f"--batch-size: expected auto or a whole number, found {text[:80]!r}")
+    check_number("batch_size", int(text))
+    return int(text)
 
 
 def parse_bytes(text: str | None, flag: str) -> int | None:

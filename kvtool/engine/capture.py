@@ -1,88 +1,96 @@
-"""What the model gives for a part: captured in batches, joined to the part's arrays."""
+"""Batches of pictures through the model: how large they are, and what is done where memory ends.
+
+See docs/decisions/engine-batches.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from kvtool.engine.plan import Plan
+from kvtool.engine.events import Event, Tell
+from kvtool.engine.growth import Growth
+from kvtool.engine.room import DeviceRoom
 from kvtool.errors import KvtoolError
 
 if TYPE_CHECKING:
-    from kvtool.models.base import Captured, Model, Prepared
-
-Arrays = dict[str, np.ndarray[Any, Any]]
-
-
-def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]]:
-    """Yield positions of images of equal signature, at most `batch_size` at a time, in order."""
-    # Signatures hold values of several types, which only their texts order.
-    order = sorted(range(len(prepared)), key=lambda i: (repr(prepared[i].signature), i))
-    for _, group in groupby(order, key=lambda i: prepared[i].signature):
-        indices = list(group)
-        yield from (
-            indices[start : start + batch_size] for start in range(0, len(indices), batch_size)
-        )
+    from kvtool.engine.batches import Waiting
+    from kvtool.engine.plan import BatchSize
+    from kvtool.models.base import Captured, Model, Prepared, Request
 
 
-def capture_part(
-    model: Model, plan: Plan, prepared: Sequence[Prepared], batch_size: int
-) -> tuple[Arrays, Arrays]:
-    """Return arrays of a part and of its text, (layer, head, tokens of all its images, dim), images
-    as in `prepared`.
-    """
-    arrays: dict[str, list[Any]] = {}
-    text: dict[str, list[Any]] = {}
-    # Batches mix the order of images; each array goes back to its image's slot.
-    for positions in batches(prepared, batch_size):
-        captured = _capture(model, plan, [prepared[i] for i in positions])
-        for store, captures in ((arrays, captured.arrays), (text, captured.text)):
-            for kind, items in captures.items():
-                slots = store.setdefault(kind, [None] * len(prepared))
-                for position, item in zip(positions, items, strict=True):
-                    slots[position] = item
-    return {kind: _joined(items) for kind, items in arrays.items()}, {
-        k: _joined(items) for k, items in text.items()
-    }
+class Capture:
+    """Runs batches of a model's images, and puts what is captured where it goes."""
+
+    def __init__(
+        self, model: Model, request: Request, batch_size: BatchSize, n_images: int, tell: Tell
+    ) -> None:
+        """n_images: how many are to be done, of which depends what a trial may cost."""
+        self._model, self._request, self._tell = model, request, tell
+        self._size = batch_size if isinstance(batch_size, int) else None
+        self._room = DeviceRoom(model, request)
+        self._fitting: dict[Hashable, int] = {}
+        self._growth = Growth(self._single, self._joined, self._room.fits, n_images, tell)
+
+    def size_of(self, item: Prepared) -> int:
+        """Return how many images of an image's shape form a batch."""
+        return self._size or self._room.batch_images(item.sample)
+
+    def wanted(self, item: Prepared) -> int:
+        """Return for how many full batches of an image's shape to wait, which then run together."""
+        return 1 if self._size else self._growth.wanted(self.size_of(item))
+
+    def run(self, batches: Sequence[Sequence[Waiting]]) -> None:
+        """Run batches of equal signatures."""
+        items = [[image.item for image in batch] for batch in batches]
+        captures = map(self._single, items) if self._size else self._growth.run(items)
+        for batch, captured in zip(batches, captures, strict=True):
+            for row, image in enumerate(batch):
+                if image.work is not None:
+                    image.work.put(image.position, captured, row)
+
+    def _single(self, batch: Sequence[Prepared]) -> Captured:
+        """Capture a batch, in pieces where one of its shape did not fit the device before."""
+        from torch import OutOfMemoryError
+
+        size = self._fitting.get(batch[0].signature, len(batch))
+        if size < len(batch):
+            return _appended([self._single(piece) for piece in _pieces(batch, size)])
+        try:
+            return self._joined(batch)
+        except OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise _no_room(batch[0], error) from None
+        # Outside the handler, where the failed pass's tensors are free.
+        self._fitting[batch[0].signature] = len(batch) // 2
+        return self._single(batch)
+
+    def _joined(self, batch: Sequence[Prepared]) -> Captured:
+        """Capture a batch as it is. Raises torch.OutOfMemoryError."""
+        with self._room.watched(len(batch)):
+            captured = self._model.capture(batch, self._request)
+        self._tell(Event("batch", len(batch)))
+        return captured
 
 
-def _joined(items: list[Any]) -> np.ndarray[Any, Any]:
-    """Concatenate on the token axis, releasing each image's array as it is copied, so that a part
-    is held once.
-    """
-    first = items[0]
-    tokens = [item.shape[2] for item in items]
-    joined = np.empty((*first.shape[:2], sum(tokens), first.shape[3]), first.dtype)
-    end = 0
-    for i, n in enumerate(tokens):
-        joined[:, :, end : end + n] = items[i]
-        items[i] = None
-        end += n
-    return joined
+def _pieces(batch: Sequence[Prepared], size: int) -> list[Sequence[Prepared]]:
+    return [batch[start : start + size] for start in range(0, len(batch), size)]
 
 
-def _capture(model: Model, plan: Plan, batch: list[Prepared]) -> Captured:
-    """Capture a batch; where the device has no room for it, its halves."""
-    from torch import OutOfMemoryError
-
-    try:
-        return model.capture(batch, plan.request)
-    except OutOfMemoryError as error:
-        if len(batch) == 1:
-            raise KvtoolError(
-                f"image {batch[0].sample.id}: expected one image of {batch[0].sample.n_tokens} "
-                "tokens to fit on the "
-                "device, found no memory left; free the device, choose fewer --kinds, or --dtype "
-                f"bfloat16 ({error})"
-            ) from None
-    # Outside the handler, where the failed pass's tensors are free.
-    half = len(batch) // 2
-    first, second = _capture(model, plan, batch[:half]), _capture(model, plan, batch[half:])
-    for kind, items in second.arrays.items():
-        first.arrays[kind] += items
-    for name, items in second.text.items():
-        first.text[name] += items
+def _appended(pieces: Sequence[Captured]) -> Captured:
+    """Return what is captured of the pieces of a batch as if it had run at once."""
+    first = pieces[0]
+    for piece in pieces[1:]:
+        for kind, items in piece.arrays.items():
+            first.arrays[kind] += items
+        for name, items in piece.text.items():
+            first.text[name] += items
     return first
+
+
+def _no_room(item: Prepared, error: Exception) -> KvtoolError:
+    return KvtoolError(
+        f"image {item.sample.id}: expected one image of {item.sample.n_tokens} tokens to fit on "
+        "the device, found no memory left; free the device, choose fewer --kinds, or --dtype "
+        f"bfloat16 ({error})"
+    )

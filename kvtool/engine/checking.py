@@ -44,7 +44,8 @@ def check_model(
     Changed cells of the picture must change the tokens that the map from pixels to tokens names;
     image keys and values must be those of the whole prompt, the same under two questions and in a
     batch; logits after a cache restored from stored arrays must be the whole prompt's; and where no
-    head sees the picture, it must change nothing.
+    head sees the picture, it must change nothing. Of an encoder alone the map, a batch and its last
+    layer beside what its class gives are compared.
 
     Args:
         model: A hub id, a folder, or a shipped model.
@@ -101,7 +102,11 @@ def prove_first(plan: Plan, model: Any) -> None:
             prepare_stimulus(model, stimulus, plan.config.view)
         except ImageError:
             continue
+<<<<<<< HEAD
         prove(model, stimulus, plan.config.view)
+=======
+        prove(model, image, plan.config.view, plan.config.kinds)
+>>>>>>> main
         return
 
 

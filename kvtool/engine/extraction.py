@@ -12,9 +12,9 @@ from kvtool.bounds import checked
 from kvtool.datasets.base import Dataset
 from kvtool.datasets.given import check_travels, given_dataset
 from kvtool.engine import local
+from kvtool.engine.events import Tell, told
 from kvtool.engine.outcome import Report
-from kvtool.engine.pipeline import Tell, told
-from kvtool.engine.plan import Changed, Job
+from kvtool.engine.plan import BatchSize, Changed, Job
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
 from kvtool.models.sizes import check_input
@@ -49,7 +49,7 @@ def extract(
     view: RunView = "base",
     keys: KeyPosition = "post-rope",
     dtype: Precision = "bfloat16",
-    batch_size: int = 16,
+    batch_size: BatchSize = "auto",
     attention: str = "sdpa",
     codec: Literal["lz4", "none"] = "lz4",
     run: str | None = None,
@@ -96,7 +96,9 @@ def extract(
             each of the data set's videos to the model in one context, and is what `video:PATH` has.
         keys: keys before or after the rotary embedding.
         dtype: of the weights, and as stored.
-        batch_size: images a batch, of equal length.
+        batch_size: images a batch, of equal length; "auto" is 16, fewer of pictures that would
+            take a quarter of the device's memory, and runs more of them together where that is
+            faster, fits, and changes no stored bit.
         attention: the attention of transformers, e.g. sdpa or eager.
         codec: "none" is larger and faster.
         run: the run's name; None makes one of the settings.
@@ -111,7 +113,8 @@ def extract(
         image_size: the size that pictures are brought to before an encoder, or Qwen's tower, sees
             them: 384 (a square), "480x832" (height x width) or "short:480" (the shorter side, at
             the picture's own aspect ratio, in whole patches). The checkpoint's own by default.
-        min_pixels, max_pixels: bounds of a picture's area in Qwen's tower.
+        min_pixels, max_pixels: bounds of a picture's area in Qwen's tower; the latter in SigLIP
+            2's (NaFlex), too.
         system: the text of a system message, which stands before everything else in every prompt of
             the run; by default what the chat template writes by itself.
         check: prove on the first picture of a new run that the model's map from pixels to tokens is

@@ -8,17 +8,19 @@ twice are all the same thing.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kvtool.engine.events import Event, Tell
 from kvtool.engine.match import Extraction, find_run, open_extraction, replace_changed, stale_parts
 from kvtool.engine.nonfinite import warn_of_nonfinite
 from kvtool.engine.outcome import Report, SizeEstimate
-from kvtool.engine.pipeline import Event, Tell
 from kvtool.engine.plan import Job, Plan, make_plan
 from kvtool.engine.processes import run_processes
+from kvtool.engine.windows import windows
 from kvtool.engine.worker import TEXT_CLAIM, lacks_texts, resolve_devices, work
 from kvtool.errors import StoreError
 from kvtool.models.hub import resolve
@@ -175,6 +177,8 @@ def _extract(
 
     def hear(event: Event) -> None:
         report.hear(event)
+        if event.what == "growth":
+            logging.getLogger("kvtool").debug("batches run %d at once: %s", event.n, event.message)
         warn_of_nonfinite(plan.config, event.blocks, told)
         if tell:
             tell(event)
@@ -222,7 +226,9 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
     while report.busy:
         todo = missing(plan, run) - report.failed.keys()
         parts = [part for part in plan.parts(run.covered_indices()) if todo & set(part)]
-        free = [part for part in parts if not run.claimed(plan.config.claim_name(part[0]))]
+        # Whoever holds the first part of a window goes on with the others.
+        first_parts = [group[0] for group, _ in windows(plan, parts)]
+        free = [part for part in first_parts if not run.claimed(plan.config.claim_name(part[0]))]
         if free or not todo:
             return bool(free)
         if time.monotonic() >= deadline:
@@ -238,6 +244,7 @@ def run_devices(
 
     A cluster's devices are those of its nodes, so that each worker looks at its own.
     """
+    plan = replace(plan, n_workers=len(devices))
     if engine == "ray":
         from kvtool.engine.ray import run_ray
 

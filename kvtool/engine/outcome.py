@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rich.filesize import decimal
 
 from kvtool.display import Displayed, Facts, listing
-from kvtool.engine.pipeline import Event
+from kvtool.engine.events import Event
 from kvtool.store.nonfinite import StoredBlock
 
 
@@ -27,7 +27,8 @@ class Report(Displayed):
     those of which features before the decoder came from the run `source`. `failed`: by dataset
     index; `busy`: who holds the parts that others are at; `left_out`: a line for each picture that
     the data set could not even list, see DatasetBase.unread; `nonfinite`: how many stored values
-    are NaN or infinite, see Run.nonfinite.
+    are NaN or infinite, see Run.nonfinite; `batch_size`: images of the largest batch, and
+    `n_batches` how many ran, which are no part of what a run is.
     """
 
     run: str
@@ -37,6 +38,8 @@ class Report(Displayed):
     n_by_others: int = 0
     n_bytes: int = 0
     n_reused: int = 0
+    batch_size: int = 0
+    n_batches: int = 0
     source: str | None = None
     seconds: float = 0.0
     failed: dict[int, Failure] = field(default_factory=dict)
@@ -59,6 +62,9 @@ class Report(Displayed):
             "done": f"{self.n_done} ({decimal(self.n_bytes)}) in {self.seconds:.1f} s",
             "by others": self.n_by_others or None,
             "reused": f"{self.n_reused} from run {self.source}" if self.n_reused else None,
+            "batches": f"{self.n_batches} of up to {self.batch_size} images"
+            if self.n_batches
+            else None,
             "failed": f"{len(failures)}: {listing(failures)}" if failures else None,
             "left out": f"{len(self.left_out)}: {listing(self.left_out)}"
             if self.left_out
@@ -76,6 +82,9 @@ class Report(Displayed):
             self.n_bytes += event.n
         elif event.what == "reused":
             self.n_reused += event.n
+        elif event.what == "batch":
+            self.n_batches += 1
+            self.batch_size = max(self.batch_size, event.n)
         elif event.what == "failed":
             self.failed[event.index] = Failure(event.id, event.message)
         elif event.what == "busy":

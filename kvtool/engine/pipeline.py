@@ -1,22 +1,27 @@
 """One device's share of an extraction: prepare the next part, run this one, write the last one, all
 at once.
 
-Three stages, each with at most one part in hand: a thread that claims and prepares, the caller's
-thread with the model, and a thread that writes. Between them stand queues of length one, so the
-memory held is bounded by the pixels of two parts and the arrays of three, however many images there
-are.
+Three stages: a thread that claims and prepares, the caller's thread with the model, and a thread
+that writes. Between them stand queues of length one. Pictures wait for others of their shape
+within a window of parts (kvtool.engine.windows), so that the memory held is bounded by the pixels
+of a window and two parts and the arrays of a window and three parts, however many images there are.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+<<<<<<< HEAD
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+=======
+from contextlib import ExitStack
+>>>>>>> main
 from queue import Empty, Full, Queue
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+<<<<<<< HEAD
 from rich.filesize import decimal
 
 from kvtool.engine.capture import Arrays, capture_part
@@ -26,69 +31,31 @@ from kvtool.errors import BusyError, ImageError
 from kvtool.progress import Progress
 from kvtool.store import part_name
 from kvtool.store.nonfinite import StoredBlock
+=======
+from kvtool.engine.batches import PartWork, Pool, joined
+from kvtool.engine.capture import Capture
+from kvtool.engine.events import Event, Tell
+from kvtool.engine.plan import BatchSize, Plan
+from kvtool.engine.ready_parts import Preparer
+from kvtool.engine.windows import Indices
+>>>>>>> main
 
 if TYPE_CHECKING:
     from kvtool.engine.reuse import FeatureSource
-    from kvtool.models.base import LanguageModel, Model, Prepared
+    from kvtool.models.base import Model
     from kvtool.store import Run
-    from kvtool.types import Sample
+    from kvtool.store.nonfinite import StoredBlock
 
-PREPARE_THREADS = 4
 _END = object()
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes`
-    written, images whose features are `reused` from another run, and blocks that hold `nonfinite`
-    values, each once.
-    """
-
-    what: str
-    n: int = 0
-    index: int = -1
-    id: str = ""
-    message: str = ""
-    blocks: tuple[StoredBlock, ...] = ()
-
-
-Tell = Callable[[Event], None]
-
-
-def told(progress: Progress, tell: Tell | None = None) -> Tell:
-    """Return what tells of images that are done or failed, and of the bytes written so far."""
-    n_bytes = 0
-
-    def pass_on(event: Event) -> None:
-        """Count an event."""
-        nonlocal n_bytes
-        n_bytes += event.n if event.what == "bytes" else 0
-        progress(event.n if event.what in ("done", "failed") else 0, f"{decimal(n_bytes)} written")
-        if tell is not None:
-            tell(event)
-
-    return pass_on
-
-
-@dataclass
-class PartWork:
-    """A claimed part on its way. `prepared` is let go once captured: it holds the pixels."""
-
-    name: str
-    prepared: list[Prepared]
-    claim: ExitStack
-    samples: list[Sample] = field(default_factory=list)
-    arrays: Arrays = field(default_factory=dict)
-    text: Arrays = field(default_factory=dict)
 
 
 def run_parts(
     plan: Plan,
     run: Run,
     model: Model,
-    parts: Sequence[tuple[int, ...]],
+    parts: Sequence[Indices],
     *,
-    batch_size: int,
+    batch_size: BatchSize,
     strict: bool,
     tell: Tell,
     source: FeatureSource | None = None,
@@ -101,18 +68,19 @@ def run_parts(
     ready: Queue[Any] = Queue(1)
     done: Queue[Any] = Queue(1)
     errors: list[BaseException] = []
-    prepare = (_prepare_parts, errors, stop, ready, plan, run, model, parts, source, strict, tell)
+    claims: list[ExitStack] = []
+    preparer = Preparer(plan, run, model, source, strict, tell)
+    prepare = (_prepare_parts, errors, stop, ready, preparer, parts, claims)
     write = (_write_parts, errors, stop, done, run, tell)
     threads = [threading.Thread(target=_guarded, args=args) for args in (prepare, write)]
     for thread in threads:
         thread.start()
-    work: PartWork | None = None
+    n_images = sum(map(len, parts))
     try:
-        for work in _take(ready, stop):
-            work.arrays, work.text = capture_part(model, plan, work.prepared, batch_size)
-            work.samples, work.prepared = [item.sample for item in work.prepared], []
-            if _give(done, work, stop):
-                work = None
+        capture = Capture(model, plan.request, batch_size, n_images, tell)
+        for work in _captured(capture, _take(ready, stop)):
+            if not _give(done, work, stop):
+                break
         _give(done, _END, stop)
         threads[1].join()
     finally:
@@ -120,11 +88,25 @@ def run_parts(
         for thread in threads:
             thread.join()
         # After a failure parts may be anywhere on their way: whoever comes next may claim them.
-        for leftover in (work, *_drain(ready), *_drain(done)):
-            if isinstance(leftover, PartWork):
-                leftover.claim.close()
+        for claim in claims:
+            claim.close()
     if errors:
         raise errors[0]
+
+
+def _captured(capture: Capture, ready: Iterator[Any]) -> Iterator[PartWork]:
+    """Yield parts whose images ran, as they come to be whole."""
+    pool = Pool(capture.size_of)
+    works: list[PartWork] = []
+    for piece in ready:
+        pool.add(piece.images)
+        works += dict.fromkeys(image.work for image in piece.images if image.work)
+        del piece.images[:]  # the pool alone holds pixels
+        for batches in pool.take(capture.wanted, piece.ends):
+            capture.run(batches)
+            while part := next((work for work in works if work.is_captured), None):
+                works.remove(part)
+                yield part
 
 
 def _guarded(
@@ -140,52 +122,14 @@ def _guarded(
 def _prepare_parts(
     stop: threading.Event,
     ready: Queue[Any],
-    plan: Plan,
-    run: Run,
-    model: Model,
-    parts: Sequence[tuple[int, ...]],
-    source: FeatureSource | None,
-    strict: bool,
-    tell: Tell,
+    preparer: Preparer,
+    parts: Sequence[Indices],
+    claims: list[ExitStack],
 ) -> None:
-    with ThreadPoolExecutor(PREPARE_THREADS) as pool:
-        for indices in parts:
-            if stop.is_set():
-                return
-            with _claimed(run, plan.config.claim_name(indices[0]), tell) as claim:
-                # Held by another process, or committed by it since the plan was made.
-                if claim is None or covered_now(run, indices):
-                    continue
-                prepared = list(
-                    pool.map(
-                        lambda index: prepare_one(plan, model, index, strict, tell, source), indices
-                    )
-                )
-                good = [item for item in prepared if item is not None]
-                if good:
-                    if source is not None:
-                        tell(
-                            Event("reused", sum(item.sample.id in source.samples for item in good))
-                        )
-                    # Named after what it holds, so that images left out now find their own name
-                    # free later.
-                    name = part_name(good[0].sample.index, good[-1].sample.index + 1)
-                    work = PartWork(name, good, claim.pop_all())
-                    if not _give(ready, work, stop):
-                        work.claim.close()
-    _give(ready, _END, stop)
-
-
-@contextmanager
-def _claimed(run: Run, name: str, tell: Tell) -> Iterator[ExitStack | None]:
-    """Hold a part's claim; None where another process holds it."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(run.claim(name))
-        except BusyError as busy:
-            tell(Event("busy", message=str(busy)))
-            yield None
+    for piece in preparer.ready(parts, claims):
+        if not _give(ready, piece, stop):
             return
+<<<<<<< HEAD
         yield stack
 
 
@@ -222,13 +166,17 @@ def prepare_one(
             raise
         tell(Event("failed", 1, index, ref.id, str(error)))
         return None
+=======
+    _give(ready, _END, stop)
+>>>>>>> main
 
 
 def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) -> None:
     told: set[StoredBlock] = set()
     for work in _take(done, stop):
         with work.claim:
-            n_bytes = run.commit_part(work.name, work.samples, work.arrays, work.text)
+            arrays, text = joined(work.arrays), joined(work.text)
+            n_bytes = run.commit_part(work.name, work.samples, arrays, text)
         span = range(work.samples[0].index, work.samples[-1].index + 1)
         if blocks := run.nonfinite(span).keys() - told:
             told |= blocks
@@ -258,10 +206,3 @@ def _take(queue: Queue[Any], stop: threading.Event) -> Iterator[Any]:
         if item is _END:
             return
         yield item
-
-
-def _drain(queue: Queue[Any]) -> list[Any]:
-    items = []
-    while not queue.empty():
-        items.append(queue.get_nowait())
-    return items

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kvtool.types import Sample
 
 Changed = Literal["refuse", "replace"]
+BatchSize = int | Literal["auto"]
 PART_IMAGES = 32
 PART_BYTES = 1_500_000_000
 PROBED_IMAGES = 16
@@ -39,6 +40,7 @@ class Job:
     last:N; None keeps all, or the tower's last.
     prefix: none, correct, incorrect, random, text:... (literal text before every image), or
     file:CSV (one an image).
+    batch_size: images a batch; auto is 16, or what fits the device, and more of them together.
     reuse: take what does not depend on the prefix from a run of the store that holds it, where
     there is one.
     limit: only the first N images of the split; a later run with a larger limit goes on from there.
@@ -61,7 +63,7 @@ class Job:
     view: RunView = "base"
     keys: KeyPosition = "post-rope"
     dtype: Precision = "bfloat16"
-    batch_size: int = 16
+    batch_size: BatchSize = "auto"
     attention: str = "sdpa"
     codec: Literal["lz4", "none"] = "lz4"
     run: str | None = None
@@ -89,6 +91,7 @@ class Plan:
         text_template: what they are put into.
         source: the run that features before the decoder are taken from, where it holds the picture.
         is_new: whether the run was not there yet when the plan was made.
+        n_workers: how many share the work as far as this call knows.
     """
 
     config: RunConfig
@@ -105,6 +108,7 @@ class Plan:
     is_new: bool = True
     is_named: bool = False
     text_template: str = DEFAULT
+    n_workers: int = 1
 
     @cached_property
     def position_of(self) -> dict[int, int]:

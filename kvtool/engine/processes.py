@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kvtool.engine.pipeline import Event, Tell
+from kvtool.engine.events import Event, Tell
 from kvtool.engine.plan import Job, Plan
 from kvtool.engine.worker import work
 from kvtool.errors import KvtoolError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvtool.engine.pipeline import Event, Tell
+from kvtool.engine.events import Event, Tell
 from kvtool.engine.plan import Job, Plan
 from kvtool.engine.worker import resolve_devices, work
 from kvtool.errors import KvtoolError, UsageError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from kvtool.datasets.identity import compare
 from kvtool.errors import CorruptError
-from kvtool.models.families import ADDS_FEATURES
+from kvtool.models.families import adds_features
 from kvtool.models.text_vectors import TextVectors
 from kvtool.store import Run, RunConfig, Store, same_numbers
 from kvtool.types import SALIENCY, Kind, Sample
@@ -100,7 +100,7 @@ def serves(source: RunConfig, config: RunConfig) -> bool:
     """Whether a run holds what another one would compute before its decoder."""
     return (
         source.hash != config.hash
-        and config.model.family not in ADDS_FEATURES
+        and not adds_features(config.model.family)
         and same_numbers(source.model, config.model)
         and all(getattr(source, name) == getattr(config, name) for name in SHARED)
         and bool({"key", "value"} & set(config.kinds))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.checking import prove_first
-from kvtool.engine.pipeline import Tell, run_parts
+from kvtool.engine.events import Tell
+from kvtool.engine.pipeline import run_parts
 from kvtool.engine.plan import Job, Plan
 from kvtool.engine.reuse import FeatureSource, open_source
 from kvtool.errors import BusyError, ModelError, UsageError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kvtool.errors import UsageError
-from kvtool.models.families import ADDS_FEATURES
+from kvtool.models.families import adds_features
 from kvtool.store.blocks import BlockValues
 from kvtool.store.encoding import STORED_DTYPE
 from kvtool.store.manifest import RunConfig
@@ -64,7 +64,7 @@ def check_streams(run: StoredRun, layers: Sequence[int]) -> None:
         )
     needed = needed_kinds(config)
     if not _is_stored(run, layers) and not _is_computable(run):
-        if config.model.family in ADDS_FEATURES:
+        if adds_features(config.model.family):
             raise UsageError(
                 f"run {run.name}: hidden: expected a run that stores it, since DeepStack adds more "
                 f"of a picture to the stream of {config.model.name} than a run holds: extract anew "
@@ -215,7 +215,7 @@ def _is_stored(run: StoredRun, layers: Sequence[int]) -> bool:
 
 
 def _is_computable(run: StoredRun) -> bool:
-    if run.config.model.family in ADDS_FEATURES:
+    if adds_features(run.config.model.family):
         return False
     geometry = run.config.model.geometry
     has_all_layers = run.config.cached_layers == geometry.cached_layers or geometry.recurrent

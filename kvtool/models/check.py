@@ -18,6 +18,7 @@ from kvtool.errors import ModelError
 from kvtool.models.base import Array, Captured, LanguageModel, Prepared
 from kvtool.models.cells import Stimulus, changed_cell, nine_cells
 from kvtool.models.device import from_numpy
+from kvtool.models.encoder import Encoder
 from kvtool.models.knockout import knocked_out
 from kvtool.types import Frame, GridSpan, Kind, RunView, View
 
@@ -70,10 +71,15 @@ def check_views(model: Any, image: Image.Image) -> Iterator[ModelCheck]:
         if (sample.spans, sample.vision_spans) in seen:
             continue
         seen.append((sample.spans, sample.vision_spans))
-        for check in CHECKS if isinstance(model, LanguageModel) else ENCODER_CHECKS:
+        checks = CHECKS if isinstance(model, LanguageModel) else ENCODER_CHECKS
+        # A plug-in's encoder may have no class of transformers to be compared with.
+        for check in (*checks, class_output) if isinstance(model, Encoder) else checks:
             yield check(model, image, view)
+        if getattr(model, "proves_tower", False) and sample.vision_spans:
+            yield tower_map(model, image, view)
 
 
+<<<<<<< HEAD
 def prepare_stimulus(model: Any, stimulus: Stimulus, view: RunView) -> Prepared:
     """Return a picture, or a video of some frames a second each, made ready for a model."""
     if isinstance(stimulus, Image.Image):
@@ -85,11 +91,25 @@ def prepare_stimulus(model: Any, stimulus: Stimulus, view: RunView) -> Prepared:
 
 
 def prove(model: Any, image: Stimulus, view: RunView) -> None:
+=======
+def prove(model: Any, image: Image.Image, view: View, kinds: Sequence[Kind] = ()) -> None:
+>>>>>>> main
     """Raise ModelError where a model's map from pixels to tokens is not true, or an image's keys
     and values are not those of the whole prompt.
+
+    kinds: What is to be stored: if `vision` is, the tower's map is proven too, of models whose file
+    does not say it.
     """
-    for check in (pixel_map, whole_prompt):
+    checks = [pixel_map, whole_prompt]
+    if "vision" in kinds and getattr(model, "proves_tower", False):
+        checks.append(tower_map)
+    for check in checks:
         outcome = check(model, image, view)
+        if not outcome.passed and check is tower_map:
+            raise ModelError(
+                f"model {model.info.name}: expected the check of its tower map to hold, found "
+                f"{outcome.meaning}; leave the tower out with --kinds key,value,projected"
+            )
         if not outcome.passed:
             raise ModelError(
                 f"model {model.info.name}: expected the check of its {outcome.check} to hold, "
@@ -106,12 +126,19 @@ def pixel_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     most must be the one that the map names.
     """
     kind: Kind = "projected" if isinstance(model, LanguageModel) else "vision"
+    return _map("pixel map", model, image, view, kind)
+
+
+def tower_map(model: Any, image: Image.Image, view: View) -> ModelCheck:
+    """Do the same with the tokens of the tower before a decoder."""
+    return _map("tower map", model, image, view, "vision")
+
+
+def _map(name: str, model: Any, image: Image.Image, view: View, kind: Kind) -> ModelCheck:
     before, spans = _features(model, image, view, kind)
     last = max(token for span in spans for token in span.token_indices())
     if last >= len(before):
-        return _outcome(
-            "pixel map", view, 1, MOST_MISSES, f"token {last} in the map, of {len(before)}"
-        )
+        return _outcome(name, view, 1, MOST_MISSES, f"token {last} in the map, of {len(before)}")
     hits: list[bool] = []
     wh_px = (image if isinstance(image, Image.Image) else image[0]).size
     # A frame of a video must change the tokens of its own grid more than those of all others.
@@ -129,7 +156,7 @@ def pixel_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
             hits.append(strongest == span.token_at(*span.centre_px(row, col)))
     n_missed = len(hits) - sum(hits)
     meaning = f"{sum(hits)} of {len(hits)} cells change the token over them most"
-    return _outcome("pixel map", view, n_missed / len(hits), MOST_MISSES, meaning)
+    return _outcome(name, view, n_missed / len(hits), MOST_MISSES, meaning)
 
 
 def _features(
@@ -174,6 +201,15 @@ def batch(model: Any, image: Image.Image, view: View) -> ModelCheck:
             pair = [_tensor(c, name, i) for c, i in ((together, index), (single, 0))]
             difference = max(difference, _largest([pair[0]], [pair[1]]))
     return _difference(model, "batch", view, difference, "pictures differ by {} from each alone")
+
+
+def class_output(model: Any, image: Image.Image, view: View) -> ModelCheck:
+    """Compare an encoder's last layer with what its class gives for the picture."""
+    item = model.prepare(image, id="check", index=0, view=view)
+    captured = _tensor(model.capture([item], model.request(("vision",), None)), "vision", 0)
+    difference = _largest([captured[0, 0]], [model.class_output(item)])
+    meaning = "the last layer differs by {} from the last_hidden_state of its class"
+    return _difference(model, "class output", view, difference, meaning)
 
 
 def continuation(model: Any, image: Image.Image, view: View) -> ModelCheck:

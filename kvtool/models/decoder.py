@@ -49,7 +49,7 @@ class DecoderModel(TextReader):
 
     family: ClassVar[str]
     network: ClassVar[Any]
-    opening: ClassVar[str] = ""
+    opening: str = ""
     """What the chat template writes directly before the image placeholder as part of the image."""
     reads_system: ClassVar[bool] = True
     """Whether a system message can stand before the image."""

@@ -20,7 +20,7 @@ from kvtool.models.base import Array, BeforeDecoder
 from kvtool.models.cache import layer_outputs
 from kvtool.models.continuation import Continuation
 from kvtool.models.device import from_numpy, to_device
-from kvtool.models.families import ADDS_FEATURES
+from kvtool.models.families import adds_features
 from kvtool.types import KeyPosition, Kind, ModelInfo, Sample
 
 KINDS_NEEDED: tuple[Kind, ...] = ("key", "value", "projected")
@@ -161,7 +161,7 @@ def check_deepstack(model: ModelInfo) -> None:
     """Raise UsageError of a model whose decoder takes more of an image than enters its first
     layer.
     """
-    if model.family in ADDS_FEATURES:
+    if adds_features(model.family):
         raise UsageError(
             f"hidden: expected a decoder whose input is all it takes of an image, found one with "
             f"DeepStack, {model.name}: extract its pictures with --kinds hidden"

@@ -20,13 +20,13 @@ from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
 from kvtool.models.base import Model
 from kvtool.models.chat_templates import check_system
 from kvtool.models.device import find_device, find_dtype
-from kvtool.models.families import FAMILIES
+from kvtool.models.families import family_class
 from kvtool.models.faults import described, is_out_of_memory, quiet
-from kvtool.models.files import CONFIG, has_processor, has_tokenizer, read_json
+from kvtool.models.files import CONFIG, PROCESSORS, has_processor, has_tokenizer, read_json
 from kvtool.models.hub import Snapshot, resolve
 from kvtool.models.memory import free_bytes, network_bytes
 from kvtool.models.sizes import MOST_PIXELS, check_input
-from kvtool.models.unserved import unknown_type
+from kvtool.models.unserved import foreign_processor, is_common, is_served, unknown_type
 from kvtool.models.weights import check_missing, check_shapes, check_unexpected, warn_of_values
 from kvtool.types import Geometry, InputSize, ModelInfo, Precision, View
 
@@ -58,14 +58,16 @@ def load(name: str, settings: ModelSettings, weights: bool) -> Model:
     snapshot = resolve(name, weights)
     config = read_json(snapshot.path / CONFIG)
     model_type = str(config.get("model_type"))
-    if model_type not in FAMILIES.names():
+    if not is_served(config) and not is_common(config):
         raise ModelError(f"model {name}: config.json: {unknown_type(config)}")
     check_layers(name, config)
     checkpoint = Checkpoint(snapshot, settings, weights)
-    check_size_options(name, FAMILIES.load(model_type), settings.size)
-    check_system(name, FAMILIES.load(model_type), settings.system)
+    with checkpoint.reading(f"classes of {model_type} in transformers"):
+        family = family_class(model_type)
+    check_size_options(name, family, settings.size)
+    check_system(name, family, settings.system)
     with checkpoint.reading(f"files of one {model_type} checkpoint"):
-        model = cast(Model, FAMILIES.load(model_type)(checkpoint))
+        model = cast(Model, family(checkpoint))
         _try_image(name, model)
     return model
 
@@ -217,6 +219,9 @@ class Checkpoint:
         self._expect(
             has_processor(self.snapshot.path), "an image processor (preprocessor_config.json)"
         )
+        settings = self.snapshot.path / PROCESSORS[0]
+        if settings.is_file() and (reason := foreign_processor(read_json(settings))):
+            raise ModelError(f"model {self.snapshot.name}: {settings.name}: {reason}")
         with self.reading("an image processor (preprocessor_config.json)"):
             image_processor = processor.from_pretrained(self.snapshot.path, local_files_only=True)
             if (pixels := largest_input(image_processor)) > MOST_PIXELS:
@@ -275,6 +280,8 @@ class Checkpoint:
 def largest_input(processor: Any) -> float:
     """Return the pixels of the largest input that an image processor's settings ask for."""
     areas = [0.0]
+    if patches := getattr(processor, "max_num_patches", None):
+        areas.append(float(patches) * float(processor.patch_size) ** 2)
     counts_pixels = hasattr(processor, "merge_size")  # Qwen's edges are areas
     for size in (getattr(processor, "size", None), getattr(processor, "crop_size", None)):
         height, width, edge = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -27,6 +29,15 @@ def free_bytes(device: torch.device) -> int:
     return min([int(psutil.virtual_memory().available), *cgroup_rooms(CGROUPS, _own_cgroup())])
 
 
+def total_bytes(device: torch.device) -> int:
+    """Return all of a device's memory, free or not; of the CPU, what this process may have."""
+    if device.type == "cuda":
+        _, total = torch.cuda.mem_get_info(device)
+        return int(total)
+    limits = cgroup_limits(CGROUPS, _own_cgroup())
+    return min([int(psutil.virtual_memory().total), *limits])
+
+
 def _own_cgroup() -> str:
     """This process's group, as a path below the cgroup file system; empty where there is none."""
     try:
@@ -42,7 +53,23 @@ def cgroup_rooms(root: Path, group: str) -> list[int]:
     """Return bytes left within the memory limit of a group and of each group above it; what the
     page cache holds is free.
     """
-    rooms: list[int] = []
+    rooms = (_room(path, limit, usage) for path, limit, usage in _groups(root, group))
+    return [room for room in rooms if room is not None]
+
+
+def cgroup_limits(root: Path, group: str) -> list[int]:
+    """Return the memory limits of a group and of each group above it."""
+    limits: list[int] = []
+    for path, limit, _ in _groups(root, group):
+        with suppress(OSError, ValueError):  # "max" is no limit
+            limits.append(int((path / limit).read_text()))
+    return limits
+
+
+def _groups(root: Path, group: str) -> Iterator[tuple[Path, str, str]]:
+    """Yield the folders of a group and of each above it, with the names of their files of the
+    memory's limit and of what is used.
+    """
     for base, limit, usage in (
         (root, "memory.max", "memory.current"),
         (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -50,11 +77,9 @@ def cgroup_rooms(root: Path, group: str) -> list[int]:
         folder = base / group.lstrip("/")
         # In a container the group's path may be that of the host: then only the root is there.
         for path in (folder, *folder.parents):
-            if (room := _room(path, limit, usage)) is not None:
-                rooms.append(room)
+            yield path, limit, usage
             if path == base:
                 break
-    return rooms
 
 
 def _room(folder: Path, limit: str, usage: str) -> int | None:

@@ -44,6 +44,15 @@ class ProcessedImage:
         inputs = {name: self.inputs[name] for name in self.inputs if not name.startswith(PIXELS)}
         return replace(self, inputs=inputs, text="")
 
+    def run_lengths(self, placeholder_id: int) -> list[tuple[int, int]]:
+        """Return the start and the length of each run of placeholders among the tokens."""
+        starts = self.runs(placeholder_id)
+        ends = [*starts[1:], len(self.ids)]
+        return [
+            (start, sum(token == placeholder_id for token in self.ids[start:end]))
+            for start, end in zip(starts, ends, strict=True)
+        ]
+
     def runs(self, placeholder_id: int) -> list[int]:
         """Return where runs of placeholders begin among the tokens."""
         is_image = [token == placeholder_id for token in self.ids]

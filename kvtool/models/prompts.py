@@ -246,7 +246,7 @@ class Prompt:
         The text stands in the user's turn after its opening; alone, or where the template opens a
         turn with nothing, after the start token that the tokenizer may add.
         """
-        opening = "" if is_alone else self._turn_opening
+        opening = "" if is_alone else self.turn_opening
         with self._lock:
             ids = self._unended(self._ids(opening + text, special=True), text)
             before = self._unended(self._ids(opening, special=True), "") if opening else []
@@ -262,7 +262,7 @@ class Prompt:
         return ids[:-1] if is_added else ids
 
     @cached_property
-    def _turn_opening(self) -> str:
+    def turn_opening(self) -> str:
         """What the chat template writes before the text of a user's turn without an image."""
         contents: tuple[Any, ...] = ([{"type": "text", "text": QUESTION}], QUESTION)
         turn = self._render(self.template, contents[0 if self._parts else 1], self._messages)

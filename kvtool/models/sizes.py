@@ -65,5 +65,13 @@ def input_wh_px(
     return (short_side, long_side) if width <= height else (long_side, short_side)
 
 
+def whole_patches(wh_px: tuple[int, int], patch_px: int) -> tuple[int, int]:
+    """Return a (width, height) with each side brought to the nearest number of whole patches, one
+    at least.
+    """
+    width, height = (max(round(side / patch_px), 1) * patch_px for side in wh_px)
+    return width, height
+
+
 def _floored(side_px: int, step_px: int) -> int:
     return max(side_px // step_px, 1) * step_px

@@ -18,7 +18,7 @@ from kvtool.errors import UsageError
 from kvtool.models.base import Array, BeforeDecoder, Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.device import to_device
-from kvtool.models.families import ADDS_FEATURES
+from kvtool.models.families import adds_features
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
 from kvtool.models.processors import ProcessedImage, load_processor, processed_image
@@ -36,9 +36,9 @@ class WholeModel(WholePass):
     puts these features at the placeholders of `input_ids`.
     """
 
-    processor_class: ClassVar[Any] = None
+    processor_class: Any = None
     """transformers' processor of image and text."""
-    image_processor_class: ClassVar[Any]
+    image_processor_class: Any
     """Its image processor, the PIL one."""
     proves_itself: ClassVar[bool] = True
     exact_pixels: ClassVar[bool] = False
@@ -173,7 +173,7 @@ class WholeModel(WholePass):
         self, sample: Sample, arrays: Mapping[str, Array], prefix: str = ""
     ) -> Prepared:
         """See LanguageModel.prepare_stored. Raises UsageError where DeepStack needs the tower."""
-        if arrays and self.family in ADDS_FEATURES:
+        if arrays and adds_features(self.family):
             raise UsageError(
                 f"image {sample.id}: expected a model whose decoder takes an image at its first "
                 f"layer alone, found {self.info.name}, a {self.family}, which takes more of it "
@@ -207,13 +207,18 @@ class WholeModel(WholePass):
             for name in batch[0].tensors
         }
         samples = [item.sample for item in batch]
-        layers = tower_layers(self.tower(), self.info.geometry.vision_layers)
+        depth = self.info.geometry.vision_layers
+        layers = tower_layers(self.tower(), depth) if vision_layers else torch.nn.ModuleList()
         features: Any = None
         # Finished ends the pass before the projector where only layers of the tower were asked for.
         with layer_outputs(layers, vision_layers, stop=not project) as outputs:
+<<<<<<< HEAD
             modality, _ = self.modality(samples[0])
             get_features = getattr(self.net.model, f"get_{modality}_features")
             features = get_features(**inputs, return_dict=True)
+=======
+            features = self.image_features(inputs)
+>>>>>>> main
         vision = {layer: self.patches(outputs[layer], samples) for layer in vision_layers}
         if not project:
             return BeforeDecoder(None, vision)
@@ -223,6 +228,10 @@ class WholeModel(WholePass):
             vision,
             tuple(self._by_image(layer, len(batch)) for layer in added),
         )
+
+    def image_features(self, inputs: dict[str, Any]) -> Any:
+        """Return what the network makes of pictures, their features as `pooler_output`."""
+        return self.net.model.get_image_features(**inputs, return_dict=True)
 
     def _by_image(self, features: Any, n_images: int) -> torch.Tensor:
         """Features as the network gives them, of images of equal shapes, as (image, feature,

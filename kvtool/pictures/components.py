@@ -81,6 +81,7 @@ def draw_sheets(
                 for sheet in sheets.values():
                     sheet.leave_out(column, row)
                 continue
+            # Components of all images together, so that a color means the same in each of them.
             colors = rgb(np.concatenate([values[image][head] for image in images]))
             for image, image_colors in zip(images, np.split(colors, ends[:-1]), strict=True):
                 sheets[image].paste(column, row, image_colors, (layer, head) in (framed or ()))

@@ -4,6 +4,7 @@ is opened.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -105,6 +106,15 @@ class Part:
         """
         offsets: list[int] = self.attributes["offsets"][array]
         return offsets
+
+
+def pictures_by_index(parts: Iterable[Part]) -> list[Picture]:
+    """Return who the images of some parts are, by index; where parts overlap, the first one's."""
+    by_index: dict[int, Picture] = {}
+    for part in parts:
+        for picture in part.pictures:
+            by_index.setdefault(picture.index, picture)
+    return [by_index[index] for index in sorted(by_index)]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ ALGORITHMS = {
     "search": 1,
     "sae": 2,
     "lens": 1,
+    "attend": 1,
     "answers": 2,
 }
 """Versions of what computes numbers, by task and command.

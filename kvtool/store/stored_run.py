@@ -17,7 +17,7 @@ from kvtool.store.blocks import BlockValues, PartSlice
 from kvtool.store.doors import ZarrPart, open_arrays
 from kvtool.store.encoding import Bits
 from kvtool.store.image import RunImage
-from kvtool.store.parts import Picture
+from kvtool.store.parts import Picture, pictures_by_index
 from kvtool.store.reader import PartsReader
 from kvtool.store.run_parts import RunParts
 from kvtool.store.texts import TextSet
@@ -85,14 +85,8 @@ class StoredRun(Displayed, RunParts):
 
     @property
     def pictures(self) -> list[Picture]:
-        """The identity of each image that the run reads, by index; no array and no geometry is
-        read.
-        """
-        by_index: dict[int, Picture] = {}
-        for part in self._reader.parts:
-            for picture in part.pictures:
-                by_index.setdefault(picture.index, picture)
-        return [by_index[index] for index in sorted(by_index)]
+        """The identity of each image that the run reads, by index; no array is read."""
+        return pictures_by_index(self._reader.parts)
 
     def __len__(self) -> int:
         """Return how many images the run holds."""
@@ -164,8 +158,7 @@ class StoredRun(Displayed, RunParts):
                 one head, number 0, and saliency has one dimension.
             layer: the model's layer number, or several in any order.
             kv_head: the head's number, or several in any order.
-            ids: the images, in this order; None reads all, by dataset index. Of a run over videos
-                they are videos, or frames, by the ids of these.
+            ids: the images, or videos or frames, in this order; None reads all, by dataset index.
             raw: return the values as stored (bfloat16 as uint16 bits), else float32.
             tokens: indices, or a slice, of the tokens to take of each image; or such for each
                 image by its id, which then are the images to read.

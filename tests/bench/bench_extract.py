@@ -7,6 +7,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,20 +37,20 @@ def bench() -> list[Row]:
 
 def prepared_batches(folder: Path, scenes: Path) -> tuple[Any, Any, list[list[Any]]]:
     """The job, its plan, and its images prepared in the batches that extract makes of them."""
-    from kvtool.engine.capture import batches
+    from kvtool.engine.batches import PartWork, Pool, Waiting
     from kvtool.engine.match import open_extraction
-    from kvtool.engine.pipeline import prepare_one
     from kvtool.engine.plan import Job, make_plan
+    from kvtool.engine.ready_parts import prepare_one
     from kvtool.models import load_model
 
     job = Job(str(folder / "x.kv"), "demo", f"folder:{scenes}", limit=IMAGES, batch_size=BATCH)
     model = load_model(job.model, dtype=job.dtype)
     plan = make_plan(open_extraction(job), model, None, None)
-    prepared = []
-    for part in plan.parts(set()):
-        ready = [item for i in part if (item := prepare_one(plan, model, i, True, lambda _: None))]
-        prepared += [[ready[i] for i in positions] for positions in batches(ready, BATCH)]
-    return job, plan, prepared
+    pool = Pool(lambda _: BATCH)
+    images = [prepare_one(plan, model, index, True, lambda _: None) for index in plan.indices]
+    pool.add([Waiting(item, PartWork("", [], ExitStack())) for item in images if item])
+    batches = [batch for group in pool.take(lambda _: 1, ends=True) for batch in group]
+    return job, plan, [[image.item for image in batch] for batch in batches]
 
 
 def prefill_seconds(job: Any, batches: Sequence[Sequence[Any]]) -> float:

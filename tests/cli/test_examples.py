@@ -184,6 +184,12 @@ class Workspaces(ScoreWorkspaces):
         return folder
 
     @cached_property
+    def attend(self) -> Path:
+        folder = self._new("attend")
+        self._extract(folder, "refcoco", limit=6)
+        return folder
+
+    @cached_property
     def correlate(self) -> Path:
         """Three models in one store, and in a store each."""
         folder, data = self._new("correlate"), self._new("data")

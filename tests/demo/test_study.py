@@ -26,6 +26,7 @@ SMALL = {
     "SEGMENTED": ("refcoco",),
     "QUESTION_SETS": ("cvbench", "blink"),
     "READING": {"limit": 6, "layers": [0, 3]},
+    "LOOKING": {"limit": 3},
 }
 SMALL_SMOLLM2 = replace(
     SMOLLM2,
@@ -64,6 +65,8 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
         "sae",
         "sae",
         "lens",
+        "attend",
+        "attend",
     ]
     store = kvtool.open(folder / "study.kv")
     assert verify(store) == []
@@ -107,7 +110,7 @@ def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]])
 def test_the_image_tokens_of_the_demo_are_read_with_controls(
     demo: tuple[Path, list[str], list[Result]],
 ) -> None:
-    by_features, by_directions, lens = demo[2][-3:]
+    by_features, by_directions, lens = demo[2][-5:-2]
     assert by_features.metric == "fvu"
     assert by_directions.metric == "directions"
     for result in (by_features, by_directions):
@@ -148,3 +151,13 @@ def test_the_program_of_smollm2() -> None:
 def test_every_task_and_command_is_part_of_the_demo() -> None:
     assert {analysis.task for analysis in study.PROBES} == set(TASKS.names())
     assert set(study.STAGES) == {"demo@1", "demo@2", "demo@3"}
+
+
+def test_attention_of_the_demo_is_measured(demo: tuple[Path, list[str], list[Result]]) -> None:
+    heads, sinks = demo[2][-2:]
+    assert heads.metric == "auroc"
+    assert {row["chance"] for row in heads.rows} == {0.5}
+    assert heads.config["localization"]["segmentation"]["values"]["miou_fgbg"] > 0
+    assert len(heads.rows) == 32
+    assert len(sinks.rows) == 16
+    assert sinks.config["correlations"]

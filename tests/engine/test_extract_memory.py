@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import kvtool
-from kvtool.engine import local, pipeline
+from kvtool.engine import local, ready_parts
+from kvtool.engine.batches import PartWork
 from kvtool.engine.plan import Job
 from kvtool.errors import KvtoolError
 from kvtool.store import Run
@@ -83,14 +84,14 @@ def test_no_memory_for_a_batch_halves_it(
 def test_memory_does_not_grow_with_images(
     tmp_path: Path, tiny_model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parts alive at once: one prepared, one ready, one running, one waiting, one being written."""
-    parts: weakref.WeakSet[pipeline.PartWork] = weakref.WeakSet()
+    """Parts alive at once: those of a window, and one each prepared, ready, waiting and being
+    written.
+    """
+    parts: weakref.WeakSet[PartWork] = weakref.WeakSet()
     alive: list[int] = []
     commit = Run.commit_part
 
-    class Counted(pipeline.PartWork):
-        __hash__ = object.__hash__
-
+    class Counted(PartWork):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             parts.add(self)
@@ -100,9 +101,10 @@ def test_memory_does_not_grow_with_images(
         alive.append(len(parts))
         return commit(self, *args, **kwargs)
 
-    monkeypatch.setattr(pipeline, "PartWork", Counted)
+    monkeypatch.setattr(ready_parts, "PartWork", Counted)
+    monkeypatch.setattr("kvtool.engine.windows.WINDOW_PARTS", 3)
     monkeypatch.setattr(Run, "commit_part", slow)
     monkeypatch.setattr("kvtool.engine.plan.PART_IMAGES", 4)
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{pictures}")
     assert len(alive) == 18
-    assert 1 <= max(alive) <= 5
+    assert 3 <= max(alive) <= 7

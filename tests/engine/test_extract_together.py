@@ -12,8 +12,8 @@ import pytest
 
 import kvtool
 from kvtool.engine import processes
+from kvtool.engine.events import Event
 from kvtool.engine.outcome import Report
-from kvtool.engine.pipeline import Event
 from kvtool.engine.plan import Job
 from kvtool.errors import ImageError, KvtoolError
 from kvtool.store import open_store

@@ -14,12 +14,11 @@ import pytest
 
 import kvtool
 from kvtool.engine import local
-from kvtool.engine.capture import capture_part
 from kvtool.engine.match import open_extraction
 from kvtool.engine.outcome import Report
-from kvtool.engine.pipeline import prepare_one
 from kvtool.engine.plan import Job, make_plan
 from kvtool.engine.ray import collect
+from kvtool.engine.ready_parts import prepare_one
 from kvtool.engine.reuse import open_source
 from kvtool.errors import UsageError
 from kvtool.models import load_model
@@ -90,7 +89,11 @@ def test_bytes_are_those_of_pixels(
     before, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, **first)
     monkeypatch.setattr(LlavaOnevision, "encode", lambda *_: pytest.fail("the tower ran"))
     monkeypatch.setattr(
+<<<<<<< HEAD
         "kvtool.engine.preparing.decode", lambda *_: pytest.fail("a picture was decoded")
+=======
+        "kvtool.engine.ready_parts.decode", lambda *_: pytest.fail("a picture was decoded")
+>>>>>>> main
     )
     report, run = extracted(tmp_path / "s.kv", tiny_model, dataset, **second)
     assert (report.source, report.n_reused, report.n_done, report.failed) == (
@@ -190,7 +193,12 @@ def test_layers_of_the_tower_are_found_by_number(
     assert item is not None
     several = replace(plan, request=model.request(None, None, vision_layers=[0, 2]))
     run = create_run(store, replace(plan.config, vision_layers=(0, 2)))
-    run.commit_part("0000000-0000001", [item.sample], *capture_part(model, several, [item], 1))
+    captured = model.capture([item], several.request)
+    arrays, text = (
+        {kind: images[0] for kind, images in kinds.items()}
+        for kinds in (captured.arrays, captured.text)
+    )
+    run.commit_part("0000000-0000001", [item.sample], arrays, text)
     target = make_plan(open_extraction(replace(job, prefix=PREFIX)), model, None, store)
     assert (target.source, len(target.request.vision_layers)) == (run.name, 1)
     stored = open_source(run, target.config, target.refs).prepare(
@@ -275,5 +283,6 @@ def test_a_worker_on_another_machine_reuses_and_looks_at_its_own_device(
     assert error is None
     assert {event.what: event.n for event in events if event.what != "bytes"} == {
         "reused": 3,
+        "batch": 3,
         "done": 3,
     }

@@ -14,15 +14,23 @@ from kvtool.errors import UsageError
 from kvtool.models import load_model
 from kvtool.store import Run
 from kvtool.store.verify import verify
-from tests.support import tiny
+from tests.support import tiny, tiny_encoders
 from tests.support.datasets import coco
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    builds = ("llava_onevision", "siglip", "siglip_of_two", "clip_of_two", "vit", "qwen2_vl")
+    builds = (
+        "llava_onevision",
+        "siglip",
+        "siglip_of_two",
+        "clip_of_two",
+        "vit",
+        "qwen2_vl",
+        "dinov3_vit",
+    )
     folders = {build: tmp_path_factory.mktemp(build) for build in builds}
-    return {build: str(getattr(tiny, build)(folder)) for build, folder in folders.items()}
+    return {build: str(tiny_encoders.built(build, folder)) for build, folder in folders.items()}
 
 
 @pytest.fixture
@@ -81,6 +89,7 @@ def test_a_tower_that_feeds_from_an_earlier_layer(
         ("siglip", (0, 1), ""),
         ("vit", (0, 2), "layernorm"),
         ("clip_of_two", None, ""),
+        ("dinov3_vit", None, "norm"),
     ],
 )
 def test_the_norm_is_in_the_runs_record(

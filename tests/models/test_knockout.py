@@ -253,7 +253,7 @@ def test_heads_the_decoder_does_not_have(case: Case, head: Head) -> None:
 def test_the_tower_keeps_its_attention(case: Case) -> None:
     net = case.model.language_model
     with knocked_out(case.model, [], []):
-        assert net.config._attn_implementation == "kvtool_knockout"
+        assert net.config._attn_implementation == "kvtool_attention"
         assert case.contract.capture(case.model, tiny.noise(70, 45))[1].arrays["vision"]
         tower: Any = getattr(case.model, "net").model  # noqa: B009  not in the protocol
         vision = tower.visual if hasattr(tower, "visual") else tower.vision_tower

@@ -20,7 +20,7 @@ from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
 from kvtool.experiments.paired.points import PointQuestion
-from kvtool.models.families import ADDS_FEATURES, pads_several
+from kvtool.models.families import adds_features, pads_several
 from kvtool.progress import Progress
 from kvtool.store import Run, hash_json
 from kvtool.store.shares import chunk_name
@@ -186,7 +186,7 @@ def _prepared(
     sample = answerer.samples[image]
     if is_padded and pads_several(run.config.model.family, sample.image_wh_px):
         return model.prepare_several(load_image(refs[image]), id=image, index=sample.index)
-    if "projected" in run.config.kinds and run.config.model.family not in ADDS_FEATURES:
+    if "projected" in run.config.kinds and not adds_features(run.config.model.family):
         arrays = run.read_image(image, ["projected"], raw=True)
         return None if spoiled_arrays(arrays) else model.prepare_stored(sample, arrays)
     return model.prepare(

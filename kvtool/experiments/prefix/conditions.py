@@ -227,9 +227,9 @@ def _extract(
     job: Job, condition: str, device: str, progress: Progress
 ) -> tuple[str, dict[str, str]]:
     """Extract, and return the run's name, and the reasons by id of images that failed."""
+    from kvtool.engine.events import Event
     from kvtool.engine.local import extract
     from kvtool.engine.outcome import Report
-    from kvtool.engine.pipeline import Event
 
     n_done = 0
 

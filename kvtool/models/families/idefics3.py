@@ -29,7 +29,7 @@ class Idefics3(WholeModel):
     family = "idefics3"
     network: ClassVar[Any] = Idefics3ForConditionalGeneration
     processor_class = Idefics3Processor
-    image_processor_class: ClassVar[Any] = Idefics3ImageProcessorPil
+    image_processor_class: Any = Idefics3ImageProcessorPil
     lists_features = True
 
     def options(self, view: View) -> dict[str, Any]:
