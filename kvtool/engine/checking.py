@@ -102,11 +102,7 @@ def prove_first(plan: Plan, model: Any) -> None:
             prepare_stimulus(model, stimulus, plan.config.view)
         except ImageError:
             continue
-<<<<<<< HEAD
-        prove(model, stimulus, plan.config.view)
-=======
-        prove(model, image, plan.config.view, plan.config.kinds)
->>>>>>> main
+        prove(model, stimulus, plan.config.view, plan.config.kinds)
         return
 
 

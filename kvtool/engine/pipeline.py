@@ -11,34 +11,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-<<<<<<< HEAD
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-=======
 from contextlib import ExitStack
->>>>>>> main
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
-from rich.filesize import decimal
-
-from kvtool.engine.capture import Arrays, capture_part
-from kvtool.engine.plan import Plan
-from kvtool.engine.preparing import prepare_ref
-from kvtool.errors import BusyError, ImageError
-from kvtool.progress import Progress
-from kvtool.store import part_name
-from kvtool.store.nonfinite import StoredBlock
-=======
 from kvtool.engine.batches import PartWork, Pool, joined
 from kvtool.engine.capture import Capture
 from kvtool.engine.events import Event, Tell
 from kvtool.engine.plan import BatchSize, Plan
 from kvtool.engine.ready_parts import Preparer
 from kvtool.engine.windows import Indices
->>>>>>> main
 
 if TYPE_CHECKING:
     from kvtool.engine.reuse import FeatureSource
@@ -129,46 +111,7 @@ def _prepare_parts(
     for piece in preparer.ready(parts, claims):
         if not _give(ready, piece, stop):
             return
-<<<<<<< HEAD
-        yield stack
-
-
-def covered_now(run: Run, indices: Sequence[int]) -> bool:
-    """Return whether another process committed these images since the plan was made."""
-    return set(indices) <= run.covered_indices(range(indices[0], indices[-1] + 1))
-
-
-def prepare_one(
-    plan: Plan,
-    model: Model,
-    index: int,
-    strict: bool,
-    tell: Tell,
-    source: FeatureSource | None = None,
-) -> Prepared | None:
-    """Decode and preprocess one image, or read what the source holds of it; a bad one is told and
-    left out, or raised under `strict`.
-    """
-    ref, prefix = plan.ref(index), plan.prefix(index)
-    try:
-        if prefix is None:
-            raise ImageError(
-                f"image {ref.id}: expected a text for --prefix {plan.config.prefix}, found none "
-                "for it"
-            )
-        if source is not None and ref.id in source.samples:
-            stored = source.prepare(cast("LanguageModel", model), ref.id, index, prefix)
-            if stored is not None:
-                return stored
-        return prepare_ref(model, ref, index, prefix, plan.config.view)
-    except ImageError as error:
-        if strict:
-            raise
-        tell(Event("failed", 1, index, ref.id, str(error)))
-        return None
-=======
     _give(ready, _END, stop)
->>>>>>> main
 
 
 def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) -> None:

@@ -79,7 +79,6 @@ def check_views(model: Any, image: Image.Image) -> Iterator[ModelCheck]:
             yield tower_map(model, image, view)
 
 
-<<<<<<< HEAD
 def prepare_stimulus(model: Any, stimulus: Stimulus, view: RunView) -> Prepared:
     """Return a picture, or a video of some frames a second each, made ready for a model."""
     if isinstance(stimulus, Image.Image):
@@ -90,10 +89,7 @@ def prepare_stimulus(model: Any, stimulus: Stimulus, view: RunView) -> Prepared:
     return video
 
 
-def prove(model: Any, image: Stimulus, view: RunView) -> None:
-=======
-def prove(model: Any, image: Image.Image, view: View, kinds: Sequence[Kind] = ()) -> None:
->>>>>>> main
+def prove(model: Any, image: Stimulus, view: RunView, kinds: Sequence[Kind] = ()) -> None:
     """Raise ModelError where a model's map from pixels to tokens is not true, or an image's keys
     and values are not those of the whole prompt.
 

@@ -212,13 +212,7 @@ class WholeModel(WholePass):
         features: Any = None
         # Finished ends the pass before the projector where only layers of the tower were asked for.
         with layer_outputs(layers, vision_layers, stop=not project) as outputs:
-<<<<<<< HEAD
-            modality, _ = self.modality(samples[0])
-            get_features = getattr(self.net.model, f"get_{modality}_features")
-            features = get_features(**inputs, return_dict=True)
-=======
             features = self.image_features(inputs)
->>>>>>> main
         vision = {layer: self.patches(outputs[layer], samples) for layer in vision_layers}
         if not project:
             return BeforeDecoder(None, vision)
@@ -231,7 +225,9 @@ class WholeModel(WholePass):
 
     def image_features(self, inputs: dict[str, Any]) -> Any:
         """Return what the network makes of pictures, their features as `pooler_output`."""
-        return self.net.model.get_image_features(**inputs, return_dict=True)
+        modality = "video" if "video_grid_thw" in inputs else "image"
+        get_features = getattr(self.net.model, f"get_{modality}_features")
+        return get_features(**inputs, return_dict=True)
 
     def _by_image(self, features: Any, n_images: int) -> torch.Tensor:
         """Features as the network gives them, of images of equal shapes, as (image, feature,

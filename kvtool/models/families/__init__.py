@@ -198,10 +198,8 @@ what a run stores before the decoder is not enough to go on from.
 """
 
 
-<<<<<<< HEAD
 TAKES_VIDEOS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Families whose models are given the frames of a video in one context."""
-=======
 COMMON = "common:"
 """What the families of model types without a file begin with (families/common.py)."""
 
@@ -220,7 +218,6 @@ def adds_features(family: str) -> bool:
     first layer: of a family without a file nobody said that it does not.
     """
     return family in ADDS_FEATURES or family.startswith(COMMON)
->>>>>>> main
 
 
 def pads_several(family: str, image_wh_px: tuple[int, int]) -> bool:
