@@ -93,7 +93,8 @@ def prove_first(plan: Plan, model: Any) -> None:
 
     Raises ModelError. Where no picture can be read, nothing is proven.
     """
-    from kvtool.models.check import prepare_stimulus, prove
+    from kvtool.models.cells import prepare_stimulus
+    from kvtool.models.check import prove
 
     for index in plan.indices:
         ref = plan.ref(index)

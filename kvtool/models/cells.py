@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from kvtool.types import GridSpan
+from kvtool.models.base import Prepared
+from kvtool.types import Frame, GridSpan, RunView
 
 Stimulus = Image.Image | Sequence[Image.Image]
 """A picture, or the frames of a video."""
+
+
+def prepare_stimulus(model: Any, stimulus: Stimulus, view: RunView) -> Prepared:
+    """Return a picture, or a video of some frames a second each, made ready for a model."""
+    if isinstance(stimulus, Image.Image):
+        prepared: Prepared = model.prepare(stimulus, id="check", index=0, view=view)
+        return prepared
+    frames = [Frame(str(second), float(second)) for second in range(len(stimulus))]
+    video: Prepared = model.prepare_video(stimulus, frames, 1.0, id="check", index=0)
+    return video
 
 
 def nine_cells(span: GridSpan, image_wh_px: tuple[int, int]) -> list[tuple[int, int]]:

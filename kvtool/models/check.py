@@ -16,11 +16,11 @@ from PIL import Image, ImageOps
 from kvtool.display import Displayed, Facts
 from kvtool.errors import ModelError
 from kvtool.models.base import Array, Captured, LanguageModel, Prepared
-from kvtool.models.cells import Stimulus, changed_cell, nine_cells
+from kvtool.models.cells import Stimulus, changed_cell, nine_cells, prepare_stimulus
 from kvtool.models.device import from_numpy
 from kvtool.models.encoder import Encoder
 from kvtool.models.knockout import knocked_out
-from kvtool.types import Frame, GridSpan, Kind, RunView, View
+from kvtool.types import GridSpan, Kind, RunView, View
 
 QUESTIONS = ("What is in the image?", "Is there a cat? Answer yes or no.")
 LIMITS = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
@@ -79,16 +79,6 @@ def check_views(model: Any, image: Image.Image) -> Iterator[ModelCheck]:
             yield tower_map(model, image, view)
 
 
-def prepare_stimulus(model: Any, stimulus: Stimulus, view: RunView) -> Prepared:
-    """Return a picture, or a video of some frames a second each, made ready for a model."""
-    if isinstance(stimulus, Image.Image):
-        prepared: Prepared = model.prepare(stimulus, id="check", index=0, view=view)
-        return prepared
-    frames = [Frame(str(second), float(second)) for second in range(len(stimulus))]
-    video: Prepared = model.prepare_video(stimulus, frames, 1.0, id="check", index=0)
-    return video
-
-
 def prove(model: Any, image: Stimulus, view: RunView, kinds: Sequence[Kind] = ()) -> None:
     """Raise ModelError where a model's map from pixels to tokens is not true, or an image's keys
     and values are not those of the whole prompt.
@@ -125,12 +115,12 @@ def pixel_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     return _map("pixel map", model, image, view, kind)
 
 
-def tower_map(model: Any, image: Image.Image, view: View) -> ModelCheck:
+def tower_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Do the same with the tokens of the tower before a decoder."""
     return _map("tower map", model, image, view, "vision")
 
 
-def _map(name: str, model: Any, image: Image.Image, view: View, kind: Kind) -> ModelCheck:
+def _map(name: str, model: Any, image: Stimulus, view: RunView, kind: Kind) -> ModelCheck:
     before, spans = _features(model, image, view, kind)
     last = max(token for span in spans for token in span.token_indices())
     if last >= len(before):
