@@ -20,6 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "display", "screen"),
     (
         "types",
+        "spans",
         "geometry",
         "registry",
         "text_templates",

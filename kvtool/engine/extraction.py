@@ -20,7 +20,7 @@ from kvtool.layers import LayerChoice
 from kvtool.models.sizes import check_input
 from kvtool.progress import Progress, called
 from kvtool.text_templates import DEFAULT
-from kvtool.types import InputSize, KeyPosition, Kind, Precision, View
+from kvtool.types import InputSize, KeyPosition, Kind, Precision, RunView
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,7 +46,7 @@ def extract(
     kinds: Sequence[Kind] | None = None,
     layers: LayerChoice | None = None,
     limit: int | None = None,
-    view: View = "base",
+    view: RunView = "base",
     keys: KeyPosition = "post-rope",
     dtype: Precision = "bfloat16",
     batch_size: BatchSize = "auto",
@@ -93,7 +93,8 @@ def extract(
         tower's last.
         limit: only the first images of the split; a later call with a larger limit goes on from
         there.
-        view: "full" keeps the tokens of high-resolution tiles as well.
+        view: "full" keeps the tokens of high-resolution tiles as well; "video" gives the frames of
+            each of the data set's videos to the model in one context, and is what `video:PATH` has.
         keys: keys before or after the rotary embedding.
         dtype: of the weights, and as stored.
         batch_size: images a batch, of equal length; "auto" is 16, fewer of pictures that would

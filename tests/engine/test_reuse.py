@@ -89,7 +89,7 @@ def test_bytes_are_those_of_pixels(
     before, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, **first)
     monkeypatch.setattr(LlavaOnevision, "encode", lambda *_: pytest.fail("the tower ran"))
     monkeypatch.setattr(
-        "kvtool.engine.ready_parts.decode", lambda *_: pytest.fail("a picture was decoded")
+        "kvtool.engine.preparing.decode", lambda *_: pytest.fail("a picture was decoded")
     )
     report, run = extracted(tmp_path / "s.kv", tiny_model, dataset, **second)
     assert (report.source, report.n_reused, report.n_done, report.failed) == (

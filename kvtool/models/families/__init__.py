@@ -198,6 +198,8 @@ what a run stores before the decoder is not enough to go on from.
 """
 
 
+TAKES_VIDEOS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+"""Families whose models are given the frames of a video in one context."""
 COMMON = "common:"
 """What the families of model types without a file begin with (families/common.py)."""
 
