@@ -195,6 +195,7 @@ def test_from_nothing_but_a_model_and_a_data_set(
     assert_another_model_is_refused(tmp_path / "new.kv", base, moved)
 
 
+@pytest.mark.slow
 def test_a_street_of_neither_domain_has_no_sentence(
     scenes: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

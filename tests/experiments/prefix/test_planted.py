@@ -132,6 +132,7 @@ def test_the_paired_interval_is_of_the_differences(result: Result, root: Path) -
     assert row["difference_high"] == pytest.approx(float(differences.high))
 
 
+@pytest.mark.slow
 def test_only_some_images_of_a_run(store: Store) -> None:
     run = store.run("correct")
     ids = [image for image in run.ids if image.startswith("cat1/")]

@@ -52,6 +52,7 @@ def test_what_does_not_hold_to_the_end_is_no_alignment() -> None:
     assert alignment == {"by": "fvu", "layer": None, "low": None, "high": None}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("level", [0.5, 0.6])
 def test_nothing_is_aligned_where_transfer_is_not_above_its_bound(level: float) -> None:
     """Curves at what knows nothing: a layer is reported as seldom as an interval allows."""

@@ -103,6 +103,7 @@ def test_the_layer_of_alignment_is_found(scores: Scores) -> None:
     assert points["transfer"] == points["directions"] == 2
 
 
+@pytest.mark.slow
 def test_no_layer_of_alignment_where_there_is_none(tmp_path: Path) -> None:
     config = curves_of(planted_scores(tmp_path, aligned=N_LAYERS))
     layers = {entry["by"]: entry["layer"] for entry in config["alignment_layer"]}
