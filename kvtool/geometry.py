@@ -87,8 +87,8 @@ class Geometry:
 
     def without_cache(self, layer: int) -> str:
         """Return why a layer has no keys and values of its own, in words."""
-        why = "is one of linear attention" if layer in self.recurrent else "reads those of another"
-        return f"layer {layer} {why} and has no keys and values of its own"
+        reason = "is of linear attention" if layer in self.recurrent else "reads those of another"
+        return f"layer {layer} {reason} and has no keys and values of its own"
 
 
 def array_kind(name: str) -> str:

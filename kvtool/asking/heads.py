@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kvtool.display import numbered
 from kvtool.errors import UsageError
 from kvtool.inputs import STANDARD_INPUT, read_input
 from kvtool.layers import layer_groups
@@ -164,6 +165,11 @@ def make_conditions(
             f"in {has}"
         )
     conditions, notes = _parts(selected, geometry)
+    if geometry.recurrent:
+        notes.append(
+            f"{numbered('layer', geometry.recurrent)} of linear attention: no heads to block; what "
+            "they saw of a picture they pass on"
+        )
     # Controls come from the layers of the chosen heads: what a head does depends on its layer.
     pool = layers or tuple(sorted({layer for layer, _ in selected}))
     all_heads = {head for head in geometry.heads if head[0] in pool}

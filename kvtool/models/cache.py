@@ -21,8 +21,8 @@ from kvtool.geometry import LayerArray
 from kvtool.models.base import Array
 from kvtool.models.device import HostBuffer
 
-KEPT: Any = DynamicLayer
-"""A layer of a cache that holds every token."""
+WHOLE_LAYER: Any = DynamicLayer
+"""Of a cache that holds every token."""
 
 
 class Finished(Exception):  # noqa: N818  a signal, not an error
@@ -46,6 +46,9 @@ class CaptureCache(Cache):
     whatever the attention backend. At the last layer asked for `update` ends the pass: its
     attention, its MLP and what lies above are never run.
     """
+
+    takes_keys = True
+    """Whether keys are taken as they pass."""
 
     def __init__(
         self,
@@ -111,7 +114,8 @@ class CaptureCache(Cache):
         """Copy a layer's keys and values; end the pass after the last layer asked for that has
         some.
         """
-        self.keep("key", layer_idx, key_states)
+        if self.takes_keys:
+            self.keep("key", layer_idx, key_states)
         self.keep("value", layer_idx, value_states)
         if layer_idx == self.last:
             raise Finished
@@ -123,19 +127,7 @@ class PreRopeCache(CaptureCache):
     embedding.
     """
 
-    def update(
-        self,
-        key_states: torch.Tensor,
-        value_states: torch.Tensor,
-        layer_idx: int,
-        *_args: Any,
-        **_kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Copy a layer's values; end the pass after the last layer asked for."""
-        self.keep("value", layer_idx, value_states)
-        if layer_idx == self.last:
-            raise Finished
-        return key_states, value_states
+    takes_keys = False
 
     @contextmanager
     def hooked(self, layers: nn.ModuleList) -> Iterator[None]:
@@ -251,7 +243,7 @@ def new_cache(text: Any = None, recurrent: Sequence[int] = ()) -> DynamicCache:
     cache = DynamicCache()
     if recurrent:
         layers: list[Any] = [
-            layer if isinstance(layer, LinearAttentionCacheLayerMixin) else KEPT()
+            layer if isinstance(layer, LinearAttentionCacheLayerMixin) else WHOLE_LAYER()
             for layer in DynamicCache(config=text).layers
         ]
         cache.layers = layers

@@ -271,7 +271,7 @@ def _captured_layers(model: Any, item: Prepared) -> list[torch.Tensor]:
         for array in geometry.cache_arrays(kind, range(geometry.layers)):
             rows = _tensor(captured, array.name, 0)
             states |= {(layer, kind): rows[n] for n, layer in enumerate(array.layers)}
-    return [states[place] for place in sorted(states)]
+    return [tensor for _, tensor in sorted(states.items(), key=lambda item: item[0])]
 
 
 def _tensor(captured: Captured, kind: Any, index: int) -> torch.Tensor:

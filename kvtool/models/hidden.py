@@ -199,14 +199,14 @@ def _masks(
     keys = torch.arange(n_keys, device=queries.device)
     distance = queries[:, None, :, None] - keys
     causal = distance >= 0
-    both = causal
+    mutual = causal
     if model.attends_both_ways:
         starts = queries.new_tensor([[sample.image_start] for sample in samples])
-        both = causal | (keys >= starts)[:, None, None]  # the prompt ends with the image
-    visible = both if model.both_ways_in_full_layers else causal
+        mutual = causal | (keys >= starts)[:, None, None]  # the prompt ends with the image
+    visible = mutual if model.both_ways_in_full_layers else causal
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
-    windowed = both if window is None else both & (distance < window)
+    windowed = mutual if window is None else mutual & (distance < window)
     if len(kinds) <= 1:
         # All layers are of one kind; a decoder that names none slides where it has a window.
         slides = kinds == {"sliding_attention"} or not kinds

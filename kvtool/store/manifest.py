@@ -23,7 +23,7 @@ _NOT_IDENTITY = ("name", "dataset_path", "part_size", "defaults", "beside")
 _LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels", "system")
 """Fields that runs of older versions lack: where they are empty, they are no part of the hash."""
 _NOT_IDENTITY_OF_MODEL = ("name", "commit", "quantization")
-_OF_UNLIKE_LAYERS = ("by_layer", "recurrent")
+_UNLIKE_LAYERS = ("by_layer", "recurrent")
 """Fields of a geometry that are written only where layers differ."""
 
 
@@ -193,7 +193,7 @@ def _model_record(model: ModelInfo) -> dict[str, Any]:
     geometry = {
         name: value
         for name, value in record["geometry"].items()
-        if value or name not in _OF_UNLIKE_LAYERS
+        if value or name not in _UNLIKE_LAYERS
     }
     return record | {"geometry": geometry}
 

@@ -277,9 +277,9 @@ class PartsReader:
         """Raise UsageError for a head that an array's layers lack."""
         for head in heads:
             if not 0 <= head < array.heads:
-                where = "" if array.name == kind else f" in layer {array.layers[0]}"
+                layer_note = "" if array.name == kind else f" in layer {array.layers[0]}"
                 raise UsageError(
-                    f"run {self.config.name}: {kind} has no kv_head {head}{where}: "
+                    f"run {self.config.name}: {kind} has no kv_head {head}{layer_note}: "
                     f"expected 0 to {array.heads - 1}"
                 )
 

@@ -88,8 +88,8 @@ class ContinuationContract(TransformersSide):
                 np.testing.assert_allclose(rotated, expected, rtol=0, atol=1e-5)
                 assert np.abs(keys - expected).max() > 0.01
             for array in model.info.geometry.cache_arrays("value", layers):
-                values, same = (item.arrays[array.name][0] for item in (before, after))
-                np.testing.assert_array_equal(values, same)
+                values, expected = (item.arrays[array.name][0] for item in (before, after))
+                np.testing.assert_array_equal(values, expected)
             cache = model.restore([sample], [self.stored(before)], keys="pre-rope")
             logits = model.logits(cache, [sample], model.question("what is there"))[0].numpy()
             _, _, full_logits = self.own_pass(reference, folder, noise(70, 45), view)

@@ -15,7 +15,7 @@ from kvtool.models import check, load_model
 from kvtool.types import Sample
 from tests.support import tiny, tiny_encoders
 
-FAMILIES = ("llava_onevision", "qwen2_5_vl", "qwen3_vl", "gemma3", "mistral3")
+FAMILIES = ("llava_onevision", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3", "gemma4", "mistral3")
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])

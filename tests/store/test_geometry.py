@@ -80,8 +80,8 @@ def test_blocks_are_those_of_each_image(
     expected = [image_arrays(run.config, image)[array.name][row, head] for image in images]
     values = run.read("key", layer, head, raw=True).values
     assert_same_bits(values, np.concatenate(expected))
-    both = run.read("key", [3, 0], 1, raw=True).values
-    assert_same_bits(both[1], run.read("key", 0, 1, raw=True).values)
+    layers = run.read("key", [3, 0], 1, raw=True).values
+    assert_same_bits(layers[1], run.read("key", 0, 1, raw=True).values)
 
 
 def test_a_stream_has_each_layers_own_heads(run: Run) -> None:
@@ -94,7 +94,7 @@ def test_a_stream_has_each_layers_own_heads(run: Run) -> None:
     [
         (
             ("key", 2),
-            "layer 2 is one of linear attention and .* expected one of 0, 1, 3",
+            "layer 2 is of linear attention and .* expected one of 0, 1, 3",
         ),
         (("value", 4), "layer 4 reads those of another and .* expected one of 0, 1, 3"),
         (("key", 9), "layer 9 of key is not stored, only 0, 1, 3"),
@@ -133,8 +133,8 @@ def test_dimensions_of_a_part_have_one_size_each(run: Run) -> None:
 
     sizes: dict[str, set[int]] = {}
     for name in part.arrays:
-        array = zarr.open_array(part.folder / name, mode="r")
-        for dimension, size in zip(array.metadata.dimension_names or (), array.shape, strict=True):
+        array: Any = zarr.open_array(part.folder / name, mode="r")
+        for dimension, size in zip(array.metadata.dimension_names, array.shape, strict=True):
             sizes.setdefault(str(dimension), set()).add(size)
     assert [name for name, lengths in sizes.items() if len(lengths) > 1] == []
 

@@ -27,6 +27,17 @@ GEMMA4_MARKS = {
 }
 
 
+GEMMA4_TOWER: dict[str, Any] = {
+    **VISION,
+    "model_type": "gemma4_vision",
+    "num_key_value_heads": 2,
+    "head_dim": 12,
+    "patch_size": 4,
+    "pooling_kernel_size": 2,
+    "position_embedding_size": 1024,
+}
+
+
 def _qwen(folder: Path, name: str, text: dict[str, Any], vision: dict[str, Any]) -> Path:
     """A checkpoint in the classes of one of the newer Qwen families."""
     import transformers
@@ -83,6 +94,26 @@ def qwen3_vl_moe(folder: Path) -> Path:
     return _qwen(folder, "Qwen3VLMoe", text, {"deepstack_visual_indexes": [0, 1]})
 
 
+def _gemma4_text(n_words: int) -> Any:
+    """The decoder's configuration."""
+    from transformers import Gemma4TextConfig
+
+    full_layers: dict[str, Any] = {"global_head_dim": 16, "num_global_key_value_heads": 1}
+    return Gemma4TextConfig(
+        **{**TEXT, "vocab_size": n_words, "num_hidden_layers": 4},
+        **full_layers,
+        head_dim=8,
+        attention_k_eq_v=True,
+        num_kv_shared_layers=2,
+        sliding_window=12,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        use_bidirectional_attention="vision",
+        vocab_size_per_layer_input=n_words,
+        hidden_size_per_layer_input=8,
+        final_logit_softcapping=30.0,
+    )
+
+
 def gemma4(folder: Path) -> Path:
     """Four layers: of a sliding window and of full attention with another head, and two that read
     their keys and values. Words enter each layer besides.
@@ -91,37 +122,15 @@ def gemma4(folder: Path) -> Path:
         Gemma4Config,
         Gemma4ForConditionalGeneration,
         Gemma4ImageProcessorPil,
-        Gemma4TextConfig,
     )
 
     names = GEMMA4_MARKS
     words = tokenizer(family_template("<|image|>"), True, (*names.values(), "<|video|>"), names)
     words.pad_token = "<unk>"
-    full_layers: dict[str, Any] = {"global_head_dim": 16, "num_global_key_value_heads": 1}
-    text = Gemma4TextConfig(
-        **{**TEXT, "vocab_size": len(words), "num_hidden_layers": 4},
-        **full_layers,
-        head_dim=8,
-        attention_k_eq_v=True,
-        num_kv_shared_layers=2,
-        sliding_window=12,
-        layer_types=["sliding_attention", "full_attention"] * 2,
-        use_bidirectional_attention="vision",
-        vocab_size_per_layer_input=len(words),
-        hidden_size_per_layer_input=8,
-        final_logit_softcapping=30.0,
-    )
+    text = _gemma4_text(len(words))
     config = Gemma4Config(
         text_config=text,
-        vision_config={
-            **VISION,
-            "model_type": "gemma4_vision",
-            "num_key_value_heads": 2,
-            "head_dim": 12,
-            "patch_size": 4,
-            "pooling_kernel_size": 2,
-            "position_embedding_size": 1024,
-        },
+        vision_config=GEMMA4_TOWER,
         audio_config=None,
         tie_word_embeddings=False,
         **token_ids(

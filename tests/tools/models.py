@@ -17,12 +17,13 @@ from typing import Any
 
 import kvtool
 from kvtool.models.families import EXAMPLES, FAMILIES, SPECIAL, VIEWS
+from kvtool.types import Precision
 from tests.support import tiny
 from tests.tools.source import ROOT
 
 DIGEST = ROOT / "docs" / "figures" / "models.json"
 PAGES = {"models": ROOT / "docs" / "models.md", "short": ROOT / "README.md"}
-DTYPES = ("float32", "bfloat16")
+DTYPES: tuple[Precision, ...] = ("float32", "bfloat16")
 WITHOUT_LANGUAGE = ("encoders:", "contrastive:", "linear_adapter:")
 """Modules of families that are no multimodal models of transformers'."""
 NAMES = {
@@ -70,8 +71,8 @@ def measure(families: Sequence[str]) -> Measured:
             for dtype in DTYPES:
                 for outcome in kvtool.check_model(str(checkpoint), device="cpu", dtype=dtype):
                     row = outcome.row()
-                    kept = {name: row[name] for name in ("view", "check", "passed", "value")}
-                    rows.append({"dtype": dtype, **kept})
+                    fields = {name: row[name] for name in ("view", "check", "passed", "value")}
+                    rows.append({"dtype": dtype, **fields})
         measured[family] = rows
         print(family, sum(not row["passed"] for row in rows), "checks fail", flush=True)
     return measured
@@ -97,14 +98,14 @@ def tables(measured: Measured) -> dict[str, str]:
     for family, name in NAMES.items():
         rows = measured[family]
         examples = EXAMPLES[family]
-        both = [largest(rows, dtype) for dtype in DTYPES]
+        differences = [largest(rows, dtype) for dtype in DTYPES]
         states = largest(rows, "float32", ("whole prompt", "question"))
         goes_on = largest(rows, "float32", ("continuation",))
         listed = ", ".join(f"`{example}`" for example in examples)
         cells = (name, f"`{family}`", listed, VIEWS[family], SPECIAL.get(family, ""))
-        long.append("| " + " | ".join((*cells, states, goes_on, *both)) + " |")
+        long.append("| " + " | ".join((*cells, states, goes_on, *differences)) + " |")
         first = f"`{examples[0]}`"
-        short.append(f"| {name} | {first} | {VIEWS[family]} | {', '.join(both)} |")
+        short.append(f"| {name} | {first} | {VIEWS[family]} | {', '.join(differences)} |")
     return {"models": "\n".join(long), "short": "\n".join(short)}
 
 

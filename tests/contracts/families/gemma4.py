@@ -39,13 +39,13 @@ class Gemma4(WholeContract):
         self, reference: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
         inputs = self.own_inputs(reference, folder, image, view)
-        places = inputs["image_position_ids"]
+        position_ids = inputs["image_position_ids"]
         tower = reference.model.vision_tower
         outputs: list[torch.Tensor] = []
         # Its own hidden states end with the pooled ones.
         with torch.inference_mode(), watched({tower.encoder.layers[layer]: outputs.append}):
-            tower(inputs["pixel_values"], places)
-        is_patch = (places[0] != -1).all(dim=-1)
+            tower(inputs["pixel_values"], position_ids)
+        is_patch = (position_ids[0] != -1).all(dim=-1)
         return to_array(outputs[0][0][is_patch])
 
     def rotated(
