@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kvtool.autoencoders.text_training import sae_train
     from kvtool.engine.checking import check_model
     from kvtool.engine.extraction import extract
+    from kvtool.experiments.attend.run import attend
     from kvtool.experiments.average.run import average
     from kvtool.experiments.compare.run import compare
     from kvtool.experiments.correlate.run import correlate
@@ -49,6 +50,7 @@ __all__ = [
     "adapter_import",
     "adapter_info",
     "adapter_train",
+    "attend",
     "average",
     "check_model",
     "compare",
@@ -85,6 +87,7 @@ _FUNCTIONS = {
     "search": "kvtool.experiments.search.run",
     "show": "kvtool.experiments.show.run",
     "lens": "kvtool.experiments.lens.run",
+    "attend": "kvtool.experiments.attend.run",
     "sae": "kvtool.experiments.sae.run",
     "score": "kvtool.experiments.score.run",
     "adapter_train": "kvtool.adapters.train",

@@ -40,6 +40,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "folds": (2, 10_000),
     "draws": (1, 10_000),
     "max_new_tokens": (1, 100_000),
+    "localization": (1, MOST_BLOCKS),
     "batch_size": (1, 65_536),
     "steps": (1, 10_000_000),
     "epochs": (1, 10_000),

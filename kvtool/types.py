@@ -9,11 +9,14 @@ the upper left corner of the first pixel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from kvtool.display import Displayed, Facts, listing
+from kvtool.errors import UsageError
 from kvtool.geometry import Geometry as Geometry
+from kvtool.spans import Frame as Frame
+from kvtool.spans import GridSpan as GridSpan
 
 VectorKind = Literal["key", "value", "projected", "vision", "hidden"]
 Kind = Literal[VectorKind, "saliency"]
@@ -30,6 +33,10 @@ TOWER_KINDS: tuple[Kind, ...] = ("vision", SALIENCY)
 BEFORE_DECODER: tuple[Kind, ...] = ("projected", "vision")
 """Kinds that the text before an image does not change."""
 View = Literal["base", "full"]
+"""What a model is given of one picture."""
+RunView = Literal[View, "video"]
+"""What it is given in a run: pictures one by one, or the frames of a video in one context."""
+VIDEO: RunView = "video"
 KeyPosition = Literal["post-rope", "pre-rope"]
 Precision = Literal["bfloat16", "float16", "float32"]
 Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch", "numpy"]
@@ -49,64 +56,10 @@ class Block:
     kv_head: int
 
 
-@dataclass(frozen=True)
-class GridSpan:
-    """A rectangular grid of tokens within one image's tokens, and the pixels it covers.
-
-    Attributes:
-        name: "base" (the whole image at the tower's size; each view has one such grid, which may
-            stand after the others) or "tiles" (the high resolution part of the full view, in one
-            grid or one a tile).
-        start: index of the grid's first token among the image's tokens. Tokens that are of no grid
-            may stand between two of them.
-        row_stride: tokens from one row to the next: cols, or cols + 1 where a newline token ends
-            each row.
-        cover_xyxy_px: the rectangle of the original image that the grid covers; it reaches beyond
-            the image where the model pads and stays inside where it crops.
-    """
-
-    name: Literal["base", "tiles"]
-    start: int
-    grid: tuple[int, int]
-    row_stride: int
-    cover_xyxy_px: tuple[float, float, float, float]
-
-    def cell_at(self, x_px: float, y_px: float) -> tuple[int, int]:
-        """Return the (row, col) of the cell that holds a pixel position; positions outside go to
-        the nearest cell.
-        """
-        x0, y0, x1, y1 = self.cover_xyxy_px
-        rows, cols = self.grid
-        col = int((x_px - x0) / (x1 - x0) * cols // 1)
-        row = int((y_px - y0) / (y1 - y0) * rows // 1)
-        return min(max(row, 0), rows - 1), min(max(col, 0), cols - 1)
-
-    def covers(self, x_px: float, y_px: float) -> bool:
-        """Tell whether a pixel position lies inside the grid's cover."""
-        x0, y0, x1, y1 = self.cover_xyxy_px
-        return x0 <= x_px < x1 and y0 <= y_px < y1
-
-    def token_at(self, x_px: float, y_px: float) -> int:
-        """Index, among the image's tokens, of the token over a pixel position."""
-        row, col = self.cell_at(x_px, y_px)
-        return self.start + row * self.row_stride + col
-
-    def centre_px(self, row: int, col: int) -> tuple[float, float]:
-        """Return the (x, y) of the center of a cell in pixels of the original image."""
-        x0, y0, x1, y1 = self.cover_xyxy_px
-        rows, cols = self.grid
-        return x0 + (col + 0.5) * (x1 - x0) / cols, y0 + (row + 0.5) * (y1 - y0) / rows
-
-    def token_indices(self) -> list[int]:
-        """Return the indices of the grid's tokens in row-major order, newline tokens left out."""
-        rows, cols = self.grid
-        return [self.start + r * self.row_stride + c for r in range(rows) for c in range(cols)]
-
-
 @dataclass(frozen=True, repr=False)
 class Sample(Displayed):
-    """What a part records of one image: enough to place every stored token on the image and in the
-    prompt.
+    """What a part records of one image, or of one video: enough to place every stored token on the
+    image and in the prompt.
 
     Attributes:
         image_start: position in the prompt of the first image token, equal to the number of
@@ -115,7 +68,10 @@ class Sample(Displayed):
             make it smaller than image_start + n_tokens).
         digest: of the bytes of the picture's file (kvtool.digests), empty where it is not known.
         stamp: size, modification time, change time (ns) and inode of that file, for the quick
-            look; of pictures inside a larger file, that file's. Empty where it is not known.
+            look; of pictures inside a larger file, that file's. Empty where it is not known, and
+            of a video made of several files.
+        frames: of a video, its frames in order; the grids name them by their index.
+        frame_rate: of a video, how many of these frames it has in a second.
     """
 
     id: str
@@ -131,12 +87,56 @@ class Sample(Displayed):
     next_position: int
     digest: str = ""
     stamp: tuple[int, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    frame_rate: float = 0.0
 
     def base(self, kind: Kind = "value") -> GridSpan:
         """Return the base grid of a kind, wherever it stands among the others; the tower's may be
         finer than the decoder's.
+
+        Raises UsageError for a video, which has a grid every few frames.
         """
+        if self.frames:
+            raise UsageError(
+                f"{self.id}: expected a picture, found a video of {len(self.frames)} frames in one "
+                "context, which only temporal-correspondence, show, read and tokens take; extract "
+                "its frames one by one (--view base)"
+            )
         return next(span for span in self.spans_of(kind) if span.name == "base")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The (rows, cols) of the base grid, or of each grid of a video: they are alike."""
+        return self.spans[0].grid if self.frames else self.base().grid
+
+    def grid_at(self, frame: int, kind: Kind = "value") -> GridSpan:
+        """Return the grid of a kind that shows a frame of a video. Raises UsageError without it."""
+        if not 0 <= frame < len(self.frames):
+            raise UsageError(
+                f"{self.id}: expected a frame from 0 to {len(self.frames) - 1}, found {frame}"
+                if self.frames
+                else f"{self.id}: expected a video, found a picture, which has no frames"
+            )
+        return next(span for span in self.spans_of(kind) if frame in span.frames)
+
+    def view(self, frame: int) -> Sample:
+        """Return a frame of a video as a picture of its own, with the tokens that show it; frames
+        that share tokens have the same index and `image_start`. Raises UsageError without it.
+        """
+        grids = [self.grid_at(frame, kind) for kind in ("value", "vision")]
+        spans, vision_spans = ((replace(grid, name="base", start=0, frames=()),) for grid in grids)
+        return replace(
+            self,
+            id=self.frames[frame].id,
+            n_tokens=grids[0].grid[0] * grids[0].grid[1],
+            spans=spans,
+            n_vision_tokens=grids[1].grid[0] * grids[1].grid[1],
+            vision_spans=vision_spans,
+            image_start=self.image_start + grids[0].start,
+            digest=self.frames[frame].digest,
+            stamp=self.frames[frame].stamp,
+            frames=(),
+        )
 
     def spans_of(self, kind: Kind) -> tuple[GridSpan, ...]:
         """Return the grids of a kind's tokens."""
@@ -154,6 +154,7 @@ class Sample(Displayed):
         return {
             "index": self.index,
             "pixels": "{} x {}".format(*self.image_wh_px),
+            "frames": f"{len(self.frames)}, {self.frame_rate:g} a second" if self.frames else None,
             "tokens": f"{self.n_tokens} ({listing(grids)})",
             "vision tokens": self.n_vision_tokens,
             "text before it": f"{len(self.prefix_ids)} tokens: {self.prefix}",
@@ -165,14 +166,19 @@ class Sample(Displayed):
         marks = [NEWLINE] * self.n_tokens
         for span in self.spans:
             for token in span.token_indices():
-                marks[token] = BASE if span.name == "base" else TILES
+                marks[token] = TILES if span.name == "tiles" else BASE
         return marks
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+        """Return the fields as JSON values; those of videos alone only where there are frames."""
         from dataclasses import asdict
 
-        return asdict(self)
+        record = asdict(self)
+        if not self.frames:
+            del record["frames"], record["frame_rate"]
+            for span in (*record["spans"], *record["vision_spans"]):
+                del span["frames"]
+        return record
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Sample:
@@ -180,9 +186,8 @@ class Sample(Displayed):
 
         def span(s: dict[str, Any]) -> GridSpan:
             """Return a grid from its JSON."""
-            return GridSpan(
-                **{**s, "grid": tuple(s["grid"]), "cover_xyxy_px": tuple(s["cover_xyxy_px"])}
-            )
+            lists = ("grid", "cover_xyxy_px", "frames")
+            return GridSpan(**{**s, **{name: tuple(s[name]) for name in lists if name in s}})
 
         width, height = record["image_wh_px"]
         return cls(
@@ -193,6 +198,10 @@ class Sample(Displayed):
                 "vision_spans": tuple(map(span, record["vision_spans"])),
                 "prefix_ids": tuple(record["prefix_ids"]),
                 "stamp": tuple(record.get("stamp", ())),
+                "frames": tuple(
+                    Frame(**{**frame, "stamp": tuple(frame["stamp"])})
+                    for frame in record.get("frames", ())
+                ),
             }
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.scenes import World
 from tests.support.shell import Shell, in_this_process
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -19,6 +20,17 @@ os.environ.setdefault("KVTOOL_CACHE", tempfile.mkdtemp(prefix="kvtool-tests-"))
 # Tiny models gain nothing from threads, and on a busy machine threads that wait for each other lose
 # much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked `sampled`, mark all parameters but the first slow."""
+    functions: set[str] = set()
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        if function in functions and item.get_closest_marker("sampled"):
+            item.add_marker("slow")
+        functions.add(function)
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +50,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(70):
         noise(40 + i, 90 - i, i).save(folder / f"{i:03d}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def embedded_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Data sets of the embedded world, for tests that only read them."""
+    return World(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture

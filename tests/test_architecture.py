@@ -20,6 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "display", "screen"),
     (
         "types",
+        "spans",
         "geometry",
         "registry",
         "text_templates",
@@ -158,6 +159,7 @@ RESULT_MODULES = [
             "search",
             "show",
             "lens",
+            "attend",
             "sae",
         )
     ),

@@ -24,6 +24,7 @@ from tests.support.plugins import (
     N_IMAGES,
     TASK,
     WH_PX,
+    ForkedKvtool,
     Kvtool,
     write_file,
     write_metadata,
@@ -39,8 +40,8 @@ def kvtool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     write_rooms(folder / "rooms")
     tiny.deit(folder / "deit")
     if request.param == "package":
-        return Kvtool(folder, [write_package(folder / "site")])
-    return Kvtool(folder, [], "--plugin", write_file(folder / "plugin.py"))
+        return ForkedKvtool(folder, [write_package(folder / "site")])
+    return ForkedKvtool(folder, [], "--plugin", write_file(folder / "plugin.py"))
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,7 @@ def store(kvtool: Kvtool) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_listed_and_in_the_help(kvtool: Kvtool) -> None:
     assert "deit" in [row["model_type"] for row in kvtool.rows("models")]
     (rooms,) = [row for row in kvtool.rows("datasets") if row["name"] == "rooms"]
@@ -68,11 +70,13 @@ def test_listed_and_in_the_help(kvtool: Kvtool) -> None:
     assert f"do not count. ({TASK}; default 10.0)" in probe
 
 
+@pytest.mark.slow
 def test_the_run_is_whole(kvtool: Kvtool, store: Path) -> None:
     (run,) = kvtool.rows("store", "runs", store)
     assert (run["images"], run["dataset"]) == (N_IMAGES, "rooms")
 
 
+@pytest.mark.slow
 def test_an_error_in_meters_of_which_the_lowest_is_best(kvtool: Kvtool, store: Path) -> None:
     done = kvtool.run(
         "probe", store, TASK, "--kinds", "vision", "--format", "json", "--plot", "probe.png"
@@ -97,6 +101,7 @@ def test_an_error_in_meters_of_which_the_lowest_is_best(kvtool: Kvtool, store: P
         assert picture.width > 0
 
 
+@pytest.mark.slow
 def test_an_option_of_its_own(kvtool: Kvtool, store: Path) -> None:
     result = kvtool.run("probe", store, TASK, "--farthest-m", "2", "--format", "json")
     assert json.loads(result.stdout)["config"]["options"]["farthest_m"] == 2
@@ -110,6 +115,7 @@ def test_an_option_of_its_own(kvtool: Kvtool, store: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_its_pictures(kvtool: Kvtool, store: Path) -> None:
     done = kvtool.run("show", store, "--task", TASK, "--image", "room1", "-o", "room1.png")
     assert done.returncode == 0, done.stderr
@@ -117,6 +123,7 @@ def test_its_pictures(kvtool: Kvtool, store: Path) -> None:
         assert picture.width > 2 * WH_PX[0]
 
 
+@pytest.mark.slow
 def test_a_command_with_a_table_and_a_plot(kvtool: Kvtool, store: Path) -> None:
     rows = kvtool.rows("norms", store, "--kind", "vision", "--plot", "norms.svg")
     assert all(row["norm_low"] <= row["norm"] <= row["norm_high"] for row in rows)
@@ -125,6 +132,7 @@ def test_a_command_with_a_table_and_a_plot(kvtool: Kvtool, store: Path) -> None:
     assert ("longest: layer" in table) == (not kvtool.words)  # the file has no table of its own
 
 
+@pytest.mark.slow
 def test_a_function_of_kvtool(kvtool: Kvtool, store: Path) -> None:
     """A folder's run.py is also a function of the library; a file has no such part."""
     code = f"import kvtool; print(kvtool.norms({str(store)!r}, kind='vision').metric)"
@@ -133,6 +141,7 @@ def test_a_function_of_kvtool(kvtool: Kvtool, store: Path) -> None:
     assert (done.stdout == "norm\n") == (not kvtool.words)
 
 
+@pytest.mark.slow
 def test_the_report(kvtool: Kvtool, store: Path) -> None:
     assert kvtool.run("probe", store, TASK).returncode == 4
     kvtool.rows("norms", store, "--kind", "vision")
@@ -148,14 +157,16 @@ def test_the_report(kvtool: Kvtool, store: Path) -> None:
     assert ("The longest vectors are those of vision, layer" in page) == (not kvtool.words)
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_there_without_the_plugin(kvtool: Kvtool, store: Path) -> None:
-    bare = Kvtool(kvtool.folder, [])
+    bare = ForkedKvtool(kvtool.folder, [])
     assert "No such command 'norms'" in bare.run("norms", store).stderr
     assert f"unknown name '{TASK}'" in bare.error("probe", store, TASK)
     page = bare.run("report", store, "-o", "bare.html")
     assert page.returncode == 0, page.stderr
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [

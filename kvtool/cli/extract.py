@@ -24,7 +24,7 @@ from kvtool.cli.options import (
 from kvtool.cli.parsing import parse_batch_size, parse_bytes, parse_kinds, parse_layers
 from kvtool.models.device_names import worker_devices
 from kvtool.progress import Advance, silent
-from kvtool.types import InputSize, KeyPosition, Precision, View
+from kvtool.types import InputSize, KeyPosition, Precision, RunView
 
 if TYPE_CHECKING:
     from kvtool.engine.outcome import Report
@@ -37,6 +37,8 @@ EXAMPLES = (
     "kvtool extract study.kv --model llava-hf/llava-onevision-qwen2-72b-ov-hf \\\n"
     "    --dataset spair71k:SPair-71k --devices cuda:0+cuda:1,cuda:2+cuda:3",
     "kvtool extract study.kv --model demo --dataset folder:pictures --dry-run",
+    "kvtool extract study.kv --model Qwen/Qwen2.5-VL-3B-Instruct \\\n"
+    "    --dataset video:clips@fps=2",
 )
 
 
@@ -61,7 +63,12 @@ def extract(
     layers: LayersOption = None,
     limit: ImagesOption = None,
     view: Annotated[
-        View, typer.Option("--view", help="full keeps the high-resolution tiles.")
+        RunView,
+        typer.Option(
+            "--view",
+            help="full keeps the high-resolution tiles; video gives the frames of each video of "
+            "the data set in one context, to Qwen's models.",
+        ),
     ] = "base",
     keys: Annotated[
         KeyPosition, typer.Option("--keys", help="Before or after the rotary embedding.")
@@ -146,7 +153,8 @@ def extract(
         int | None, bounded("min_pixels", help="Smallest area of a picture in Qwen's tower.")
     ] = None,
     max_pixels: Annotated[
-        int | None, bounded("max_pixels", help="Largest area of a picture in Qwen's tower.")
+        int | None,
+        bounded("max_pixels", help="Largest area of a picture in Qwen's or SigLIP 2's tower."),
     ] = None,
     text_template: Annotated[
         str,

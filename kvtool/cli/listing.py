@@ -21,6 +21,7 @@ MODELS_EXAMPLES = ("kvtool models", "kvtool models --format json")
 CHECK_EXAMPLES = (
     "kvtool models check demo --dtype float32",
     "kvtool models check demo --picture photo.jpg",
+    "kvtool models check demo-tower --dtype float32",
 )
 DATASETS_EXAMPLES = ("kvtool datasets", "kvtool datasets spair71k")
 
@@ -84,7 +85,8 @@ def check(
     The map from pixels to tokens is proven by changing cells; image keys and values are compared
     with those of the whole prompt, under two questions, and in a batch; logits that go on from
     stored arrays with the whole prompt's; and where no head sees the picture, it must change
-    nothing. Exit code 1 where a check fails.
+    nothing. Of an encoder alone: the map, a batch, and its last layer beside what its class gives.
+    Exit code 1 where a check fails.
     """
     import kvtool
     from kvtool.cli.output import emit_rows

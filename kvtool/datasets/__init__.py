@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvtool.datasets.sampling import Sampling, is_sampling
 from kvtool.errors import UsageError
 from kvtool.registry import Registry
 
@@ -16,6 +17,7 @@ DATASETS = Registry(
     "data set",
     {
         "folder": "kvtool.datasets.folder:ImageFolder",
+        "video": "kvtool.datasets.video:VideoFolder",
         "scenes": "kvtool.datasets.scenes:scenes",
         "spair71k": "kvtool.datasets.spair71k:SPair71k",
         "pascal5i": "kvtool.datasets.pascal5i:Pascal5i",
@@ -57,23 +59,27 @@ def parse_spec(text: str) -> Spec:
 
     The name ends at the first ':' or '@'. In what follows, the last '@' starts the split when a
     known split comes after it; an unknown word without '/' is taken for a misspelt split unless the
-    whole is an existing path.
+    whole is an existing path. Of videos, which frames are taken stands in the split's place.
     """
     end = min((text.index(mark) for mark in ":@" if mark in text), default=len(text))
     name, suffix = text[:end], text[end:]
-    splits = DATASETS.load(name).about.splits
+    description = DATASETS.load(name).about
+    splits = description.splits
     path: str | None = suffix[1:] if suffix.startswith(":") else None
     split: str | None = suffix[1:] if suffix.startswith("@") else None
     if path is not None and "@" in path:
         head, _, tail = path.rpartition("@")
         misspelt = bool(splits) and "/" not in tail
-        if tail in splits or (misspelt and not _exists(path)):
+        is_known = tail in splits or (description.is_sampled and is_sampling(tail))
+        if is_known or (misspelt and not _exists(path)):
             path, split = head, tail
     if path == "":
         raise UsageError(
             f"{text}: expected a path after {name + ':'!r}, found none; write {name}:PATH"
         )
-    if split is not None and split not in splits:
+    if split is not None and description.is_sampled:
+        split = str(Sampling.parse(split))
+    elif split is not None and split not in splits:
         raise UsageError(
             f"{text}: unknown split {split!r}; {name} has: {', '.join(splits) or 'no splits'}"
         )

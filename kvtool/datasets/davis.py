@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
+from kvtool.datasets.clips import clip_of
 from kvtool.datasets.files import by_stem, read_lines, require
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
+from kvtool.datasets.records import VideoRef
 from kvtool.datasets.values import first_few
 from kvtool.errors import DatasetError
 
@@ -93,6 +95,13 @@ class Davis(DatasetBase):
     def images(self) -> Sequence[ImageRef]:
         """Return the frames of the listed sequences, in order."""
         return [ImageRef(i, path) for frames in self._frames.values() for i, path in frames.items()]
+
+    def clips(self) -> Sequence[VideoRef]:
+        """Return the sequences as videos, 24 frames a second as they were taken."""
+        return [
+            clip_of(name, [ImageRef(i, path) for i, path in frames.items()])
+            for name, frames in self._frames.items()
+        ]
 
     def truth_files(self) -> Sequence[Path]:
         """Return the list of sequences, and the annotations of their frames; those of frames that

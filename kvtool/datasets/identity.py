@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvtool.datasets import Spec, open_dataset
+from kvtool.datasets.clips import digest_refs, refs_of
 from kvtool.datasets.folder import ListedPictures
-from kvtool.datasets.images import digest_pictures, picture_file
+from kvtool.datasets.images import picture_file
 from kvtool.digests import quick_look
 from kvtool.errors import DatasetError, KvtoolError, UsageError
 from kvtool.store import Run
@@ -64,7 +65,7 @@ def compare(
     present = [picture for picture in pictures if picture.id in now and picture.digest]
     looks = _quick_looks(now[picture.id] for picture in present)
     doubtful = [picture for picture in present if not _is_untouched(picture, looks.get(picture.id))]
-    digests = digest_pictures([now[picture.id] for picture in doubtful])
+    digests = digest_refs([now[picture.id] for picture in doubtful])
     changed = [p.id for p in doubtful if digests[p.id] and digests[p.id] != p.digest]
     vanished += [p.id for p in doubtful if not digests[p.id]]
     if texts is not None:
@@ -135,7 +136,7 @@ def check_pictures(run: Run, dataset: DatasetBase) -> None:
     """Raises DatasetError where pictures of the data set are others than those that the run
     holds.
     """
-    difference = compare(run.pictures, dataset.images())
+    difference = compare(run.pictures, refs_of(dataset, run.config.view))
     if difference.changed:
         raise DatasetError(
             f"{dataset.name} {dataset.root}: expected the pictures that run {run.name} holds, "

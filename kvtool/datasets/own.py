@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kvtool.datasets import own_records as records
-from kvtool.datasets.base import About, Question
+from kvtool.datasets.base import About, ImageRef, Question
+from kvtool.datasets.clips import clip_of
 from kvtool.datasets.davis import Video, object_count
 from kvtool.datasets.images import read_size
 from kvtool.datasets.own_captions import OwnCaptions
 from kvtool.datasets.own_files import VIDEOS
-from kvtool.datasets.records import CAPTIONS, CONCEPTS, QUESTIONS
+from kvtool.datasets.records import CAPTIONS, CONCEPTS, QUESTIONS, VideoRef
 from kvtool.datasets.spair71k import Box, Pair, checked_pair
 from kvtool.datasets.values import first_few
 from kvtool.errors import DatasetError, ImageError
@@ -160,6 +161,13 @@ class Own(OwnCaptions):
     def n_sequences(self) -> int:
         """Return how many videos there are."""
         return len(self._frames)
+
+    def clips(self) -> Sequence[VideoRef]:
+        """Return the videos, in the order of their names."""
+        return [
+            clip_of(f"{VIDEOS}/{name}", [ImageRef(i, path) for i, path in frames.items()])
+            for name, frames in self._frames.items()
+        ]
 
     def videos(self) -> list[Video]:
         """Return the videos whose first mask shows an object; others, and frames without, are in

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvtool.datasets.base import Question
     from kvtool.datasets.davis import Video
     from kvtool.datasets.episodes import Entry, Episode
+    from kvtool.datasets.records import VideoRef
     from kvtool.datasets.refcoco import Expression
     from kvtool.datasets.spair71k import Pair
 
@@ -198,6 +199,17 @@ class HasVideos(LeavesOut, Protocol):
 
     def label_map(self, image_id: str) -> Ids:
         """0 background, 1.. object, 255 void. Raises DatasetError where it cannot be used."""
+        ...
+
+
+@runtime_checkable
+class HasClips(Protocol):
+    """Videos that a model can be given in one context: `--view video`."""
+
+    def clips(self) -> Sequence[VideoRef]:
+        """Return the videos with their frames in order; their ids, and those of all frames, are
+        unique.
+        """
         ...
 
 

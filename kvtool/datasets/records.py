@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 QUESTIONS = "questions"
 CAPTIONS = "captions"
@@ -29,12 +30,28 @@ class ImageRef:
 
 
 @dataclass(frozen=True)
+class VideoRef(ImageRef):
+    """The pictures of one video, which a model is given together.
+
+    A video file has its `path`, and `decode` gives its kvtool.datasets.clips.VideoClip; any other
+    has its frames.
+
+    seconds: when each frame stands. frame_rate: how many of the frames make a second.
+    """
+
+    frames: tuple[ImageRef, ...] = ()
+    seconds: tuple[float, ...] = ()
+    frame_rate: float = 0.0
+    decode: Callable[[], Any] | None = None
+
+
+@dataclass(frozen=True)
 class About:
     """What `kvtool datasets` prints of a data set.
 
     splits: the names after '@', the default first. layout: the files the loader reads, relative to
     the root, each a line "path  what it is". conditions: the prefixes of PREFIX_CONDITIONS that it
-    offers.
+    offers. is_sampled: whether frames are chosen after '@', see kvtool.datasets.sampling.
     """
 
     name: str
@@ -45,6 +62,7 @@ class About:
     source: str
     licence: str
     conditions: tuple[str, ...] = ("none", "random")
+    is_sampled: bool = False
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ CAPTIONED = "coco"
 """The data set whose captions and masks say whether image tokens are aligned with words."""
 READING: dict[str, Any] = {"tokens": "all", "limit": 40}
 """The options by which `sae` and `lens` read the image's tokens."""
+LOOKING: dict[str, Any] = {"limit": 16}
+"""The options by which `attend` asks where texts look."""
 DEMO_ADAPTER = "demo-adapter"
 Subject = Literal["demo", "smollm2"]
 
@@ -199,6 +201,17 @@ class DemoStudy:
         self.step("image tokens through the head")
         yield kvtool.lens(run, **READING)
 
+    def attention(self) -> Iterator[Result]:
+        """Ask where sentences about objects look, and which image tokens draw attention whatever
+        the text."""
+        import kvtool
+
+        run = kvtool.open(self.store).run(self.extract("refcoco"))
+        self.step("where sentences look on pictures")
+        yield kvtool.attend(run, expressions=True, **LOOKING)
+        self.step("image tokens that draw attention")
+        yield kvtool.attend(run, sinks=True, **LOOKING)
+
     def report(self) -> Path:
         """Write the page with all results, and return its path."""
         import kvtool
@@ -250,7 +263,14 @@ def _parts(study: DemoStudy) -> Sequence[Callable[[], Iterator[Result]]]:
     if study.program.model != MODEL:
         return study.probes, study.knockout, study.paired, study.words
     single_runs = (study.probes, study.knockout, study.prefixes, study.paired)
-    return (*single_runs, study.averages, study.comparisons, study.correlation, study.words)
+    return (
+        *single_runs,
+        study.averages,
+        study.comparisons,
+        study.correlation,
+        study.words,
+        study.attention,
+    )
 
 
 def _datasets() -> set[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvtool.datasets import Spec, open_dataset
+from kvtool.datasets.clips import digest_refs, refs_of
 from kvtool.datasets.identity import Difference, compare
-from kvtool.datasets.images import digest_pictures
 from kvtool.errors import CorruptError, KvtoolError
 from kvtool.store import Run
 
@@ -105,13 +105,12 @@ class Candidate:
             return True
         config = self.run.config
         try:
-            refs = open_dataset(Spec(config.dataset, dataset_path, config.split or None)).images()
+            spec = Spec(config.dataset, dataset_path, config.split or None)
+            refs = refs_of(open_dataset(spec), config.view)
         except KvtoolError:
             return False
         unstored_ids = {ref.id for ref in unstored}
-        return digest_pictures(unstored) == digest_pictures(
-            [ref for ref in refs if ref.id in unstored_ids]
-        )
+        return digest_refs(unstored) == digest_refs([ref for ref in refs if ref.id in unstored_ids])
 
 
 def _exists(dataset_path: str) -> bool:

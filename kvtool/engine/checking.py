@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from kvtool.bounds import checked
-from kvtool.datasets.base import ImageRef
+from kvtool.datasets.clips import load_clip
 from kvtool.datasets.images import load_image
+from kvtool.datasets.records import ImageRef, VideoRef
 from kvtool.errors import ImageError
 from kvtool.models import load_model
 from kvtool.progress import Progress, called
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 COLORS = (16, 24)
 """Rows and columns of the picture of a check without one."""
 COLOR_PX = 20
+PROVEN_FRAMES = 4
+"""Frames of a video on which a model is proven: two grids of tokens."""
 
 
 @checked
@@ -41,7 +44,8 @@ def check_model(
     Changed cells of the picture must change the tokens that the map from pixels to tokens names;
     image keys and values must be those of the whole prompt, the same under two questions and in a
     batch; logits after a cache restored from stored arrays must be the whole prompt's; and where no
-    head sees the picture, it must change nothing.
+    head sees the picture, it must change nothing. Of an encoder alone the map, a batch and its last
+    layer beside what its class gives are compared.
 
     Args:
         model: A hub id, a folder, or a shipped model.
@@ -87,13 +91,22 @@ def prove_first(plan: Plan, model: Any) -> None:
 
     Raises ModelError. Where no picture can be read, nothing is proven.
     """
+    from kvtool.models.cells import prepare_stimulus
     from kvtool.models.check import prove
 
     for index in plan.indices:
+        ref = plan.ref(index)
         try:
-            image = load_image(plan.ref(index))
-            model.prepare(image, id=plan.ref(index).id, index=index, view=plan.config.view)
+            stimulus = stimulus_of(ref)
+            prepare_stimulus(model, stimulus, plan.config.view)
         except ImageError:
             continue
-        prove(model, image, plan.config.view, plan.config.kinds)
+        prove(model, stimulus, plan.config.view, plan.config.kinds)
         return
+
+
+def stimulus_of(ref: ImageRef) -> Image.Image | list[Image.Image]:
+    """Return a picture, or the first frames of a video. Raises ImageError."""
+    if isinstance(ref, VideoRef):
+        return load_clip(ref).pictures[:PROVEN_FRAMES]
+    return load_image(ref)

@@ -20,7 +20,7 @@ from kvtool.layers import LayerChoice
 from kvtool.models.sizes import check_input
 from kvtool.progress import Progress, called
 from kvtool.text_templates import DEFAULT
-from kvtool.types import InputSize, KeyPosition, Kind, Precision, View
+from kvtool.types import InputSize, KeyPosition, Kind, Precision, RunView
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,7 +46,7 @@ def extract(
     kinds: Sequence[Kind] | None = None,
     layers: LayerChoice | None = None,
     limit: int | None = None,
-    view: View = "base",
+    view: RunView = "base",
     keys: KeyPosition = "post-rope",
     dtype: Precision = "bfloat16",
     batch_size: BatchSize = "auto",
@@ -93,7 +93,8 @@ def extract(
         tower's last.
         limit: only the first images of the split; a later call with a larger limit goes on from
         there.
-        view: "full" keeps the tokens of high-resolution tiles as well.
+        view: "full" keeps the tokens of high-resolution tiles as well; "video" gives the frames of
+            each of the data set's videos to the model in one context, and is what `video:PATH` has.
         keys: keys before or after the rotary embedding.
         dtype: of the weights, and as stored.
         batch_size: images a batch, of equal length; "auto" is 16, fewer of pictures that would
@@ -113,7 +114,8 @@ def extract(
         image_size: the size that pictures are brought to before an encoder, or Qwen's tower, sees
             them: 384 (a square), "480x832" (height x width) or "short:480" (the shorter side, at
             the picture's own aspect ratio, in whole patches). The checkpoint's own by default.
-        min_pixels, max_pixels: bounds of a picture's area in Qwen's tower.
+        min_pixels, max_pixels: bounds of a picture's area in Qwen's tower; the latter in SigLIP
+            2's (NaFlex), too.
         system: the text of a system message, which stands before everything else in every prompt of
             the run; by default what the chat template writes by itself.
         check: prove on the first picture of a new run that the model's map from pixels to tokens is

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kvtool.datasets import open_dataset
+from kvtool.datasets.clips import refs_of, view_of
 from kvtool.datasets.identity import Difference
 from kvtool.engine.candidates import Candidate
 from kvtool.engine.prefixes import FROM_DATA, condition_name, prefix_texts
@@ -26,6 +27,7 @@ from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.store import Run, RunConfig, Store
 from kvtool.store.parts import Part
 from kvtool.text_templates import TextTemplate
+from kvtool.types import VIDEO
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset, ImageRef
@@ -98,7 +100,10 @@ def open_extraction(job: Job, dataset: Dataset | None = None) -> Extraction:
     """
     if dataset is None:
         dataset = open_dataset(job.dataset)
+    job = replace(job, view=view_of(dataset, job.view))
     refs = tuple(dataset.present())
+    if job.view == VIDEO:
+        refs = tuple(refs_of(dataset, job.view))
     if not refs:
         raise UsageError(
             f"{job.dataset}: expected at least one image, found none; nothing to extract"

@@ -15,7 +15,7 @@ from kvtool.errors import ImageError, RunConflictError
 from kvtool.store import RunConfig
 from kvtool.store.texts import text_arrays
 from kvtool.text_templates import DEFAULT
-from kvtool.types import InputSize, KeyPosition, Kind, Precision, View
+from kvtool.types import InputSize, KeyPosition, Kind, Precision, RunView
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import ImageRef
@@ -61,7 +61,7 @@ class Job:
     kinds: tuple[Kind, ...] | None = None
     layers: str | tuple[int, ...] | None = None
     limit: int | None = None
-    view: View = "base"
+    view: RunView = "base"
     keys: KeyPosition = "post-rope"
     dtype: Precision = "bfloat16"
     batch_size: BatchSize = "auto"
@@ -249,23 +249,21 @@ def mean_image_bytes(
     request: Request,
     refs: Sequence[ImageRef],
     prefixes: Sequence[str | None],
-    view: View,
+    view: RunView,
     source: FeatureSource | None = None,
 ) -> tuple[int, int]:
     """Mean bytes an image takes before compression, over up to PROBED_IMAGES spread over the split;
     and how many of them could be read. Their number of tokens may depend on their size (Qwen, full
     view).
     """
-    from kvtool.datasets.images import load_image
+    from kvtool.engine.preparing import prepare_ref
     from kvtool.store.estimate import sample_bytes
 
     def sample(position: int) -> Sample:
         ref, prefix = refs[position], prefixes[position] or ""
         if source and ref.id in source.samples:
             return source.sample(cast("LanguageModel", model), ref.id, position, prefix)
-        return model.prepare(
-            load_image(ref), id=ref.id, index=position, prefix=prefix, view=view
-        ).sample
+        return prepare_ref(model, ref, position, prefix, view).sample
 
     step = max(1, len(refs) // PROBED_IMAGES)
     sizes = []

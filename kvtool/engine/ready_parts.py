@@ -7,14 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from kvtool.datasets.images import decode, read_bytes
-from kvtool.digests import digest_bytes
 from kvtool.engine.batches import PartWork, Waiting
 from kvtool.engine.events import Event, Tell
 from kvtool.engine.plan import Plan
+from kvtool.engine.preparing import prepare_ref
 from kvtool.engine.windows import Indices, windows
 from kvtool.errors import BusyError, ImageError
 from kvtool.store import part_name
@@ -161,13 +160,7 @@ def prepare_one(
             stored = source.prepare(cast("LanguageModel", model), ref.id, index, prefix)
             if stored is not None:
                 return stored
-        data, stamp = read_bytes(ref)
-        image = decode(ref, data)
-        prepared = model.prepare(
-            image, id=ref.id, index=index, prefix=prefix, view=plan.config.view
-        )
-        sample = replace(prepared.sample, digest=digest_bytes(data), stamp=tuple(stamp or ()))
-        return replace(prepared, sample=sample)
+        return prepare_ref(model, ref, index, prefix, plan.config.view)
     except ImageError as error:
         if strict:
             raise

@@ -54,6 +54,11 @@ class GridImage:
         """Width and height of the original image in pixels."""
         return self.sample.image_wh_px
 
+    def shares_tokens(self, frame: GridImage) -> bool:
+        """Return whether another frame of the same video is shown by the same tokens."""
+        ours, theirs = self.sample, frame.sample
+        return (ours.index, ours.image_start) == (theirs.index, theirs.image_start)
+
     def cells(self, points_px: Iterable[tuple[float, float]]) -> list[int]:
         """Return the row-major index of the cell under each (x, y)."""
         cells = (self.span.cell_at(x, y) for x, y in points_px)

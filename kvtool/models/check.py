@@ -16,9 +16,11 @@ from PIL import Image, ImageOps
 from kvtool.display import Displayed, Facts
 from kvtool.errors import ModelError
 from kvtool.models.base import Array, Captured, LanguageModel, Prepared
+from kvtool.models.cells import Stimulus, changed_cell, nine_cells, prepare_stimulus
 from kvtool.models.device import from_numpy
+from kvtool.models.encoder import Encoder
 from kvtool.models.knockout import knocked_out
-from kvtool.types import GridSpan, Kind, View
+from kvtool.types import GridSpan, Kind, RunView, View
 
 QUESTIONS = ("What is in the image?", "Is there a cat? Answer yes or no.")
 LIMITS = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
@@ -44,7 +46,7 @@ class ModelCheck(Displayed):
     """
 
     check: str
-    view: View
+    view: RunView
     passed: bool
     value: float
     limit: float
@@ -69,13 +71,15 @@ def check_views(model: Any, image: Image.Image) -> Iterator[ModelCheck]:
         if (sample.spans, sample.vision_spans) in seen:
             continue
         seen.append((sample.spans, sample.vision_spans))
-        for check in CHECKS if isinstance(model, LanguageModel) else ENCODER_CHECKS:
+        checks = CHECKS if isinstance(model, LanguageModel) else ENCODER_CHECKS
+        # A plug-in's encoder may have no class of transformers to be compared with.
+        for check in (*checks, class_output) if isinstance(model, Encoder) else checks:
             yield check(model, image, view)
         if getattr(model, "proves_tower", False) and sample.vision_spans:
             yield tower_map(model, image, view)
 
 
-def prove(model: Any, image: Image.Image, view: View, kinds: Sequence[Kind] = ()) -> None:
+def prove(model: Any, image: Stimulus, view: RunView, kinds: Sequence[Kind] = ()) -> None:
     """Raise ModelError where a model's map from pixels to tokens is not true, or an image's keys
     and values are not those of the whole prompt.
 
@@ -103,32 +107,35 @@ def prove(model: Any, image: Image.Image, view: View, kinds: Sequence[Kind] = ()
 # The map.
 
 
-def pixel_map(model: Any, image: Image.Image, view: View) -> ModelCheck:
-    """Change nine cells of each grid: the token that changes most must be the one that the map
-    names.
+def pixel_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
+    """Change nine cells of each grid, of a video in frames that it shows: the token that changes
+    most must be the one that the map names.
     """
     kind: Kind = "projected" if isinstance(model, LanguageModel) else "vision"
     return _map("pixel map", model, image, view, kind)
 
 
-def tower_map(model: Any, image: Image.Image, view: View) -> ModelCheck:
+def tower_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Do the same with the tokens of the tower before a decoder."""
     return _map("tower map", model, image, view, "vision")
 
 
-def _map(name: str, model: Any, image: Image.Image, view: View, kind: Kind) -> ModelCheck:
+def _map(name: str, model: Any, image: Stimulus, view: RunView, kind: Kind) -> ModelCheck:
     before, spans = _features(model, image, view, kind)
     last = max(token for span in spans for token in span.token_indices())
     if last >= len(before):
         return _outcome(name, view, 1, MOST_MISSES, f"token {last} in the map, of {len(before)}")
     hits: list[bool] = []
+    wh_px = (image if isinstance(image, Image.Image) else image[0]).size
+    # A frame of a video must change the tokens of its own grid more than those of all others.
+    every_token = np.array([token for span in spans for token in span.token_indices()])
     for span in spans:
-        tokens = np.array(span.token_indices())
-        for row, col in nine_cells(span, image.size):
+        tokens = every_token if span.frames else np.array(span.token_indices())
+        for row, col in nine_cells(span, wh_px):
             changes = np.zeros(len(tokens))
             # One filling alone may mean much to a tower, so that every token changes.
-            for picture in refilled(image, span, row, col):
-                after, _ = _features(model, picture, view, kind)
+            for changed in changed_cell(image, span, row, col):
+                after, _ = _features(model, changed, view, kind)
                 change = np.linalg.norm((after - before)[tokens], axis=1)
                 changes += change / max(change.max(), np.finfo(np.float32).tiny)
             strongest = int(tokens[changes.argmax()])
@@ -138,42 +145,11 @@ def _map(name: str, model: Any, image: Image.Image, view: View, kind: Kind) -> M
     return _outcome(name, view, n_missed / len(hits), MOST_MISSES, meaning)
 
 
-def nine_cells(span: GridSpan, image_wh_px: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return up to nine (row, col) spread over what a grid shows of an image, its corners among
-    them.
-    """
-    width, height = image_wh_px
-    rows = [row for row in range(span.grid[0]) if 0 <= span.centre_px(row, 0)[1] < height]
-    cols = [col for col in range(span.grid[1]) if 0 <= span.centre_px(0, col)[0] < width]
-    spread = [sorted({n[0], n[len(n) // 2], n[-1]}) for n in (rows, cols) if n]
-    return [(row, col) for row in spread[0] for col in spread[1]]
-
-
-def refilled(image: Image.Image, span: GridSpan, row: int, col: int) -> list[Image.Image]:
-    """Return an image with one cell inverted, and with it filled by noise.
-
-    White is no filling: to some towers it means so much that every token changes.
-    """
-    x0, y0, x1, y1 = span.cover_xyxy_px
-    step_x, step_y = (x1 - x0) / span.grid[1], (y1 - y0) / span.grid[0]
-    left, top = round(x0 + col * step_x), round(y0 + row * step_y)
-    right, bottom = round(x0 + (col + 1) * step_x), round(y0 + (row + 1) * step_y)
-    box = (left, top, max(right, left + 1), max(bottom, top + 1))
-    shape = (box[3] - box[1], box[2] - box[0], 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    pictures = []
-    for filling in (ImageOps.invert(image.crop(box)), Image.fromarray(noise)):
-        picture = image.copy()
-        picture.paste(filling, box)
-        pictures.append(picture)
-    return pictures
-
-
 def _features(
-    model: Any, image: Image.Image, view: View, kind: Kind
+    model: Any, image: Stimulus, view: RunView, kind: Kind
 ) -> tuple[Array, tuple[GridSpan, ...]]:
     """Return the (token, dim) of a kind before the decoder in float32, and its grids."""
-    item = model.prepare(image, id="check", index=0, view=view)
+    item = prepare_stimulus(model, image, view)
     captured = model.capture([item], model.request((kind,), None))
     features = from_numpy(captured.arrays[kind][0][0, 0], torch.float32)
     return features.numpy(), item.sample.spans_of(kind)
@@ -182,9 +158,9 @@ def _features(
 # Keys and values.
 
 
-def whole_prompt(model: Any, image: Image.Image, view: View) -> ModelCheck:
+def whole_prompt(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Compare an image's keys and values with those of a prompt that a question ends."""
-    item = model.prepare(image, id="check", index=0, view=view)
+    item = prepare_stimulus(model, image, view)
     layers, _ = _whole_pass(model, item, QUESTIONS[0])
     difference = _largest(_captured_layers(model, item), layers)
     meaning = "keys and values differ from those of the whole prompt by {}"
@@ -211,6 +187,15 @@ def batch(model: Any, image: Image.Image, view: View) -> ModelCheck:
             pair = [_tensor(c, name, i) for c, i in ((together, index), (single, 0))]
             difference = max(difference, _largest([pair[0]], [pair[1]]))
     return _difference(model, "batch", view, difference, "pictures differ by {} from each alone")
+
+
+def class_output(model: Any, image: Image.Image, view: View) -> ModelCheck:
+    """Compare an encoder's last layer with what its class gives for the picture."""
+    item = model.prepare(image, id="check", index=0, view=view)
+    captured = _tensor(model.capture([item], model.request(("vision",), None)), "vision", 0)
+    difference = _largest([captured[0, 0]], [model.class_output(item)])
+    meaning = "the last layer differs by {} from the last_hidden_state of its class"
+    return _difference(model, "class output", view, difference, meaning)
 
 
 def continuation(model: Any, image: Image.Image, view: View) -> ModelCheck:
@@ -302,12 +287,12 @@ def _largest(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> f
     return max(shares)
 
 
-def _difference(model: Any, check: str, view: View, value: float, meaning: str) -> ModelCheck:
+def _difference(model: Any, check: str, view: RunView, value: float, meaning: str) -> ModelCheck:
     limit = LIMITS[model.checkpoint.dtype]
     share = f"{value:.2g} of the largest value"
     return _outcome(check, view, value, limit, meaning.format(share))
 
 
-def _outcome(check: str, view: View, value: float, limit: float, meaning: str) -> ModelCheck:
+def _outcome(check: str, view: RunView, value: float, limit: float, meaning: str) -> ModelCheck:
     # A value that is no number passes no check.
     return ModelCheck(check, view, bool(value <= limit), value, limit, meaning)

@@ -16,10 +16,11 @@ from typing import Any
 
 from kvtool.digests import bytes_to_hash, digest_files, digest_texts, read_stamped
 from kvtool.errors import ModelError
-from kvtool.models.families import reads_text
+from kvtool.models.families import TAKES_VIDEOS, reads_text
 
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+VIDEO_SETTINGS = ("video_preprocessor_config.json",)
 GENERATION = "generation_config.json"
 TEXT_SETTINGS = (
     *(
@@ -183,7 +184,8 @@ def settings_files(path: Path) -> list[Path]:
     tokenizer's.
     """
     text = TEXT_SETTINGS if _reads_text(path) else ()
-    return list(_matching(path, (CONFIG, *PROCESSORS, *text)))
+    video = VIDEO_SETTINGS if _takes_videos(path) else ()
+    return list(_matching(path, (CONFIG, *PROCESSORS, *video, *text)))
 
 
 def text_files(path: Path) -> list[Path]:
@@ -191,6 +193,10 @@ def text_files(path: Path) -> list[Path]:
     none.
     """
     return list(_matching(path, (*TEMPLATES, *VOCABULARIES))) if _reads_text(path) else []
+
+
+def _takes_videos(path: Path) -> bool:
+    return read_json(path / CONFIG).get("model_type") in TAKES_VIDEOS
 
 
 def _reads_text(path: Path) -> bool:

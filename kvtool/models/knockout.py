@@ -7,8 +7,8 @@ query heads that share a (layer, kv_head). Text keys of these heads stay visible
 token's state changes, since image tokens never see what follows them: one cache of the image serves
 every set of heads.
 
-Set through transformers' AttentionInterface and AttentionMaskInterface on the decoder alone. Layers
-without a blocked head run sdpa as it is; the others run it with a boolean mask for each query head.
+Layers without a blocked head run sdpa as it is; the others run it with a boolean mask for each
+query head, see kvtool.models.attention.
 """
 
 from __future__ import annotations
@@ -17,22 +17,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from kvtool.errors import UsageError
+from kvtool.models.attention import AttentionCall, acting
 from kvtool.models.base import LanguageModel
 from kvtool.models.decoder_geometry import readers
 from kvtool.models.placement import device_of
 from kvtool.types import Geometry, Sample
 
-NAME = "kvtool_knockout"
 Head = tuple[int, int]
 """(layer, kv_head)."""
 
@@ -54,43 +48,17 @@ class Blocked:
         """Return the same on a device."""
         return Blocked(self.q_heads.to(device), self.starts.to(device), self.stops.to(device))
 
-    def visible(self, mask: torch.Tensor | None, n_queries: int, n_keys: int) -> torch.Tensor:
-        """Return (row, q_head, query, key) bool; `mask` is what is visible without knockout, None
-        for plain causal.
-        """
+    def __call__(self, call: AttentionCall) -> torch.Tensor:
+        """Return what is visible of it, (row, q_head, query, key) bool."""
         # The queries are the last positions of the cache.
+        n_queries, n_keys = call.queries.shape[2], call.keys.shape[2]
         keys = torch.arange(n_keys, device=self.starts.device)
         queries = keys[n_keys - n_queries :]
-        if mask is None:
-            mask = keys <= queries[:, None]
         # Only text after the image is blocked, and only from the image: what stands before it stays
         # visible.
         is_image = (self.starts <= keys) & (keys < self.stops)
         blocked = (queries >= self.stops)[:, :, None] & is_image[:, None]
-        return mask & ~(blocked[:, None] & self.q_heads[:, None, None])
-
-
-_BLOCKED: WeakKeyDictionary[nn.Module, Blocked] = WeakKeyDictionary()
-"""By the attention module of a layer; only what `knocked_out` is at work on."""
-
-
-def attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """sdpa, less what is blocked in the module's layer."""
-    blocked = _BLOCKED.get(module)
-    if blocked is not None:
-        attention_mask = blocked.visible(attention_mask, query.shape[2], key.shape[2])
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-
-
-AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+        return call.visible() & ~(blocked[:, None] & self.q_heads[:, None, None])
 
 
 @contextmanager
@@ -113,18 +81,12 @@ def knocked_out(
     # A head is blocked in every layer that reads its keys and values; layers of one model may stand
     # on several devices.
     blocked = {
-        layers[reader].self_attn: Blocked(mask, starts, stops).to(device_of(layers[reader]))
+        reader: Blocked(mask, starts, stops).to(device_of(layers[reader]))
         for layer, mask in by_layer.items()
         for reader in reading[layer]
     }
-    model.language_model.set_attn_implementation(NAME)
-    _BLOCKED.update(blocked)
-    try:
+    with acting(model, blocked):
         yield
-    finally:
-        for module in blocked:
-            del _BLOCKED[module]
-        model.language_model.set_attn_implementation(model.info.attention)
 
 
 def group_heads(heads: Iterable[Head], geometry: Geometry) -> dict[int, torch.Tensor]:

@@ -20,14 +20,14 @@ from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
 from kvtool.models.base import Model
 from kvtool.models.chat_templates import check_system
 from kvtool.models.device import find_device, find_dtype
-from kvtool.models.families import FAMILIES, family_class
+from kvtool.models.families import family_class
 from kvtool.models.faults import described, is_out_of_memory, quiet
-from kvtool.models.files import CONFIG, has_processor, has_tokenizer, read_json
+from kvtool.models.files import CONFIG, PROCESSORS, has_processor, has_tokenizer, read_json
 from kvtool.models.hub import Snapshot, resolve
 from kvtool.models.networks import load_network, smaller
 from kvtool.models.quantization import quantization_of, quantization_text
 from kvtool.models.sizes import MOST_PIXELS, check_input, largest_input
-from kvtool.models.unserved import is_common, unknown_type
+from kvtool.models.unserved import foreign_processor, is_common, is_served, unknown_type
 from kvtool.types import Geometry, InputSize, ModelInfo, Precision, View
 
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
@@ -63,7 +63,7 @@ def load(name: str, settings: ModelSettings, weights: bool) -> Model:
     snapshot = resolve(name, weights)
     config = read_json(snapshot.path / CONFIG)
     model_type = str(config.get("model_type"))
-    if model_type not in FAMILIES.names() and not is_common(config):
+    if not is_served(config) and not is_common(config):
         raise ModelError(f"model {name}: config.json: {unknown_type(config)}")
     check_layers(name, config)
     checkpoint = Checkpoint(snapshot, settings, weights)
@@ -191,6 +191,9 @@ class Checkpoint:
         self._expect(
             has_processor(self.snapshot.path), "an image processor (preprocessor_config.json)"
         )
+        settings = self.snapshot.path / PROCESSORS[0]
+        if settings.is_file() and (reason := foreign_processor(read_json(settings))):
+            raise ModelError(f"model {self.snapshot.name}: {settings.name}: {reason}")
         with self.reading("an image processor (preprocessor_config.json)"):
             image_processor = processor.from_pretrained(self.snapshot.path, local_files_only=True)
             if (pixels := largest_input(image_processor)) > MOST_PIXELS:

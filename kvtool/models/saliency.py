@@ -36,6 +36,7 @@ class ClassAttention:
             )
         self.query: torch.Tensor | None = None
         self.keys: torch.Tensor | None = None
+        self.rotary: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -47,8 +48,15 @@ class ClassAttention:
         def see_keys(keys: torch.Tensor) -> None:
             self.keys = keys
 
-        with watched({self.attention.q_proj: see_queries, self.attention.k_proj: see_keys}):
-            yield
+        def see_positions(_module: nn.Module, _inputs: Any, options: dict[str, Any]) -> None:
+            self.rotary = options.get("position_embeddings")
+
+        handle = self.attention.register_forward_pre_hook(see_positions, with_kwargs=True)
+        try:
+            with watched({self.attention.q_proj: see_queries, self.attention.k_proj: see_keys}):
+                yield
+        finally:
+            handle.remove()
 
     def over(self, n_patches: int) -> torch.Tensor:
         """Return the attention to the patches, which are the layer's last tokens, (image, patch, 1)
@@ -56,8 +64,25 @@ class ClassAttention:
         """
         assert self.query is not None, "the tower did not run up to this layer"
         assert self.keys is not None, "the tower did not run up to this layer"
-        weights = mean_attention(self.query, self.keys, self.attention.head_dim)
+        head_dim = self.attention.head_dim
+        keys = self.keys if self.rotary is None else rotated(self.keys, *self.rotary, head_dim)
+        weights = mean_attention(self.query, keys, head_dim)
         return weights[:, -n_patches:]
+
+
+def rotated(
+    keys: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, head_dim: int
+) -> torch.Tensor:
+    """Return keys (image, token, head * head_dim) with those of the patches, which come last,
+    rotated as DINOv3 does; class and register tokens have no position.
+
+    cos, sin: (patch, head_dim).
+    """
+    from transformers.models.dinov3_vit.modeling_dinov3_vit import apply_rotary_pos_emb
+
+    heads = keys.reshape(*keys.shape[:2], -1, head_dim).transpose(1, 2)
+    _, turned = apply_rotary_pos_emb(heads, heads, cos, sin)
+    return turned.transpose(1, 2).flatten(2)
 
 
 def probe_attention(head: Any, states: torch.Tensor) -> torch.Tensor:

@@ -66,6 +66,14 @@ def input_wh_px(
     return (short_side, long_side) if width <= height else (long_side, short_side)
 
 
+def whole_patches(wh_px: tuple[int, int], patch_px: int) -> tuple[int, int]:
+    """Return a (width, height) with each side brought to the nearest number of whole patches, one
+    at least.
+    """
+    width, height = (max(round(side / patch_px), 1) * patch_px for side in wh_px)
+    return width, height
+
+
 def _floored(side_px: int, step_px: int) -> int:
     return max(side_px // step_px, 1) * step_px
 
@@ -73,6 +81,8 @@ def _floored(side_px: int, step_px: int) -> int:
 def largest_input(processor: Any) -> float:
     """Return the pixels of the largest input that an image processor's settings ask for."""
     areas = [0.0]
+    if patches := getattr(processor, "max_num_patches", None):
+        areas.append(float(patches) * float(processor.patch_size) ** 2)
     counts_pixels = hasattr(processor, "merge_size")  # Qwen's edges are areas
     for size in (getattr(processor, "size", None), getattr(processor, "crop_size", None)):
         height, width, edge = (

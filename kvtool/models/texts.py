@@ -44,6 +44,23 @@ class TextReader(SeveralImages):
     prompt: Prompt
     info: Any
 
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """See LanguageModel.token_spans."""
+        ids = self.prompt.text_ids(text)
+        # As text_ids does: with the image before it, on which a text's first token may depend.
+        image = self.prompt.image
+        try:
+            encoded = self.prompt.tokenizer(
+                image + text, add_special_tokens=False, return_offsets_mapping=True
+            )
+        except NotImplementedError:  # of a tokenizer that is written in Python
+            raise UsageError(
+                f"model {self.info.name}: expected a tokenizer that says where its tokens stand in "
+                "a text, found one that does not; ask from the last token"
+            ) from None
+        spans = encoded["offset_mapping"][-len(ids) :] if ids else []
+        return [(start - len(image), stop - len(image)) for start, stop in spans]
+
     def text_values(
         self, texts: Sequence[str], layers: Sequence[int], template: str = DEFAULT
     ) -> Array:

@@ -225,7 +225,9 @@ class WholeModel(WholePass):
 
     def image_features(self, inputs: dict[str, Any]) -> Any:
         """Return what the network makes of pictures, their features as `pooler_output`."""
-        return self.net.model.get_image_features(**inputs, return_dict=True)
+        modality = "video" if "video_grid_thw" in inputs else "image"
+        get_features = getattr(self.net.model, f"get_{modality}_features")
+        return get_features(**inputs, return_dict=True)
 
     def _by_image(self, features: Any, n_images: int) -> torch.Tensor:
         """Features as the network gives them, of images of equal shapes, as (image, feature,
@@ -241,7 +243,7 @@ class WholeModel(WholePass):
         ids = to_device(
             [torch.tensor(self.layout(sample).ids) for sample in samples], self.checkpoint.device
         )
-        is_image = ids == self.config.image_token_id
+        is_image = ids == self.modality(samples[0])[1]
         if is_image.all():
             return features
         # A placeholder may have no embedding of its own.

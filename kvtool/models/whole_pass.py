@@ -25,6 +25,14 @@ class WholePass(DecoderModel):
         """Return what stands in the prompt for an image."""
         raise NotImplementedError
 
+    def modality(self, sample: Sample) -> tuple[str, int]:
+        """Return what transformers calls a sample's tokens, image or video, and the id of their
+        placeholder.
+        """
+        if sample.frames:
+            return "video", int(self.config.video_token_id)
+        return "image", int(self.config.image_token_id)
+
     def run_prompts(
         self,
         samples: Sequence[Sample],
@@ -65,7 +73,8 @@ class WholePass(DecoderModel):
         ids = torch.tensor(
             [[*_joined(*row), *following] for row in zip(texts, layouts, strict=True)]
         )
-        is_image = ids == self.config.image_token_id
+        modality, placeholder_id = self.modality(images[0][0])
+        is_image = ids == placeholder_id
         flat = [layout for row in layouts for layout in row]
         inputs: dict[str, Any] = {
             name: torch.cat([layout.inputs[name] for layout in flat]).to(device)
@@ -73,9 +82,10 @@ class WholePass(DecoderModel):
         }
         # Some networks want to be told which tokens are the image's.
         if types := flat[0].types:
-            inputs[types] = is_image.long().to(device)
+            # As transformers counts modalities: text, images, videos.
+            inputs[types] = is_image.long().to(device) * (2 if modality == "video" else 1)
         features = [
-            _features(entering, layout, self.config.image_token_id)
+            _features(entering, layout, placeholder_id)
             for entering, layout in zip(before, flat, strict=True)
         ]
         added = list(zip(*(entering.added for entering in before), strict=True))
@@ -84,7 +94,7 @@ class WholePass(DecoderModel):
             past_key_values=cache,
             use_cache=True,
             # The network puts given features at the placeholders in place of running its tower.
-            mm_encoder_outputs={"image": self.features_output(features, added)},
+            mm_encoder_outputs={modality: self.features_output(features, added)},
             **inputs,
         )
         states: torch.Tensor = outputs.last_hidden_state

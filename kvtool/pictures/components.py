@@ -68,7 +68,7 @@ def draw_sheets(
     `framed` are (layer, kv_head) of input-agnostic blocks, None where nobody has looked for them.
     """
     images = list(dict.fromkeys(ids))
-    samples = {sample.id: sample for sample in run.samples if sample.id in set(images)}
+    samples = {sample.id: sample for sample in run.views if sample.id in set(images)}
     columns = run.config.stored_layers(kind) if layers is None else layers
     rows = range(run.config.heads_and_dim(kind)[0]) if heads is None else heads
     sheets = {
@@ -81,6 +81,7 @@ def draw_sheets(
                 for sheet in sheets.values():
                     sheet.leave_out(column, row)
                 continue
+            # Components of all images together, so that a color means the same in each of them.
             colors = rgb(np.concatenate([values[image][head] for image in images]))
             for image, image_colors in zip(images, np.split(colors, ends[:-1]), strict=True):
                 sheets[image].paste(column, row, image_colors, (layer, head) in (framed or ()))

@@ -18,7 +18,7 @@ from kvtool.store import Run
 
 def check_images(run: Run, ids: Sequence[str], command: str) -> None:
     """Check that a run has images, for a command. Raises UsageError that names the nearest ids."""
-    run_ids = run.ids
+    run_ids = [view.id for view in run.views]
     for image in sorted(set(ids) - set(run_ids)):
         similar = get_close_matches(image, run_ids, n=3, cutoff=0.4)
         listed = (
@@ -28,6 +28,15 @@ def check_images(run: Run, ids: Sequence[str], command: str) -> None:
         raise UsageError(
             f"{command}: no image {image!r} among the {len(run_ids)} of run {run.name}; {listed}"
         )
+
+
+def frames_of(run: Run, names: Sequence[str]) -> tuple[str, ...]:
+    """Return frames, those of a sequence for its name."""
+    frames: list[str] = []
+    run_ids = [view.id for view in run.views]
+    for name in names:
+        frames += [image for image in run_ids if image.startswith(f"{name}/")] or [name]
+    return tuple(frames)
 
 
 def pictures_of(

@@ -100,6 +100,7 @@ def draw_marks(image: Image.Image, marks: Sequence[PointMark]) -> Image.Image:
         painter.ellipse((x0, y0, x1, y1), outline=HALO, width=3 * line)
         painter.ellipse((x0 + line, y0 + line, x1 - line, y1 - line), outline=COLOR, width=line)
     for mark in marks:
+        # A font draws a name some way off the corner it is given: that is taken back.
         ink_x, ink_y, _, _ = font.getbbox(mark.name, stroke_width=line)
         corner_px = (mark.name_xyxy_px[0] - ink_x, mark.name_xyxy_px[1] - ink_y)
         painter.text(

@@ -252,6 +252,7 @@ def dashes(a: Point, b: Point, on_px: float, off_px: float) -> list[tuple[Point,
         share = max(0.0, distance) / length
         return a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])
 
+    # Counted from the end, where a piece has to arrive.
     stops = np.arange(length, 0, -(on_px + off_px)).tolist()
     return [(point_at(stop - on_px), point_at(stop)) for stop in reversed(stops)]
 

@@ -38,6 +38,7 @@ class Thumbnails:
         """Add a picture; None where there is no room left."""
         file = BytesIO()
         image.save(file, format="WEBP", quality=QUALITY, method=4)
+        # Named by its bytes: a picture that many blocks show is on the page once.
         name = hashlib.sha256(file.getvalue()).hexdigest()[:16]
         if name not in self.uris:
             uri = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -188,6 +188,7 @@ def _pair(saved: Saved, refs: Refs, ids: tuple[str, str], answer: Row, side_px: 
     """Draw two images and the points of the first that were looked for in the second."""
     source, target = (_seen(saved, refs, image) for image in ids)
     points = np.array(answer["prd_kps"]), np.array(answer["trg_kps"])
+    # Right and wrong as the score has it, at its primary alpha.
     right = correct_keypoints(*points, box_side_px(answer["trg_bndbox"]), [PRIMARY_ALPHA])[
         0
     ].tolist()

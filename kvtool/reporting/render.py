@@ -33,6 +33,7 @@ TITLES = {
     "compare": "Runs compared",
     "sae": "Image tokens in the features of language",
     "lens": "Words read at image tokens",
+    "attend": "Where texts look",
 }
 NAMED_BY_TASK = ("probe",)
 """Commands whose sections have the name of their task alone."""

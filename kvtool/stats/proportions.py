@@ -10,6 +10,7 @@ range. At the edges of the range this is Wilson's interval itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 
@@ -22,10 +23,12 @@ SIGNED = ("difference", "chance_difference", "j_decay", "f_decay")
 """Scores from -1 to 1: where two blocks are alike in all units, there is no difference at all."""
 
 
+@cache
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Return Wilson's interval of the share of successes among n trials."""
     from scipy.stats import binomtest
 
+    # It also computes a p value, which takes milliseconds; every score of every block asks.
     interval = binomtest(successes, n).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
 

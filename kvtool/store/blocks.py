@@ -30,8 +30,8 @@ class ImageTokens(Displayed):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """The (rows, cols) of the base view."""
-        return self.sample.base().grid
+        """The (rows, cols) of the base view, or of each grid of a video."""
+        return self.sample.grid
 
     def _title(self) -> str:
         return f"Tokens of image {self.id}"

@@ -33,8 +33,8 @@ class RunImage(Displayed):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """The (rows, cols) of the base view's tokens."""
-        return self.sample.base().grid
+        """The (rows, cols) of the base view's tokens, or of each grid of a video."""
+        return self.sample.grid
 
     @property
     def wh_px(self) -> tuple[int, int]:
@@ -54,13 +54,14 @@ class RunImage(Displayed):
         tokens: Numbers | None = None,
         rows: Numbers | None = None,
         cols: Numbers | None = None,
+        frame: int | None = None,
         raw: bool = False,
     ) -> Bits:
         """Return the image's vectors (token, dim), with an axis in front for layers and heads, as
         Run.read does.
         """
         return self.run.read(
-            kind, layer, kv_head, [self.id], raw, tokens=tokens, rows=rows, cols=cols
+            kind, layer, kv_head, [self.id], raw, tokens=tokens, rows=rows, cols=cols, frame=frame
         ).values
 
     def tokens(
@@ -70,19 +71,22 @@ class RunImage(Displayed):
         tokens: Numbers | None = None,
         rows: Numbers | None = None,
         cols: Numbers | None = None,
+        frame: int | None = None,
     ) -> Any:
         """Return the table of the image's tokens, as Run.tokens does."""
-        return token_table([self.sample], kind, TokenChoice(tokens, rows, cols))
+        return token_table([self.sample], kind, TokenChoice(tokens, rows, cols, frame))
 
     def _title(self) -> str:
         return f"Image {self.id}"
 
     def _facts(self) -> Facts:
+        grid = "each grid" if self.sample.frames else "base grid"
         rows, cols = self.grid
         width, height = self.wh_px
         return {
             "run": self.run.name,
             "pixels": f"{width} x {height}",
-            "tokens": f"{self.sample.n_tokens}, base grid {rows} x {cols}",
+            "frames": len(self.sample.frames) or None,
+            "tokens": f"{self.sample.n_tokens}, {grid} {rows} x {cols}",
             "text before it": self.sample.prefix or "none",
         }

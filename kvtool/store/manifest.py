@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from kvtool import schema
+from kvtool.errors import UsageError
 from kvtool.store.encoding import Codec
 from kvtool.store.layout import part_name
 from kvtool.store.run_arrays import StoredArrays
-from kvtool.types import Geometry, InputSize, KeyPosition, Kind, ModelInfo, View
+from kvtool.types import Geometry, InputSize, KeyPosition, Kind, ModelInfo, RunView, View
 
 FOLDER = "folder"
 """The data set of pictures alone, whose runs are told apart by their folder's name."""
@@ -69,7 +70,7 @@ class RunConfig(StoredArrays):
     dataset_path: str | None
     split: str
     prefix: str
-    view: View
+    view: RunView
     keys: KeyPosition
     kinds: tuple[Kind, ...]
     layers: tuple[int, ...]
@@ -88,6 +89,16 @@ class RunConfig(StoredArrays):
     def input_size(self) -> InputSize:
         """To what size pictures were brought before the tower."""
         return InputSize(self.image_size, self.min_pixels, self.max_pixels)
+
+    @property
+    def picture_view(self) -> View:
+        """The view of pictures. Raises UsageError for a run over videos."""
+        if self.view == "video":
+            raise UsageError(
+                f"run {self.name}: expected a run over pictures, found one over videos; extract "
+                "the frames one by one (--view base)"
+            )
+        return self.view
 
     @property
     def hash(self) -> str:

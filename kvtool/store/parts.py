@@ -4,6 +4,7 @@ is opened.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from kvtool.store.arrays import ArrayRecord, StoredArray
 from kvtool.store.manifest import RunConfig
 from kvtool.store.run_arrays import TEXT_MEAN
 from kvtool.store.sample_records import samples_from_json
-from kvtool.types import Sample
+from kvtool.types import Frame, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,14 @@ class Picture:
     digest: str
     stamp: tuple[int, ...]
     prefix: str
+    frames: tuple[Frame, ...] = ()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digest of the picture by its id; of a video those of its frames, or of its file."""
+        if not self.frames:
+            return {self.id: self.digest}
+        return {frame.id: frame.digest or self.digest for frame in self.frames}
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,15 @@ class Part:
         """
         offsets: list[int] = self.attributes["offsets"][array]
         return offsets
+
+
+def pictures_by_index(parts: Iterable[Part]) -> list[Picture]:
+    """Return who the images of some parts are, by index; where parts overlap, the first one's."""
+    by_index: dict[int, Picture] = {}
+    for part in parts:
+        for picture in part.pictures:
+            by_index.setdefault(picture.index, picture)
+    return [by_index[index] for index in sorted(by_index)]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ ALGORITHMS = {
     "search": 1,
     "sae": 2,
     "lens": 1,
+    "attend": 1,
     "answers": 2,
 }
 """Versions of what computes numbers, by task and command.
@@ -46,7 +47,7 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
     `images_hash` of the ids and the contents of the pictures.
     """
     config = run.config
-    stored_ids = set(run.ids)
+    stored_ids = set(run.ids if ids is None else (view.id for view in run.views))
     # Results of runs without these keep the hash that they had before there were any.
     later = {"quantization": config.model.quantization, "system": config.system}
     # Nor have those whose layers are alike a word of them.

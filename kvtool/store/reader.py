@@ -18,6 +18,7 @@ from kvtool.store.arrays import StoredArray
 from kvtool.store.blocks import BlockValues, PartSlice
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.layout import REPAIR
+from kvtool.store.locations import Location
 from kvtool.store.manifest import RunConfig
 from kvtool.store.parts import Part
 from kvtool.store.run_arrays import CACHE_KINDS, TEXT_KINDS
@@ -46,20 +47,31 @@ class PartsReader:
         self._checked: set[tuple[str, str]] = set()
 
     @cached_property
-    def places(self) -> dict[str, tuple[Part, int]]:
-        """Part of each image id and position in it, by dataset index; where parts overlap, the
-        first one's.
-        """
-        by_index: dict[int, tuple[str, Part, int]] = {}
+    def places(self) -> dict[str, Location]:
+        """Place of each image by its id, by dataset index; where parts overlap, the first one's."""
+        by_index: dict[int, tuple[str, Location]] = {}
         for part in self.parts:
             for position, sample in enumerate(part.samples):
-                by_index.setdefault(sample.index, (sample.id, part, position))
-        return {by_index[index][0]: by_index[index][1:] for index in sorted(by_index)}
+                by_index.setdefault(sample.index, (sample.id, Location(part, position)))
+        return dict(by_index[index] for index in sorted(by_index))
+
+    @cached_property
+    def frame_locations(self) -> dict[str, Location]:
+        """Place of each frame of a video by its id, in order; none of pictures."""
+        return {
+            frame.id: entry._replace(frame=index)
+            for entry in self.places.values()
+            for index, frame in enumerate(entry.part.samples[entry.position].frames)
+        }
+
+    @cached_property
+    def views(self) -> list[Sample]:
+        """The pictures that the model was given: images, or the frames of videos."""
+        return [entry.sample for entry in (self.frame_locations or self.places).values()]
 
     def sample(self, image: str) -> Sample:
         """Return what is recorded of an image. Raises UsageError where it is not stored."""
-        part, position = self._place(image)
-        return part.samples[position]
+        return self._place(image).sample
 
     def read(
         self,
@@ -102,7 +114,7 @@ class PartsReader:
             self.config.stored_layers(self._stored_kind(kind)) if layers is None else tuple(layers)
         )
         arrays = [self._array_at(kind, layer) for layer in numbers]
-        slices = [self._plan_part(kind, part, positions) for part, positions in self._by_part(ids)]
+        slices = [self._plan_part(kind, entries) for entries in self._by_part(ids)]
         # A generator, so that files are opened only shortly before they are read.
         requests = (
             ReadRequest(
@@ -124,7 +136,12 @@ class PartsReader:
 
     def read_image(self, image: str, kinds: Sequence[Kind] | None, raw: bool) -> dict[str, Bits]:
         """Read all arrays of one image, see StoredRun.read_image."""
-        part, position = self._place(image)
+        part, position, frame = self._place(image)
+        if frame is not None:
+            raise UsageError(
+                f"run {self.config.name}: {image}: expected an image or a whole video, found a "
+                "frame, before which the others stand; read its tokens with read"
+            )
         names: list[str] = [self._stored_kind(kind) for kind in kinds or self.config.kinds]
         # The text before the image comes with the kind whose geometry it shares.
         names += [name for name, kind in TEXT_KINDS.items() if kind in names]
@@ -160,9 +177,9 @@ class PartsReader:
         rows: defaultdict[str, list[Rows]] = defaultdict(list)
         parts: dict[str, Part] = {}
         for image in self.places if ids is None else ids:
-            part, position = self._place(image)
-            sample = part.samples[position]
-            first, last = part.offsets(self._offsets_of(kind))[position : position + 2]
+            entry = self._place(image)
+            part, sample = entry.part, entry.sample
+            first, last = entry.rows(kind, self._offsets_of(kind))
             samples.append(sample)
             parts[part.name] = part
             end = ends[-1]
@@ -182,31 +199,37 @@ class PartsReader:
             self._plans[kind] = plan
         return plan
 
-    def _plan_part(self, kind: str, part: Part, positions: list[int]) -> ReadPlan:
-        offsets, ends, rows = part.offsets(self._offsets_of(kind)), [0], []
-        for position in positions:
-            start, stop = offsets[position : position + 2]
+    def _plan_part(self, kind: Kind, entries: Sequence[Location]) -> ReadPlan:
+        ends, rows = [0], []
+        for entry in entries:
+            start, stop = entry.rows(kind, self._offsets_of(kind))
             rows.append(Rows(start, stop, ends[-1]))
             ends.append(ends[-1] + stop - start)
-        samples = tuple(part.samples[position] for position in positions)
-        return ReadPlan(samples, np.array(ends, np.int64), [(part, rows)])
+        samples = tuple(entry.sample for entry in entries)
+        return ReadPlan(samples, np.array(ends, np.int64), [(entries[0].part, rows)])
 
-    def _by_part(self, ids: Sequence[str] | None) -> list[tuple[Part, list[int]]]:
-        """Wanted positions of each part, in the parts' order."""
-        positions: defaultdict[str, set[int]] = defaultdict(set)
+    def _by_part(self, ids: Sequence[str] | None) -> list[list[Location]]:
+        """Wanted locations in each part, in the parts' order."""
+        positions: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
         for image in self.places if ids is None else ids:
-            part, position = self._place(image)
-            positions[part.name].add(position)
+            part, position, frame = self._place(image)
+            positions[part.name].add((position, -1 if frame is None else frame))
         return [
-            (part, sorted(positions[part.name])) for part in self.parts if part.name in positions
+            [
+                Location(part, position, None if frame < 0 else frame)
+                for position, frame in sorted(positions[part.name])
+            ]
+            for part in self.parts
+            if part.name in positions
         ]
 
-    def _place(self, image: str) -> tuple[Part, int]:
-        if image not in self.places:
+    def _place(self, image: str) -> Location:
+        entry = self.places.get(image) or self.frame_locations.get(image)
+        if entry is None:
             raise UsageError(
                 f"run {self.config.name}: no image {image!r} among the {len(self.places)} stored"
             )
-        return self.places[image]
+        return entry
 
     def _array(self, part: Part, name: str) -> StoredArray:
         """Return the part's array, its files' sizes compared with the record on first use."""

@@ -17,7 +17,7 @@ from kvtool.store.blocks import BlockValues, PartSlice
 from kvtool.store.doors import ZarrPart, open_arrays
 from kvtool.store.encoding import Bits
 from kvtool.store.image import RunImage
-from kvtool.store.parts import Picture
+from kvtool.store.parts import Picture, pictures_by_index
 from kvtool.store.reader import PartsReader
 from kvtool.store.run_parts import RunParts
 from kvtool.store.texts import TextSet
@@ -71,7 +71,12 @@ class StoredRun(Displayed, RunParts):
     @property
     def samples(self) -> list[Sample]:
         """All committed images, by dataset index."""
-        return [part.samples[position] for part, position in self._reader.places.values()]
+        return [entry.sample for entry in self._reader.places.values()]
+
+    @property
+    def views(self) -> list[Sample]:
+        """The images, or all frames of the videos, each with the tokens that show it."""
+        return list(self._reader.views)
 
     @property
     def ids(self) -> list[str]:
@@ -80,14 +85,8 @@ class StoredRun(Displayed, RunParts):
 
     @property
     def pictures(self) -> list[Picture]:
-        """The identity of each image that the run reads, by index; no array and no geometry is
-        read.
-        """
-        by_index: dict[int, Picture] = {}
-        for part in self._reader.parts:
-            for picture in part.pictures:
-                by_index.setdefault(picture.index, picture)
-        return [by_index[index] for index in sorted(by_index)]
+        """The identity of each image that the run reads, by index; no array is read."""
+        return pictures_by_index(self._reader.parts)
 
     def __len__(self) -> int:
         """Return how many images the run holds."""
@@ -118,11 +117,14 @@ class StoredRun(Displayed, RunParts):
 
     def images_hash(self, ids: Collection[str] | None = None) -> str:
         """Return a digest of which pictures the run holds, or of some of them: their ids and their
-        bytes' digests.
+        bytes' digests. Of a video these are its frames', chosen by their own ids or the video's.
         """
         chosen_ids = None if ids is None else set(ids)
         entries = [
-            (p.id, p.digest) for p in self.pictures if chosen_ids is None or p.id in chosen_ids
+            entry
+            for picture in self.pictures
+            for entry in picture.digests.items()
+            if chosen_ids is None or not chosen_ids.isdisjoint((picture.id, entry[0]))
         ]
         return digest_texts(text for entry in sorted(entries) for text in entry)
 
@@ -141,26 +143,29 @@ class StoredRun(Displayed, RunParts):
         tokens: Tokens | None = None,
         rows: Numbers | None = None,
         cols: Numbers | None = None,
+        frame: int | None = None,
         category: str | None = None,
         data: str | Path | None = None,
     ) -> BlockValues:
         """Read one block, or several, over all images or over some.
 
         The values have the shape (token, dim), with the tokens of all images one after the other.
-        Several layers add an axis in front, and so do several heads: (layer, token, dim), (kv_head,
-        token, dim) or (layer, kv_head, token, dim). A sequence of one number has its axis, too.
+        Several layers, and several heads, add an axis in front: (layer, kv_head, token, dim). A
+        sequence of one number has its axis, too.
 
         Args:
             kind: key, value, projected, vision, hidden or saliency; all but the first two have
                 one head, number 0, and saliency has one dimension.
             layer: the model's layer number, or several in any order.
             kv_head: the head's number, or several in any order.
-            ids: the images, in this order; None reads all, by dataset index.
+            ids: the images, or videos or frames, in this order; None reads all, by dataset index.
             raw: return the values as stored (bfloat16 as uint16 bits), else float32.
             tokens: indices, or a slice, of the tokens to take of each image; or such for each
                 image by its id, which then are the images to read.
             rows, cols: rows and columns of the base grid to take of each image, row by row, in
                 place of `tokens`.
+            frame: the number of a frame, from 0 on: of each video the tokens that show it, and
+                rows and cols those of its grid.
             category: the name of a class of the data set, in place of them: the tokens whose
                 patches its label maps give to the class, of the images that have some; see
                 kvtool.features.classes.
@@ -170,7 +175,9 @@ class StoredRun(Displayed, RunParts):
         has no keys and values of its own, and where layers differ in their number of dimensions;
         CorruptError where bytes are not those that were written.
         """
-        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols), category, data)
+        ids, choice = choose(
+            self, kind, ids, TokenChoice(tokens, rows, cols, frame), category, data
+        )
         return self._reader.read(kind, layer, kv_head, ids, raw, choice)
 
     def tokens(
@@ -181,6 +188,7 @@ class StoredRun(Displayed, RunParts):
         tokens: Tokens | None = None,
         rows: Numbers | None = None,
         cols: Numbers | None = None,
+        frame: int | None = None,
         category: str | None = None,
         data: str | Path | None = None,
     ) -> Any:
@@ -188,10 +196,12 @@ class StoredRun(Displayed, RunParts):
         arguments.
 
         It is a pandas.DataFrame where pandas is installed, else a structured NumPy array, of the
-        columns image, token, row, col, x_px, y_px and grid, see kvtool.store.tokens. Raises
-        UsageError as read does.
+        columns image, token, row, col, x_px, y_px and grid, of videos also frame, see
+        kvtool.store.tokens. Raises UsageError as read does.
         """
-        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols), category, data)
+        ids, choice = choose(
+            self, kind, ids, TokenChoice(tokens, rows, cols, frame), category, data
+        )
         samples = self.samples if ids is None else [self._reader.sample(image) for image in ids]
         return token_table(samples, kind, choice)
 
@@ -280,10 +290,7 @@ class StoredRun(Displayed, RunParts):
         }
 
     def _holdings(self) -> Facts:
-        """Return how much is stored as of now, without deciding which images the run reads.
-
-        A damaged run says so, since `repr` must never fail.
-        """
+        """Return how much is stored as of now: a damaged run says so, since `repr` must not fail."""
         try:
             count = len(self.covered_indices())
             nbytes = sum(part.nbytes for part in self.parts())

@@ -26,6 +26,8 @@ Tokens = Numbers | Mapping[str, Numbers]
 """The same tokens of every image, or those of each image by its id."""
 Indices = NDArray[np.int64]
 COLUMNS = ("image", "token", "row", "col", "x_px", "y_px", "grid")
+FRAME_COLUMN = "frame"
+"""Of runs over videos: the first frame that a token shows; -1 for one that shows none."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,29 @@ class TokenChoice:
             where they differ: an image that is not there has none.
         rows, cols: rows and columns of the base grid; one that is None means all of them. The
             tokens come row by row.
+        frame: of a video, the frame whose grid is meant in place of the base grid.
     """
 
     tokens: Tokens | None = None
     rows: Numbers | None = None
     cols: Numbers | None = None
+    frame: int | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError where both kinds of choice are given."""
-        if self.tokens is not None and (self.rows is not None or self.cols is not None):
-            raise UsageError("tokens: expected either tokens or rows and cols, found both")
+        if self.tokens is not None and not self._is_whole_grid:
+            raise UsageError(
+                "tokens: expected either tokens or rows and cols (and frame), found both"
+            )
 
     @property
     def is_all(self) -> bool:
         """Whether every token is meant."""
-        return self.tokens is None and self.rows is None and self.cols is None
+        return self.tokens is None and self._is_whole_grid
+
+    @property
+    def _is_whole_grid(self) -> bool:
+        return self.rows is None and self.cols is None and self.frame is None
 
     def indices(self, sample: Sample, kind: Kind) -> Indices:
         """Return the (token,) indices that are meant of one image.
@@ -66,8 +76,8 @@ class TokenChoice:
             return _numbers(self.tokens.get(sample.id, ()), n_tokens, sample, "token")
         if self.tokens is not None:
             return _numbers(self.tokens, n_tokens, sample, "token")
-        # The base grid is spanned by every pair of a chosen row and a chosen column.
-        span = sample.base(kind)
+        # The grid is spanned by every pair of a chosen row and a chosen column.
+        span = sample.base(kind) if self.frame is None else sample.grid_at(self.frame, kind)
         rows = _numbers(_or_all(self.rows), span.grid[0], sample, "row")
         cols = _numbers(_or_all(self.cols), span.grid[1], sample, "col")
         return (span.start + rows[:, None] * span.row_stride + cols).reshape(-1)
@@ -115,7 +125,7 @@ def token_table(samples: Sequence[Sample], kind: Kind, choice: TokenChoice) -> A
     The columns are COLUMNS: the image's id, the token's index in the image, its row and column on
     the grid, the center of its cell in pixels of the original image, and the grid ("base" or
     "tiles"). A token on no grid, such as a newline, has row and col -1, NaN pixels and an empty
-    grid.
+    grid. Of videos the grid is "frame", and FRAME_COLUMN says which.
 
     The table is a pandas.DataFrame where pandas is installed, else a structured NumPy array with
     these fields.
@@ -126,11 +136,14 @@ def token_table(samples: Sequence[Sample], kind: Kind, choice: TokenChoice) -> A
     locations = [
         _places(sample, kind)[indices] for sample, indices in zip(samples, choices, strict=True)
     ]
-    table = np.zeros(sum(counts), [("image", ids.dtype), *_LOCATION.descr])
+    has_frames = any(sample.frames for sample in samples)
+    names = (*COLUMNS, FRAME_COLUMN) if has_frames else COLUMNS
+    fields = {"image": ids.dtype, **{name: _LOCATION[name] for name in names[1:]}}
+    table = np.zeros(sum(counts), list(fields.items()))
     table["image"] = np.repeat(ids, counts)
     if locations:
         joined = np.concatenate(locations)
-        for name in _LOCATION.names or ():
+        for name in names[1:]:
             table[name] = joined[name]
     return _as_frame(table)
 
@@ -143,6 +156,7 @@ _LOCATION = np.dtype(
         ("x_px", "<f8"),
         ("y_px", "<f8"),
         ("grid", "<U5"),
+        (FRAME_COLUMN, "<i8"),
     ]
 )
 
@@ -152,7 +166,10 @@ def _places(sample: Sample, kind: Kind) -> NDArray[Any]:
     locations = np.zeros(sample.count_tokens(kind), _LOCATION)
     locations["token"] = np.arange(len(locations))
     # Tokens of no grid, such as newlines, lie nowhere.
-    for name, nowhere in (("row", -1), ("col", -1), ("x_px", np.nan), ("y_px", np.nan)):
+    for name, nowhere in (
+        *(("row", -1), ("col", -1), ("x_px", np.nan), ("y_px", np.nan)),
+        (FRAME_COLUMN, -1),
+    ):
         locations[name] = nowhere
     for span in sample.spans_of(kind):
         _place_span(locations, span)
@@ -169,6 +186,8 @@ def _place_span(table: NDArray[Any], span: GridSpan) -> None:
     for name, values in (("row", rows), ("col", cols), ("x_px", x_px), ("y_px", y_px)):
         table[name][tokens] = values
     table["grid"][tokens] = span.name
+    if span.frames:
+        table[FRAME_COLUMN][tokens] = span.frames[0]
 
 
 def _as_frame(table: NDArray[Any]) -> Any:
@@ -177,7 +196,7 @@ def _as_frame(table: NDArray[Any]) -> Any:
         pandas = import_module("pandas")
     except ImportError:
         return table
-    return pandas.DataFrame({name: table[name] for name in COLUMNS})
+    return pandas.DataFrame({name: table[name] for name in table.dtype.names or ()})
 
 
 def _or_all(numbers: Numbers | None) -> Numbers:

@@ -63,7 +63,8 @@ class Chances:
         if not any(getattr(self.task, name, None) for name in ("guesses", "ceiling", "unseen")):
             return None
         images = self.task.images()
-        grids = {sample.id: sample.base(kind) for sample in run.samples if sample.id in images}
+        grids = {sample.id: sample.base(kind) for sample in run.views if sample.id in images}
+        # Guesses look at no vector: kinds and runs of equal grids share them.
         by_run = getattr(self.task, "guesses_by_run", False)
         name = run.name if by_run else None
         computed = (

@@ -117,6 +117,7 @@ class CoSegmentation:
             usable = left_out.usable(
                 present, partial(check_mask, dataset, ids, category), self.limit
             )
+            # What a class looks like shows in several images alone.
             if len(usable) > 1:
                 groups[category] = usable
             else:

@@ -112,7 +112,7 @@ def saved_predictions(
                 f"run {run.name}: {name}: {WHAT}, so it predicts nothing: take another block"
             )
         images = task.images()
-        samples = {sample.id: sample for sample in run.samples if sample.id in images}
+        samples = {sample.id: sample for sample in run.views if sample.id in images}
         yield Saved(task, records, Path(folder), samples, block.kind)
 
 

@@ -155,7 +155,7 @@ class Scoring:
         of each as a baseline.
         """
         ours = self.plan.run.images_hash(images)
-        complete = [run for run in other_runs if set(images) <= set(run.ids)]
+        complete = [run for run in other_runs if set(images) <= _held(run)]
         baselines = [run for run in complete if run.images_hash(images) == ours]
         return baselines, [[run.name, run.config.hash, ours] for run in baselines]
 
@@ -194,11 +194,10 @@ class Scoring:
 
     def _unfit(self, other_runs: Sequence[Run], images: Sequence[str]) -> list[str]:
         """Say which runs are no baselines, since they lack images or hold other pictures."""
-        complete = [run for run in other_runs if set(images) <= set(run.ids)]
+        complete = [run for run in other_runs if set(images) <= _held(run)]
         ours = self.plan.run.images_hash(images)
         lines = [
-            f"run {run.name} is no baseline: it lacks {len(set(images) - set(run.ids))} of the "
-            "images"
+            f"run {run.name} is no baseline: it lacks {len(set(images) - _held(run))} of the images"
             for run in other_runs
             if run not in complete
         ]
@@ -234,6 +233,11 @@ class Scoring:
             self.store, self._images_key, {"kind": "images", "run": self.plan.run.name, "ids": ids}
         )
         return ids
+
+
+def _held(run: Run) -> set[str]:
+    """Return the ids of the pictures that a run holds, of its videos those of the frames."""
+    return {view.id for view in run.views}
 
 
 def keep_result(store: Store, key: str, result: Result) -> Result:

@@ -4,7 +4,8 @@ does.
 A token's soft mask is the weighted mean of those of its five nearest tokens in frame 0 and the
 seven frames before, by exp(cosine / 0.1), within 12 patches in each direction; see propagation.py.
 `propagation="nearest"` copies the nearest token of frame 0 and the last frame. Soft masks are
-upsampled, stretched per object, and scored by the official rules.
+upsampled, stretched per object, and scored by the official rules. Where frames of a video share
+tokens, "frame" means those that do: they share a mask, too.
 
 Memory: eight frames of a sequence, and the products of some tokens with them.
 """
@@ -133,9 +134,7 @@ class TemporalCorrespondence:
         )
 
     def _score(self, video: Video, masks: Iterable[Sequence[Array]], n: int) -> Array:
-        """(n, object, 7): davis_units of the ids that n predictors give the frames after the
-        first.
-        """
+        """(n, object, 7): davis_units of the ids that n predictors give the later frames."""
         # The first frame is given, and the official evaluator leaves out the last.
         scored = video.frame_ids[1:-1]
         j, f = np.zeros((2, n, video.n_objects, len(scored)))
@@ -155,9 +154,7 @@ class TemporalCorrespondence:
         return labels
 
     def guesses(self, _grids: Grids, _seed: int) -> Iterator[tuple[str, Array]]:
-        """What knows nothing of later frames gets, as `measure` gives it: the first frame's mask
-        held still.
-        """
+        """What knows nothing of later frames gets: the first frame's mask held still."""
         still = []
         for video in self.videos:
             first = self._labels(video.frame_ids[0])
@@ -220,10 +217,14 @@ class TemporalCorrespondence:
         # The nearest token of the last frame and of frame 0 is the same rule with one neighbor.
         rule = Rule() if self.propagation == "dino" else Rule(last_frames=1, radius=10**6, top=1)
         frames = (layer.get([name])[name] for name in video.frame_ids)
-        first = next(frames)
-        masks = self._first_masks(first, video).expand(len(layer.heads), -1, -1)
-        context = Context(first.stored, masks, first.grid, rule)
+        first = last = next(frames)
+        soft = self._first_masks(first, video).expand(len(layer.heads), -1, -1)
+        context = Context(first.stored, soft, first.grid, rule)
         for frame in frames:
+            # Frames of a video that share their tokens share their masks.
+            if frame.shares_tokens(last):
+                yield frame, soft
+                continue
             if frame.grid != first.grid:
                 raise DatasetError(
                     f"frame {frame.id}: expected {first.grid[0]} x {first.grid[1]} tokens as the "
@@ -233,6 +234,7 @@ class TemporalCorrespondence:
             soft = context.propagate(frame.stored)
             yield frame, soft
             context.add(frame.stored, soft)
+            last = frame
 
     def _first_masks(self, first: GridImage, video: Video) -> Tensor:
         """(1, object + 1, token) one-hot: the id of the pixel under each patch's centre, as

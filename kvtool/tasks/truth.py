@@ -16,6 +16,7 @@ import numpy as np
 
 from kvtool.errors import DatasetError, KvtoolError
 from kvtool.store import Run
+from kvtool.types import VIDEO
 
 Array = np.ndarray[Any, Any]
 Size = tuple[int, int]
@@ -29,9 +30,16 @@ READ_THREADS = 4
 
 
 def sizes_of(run: Run, ids: Iterable[str] | None = None) -> dict[str, Size]:
-    """The pictures that a run holds, or those of them that are among `ids`."""
-    id_set = None if ids is None else set(ids)
-    return {s.id: s.image_wh_px for s in run.samples if id_set is None or s.id in id_set}
+    """The pictures that a run holds, or those of them that are among `ids`: frames of videos by
+    their own ids or their video's.
+    """
+    if ids is None:
+        return {view.id: view.image_wh_px for view in run.views}
+    id_set = set(ids)
+    for sample in run.samples if run.config.view == VIDEO else ():
+        if sample.id in id_set:
+            id_set.update(frame.id for frame in sample.frames)
+    return {view.id: view.image_wh_px for view in run.views if view.id in id_set}
 
 
 def check_size(annotation_wh_px: Size, picture_wh_px: Size, location: str) -> None:

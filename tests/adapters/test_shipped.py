@@ -85,6 +85,7 @@ def test_words_are_scored_as_often_as_they_are_there() -> None:
     assert word_scores([short_caption(SCENE)], [SCENE]) == WordScores(1.0, 1.0, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [f"{language}-adapter" for language in ADAPTERS])
 def test_they_are_models_by_name(name: str) -> None:
     info = kvtool.adapter_info(name)
@@ -138,6 +139,7 @@ def test_targets_are_the_words_of_a_scene(drawings: Collection) -> None:
             assert float(counts[row, patch]) == (SHOWN_WEIGHT if number else 1.0)
 
 
+@pytest.mark.slow
 def test_the_script_trains_goes_on_and_writes_a_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
+from kvtool.asking import records
 from kvtool.asking.benchmarks import BENCHMARKS, own_benchmark
 from kvtool.asking.conditions import Answers, score_conditions
 from kvtool.datasets.base import Question
 from kvtool.result import Row
 from kvtool.stats import permutation
-from kvtool.stats.bootstrap import Array
+from kvtool.stats.bootstrap import Array, bootstrap
 from tests.support.questions import pope_answers, pope_questions
 
 POPE = BENCHMARKS["pope"]
@@ -114,6 +116,8 @@ def sure_of_nothing(kind: str, runs: int) -> Array:
 @pytest.mark.slow
 def test_without_a_difference_five_percent_are_sure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(permutation, "DRAWS", 299)
+    # The tests need no interval, of which each call would draw a dozen.
+    monkeypatch.setattr(records, "bootstrap", partial(bootstrap, draws=2))
     by_question = sure_of_nothing("questions", 200)
     assert (by_question > 0.005).all()
     assert (by_question < 0.11).all()

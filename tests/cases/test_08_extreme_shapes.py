@@ -42,6 +42,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_qwen_names_the_one_that_is_too_long(
     shell: Shell, qwen: Path, shapes: Path, tmp_path: Path, budget: str

@@ -75,6 +75,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_pair_is_left_out_and_named(probed: Probed, case: str) -> None:
     change, words = BROKEN[case]

@@ -100,6 +100,7 @@ SPARED: dict[str, Change] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", SPARED)
 def test_what_can_be_read_counts(commands: Commands, case: str) -> None:
     extracted, probed = commands(SPARED[case])
@@ -154,6 +155,7 @@ def test_an_annotation_without_an_id_is_named(commands: Commands) -> None:
     assert json.loads(probed[1])["n"] == SENTENCES
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("sentences", "words", "left"),
     [

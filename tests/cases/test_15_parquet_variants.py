@@ -148,6 +148,7 @@ def test_a_broken_picture_leaves_out_its_question(commands: Commands) -> None:
     assert {json.loads(line)["n"] for line in paired[1].splitlines()} == {QUESTIONS - 1}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "change",
     [

@@ -123,6 +123,7 @@ def test_encodings_other_than_utf8(store: Path, variables: dict[str, str]) -> No
     assert len(json.loads(ran("datasets", "--format", "json", **variables).stdout)) > 10
 
 
+@pytest.mark.slow
 def test_streams_that_are_closed_or_full(store: Path) -> None:
     closed = shell_line("kvtool store runs $S --format table >&-", store)
     assert (closed.returncode, closed.stderr) == (0, "")
@@ -133,6 +134,7 @@ def test_streams_that_are_closed_or_full(store: Path) -> None:
         assert (full.returncode, full.stderr) == (1, "kvtool: output: No space left on device\n")
 
 
+@pytest.mark.slow
 def test_colors(store: Path) -> None:
     color = "\x1b[3"
     assert "\x1b" not in on_terminal("store", "runs", store, TERM="dumb")

@@ -20,7 +20,6 @@ WORKERS, IMAGES = 4, 320
 
 @pytest.mark.slow
 @needs(*PRIVATE)
-@pytest.mark.slow
 def test_no_part_is_torn_or_lost(shell: Shell, tiny_model: Path, tmp_path: Path) -> None:
     pictures, store = tmp_path / "pictures", tmp_path / "s.kv"
     pictures.mkdir()

@@ -51,6 +51,7 @@ mount -t tmpfs none "$1" && mknod "$1/null" c 1 3 || exit 77
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
 
+@pytest.mark.slow
 def test_a_link_is_followed(shell: Shell, store: Path, tmp_path: Path) -> None:
     words = {
         "page.html": ("report", store, "-o"),
@@ -65,6 +66,7 @@ def test_a_link_is_followed(shell: Shell, store: Path, tmp_path: Path) -> None:
         assert real.stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_pipe_is_written_into(store: Path) -> None:
     script = (
         'kvtool() { "$0" -m kvtool -q "$@"; }; kvtool report "$1" -o >(wc -c) > /dev/null; wait $!'

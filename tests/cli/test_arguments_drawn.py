@@ -200,6 +200,7 @@ def test_no_argument_leaves_a_traceback(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2_000_000  # kB
 
 
+@pytest.mark.slow
 def test_nor_does_one_in_a_process_of_its_own(lines: Iterator[list[str]]) -> None:
     """As the shell starts it: what holds in this process holds there, whatever the streams are."""
     runnable = (

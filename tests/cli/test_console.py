@@ -136,6 +136,7 @@ def test_extract_on_a_terminal(tmp_path: Path, tiny_model: Path, pictures: Path)
     assert re.search(r"extract \S+ .*\d+/70 images [\d.]+/(s|min) .*\d [kM]?B written", screen)
 
 
+@pytest.mark.slow
 def test_extract_in_cron(
     tmp_path: Path,
     tiny_model: Path,

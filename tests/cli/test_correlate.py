@@ -48,6 +48,7 @@ def rows(out: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
+@pytest.mark.slow
 def test_four_models_in_four_stores(correlate: Shell, stores: list[Path]) -> None:
     code, out, err = correlate(*stores, *NARROW)
     assert (code, err) == (0, [])

@@ -161,6 +161,7 @@ sys.exit(ending.run(command))
 """
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "body",
     [
@@ -212,6 +213,7 @@ def shell_line(line: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "words", ["models --format json", "models --format table", "extract -h", "--version"]
 )

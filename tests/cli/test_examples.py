@@ -184,6 +184,12 @@ class Workspaces(ScoreWorkspaces):
         return folder
 
     @cached_property
+    def attend(self) -> Path:
+        folder = self._new("attend")
+        self._extract(folder, "refcoco", limit=6)
+        return folder
+
+    @cached_property
     def correlate(self) -> Path:
         """Three models in one store, and in a store each."""
         folder, data = self._new("correlate"), self._new("data")
@@ -239,6 +245,7 @@ def words_of(line: str) -> tuple[str, ...]:
     return max((command for command in EXAMPLES if words[: len(command)] == command), key=len)
 
 
+@pytest.mark.sampled
 @pytest.mark.usefixtures("short_demo")
 @pytest.mark.parametrize("line", [pytest.param(line, marks=SLOW.get(line, ())) for line in LINES])
 def test_an_example_does_what_it_says(

@@ -15,6 +15,7 @@ import pytest
 from tests.support.shell import LineShell
 
 
+@pytest.mark.slow
 def test_extract_twice_and_look(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_dry_run_writes_nothing(
     assert not (tmp_path / "s.kv").exists()
 
 
+@pytest.mark.slow
 def test_what_another_prefix_left_is_reused_and_said(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:

@@ -72,6 +72,21 @@ def test_flags_of_one_name_have_one_grammar() -> None:
 
 
 @pytest.mark.parametrize(
+    "flag", ["--format", "--layers", "--max-new-tokens", "--plot", "--style", "--tokens", "--wait"]
+)
+def test_flags_that_mean_the_same_say_the_same(flag: str) -> None:
+    by_command = parameters(flag)
+    assert len(by_command) > 1
+    assert len({(parameter.help, parameter.metavar) for parameter in by_command.values()}) == 1
+
+
+def test_a_seed_says_what_is_drawn() -> None:
+    helps = [parameter.help for parameter in parameters("--seed").values()]
+    assert len(helps) > 10
+    assert all(text.startswith("Random seed of the ") for text in helps)
+
+
+@pytest.mark.parametrize(
     ("line", "has_notes", "has_debug"),
     [
         ("store verify S", True, False),

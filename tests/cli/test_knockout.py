@@ -15,6 +15,7 @@ import pytest
 
 from kvtool.cli import app
 from kvtool.demo.layouts import write_scenes
+from tests.support.scenes import World
 
 Knockout = Callable[..., tuple[int, list[dict[str, Any]], list[str]]]
 
@@ -42,10 +43,8 @@ def knockout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["pope", "mme"])
-    return folder
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("pope", "mme")
 
 
 SCORES = {
@@ -61,6 +60,7 @@ SCORES = {
 HEADS = '{"layer": 0, "kv_head": 1}\n{"layer": 2, "kv_head": 0}\n'
 
 
+@pytest.mark.slow
 def test_pope_and_mme_from_nothing_but_a_model(
     knockout: Knockout, tmp_path: Path, tiny_model: Path, scenes: Path
 ) -> None:

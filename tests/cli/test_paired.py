@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import kvtool
-from kvtool.demo.layouts import write_scenes
+from tests.support.scenes import World
 from tests.support.shell import Shell
 
 
@@ -25,10 +25,8 @@ def paired(shell: Shell) -> Shell:
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["blink"])
-    return folder / "blink"
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("blink") / "blink"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import kvtool
-from kvtool.demo.layouts import write_scenes
+from tests.support.scenes import World
 from tests.support.shell import Shell
 
 TASK = "referring-expression"
@@ -35,10 +35,8 @@ def prefix(shell: Shell) -> Shell:
 
 
 @pytest.fixture(scope="module")
-def refcoco(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["refcoco"])
-    return folder / "refcoco"
+def refcoco(embedded_world: World) -> Path:
+    return embedded_world("refcoco") / "refcoco"
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +53,7 @@ def store(refcoco: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFact
     return path
 
 
+@pytest.mark.slow
 def test_rows_and_a_table(prefix: Shell, store: Path) -> None:
     code, out, err = prefix(
         store, TASK, "--prefix", "text:a cat", "--layers", "2", "--cutoff", "otsu"

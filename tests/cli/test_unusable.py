@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import kvtool
-from kvtool.demo.layouts import write_scenes
 from kvtool.store import Run
 from tests.support import breaking
+from tests.support.scenes import World
 from tests.support.shell import Shell
 from tests.support.tasks.runs import RUNS
 from tests.support.units import noise, write_run
@@ -67,10 +67,8 @@ def test_probe_of_a_run_over_some_images_ends_with_0(shell: Shell, tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["blink"])
-    return folder / "blink" / "Art_Style"
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("blink") / "blink" / "Art_Style"
 
 
 def paired_counts(

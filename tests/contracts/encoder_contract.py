@@ -53,8 +53,9 @@ class EncoderContract:
     precisions.
     """
 
+    builders: ClassVar[Any] = tiny
     build: ClassVar[str]
-    """The function of tests/support/tiny.py that writes the checkpoint."""
+    """The function of that module that writes the checkpoint."""
     own_class: ClassVar[Any]
     views: ClassVar[tuple[View, ...]] = ("base",)
     mapped: ClassVar[tuple[Kind, ...]] = ("vision",)
@@ -67,7 +68,7 @@ class EncoderContract:
     @pytest.fixture(scope="class")
     @classmethod
     def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        built: Path = getattr(tiny, cls.build)(tmp_path_factory.mktemp("model"))
+        built: Path = getattr(cls.builders, cls.build)(tmp_path_factory.mktemp("model"))
         return built
 
     @pytest.fixture(scope="class")

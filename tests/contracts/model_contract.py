@@ -7,6 +7,7 @@ inherits every test here.
 
 from __future__ import annotations
 
+from tests.contracts.attention_contract import AttentionContract
 from tests.contracts.continuation_contract import ContinuationContract
 from tests.contracts.encoder_contract import EncoderContract
 from tests.contracts.stored_contract import StoredContract
@@ -16,5 +17,7 @@ from tests.contracts.text_contract import TextContract
 __all__ = ["DecoderContract", "EncoderContract"]
 
 
-class DecoderContract(StreamContract, ContinuationContract, StoredContract, TextContract):
+class DecoderContract(
+    StreamContract, ContinuationContract, AttentionContract, StoredContract, TextContract
+):
     """What holds for every multimodal family besides."""

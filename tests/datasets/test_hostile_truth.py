@@ -88,6 +88,7 @@ def test_masks_of_other_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert read_binary(mask).tolist() == [[0, 1], [1, 0]]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "code",
     [

@@ -26,6 +26,7 @@ def words() -> UnseenStates:
     return unseen_words(load_language(DEMO), 500)
 
 
+@pytest.mark.slow
 def test_they_give_unseen_words_back(words: UnseenStates) -> None:
     """In every layer, at 12 features a word."""
     files = find_saes([DEMO])
@@ -36,12 +37,14 @@ def test_they_give_unseen_words_back(words: UnseenStates) -> None:
         assert fit.l0 == pytest.approx(12, abs=1)
 
 
+@pytest.mark.slow
 def test_the_words_are_unseen(words: UnseenStates) -> None:
     texts = unseen_captions(500)
     assert not {*texts} & {*scene_captions(saes.TRAINING_CAPTIONS, saes.TRAINING_SEED)}
     assert 400 < len(texts) == len({*words.starts}) < 500
 
 
+@pytest.mark.slow
 def test_the_card_says_what_they_do(words: UnseenStates) -> None:
     card = (demo_saes_path() / "README.md").read_text()
     rows = re.findall(r"^\| (\d) \| ([\d.]+) \| ([\d.]+) \|", card, re.MULTILINE)

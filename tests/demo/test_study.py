@@ -26,6 +26,7 @@ SMALL = {
     "SEGMENTED": ("refcoco",),
     "QUESTION_SETS": ("cvbench", "blink"),
     "READING": {"limit": 6, "layers": [0, 3]},
+    "LOOKING": {"limit": 3},
 }
 SMALL_SMOLLM2 = replace(
     SMOLLM2,
@@ -50,6 +51,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], lis
     return folder, steps, results
 
 
+@pytest.mark.slow
 def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]]) -> None:
     folder, steps, results = demo
     assert [result.command for result in results] == [
@@ -63,6 +65,8 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
         "sae",
         "sae",
         "lens",
+        "attend",
+        "attend",
     ]
     store = kvtool.open(folder / "study.kv")
     assert verify(store) == []
@@ -71,6 +75,7 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
     assert "report.html" in steps[-1]
 
 
+@pytest.mark.slow
 def test_the_probe_of_the_demo(demo: tuple[Path, list[str], list[Result]]) -> None:
     result = demo[2][0]
     blocks = {(row["layer"], row["kv_head"]) for row in result.rows if row["kind"] == "value"}
@@ -79,6 +84,7 @@ def test_the_probe_of_the_demo(demo: tuple[Path, list[str], list[Result]]) -> No
     assert len({row["run"] for row in result.baselines}) == 2
 
 
+@pytest.mark.slow
 def test_heads_of_least_variance_stand_in_where_there_are_no_two_modes(
     demo: tuple[Path, list[str], list[Result]],
 ) -> None:
@@ -91,6 +97,7 @@ def test_heads_of_least_variance_stand_in_where_there_are_no_two_modes(
     assert condition["heads"] == sorted([row["layer"], row["kv_head"]] for row in least)
 
 
+@pytest.mark.slow
 def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]]) -> None:
     page = (demo[0] / "report.html").read_text(encoding="utf-8")
     words = ("Semantic correspondence", "Knockout", "isual similarity", "Input-agnostic")
@@ -99,10 +106,11 @@ def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]])
         assert word in page
 
 
+@pytest.mark.slow
 def test_the_image_tokens_of_the_demo_are_read_with_controls(
     demo: tuple[Path, list[str], list[Result]],
 ) -> None:
-    by_features, by_directions, lens = demo[2][-3:]
+    by_features, by_directions, lens = demo[2][-5:-2]
     assert by_features.metric == "fvu"
     assert by_directions.metric == "directions"
     for result in (by_features, by_directions):
@@ -143,3 +151,13 @@ def test_the_program_of_smollm2() -> None:
 def test_every_task_and_command_is_part_of_the_demo() -> None:
     assert {analysis.task for analysis in study.PROBES} == set(TASKS.names())
     assert set(study.STAGES) == {"demo@1", "demo@2", "demo@3"}
+
+
+def test_attention_of_the_demo_is_measured(demo: tuple[Path, list[str], list[Result]]) -> None:
+    heads, sinks = demo[2][-2:]
+    assert heads.metric == "auroc"
+    assert {row["chance"] for row in heads.rows} == {0.5}
+    assert heads.config["localization"]["segmentation"]["values"]["miou_fgbg"] > 0
+    assert len(heads.rows) == 32
+    assert len(sinks.rows) == 16
+    assert sinks.config["correlations"]

@@ -31,6 +31,7 @@ from kvtool.demo.world import Scene
 from kvtool.errors import ModelError
 
 
+@pytest.mark.slow
 def test_all_stages_run_and_what_is_shipped_loads(trained: Path) -> None:
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert [row["stage"] for row in log] == list(STAGES)
@@ -61,6 +62,7 @@ def test_all_stages_run_and_what_is_shipped_loads(trained: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_tower_is_kept_as_it_was_before_the_joint_training(trained: Path) -> None:
     tower = cast(Any, SiglipVisionModel).from_pretrained(trained / "demo" / "tower").state_dict()
     before = torch.load(trained / "checkpoints" / "tower.pt", weights_only=True)["model"]
@@ -77,6 +79,7 @@ def test_the_tower_is_kept_as_it_was_before_the_joint_training(trained: Path) ->
     assert all(moved)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_weights(trained: Path, tmp_path: Path) -> None:
     """kill -9 within the joint stage, then the script again: the unbroken run's weights, bit for
     bit.
@@ -108,6 +111,7 @@ def test_killed_and_resumed_gives_the_same_weights(trained: Path, tmp_path: Path
     assert all(torch.equal(resumed[name], unbroken[name]) for name in unbroken)
 
 
+@pytest.mark.slow
 def test_stopped_by_the_clock_it_leaves_a_checkpoint(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "world").symlink_to(trained / "world")
     run = TrainingRun(tmp_path, tiny(), minutes=0.0)
@@ -115,6 +119,7 @@ def test_stopped_by_the_clock_it_leaves_a_checkpoint(trained: Path, tmp_path: Pa
     assert torch.load(run.checkpoint("text"), weights_only=True)["step"] == 0
 
 
+@pytest.mark.slow
 def test_the_card_holds_the_evaluations_figures(trained: Path) -> None:
     figures = [Figure(**row) for row in json.loads((trained / "figures.json").read_text())]
     text = (trained / "demo" / "MODEL_CARD.md").read_text()
@@ -130,6 +135,7 @@ def test_the_card_holds_the_evaluations_figures(trained: Path) -> None:
     assert "| 0.500 |" in card(better, facts)
 
 
+@pytest.mark.slow
 def test_evaluation_asks_of_scenes_and_reads_answers(trained: Path) -> None:
     questions = existence_questions(24, np.random.default_rng(0))
     assert [question.answer for question in questions] == ["yes", "no"] * 12
@@ -168,6 +174,7 @@ def test_int8_stages_come_back_close() -> None:
     torch.testing.assert_close(small["bias"].float(), state["bias"], atol=0.02, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_settings_reach_the_run(trained: Path) -> None:
     run = TrainingRun(trained, tiny())
     assert isinstance(run.settings, TrainingSettings)
@@ -180,6 +187,7 @@ def test_settings_reach_the_run(trained: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_stages_unpack_into_folders_that_load(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def assert_whole(store: Path, expected: Path) -> None:
     assert contents(store) == contents(expected)
 
 
+@pytest.mark.slow
 def test_kill_at_random_moments(
     tmp_path: Path, forks: Forks, unbroken: tuple[Path, float], tiny_model: Path, pictures: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_kill_at_random_moments(
     assert_whole(store, contents)
 
 
+@pytest.mark.slow
 def test_two_at_once(
     tmp_path: Path, forks: Forks, unbroken: tuple[Path, float], tiny_model: Path, pictures: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_no_memory_for_a_batch_halves_it(
         kvtool.extract(tmp_path / "t.kv", model=str(tiny_model), dataset=f"folder:{few}")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_images(
     tmp_path: Path, tiny_model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

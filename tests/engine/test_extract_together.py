@@ -20,6 +20,7 @@ from kvtool.store import open_store
 from kvtool.store.verify import verify
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_an_error(
     tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,6 +48,7 @@ def test_strict_stops_and_keeps_what_was_stored(
         """Nothing is left claimed."""
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_run(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
     events: list[Event] = []
     report = kvtool.extract(

@@ -80,6 +80,7 @@ def test_pictures_in_memory_hold_what_their_files_would(tmp_path: Path, model: s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_pictures_in_memory_go_to_several_workers(tmp_path: Path, model: str) -> None:
     first, second = tmp_path / "one.kv", tmp_path / "two.kv"
     run = kvtool.extract(first, model=model, dataset=pictures(3), **SMALL).run

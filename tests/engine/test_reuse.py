@@ -58,6 +58,7 @@ def extracted(store: Path, model: Path, dataset: str, **options: Any) -> tuple[R
     return report, kvtool.open(store).run(report.run)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -88,7 +89,7 @@ def test_bytes_are_those_of_pixels(
     before, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, **first)
     monkeypatch.setattr(LlavaOnevision, "encode", lambda *_: pytest.fail("the tower ran"))
     monkeypatch.setattr(
-        "kvtool.engine.ready_parts.decode", lambda *_: pytest.fail("a picture was decoded")
+        "kvtool.engine.preparing.decode", lambda *_: pytest.fail("a picture was decoded")
     )
     report, run = extracted(tmp_path / "s.kv", tiny_model, dataset, **second)
     assert (report.source, report.n_reused, report.n_done, report.failed) == (
@@ -116,6 +117,7 @@ def test_no_tower_runs_and_texts_are_copied(
     assert contents(run) == contents(pixels)
 
 
+@pytest.mark.slow
 def test_images_that_the_source_lacks_come_from_pixels(
     tmp_path: Path, tiny_model: Path, many: Path
 ) -> None:
@@ -130,6 +132,7 @@ def test_images_that_the_source_lacks_come_from_pixels(
     assert run.samples == pixels.samples
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -203,6 +206,7 @@ def test_layers_of_the_tower_are_found_by_number(
     assert values.tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 def test_a_damaged_source_is_named_and_stops_nobody(
     tmp_path: Path, tiny_model: Path, many: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -244,6 +248,7 @@ def test_estimate_decodes_no_picture(
     assert estimate.todo_bytes == expected.todo_bytes
 
 
+@pytest.mark.slow
 def test_several_processes_reuse(tmp_path: Path, tiny_model: Path, many: Path) -> None:
     extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}")
     report, run = extracted(
@@ -257,6 +262,7 @@ def test_several_processes_reuse(tmp_path: Path, tiny_model: Path, many: Path) -
     assert (report.n_done, report.n_reused, len(run.ids)) == (40, 40, 40)
 
 
+@pytest.mark.slow
 def test_a_worker_on_another_machine_reuses_and_looks_at_its_own_device(
     tmp_path: Path, tiny_model: Path, many: Path
 ) -> None:

@@ -31,6 +31,7 @@ def extracted(store: Path, model: Path, dataset: str, **options: Any) -> Run:
     return kvtool.open(store).run(report.run)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("build", "kinds", "layer"),
     [

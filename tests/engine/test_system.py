@@ -10,7 +10,6 @@ import pytest
 
 import kvtool
 from kvtool.asking.answering import Answerer
-from kvtool.demo.layouts import write_scenes
 from kvtool.errors import UsageError
 from kvtool.experiments.compare.pairing import describe_pairing
 from kvtool.models.families.llava_onevision import LlavaOnevision
@@ -19,6 +18,7 @@ from kvtool.store import Run
 from kvtool.store.provenance import describe_run
 from tests.support import tiny, tiny_words
 from tests.support.datasets import coco
+from tests.support.scenes import World
 from tests.support.shell import Shell
 
 SYSTEM = "the dog left"
@@ -30,10 +30,8 @@ def extracted(store: Path, model: Path, dataset: str, **options: Any) -> Run:
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["spair71k", "blink"])
-    return folder
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("spair71k", "blink")
 
 
 def test_a_run_is_told_apart_by_it(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
@@ -105,6 +103,7 @@ def test_conditions_of_a_prefix_have_it_too(tmp_path: Path, tiny_model: Path, sc
     assert run.samples[0].prefix_ids[: len(start)] == start
 
 
+@pytest.mark.slow
 def test_questions_are_asked_under_it(tmp_path: Path, tiny_model: Path, scenes: Path) -> None:
     store, dataset = tmp_path / "s.kv", f"blink:{scenes}/blink/Art_Style@val"
     runs = [

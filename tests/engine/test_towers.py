@@ -14,15 +14,23 @@ from kvtool.errors import UsageError
 from kvtool.models import load_model
 from kvtool.store import Run
 from kvtool.store.verify import verify
-from tests.support import tiny
+from tests.support import tiny, tiny_encoders
 from tests.support.datasets import coco
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    builds = ("llava_onevision", "siglip", "siglip_of_two", "clip_of_two", "vit", "qwen2_vl")
+    builds = (
+        "llava_onevision",
+        "siglip",
+        "siglip_of_two",
+        "clip_of_two",
+        "vit",
+        "qwen2_vl",
+        "dinov3_vit",
+    )
     folders = {build: tmp_path_factory.mktemp(build) for build in builds}
-    return {build: str(getattr(tiny, build)(folder)) for build, folder in folders.items()}
+    return {build: str(tiny_encoders.built(build, folder)) for build, folder in folders.items()}
 
 
 @pytest.fixture
@@ -55,6 +63,7 @@ def test_an_encoder_beside_a_model_keeps_the_layer_that_feeds_it(
     assert (by_number.config.vision_layers, by_number.config.beside) == ((1,), "")
 
 
+@pytest.mark.slow
 def test_a_tower_that_feeds_from_an_earlier_layer(
     tmp_path: Path, models: dict[str, str], data: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -80,6 +89,7 @@ def test_a_tower_that_feeds_from_an_earlier_layer(
         ("siglip", (0, 1), ""),
         ("vit", (0, 2), "layernorm"),
         ("clip_of_two", None, ""),
+        ("dinov3_vit", None, "norm"),
     ],
 )
 def test_the_norm_is_in_the_runs_record(
@@ -98,6 +108,7 @@ def test_the_norm_is_in_the_runs_record(
     assert (again.n_before, again.run) == (1, run.name)
 
 
+@pytest.mark.slow
 def test_sizes_are_part_of_a_runs_identity(
     tmp_path: Path, models: dict[str, str], data: str
 ) -> None:

@@ -20,6 +20,7 @@ from kvtool.store import Run, open_store
 from kvtool.types import Block, Sample
 from tests.support.paired import MODEL_RIGHT, VALUE_RIGHT, plant_answers, planted_run, questions_of
 from tests.support.prefixes import TASK, WITHOUT, half_planted, write_conditions
+from tests.support.scenes import World
 from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write_spair
 from tests.support.units import PLANTED, Array, Fill, noise, sample, write_run
 
@@ -111,11 +112,8 @@ def test_prefix_has_no_score_of_a_spoiled_block(tmp_path: Path, root: Path) -> N
 
 
 @pytest.mark.slow
-def test_paired_leaves_it_out(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    from kvtool.demo.layouts import write_scenes
-
-    scenes = tmp_path_factory.mktemp("scenes")
-    write_scenes(scenes, only=["blink"])
+def test_paired_leaves_it_out(tmp_path: Path, embedded_world: World) -> None:
+    scenes = embedded_world("blink")
     questions = questions_of(scenes / "blink", "Art_Style")
     spoiled = planted_run(
         tmp_path / "s.kv",

@@ -42,6 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "s.kv"
 
 
+@pytest.mark.slow
 def test_every_task_is_served(store: Path) -> None:
     assert tasks_of(open_store(store).run()) == TASKS.names()
     counts = {"foreground-segmentation": 6}
@@ -63,6 +64,7 @@ def test_every_task_is_served(store: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_predictions_have_the_ids_of_the_masks(store: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"all_classes": True, "save_predictions": tmp_path / "all"}
     result = kvtool.probe(store, "semantic-segmentation", **BLOCK, **options)
@@ -75,6 +77,7 @@ def test_predictions_have_the_ids_of_the_masks(store: Path, tmp_path: Path) -> N
     assert (tmp_path / "groups/dog/p01.png").is_file()
 
 
+@pytest.mark.slow
 def test_knockout(store: Path, tmp_path: Path) -> None:
     spec = str(open_store(store).run().place)
     answers = tmp_path / "answers.jsonl"
@@ -98,6 +101,7 @@ def test_knockout(store: Path, tmp_path: Path) -> None:
         kvtool.knockout(store, f"own:{spec}", [(1, 0)], official=tmp_path / "official")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "n"), [("image-choice", 4), ("two-choice", 8), ("semantic-correspondence", 4)]
 )
@@ -107,6 +111,7 @@ def test_paired(store: Path, task: str, n: int) -> None:
     assert result.best is not None
 
 
+@pytest.mark.slow
 def test_prefix(store: Path) -> None:
     result = kvtool.prefix(
         store, "semantic-correspondence", conditions=["correct", "incorrect"], layers=[1]
@@ -149,6 +154,7 @@ def blocks(kind: str) -> list[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its code makes the data set, and its commands say nothing is amiss."""
     monkeypatch.chdir(tmp_path)
@@ -172,6 +178,7 @@ def run(arguments: list[str], piped: str) -> tuple[int, str]:
     return outcome.exit_code, outcome.stdout or repr(outcome.exception)
 
 
+@pytest.mark.slow
 def test_where_no_question_is_left_the_data_set_to_extract_is_ones_own(
     store: Path, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def move_keypoints(root: Path, by_px: float) -> None:
         path.write_text(json.dumps(record))
 
 
+@pytest.mark.slow
 def test_truth_that_changed_is_scored_anew_and_the_first_is_not_touched(
     tmp_path: Path, root: Path, run: Run, scored: Callable[[], list[str]]
 ) -> None:
@@ -122,6 +123,7 @@ def test_pictures_of_another_data_set_are_refused(tmp_path: Path, root: Path, ru
         probe(run, TASK, data=copy)
 
 
+@pytest.mark.slow
 def test_a_colleagues_run_costs_only_its_own_baselines(
     tmp_path: Path, root: Path, run: Run, scored: Callable[[], list[str]]
 ) -> None:
@@ -187,7 +189,7 @@ def test_every_task_and_command_has_a_version() -> None:
     from kvtool.tasks import TASKS
 
     commands = {"variance", "knockout", "paired", "prefix", "correlate", "average", "compare"}
-    commands |= {"search", "answers", "sae", "lens"}
+    commands |= {"search", "answers", "sae", "lens", "attend"}
     without = {name for name in TASKS.names() if not hasattr(TASKS.load(name), "version")}
     assert {*without, *commands} == provenance.ALGORITHMS.keys()
 

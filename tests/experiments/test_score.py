@@ -14,13 +14,13 @@ import pytest
 
 import kvtool
 from kvtool.asking.records import estimates, side_by_side
-from kvtool.demo.layouts import write_scenes
 from kvtool.errors import UsageError
 from kvtool.experiments.score.bdd10k import given_class_units
 from kvtool.metrics.segmentation import class_counts
 from kvtool.result import Result, Row
 from tests.support import datasets as builders
 from tests.support.datasets import id_png, label_png, write_text
+from tests.support.scenes import World
 
 
 def first(result: Result) -> Row:
@@ -45,10 +45,8 @@ def test_unknown_benchmark_names_the_nearest() -> None:
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("scenes")
-    write_scenes(root, only=["davis", "imagenet-s", "bdd10k"])
-    return root
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("davis", "imagenet-s", "bdd10k")
 
 
 def test_the_truth_itself_is_perfect(scenes: Path) -> None:

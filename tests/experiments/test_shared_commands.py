@@ -12,11 +12,11 @@ import pytest
 
 import kvtool
 from kvtool.datasets.cvbench import CvBench
-from kvtool.demo.layouts import write_scenes
 from kvtool.store.verify import verify
 from tests.experiments.workers import Worker, counts
 from tests.support.correlations import answered, right_for, segmented, write_cvbench
 from tests.support.keys import planted
+from tests.support.scenes import World
 from tests.support.tasks.language import imagenet
 
 pytestmark = pytest.mark.slow
@@ -26,10 +26,9 @@ Command = Callable[[Path], tuple[object, ...]]
 CLAIMED = "held by others: "
 
 
-def extracted(folder: Path, model: Path, name: str, spec: str, limit: int | None = None) -> Path:
+def extracted(folder: Path, model: Path, name: str, data: Path, limit: int | None = None) -> Path:
     """A folder with the store s.kv over some of the embedded world."""
-    write_scenes(folder / "scenes", only=[name])
-    dataset = f"{name}:{folder / 'scenes' / spec}"
+    dataset = f"{name}:{data}"
     (folder / "stores").mkdir()
     kvtool.extract(folder / "stores/s.kv", model=str(model), dataset=dataset, limit=limit)
     return folder / "stores"
@@ -59,15 +58,19 @@ def two_share(stores: Path, what: str, command: Command, n_done_by_second: int) 
         assert verify(kvtool.open(path)) == []
 
 
-def test_paired(tmp_path: Path, tiny_model: Path) -> None:
-    stores = extracted(tmp_path, tiny_model, "blink", "blink/Relative_Depth@val")
+def test_paired(tmp_path: Path, tiny_model: Path, embedded_world: World) -> None:
+    stores = extracted(
+        tmp_path, tiny_model, "blink", embedded_world("blink") / "blink/Relative_Depth@val"
+    )
     n_images = len(kvtool.open(stores / "s.kv").run().ids)
     options = ("relative-depth", "--max-new-tokens", 1, "--layers", 1, "--format", "jsonl")
     two_share(stores, "answers", lambda folder: ("paired", folder / "s.kv", *options), n_images - 1)
 
 
-def test_prefix(tmp_path: Path, tiny_model: Path) -> None:
-    stores = extracted(tmp_path, tiny_model, "refcoco", "refcoco", limit=3)
+def test_prefix(tmp_path: Path, tiny_model: Path, embedded_world: World) -> None:
+    stores = extracted(
+        tmp_path, tiny_model, "refcoco", embedded_world("refcoco") / "refcoco", limit=3
+    )
     options = ("referring-expression", "--layers", 2, "--cutoff", "otsu", "--format", "jsonl")
     two_share(stores, "probes", lambda folder: ("prefix", folder / "s.kv", *options), 2)
 

@@ -31,6 +31,7 @@ from tests.support.paired import (
     questions_of,
 )
 from tests.support.planted import NOISY, planted_mme, planted_model, planted_pope
+from tests.support.scenes import World
 from tests.support.tiny_words import word_id
 
 FEW_TOKENS: dict[str, Any] = {"max_new_tokens": 1}
@@ -127,11 +128,10 @@ def forget(run: Any, question: Any) -> None:
 
 
 @pytest.mark.parametrize("select", ["max", "split"])
-def test_paired_scores_both_sides_on_the_others(tmp_path: Path, select: str) -> None:
-    from kvtool.demo.layouts import write_scenes
-
-    write_scenes(tmp_path, only=["blink"])
-    folder = tmp_path / "blink" / "Art_Style"
+def test_paired_scores_both_sides_on_the_others(
+    tmp_path: Path, embedded_world: World, select: str
+) -> None:
+    folder = embedded_world("blink") / "blink" / "Art_Style"
     questions = questions_of(folder.parent, folder.name)
     run = planted_run(tmp_path / "s.kv", folder, questions, VALUE_RIGHT)
     plant_answers(run, questions, MODEL_RIGHT)
@@ -158,11 +158,8 @@ def test_paired_scores_both_sides_on_the_others(tmp_path: Path, select: str) -> 
         assert best["model"] == pytest.approx(5 / 10)
 
 
-def test_paired_without_any_answer_says_so(tmp_path: Path) -> None:
-    from kvtool.demo.layouts import write_scenes
-
-    write_scenes(tmp_path, only=["blink"])
-    folder = tmp_path / "blink" / "Art_Style"
+def test_paired_without_any_answer_says_so(tmp_path: Path, embedded_world: World) -> None:
+    folder = embedded_world("blink") / "blink" / "Art_Style"
     questions = questions_of(folder.parent, folder.name)
     run = planted_run(tmp_path / "s.kv", folder, questions, VALUE_RIGHT)
     for question in questions:
@@ -171,6 +168,7 @@ def test_paired_without_any_answer_says_so(tmp_path: Path) -> None:
         kvtool.paired(tmp_path / "s.kv", "art-style")
 
 
+@pytest.mark.slow
 def test_correlate_leaves_such_a_model_out(tmp_path: Path, data: Path) -> None:
     store = tmp_path / "s.kv"
     bench = CvBench(data / "cvbench")

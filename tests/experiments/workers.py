@@ -1,21 +1,23 @@
 """Commands in processes of their own, which count what they compute and can be held at any moment
 of it.
 
-Protocol: `python -m tests.experiments.workers WHAT STOP_AT LOG ARGUMENTS...` runs `kvtool
-ARGUMENTS...`. For each call that computes WHAT a line of LOG says how much. At the call of number
-STOP_AT, from 1, the process says so on standard output and waits for a line on its standard input.
+Protocol: the words WHAT STOP_AT LOG ARGUMENTS... run `kvtool ARGUMENTS...`. For each call that
+computes WHAT a line of LOG says how much. At the call of number STOP_AT, from 1, the process says
+so on standard output and waits for a line on its standard input.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tests.support.forked import Forked
+
+ROOT = Path(__file__).parents[2]
 HOLDING = "holding"
 COUNTED: dict[str, tuple[str, str, str, Callable[..., int]]] = {
     "answers": (
@@ -40,35 +42,19 @@ class Worker:
     """A command in a process of its own. log: where it counts, the same for several."""
 
     def __init__(self, log: Path, what: str, *arguments: object, stop_at: int = 0) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.experiments.workers",
-            what,
-            str(stop_at),
-            str(log),
-            *map(str, arguments),
-        ]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
+        self.process = Forked(
+            "tests.experiments.workers:main", what, stop_at, log, *arguments, folder=ROOT
         )
 
     def holding(self) -> Worker:
         """Itself, once it stands where it is to stop."""
-        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.strip() == HOLDING, self.end()
         return self
 
     def end(self) -> tuple[int, str, str]:
         """Let it go on: exit code, standard output and error."""
-        out, err = self.process.communicate("\n")
-        return self.process.returncode, out, err
+        return self.process.communicate("\n")
 
     def kill(self) -> None:
         self.process.kill()
@@ -104,7 +90,3 @@ def main() -> None:
 
     sys.argv = ["kvtool", *arguments]
     app.main()
-
-
-if __name__ == "__main__":
-    main()

@@ -56,6 +56,7 @@ def whole_pass(model: Any, run: Run, dataset: str) -> list[torch.Tensor]:
     return passes
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stored_equals_computed_and_the_whole_pass(
@@ -174,6 +175,7 @@ def test_probes_take_it_as_a_kind(tmp_path: Path, data: str) -> None:
     assert picture.kind == "hidden"
 
 
+@pytest.mark.slow
 def test_tasks_score_it_or_refuse_it_in_one_line(tmp_path: Path) -> None:
     folder = tiny.llava_onevision(tmp_path / "model")
     spair = f"spair71k:{datasets.spair(tmp_path / 'spair')}"

@@ -72,6 +72,7 @@ def test_rules(answer: str, choices: tuple[str, ...], choice: str) -> None:
     assert parse_choice(answer, choices) == choice
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60), st.lists(st.text(max_size=12), max_size=30))
 def test_always_a_choice_or_nothing(answer: str, choices: list[str]) -> None:
     choice = parse_choice(answer, choices)

@@ -13,12 +13,12 @@ from kvtool.engine.checking import colors
 from kvtool.errors import ModelError
 from kvtool.models import check, load_model
 from kvtool.types import Sample
-from tests.support import tiny
+from tests.support import tiny, tiny_encoders
 
 FAMILIES = ("llava_onevision", "qwen2_5_vl", "qwen3_vl", "gemma3", "mistral3")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_checks_hold(tmp_path: Path, family: str, dtype: Any) -> None:
     folder = getattr(tiny, family)(tmp_path)
@@ -29,9 +29,35 @@ def test_all_checks_hold(tmp_path: Path, family: str, dtype: Any) -> None:
     assert [(o.view, o.check) for o in outcomes] == [(v, n) for v in views for n in names]
 
 
-def test_an_encoder_alone(tmp_path: Path) -> None:
-    outcomes = kvtool.check_model(str(tiny.dinov2(tmp_path)), device="cpu", dtype="float32")
-    assert [(o.check, o.passed) for o in outcomes] == [("pixel map", True), ("batch", True)]
+ENCODERS = (
+    "dinov2",
+    "dinov3_vit",
+    "radio",
+    "aimv2_native",
+    "aimv2_of_two",
+    "siglip2_of_two",
+    "metaclip_2_of_two",
+    "tipsv2_of_two",
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("build", ENCODERS)
+def test_an_encoder(tmp_path: Path, build: str, dtype: Any) -> None:
+    folder = tiny_encoders.built(build, tmp_path)
+    outcomes = kvtool.check_model(str(folder), device="cpu", dtype=dtype)
+    expected = [("pixel map", True), ("batch", True), ("class output", True)]
+    assert [(o.check, o.passed) for o in outcomes] == expected
+
+
+def test_a_last_layer_without_its_norm_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(str(tiny_encoders.dinov3_vit(tmp_path)), dtype="float32")
+    monkeypatch.setattr("kvtool.models.encoder.NORMS", {})
+    outcome = check.class_output(model, colors(), "base")
+    assert not outcome.passed
+    assert outcome.value > outcome.limit
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +71,7 @@ def moved(sample: Sample, **changes: Any) -> Sample:
     return replace(sample, spans=(replace(span, **changes),))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "changes", [{"start": 1}, {"row_stride": 1}, {"cover_xyxy_px": (0.0, 0.0, 600.0, 320.0)}]
 )
@@ -65,6 +92,7 @@ def test_a_map_that_is_not_true_is_refused(
         check.prove(model, colors(), "base")
 
 
+@pytest.mark.slow
 def test_an_image_that_depends_on_the_question_fails(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from tests.support.tiny import noise
 from tests.support.whole_pass import FAMILIES, stored, whole_pass
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("keys", ["post-rope", "pre-rope"])
 @pytest.mark.parametrize("family", FAMILIES)

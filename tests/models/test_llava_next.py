@@ -30,6 +30,7 @@ class TestLlavaNextLlama(LlavaNextLlama):
             )
 
 
+@pytest.mark.slow
 class TestLlavaNextMistral(LlavaNextMistral, TestLlavaNextLlama):
     """The same with a Mistral decoder."""
 

@@ -66,5 +66,6 @@ class TestQwen2VL(Qwen2VL):
             assert low <= sample.n_tokens <= high
 
 
+@pytest.mark.slow
 class TestQwen25VL(Qwen25VL, TestQwen2VL):
     """The same with windows in the tower."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,23 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    Aimv2Model,
     CLIPVisionModel,
     Dinov2Model,
     Dinov2WithRegistersModel,
+    DINOv3ViTModel,
     LlavaNextForConditionalGeneration,
+    Siglip2ImageProcessorPil,
+    Siglip2VisionModel,
     SiglipVisionModel,
+    Tipsv2VisionModel,
     ViTModel,
 )
 
 from kvtool.errors import UsageError
 from kvtool.models import load_model
 from kvtool.types import Kind
-from tests.support import tiny
+from tests.support import tiny, tiny_encoders
 from tests.support.tiny import noise
 from tests.support.units import Array
 
@@ -32,6 +39,8 @@ CLASS_TOKENS = {
     "vit": (ViTModel, 1),
     "dinov2": (Dinov2Model, 1),
     "dinov2_with_registers": (Dinov2WithRegistersModel, 4),
+    "dinov3_vit": (DINOv3ViTModel, 5),
+    "tipsv2_vision": (Tipsv2VisionModel, 2),
 }
 """Builders of towers with a class token: transformers' class, and the tokens before the patches."""
 
@@ -61,11 +70,12 @@ def captured(model: Any, batch: list[Any], kinds: tuple[Kind, ...] = KINDS, **ch
     return np.stack([array[0, 0, :, 0] for array in arrays])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("build", CLASS_TOKENS)
 def test_the_class_token_of_the_last_layer(build: str, attention: str, tmp_path: Path) -> None:
     network_class, special = CLASS_TOKENS[build]
-    folder = getattr(tiny, build)(tmp_path)
+    folder = tiny_encoders.built(build, tmp_path)
     model = load_model(str(folder), dtype="float32", attention=attention)
     batch = pair_of(model)
     options = {"interpolate_pos_encoding": True} if build == "vit" else {}
@@ -138,13 +148,63 @@ def test_tiles_have_a_class_token_each(tmp_path: Path) -> None:
     np.testing.assert_allclose(values[16:], expected.reshape(-1), atol=1e-5)
 
 
-@pytest.mark.parametrize("build", ["qwen2_vl", "qwen2_5_vl", "llava_onevision"])
+@pytest.mark.parametrize("build", ["siglip2_vision", "siglip2_of_two"])
+def test_the_probe_of_siglip_2s_pooling_head(build: str, tmp_path: Path) -> None:
+    """Over 4 x 4 patches, which transformers pads to 24 and masks."""
+    folder = tiny_encoders.built(build, tmp_path)
+    model = load_model(str(folder), dtype="float32")
+    image = noise(64, 64)
+    theirs = eager(Siglip2VisionModel, folder)
+    processor: Any = Siglip2ImageProcessorPil.from_pretrained(folder)
+    with torch.inference_mode():
+        states = theirs(**processor(image, return_tensors="pt")).last_hidden_state[:, :16]
+        _, weights = theirs.head.attention(theirs.head.probe, states, states, need_weights=True)
+    values = captured(model, [model.prepare(image, id="a", index=0)])
+    np.testing.assert_allclose(values, weights[:, 0].numpy(), atol=1e-5)
+    assert values.std() > 1e-3
+
+
+def test_the_token_of_aimv2s_pooling_head(tmp_path: Path) -> None:
+    """The head's own forward, over values that are one in one patch and zero elsewhere."""
+    folder = tiny_encoders.aimv2_of_two(tmp_path)
+    model = load_model(str(folder), dtype="float32")
+    batch = pair_of(model)
+    tower = eager(Aimv2Model, folder).vision_model
+    head = tower.head
+    torch.nn.init.eye_(head.output_proj.weight)
+    torch.nn.init.zeros_(head.output_proj.bias)
+    with torch.inference_mode():
+        states = tower(pixels_of(batch)).last_hidden_state
+        maps = []
+        for patch in range(states.shape[1]):
+            marks = torch.zeros_like(states)
+            marks[:, patch] = 1
+            with watched_values(head, marks):
+                maps.append(head(states).mean(-1))
+    values = captured(model, batch)
+    np.testing.assert_allclose(values, torch.stack(maps, dim=1), atol=1e-5)
+    np.testing.assert_allclose(values.sum(1), 1, atol=1e-5)
+    assert values.std(1).min() > 1e-3
+
+
+@contextmanager
+def watched_values(head: Any, values: torch.Tensor) -> Iterator[None]:
+    """Put values in the place of those that a head's projection makes."""
+    handle = head.v_proj.register_forward_hook(lambda *_: values)
+    yield
+    handle.remove()
+
+
+@pytest.mark.parametrize(
+    "build", ["qwen2_vl", "qwen2_5_vl", "llava_onevision", "radio", "aimv2_vision"]
+)
 def test_towers_without_such_a_token_refuse(build: str, tmp_path: Path) -> None:
-    model = load_model(str(getattr(tiny, build)(tmp_path)), dtype="float32", weights=False)
+    folder = tiny_encoders.built(build, tmp_path)
+    model = load_model(str(folder), dtype="float32", weights=False)
     with pytest.raises(
         UsageError, match="saliency: expected a tower with a class token or a pooling head"
     ):
-        model.request(("value", "saliency"), None)
+        model.request(("vision", "saliency"), None)
     assert "saliency" not in model.request(None, None).kinds
 
 

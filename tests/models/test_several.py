@@ -46,6 +46,7 @@ class TestLlavaOnevision(SeveralContract):
         assert several.sample == single.sample
 
 
+@pytest.mark.slow
 class TestLlavaOnevisionSqueezed(SeveralContract):
     """The base view that a run stores, where a caller asks over that: transformers' answer over
     pictures that were squeezed before.
@@ -63,6 +64,7 @@ class TestLlavaOnevisionSqueezed(SeveralContract):
         return super().own_inputs(reference, folder, squeezed, text)
 
 
+@pytest.mark.slow
 class TestLlavaNextFull(SeveralContract):
     """Tiles of every image: what transformers makes of several."""
 
@@ -70,6 +72,7 @@ class TestLlavaNextFull(SeveralContract):
     view = "full"
 
 
+@pytest.mark.slow
 class TestLlavaNextBase(SeveralContract):
     family = llava_next.LlavaNextLlama
 
@@ -104,10 +107,12 @@ class TestQwen2VL(SeveralContract):
     family = qwen_vl.Qwen2VL
 
 
+@pytest.mark.slow
 class TestQwen25VL(SeveralContract):
     family = qwen_vl.Qwen25VL
 
 
+@pytest.mark.slow
 class TestQwen3VL(SeveralContract):
     """DeepStack adds to each picture of several, which a run's stored vectors do not hold."""
 
@@ -120,14 +125,17 @@ class TestQwen3VL(SeveralContract):
             model.prepare_stored(item.sample, {"projected": captured.arrays["projected"][0]})
 
 
+@pytest.mark.slow
 class TestGemma3(SeveralContract):
     family = gemma3.Gemma3
 
 
+@pytest.mark.slow
 class TestMistral3(SeveralContract):
     family = mistral3.Mistral3
 
 
+@pytest.mark.slow
 class TestIdefics3(SeveralContract):
     """Tiles of every picture, each with marks of its own."""
 

@@ -34,6 +34,7 @@ REFERENCES: dict[str, tuple[Any, int]] = {
 """transformers' class of each tiny encoder, and its class and register tokens."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("build", REFERENCES)
 @pytest.mark.parametrize(
     ("image_size", "grid"), [("48", (6, 6)), ("40x64", (5, 8)), ("short:48", (6, 8))]
@@ -95,6 +96,7 @@ def test_sizes_by_hand(
     assert input_wh_px(image_wh_px, image_size, 14) == wh_px
 
 
+@pytest.mark.slow
 def test_a_picture_too_long_for_its_shorter_side_is_left_out(tmp_path: Path) -> None:
     model = load_model(str(tiny.vit(tmp_path)), weights=False, size=InputSize("short:4096"))
     with pytest.raises(ImageError, match="67108864 pixels at most, found 100 x 3 px"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kvtool.models.base import Model
 from tests.contracts.families.gemma3 import Gemma3
 from tests.contracts.families.gemma4 import Gemma4
@@ -14,34 +16,42 @@ from tests.contracts.families.qwen3_vl import Qwen3VL
 from tests.support.tiny import noise
 
 
+@pytest.mark.slow
 class TestQwen3VL(Qwen3VL):
     """DeepStack, interleaved rotary positions."""
 
 
+@pytest.mark.slow
 class TestGemma3(Gemma3):
     """Image tokens that see each other both ways, within sliding windows too."""
 
 
+@pytest.mark.slow
 class TestQwen3VLMoe(Qwen3VLMoe):
     """The same with a mixture of experts."""
 
 
+@pytest.mark.slow
 class TestQwen35(Qwen35):
     """Linear attention between layers that have keys and values."""
 
 
+@pytest.mark.slow
 class TestQwen35Moe(Qwen35Moe):
     """The same with a mixture of experts."""
 
 
+@pytest.mark.slow
 class TestGemma4(Gemma4):
     """Layers of two shapes, and layers that read another's keys and values."""
 
 
+@pytest.mark.slow
 class TestMistral3(Mistral3):
     """Marks between rows of image tokens."""
 
 
+@pytest.mark.slow
 class TestInternVL(InternVL):
     """Blocks of tiles, the whole picture last."""
 
@@ -55,10 +65,12 @@ class TestInternVL(InternVL):
         assert sample.spans[4].cover_xyxy_px == (50, 50, 100, 100)
 
 
+@pytest.mark.slow
 class TestIdefics3(Idefics3):
     """Blocks of tiles between marks, the whole picture last."""
 
 
+@pytest.mark.slow
 class TestSmolVLM(SmolVLM):
     """The same in classes of its own."""
 

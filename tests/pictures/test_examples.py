@@ -96,6 +96,7 @@ def examples(
     return draw_examples(run, dataset_of(run), result, count, 1, CPU, pictures)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", RUNS)
 def test_the_page_and_show_draw_the_same_pixels(
     name: str, tmp_path: Path, sheet_tiles: list[Tile]
@@ -131,6 +132,7 @@ TASKS = {"framed": Framed}
 """A task that draws itself: a frame whose width says which file it was given."""
 
 
+@pytest.mark.slow
 def test_a_plugin_that_draws_itself_is_on_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sheet_tiles: list[Tile]
 ) -> None:
@@ -148,6 +150,7 @@ def test_a_plugin_that_draws_itself_is_on_both(
         np.testing.assert_array_equal(picture, np.asarray(tile.picture))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", RUNS)
 def test_what_is_drawn_is_what_the_probe_saved(name: str, tmp_path: Path) -> None:
     """The files behind the pictures are those of --save-predictions, byte by byte."""

@@ -88,6 +88,7 @@ def test_predictions_are_drawn_for_the_best_blocks(task: str, tmp_path: Path) ->
             assert entry["caption"]
 
 
+@pytest.mark.slow
 def test_matches_are_those_of_the_block(tmp_path: Path) -> None:
     """With all pairs drawn, the points found are those that the probe scored."""
     run = spair_run(tmp_path)
@@ -103,6 +104,7 @@ def test_matches_are_those_of_the_block(tmp_path: Path) -> None:
         assert rights / totals == pytest.approx(row["pck_point"])
 
 
+@pytest.mark.slow
 def test_what_is_gone_is_said_and_the_page_is_whole(tmp_path: Path) -> None:
     run = spair_run(tmp_path)
     kvtool.probe(run, spair.TASK)
@@ -146,6 +148,7 @@ def test_questions_have_their_images(tmp_path: Path) -> None:
     assert len(reader.data["pictures"]) == 1
 
 
+@pytest.mark.slow
 def test_several_stores(tmp_path: Path) -> None:
     runs = [spair_run(tmp_path / name) for name in ("a", "b")]
     for run in runs:

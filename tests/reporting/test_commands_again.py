@@ -16,6 +16,7 @@ from tests.support.tasks.semantic_correspondence import write_spair
 from tests.support.units import noise
 
 
+@pytest.mark.slow
 def test_the_commands_on_the_page_make_the_same_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

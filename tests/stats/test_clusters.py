@@ -80,6 +80,7 @@ def pairs_of_pictures(categories: int, pictures: int, pairs: int, seed: int) -> 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "target", "noise"), [(0.0, 0.0, 0.25), (0.1, 0.1, 0.25), (0.1, 0.3, 0.25)]
 )

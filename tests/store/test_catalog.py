@@ -118,6 +118,7 @@ def _make(path: str, view: str) -> str | None:
     return None if run is None else run.config.view
 
 
+@pytest.mark.slow
 def test_processes_that_make_the_same_store_and_run_at_once(tmp_path: Path) -> None:
     """One makes it, and the others are told that they did not."""
     views = ["base", "full"] * 4

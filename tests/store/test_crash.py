@@ -53,6 +53,7 @@ def assert_as_unbroken(path: Path, unbroken: dict[str, bytes]) -> None:
     assert [path.name for path in (path / "tmp").iterdir()] == ["zarr.json"]
 
 
+@pytest.mark.slow
 def test_killed_twenty_times_at_random_moments(
     tmp_path: Path, unbroken: dict[str, bytes], part_s: list[float]
 ) -> None:
@@ -93,6 +94,7 @@ def _writes(path: Path, pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claims", [True, False])
 def test_writers_at_once(tmp_path: Path, unbroken: dict[str, bytes], claims: bool) -> None:
     """With claims they share the work; without them they race, and every race has one winner."""

@@ -37,6 +37,7 @@ def every_file(store: Store) -> list[Path]:
     return sorted(path for path in store.path.rglob("*") if path.is_file() and path.stat().st_size)
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_of_any_file_is_found_and_mended(store: Store) -> None:
     copy = store.path.with_suffix(".whole")
     shutil.copytree(store.path, copy)

@@ -17,6 +17,7 @@ from kvtool.types import Geometry, Precision
 from tests.support.runs import MODEL, assert_holds, assert_same_bits, commit, new_run, sample
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_any_shape_dtype_and_bits_round_trip(data: st.DataObject) -> None:

@@ -41,6 +41,7 @@ def big_run(path: Path) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_peak_memory_of_reading_a_head_is_little_more_than_its_values(tmp_path: Path) -> None:
     run = big_run(tmp_path)
     for form, itemsize in (("raw", 2), ("float32", 4)):

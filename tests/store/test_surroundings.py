@@ -66,6 +66,7 @@ def mutations(value: object) -> list[object]:
     return variants
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("group", ["", "parts/0000000-0000003", "text/0000000", "roster/0000001"])
 def test_metadata_of_wrong_types_under_a_valid_seal_is_an_error_of_ours(
     store: Store, group: str
@@ -105,6 +106,7 @@ def _may_unshare() -> bool:
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _may_unshare(), reason="needs unshare and the right to use it")
 def test_writers_in_containers_that_hide_their_processes_lose_nothing(tmp_path: Path) -> None:
     """Four writers with process ids of their own sweep while the others write."""

@@ -67,6 +67,7 @@ def test_a_good_store_has_no_problem(store: Store) -> None:
     assert parts == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_in_any_file_is_listed_with_run_part_and_array(store: Store) -> None:
     for path in every_file(store):
         relative = path.relative_to(store.path).parts

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.support.forked import Forked
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 TASK = "relative-depth-per-pixel"
@@ -153,3 +155,14 @@ class Kvtool:
         *warnings, line = done.stderr.splitlines()
         assert all("left out: " in warning for warning in warnings)
         return line
+
+
+class ForkedKvtool(Kvtool):
+    """As Kvtool, for commands that need torch: see tests.support.forked."""
+
+    def run(self, *words: object) -> subprocess.CompletedProcess[str]:
+        line = [*self.words, *map(str, words)]
+        process = Forked(
+            "kvtool.__main__:main", *line, folder=self.folder, environment=self.environment
+        )
+        return subprocess.CompletedProcess(line, *process.communicate())

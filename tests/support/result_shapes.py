@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.support.attend_results import attend_result, sinks_result
 from tests.support.lens_results import lens_result
 from tests.support.multiple_results import average, compare
 from tests.support.results import (
@@ -29,6 +30,7 @@ RESULTS = {
     "compare": compare(),
     "sae": sae_result(),
     "lens": lens_result(),
+    "attend": attend_result(),
 }
 LONG = (
     "an-organisation-of-a-long-name/and-a-model-of-one-that-is-longer-still-than-a-page-is-wide" * 2
@@ -70,5 +72,9 @@ SHAPES = {
     "lens of one layer": lens_result([5]),
     "lens without sentences": lens_result(measures=["lens"], has_text=False),
     "lens of nothing": lens_result(is_defined=False),
+    "attention in 32 x 32 heads": attend_result(range(32), 32),
+    "attention without objects": attend_result(has_masks=False),
+    "sinks": sinks_result(),
+    "sinks of one layer": sinks_result([5]),
     "long names": replace(probe(), config={"model": LONG, "dataset": LONG, "run": "r"}),
 }

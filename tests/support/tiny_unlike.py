@@ -137,4 +137,9 @@ def gemma4(folder: Path) -> Path:
     )
     processor = Gemma4ImageProcessorPil(patch_size=4, max_soft_tokens=70, pooling_kernel_size=2)
     settings = {"image_seq_length": 70, "processor_class": "Gemma4Processor"}
-    return save(folder, Gemma4ForConditionalGeneration(config), processor, words, settings)
+    network = Gemma4ForConditionalGeneration(config)
+    # Queries are not divided by the root of their dimension: at full length they see one token.
+    layers = [*network.model.language_model.layers, *network.model.vision_tower.encoder.layers]
+    for layer in layers:
+        layer.self_attn.q_norm.weight.data.fill_(0.2)
+    return save(folder, network, processor, words, settings)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
-from kvtool.types import Geometry, GridSpan, Kind, ModelInfo, Sample
+from kvtool.types import Geometry, GridSpan, Kind, ModelInfo, RunView, Sample
 from tests.support.runs import create_run
 
 Array = np.ndarray[Any, Any]
@@ -99,6 +99,7 @@ def run_config(
     dtype: Any = "bfloat16",
     layers: int = LAYERS,
     part_size: int = 5,
+    view: RunView = "base",
 ) -> RunConfig:
     """What a run of planted vectors is made of.
 
@@ -112,7 +113,7 @@ def run_config(
         dataset_path=str(root),
         split=split,
         prefix=prefix,
-        view="base",
+        view=view,
         keys="post-rope",
         kinds=kinds,
         layers=tuple(range(layers)) if {"key", "value"} & set(kinds) else (),

@@ -149,6 +149,7 @@ def test_the_slow_reference_agrees(tmp_path: Path) -> None:
         assert {name: row[name] for name in expected} == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_batches_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path, 2)
     full = probe(run, TASK, episodes=8, layers=[5], kinds=["value"])
@@ -158,6 +159,7 @@ def test_batches_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert row["miou"] == pytest.approx(single_row["miou"], abs=5e-3)
 
 
+@pytest.mark.slow
 def test_two_computations_are_equal(tmp_path: Path) -> None:
     run = make_run(tmp_path, 2)
     first, second = (
@@ -168,6 +170,7 @@ def test_two_computations_are_equal(tmp_path: Path) -> None:
     assert third.to_json()["rows"] != first["rows"]
 
 
+@pytest.mark.slow
 def test_split(tmp_path: Path) -> None:
     result = probe(make_run(tmp_path, 1, per_class=12), TASK, episodes=40, select="split")
     assert result.best is not None
@@ -175,6 +178,7 @@ def test_split(tmp_path: Path) -> None:
     assert (result.best["n"], result.best["chosen_miou"], result.best["miou"]) == (20, 1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_missing_images(tmp_path: Path) -> None:
     """The first 14 images are classes 1 and 2: classes 3 to 5 have no episode, are named, and count
     nothing.
@@ -193,6 +197,7 @@ def test_missing_images(tmp_path: Path) -> None:
         probe(make_run(tmp_path / "few", 1, images=3), TASK)
 
 
+@pytest.mark.slow
 def test_an_image_without_its_class_is_left_out(tmp_path: Path) -> None:
     run = make_run(tmp_path, 2)
     path = tmp_path / f"data/VOC2012/SegmentationClassAug/{run.ids[0]}.png"

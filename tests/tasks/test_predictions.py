@@ -59,6 +59,7 @@ def test_davis_by_the_official_score(tmp_path: Path, options: dict[str, Any]) ->
     assert scored.n == result.n
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("options", [{}, BLOCK, {"upsample": True, **BLOCK}])
 def test_spair_by_the_official_score(tmp_path: Path, options: dict[str, Any]) -> None:
     dataset = SPair71k(spair.write_spair(tmp_path / "data", images=4), "test")
@@ -154,6 +155,7 @@ def imagenet_50(folder: Path) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_imagenet_s_by_the_official_score(tmp_path: Path) -> None:
     run, out = imagenet_50(tmp_path), tmp_path / "out"
     result = probe(run, "semantic-segmentation", all_classes=True, save_predictions=out, **BLOCK)
@@ -186,6 +188,7 @@ def test_bdd_by_the_official_score(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_masks_of_the_given_class_are_no_benchmark_maps(tmp_path: Path) -> None:
     run, out = imagenet_50(tmp_path), tmp_path / "out"
     result = probe(run, "semantic-segmentation", save_predictions=out, **BLOCK)

@@ -29,6 +29,7 @@ def test_a_kept_result_writes_the_same(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_and_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,6 +57,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(
     assert (tmp_path / "empty/cow/cow0.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_total_of_a_progress_bar(tmp_path: Path) -> None:
     run, done = msrc.make_run(tmp_path), list[int]()
     probe(run, msrc.TASK, progress=lambda n, *_: done.append(n))
@@ -63,6 +65,7 @@ def test_the_total_of_a_progress_bar(tmp_path: Path) -> None:
     assert count_blocks(run, msrc.TASK, kinds=["value"], **BLOCK) == 1
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, shell: Shell) -> None:
     """Of one task into the folder, of all tasks into a folder each."""
     run = msrc.make_run(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ from kvtool.metrics.video import boundary_accuracy
 from kvtool.tasks.temporal_correspondence import index_mask
 from tests.support.datasets import label_png
 from tests.support.fields import assert_documented
-from tests.support.tasks.temporal_correspondence import GRID, TASK, make_run
-from tests.support.units import PLANTED, Array, sample
+from tests.support.tasks.temporal_correspondence import GRID, TASK, make_run, slow_propagate
+from tests.support.units import PLANTED, sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -45,29 +44,6 @@ def test_golden_propagation() -> None:
             (width, height), Image.Resampling.NEAREST
         )
         assert (np.asarray(resized) == data["index_mask"][i - 1]).mean() >= 0.999
-
-
-def slow_propagate(
-    unit: Array, grid: Any, context: list[tuple[Array, Array, Any]], rule: Rule
-) -> Array:
-    """(channel, token) from unit vectors (token, dim) of one head: token by token."""
-    soft = np.zeros((context[0][1].shape[0], len(unit)))
-    for token in range(len(unit)):
-        row, col = divmod(token, grid[1])
-        candidates = []
-        for vectors, masks, other_grid in context:
-            for index in range(len(vectors)):
-                r, c = divmod(index, other_grid[1])
-                if abs(r - row) <= rule.radius and abs(c - col) <= rule.radius:
-                    candidates.append((float(unit[token] @ vectors[index]), masks[:, index]))
-        fifth = sorted((score for score, _ in candidates), reverse=True)[
-            min(rule.top, len(candidates)) - 1
-        ]
-        neighbors = [
-            (np.exp(score / rule.temperature), mask) for score, mask in candidates if score >= fifth
-        ]
-        soft[:, token] = sum(w * m for w, m in neighbors) / sum(w for w, _ in neighbors)
-    return soft
 
 
 RULES = [
@@ -122,6 +98,7 @@ def test_exact_ties_all_count() -> None:
         np.testing.assert_allclose(soft[head], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_stored_bfloat16_is_as_exact_as_float32() -> None:
     """A product of two bfloat16 numbers is exact in float32, so faster units may make it: both
     agree with doubles.
@@ -152,6 +129,7 @@ def test_a_constant_channel_is_never_predicted() -> None:
     assert set(np.unique(mask)) == {0}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("propagation", ["dino", "nearest"])
 def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path, propagation: str) -> None:
     """Of four objects in four scored frames each, one is lost in one frame: its J and F there are
@@ -192,6 +170,7 @@ def test_void_in_the_first_mask_is_no_object(tmp_path: Path) -> None:
     assert result.best["j_and_f"] == 1.0
 
 
+@pytest.mark.slow
 def test_missing_frames(tmp_path: Path) -> None:
     result = probe(make_run(tmp_path, frames=9), TASK)
     assert (result.n, result.n_skipped) == (2, 1)

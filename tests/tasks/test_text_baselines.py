@@ -13,7 +13,7 @@ from kvtool.datasets.imagenet_s import ImageNetS
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.result import Result
 from kvtool.store import Run
-from tests.support import tiny
+from tests.support import tiny_encoders
 from tests.support.fields import assert_documented
 from tests.support.tasks import language
 
@@ -30,8 +30,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = zip(language.CLASSES, ("red cat", "dog", "the blue image"), strict=True)
     words = "".join(f"{wnid}\t{name}\n" for wnid, name in lines)
     (folder / "data" / "words.txt").write_text(words)
-    for build in ("llava_onevision", "siglip_of_two", "clip_of_two", "vit"):
-        model = getattr(tiny, build)(folder / build)
+    for build in ("llava_onevision", "siglip_of_two", "siglip2_of_two", "clip_of_two", "vit"):
+        model = tiny_encoders.built(build, folder / build)
         kvtool.extract(
             folder / "s.kv",
             model=str(model),
@@ -92,6 +92,7 @@ def stretched(grid: Any, cover: tuple[float, float, float, float], shape: Any) -
         ("llava_onevision", "last", "projected"),
         ("llava_onevision", "mean", "projected_mean"),
         ("siglip_of_two", "last", "projected"),
+        ("siglip2_of_two", "last", "projected"),
         ("clip_of_two", "mean", "projected"),
     ],
 )
@@ -113,6 +114,7 @@ def test_all_rows_of_the_table_come_by_one_command(store: Path) -> None:
     assert baselines == {
         ("llava_onevision", "projected"),
         ("siglip_of_two", "projected"),
+        ("siglip2_of_two", "projected"),
         ("clip_of_two", "projected"),
     }
     assert any(

@@ -75,6 +75,7 @@ def test_pairs_listed_twice_count_once(tmp_path: Path) -> None:
     assert f"{path}: {full.n} of its lines are listed twice and count once" in result.skipped[0]
 
 
+@pytest.mark.slow
 def test_entries_listed_twice_count_once(tmp_path: Path) -> None:
     run = RUNS["foreground-segmentation"](tmp_path)
     full = scored(run, "foreground-segmentation")

@@ -64,6 +64,7 @@ def test_a_broken_mask_is_as_good_as_none(
     assert all("\n" not in line for line in result.skipped)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", MASKS)
 def test_where_nothing_can_be_used_one_line_says_so(tmp_path: Path, name: str) -> None:
     run = RUNS[name](tmp_path)

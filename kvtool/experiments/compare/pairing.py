@@ -57,7 +57,8 @@ def paired_images(runs: Sequence[Run]) -> PairedImages:
     Raises KvtoolError where none remains.
     """
     digests: list[dict[str, str]] = [
-        {picture.id: picture.digest for picture in run.pictures} for run in runs
+        {image: digest for picture in run.pictures for image, digest in picture.digests.items()}
+        for run in runs
     ]
     common = set(digests[0]).intersection(*digests[1:])
     changed = [

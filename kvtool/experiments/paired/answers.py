@@ -190,7 +190,7 @@ def _prepared(
         arrays = run.read_image(image, ["projected"], raw=True)
         return None if spoiled_arrays(arrays) else model.prepare_stored(sample, arrays)
     return model.prepare(
-        load_image(refs[image]), id=image, index=sample.index, view=run.config.view
+        load_image(refs[image]), id=image, index=sample.index, view=run.config.picture_view
     )
 
 
@@ -203,7 +203,7 @@ def marked_prompt(
         """Prepare the marked pictures."""
         refs = [ImageRef(file, folder / file) for file in point.files]
         model = answerer.loaded
-        view = answerer.run.config.view
+        view = answerer.run.config.picture_view
         return [
             model.prepare_several(load_image(ref), id=ref.id, index=index, view=view)
             for index, ref in enumerate(refs)

@@ -14,7 +14,7 @@ from PIL import Image
 from kvtool.asking.caches import WAIT_S
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.pictures.files import check_images
+from kvtool.pictures.files import check_images, frames_of
 from kvtool.pictures.tiles import sheet_of
 from kvtool.progress import Progress
 from kvtool.reporting.numbers import in_percent, unit_word
@@ -46,7 +46,7 @@ def predictions(
     check_served(run, task)
     if limit < 1:
         raise UsageError(f"show: --limit: expected 1 or more, found {limit}")
-    ids = _frames_of(run, names) if hasattr(task_class, "given") else names
+    ids = frames_of(run, names) if hasattr(task_class, "given") else names
     check_images(run, ids, "show")
     dataset = dataset_of(run, data)
     probes = (probe for probe in kept_results(run, "probe") if probe.task == task and probe.best)
@@ -70,14 +70,6 @@ def predictions(
         sheet, n_drawn, n = sheet_of(saved, refs, images, limit, title)
     notes = (f"{n_drawn} of {n} drawn: --limit sets how many",) if n_drawn < n else ()
     return sheet.picture, block, notes
-
-
-def _frames_of(run: Run, names: Sequence[str]) -> tuple[str, ...]:
-    """Return frames, those of a sequence for its name."""
-    frames: list[str] = []
-    for name in names:
-        frames += [image for image in run.ids if image.startswith(f"{name}/")] or [name]
-    return tuple(frames)
 
 
 def _choose(

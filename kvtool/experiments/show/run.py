@@ -14,13 +14,13 @@ from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
 from kvtool.pictures.components import BOTTOM_PX, TOP_PX, Head, Sheet, draw_sheets
-from kvtool.pictures.files import check_images, checked_png, pictures_of, write_png
+from kvtool.pictures.files import check_images, checked_png, frames_of, pictures_of, write_png
 from kvtool.progress import Progress, called
 from kvtool.result import Row
 from kvtool.store import Run
 from kvtool.store.kept import kept_results
 from kvtool.store.select import Target, select_run
-from kvtool.types import Block, Kind
+from kvtool.types import VIDEO, Block, Kind
 
 LIMIT = 12
 """Sampling units on a sheet."""
@@ -100,7 +100,7 @@ def show(
     a block predicts of the images, exactly as the probe scores it; where no probe is stored and no
     block named, the task is probed first. Of one image of SPair-71k all pairs are drawn, of several
     those among them; a frame of DAVIS brings its sequence's first one, a sequence's name all its
-    frames.
+    frames. Of a run over videos the images are frames, or videos for all of theirs.
 
     An existing file is replaced. Raises UsageError for an image, a task or a block that the run
     does not have, KvtoolError where the data set or the file's folder cannot be used.
@@ -159,6 +159,8 @@ def _components(
     """Return the maps of all images, one image below the other, their kind, and notes."""
     from kvtool.tasks.blocks import plan_blocks
 
+    if run.config.view == VIDEO:
+        ids = frames_of(run, ids)
     check_images(run, ids, "show")
     default: Kind = "value" if "value" in run.config.kinds else run.config.kinds[0]
     kind = kind or default

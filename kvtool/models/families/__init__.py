@@ -10,6 +10,37 @@ from typing import Any
 
 from kvtool.registry import Registry
 
+_TEXT_ENCODERS = {
+    "siglip": "kvtool.models.families.contrastive:SiglipOfTwo",
+    "siglip2": "kvtool.models.families.contrastive:Siglip2OfTwo",
+    "clip": "kvtool.models.families.contrastive:ClipOfTwo",
+    "metaclip_2": "kvtool.models.families.contrastive:MetaClip2OfTwo",
+    "aimv2": "kvtool.models.families.aimv2:Aimv2OfTwo",
+    "tipsv2": "kvtool.models.families.contrastive:Tipsv2OfTwo",
+}
+"""Encoders with a text tower."""
+
+
+_VISION_ENCODERS = {
+    "siglip_vision_model": "kvtool.models.families.encoders:Siglip",
+    "siglip2_vision_model": "kvtool.models.families.encoders:Siglip2",
+    "clip_vision_model": "kvtool.models.families.encoders:Clip",
+    "metaclip_2_vision_model": "kvtool.models.families.encoders:MetaClip2",
+    "aimv2_vision_model": "kvtool.models.families.aimv2:Aimv2",
+    "tipsv2_vision_model": "kvtool.models.families.encoders:Tipsv2",
+    "vit": "kvtool.models.families.encoders:Dino",
+    "dinov2": "kvtool.models.families.encoders:Dinov2",
+    "dinov2_with_registers": "kvtool.models.families.encoders:Dinov2WithRegisters",
+    "dinov3_vit": "kvtool.models.families.encoders:Dinov3",
+    "radio": "kvtool.models.families.radio:Radio",
+}
+"""Encoders that read no text."""
+
+
+ENCODERS = (*_TEXT_ENCODERS, *_VISION_ENCODERS)
+"""Model types of encoders."""
+
+
 FAMILIES = Registry(
     "model family",
     {
@@ -28,13 +59,8 @@ FAMILIES = Registry(
         "gemma3": "kvtool.models.families.gemma3:Gemma3",
         "gemma4": "kvtool.models.families.gemma4:Gemma4",
         "mistral3": "kvtool.models.families.mistral3:Mistral3",
-        "siglip": "kvtool.models.families.contrastive:SiglipOfTwo",
-        "siglip_vision_model": "kvtool.models.families.encoders:Siglip",
-        "clip": "kvtool.models.families.contrastive:ClipOfTwo",
-        "clip_vision_model": "kvtool.models.families.encoders:Clip",
-        "vit": "kvtool.models.families.encoders:Dino",
-        "dinov2": "kvtool.models.families.encoders:Dinov2",
-        "dinov2_with_registers": "kvtool.models.families.encoders:Dinov2WithRegisters",
+        **_TEXT_ENCODERS,
+        **_VISION_ENCODERS,
         "linear_adapter": "kvtool.models.families.linear_adapter:LinearAdapter",
     },
     "kvtool.models",
@@ -64,11 +90,21 @@ EXAMPLES = {
     "gemma3": ("google/gemma-3-4b-it", "google/gemma-3-12b-it"),
     "gemma4": ("google/gemma-4-E2B-it", "google/gemma-4-26B-A4B-it"),
     "mistral3": ("mistralai/Mistral-Small-3.1-24B-Instruct-2503",),
-    "siglip": ("google/siglip-so400m-patch14-384",),
+    "siglip": ("google/siglip-so400m-patch14-384", "google/siglip2-so400m-patch14-384"),
+    "siglip2": ("google/siglip2-base-patch16-naflex", "google/siglip2-so400m-patch16-naflex"),
     "clip": ("openai/clip-vit-large-patch14-336",),
+    "metaclip_2": ("facebook/metaclip-2-worldwide-huge-quickgelu",),
+    "aimv2": ("apple/aimv2-large-patch14-224-lit",),
+    "aimv2_vision_model": ("apple/aimv2-large-patch14-448", "apple/aimv2-large-patch14-native"),
+    "tipsv2": ("google/tipsv2-b14",),
     "vit": ("facebook/dino-vitb16",),
     "dinov2": ("facebook/dinov2-base",),
     "dinov2_with_registers": ("facebook/dinov2-with-registers-base",),
+    "dinov3_vit": (
+        "facebook/dinov3-vits16-pretrain-lvd1689m",
+        "facebook/dinov3-vitl16-pretrain-lvd1689m",
+    ),
+    "radio": ("nvidia/C-RADIOv4-H",),
     "linear_adapter": ("adapter:DIR",),
 }
 """Published checkpoints of each family; any other of the same `model_type` loads as well."""
@@ -94,13 +130,8 @@ VIEWS = {
     "gemma3": "one: the picture squeezed to a square",
     "gemma4": _ASPECT,
     "mistral3": _ASPECT,
-    "siglip": _TOWER_SIZE,
-    "siglip_vision_model": _TOWER_SIZE,
-    "clip": _TOWER_SIZE,
-    "clip_vision_model": _TOWER_SIZE,
-    "vit": _TOWER_SIZE,
-    "dinov2": _TOWER_SIZE,
-    "dinov2_with_registers": _TOWER_SIZE,
+    **dict.fromkeys(ENCODERS, _TOWER_SIZE),
+    **dict.fromkeys(("siglip2", "siglip2_vision_model", "radio"), _ASPECT),
     "linear_adapter": _TOWER_SIZE,
 }
 """What --view shows of a picture, by family."""
@@ -119,19 +150,35 @@ SPECIAL = {
     "gemma3": "image tokens see each other both ways; sliding windows",
     "gemma4": "layers differ in heads; the last ones may share keys and values",
     "mistral3": "a mark after each row of tokens",
+    "siglip": "SigLIP 2 at one size, too; patches and texts in one space",
+    "siglip2": "as many whole patches as fit (NaFlex); patches and texts in one space",
+    "siglip2_vision_model": "as many whole patches as fit (NaFlex)",
+    "clip": "patches and texts in one space",
+    "metaclip_2": "patches and texts in one space, texts in many languages",
+    "aimv2": "AIMv2-LiT: patches and texts in one space",
+    "aimv2_vision_model": "a native one takes any --image-size, another none",
+    "tipsv2": "patches and texts in one space as they are; a register is a second class token",
+    "tipsv2_vision_model": "a register is a second class token",
+    "dinov2_with_registers": "register tokens, left out",
+    "dinov3_vit": "rotary positions; register tokens, left out",
+    "radio": "class tokens of its teachers and registers, left out; no norm at the end",
 }
 """What is special of a family."""
 
 
 NORMS = {
     "siglip": "post_layernorm",
+    "siglip2": "post_layernorm",
+    "aimv2": "rms_norm",
+    "tipsv2": "layernorm",
     "vit": "layernorm",
     "dinov2": "layernorm",
     "dinov2_with_registers": "layernorm",
+    "dinov3_vit": "norm",
 }
 """By family of encoders, the norm that its class puts after its last layer, on every token.
 
-CLIP's norms the class token alone.
+CLIP's and MetaCLIP 2's norm the class token alone, RADIO has none.
 """
 
 
@@ -151,6 +198,8 @@ what a run stores before the decoder is not enough to go on from.
 """
 
 
+TAKES_VIDEOS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+"""Families whose models are given the frames of a video in one context."""
 COMMON = "common:"
 """What the families of model types without a file begin with (families/common.py)."""
 
@@ -184,7 +233,7 @@ def last_norm(family: str, is_encoder: bool, depth: int, vision_layers: Sequence
 def reads_text(model_type: str) -> bool:
     """Whether models of this type have a tokenizer; encoders alone have none."""
     if model_type in FAMILIES.table:
-        return not FAMILIES.table[model_type].startswith("kvtool.models.families.encoders:")
+        return model_type not in _VISION_ENCODERS
     return model_type not in FAMILIES.names() or getattr(
         FAMILIES.load(model_type), "reads_text", True
     )

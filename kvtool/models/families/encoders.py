@@ -1,218 +1,39 @@
-"""Encoders alone: the towers of SigLIP and CLIP, DINO and DINOv2.
-
-They keep `vision`, outputs of chosen layers, and where it is asked for `saliency`, attention in the
-last one; they read no text (kvtool.models.families.contrastive does).
-"""
+"""Encoders alone, a class each: what differs between the towers of transformers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
-from PIL import Image
 from transformers import (
     BitImageProcessorPil,
     CLIPImageProcessorPil,
     CLIPVisionModel,
     Dinov2Model,
     Dinov2WithRegistersModel,
+    DINOv3ViTModel,
+    MetaClip2VisionModel,
     SiglipImageProcessorPil,
     SiglipVisionModel,
+    Tipsv2VisionModel,
     ViTImageProcessorPil,
     ViTModel,
 )
 
-from kvtool.errors import UsageError
-from kvtool.layers import LayerChoice
-from kvtool.models.base import Captured, Prepared, Request, sample_of
-from kvtool.models.cache import layer_outputs, tower_layers
-from kvtool.models.choices import chosen_kinds, chosen_layers
-from kvtool.models.cropping import Rectangle, cropped, patch_span
-from kvtool.models.device import one_head_arrays, to_device
-from kvtool.models.families import NORMS
-from kvtool.models.faults import preparing
-from kvtool.models.loading import Checkpoint
+from kvtool.models.encoder import Encoder
+from kvtool.models.image_processors import DINOv3ViTImageProcessorPil, Tipsv2ImageProcessorPil
+from kvtool.models.naflex import NaflexEncoder
 from kvtool.models.saliency import ClassAttention, probe_attention
-from kvtool.models.sizes import input_wh_px
-from kvtool.models.text_vectors import TextVectors
-from kvtool.types import SALIENCY, Geometry, KeyPosition, Kind, View
-
-
-class Encoder:
-    """A vision transformer. Class and register tokens come before its patches and are left out.
-
-    The last layer is kept after the norm that the class puts there (kvtool.models.families.NORMS),
-    so that it is the class's last_hidden_state; any other layer as it leaves the layer.
-    """
-
-    family: ClassVar[str]
-    network: ClassVar[Any]
-    processor_class: ClassVar[Any]
-    options: ClassVar[dict[str, Any]] = {}
-    interpolates: ClassVar[bool] = True
-    """Whether the class must be told to interpolate its position embeddings for another image size.
-    """
-    long_step_px: ClassVar[int | None] = None
-    """Of what the longer side of --image-size short:N is a multiple, beside the patch."""
-    reads_text: ClassVar[bool] = False
-    size_options: ClassVar[tuple[str, ...]] = ("image_size",)
-    kinds: tuple[Kind, ...] = ("vision",)
-    has_class_token: ClassVar[bool] = True
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
-        self.config = checkpoint.config(self.network)
-        self.net: Any = self.load_network()
-        self.processor = checkpoint.processor(self.processor_class)
-        self.info = checkpoint.info(self.family, self.geometry())
-
-    def load_network(self) -> Any:
-        """Return the tower."""
-        return self.checkpoint.network(self.network, self.config, **self.options)
-
-    @property
-    def has_saliency(self) -> bool:
-        """Whether a token or a probe attends to all patches."""
-        return self.has_class_token
-
-    def geometry(self) -> Geometry:
-        """Return the sizes of the tower."""
-        return Geometry(0, 0, 0, 0, 0, self.config.num_hidden_layers, self.config.hidden_size)
-
-    def request(
-        self,
-        kinds: Sequence[Kind] | None,
-        layers: LayerChoice | None,
-        keys: KeyPosition = "post-rope",
-        vision_layers: Sequence[int] | None = None,
-    ) -> Request:
-        """See Model.request. `layers` are the tower's here; the default is its last."""
-        count = self.info.geometry.vision_layers
-        selected = chosen_layers(vision_layers if layers is None else layers, count, (count - 1,))
-        return Request(chosen_kinds(kinds, self.kinds, self.has_saliency), (), selected, keys)
-
-    def prepare(
-        self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
-    ) -> Prepared:
-        """See Model.prepare. An encoder has one view: base and full are the same."""
-        if prefix:
-            raise UsageError(
-                f"prefix: expected none, for {self.family} reads no text before an image, found "
-                f"{prefix!r}; leave it out"
-            )
-        if view not in ("base", "full"):
-            raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
-        with preparing(id):
-            pixels, shown_xyxy_px = self._pixels(image)
-        span = patch_span(pixels, shown_xyxy_px, self.config.patch_size)
-        spans = (span,) if "projected" in self.kinds else ()
-        sample = sample_of(image, id=id, index=index, spans=spans, vision_spans=(span,))
-        return Prepared(sample, {"pixels": pixels.to(self.checkpoint.dtype)}, tuple(pixels.shape))
-
-    def _pixels(self, image: Image.Image) -> tuple[torch.Tensor, Rectangle]:
-        """The input (3, height, width), and the rectangle of the image that it shows."""
-        image_size = self.checkpoint.settings.size.image_size
-        if not image_size:
-            return cropped(image, self.processor)
-        # The whole picture is resized and nothing is cropped, as where DINO segments videos.
-        patch_px = self.config.patch_size
-        wh_px = input_wh_px(image.size, image_size, patch_px, self._long_step(patch_px))
-        resized = image.resize(wh_px, self.processor.resample)
-        options = {"do_resize": False, "do_center_crop": False}
-        pixels = self.processor(resized, return_tensors="pt", **options)["pixel_values"][0]
-        return pixels, (0.0, 0.0, float(image.width), float(image.height))
-
-    def _long_step(self, patch_px: int) -> int:
-        """The step of the longer side in pixels, which whole patches must fill."""
-        step = self.long_step_px
-        return step if step is not None and step % patch_px == 0 else patch_px
-
-    @torch.inference_mode()
-    def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
-        """See Model.capture."""
-        assert self.checkpoint.weights, "a model loaded without weights plans only"
-        assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
-        vision_layers = request.vision_layers if "vision" in request.kinds else ()
-        last = self.info.geometry.vision_layers - 1
-        needed = {*vision_layers, *([last] if {"projected", SALIENCY} & {*request.kinds} else [])}
-        is_watched = SALIENCY in request.kinds and self.has_class_token
-        attention = ClassAttention(tower_layers(self.net, last + 1)[last]) if is_watched else None
-        patches = self.patch_outputs(batch, sorted(needed), attention)
-        captured = Captured()
-        if vision_layers:
-            vision = [patches[layer] for layer in vision_layers]
-            captured.arrays["vision"] = one_head_arrays(vision)
-        if "projected" in request.kinds:
-            captured.arrays["projected"] = one_head_arrays([self.beside_text(patches[last])])
-        if SALIENCY in request.kinds:
-            captured.arrays[SALIENCY] = one_head_arrays([self.saliency(patches[last], attention)])
-        return captured
-
-    def patch_outputs(
-        self,
-        batch: Sequence[Prepared],
-        layers: Sequence[int],
-        attention: ClassAttention | None = None,
-    ) -> dict[int, torch.Tensor]:
-        """Return the outputs of layers at patches, (image, patch, dim); of the last layer after the
-        class's norm.
-
-        `attention` watches the pass, where it is given.
-        """
-        pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
-        last = self.info.geometry.vision_layers - 1
-        modules = tower_layers(self.net, last + 1)
-        with (
-            self.checkpoint.running(),
-            attention.watching() if attention else nullcontext(),
-            layer_outputs(modules, layers, stop=True) as outputs,
-        ):
-            self.net(pixels, **self._forward_options(pixels))
-        if last in outputs and (norm := NORMS.get(self.family)):
-            outputs[last] = getattr(self.net, norm)(outputs[last])
-        n_patches = batch[0].sample.n_vision_tokens
-        return {layer: states[:, -n_patches:] for layer, states in outputs.items()}
-
-    def saliency(self, patches: torch.Tensor, attention: ClassAttention | None) -> torch.Tensor:
-        """Attention to patches (image, patch, dim) of the last layer, (image, patch, 1): of that
-        layer's class token.
-        """
-        assert attention is not None, "the class token was watched"
-        return attention.over(patches.shape[1])
-
-    def beside_text(self, patches: torch.Tensor) -> torch.Tensor:
-        """Patches (image, patch, dim) of the last layer in the space of the text tower."""
-        raise NotImplementedError
-
-    def _forward_options(self, pixels: torch.Tensor) -> dict[str, Any]:
-        size = self.config.image_size
-        trained_hw = (size, size) if isinstance(size, int) else tuple(size)
-        is_resized = tuple(pixels.shape[-2:]) != trained_hw
-        return {"interpolate_pos_encoding": True} if self.interpolates and is_resized else {}
-
-    def text_vectors(
-        self,
-        texts: Sequence[str],
-        layers: Sequence[int],  # noqa: ARG002
-        kinds: Sequence[Kind],  # noqa: ARG002
-        template: str = "{}",  # noqa: ARG002
-    ) -> TextVectors:
-        """See Model.text_vectors. Raises UsageError: an encoder alone reads no text."""
-        raise UsageError(
-            f"texts: expected a multimodal model, or an encoder with a text tower and a tokenizer, "
-            f"found {self.family}, which reads no text; "
-            f"leave out the {len(texts)} texts or choose another model"
-        )
 
 
 class Siglip(Encoder):
-    """SigLIP's tower: a SiglipVisionModel, or that part of a SiglipModel."""
+    """SigLIP's tower: a SiglipVisionModel, or that part of a SiglipModel. Checkpoints of SigLIP 2
+    at one size are of these classes, too.
+    """
 
     family = "siglip"
-    network = SiglipVisionModel
-    processor_class = SiglipImageProcessorPil
+    network: ClassVar[Any] = SiglipVisionModel
+    processor_class: ClassVar[Any] = SiglipImageProcessorPil
     has_class_token = False
 
     @property
@@ -229,12 +50,25 @@ class Siglip(Encoder):
         return probe_attention(self.net.head, patches)
 
 
+class Siglip2(NaflexEncoder, Siglip):
+    """SigLIP 2 at a picture's own aspect ratio (NaFlex)."""
+
+    family = "siglip2"
+
+
 class Clip(Encoder):
     """CLIP's tower: a CLIPVisionModel, or that part of a CLIPModel."""
 
     family = "clip"
-    network = CLIPVisionModel
+    network: ClassVar[Any] = CLIPVisionModel
     processor_class = CLIPImageProcessorPil
+
+
+class MetaClip2(Clip):
+    """MetaCLIP 2's tower, built as CLIP's."""
+
+    family = "metaclip_2"
+    network = MetaClip2VisionModel
 
 
 class Dino(Encoder):
@@ -256,7 +90,7 @@ class Dinov2(Encoder):
 
     family = "dinov2"
     network: ClassVar[Any] = Dinov2Model
-    processor_class = BitImageProcessorPil
+    processor_class: ClassVar[Any] = BitImageProcessorPil
     interpolates = False
 
 
@@ -265,3 +99,19 @@ class Dinov2WithRegisters(Dinov2):
 
     family = "dinov2_with_registers"
     network = Dinov2WithRegistersModel
+
+
+class Tipsv2(Dinov2):
+    """TIPSv2's tower: as DINOv2 with registers; its register is a second class token."""
+
+    family = "tipsv2"
+    network = Tipsv2VisionModel
+    processor_class = Tipsv2ImageProcessorPil
+
+
+class Dinov3(Dinov2):
+    """DINOv3: register tokens; its rotary positions fit any size."""
+
+    family = "dinov3_vit"
+    network = DINOv3ViTModel
+    processor_class = DINOv3ViTImageProcessorPil

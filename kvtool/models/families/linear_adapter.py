@@ -23,7 +23,7 @@ from kvtool.models.adapters import JoinedModel, read_settings
 from kvtool.models.base import Prepared, sample_of
 from kvtool.models.causal import load_causal
 from kvtool.models.decoder import DecoderModel
-from kvtool.models.families.encoders import Encoder
+from kvtool.models.encoder import Encoder
 from kvtool.models.hub import resolve
 from kvtool.models.loading import Checkpoint, load
 from kvtool.models.prompts import Prompt

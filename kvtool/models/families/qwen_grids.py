@@ -26,9 +26,17 @@ def sized(
         # A token is a whole square of patches: what is left of a side is none.
         wh_px = (max(width // step_px, 1) * step_px, max(height // step_px, 1) * step_px)
         return image.resize(wh_px, processor.resample), {"do_resize": False}
-    bounds = processor.size
-    smallest = size.min_pixels or bounds.shortest_edge
-    largest = size.max_pixels or bounds.longest_edge
+    smallest, largest = area_bounds(size, processor.size)
+    return image, {"size": {"shortest_edge": smallest, "longest_edge": largest}}
+
+
+def area_bounds(size: InputSize, bounds: Any, n_frames: int = 1) -> tuple[int, int]:
+    """Return the smallest and the largest area that a user or, by default, a checkpoint allows.
+
+    bounds: the checkpoint's. n_frames: those are of so many frames together, the user's of one.
+    """
+    smallest = size.min_pixels * n_frames or bounds.shortest_edge
+    largest = size.max_pixels * n_frames or bounds.longest_edge
     # One bound that was asked for takes the checkpoint's other one along where they would
     # cross. Equal bounds would not do: sizes are rounded, down from the larger one.
     if smallest > largest:
@@ -37,7 +45,7 @@ def sized(
             smallest = max(1, int(largest * share))
         else:
             largest = int(smallest / share)
-    return image, {"size": {"shortest_edge": smallest, "longest_edge": largest}}
+    return smallest, largest
 
 
 class GridPositions(SeveralImages):

@@ -24,10 +24,11 @@ from kvtool.models.base import Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
-from kvtool.models.families.qwen_grids import GridPositions, sized
+from kvtool.models.families.qwen_grids import sized
+from kvtool.models.families.qwen_videos import Qwen2Videos, QwenVideos
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
-from kvtool.types import GridSpan, View
+from kvtool.types import GridSpan, Sample, View
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
@@ -42,18 +43,24 @@ MAX_ASPECT = 200
 """transformers' limit for Qwen's image processor."""
 
 
-class Qwen2VL(GridPositions, DecoderModel):
+class Qwen2VL(QwenVideos, DecoderModel):
     """Checkpoints of model_type qwen2_vl."""
 
     family = "qwen2_vl"
     network: ClassVar[Any] = Qwen2VLForConditionalGeneration
     opening = "<|vision_start|>"
     size_options: ClassVar[tuple[str, ...]] = ("image_size", "min_pixels", "max_pixels")
+    video_processor_class: ClassVar[Any] = Qwen2Videos
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self.processor = checkpoint.processor(Qwen2VLImageProcessorPil)
         self.size = checkpoint.settings.size
+
+    @property
+    def image_processor(self) -> Any:
+        """See QwenVideos.image_processor."""
+        return self.processor
 
     def fallback_template(self) -> str:
         """Return the chat template for a checkpoint that has none."""
@@ -102,6 +109,14 @@ class Qwen2VL(GridPositions, DecoderModel):
         pixels = features["pixel_values"].to(self.checkpoint.dtype)
         return Prepared(sample, {"pixels": pixels}, (sample.image_start, rows, cols))
 
+    def video_tensors(
+        self,
+        pixels: torch.Tensor,
+        grid_thw: torch.Tensor,  # noqa: ARG002
+    ) -> dict[str, torch.Tensor]:
+        """See QwenVideos.video_tensors."""
+        return {"pixels": pixels}
+
     def _features(self, image: Image.Image) -> Any:
         """What the image processor makes of a picture, at the size that was asked for."""
         vision = self.config.vision_config
@@ -114,8 +129,9 @@ class Qwen2VL(GridPositions, DecoderModel):
     ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
         """See DecoderModel.encode."""
         pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
-        rows, cols = batch[0].sample.vision_spans[0].grid
-        grids = torch.tensor([[1, rows, cols]] * len(batch), device=self.checkpoint.device)
+        spans = batch[0].sample.vision_spans  # of a video several, one behind the other
+        grid = [len(spans), *spans[0].grid]
+        grids = torch.tensor([grid] * len(batch), device=self.checkpoint.device)
         tower = self.net.model.visual
         layers = tower_layers(tower, self.info.geometry.vision_layers)
         # Finished ends the pass before the merger where only layers of the tower were asked for.
@@ -135,8 +151,8 @@ class Qwen2VL(GridPositions, DecoderModel):
         # Patches come block by block, those of a token together; rows of blocks become rows of
         # patches.
         blocks = self._in_order(states.reshape(-1, merge * merge, states.shape[-1]), grids)
-        blocks = blocks.reshape(len(grids), rows, cols, merge, merge, -1)
-        return blocks.transpose(2, 3).flatten(1, 4)
+        blocks = blocks.reshape(-1, rows, cols, merge, merge, blocks.shape[-1])
+        return blocks.transpose(2, 3).reshape(len(grids), -1, blocks.shape[-1])
 
     def _in_order(self, blocks: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """Blocks of patches (block, patch, dim) in the order of the decoder's tokens."""
@@ -155,6 +171,11 @@ class Qwen25VL(Qwen2VL):
         """Return the layers and the width of the tower."""
         vision = self.config.vision_config
         return vision.depth, vision.hidden_size
+
+    def time_step(self, sample: Sample) -> float | torch.Tensor:
+        """See QwenVideos.time_step: by the seconds between them."""
+        tokens_per_second: int = self.config.vision_config.tokens_per_second
+        return tokens_per_second * self.seconds_a_token(sample)
 
     def _in_order(self, blocks: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         from transformers.vision_utils import get_vision_window_index

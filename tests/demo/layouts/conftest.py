@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kvtool.demo.layouts import write_scenes
+from kvtool.demo.layouts import LAYOUTS
+from tests.support.scenes import World
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("scenes") / "world"
-    write_scenes(root)
-    return root
+def world(embedded_world: World) -> Path:
+    return embedded_world(*LAYOUTS.names())

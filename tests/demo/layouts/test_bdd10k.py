@@ -15,6 +15,7 @@ from PIL import Image
 from kvtool.demo.street import TRAIN_IDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "count"), [("train", 12), ("val", 32)])
 def test_images_masks_and_frames(world: Path, split: str, count: int) -> None:
     folder = world / "bdd10k"
@@ -58,6 +59,7 @@ def check_boxes(labels: list[dict[str, Any]], ids: npt.NDArray[np.uint8]) -> Non
     assert seen & {"person", "car", "truck", "bus", "traffic light", "traffic sign"} == boxed
 
 
+@pytest.mark.slow
 def test_all_four_domains_are_there_by_attributes_and_by_light(world: Path) -> None:
     folder = world / "bdd10k"
     frames = json.loads((folder / "labels" / "det_20" / "det_val.json").read_text())

@@ -38,6 +38,7 @@ COLUMNS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["val", "test"])
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_rows_are_complete(world: Path, subset: str, split: str) -> None:
@@ -64,6 +65,7 @@ def test_rows_are_complete(world: Path, subset: str, split: str) -> None:
                 assert min(picture.size) >= 88
 
 
+@pytest.mark.slow
 def test_answers_vary_and_hub_features_are_named(world: Path) -> None:
     answers: Counter[str] = Counter()
     for subset in SUBSETS:

@@ -24,6 +24,7 @@ def coco(world: Path) -> COCO:
     return COCO(str(world / "coco" / "annotations" / "instances_val2014.json"))
 
 
+@pytest.mark.slow
 def test_masks_decode_to_the_drawn_ones(coco: COCO) -> None:
     forms = set()
     for picture in pictures(0, "small"):
@@ -40,6 +41,7 @@ def test_masks_decode_to_the_drawn_ones(coco: COCO) -> None:
     assert forms == {list, dict}
 
 
+@pytest.mark.slow
 def test_images_are_there_with_their_sizes(world: Path, coco: COCO) -> None:
     entries = coco.dataset["images"]
     assert len({entry["id"] for entry in entries}) == len(entries) == 80
@@ -51,6 +53,7 @@ def test_images_are_there_with_their_sizes(world: Path, coco: COCO) -> None:
     assert [entry["name"] for entry in coco.dataset["categories"]] == list(categories())
 
 
+@pytest.mark.slow
 def test_captions_name_the_things_of_their_image(world: Path, coco: COCO) -> None:
     content = json.loads((world / "coco" / "annotations" / "captions_val2014.json").read_text())
     per_image: dict[int, int] = {}

@@ -26,6 +26,7 @@ def rows_of(world: Path, kind: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TASKS)
 def test_rows_are_complete(world: Path, kind: str) -> None:
     rows = rows_of(world, kind)
@@ -48,11 +49,13 @@ def test_rows_are_complete(world: Path, kind: str) -> None:
     assert len({row["filename"] for row in rows}) == len(rows)
 
 
+@pytest.mark.slow
 def test_ids_run_through_both_files(world: Path) -> None:
     ids = [row["idx"] for kind in TASKS for row in rows_of(world, kind)]
     assert ids == list(range(48))
 
 
+@pytest.mark.slow
 def test_counts_are_the_number_of_boxes(world: Path) -> None:
     for row in rows_of(world, "2d"):
         if row["task"] == "Count":
@@ -61,6 +64,7 @@ def test_counts_are_the_number_of_boxes(world: Path) -> None:
             assert plural(row["target_class"]) in row["question"]
 
 
+@pytest.mark.slow
 def test_relations_and_distances_fit_the_question(world: Path) -> None:
     for kind in TASKS:
         for row in rows_of(world, kind):

@@ -11,6 +11,7 @@ from PIL import Image
 from kvtool.demo.layouts.davis import draw_sequence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "n_sequences", "n_frames"), [("train", 1, 8), ("val", 3, 14)])
 def test_sequences_are_whole(world: Path, split: str, n_sequences: int, n_frames: int) -> None:
     folder = world / "davis"
@@ -32,6 +33,7 @@ def test_sequences_are_whole(world: Path, split: str, n_sequences: int, n_frames
                 assert np.isin(np.asarray(mask), ids).all()
 
 
+@pytest.mark.slow
 def test_annotations_are_the_drawn_things_and_they_move(world: Path) -> None:
     scenes, drawings = draw_sequence(0, "val", 0, 14)
     folder = world / "davis" / "Annotations" / "480p"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from kvtool.demo.layouts.imagenet_s import encode_ids, wnids
@@ -19,6 +20,7 @@ def test_wnids_sort_otherwise_than_names() -> None:
     assert all(len(wnid) == 9 and wnid.startswith("n9") for wnid in table)
 
 
+@pytest.mark.slow
 def test_masks_hold_the_class_of_their_folder(world: Path) -> None:
     folder = world / "imagenet-s"
     listed = (folder / "ImageNetS_categories_im50.txt").read_text().split()

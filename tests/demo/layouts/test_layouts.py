@@ -27,6 +27,7 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_one_by_one_and_in_any_order(
     world: Path, tmp_path: Path
 ) -> None:
@@ -37,6 +38,7 @@ def test_same_seed_gives_the_same_bytes_one_by_one_and_in_any_order(
     assert digest(tmp_path) == digest(world)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_pictures(world: Path, tmp_path: Path) -> None:
     write_scenes(tmp_path, seed=1, only=["msrc"])
     first = sorted((tmp_path / "msrc").rglob("*.jpg"))
@@ -115,6 +117,7 @@ def test_an_interrupted_data_set_leaves_nothing(
     assert write_scenes(tmp_path, only=["davis"])["davis"] > 0
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_no_half_and_is_cleaned_up(world: Path, tmp_path: Path) -> None:
     script = "import sys; from pathlib import Path; from kvtool.demo.layouts import write_scenes\n"
     script += "write_scenes(Path(sys.argv[1]), only=['pascal5i'])"
@@ -136,6 +139,7 @@ def test_a_killed_writer_leaves_no_half_and_is_cleaned_up(world: Path, tmp_path:
     assert digest(tmp_path / "pascal5i") == digest(world / "pascal5i")
 
 
+@pytest.mark.slow
 def test_two_writers_at_once_agree(world: Path, tmp_path: Path) -> None:
     script = "import sys; from pathlib import Path; from kvtool.demo.layouts import write_scenes\n"
     script += "write_scenes(Path(sys.argv[1]), only=['msrc', 'davis'])"

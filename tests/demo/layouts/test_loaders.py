@@ -26,6 +26,7 @@ from kvtool.demo.layouts.msrc import CLASSES
 from kvtool.demo.world import categories
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in LAYOUTS.names() if name in DATASETS.names()])
 def test_every_image_loads(world: Path, name: str) -> None:
     dataset = open_dataset(f"{name}:{world / name}")
@@ -35,6 +36,7 @@ def test_every_image_loads(world: Path, name: str) -> None:
         assert min(load_image(image).size) >= 88
 
 
+@pytest.mark.slow
 def test_spair_pairs(world: Path) -> None:
     dataset = open_dataset(f"spair71k:{world / 'spair71k'}@test")
     assert isinstance(dataset, SPair71k)
@@ -43,6 +45,7 @@ def test_spair_pairs(world: Path) -> None:
     assert tuple(dataset.texts()) == categories()[:18]
 
 
+@pytest.mark.slow
 def test_pascal_episodes_of_all_five_classes(world: Path) -> None:
     for fold in range(4):
         dataset = open_dataset(f"pascal5i:{world / 'pascal5i'}@fold{fold}")
@@ -52,6 +55,7 @@ def test_pascal_episodes_of_all_five_classes(world: Path) -> None:
         assert tuple(dataset.texts()) == categories()[5 * fold : 5 * fold + 5]
 
 
+@pytest.mark.slow
 def test_coco_masks_and_captions(world: Path) -> None:
     dataset = open_dataset(f"coco:{world / 'coco'}@val2014")
     assert isinstance(dataset, Coco)
@@ -67,6 +71,7 @@ def test_coco_masks_and_captions(world: Path) -> None:
     assert len(dataset.captions()[image_id]) == 5
 
 
+@pytest.mark.slow
 def test_msrc_groups(world: Path) -> None:
     dataset = open_dataset(f"msrc:{world / 'msrc'}")
     assert isinstance(dataset, Msrc)
@@ -75,6 +80,7 @@ def test_msrc_groups(world: Path) -> None:
     assert set(np.unique(dataset.group_mask("fish/fish_0001", "fish"))) == {0, 1}
 
 
+@pytest.mark.slow
 def test_imagenet_s_names_and_masks(world: Path) -> None:
     dataset = open_dataset(f"imagenet-s:{world / 'imagenet-s'}")
     assert isinstance(dataset, ImageNetS)
@@ -84,6 +90,7 @@ def test_imagenet_s_names_and_masks(world: Path) -> None:
     assert not dataset.skipped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["val", "testA", "testB", "train"])
 def test_refcoco_masks_and_captions(world: Path, split: str) -> None:
     dataset = open_dataset(f"refcoco:{world / 'refcoco'}@{split}")
@@ -95,6 +102,7 @@ def test_refcoco_masks_and_captions(world: Path, split: str) -> None:
     assert not dataset.skipped
 
 
+@pytest.mark.slow
 def test_davis_objects_are_numbered_from_one(world: Path) -> None:
     dataset = open_dataset(f"davis:{world / 'davis'}@val")
     assert isinstance(dataset, Davis)
@@ -104,6 +112,7 @@ def test_davis_objects_are_numbered_from_one(world: Path) -> None:
     assert not dataset.skipped
 
 
+@pytest.mark.slow
 def test_bdd_domains_have_their_sentences(world: Path) -> None:
     for kind, time, domain in (
         ("city street", "day", "day+street"),

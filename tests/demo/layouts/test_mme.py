@@ -12,6 +12,7 @@ from kvtool.demo.layouts.mme import SUBSETS, draw_picture
 from kvtool.demo.world import COLORS, Scene, categories
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_each_image_has_both_answers_and_they_are_true(world: Path, subset: str) -> None:
     folder = world / "mme" / subset

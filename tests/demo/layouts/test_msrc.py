@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from kvtool.demo.layouts.msrc import CLASSES, draw_picture
 
 
+@pytest.mark.slow
 def test_masks_are_binary_and_those_of_the_scene(world: Path) -> None:
     folder = world / "msrc"
     assert sorted(path.name for path in (folder / "image").iterdir()) == sorted(CLASSES)

@@ -12,6 +12,7 @@ from kvtool.demo.layouts.pascal5i import draw_picture
 from kvtool.demo.world import categories
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["trn", "val"])
 def test_lists_name_exactly_what_the_labels_show(world: Path, split: str) -> None:
     folder = world / "pascal5i"
@@ -36,6 +37,7 @@ def test_lists_name_exactly_what_the_labels_show(world: Path, split: str) -> Non
         assert set(sizes) <= {0, 255, *range(1, 21)}
 
 
+@pytest.mark.slow
 def test_labels_are_the_scene_with_a_thin_void_line(world: Path) -> None:
     folder = world / "pascal5i" / "VOC2012"
     for index, path in enumerate(sorted((folder / "SegmentationClassAug").iterdir())[:20]):
@@ -58,6 +60,7 @@ def test_labels_are_the_scene_with_a_thin_void_line(world: Path) -> None:
             assert np.array_equal(labels[first][overlap], labels[second][overlap])
 
 
+@pytest.mark.slow
 def test_splits_share_no_image(world: Path) -> None:
     names = [
         {
@@ -70,6 +73,7 @@ def test_splits_share_no_image(world: Path) -> None:
     assert not names[0] & names[1]
 
 
+@pytest.mark.slow
 def test_class_names_and_enough_images_for_five_shots(world: Path) -> None:
     folder = world / "pascal5i"
     assert tuple((folder / "classes.txt").read_text().split()) == categories()[:20]

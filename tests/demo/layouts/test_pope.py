@@ -31,6 +31,7 @@ def read(world: Path, strategy: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_labels_are_true(world: Path, present: dict[str, set[str]], strategy: str) -> None:
     questions = read(world, strategy)
@@ -46,6 +47,7 @@ def test_labels_are_true(world: Path, present: dict[str, set[str]], strategy: st
     assert len({(entry["image"], entry["text"]) for entry in questions}) == len(questions)
 
 
+@pytest.mark.slow
 def test_the_three_files_ask_after_the_same_present_things(world: Path) -> None:
     positives = [
         [

@@ -40,6 +40,7 @@ def coco(world: Path) -> COCO:
     return COCO(str(world / "refcoco" / "refcoco" / "instances.json"))
 
 
+@pytest.mark.slow
 def test_refs_belong_to_annotations_and_images(
     world: Path, refs: list[dict[str, Any]], coco: COCO
 ) -> None:
@@ -64,6 +65,7 @@ def test_refs_belong_to_annotations_and_images(
     assert sent_ids == list(range(len(sent_ids)))
 
 
+@pytest.mark.slow
 def test_sentences_fit_the_drawn_thing_alone(refs: list[dict[str, Any]], coco: COCO) -> None:
     image_ids, checked = sorted(coco.imgs), 0
     positions = [(split, index) for split, count in PLAN["small"].items() for index in range(count)]
@@ -81,6 +83,7 @@ def test_sentences_fit_the_drawn_thing_alone(refs: list[dict[str, Any]], coco: C
     assert checked == len(refs) > 100
 
 
+@pytest.mark.slow
 def test_animals_in_test_a_and_none_in_test_b(refs: list[dict[str, Any]], coco: COCO) -> None:
     names = {split: set() for split in ("testA", "testB")}  # type: dict[str, set[str]]
     for ref in refs:
@@ -90,6 +93,7 @@ def test_animals_in_test_a_and_none_in_test_b(refs: list[dict[str, Any]], coco: 
     assert not names["testB"] & set(SUPERCATEGORIES["animal"])
 
 
+@pytest.mark.slow
 def test_captions_cover_every_image(world: Path, coco: COCO) -> None:
     path = world / "refcoco" / "images" / "mscoco" / "annotations" / "captions_train2014.json"
     content = json.loads(path.read_text())

@@ -18,6 +18,7 @@ def lines_of(folder: Path, split: str) -> list[str]:
     return (folder / "Layout" / "large" / f"{split}.txt").read_text().splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "least"), [("trn", 50), ("val", 30), ("test", 60)])
 def test_every_pair_is_whole(world: Path, split: str, least: int) -> None:
     folder = world / "spair71k"
@@ -58,6 +59,7 @@ def _check_side(folder: Path, imsize: list[int], box: list[int], name: str) -> N
     assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == box
 
 
+@pytest.mark.slow
 def test_keypoints_lie_on_their_object(world: Path) -> None:
     folder, checked, hidden = world / "spair71k", 0, 0
     for path in (folder / "ImageAnnotation").rglob("*.json"):
@@ -77,6 +79,7 @@ def test_keypoints_lie_on_their_object(world: Path) -> None:
     assert hidden > 0
 
 
+@pytest.mark.slow
 def test_splits_share_no_image(world: Path) -> None:
     used = {split: set() for split in ("trn", "val", "test")}  # type: dict[str, set[str]]
     for split, names in used.items():
@@ -87,6 +90,7 @@ def test_splits_share_no_image(world: Path) -> None:
     assert not used["val"] & used["test"]
 
 
+@pytest.mark.slow
 def test_points_are_the_parts_of_the_scene(world: Path) -> None:
     """The first test image of a category, drawn again: the id of a point is the place of its part
     in `parts`.

@@ -39,6 +39,7 @@ def test_a_second_folder_with_the_same_names_is_another_run(
     )
 
 
+@pytest.mark.slow
 def test_a_copy_with_some_pictures_changed_is_another_run_even_while_the_first_is_unfinished(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_folder_that_grew_continues_its_run(tmp_path: Path, tiny_model: Path, 
     assert verify(kvtool.open(store)) == []
 
 
+@pytest.mark.slow
 def test_a_folder_that_grew_under_a_limit(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     store = tmp_path / "s.kv"
     extract(store, tiny_model, few, limit=3)

@@ -55,6 +55,7 @@ def assert_coefficients(coefficients: dict[str, Row], x: Array, y: Array) -> Non
     assert {row["n"] for row in coefficients.values()} == {5}
 
 
+@pytest.mark.slow
 def test_by_hand(stores: list[Path]) -> None:
     result = correlated(stores)
     assert (result.command, result.metric, result.n, result.best, result.n_skipped) == (
@@ -84,6 +85,7 @@ def test_by_hand(stores: list[Path]) -> None:
     assert parts["planted-2", "Relation"]["n"] == 4
 
 
+@pytest.mark.slow
 def test_intervals_of_a_model(stores: list[Path]) -> None:
     """Segmentation by one task has that task's interval; accuracy that of draws within each
     collection, one by one.
@@ -110,6 +112,7 @@ def test_intervals_of_a_model(stores: list[Path]) -> None:
     assert {(model["chance_kind"], model["chance"]) for model in models} == {("always (A)", 1.0)}
 
 
+@pytest.mark.slow
 def test_asked_again_it_is_read(stores: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     first = correlated(stores)
     monkeypatch.setattr("kvtool.experiments.correlate.measures.evaluate", None)
@@ -118,6 +121,7 @@ def test_asked_again_it_is_read(stores: list[Path], monkeypatch: pytest.MonkeyPa
         correlated(stores, fresh=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "rows", "message"), [(1, 0, "found 1"), (2, 0, "found 2"), (3, 2, "no interval")]
 )
@@ -147,6 +151,7 @@ def table(result: Result) -> str:
     return out.getvalue()
 
 
+@pytest.mark.slow
 def test_table(stores: list[Path]) -> None:
     result = correlated(stores)
     text = table(result)
@@ -164,6 +169,7 @@ def test_table(stores: list[Path]) -> None:
         assert words in text
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_computed_again(
     stores: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

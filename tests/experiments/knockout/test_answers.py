@@ -57,6 +57,7 @@ def test_an_interrupted_call_goes_on_at_the_next_image(
         assert len(fresh.asked) == 16
 
 
+@pytest.mark.slow
 def test_a_question_asked_twice_is_answered_once(
     tmp_path: Path, store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_limit_asks_about_the_first_images(
     assert (result.n, counted.images) == (12, ["000", "001"])
 
 
+@pytest.mark.slow
 def test_damaged_answers_and_results_are_asked_again(
     store: Path,
     pope: Path,

@@ -100,6 +100,7 @@ def test_no_input_agnostic_key_is_said(tmp_path: Path, tiny_model: Path, pope: P
         kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", "agnostic", **OPTIONS)
 
 
+@pytest.mark.slow
 def test_one_noisy_head_alone_changes_nothing(store: Path, pope: Path) -> None:
     rows = by_condition(kvtool.knockout(store, f"pope:{pope}", [(4, 1)], **OPTIONS))
     assert rows["chosen"]["accuracy"] == 0.5
@@ -131,6 +132,7 @@ def test_pre_rope_keys_and_the_full_view_answer_too(
         assert (rows["none"]["accuracy"], rows["chosen"]["accuracy"]) == (0.5, 1.0)
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_for_each_condition(
     store: Path, pope: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

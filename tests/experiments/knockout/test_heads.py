@@ -70,6 +70,7 @@ def test_a_threshold_takes_the_place_of_the_valley(study: tuple[Run, str]) -> No
         chosen(run, "lowest:3", 1.0)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_asked_for(study: tuple[Run, str]) -> None:
     run, benchmark = study
     result = kvtool.knockout(run, benchmark, "lowest:3", controls=["dependent"], **OPTIONS)

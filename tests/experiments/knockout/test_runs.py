@@ -70,6 +70,7 @@ def test_cocos_own_run_serves_pope(tmp_path: Path, model: Path, pope: Path) -> N
     assert result.config["run"].endswith("+pope")
 
 
+@pytest.mark.slow
 def test_images_that_are_not_there_are_counted(tmp_path: Path, model: Path) -> None:
     pope = planted_pope(tmp_path / "pope", n_images=4)
     (pope / "val2014" / "001.png").unlink()

@@ -29,6 +29,7 @@ def whole_pass(model: Any, prepared: Any) -> torch.Tensor:
     return torch.stack(outputs)[:, 0, prepared.sample.image_start :]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
 def test_rows_equal_a_slow_pass_over_the_pictures(tmp_path: Path, family: str) -> None:
     data = f"coco:{cats_and_dogs(tmp_path / 'coco', 6)}"
@@ -70,6 +71,7 @@ def test_rows_equal_a_slow_pass_over_the_pictures(tmp_path: Path, family: str) -
     assert all(0 < row["auroc"] < 1 and 0 < row["text"] <= 1 for row in directions)
 
 
+@pytest.mark.slow
 def test_streams_that_are_stored_give_what_computed_ones_give(tmp_path: Path) -> None:
     data = f"coco:{cats_and_dogs(tmp_path / 'coco', 4)}"
     folder = tiny.llava_onevision(tmp_path / "model")

@@ -9,15 +9,13 @@ import pytest
 
 import kvtool
 import kvtool.models
-from kvtool.demo.layouts import write_scenes
 from kvtool.store import Store
+from tests.support.scenes import World
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["blink", "spair71k"])
-    return folder
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("blink", "spair71k")
 
 
 @pytest.fixture

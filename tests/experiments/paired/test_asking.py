@@ -37,6 +37,7 @@ class Counted:
         monkeypatch.setattr(SeveralImages, "ask_several", ask)
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_asks_only_the_rest(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +61,7 @@ def test_an_interrupted_command_asks_only_the_rest(
     assert again.rows == Result.from_json(first.to_json()).rows
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_asked_about_and_kept(
     store: Store, tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +102,7 @@ def test_pictures_are_drawn_asked_about_and_kept(
     ]
 
 
+@pytest.mark.slow
 def test_stored_images_answer_like_their_pixels(
     store: Store, tmp_path: Path, tiny_model: Path, scenes: Path
 ) -> None:
@@ -113,6 +116,7 @@ def test_stored_images_answer_like_their_pixels(
     assert second.baselines == []
 
 
+@pytest.mark.slow
 def test_damaged_answers_and_results_are_asked_again(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import kvtool
-from kvtool.demo.layouts import write_scenes
 from kvtool.experiments.paired.article import sentences
 from kvtool.experiments.paired.guesses import guesses
 from kvtool.experiments.paired.plot import draw
@@ -18,13 +17,12 @@ from kvtool.reporting.emit import emit
 from kvtool.result import Result
 from tests.support.fields import assert_documented
 from tests.support.paired import MODEL_RIGHT, VALUE_RIGHT, plant_answers, planted_run, questions_of
+from tests.support.scenes import World
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["blink"])
-    return folder
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("blink")
 
 
 def planted(path: Path, scenes: Path, value_right: set[int], model_right: set[int]) -> Any:
@@ -84,6 +82,7 @@ def test_what_is_planted_is_more_than_the_best_guess(tmp_path: Path, scenes: Pat
     draw(result)
 
 
+@pytest.mark.slow
 def test_noise_of_twelve_questions_is_no_better_than_chance(tmp_path: Path, scenes: Path) -> None:
     """A random tower: some block has most of 12 questions right, and a model that has few."""
     run = planted(tmp_path / "s.kv", scenes, {0, 1, 2, 3, 4, 5, 6}, {0, 7})

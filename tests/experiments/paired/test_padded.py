@@ -51,6 +51,7 @@ def prompt_tensors(run: Run, *images: str) -> list[set[str]]:
     return [set(item.tensors) for item in prepared]
 
 
+@pytest.mark.slow
 def test_which_questions_are_padded(runs: dict[str, Run]) -> None:
     run = runs["llava_onevision"]
     assert pads_pictures(run, question("wide.png", "square.png"))
@@ -59,6 +60,7 @@ def test_which_questions_are_padded(runs: dict[str, Run]) -> None:
     assert not pads_pictures(runs["qwen2_vl"], question("wide.png", "tall.png"))
 
 
+@pytest.mark.slow
 def test_only_pictures_that_are_not_square_are_read_again(runs: dict[str, Run]) -> None:
     run = runs["llava_onevision"]
     assert prompt_tensors(run, "wide.png", "square.png") == [{"pixels"}, {"projected"}]
@@ -66,6 +68,7 @@ def test_only_pictures_that_are_not_square_are_read_again(runs: dict[str, Run]) 
     assert prompt_tensors(runs["qwen2_vl"], "wide.png", "tall.png") == [{"projected"}] * 2
 
 
+@pytest.mark.slow
 def test_answers_are_those_over_padded_pixels_and_kept_apart(runs: dict[str, Run]) -> None:
     run = runs["llava_onevision"]
     answerer = Answerer(kvtool.open(run.store), run, None, "cpu", 4, False)

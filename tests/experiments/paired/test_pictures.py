@@ -76,6 +76,7 @@ def test_pictures_are_known_by_what_they_are() -> None:
     assert renamed.clusters.tolist() == [0, 0, 1]
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_where_questions_share_pictures() -> None:
     """Forty pictures of five questions; a block is right about a picture or not at all."""
     pictures = [(str(number // 5),) for number in range(200)]

@@ -27,6 +27,7 @@ def shares(row: dict[str, Any]) -> list[float]:
     return [row[name] for name in ("both", "value_only", "model_only", "neither")]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("task", ["art-style", "visual-similarity"])
 def test_planted_cells_come_out_as_counted_by_hand(
     tmp_path: Path, scenes: Path, no_model: None, task: str
@@ -59,6 +60,7 @@ def test_planted_cells_come_out_as_counted_by_hand(
     assert set(result.items[0]) <= documented()
 
 
+@pytest.mark.slow
 def test_the_table_shows_the_papers_lines(tmp_path: Path, scenes: Path, no_model: None) -> None:
     del no_model
     questions = questions_of(scenes / "blink", "Art_Style")
@@ -81,6 +83,7 @@ def test_the_table_shows_the_papers_lines(tmp_path: Path, scenes: Path, no_model
     assert "projected" in text
 
 
+@pytest.mark.slow
 def test_split_chooses_on_one_half_and_reports_on_the_other(
     tmp_path: Path, scenes: Path, no_model: None
 ) -> None:
@@ -110,6 +113,7 @@ def test_split_chooses_on_one_half_and_reports_on_the_other(
     assert counts["value"] == "6"
 
 
+@pytest.mark.slow
 def test_relative_depth_reads_a_planted_answer(
     tmp_path: Path, scenes: Path, no_model: None
 ) -> None:

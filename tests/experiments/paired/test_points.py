@@ -17,7 +17,6 @@ from PIL import Image
 
 from kvtool.datasets import open_dataset, parse_spec
 from kvtool.datasets.images import load_image
-from kvtool.demo.layouts import write_scenes
 from kvtool.errors import ImageError, UsageError
 from kvtool.experiments.paired import points as paired_points
 from kvtool.experiments.paired.points import (
@@ -31,6 +30,7 @@ from kvtool.experiments.paired.points import (
 )
 from kvtool.pictures.marks import Box, PointMark, draw_marks, place_marks, ring_radius_px
 from tests.support.pairs import pair
+from tests.support.scenes import World
 from tests.support.tiny import noise
 
 Array = np.ndarray[Any, Any]
@@ -146,10 +146,8 @@ def test_a_name_is_nearest_to_its_own_point() -> None:
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["spair71k"])
-    return open_dataset(parse_spec(f"spair71k:{folder}/spair71k"))
+def dataset(embedded_world: World) -> Any:
+    return open_dataset(parse_spec(f"spair71k:{embedded_world('spair71k')}/spair71k"))
 
 
 def test_pictures_of_scenes_show_the_marks(dataset: Any) -> None:

@@ -59,6 +59,7 @@ def test_runs_that_cannot_serve_say_what_to_extract(
         kvtool.paired(bad_store(tmp_path / "s.kv", scenes, name), "art-style")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "options", "expected"),
     [
@@ -93,6 +94,7 @@ def test_bad_requests(store: Store, task: str, options: dict[str, Any], expected
         kvtool.paired(store, task, **options)
 
 
+@pytest.mark.slow
 def test_asking_about_one_image_needs_its_whole_cache(
     tmp_path: Path, scenes: Path, tiny_model: Path
 ) -> None:

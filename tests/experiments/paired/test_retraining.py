@@ -54,6 +54,7 @@ def test_it_counts_what_a_loop_over_probes_counts(
     assert null.value_only_p == pytest.approx((n_alone >= n_alone[0]).mean())
 
 
+@pytest.mark.slow
 def test_probes_that_know_nothing_are_seldom_sure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a hundred studies; choices permuted as they are would be sure of far more."""
     monkeypatch.setattr(retraining, "DRAWS", 39)

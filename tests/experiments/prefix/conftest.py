@@ -8,10 +8,10 @@ import pytest
 
 import kvtool
 from kvtool.datasets.spair71k import SPair71k
-from kvtool.demo.layouts import write_scenes
 from kvtool.result import Result
 from kvtool.store import Store
 from tests.support.prefixes import TASK, half_planted, write_conditions
+from tests.support.scenes import World
 from tests.support.tasks.semantic_correspondence import planted, write_spair
 from tests.support.units import noise
 
@@ -39,7 +39,5 @@ def result(store: Store) -> Result:
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, only=["spair71k", "refcoco", "bdd10k"])
-    return folder
+def scenes(embedded_world: World) -> Path:
+    return embedded_world("spair71k", "refcoco", "bdd10k")

@@ -204,6 +204,7 @@ def test_a_table_fits_eighty_columns(result: Result) -> None:
     assert "-0.0" not in text
 
 
+@pytest.mark.slow
 def test_blocks_are_chosen_on_the_images_of_all_conditions(root: Path, tmp_path: Path) -> None:
     """Without prefix one block finds cat0's keypoints and another cat1's; a file has texts for one
     category alone.

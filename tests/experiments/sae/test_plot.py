@@ -162,6 +162,7 @@ def test_no_two_conditions_look_alike() -> None:
     assert len(pairs) == len(LOOKS)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "result", [sae_result(), sae_result(layers=range(80)), directions_result()]
 )

@@ -68,6 +68,7 @@ def recall_by_hand(shards: list[Any], vectors: Array, metric: Metric) -> list[fl
     return shares
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.usefixtures("small")
 def test_recall_of_inverted_lists_is_what_faiss_gives_by_hand(
@@ -134,6 +135,7 @@ def test_number_of_lists() -> None:
     assert n_lists(10**9, 128) == 4096
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_twice_the_same(tmp_path: Path) -> None:
     run = make_run(tmp_path)

@@ -79,6 +79,7 @@ def test_sentences_of_several_images(tmp_path: Path, sheet_tiles: list[Tile]) ->
     assert len(sheet_tiles) == 7
 
 
+@pytest.mark.slow
 def test_a_sheet_of_large_pictures_is_no_wider_than_a_screen_can_show(tmp_path: Path) -> None:
     run = RUNS["referring-expression"](tmp_path)
     for n in (1, 2, 8):

@@ -73,6 +73,7 @@ def test_the_planted_constant_keys_are_found_exactly(tmp_path: Path) -> None:
     assert_documented(result.to_json())
 
 
+@pytest.mark.slow
 def test_one_mode_is_said_and_takes_no_cut(tmp_path: Path) -> None:
     run = planted(tmp_path / "s")
     result = variance(run)
@@ -198,6 +199,7 @@ def test_prefixes_of_other_lengths_do_not_matter_before_the_rotary_embedding(
     )
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -34,6 +34,7 @@ def test_files(command: str, format: str, tmp_path: Path) -> None:
         assert b"/FontFile2" in data, "the font is in the file, as outlines"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
 def test_equal_results_give_equal_files(format: str, tmp_path: Path) -> None:
     first, second = tmp_path / f"one.{format}", tmp_path / f"two.{format.upper()}"
@@ -80,6 +81,7 @@ def test_fitted() -> None:
     assert fitted(LONG, 0) == "…"
 
 
+@pytest.mark.slow
 def test_settings_of_the_user_stay(tmp_path: Path) -> None:
     """In a process of its own: no pyplot, no backend chosen, settings as before and without
     effect.

@@ -84,6 +84,7 @@ def test_maps_hold_the_rows(name: str) -> None:
         assert low <= np.nanmin(expected) <= np.nanmax(expected) <= high
 
 
+@pytest.mark.slow
 def test_histogram_and_cut() -> None:
     result = SHAPES["variance 28 x 4"]
     histogram, panel, *_ = drawn(result).axes
@@ -111,6 +112,7 @@ def test_no_cut_where_there_is_one_mode() -> None:
     assert not framed(drawing.axes[1])
 
 
+@pytest.mark.slow
 def test_variances_of_zero_and_none() -> None:
     result = results.variance(8, 2, bimodal=False)
     values = [0.0, None, *(row["variance"] for row in result.rows[2:])]

@@ -23,6 +23,7 @@ def bars(axes: Axes) -> list[list[float]]:
     return [[x, *sorted((y0, y1))] for c in lines for (x, y0), (_, y1) in c.get_segments()]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name", ["probe", "32 x 8, two kinds", "some layers", "nulls", "encoder, layers"]
 )
@@ -101,6 +102,7 @@ def test_titles(name: str, words: list[str]) -> None:
         assert word in text
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["knockout", "draws", "one file"])
 def test_conditions_and_their_parts(name: str) -> None:
     result = SHAPES[name]
@@ -140,6 +142,7 @@ def test_prefix_choices_and_differences() -> None:
             ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("metric", ["value", "value_pck"])
 def test_bars_of_the_best_block(metric: str) -> None:
     result = results.paired(8, 2, metric)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kvtool.features.propagation import Rule
 from kvtool.types import Sample
 from tests.support.datasets import label_png, picture, write_text
 from tests.support.units import DIM, PLANTED, Array, Fill, noise, sample, write_run
@@ -57,3 +58,26 @@ def make_run(folder: Path, lost: str = "", frames: int | None = None) -> Any:
     return write_run(
         folder / "store", "davis", "val", folder / "data", samples[:frames], fill, layers=6
     )
+
+
+def slow_propagate(
+    unit: Array, grid: Any, context: list[tuple[Array, Array, Any]], rule: Rule
+) -> Array:
+    """(channel, token) from unit vectors (token, dim) of one head: token by token."""
+    soft = np.zeros((context[0][1].shape[0], len(unit)))
+    for token in range(len(unit)):
+        row, col = divmod(token, grid[1])
+        candidates = []
+        for vectors, masks, other_grid in context:
+            for index in range(len(vectors)):
+                r, c = divmod(index, other_grid[1])
+                if abs(r - row) <= rule.radius and abs(c - col) <= rule.radius:
+                    candidates.append((float(unit[token] @ vectors[index]), masks[:, index]))
+        fifth = sorted((score for score, _ in candidates), reverse=True)[
+            min(rule.top, len(candidates)) - 1
+        ]
+        neighbors = [
+            (np.exp(score / rule.temperature), mask) for score, mask in candidates if score >= fifth
+        ]
+        soft[:, token] = sum(w * m for w, m in neighbors) / sum(w for w, _ in neighbors)
+    return soft

@@ -75,6 +75,7 @@ def test_other_blocks_are_at_chance(run: Run) -> None:
     assert sum(covered) >= 15
 
 
+@pytest.mark.sampled
 def test_the_slow_reference_agrees(run: Run) -> None:
     result = probe(run, TASK)
     pairs = pairs_of(run)
@@ -157,6 +158,7 @@ def test_upsample_is_another_result(run: Run) -> None:
     assert upsampled.rows != plain.rows
 
 
+@pytest.mark.sampled
 def test_two_computations_are_equal(run: Run) -> None:
     first, second = (probe(run, TASK, fresh=True).to_json() for _ in range(2))
     assert first == second

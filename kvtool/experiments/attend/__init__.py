@@ -1,0 +1,1 @@
+"""`kvtool attend`: where texts look on pictures, from stored caches."""

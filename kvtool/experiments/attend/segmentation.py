@@ -1,0 +1,164 @@
+"""Objects cut out of the map of the localization heads, beside those that values cut out.
+
+Both follow the protocol of `referring-expression`: a map is upsampled to its picture and cut at its
+mean, and a sentence is scored by the mean of foreground and background IoU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kvtool.asking.attending import Look
+from kvtool.asking.inquiries import Array
+from kvtool.asking.records import numbered
+from kvtool.datasets.protocols import HasExpressions
+from kvtool.errors import KvtoolError
+from kvtool.features.layers import Layer
+from kvtool.metrics.segmentation import foreground_units, refcoco_scores
+from kvtool.result import Row, best_row
+from kvtool.store import Run
+from kvtool.tasks.base import Table, table_rows
+from kvtool.tasks.differences import difference
+from kvtool.tasks.language import foreground
+from kvtool.tasks.maps import COUNTS, TruthMask, guessed_counts, map_counts
+from kvtool.tasks.referring_expression import ReferringExpression
+from kvtool.tasks.truth import sizes_of
+
+if TYPE_CHECKING:
+    import torch
+
+METRIC = "miou_fgbg"
+CUTOFF = "mean"
+VOID = 255
+
+
+@dataclass
+class AttentionMasks:
+    """Masks cut from attention, scored sentence by sentence.
+
+    Attributes:
+        run: The run.
+        dataset: The data set of the sentences, whose values are scored beside; None for none.
+        device: The device that values are scored on.
+        seed: The random seed of intervals and of random maps.
+        counts: Pixels of each inquiry's mask (7,), see kvtool.tasks.maps.map_counts.
+        truths: The true mask of each.
+        images: The picture of each.
+    """
+
+    run: Run
+    dataset: HasExpressions | None
+    device: str
+    seed: int
+    counts: dict[str, Array] = field(default_factory=dict)
+    truths: dict[str, TruthMask] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+
+    def add(self, look: Look, cells: Array) -> None:
+        """Cut an object out of a map on the base grid (cell,); nothing of a look without one."""
+        import torch
+
+        inquiry, span = look.inquiry, look.sample.base()
+        if inquiry.mask is None:
+            return
+        mask = inquiry.mask()
+        truth = TruthMask(mask == 1, mask != VOID if (mask == VOID).any() else None, span)
+        maps = torch.from_numpy(cells[None].astype(np.float32))
+        predicted = foreground(maps, span, look.sample.image_wh_px, CUTOFF)
+        self.counts[inquiry.id] = map_counts(predicted, maps.numpy(), truth)[0]
+        self.truths[inquiry.id] = truth
+        self.images[inquiry.id] = inquiry.image
+
+    def outcome(self, choosing_ids: Collection[str]) -> Row | None:
+        """Score the masks, and beside them those of the best block of values and of what knows
+        nothing; None where there is no mask.
+
+        chosen: ids of the inquiries by which heads, and the block of values, are chosen.
+        """
+        names = list(self.counts)
+        if not names:
+            return None
+        attention = np.stack([self.counts[name] for name in names])[None]
+        row: Row = {"metric": METRIC, **self._scores(attention, names), "chance": None}
+        guesses = [
+            {
+                "predictor": name,
+                METRIC: float(refcoco_scores(_units(draws).sum(axis=1))[METRIC].mean()),
+            }
+            for name, draws in self._guessed(names)
+        ]
+        best = best_row(guesses, METRIC)
+        if best is not None:
+            row |= {"chance": best[METRIC], "chance_kind": best["predictor"]}
+        return row | {"values": self._values(attention, names, choosing_ids)}
+
+    def _guessed(self, names: Sequence[str]) -> Iterator[tuple[str, Array]]:
+        """Yield what knows nothing of the pictures gets, (draw, n, 7)."""
+        truths = [(index, self.truths[name]) for index, name in enumerate(names)]
+
+        def cut(maps: torch.Tensor, truth: TruthMask) -> Array:
+            """Cut random maps as attention is cut."""
+            return foreground(maps, truth.span, truth.mask.shape[::-1], CUTOFF)
+
+        yield from guessed_counts(truths, cut, len(names), self.seed)
+
+    def _values(
+        self, attention: Array, names: Sequence[str], choosing_ids: Collection[str]
+    ) -> Row | None:
+        """Score the best block of values, chosen on the other half, on the same sentences."""
+        if self.dataset is None or "value" not in self.run.config.kinds:
+            return None
+        try:
+            blocks, measured, position_of = self._measured_values()
+        except KvtoolError as error:
+            return {"absent": str(error)}
+        first = [position_of[name] for name in choosing_ids if name in position_of]
+        second = [position_of[name] for name in names if name in position_of]
+        if not first or len(second) != len(names):
+            return {"absent": "values have no sentences in common with attention"}
+        choosing = refcoco_scores(_units(measured[:, first]).sum(axis=1))[METRIC]
+        block = int(choosing.argmax())
+        values = measured[block : block + 1, second]
+        ours, theirs = (self._table(counts, names) for counts in (attention, values))
+        return {
+            **blocks[block],
+            **self._scores(values, names),
+            **difference(ours, theirs, METRIC, self.seed),
+        }
+
+    def _measured_values(self) -> tuple[list[Row], Array, Mapping[str, int]]:
+        """Return all blocks of values, their counts (block, sentence, 7), and each sentence's
+        place among them. Raises KvtoolError where the run lacks the vectors of sentences.
+        """
+        from kvtool.tasks.blocks import torch_device
+
+        dataset: Any = self.dataset
+        device = torch_device(self.device)
+        task = ReferringExpression(dataset, sizes_of(self.run), device)
+        geometry = self.run.config.model.geometry
+        blocks: list[Row] = []
+        measured: list[Array] = []
+        for layer in geometry.cached(self.run.config.layers):
+            heads = range(geometry.shape(layer)[0])
+            measured.append(task.measure(Layer(self.run, "value", layer, heads, device)))
+            blocks += [{"layer": layer, "kv_head": head} for head in heads]
+        positions = {str(entry.sent_id): n for n, entry in enumerate(task.expressions)}
+        return blocks, np.concatenate(measured), positions
+
+    def _table(self, counts: Array, names: Sequence[str]) -> Table:
+        pictures = numbered([self.images[name] for name in names])
+        return Table({}, _units(counts), refcoco_scores, clusters=pictures)
+
+    def _scores(self, counts: Array, names: Sequence[str]) -> Row:
+        """Return the metric of counts (1, n, 7) with its interval by picture."""
+        assert counts.shape[-1] == COUNTS
+        (row,) = table_rows([{}], self._table(counts, names), self.seed)
+        return {name: row[name] for name in (METRIC, f"{METRIC}_low", f"{METRIC}_high", "n")}
+
+
+def _units(counts: Array) -> Array:
+    return foreground_units(counts[..., :2], counts[..., 2:4])

@@ -1,0 +1,144 @@
+"""Sinks: the few image tokens that draw a key's attention whatever the text, over many pictures.
+
+What is summed up of each picture is a number or a vector a key, so that the memory does not grow
+with the pictures but for the numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kvtool.features.attention_maps import (
+    Array,
+    border_cells,
+    count_sinks,
+    sink_share,
+    sink_tokens,
+)
+from kvtool.stats.resampling import ratio
+
+COLUMNS = (
+    *("pictures", "mass", "sink_share", "border"),
+    *("key_norm", "key_norm_others", "value_norm", "value_norm_others"),
+)
+"""What is known of a key on one picture: means over its sinks, or over the other cells."""
+COLUMN = {name: number for number, name in enumerate(COLUMNS)}
+
+
+@dataclass
+class VectorSpread:
+    """Sums of vectors (key, dim) by which it is known what they have in common.
+
+    Attributes:
+        total: The sum of the vectors, (key, dim).
+        squares: The sum of their squared lengths, (key,).
+        count: Their number.
+    """
+
+    total: Array
+    squares: Array
+    count: int = 0
+
+    def add(self, vectors: Array) -> None:
+        """Take in vectors (key, n, dim)."""
+        self.total = self.total + vectors.sum(axis=1)
+        self.squares = self.squares + (vectors**2).sum(axis=(1, 2))
+        self.count += vectors.shape[1]
+
+    def dependence(self) -> Array:
+        """Return the share of the mean squared length that is not that of the mean vector, (key,):
+        0 where all vectors are the same, 1 where they have nothing in common.
+        """
+        count = max(1, self.count)
+        common = ((self.total / count) ** 2).sum(axis=1)
+        dependence: Array = np.clip(1 - ratio(common, self.squares / count), 0, 1)
+        return dependence
+
+
+@dataclass
+class SinkSums:
+    """Sums over pictures of what is measured of each key.
+
+    Attributes:
+        n_keys: The number of keys.
+        units: Numbers of each picture, (key, COLUMNS).
+        at_sinks, at_others: The values there.
+        counts: For each grid how often each cell was a sink, (key, cell).
+        n_pictures: For each grid the number of pictures.
+    """
+
+    n_keys: int
+    units: list[Array] = field(default_factory=list)
+    at_sinks: VectorSpread | None = None
+    at_others: VectorSpread | None = None
+    counts: dict[tuple[int, int], Array] = field(default_factory=dict)
+    n_pictures: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def add(
+        self, maps: Array, mass: Array, keys: Array, values: Array, grid: tuple[int, int]
+    ) -> Array:
+        """Take in a picture; returns the sinks of each key, (key, sink) cells.
+
+        Args:
+            maps: Attention on the cells of the base grid, (key, cell).
+            mass: Attention on all tokens of the picture, (key,).
+            keys: The key vectors of the cells, (key, cell, dim).
+            values: The value vectors of the cells, (key, cell, dim).
+            grid: Rows and columns of the base grid.
+        """
+        sinks = sink_tokens(maps)
+        is_sink = np.zeros(maps.shape, bool)
+        np.put_along_axis(is_sink, sinks, values=True, axis=1)
+        columns = [np.ones(self.n_keys), mass, np.nan_to_num(sink_share(maps))]
+        columns.append(border_cells(grid)[sinks].mean(axis=1))
+        for vectors in (keys, values):
+            norms = np.linalg.norm(vectors, axis=-1)
+            columns += [_mean(norms, is_sink), _mean(norms, ~is_sink)]
+        self.units.append(np.stack(columns, axis=1))
+        self._spread(values, is_sink)
+        self.counts.setdefault(grid, np.zeros(maps.shape))
+        self.counts[grid] += is_sink
+        self.n_pictures[grid] = self.n_pictures.get(grid, 0) + 1
+        return sinks
+
+    def _spread(self, values: Array, is_sink: Array) -> None:
+        """Add a picture's values at sinks and at the other cells."""
+        dim = values.shape[-1]
+        if self.at_sinks is None or self.at_others is None:
+            zeros = np.zeros((self.n_keys, dim)), np.zeros(self.n_keys)
+            self.at_sinks, self.at_others = VectorSpread(*zeros), VectorSpread(*zeros)
+        # Each key has as many sinks as any other, so that both are arrays.
+        self.at_sinks.add(values[is_sink].reshape(self.n_keys, -1, dim).astype(np.float64))
+        self.at_others.add(values[~is_sink].reshape(self.n_keys, -1, dim).astype(np.float64))
+
+    def overlap(self) -> tuple[Array, float]:
+        """Return for which share of a picture's sinks the same cell is a sink of another picture
+        too, the mean over pairs of pictures of one grid, (key,); and what sinks at random cells
+        would get. Both are NaN without a pair.
+        """
+        shared = np.zeros(self.n_keys)
+        by_chance = 0.0
+        n_pairs = 0
+        for grid, counts in self.counts.items():
+            n = self.n_pictures[grid]
+            n_cells = counts.shape[1]
+            n_sinks = count_sinks(n_cells)
+            # A cell that is a sink of c pictures is shared by c (c - 1) ordered pairs.
+            shared += (counts * (counts - 1)).sum(axis=1) / n_sinks
+            by_chance += n * (n - 1) * n_sinks / n_cells
+            n_pairs += n * (n - 1)
+        if not n_pairs:
+            return np.full(self.n_keys, np.nan), float("nan")
+        return shared / n_pairs, by_chance / n_pairs
+
+    def border_chance(self) -> float:
+        """Return the share of cells that lie on the border of their grid, over pictures."""
+        shares = [(border_cells(grid).mean(), n) for grid, n in self.n_pictures.items()]
+        return float(sum(share * n for share, n in shares) / sum(n for _, n in shares))
+
+
+def _mean(norms: Array, selection: Array) -> Array:
+    """Return the mean of numbers (key, cell) over chosen cells of each key."""
+    return ratio((norms * selection).sum(axis=1), selection.sum(axis=1))
