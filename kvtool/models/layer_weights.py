@@ -95,9 +95,10 @@ class LayerWeights:
 
     def _read(self, number: int) -> dict[str, torch.Tensor]:
         """Read a layer's weights from disk, on the reader's thread."""
-        is_cuda = self.device.type == "cuda"
-        stream: Any = torch.cuda.Stream(self.device) if is_cuda else None  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(stream) if is_cuda else nullcontext():
+        stream: Any = None
+        if self.device.type == "cuda":
+            stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(stream) if stream is not None else nullcontext():
             weights = {
                 name: self._on_device(source.weights[source.key])
                 for name, source in self._sources[number].items()

@@ -13,36 +13,32 @@ import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 import kvtool
 from tests.bench.rows import Row, row
 
-IMAGES = 64
-BATCH = 8
+IMAGES = 32
+BATCH = 4
 LAYERS = 16
 ROOM_LAYERS = 4
-HIDDEN = 512
+HIDDEN = 384
 REPEATS = 3
 
 
 def bench() -> list[Row]:
-    from kvtool.models import networks
-
-    free_bytes = networks.free_bytes
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         model = large_model(folder / "model")
-        networks.free_bytes = lambda _device: room_bytes(model)
-        try:
+        room = room_bytes(model)
+        ours, peer = [], []
+        with patch("kvtool.models.networks.free_bytes", lambda _device: room):
             on_disk = {"devices": (f"cpu+disk:{folder / 'disk'}",)}
-            ours, peer = [], []
             for turn in range(REPEATS):
                 peer.append(rate(folder / f"peer-{turn}.kv", model, on_disk))
                 ours.append(rate(folder / f"ours-{turn}.kv", model, {"by_layer": True}))
-        finally:
-            networks.free_bytes = free_bytes
     name = f"extract --by-layer, {IMAGES} images, room for {ROOM_LAYERS} of {LAYERS} layers"
     return [row(name, "images/s", median(ours), median(peer), 1.2)]
 
@@ -53,7 +49,11 @@ def large_model(folder: Path) -> Path:
 
     from tests.support import tiny
 
-    sizes = {"hidden_size": HIDDEN, "intermediate_size": 4 * HIDDEN, "num_hidden_layers": LAYERS}
+    sizes: dict[str, Any] = {
+        "hidden_size": HIDDEN,
+        "intermediate_size": 4 * HIDDEN,
+        "num_hidden_layers": LAYERS,
+    }
     tiny.llava_next(folder, **sizes)
     path = folder / "model.safetensors"
     weights = {name: weight.to(torch.bfloat16) for name, weight in load_file(path).items()}
