@@ -290,7 +290,7 @@ class StoredRun(Displayed, RunParts):
         }
 
     def _holdings(self) -> Facts:
-        """Return how much is stored as of now: a damaged run says so, since `repr` must not fail."""
+        """Return how much is stored as of now; a damaged run says so, as `repr` must not fail."""
         try:
             count = len(self.covered_indices())
             nbytes = sum(part.nbytes for part in self.parts())
