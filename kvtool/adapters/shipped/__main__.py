@@ -76,10 +76,10 @@ class AdapterRun:
 
 RUNS = {
     "smollm2": AdapterRun(
-        *("smollm2", 2, 6_000, 300),
+        *("smollm2", 2, 10_000, 300),
         *(scene_exchanges, plain_captions, WHAT),
         patch_words,
-        AdapterRecipe(1_750, learning_rate=3e-3),
+        AdapterRecipe(3_500, learning_rate=3e-3),
     ),
     "demo": AdapterRun(
         *("demo", 1, 1_500, 500),
