@@ -32,7 +32,7 @@ from kvtool.reporting.numbers import plural
 
 EXAMPLES = (
     "kvtool attend study.kv --expressions --plot heads.pdf",
-    'kvtool attend study.kv --question "Is there a cat?" --limit 4 --save maps -o pictures',
+    'kvtool attend study.kv --question "Is there a cat?" --limit 4 --save maps -o drawn',
     "kvtool attend study.kv --sinks --limit 6",
 )
 
