@@ -91,11 +91,8 @@ class CaptureCache(Cache):
         """Return what was kept of a part: by array one for each image, (layer, head, token,
         dim).
         """
-        return {
-            name: buffer.arrays()
-            for (buffer_part, name), buffer in self.buffers.items()
-            if buffer_part == part
-        }
+        buffers = {name: buffer for (owner, name), buffer in self.buffers.items() if owner == part}
+        return {name: buffer.arrays() for name, buffer in buffers.items()}
 
     def update(
         self,
