@@ -10,7 +10,7 @@ MOST_FACTS = 9
 """Lines below the title, so that no object takes more than ten."""
 WIDTH = 100
 MOST_NAMES = 5
-ELLIPSIS = "…"
+ELLIPSIS = "..."
 """Stands for the middle of a name that is too long for a table."""
 
 Facts = dict[str, Any]
@@ -61,8 +61,9 @@ def without_middle(text: str, width: int) -> str:
     """Return a text of at most `width` characters: what is too much is left out of its middle."""
     if len(text) <= width:
         return text
-    tail = (width - 1) // 2
-    return f"{text[: width - 1 - tail]}{ELLIPSIS}{text[len(text) - tail :]}"
+    n_left = max(0, width - len(ELLIPSIS))
+    tail = n_left // 2
+    return f"{text[: n_left - tail]}{ELLIPSIS}{text[len(text) - tail :]}"[:width]
 
 
 def listing(names: Sequence[object]) -> str:

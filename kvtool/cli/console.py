@@ -5,6 +5,7 @@ error.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +88,8 @@ def set_level(*, quiet: bool = False, verbose: bool = False) -> None:
     """Let standard error show errors only, or all notes; where both are asked for, errors only."""
     if quiet:
         log.handlers[0].setLevel(logging.ERROR)
+        # Read when transformers is imported, which is later.
+        os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     elif verbose and not is_quiet():
         log.handlers[0].setLevel(logging.DEBUG)
 

@@ -30,8 +30,8 @@ def full_name(store: Store, name: str) -> str:
         ("demo-spair-11+correct", "demo-spair-11+correct"),
         ("demo-s", "demo-spair-11"),
         ("tow", "tower-spair-33"),
-        ("demo…22", "demo-davis-22"),
-        ("demo-s…correct", "demo-spair-11+correct"),
+        ("demo...22", "demo-davis-22"),
+        ("demo-s...correct", "demo-spair-11+correct"),
         ("demo-spair-11+", "demo-spair-11+correct"),
     ],
 )
