@@ -48,7 +48,7 @@ def single_head_logits(
         The last token's logits, a float32 tensor on the CPU, (1 + head, vocabulary): first those
         without a knockout.
     """
-    n_rows = rows_at_once(model, cache, len(model.token_spans(text)))
+    n_rows = rows_at_once(model, cache, len(model.token_ids(text)))
     logits = []
     for start in range(0, len(heads), n_rows):
         chunk = heads[start : start + n_rows]
@@ -64,7 +64,9 @@ def rows_at_once(model: LanguageModel, cache: Any, n_queries: int) -> int:
     geometry = model.info.geometry
     n_keys = cache.get_seq_length() + n_queries
     # Keys and values of four bytes a number, a mask of bools, and the same as numbers to add.
-    n_bytes = n_keys * (8 * geometry.kv_heads * geometry.head_dim + 5 * geometry.q_heads * n_queries)
+    n_bytes = n_keys * (
+        8 * geometry.kv_heads * geometry.head_dim + 5 * geometry.q_heads * n_queries
+    )
     return max(1, ROWS_BYTES // n_bytes)
 
 
