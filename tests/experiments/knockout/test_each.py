@@ -17,6 +17,7 @@ from kvtool.datasets.base import Question
 from kvtool.errors import UsageError
 from kvtool.experiments.knockout.each import head_rows, margin_p
 from kvtool.reporting.emit import emit
+from kvtool.reporting.plots import plot
 from kvtool.result import Result
 from tests.experiments.knockout.asked import OPTIONS, by_condition
 from tests.support.planted import NOISY
@@ -96,7 +97,7 @@ def test_the_second_time_nothing_is_asked(
 
 
 @pytest.mark.slow
-def test_only_the_layers_that_are_meant(result: Result, store: Path, pope: Path) -> None:
+def test_only_the_layers_that_are_meant(store: Path, pope: Path) -> None:
     late = kvtool.knockout(store, f"pope:{pope}", each=True, layers="late", limit=2)
     assert [(row["layer"], row["kv_head"]) for row in late.rows] == HEADS[16:]
     assert late.n == 12
@@ -110,7 +111,7 @@ def test_table_figure_and_page(
     printed = capsys.readouterr().out
     assert "12 of 24 heads, each blocked alone" in printed
     assert max(map(len, printed.splitlines())) <= 80
-    kvtool.plot(result, tmp_path / "each.png")
+    plot(result, tmp_path / "each.png")
     assert (tmp_path / "each.png").stat().st_size > 1000
     kvtool.report(store, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
