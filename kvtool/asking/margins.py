@@ -180,8 +180,8 @@ class SingleHeads:
         """
         answerer = self.answerer
         digest = answerer.samples[image].digest
-        asked = [[question.prompt, question.choices, right] for question, right in pairs]
-        subject = [ALGORITHMS["knockout-each"], image, digest, self.heads, asked]
+        texts = [[question.prompt, question.choices, right] for question, right in pairs]
+        subject = [ALGORITHMS["knockout-each"], image, digest, self.heads, texts]
         key = hash_json([answerer.key, *subject])
 
         def stored() -> list[list[float] | None] | None:

@@ -49,7 +49,7 @@ def single_head_logits(
         without a knockout.
     """
     n_rows = rows_at_once(model, cache, len(model.token_ids(text)))
-    logits = []
+    logits: list[torch.Tensor] = []
     for start in range(0, len(heads), n_rows):
         chunk = heads[start : start + n_rows]
         with _branching(model, sample, chunk):
@@ -64,10 +64,9 @@ def rows_at_once(model: LanguageModel, cache: Any, n_queries: int) -> int:
     geometry = model.info.geometry
     n_keys = cache.get_seq_length() + n_queries
     # Keys and values of four bytes a number, a mask of bools, and the same as numbers to add.
-    n_bytes = n_keys * (
-        8 * geometry.kv_heads * geometry.head_dim + 5 * geometry.q_heads * n_queries
-    )
-    return max(1, ROWS_BYTES // n_bytes)
+    key_bytes = 8 * geometry.kv_heads * geometry.head_dim
+    row_bytes: int = n_keys * (key_bytes + 5 * geometry.q_heads * n_queries)
+    return max(1, ROWS_BYTES // row_bytes)
 
 
 @contextmanager
@@ -128,14 +127,14 @@ def _branch(layer: nn.Module, number: int, n_new: int, n_rows: int) -> Iterator[
 
     def enter(_: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Append the new rows, and let the layer's cache have as many."""
-        states, *others = arguments
+        states, *inputs = arguments
         states = torch.cat([states, states[:1].expand(n_new, *states.shape[1:])])
         cached = options["past_key_values"].layers
         before[:] = cached[spot]
         cached[spot] = map(copy, before)
         for cache_layer in cached[spot]:
             widen(cache_layer, n_rows)
-        return (states, *others), options
+        return (states, *inputs), options
 
     def leave(_: Any, __: Any, options: dict[str, Any], ___: Any) -> None:
         """Give back what the rows' keys and values took."""

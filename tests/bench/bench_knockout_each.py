@@ -48,7 +48,7 @@ def bench(n_images: int = IMAGES) -> list[Row]:
             limit=n_images,
         )
         started = time.perf_counter()
-        result = kvtool.knockout(store, spec, each=True, **options)
+        result = kvtool.knockout(store, spec, each_head=True, **options)
         each_s = time.perf_counter() - started
         rows = result.rows[:: max(1, len(result.rows) // SAMPLED)]
         # The first run also answers without a knockout, which serves all: it is not counted.
@@ -58,8 +58,8 @@ def bench(n_images: int = IMAGES) -> list[Row]:
         for entry in rows:
             head = (entry["layer"], entry["kv_head"])
             single = kvtool.knockout(store, spec, [head], **options)
-            (chosen, *_) = [line for line in single.rows if line["condition"] == "chosen"]
-            n_equal += abs(chosen["accuracy"] - entry["accuracy"]) < 0.01
+            (condition, *_) = [line for line in single.rows if line["condition"] == "chosen"]
+            n_equal += abs(condition["accuracy"] - entry["accuracy"]) < 0.01
         single_s = (time.perf_counter() - started) / len(rows)
     n_heads = len(result.rows)
     shape = f"{n_heads} heads, {result.n} questions"

@@ -35,16 +35,16 @@ def single_heads(work: KnockoutWork, answerer: Answerer, progress: Progress) -> 
     """
     benchmark = work.benchmark
     heads = tuple(sorted(head for entry in work.conditions[1:2] for head in entry.heads))
-    asked = SingleHeads(answerer, heads)
-    asked.ask(work.questions, [*map(benchmark.truth, work.questions)], progress)
-    skipped = [*asked.skipped, *work.skipped]
-    indices = sorted(asked.margins)
+    study = SingleHeads(answerer, heads)
+    study.ask(work.questions, [*map(benchmark.truth, work.questions)], progress)
+    skipped = [*study.skipped, *work.skipped]
+    indices = sorted(study.margins)
     if not indices:
         raise KvtoolError(
             f"knockout --each: expected questions whose options have margins, found none: "
             f"{skipped[0]}"
         )
-    margins = np.array([asked.margins[index] for index in indices])
+    margins = np.array([study.margins[index] for index in indices])
     questions = [work.questions[index] for index in indices]
     digests = {picture.id: picture.digest for picture in work.run.pictures}
     sheet = AnswerSheet(benchmark, questions, digests, work.seed)

@@ -35,7 +35,7 @@ from kvtool.store.shares import sharing
 from kvtool.types import Precision
 
 MAX_NEW_TOKENS = 16
-EACH = {"each": True, "algorithm": ALGORITHMS["knockout-each"], "conditions": []}
+SINGLE_HEADS = {"each": True, "algorithm": ALGORITHMS["knockout-each"], "conditions": []}
 """Settings of every head alone, in place of those of conditions."""
 
 
@@ -45,7 +45,7 @@ def knockout(
     benchmark: str,
     heads: Heads | None = None,
     *,
-    each: bool = False,
+    each_head: bool = False,
     threshold: float | None = None,
     layers: str | Sequence[int] | None = None,
     controls: Sequence[str] = (),
@@ -66,7 +66,7 @@ def knockout(
     progress: Progress | bool | None = None,
 ) -> Result:
     """Score a benchmark under no knockout, the chosen heads, their early, middle and late parts,
-    and controls; or, with `each`, under every head alone.
+    and controls; or, with `each_head`, under every head alone.
 
     Questions whose image is not there, and those without an answer under some condition, are left
     out of all and counted in n_skipped. Raises UsageError for heads out of range or none,
@@ -83,7 +83,7 @@ def knockout(
             keys of the lowest variance), "all", heads by layer and number such as "3:1,4:0", KV
             heads of all layers such as "0-3,5", a file of JSON lines, "-" for standard input, or
             rows with layer and kv_head, or (layer, kv_head) pairs.
-        each: whether every head is blocked alone, all in one pass over the questions, in place of
+        each_head: whether every head is blocked alone, all in one pass over the questions, in place of
             `heads`: a row for each head with the change of accuracy and of the answer's margin.
             Only questions with options have margins.
         threshold: of "agnostic": the variance below which keys are input-agnostic, by default the
@@ -114,10 +114,9 @@ def knockout(
     if max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
     check_answers(answers, official)
-    if each:
-        _refuse_each(
-            {"heads": heads, "controls": controls, "answers": answers, "official": official}
-        )
+    if each_head:
+        refused = {"heads": heads, "controls": controls}
+        _refuse_each(refused | {"answers": answers, "official": official})
         heads = ALL
     if heads is None:
         raise UsageError("knockout: expected --heads or --each, found neither")
@@ -135,8 +134,8 @@ def knockout(
         dtype=question_dtype,
     )
     work = _prepare(benchmark, run_name, blocking, asking)
-    if each:
-        work = replace(work, settings=work.settings | EACH)
+    if each_head:
+        work = replace(work, settings=work.settings | SINGLE_HEADS)
     key = result_key(work.settings)
     rereads = not (fresh or answers or official)
     if rereads and (stored := store.kept(key, Result.from_json)) is not None:
@@ -145,14 +144,12 @@ def knockout(
         answerer = Answerer(
             store, work.run, model, device, max_new_tokens, fresh, share=share, dtype=question_dtype
         )
-        if each:
+        if each_head:
             result = single_heads(work, answerer, asking.progress)
-            store.keep(key, result.to_json())
-            return result
-        texts = work.ask(answerer, asking.progress)
-    work, conditions = work.answered(texts)
-    result = work.result(conditions)
-    work.write(conditions, answers, official)
+        else:
+            work, conditions = work.answered(work.ask(answerer, asking.progress))
+            result = work.result(conditions)
+            work.write(conditions, answers, official)
     store.keep(key, result.to_json())
     return result
 

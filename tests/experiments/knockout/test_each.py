@@ -27,7 +27,7 @@ HEADS = [(layer, head) for layer in range(6) for head in range(4)]
 
 @pytest.fixture(scope="module")
 def result(store: Path, pope: Path) -> Result:
-    return kvtool.knockout(store, f"pope:{pope}", each=True)
+    return kvtool.knockout(store, f"pope:{pope}", each_head=True)
 
 
 @pytest.mark.slow
@@ -90,15 +90,15 @@ def test_the_second_time_nothing_is_asked(
     result: Result, store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("kvtool.models.single_heads.single_head_logits")
-    assert kvtool.knockout(store, f"pope:{pope}", each=True).rows == result.rows
+    assert kvtool.knockout(store, f"pope:{pope}", each_head=True).rows == result.rows
     # Another seed scores again what is stored, image by image.
-    again = kvtool.knockout(store, f"pope:{pope}", each=True, seed=1)
+    again = kvtool.knockout(store, f"pope:{pope}", each_head=True, seed=1)
     assert [row["margin"] for row in again.rows] == [row["margin"] for row in result.rows]
 
 
 @pytest.mark.slow
 def test_only_the_layers_that_are_meant(store: Path, pope: Path) -> None:
-    late = kvtool.knockout(store, f"pope:{pope}", each=True, layers="late", limit=2)
+    late = kvtool.knockout(store, f"pope:{pope}", each_head=True, layers="late", limit=2)
     assert [(row["layer"], row["kv_head"]) for row in late.rows] == HEADS[16:]
     assert late.n == 12
 
@@ -124,8 +124,8 @@ def test_table_figure_and_page(
     ("options", "match"),
     [
         ({}, "expected --heads or --each, found neither"),
-        ({"heads": "0:1", "each": True}, "--each: expected no --heads beside it"),
-        ({"controls": ["random"], "each": True}, "--each: expected no --controls beside it"),
+        ({"heads": "0:1", "each_head": True}, "--each: expected no --heads beside it"),
+        ({"controls": ["random"], "each_head": True}, "--each: expected no --controls beside it"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
