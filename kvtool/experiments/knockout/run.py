@@ -83,8 +83,8 @@ def knockout(
             keys of the lowest variance), "all", heads by layer and number such as "3:1,4:0", KV
             heads of all layers such as "0-3,5", a file of JSON lines, "-" for standard input, or
             rows with layer and kv_head, or (layer, kv_head) pairs.
-        each_head: whether every head is blocked alone, all in one pass over the questions, in place of
-            `heads`: a row for each head with the change of accuracy and of the answer's margin.
+        each_head: whether every head is blocked alone, all in one pass over the questions, in place
+            of `heads`: a row for each head with the change of accuracy and of the answer's margin.
             Only questions with options have margins.
         threshold: of "agnostic": the variance below which keys are input-agnostic, by default the
             valley between the two modes of the run's variances.
@@ -114,13 +114,8 @@ def knockout(
     if max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
     check_answers(answers, official)
-    if each_head:
-        refused = {"heads": heads, "controls": controls}
-        _refuse_each(refused | {"answers": answers, "official": official})
-        heads = ALL
-    if heads is None:
-        raise UsageError("knockout: expected --heads or --each, found neither")
-    source = HeadSource.parse(heads, threshold)
+    options = {"controls": controls, "answers": answers, "official": official}
+    source = HeadSource.parse(_blocked(heads, each_head, options), threshold)
     blocking = Blocking(source, layers, controls, draws, seed)
     asking = Asking(
         store=store,
@@ -154,10 +149,18 @@ def knockout(
     return result
 
 
-def _refuse_each(options: Mapping[str, Any]) -> None:
-    """Raise UsageError for an option that every head alone has no use for."""
-    if names := [name for name, value in options.items() if value]:
+def _blocked(heads: Heads | None, each_head: bool, options: Mapping[str, Any]) -> Heads:
+    """Return the heads to block, of every head alone all. Raises UsageError where there is none,
+    and for options that every head alone has no use for.
+    """
+    if not each_head:
+        if heads is None:
+            raise UsageError("knockout: expected --heads or --each, found neither")
+        return heads
+    needless = {"heads": heads is not None} | dict(options)
+    if names := [name for name, value in needless.items() if value]:
         raise UsageError(f"--each: expected no --{names[0]} beside it; leave one out")
+    return ALL
 
 
 @dataclass(frozen=True)
