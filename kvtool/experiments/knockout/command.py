@@ -34,7 +34,6 @@ from kvtool.errors import PartialError
 
 EXAMPLES = (
     "kvtool knockout study.kv --benchmark pope:POPE --heads agnostic",
-    "kvtool knockout study.kv --benchmark pope:POPE --heads lowest:4 --limit 20",
     "kvtool knockout study.kv --benchmark pope:POPE --each --limit 20",
     "kvtool variance study.kv --threshold 2 \\\n"
     "    | kvtool knockout study.kv --benchmark mme:MME --heads - --layers late",
