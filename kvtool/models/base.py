@@ -165,6 +165,10 @@ class LanguageModel(Model, Protocol):
         """
         ...
 
+    def token_ids(self, text: str) -> list[int]:
+        """Token ids of a text that follows the image."""
+        ...
+
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Where each token of a text that follows the image stands in it: its first character and
         the one behind its last. Raises UsageError where the tokenizer does not tell.

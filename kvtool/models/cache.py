@@ -284,11 +284,15 @@ def widened(cache: DynamicCache, rows: int) -> DynamicCache:
     it grows.
     """
     copies = fork(cache)
-    layers: list[Any] = copies.layers
-    for layer in layers:
-        _copy_states(layer, lambda states: states.repeat(rows, *[1] * (states.dim() - 1)))
-        if getattr(layer, "keys", None) is not None:
-            layer.keys, layer.values = (
-                states.expand(rows, -1, -1, -1) for states in (layer.keys, layer.values)
-            )
+    for layer in copies.layers:
+        widen(layer, rows)
     return copies
+
+
+def widen(layer: Any, rows: int) -> None:
+    """Make of a cache's layer, which has one row, one of several equal rows."""
+    _copy_states(layer, lambda states: states.repeat(rows, *[1] * (states.dim() - 1)))
+    if getattr(layer, "keys", None) is not None:
+        layer.keys, layer.values = (
+            states.expand(rows, -1, -1, -1) for states in (layer.keys, layer.values)
+        )

@@ -38,7 +38,7 @@ class Blocked:
     """
 
     q_heads: torch.Tensor
-    """(q_head,) bool."""
+    """(q_head,) bool, or (row, q_head)."""
     starts: torch.Tensor
     """(row, 1), or (1, 1) for all rows: position of the image's first token in the cache."""
     stops: torch.Tensor
@@ -58,7 +58,7 @@ class Blocked:
         # visible.
         is_image = (self.starts <= keys) & (keys < self.stops)
         blocked = (queries >= self.stops)[:, :, None] & is_image[:, None]
-        return call.visible() & ~(blocked[:, None] & self.q_heads[:, None, None])
+        return call.visible() & ~(blocked[:, None] & self.q_heads[..., None, None])
 
 
 @contextmanager

@@ -44,6 +44,10 @@ class TextReader(SeveralImages):
     prompt: Prompt
     info: Any
 
+    def token_ids(self, text: str) -> list[int]:
+        """See LanguageModel.token_ids."""
+        return self.prompt.text_ids(text)
+
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """See LanguageModel.token_spans."""
         ids = self.prompt.text_ids(text)

@@ -18,7 +18,10 @@ from kvtool.types import Block
 
 ITEMS_SHOWN = 24
 """Questions with their pictures; the CSV has all."""
-GROUPED_BY = ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers", "runs", "sae")
+GROUPED_BY = (
+    *("run", "dataset", "split", "prefix", "kind", "benchmark", "layers", "runs", "sae"),
+    "each",
+)
 """Settings by which results of one command are about different things, and all on the page."""
 
 

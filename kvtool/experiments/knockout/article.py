@@ -7,15 +7,23 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kvtool.experiments.knockout import each_shown
+from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
 from kvtool.reporting.conditions import condition, condition_rows, conditions_article
 from kvtool.reporting.numbers import interval, plural, probability, ranges, relation
 from kvtool.reporting.sentences import SURE
-from kvtool.reporting.study import KeptResult
+from kvtool.reporting.study import KeptResult, Study
+from kvtool.reporting.tables import Data
 from kvtool.result import Result, Row
 
-article = conditions_article
+
+def article(summary: Article, position: int, study: Study, data: Data) -> Article:
+    """Return the article of conditions, or of every head alone."""
+    is_single = each_shown.is_each(study.kept[position].result)
+    make = each_shown.article if is_single else conditions_article
+    return make(summary, position, study, data)
 
 
 def knockout_effect(result: Result, none: Row, row: Row) -> str:
@@ -53,6 +61,9 @@ def _corrected(raw: float, p: float) -> str:
 
 def sentences(result: Result) -> Iterator[str]:
     """Say what each condition did, a sentence each, and which conditions exceed chance."""
+    if each_shown.is_each(result):
+        yield from each_shown.sentences(result)
+        return
     rows = condition_rows(result)
     none = next((row for row in rows if row["condition"] == "none"), None)
     for row in rows:
@@ -100,7 +111,6 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
         stored.store,
         "--benchmark",
         config.get("benchmark", "SPEC"),
-        "--heads",
-        heads,
+        *(["--each"] if config.get("each") else ["--heads", heads]),
     ]
     return arguments + flags(values, {"draws": 1, "max_new_tokens": 16, "seed": 0, **UNWORDED})

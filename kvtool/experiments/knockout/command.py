@@ -34,7 +34,7 @@ from kvtool.errors import PartialError
 
 EXAMPLES = (
     "kvtool knockout study.kv --benchmark pope:POPE --heads agnostic",
-    "kvtool knockout study.kv --benchmark pope:POPE --heads lowest:4 --limit 20",
+    "kvtool knockout study.kv --benchmark pope:POPE --each --limit 20",
     "kvtool variance study.kv --threshold 2 \\\n"
     "    | kvtool knockout study.kv --benchmark mme:MME --heads - --layers late",
 )
@@ -51,13 +51,21 @@ BenchmarkOption = Annotated[
     ),
 ]
 BlockedHeadsOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--heads",
         metavar="SOURCE",
-        help="Heads to block: agnostic; lowest:N, the keys of lowest variance; layer:head, as "
+        help="Heads to block: agnostic; lowest:N, the keys of lowest variance; all; layer:head, as "
         "3:1,4:0; numbers such as 0-3,5 in all layers; or JSON lines of layer, kv_head: a "
         "FILE, - for stdin.",
+    ),
+]
+EachOption = Annotated[
+    bool,
+    typer.Option(
+        "--each",
+        help="Block every head alone, all in one pass over the questions, in place of --heads: the "
+        "change of accuracy and of the answer's margin by layer and head.",
     ),
 ]
 ThresholdOption = Annotated[
@@ -88,8 +96,9 @@ OfficialOption = Annotated[
 
 def knockout(
     benchmark: BenchmarkOption,
-    heads: BlockedHeadsOption,
     store: StoreArgument = None,
+    heads: BlockedHeadsOption = None,
+    each_head: EachOption = False,
     threshold: ThresholdOption = None,
     layers: LayersOption = None,
     controls: ControlsOption = None,
@@ -115,7 +124,7 @@ def knockout(
 
     Conditions: none; chosen, the heads given; its early, middle and late layers alone; and the
     controls, as many heads of the same layers: dependent (on the input) or random. Text keys of a
-    blocked head stay visible.
+    blocked head stay visible. With --each, a row for every head alone, of questions with options.
 
     Questions go on from the stored cache of an image; images that no run holds are extracted first.
     Answers are kept image by image: an interrupted command goes on where it was, and several at
@@ -131,6 +140,7 @@ def knockout(
             need_store(store),
             benchmark,
             heads,
+            each_head=each_head,
             threshold=threshold,
             layers=parse_layers(layers),
             controls=parse_list(controls) or [],

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from kvtool.experiments.knockout import each_plot
+from kvtool.experiments.knockout.each_shown import is_each
 from kvtool.reporting.plots.conditions import ConditionsPanel, ConditionsSeries, draw_panels
 from kvtool.result import Result
 
 
 def draw(result: Result) -> Figure:
-    """Draw a panel for all questions and, where there are several, one for each file or subset."""
+    """Draw a panel for all questions and, where there are several, one for each file or subset; of
+    every head alone a map.
+    """
+    if is_each(result):
+        return each_plot.draw(result)
     label = "file" if any("file" in row for row in result.rows) else "subset"
     parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
     panels = [

@@ -22,25 +22,30 @@ from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.datasets.protocols import HasQuestions
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.experiments.knockout.sources import Heads, HeadSource
+from kvtool.experiments.knockout.each import single_heads
+from kvtool.experiments.knockout.sources import ALL, Heads, HeadSource
 from kvtool.experiments.knockout.work import KnockoutWork
 from kvtool.layers import resolve_layers
 from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
 from kvtool.store import Run, Store
+from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
 from kvtool.types import Precision
 
 MAX_NEW_TOKENS = 16
+SINGLE_HEADS = {"each": True, "algorithm": ALGORITHMS["knockout-each"], "conditions": []}
+"""Settings of every head alone, in place of those of conditions."""
 
 
 @checked
 def knockout(
     target: Target,
     benchmark: str,
-    heads: Heads,
+    heads: Heads | None = None,
     *,
+    each_head: bool = False,
     threshold: float | None = None,
     layers: str | Sequence[int] | None = None,
     controls: Sequence[str] = (),
@@ -61,7 +66,7 @@ def knockout(
     progress: Progress | bool | None = None,
 ) -> Result:
     """Score a benchmark under no knockout, the chosen heads, their early, middle and late parts,
-    and controls.
+    and controls; or, with `each_head`, under every head alone.
 
     Questions whose image is not there, and those without an answer under some condition, are left
     out of all and counted in n_skipped. Raises UsageError for heads out of range or none,
@@ -75,9 +80,12 @@ def knockout(
         benchmark: pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set with questions
             about one image each, e.g. own:PATH.
         heads: "agnostic" (input-agnostic keys of the run, by their variance), "lowest:N" (the N
-            keys of the lowest variance), heads by layer and number such as "3:1,4:0", KV heads of
-            all layers such as "0-3,5", a file of JSON lines, "-" for standard input, or rows with
-            layer and kv_head, or (layer, kv_head) pairs.
+            keys of the lowest variance), "all", heads by layer and number such as "3:1,4:0", KV
+            heads of all layers such as "0-3,5", a file of JSON lines, "-" for standard input, or
+            rows with layer and kv_head, or (layer, kv_head) pairs.
+        each_head: whether every head is blocked alone, all in one pass over the questions, in place
+            of `heads`: a row for each head with the change of accuracy and of the answer's margin.
+            Only questions with options have margins.
         threshold: of "agnostic": the variance below which keys are input-agnostic, by default the
             valley between the two modes of the run's variances.
         layers: early, middle, late, last:N or numbers; blocks only there.
@@ -106,7 +114,8 @@ def knockout(
     if max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
     check_answers(answers, official)
-    source = HeadSource.parse(heads, threshold)
+    options = {"controls": controls, "answers": answers, "official": official}
+    source = HeadSource.parse(_blocked(heads, each_head, options), threshold)
     blocking = Blocking(source, layers, controls, draws, seed)
     asking = Asking(
         store=store,
@@ -120,6 +129,8 @@ def knockout(
         dtype=question_dtype,
     )
     work = _prepare(benchmark, run_name, blocking, asking)
+    if each_head:
+        work = replace(work, settings=work.settings | SINGLE_HEADS)
     key = result_key(work.settings)
     rereads = not (fresh or answers or official)
     if rereads and (stored := store.kept(key, Result.from_json)) is not None:
@@ -128,12 +139,28 @@ def knockout(
         answerer = Answerer(
             store, work.run, model, device, max_new_tokens, fresh, share=share, dtype=question_dtype
         )
-        texts = work.ask(answerer, asking.progress)
-    work, conditions = work.answered(texts)
-    result = work.result(conditions)
-    work.write(conditions, answers, official)
+        if each_head:
+            result = single_heads(work, answerer, asking.progress)
+        else:
+            work, conditions = work.answered(work.ask(answerer, asking.progress))
+            result = work.result(conditions)
+            work.write(conditions, answers, official)
     store.keep(key, result.to_json())
     return result
+
+
+def _blocked(heads: Heads | None, each_head: bool, options: Mapping[str, Any]) -> Heads:
+    """Return the heads to block, of every head alone all. Raises UsageError where there is none,
+    and for options that every head alone has no use for.
+    """
+    if not each_head:
+        if heads is None:
+            raise UsageError("knockout: expected --heads or --each, found neither")
+        return heads
+    needless = {"heads": heads is not None} | dict(options)
+    if names := [name for name, value in needless.items() if value]:
+        raise UsageError(f"--each: expected no --{names[0]} beside it; leave one out")
+    return ALL
 
 
 @dataclass(frozen=True)

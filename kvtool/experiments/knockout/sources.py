@@ -1,7 +1,7 @@
 """The heads that `kvtool knockout` blocks, as the command line and Python name them.
 
-One grammar: "agnostic" (by the threshold of their variance), "lowest:N", "3:1,4:0" (layer:head),
-"0-3,5" (in all layers), a file of JSON lines or "-", or rows from Python.
+One grammar: "agnostic" (by the threshold of their variance), "lowest:N", "all", "3:1,4:0"
+(layer:head), "0-3,5" (in all layers), a file of JSON lines or "-", or rows from Python.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kvtool.types import Geometry
 
 Heads = str | Path | Iterable[Mapping[str, Any] | tuple[int, int]]
 NAMED_HEADS = re.compile(r"\s*\d+:\d+\s*(,\s*\d+:\d+\s*)*")
+ALL = "all"
 LOWEST = re.compile(r"lowest:(\d+)")
 NUMBERS = re.compile(r"[\d,\s-]*\d[\d,\s-]*")
 
@@ -49,7 +50,7 @@ class HeadSource:
         source = cls(heads, threshold, None)
         if threshold is not None and heads != "agnostic":
             raise UsageError(f"--threshold: expected --heads agnostic beside it, found {heads}")
-        if heads == "agnostic" or source.n_lowest is not None or source.numbers:
+        if heads in ("agnostic", ALL) or source.n_lowest is not None or source.numbers:
             return source
         return cls(heads, threshold, _rows(heads))
 
@@ -75,7 +76,7 @@ class HeadSource:
     @property
     def name(self) -> str:
         """What a result says of the source."""
-        if self.of_variance:
+        if self.of_variance or self.heads == ALL:
             return str(self.heads)
         if not isinstance(self.heads, str | Path):
             return "given"
@@ -87,6 +88,8 @@ class HeadSource:
         rows, notes = self.rows, list[str]()
         if self.of_variance:
             rows, notes = self._by_variance(run)
+        elif self.heads == ALL:
+            rows = _located(geometry.heads)
         elif rows is None:
             rows = _of_all_layers(self.numbers, geometry)
         return head_set(rows, geometry, self.name), notes

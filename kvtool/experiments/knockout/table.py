@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.experiments.knockout import each_shown
 from kvtool.reporting.chance import conditions_against_chance, level_row
 from kvtool.reporting.numbers import interval, p_value, show
 from kvtool.result import Result, Row
@@ -27,8 +28,12 @@ def tables(result: Result) -> Iterator[RenderableType]:
     raw and corrected for the number of conditions.
 
     It is McNemar's exact test; where questions share pictures, which McNemar's does not know, the
-    one that swaps conditions picture by picture, with McNemar's beside it where there is room.
+    one that swaps conditions picture by picture, with McNemar's beside it where there is room. Of
+    every head alone, those that change the answer's margin most.
     """
+    if each_shown.is_each(result):
+        yield each_shown.table(result)
+        return
     label = "file" if any("file" in row for row in result.rows) else "subset"
     total = [row for row in result.rows if label not in row and row.get("draw", "all") == "all"]
     yield _table(result, label, total)
