@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kvtool.asking.paired.tasks import PAIRED
 from kvtool.cli import completion
-from kvtool.experiments.paired.tasks import PAIRED
 from kvtool.store import layout, open_store
 from kvtool.tasks import TASKS
 from tests.support.runs import config, create_run, new_run

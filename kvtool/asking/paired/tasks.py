@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvtool.datasets.base import QUESTIONS, DatasetBase
-from kvtool.errors import KvtoolError, UsageError
-from kvtool.experiments.paired.questions import (
+from kvtool.asking.paired.questions import (
     PairedQuestions,
     compared_images,
     probed_image,
     semantic_correspondence,
 )
+from kvtool.datasets.base import QUESTIONS, DatasetBase
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.store import Run, Store
 from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.survey import Served
