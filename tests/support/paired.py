@@ -83,7 +83,9 @@ def plant_answers(run: Run, questions: Sequence[Question], right: set[int]) -> N
 
 
 def plant_options(
-    run: Run, questions: Sequence[Question], log_probabilities: Sequence[Sequence[float]]
+    run: Run,
+    questions: Sequence[Question],
+    log_probabilities: Sequence[Sequence[float] | None],
 ) -> None:
     """What an earlier command would have kept of a model that finds options so likely."""
     store = open_store(run.store)
@@ -91,4 +93,4 @@ def plant_options(
     for question, scores in zip(questions, log_probabilities, strict=True):
         pictures = [[image, ""] for image in question.image_ids]
         asked = [key, pictures, question.prompt, "options", option_letters(question)]
-        store.save_result(hash_json(asked), {"option_score": list(scores)})
+        store.save_result(hash_json(asked), {"option_score": scores and list(scores)})

@@ -1,0 +1,232 @@
+"""`kvtool surface` over planted values, answers and log-probabilities, and a tiny model's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import kvtool
+from kvtool.asking.answering import Answerer
+from kvtool.asking.paired.answers import option_letters, stored_prompt
+from kvtool.datasets import open_dataset, parse_spec
+from kvtool.datasets.base import Question
+from kvtool.errors import UsageError
+from kvtool.experiments.surface.article import sentences
+from kvtool.experiments.surface.plot import draw
+from kvtool.models.continuation import Continuation
+from kvtool.models.several import SeveralImages
+from kvtool.reporting.emit import emit
+from kvtool.result import Result, Row
+from kvtool.store import Run, Store
+from tests.support.fields import assert_documented, documented
+from tests.support.paired import (
+    MODEL_RIGHT,
+    plant_answers,
+    plant_options,
+    planted_run,
+    questions_of,
+)
+from tests.support.units import PLANTED
+
+CONDITIONS = ["model", "written", "value", "fused", "either", "permuted", "fused", "fused"]
+BLOCKS: dict[str, Any] = {"layers": [PLANTED[0]], "heads": [0, PLANTED[1]]}
+
+
+@pytest.fixture(autouse=True)
+def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permute 99 times."""
+    monkeypatch.setattr("kvtool.experiments.surface.scores.DRAWS", 99)
+
+
+def noisy_options(questions: list[Question]) -> list[list[float]]:
+    """Log-probabilities of a model that knows nothing: every question's (A) is likelier."""
+    return [[-1.0, -1.1] for _ in questions]
+
+
+@pytest.fixture
+def planted(tmp_path: Path, scenes: Path) -> Run:
+    """Values that know all twelve answers, beside a model that always says (A)."""
+    questions = questions_of(scenes / "blink", "Art_Style")
+    folder = scenes / "blink" / "Art_Style"
+    run = planted_run(tmp_path / "s.kv", folder, questions, set(range(12)))
+    plant_answers(run, questions, MODEL_RIGHT)
+    plant_options(run, questions, noisy_options(questions))
+    return run
+
+
+@pytest.fixture
+def surfaced(planted: Run, no_model: None) -> Result:
+    del no_model
+    return kvtool.surface(planted, "art-style", **BLOCKS)
+
+
+def summary(result: Result) -> dict[str, Row]:
+    return {row["condition"]: row for row in result.rows if "subset" not in row}
+
+
+def test_what_values_know_is_surfaced(surfaced: Result, scenes: Path) -> None:
+    result = surfaced
+    labels = [question.answer for question in questions_of(scenes / "blink", "Art_Style")]
+    n_a = labels.count("(A)")
+    rows = summary(result)
+    assert [row["condition"] for row in result.rows] == CONDITIONS
+    assert rows["model"]["accuracy"] == pytest.approx(n_a / 12)
+    assert rows["written"]["accuracy"] == pytest.approx(len(MODEL_RIGHT) / 12)
+    assert rows["value"]["accuracy"] == rows["fused"]["accuracy"] == 1.0
+    assert rows["either"]["accuracy"] == 1.0
+    assert (rows["fused"]["gained"], rows["fused"]["lost"]) == (1.0, 0.0)
+    assert (rows["fused"]["n_gained"], rows["fused"]["n_lost"]) == (12 - n_a, 0)
+    assert rows["fused"]["permuted_p"] < 0.05
+    assert (rows["fused"]["chance"], result.n, result.n_skipped) == (0.5, 12, 0)
+    halves = [row for row in result.rows if "subset" in row]
+    assert [(row["kind"], row["layer"], row["kv_head"]) for row in halves] == [
+        ("value", *PLANTED)
+    ] * 2
+    assert [item["label"] for item in result.items] == labels
+    assert [item["fused"] for item in result.items] == labels
+    assert {item["model"] for item in result.items} == {"(A)"}
+    assert_documented(result.to_json())
+    assert set(result.items[0]) <= documented()
+
+
+def test_a_second_call_is_read_from_the_store(
+    planted: Run, surfaced: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_arguments: Any) -> None:
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr("kvtool.experiments.surface.work.SurfaceWork.result", refused)
+    again = kvtool.surface(planted, "art-style", **BLOCKS)
+    assert again == Result.from_json(surfaced.to_json())
+    # Another seed halves the pictures in another way.
+    with pytest.raises(AssertionError, match="scored again"):
+        kvtool.surface(planted, "art-style", seed=1, **BLOCKS)
+
+
+def test_table_figure_and_sentences(surfaced: Result) -> None:
+    out = StringIO()
+    emit(surfaced, "table", out)
+    text = out.getvalue()
+    assert "blink@val; n = 12; percent, 95 % interval" in text
+    for line in ("model, as written", "model and values", "with permuted values", "chance"):
+        assert line in text
+    assert "half 2: value, layer 5, head 1, weight" in text
+    assert isinstance(draw(surfaced), Figure)
+    first, *_, last = sentences(surfaced)
+    assert first.startswith("With its values' evidence the model answers more questions: 100")
+    assert last.startswith("Chosen on the other half of the pictures: value, layer 5, head 1")
+
+
+def test_sentences_claim_no_gain_without_one(surfaced: Result) -> None:
+    rows = [
+        row | ({"permuted_p": 0.3} if row["condition"] == "fused" else {}) for row in surfaced.rows
+    ]
+    assert "no better than chance" in next(sentences(replace(surfaced, rows=rows)))
+
+
+def test_questions_without_log_probabilities_are_left_out(
+    planted: Run, scenes: Path, no_model: None
+) -> None:
+    del no_model
+    questions = questions_of(scenes / "blink", "Art_Style")
+    options: list[list[float] | None] = [*noisy_options(questions)]
+    # A model whose logits are not finite gives none.
+    options[3] = None
+    plant_options(planted, questions, options)
+    result = kvtool.surface(planted, "art-style", **BLOCKS)
+    assert (result.n, result.n_skipped, result.n_unusable) == (11, 1, 1)
+    assert questions[3].id in result.skipped[0]
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "expected"),
+    [
+        ("relative-depth", {}, "surface relative-depth: expected a task whose values say"),
+        ("two-choice", {}, "found one that a trained probe answers; take semantic-corr"),
+        ("nothing", {}, "surface: unknown task 'nothing'; known: semantic-correspondence, art"),
+        ("art-style", {"blocks": 0}, "blocks"),
+        ("art-style", {"blocks": 3, **BLOCKS}, "blocks: expected at most 2, found 3"),
+        ("art-style", {"n": 1, **BLOCKS}, "expected two questions or more, found one"),
+        ("art-style", {"layers": [99]}, "layers: expected"),
+    ],
+)
+def test_what_cannot_be_surfaced_is_refused(
+    planted: Run, task: str, options: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UsageError, match=expected):
+        kvtool.surface(planted, task, **options)
+
+
+def slow_scores(
+    model: Any, pictures: list[Any], text: str, options: tuple[str, ...]
+) -> list[float]:
+    """Log-probabilities token by token: each prompt runs anew up to the token before."""
+    turn = model.prompt.question(text, len(pictures))
+    scores = []
+    for option in options:
+        ids = list(model.prompt.text_ids(turn + option))
+        first = len(model.prompt.text_ids(turn))
+        total = 0.0
+        for position in range(first, len(ids)):
+            cache, samples = model.prefill_several([pictures])
+            states = model._follow(cache, samples, torch.tensor([ids[:position]]))
+            logits = model.head(states[:, -1])[0].double()
+            total += float(logits[ids[position]] - logits.logsumexp(0))
+        scores.append(total)
+    return scores
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, scenes: Path) -> Store:
+    path = tmp_path_factory.mktemp("store") / "s.kv"
+    for spec in (f"blink:{scenes}/blink/Art_Style@val", f"spair71k:{scenes}/spair71k"):
+        kvtool.extract(path, model=str(tiny_model), dataset=spec, limit=36)
+    return kvtool.open(path)
+
+
+@pytest.mark.slow
+def test_log_probabilities_equal_those_token_by_token(extracted: Store, scenes: Path) -> None:
+    dataset: Any = open_dataset(parse_spec(f"blink:{scenes}/blink/Art_Style@val"))
+    run = next(run for run in extracted.runs() if run.config.dataset == "blink")
+    answerer = Answerer(extracted, run, None, "cpu", 4)
+    refs = {ref.id: ref for ref in dataset.images()}
+    question = dataset.questions()[0]
+    pictures = stored_prompt(answerer, question, refs).prepare()
+    assert pictures is not None
+    with torch.inference_mode():
+        options = ("(A)", "(B) the third image", "yes")
+        expected = slow_scores(answerer.loaded, pictures, question.prompt, options)
+    scores = answerer.loaded.option_scores(pictures, question.prompt, options)
+    assert scores == pytest.approx(expected, abs=1e-4)
+    assert len(set(scores or ())) == 3
+    assert option_letters(question) == ("(A)", "(B)")
+
+
+@pytest.mark.slow
+def test_semantic_correspondence_of_a_tiny_model(
+    extracted: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marked pictures, four options; a second call, with more blocks, asks nothing."""
+    result = kvtool.surface(extracted, "semantic-correspondence", n=12, max_new_tokens=2)
+    rows = summary(result)
+    assert rows["fused"]["chance"] == 0.25
+    assert result.n + result.n_skipped == 12
+    right = np.mean([item["model"] == item["label"] for item in result.items])
+    assert rows["model"]["accuracy"] == pytest.approx(right)
+
+    def refused(*_arguments: Any) -> None:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(SeveralImages, "ask_several", refused)
+    monkeypatch.setattr(Continuation, "log_probabilities", refused)
+    options: dict[str, Any] = {"n": 12, "max_new_tokens": 2, "blocks": 2}
+    more = kvtool.surface(extracted, "semantic-correspondence", **options)
+    assert summary(more)["model"] == rows["model"]
+    assert {row["n_blocks"] for row in more.rows if "subset" in row} == {2}
