@@ -171,6 +171,11 @@ class Workspaces(ScoreWorkspaces):
         self._extract(folder, "blink", split="/Art_Style@val")
         return folder
 
+    @property
+    def surface(self) -> Path:
+        """The store of paired, whose tasks these are."""
+        return self.paired
+
     @cached_property
     def prefix(self) -> Path:
         folder = self._new("prefix")

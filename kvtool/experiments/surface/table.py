@@ -14,6 +14,8 @@ from kvtool.reporting.numbers import interval, p_value, show
 from kvtool.result import Result, Row, block_name
 
 METRICS = ("accuracy", "difference", "gained", "lost")
+WITH_INTERVAL = METRICS[:2]
+"""The others' intervals do not fit 80 columns."""
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
@@ -54,7 +56,10 @@ def _cells(result: Result, row: Row) -> Iterator[str]:
     """Yield a condition's metrics; beside the accuracy of the model itself there are none."""
     for name in METRICS:
         is_needless = row["condition"] == "model" and name != "accuracy"
-        yield "" if is_needless or row.get(name) is None else interval(result, row, name)
+        if is_needless or row.get(name) is None:
+            yield ""
+        else:
+            yield interval(result, row, name) if name in WITH_INTERVAL else show(result, row[name])
 
 
 def _halves(result: Result) -> Iterator[str]:

@@ -6,11 +6,11 @@ from kvtool.result import Result, Row
 
 NAMES = {
     "model": "model",
-    "written": "model, as written",
+    "written": "as written",
     "value": "values",
     "fused": "model and values",
     "either": "either right",
-    "permuted": "with permuted values",
+    "permuted": "permuted values",
 }
 
 

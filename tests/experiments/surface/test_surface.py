@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 import kvtool
+import kvtool.models
 from kvtool.asking.answering import Answerer
 from kvtool.asking.paired.answers import option_letters, stored_prompt
 from kvtool.datasets import open_dataset, parse_spec
@@ -39,32 +41,36 @@ CONDITIONS = ["model", "written", "value", "fused", "either", "permuted", "fused
 BLOCKS: dict[str, Any] = {"layers": [PLANTED[0]], "heads": [0, PLANTED[1]]}
 
 
-@pytest.fixture(autouse=True)
-def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Permute 99 times."""
-    monkeypatch.setattr("kvtool.experiments.surface.scores.DRAWS", 99)
-
-
 def noisy_options(questions: list[Question]) -> list[list[float]]:
     """Log-probabilities of a model that knows nothing: every question's (A) is likelier."""
     return [[-1.0, -1.1] for _ in questions]
 
 
-@pytest.fixture
-def planted(tmp_path: Path, scenes: Path) -> Run:
-    """Values that know all twelve answers, beside a model that always says (A)."""
+def planted_store(path: Path, scenes: Path, options: Sequence[list[float] | None]) -> Run:
+    """Values that know all twelve answers, beside a model that finds options so likely."""
     questions = questions_of(scenes / "blink", "Art_Style")
-    folder = scenes / "blink" / "Art_Style"
-    run = planted_run(tmp_path / "s.kv", folder, questions, set(range(12)))
+    run = planted_run(path, scenes / "blink" / "Art_Style", questions, set(range(12)))
     plant_answers(run, questions, MODEL_RIGHT)
-    plant_options(run, questions, noisy_options(questions))
+    plant_options(run, questions, options)
     return run
 
 
-@pytest.fixture
-def surfaced(planted: Run, no_model: None) -> Result:
-    del no_model
-    return kvtool.surface(planted, "art-style", **BLOCKS)
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Run:
+    options = noisy_options(questions_of(scenes / "blink", "Art_Style"))
+    return planted_store(tmp_path_factory.mktemp("planted") / "s.kv", scenes, options)
+
+
+@pytest.fixture(scope="module")
+def surfaced(planted: Run) -> Result:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kvtool.models, "load_model", refused)
+        patch.setattr("kvtool.experiments.surface.scores.DRAWS", 99)
+        return kvtool.surface(planted, "art-style", **BLOCKS)
+
+
+def refused(*_arguments: Any, **_options: Any) -> None:
+    raise AssertionError("computed again")
 
 
 def summary(result: Result) -> dict[str, Row]:
@@ -99,14 +105,11 @@ def test_what_values_know_is_surfaced(surfaced: Result, scenes: Path) -> None:
 def test_a_second_call_is_read_from_the_store(
     planted: Run, surfaced: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_arguments: Any) -> None:
-        raise AssertionError("scored again")
-
     monkeypatch.setattr("kvtool.experiments.surface.work.SurfaceWork.result", refused)
     again = kvtool.surface(planted, "art-style", **BLOCKS)
     assert again == Result.from_json(surfaced.to_json())
     # Another seed halves the pictures in another way.
-    with pytest.raises(AssertionError, match="scored again"):
+    with pytest.raises(AssertionError, match="computed again"):
         kvtool.surface(planted, "art-style", seed=1, **BLOCKS)
 
 
@@ -115,9 +118,10 @@ def test_table_figure_and_sentences(surfaced: Result) -> None:
     emit(surfaced, "table", out)
     text = out.getvalue()
     assert "blink@val; n = 12; percent, 95 % interval" in text
-    for line in ("model, as written", "model and values", "with permuted values", "chance"):
+    for line in ("as written", "model and values", "permuted values", "chance"):
         assert line in text
     assert "half 2: value, layer 5, head 1, weight" in text
+    assert max(map(len, text.splitlines())) <= 80
     assert isinstance(draw(surfaced), Figure)
     first, *_, last = sentences(surfaced)
     assert first.startswith("With its values' evidence the model answers more questions: 100")
@@ -132,15 +136,16 @@ def test_sentences_claim_no_gain_without_one(surfaced: Result) -> None:
 
 
 def test_questions_without_log_probabilities_are_left_out(
-    planted: Run, scenes: Path, no_model: None
+    tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del no_model
+    monkeypatch.setattr(kvtool.models, "load_model", refused)
+    monkeypatch.setattr("kvtool.experiments.surface.scores.DRAWS", 99)
     questions = questions_of(scenes / "blink", "Art_Style")
     options: list[list[float] | None] = [*noisy_options(questions)]
     # A model whose logits are not finite gives none.
     options[3] = None
-    plant_options(planted, questions, options)
-    result = kvtool.surface(planted, "art-style", **BLOCKS)
+    run = planted_store(tmp_path / "s.kv", scenes, options)
+    result = kvtool.surface(run, "art-style", **BLOCKS)
     assert (result.n, result.n_skipped, result.n_unusable) == (11, 1, 1)
     assert questions[3].id in result.skipped[0]
 
@@ -154,7 +159,7 @@ def test_questions_without_log_probabilities_are_left_out(
         ("art-style", {"blocks": 0}, "blocks"),
         ("art-style", {"blocks": 3, **BLOCKS}, "blocks: expected at most 2, found 3"),
         ("art-style", {"n": 1, **BLOCKS}, "expected two questions or more, found one"),
-        ("art-style", {"layers": [99]}, "layers: expected"),
+        ("art-style", {"layers": [99]}, "has no layer 99; stored"),
     ],
 )
 def test_what_cannot_be_surfaced_is_refused(
@@ -194,7 +199,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, scenes
 @pytest.mark.slow
 def test_log_probabilities_equal_those_token_by_token(extracted: Store, scenes: Path) -> None:
     dataset: Any = open_dataset(parse_spec(f"blink:{scenes}/blink/Art_Style@val"))
-    run = next(run for run in extracted.runs() if run.config.dataset == "blink")
+    [run] = extracted.readable_runs(lambda run: run.config.dataset == "blink")
     answerer = Answerer(extracted, run, None, "cpu", 4)
     refs = {ref.id: ref for ref in dataset.images()}
     question = dataset.questions()[0]
@@ -220,10 +225,6 @@ def test_semantic_correspondence_of_a_tiny_model(
     assert result.n + result.n_skipped == 12
     right = np.mean([item["model"] == item["label"] for item in result.items])
     assert rows["model"]["accuracy"] == pytest.approx(right)
-
-    def refused(*_arguments: Any) -> None:
-        raise AssertionError("asked again")
-
     monkeypatch.setattr(SeveralImages, "ask_several", refused)
     monkeypatch.setattr(Continuation, "log_probabilities", refused)
     options: dict[str, Any] = {"n": 12, "max_new_tokens": 2, "blocks": 2}
