@@ -36,7 +36,10 @@ PAIRED = (
     Analysis("blink", "visual-similarity"),
     Analysis("blink", "relative-depth"),
 )
-SURFACED = (Analysis("spair71k", "semantic-correspondence"), Analysis("blink", "art-style"))
+SURFACED = (
+    Analysis("spair71k", "semantic-correspondence", options={"n": 100}),
+    Analysis("blink", "art-style"),
+)
 COMPARED = Analysis("spair71k", "semantic-correspondence")
 SEGMENTED = ("pascal5i", "msrc", "imagenet-s", "refcoco")
 QUESTION_SETS = ("cvbench", "blink")
@@ -171,7 +174,7 @@ class DemoStudy:
             run = self.extract(analysis.dataset, split=analysis.split)
             self.step(f"model and values together: {analysis.task}")
             target = kvtool.open(self.store).run(run)
-            yield kvtool.surface(target, analysis.task)
+            yield kvtool.surface(target, analysis.task, **analysis.options)
 
     def averages(self) -> Iterator[Result]:
         """Average each block over the tasks, as the paper's figures 2 and 11 to 13 do."""

@@ -47,6 +47,7 @@ class SurfaceScores:
         blocks: the blocks of the evidence.
         n_blocks: the number of blocks whose evidence is added.
         seed: the random seed of halves, intervals and permutations.
+        marks: what tells questions of the same pictures and words apart, such as their points.
     """
 
     questions: Sequence[Question]
@@ -56,6 +57,7 @@ class SurfaceScores:
     blocks: Sequence[Block]
     n_blocks: int
     seed: int
+    marks: Sequence[str] | None = None
 
     @cached_property
     def clusters(self) -> Array | None:
@@ -140,8 +142,10 @@ class SurfaceScores:
 
     def _tests(self) -> Row:
         """Return McNemar's test of the sum against the model, by distinct question."""
+        marks = self.marks or [""] * len(self.questions)
         keys = [
-            (self.pictures[row], self.questions[row].prompt) for row in self.crossed.rows.tolist()
+            (self.pictures[row], self.questions[row].prompt, marks[row])
+            for row in self.crossed.rows.tolist()
         ]
         distinct = np.unique(numbered(keys), return_index=True)[1]
         test = mcnemar(self.right["model"][distinct], self.right["fused"][distinct])

@@ -19,6 +19,7 @@ from kvtool.metrics.answers import parse_choice
 from kvtool.progress import Progress
 from kvtool.result import MAX_REASONS, Result, versions
 from kvtool.stats.bootstrap import Array
+from kvtool.store import hash_json
 from kvtool.store.nonfinite import WHAT, describe
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class SurfaceWork(QuestionWork):
         ]
         labels = np.array([ord(question.answer[1]) - ord("A") for question in questions])
         digests = self.digests()
+        points = self.paired.points
+        marks = None if points is None else [hash_json(points[i].record()) for i in answered]
         return SurfaceScores(
             questions,
             [tuple(digests.get(id) or id for id in question.image_ids) for question in questions],
@@ -101,6 +104,7 @@ class SurfaceWork(QuestionWork):
             blocks,
             min(config["n_blocks"], len(blocks)),
             config["seed"],
+            marks,
         )
 
     def _cosines(

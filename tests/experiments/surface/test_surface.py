@@ -219,10 +219,14 @@ def test_semantic_correspondence_of_a_tiny_model(
     extracted: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Marked pictures, four options; a second call, with more blocks, asks nothing."""
+    monkeypatch.setattr("kvtool.experiments.surface.scores.DRAWS", 19)
     result = kvtool.surface(extracted, "semantic-correspondence", n=12, max_new_tokens=2)
     rows = summary(result)
     assert rows["fused"]["chance"] == 0.25
-    assert result.n + result.n_skipped == 12
+    # Questions of the same words and pictures differ by their points.
+    assert rows["fused"]["n_distinct"] == result.n
+    # Pairs of pictures of both halves are in neither.
+    assert result.skipped[0].startswith(f"{12 - result.n} questions join pictures of both halves")
     right = np.mean([item["model"] == item["label"] for item in result.items])
     assert rows["model"]["accuracy"] == pytest.approx(right)
     monkeypatch.setattr(SeveralImages, "ask_several", refused)
