@@ -92,5 +92,5 @@ def plant_options(
     key = Answerer(store, run, None, "cpu", 16).key
     for question, scores in zip(questions, log_probabilities, strict=True):
         pictures = [[image, ""] for image in question.image_ids]
-        asked = [key, pictures, question.prompt, "options", option_letters(question)]
-        store.save_result(hash_json(asked), {"option_score": scores and list(scores)})
+        parts = [key, pictures, question.prompt, "options", option_letters(question)]
+        store.save_result(hash_json(parts), {"option_score": scores and list(scores)})

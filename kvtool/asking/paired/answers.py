@@ -16,7 +16,7 @@ from kvtool.asking.answering import Answer, Answerer
 from kvtool.asking.caches import cache_kinds, is_whole, spoiled_arrays
 from kvtool.asking.paired.points import PointQuestion
 from kvtool.asking.paired.readings import letter
-from kvtool.asking.paired.replies import AnswerPrompt, Answers, OptionScores
+from kvtool.asking.paired.replies import AnswerPrompt, OptionScores, PromptAnswers
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
@@ -59,7 +59,7 @@ def ask_several_images(
     answerer: Answerer, prompts: Sequence[AnswerPrompt], progress: Progress
 ) -> list[Answer]:
     """Return answers in the order of the prompts. Raises BusyError, see Replies.ask."""
-    return Answers(answerer).ask(prompts, progress)
+    return PromptAnswers(answerer).ask(prompts, progress)
 
 
 def score_options(

@@ -134,7 +134,7 @@ class OptionRecord:
 
 
 @dataclass(frozen=True)
-class Answers(Replies[str]):
+class PromptAnswers(Replies[str]):
     """What the model answers in words."""
 
     name: ClassVar[str] = "answer"

@@ -85,15 +85,15 @@ def choose_fusion(
         n_blocks: the number of blocks whose evidence is added.
         order: (question,), whose evidence each question has, by default its own.
     """
-    asked = choosing if order is None else order[choosing]
+    sources = choosing if order is None else order[choosing]
     labels = evidence.labels[choosing]
-    accuracies = (evidence.block_choices[:, asked] == labels).mean(axis=1)
+    accuracies = (evidence.block_choices[:, sources] == labels).mean(axis=1)
     blocks = np.argsort(-accuracies, kind="stable")[:n_blocks]
     gains = np.maximum(accuracies[blocks] - evidence.chance[choosing].mean(), 0.0)
     # Where no block is above chance, all count alike: their weight is chosen all the same.
     if not gains.any():
         gains = np.ones(len(blocks))
-    margins = evidence.margins[blocks][:, asked]
+    margins = evidence.margins[blocks][:, sources]
     present = evidence.present[choosing]
     shares = gains / gains.sum() / _spread(margins, present)
     total = np.tensordot(shares, margins, axes=1)
@@ -116,8 +116,8 @@ def fused_choices(
     evidence: OptionEvidence, fusion: Fusion, scoring: Array, order: Array | None = None
 ) -> tuple[Array, Array]:
     """Return what the values alone and the sum choose for some questions, (question,) each."""
-    asked = scoring if order is None else order[scoring]
-    total = np.tensordot(fusion.shares, evidence.margins[fusion.blocks][:, asked], axes=1)
+    sources = scoring if order is None else order[scoring]
+    total = np.tensordot(fusion.shares, evidence.margins[fusion.blocks][:, sources], axes=1)
     log_probabilities = evidence.log_probabilities[scoring]
     value = np.where(evidence.present[scoring], total, -np.inf).argmax(axis=-1)
     return value, (log_probabilities + fusion.weight * total).argmax(axis=-1)

@@ -42,7 +42,7 @@ class SurfaceScores:
     Args:
         questions: the questions.
         pictures: the pictures of each.
-        written: (question,) bool, whether the model's written answer is right.
+        text_right: (question,) bool, whether the model's written answer is right.
         evidence: what model and values say of the options.
         blocks: the blocks of the evidence.
         n_blocks: the number of blocks whose evidence is added.
@@ -52,7 +52,7 @@ class SurfaceScores:
 
     questions: Sequence[Question]
     pictures: Sequence[tuple[str, ...]]
-    written: Array
+    text_right: Array
     evidence: OptionEvidence
     blocks: Sequence[Block]
     n_blocks: int
@@ -95,7 +95,7 @@ class SurfaceScores:
         value = self.crossed.value == labels
         return {
             "model": model,
-            "written": self.written[rows],
+            "written": self.text_right[rows],
             "value": value,
             "fused": self.crossed.fused == labels,
             "either": model | value,

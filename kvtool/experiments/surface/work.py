@@ -88,7 +88,7 @@ class SurfaceWork(QuestionWork):
         for row, index in enumerate(answered):
             options = option_scores[index] or []
             log_probabilities[row, : len(options)] = options
-        written = [
+        text_right = [
             parse_choice(answers[index] or "", question.choices) == question.answer
             for index, question in zip(answered, questions, strict=True)
         ]
@@ -99,7 +99,7 @@ class SurfaceWork(QuestionWork):
         return SurfaceScores(
             questions,
             [tuple(digests.get(id) or id for id in question.image_ids) for question in questions],
-            np.array(written),
+            np.array(text_right),
             OptionEvidence(log_probabilities, cosines[:, list(answered), :width], labels),
             blocks,
             min(config["n_blocks"], len(blocks)),

@@ -63,9 +63,9 @@ def scores_of(evidence: OptionEvidence, seed: int, n_blocks: int = 1) -> Surface
         )
     ]
     blocks = [("value", 0, head) for head in range(len(evidence.cosines))]
-    written = np.zeros(len(questions), bool)
+    text_right = np.zeros(len(questions), bool)
     pictures = [question.image_ids for question in questions]
-    return SurfaceScores(questions, pictures, written, evidence, blocks, n_blocks, seed)
+    return SurfaceScores(questions, pictures, text_right, evidence, blocks, n_blocks, seed)
 
 
 def slow_margins(evidence: OptionEvidence, block: int, question: int) -> list[float]:
@@ -138,8 +138,8 @@ def test_permuted_evidence_is_that_of_the_questions_it_comes_from() -> None:
     rng = np.random.default_rng(1)
     order = np.arange(30)
     # Questions of as many options change places.
-    for rest in range(3):
-        order[rest::3] = rng.permutation(order[rest::3])
+    for offset in range(3):
+        order[offset::3] = rng.permutation(order[offset::3])
     moved = OptionEvidence(evidence.log_probabilities, evidence.cosines[:, order], evidence.labels)
     sides = np.arange(15), np.arange(15, 30)
     by_order = crossed_choices(evidence, sides, 2, order)
@@ -154,8 +154,8 @@ def test_each_question_is_scored_once_by_what_the_other_half_chose() -> None:
     assert crossed.rows.tolist() == list(range(40))
     for half in (0, 1):
         rows = np.flatnonzero(crossed.half == half)
-        others = np.flatnonzero(crossed.half != half)
-        _, weight, choices = slow_fusion(evidence, others.tolist(), rows.tolist(), 1)
+        choosing = np.flatnonzero(crossed.half != half)
+        _, weight, choices = slow_fusion(evidence, choosing.tolist(), rows.tolist(), 1)
         assert crossed.fusions[half].weight == weight
         assert crossed.fused[rows].tolist() == choices
 

@@ -232,6 +232,6 @@ def test_semantic_correspondence_of_a_tiny_model(
     monkeypatch.setattr(SeveralImages, "ask_several", refused)
     monkeypatch.setattr(Continuation, "log_probabilities", refused)
     options: dict[str, Any] = {"n": 12, "max_new_tokens": 2, "blocks": 2}
-    more = kvtool.surface(extracted, "semantic-correspondence", **options)
-    assert summary(more)["model"] == rows["model"]
-    assert {row["n_blocks"] for row in more.rows if "subset" in row} == {2}
+    result = kvtool.surface(extracted, "semantic-correspondence", **options)
+    assert summary(result)["model"] == rows["model"]
+    assert {row["n_blocks"] for row in result.rows if "subset" in row} == {2}
