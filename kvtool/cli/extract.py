@@ -32,13 +32,10 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "kvtool extract study.kv --model demo --dataset scenes@spair71k --limit 20",
-    "kvtool extract study.kv --model llava-hf/llava-onevision-qwen2-7b-ov-hf \\\n"
-    "    --dataset spair71k:SPair-71k --devices cuda:0,cuda:1",
     "kvtool extract study.kv --model llava-hf/llava-onevision-qwen2-72b-ov-hf \\\n"
     "    --dataset spair71k:SPair-71k --devices cuda:0+cuda:1,cuda:2+cuda:3",
-    "kvtool extract study.kv --model demo --dataset folder:pictures --dry-run",
     "kvtool extract study.kv --model Qwen/Qwen2.5-VL-3B-Instruct \\\n"
-    "    --dataset video:clips@fps=2",
+    "    --dataset video:clips@fps=2 --dry-run",
 )
 
 

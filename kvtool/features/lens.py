@@ -88,14 +88,23 @@ def _logits(language: Language, states: torch.Tensor) -> Iterator[torch.Tensor]:
         yield language.logits(states[start : start + AT_ONCE])
 
 
+def piece_logits(language: Language, states: torch.Tensor, pieces: Sequence[int]) -> Array:
+    """Return the logits of pieces of the vocabulary in the outputs of a layer, (token, hidden), as
+    (token, piece) float32: what read_pieces reads, without the ranks.
+    """
+    piece_ids = torch.tensor(list(pieces), dtype=torch.long, device=states.device)
+    parts = [logits[:, piece_ids].cpu().numpy() for logits in _logits(language, states)]
+    return np.concatenate(parts) if parts else np.zeros((0, len(piece_ids)), np.float32)
+
+
 def _reading(logits: torch.Tensor, pieces: torch.Tensor) -> tuple[Array, Array]:
     """Return logits and ranks (token, piece) of pieces in logits (token, vocabulary)."""
     scores = logits[:, pieces].cpu().numpy()
     vocabulary = logits.cpu().numpy()
     # How many of the vocabulary stand above a piece: all less those that do not. NumPy counts them
-    # in a quarter of the time that sorting the vocabulary of every token takes.
+    # row by row in a fifth of the time that it takes along an axis, and faster than it sorts.
     ranks = np.empty(scores.shape, np.int32)
-    for piece, score in enumerate(scores.T):
-        up_to = np.count_nonzero(vocabulary <= score[:, None], axis=-1)
-        ranks[:, piece] = vocabulary.shape[-1] - up_to + 1
+    for row, row_scores, row_ranks in zip(vocabulary, scores, ranks, strict=True):
+        for piece, score in enumerate(row_scores):
+            row_ranks[piece] = len(row) - np.count_nonzero(row <= score) + 1
     return scores, ranks

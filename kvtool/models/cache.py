@@ -10,12 +10,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import (
-    Cache,
-    DynamicCache,
-    DynamicLayer,
-    LinearAttentionCacheLayerMixin,
-)
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import LinearAttentionCacheLayerMixin as LinearAttention
 
 from kvtool.geometry import LayerArray
 from kvtool.models.base import Array
@@ -26,9 +22,7 @@ WHOLE_LAYER: Any = DynamicLayer
 
 
 class Finished(Exception):  # noqa: N818  a signal, not an error
-    """Raised inside a forward pass once all that was asked for has been seen; the rest of the pass
-    is skipped.
-    """
+    """Raised within a pass once all that was asked for has been seen; the rest is skipped."""
 
 
 @contextmanager
@@ -97,11 +91,8 @@ class CaptureCache(Cache):
         """Return what was kept of a part: by array one for each image, (layer, head, token,
         dim).
         """
-        return {
-            name: buffer.arrays()
-            for (buffer_part, name), buffer in self.buffers.items()
-            if buffer_part == part
-        }
+        buffers = {name: buffer for (owner, name), buffer in self.buffers.items() if owner == part}
+        return {name: buffer.arrays() for name, buffer in buffers.items()}
 
     def update(
         self,
@@ -243,7 +234,7 @@ def new_cache(text: Any = None, recurrent: Sequence[int] = ()) -> DynamicCache:
     cache = DynamicCache()
     if recurrent:
         layers: list[Any] = [
-            layer if isinstance(layer, LinearAttentionCacheLayerMixin) else WHOLE_LAYER()
+            layer if isinstance(layer, LinearAttention) else WHOLE_LAYER()
             for layer in DynamicCache(config=text).layers
         ]
         cache.layers = layers
@@ -277,7 +268,7 @@ def fork(cache: DynamicCache) -> DynamicCache:
 
 def _copy_states(layer: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Give a layer of linear attention states of its own, since they are overwritten in place."""
-    if not isinstance(layer, LinearAttentionCacheLayerMixin):
+    if not isinstance(layer, LinearAttention):
         return
     for name, values in vars(layer).items():
         if isinstance(values, dict):

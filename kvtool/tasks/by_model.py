@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kvtool.datasets import DATASETS
-from kvtool.display import shorten
+from kvtool.display import listing, shorten
 from kvtool.errors import UsageError
 from kvtool.store import Run, Store
 
@@ -46,7 +46,7 @@ def find_runs(stores: Sequence[Store], names: Sequence[str] | None, command: str
     by_path = {store.path.resolve(): store for store in stores}
     runs = [run for store in by_path.values() for run in store.readable_runs(lambda _: True)]
     if unknown := set(names or ()) - {run.name for run in runs}:
-        listed = ", ".join(dict.fromkeys(run.name for run in runs)) or "none"
+        listed = listing(list(dict.fromkeys(run.name for run in runs)))
         raise UsageError(
             f"{command}: no run {', '.join(sorted(unknown))} in the stores; they have: {listed}"
         )
@@ -80,7 +80,7 @@ def models_named(
     aliases = {name: {name, str(Path(name).expanduser().resolve())} for name in models}
     identities = {identity.name for identity in groups}
     if unknown := [name for name, spellings in aliases.items() if not spellings & identities]:
-        listed = ", ".join(sorted(identities)) or "none"
+        listed = listing(sorted(identities))
         raise UsageError(
             f"{command}: no model {', '.join(unknown)} with a run of this; the stores have: "
             f"{listed}"

@@ -96,8 +96,14 @@ class Workspaces(ScoreWorkspaces):
         folder = self._new("extract")
         datasets.spair(folder / "SPair-71k")
         for number in range(3):
-            datasets.picture(folder / "pictures" / f"{number}.png", seed=number)
+            for name in ("pictures", "clips"):
+                datasets.picture(folder / name / f"{number}.png", seed=number)
         return folder
+
+    @cached_property
+    def video_model(self) -> Path:
+        """The tiny model that stands for every one that is given videos."""
+        return tiny.qwen2_5_vl(self.root / "video_model")
 
     @cached_property
     def models_check(self) -> Path:
@@ -263,7 +269,8 @@ def test_an_example_does_what_it_says(
     workspaces.copy(words_of(line), tmp_path)
     monkeypatch.chdir(tmp_path)
     # "y" answers the question of `store remove`.
-    run_line(line, shell, monkeypatch, workspaces.model, "y\n")
+    model = workspaces.video_model if "video:" in line else workspaces.model
+    run_line(line, shell, monkeypatch, model, "y\n")
 
 
 def run_line(

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from kvtool.features import lens
-from kvtool.features.lens import first_pieces, read_pieces, top_words
+from kvtool.features.lens import first_pieces, piece_logits, read_pieces, top_words
 from kvtool.models.language import Language, load_language
 from tests.support.tiny_language import llama
 from tests.support.tiny_words import word_id
@@ -34,6 +34,7 @@ def test_readings_are_those_of_all_logits(
     states = torch.randn(10, language.hidden, generator=torch.Generator().manual_seed(0)) * 5
     pieces = [word_id("cat"), word_id("dog"), 0]
     reading = read_pieces(language, states, pieces)
+    np.testing.assert_array_equal(piece_logits(language, states, pieces), reading.logits)
     norm = language.decoder.norm
     scaled = states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
     logits = ((scaled * norm.weight) @ language.head.weight.T).detach().numpy()
@@ -56,6 +57,7 @@ def test_readings_are_those_of_all_logits(
 def test_no_token_at_all_and_values_that_are_not_finite(language: Language) -> None:
     nothing = read_pieces(language, torch.zeros(0, language.hidden), [1, 2])
     assert nothing.logits.shape == nothing.ranks.shape == (0, 2)
+    assert piece_logits(language, torch.zeros(0, language.hidden), [1, 2]).shape == (0, 2)
     assert read_pieces(language, torch.zeros(3, language.hidden), []).ranks.shape == (3, 0)
     spoiled = torch.full((1, language.hidden), float("nan"))
     assert top_words(language, spoiled, 3) == [[]]

@@ -113,8 +113,8 @@ def test_an_image_that_depends_on_the_question_fails(
 
 
 def test_a_knockout_that_hides_nothing_fails(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(_blocked: Any, mask: Any, *_: Any) -> Any:
-        return mask
+    def nothing(_blocked: Any, call: Any) -> Any:
+        return call.visible()
 
-    monkeypatch.setattr("kvtool.models.knockout.Blocked.visible", nothing)
+    monkeypatch.setattr("kvtool.models.knockout.Blocked.__call__", nothing)
     assert not check.knockout(model, colors(), "base").passed

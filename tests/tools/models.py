@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import kvtool
+from kvtool.models.decoder import DecoderModel
 from kvtool.models.families import EXAMPLES, FAMILIES, SPECIAL, VIEWS
 from kvtool.types import Precision
 from tests.support import tiny
@@ -24,8 +25,6 @@ from tests.tools.source import ROOT
 DIGEST = ROOT / "docs" / "figures" / "models.json"
 PAGES = {"models": ROOT / "docs" / "models.md", "short": ROOT / "README.md"}
 DTYPES: tuple[Precision, ...] = ("float32", "bfloat16")
-WITHOUT_LANGUAGE = ("encoders:", "contrastive:", "linear_adapter:")
-"""Modules of families that are no multimodal models of transformers'."""
 NAMES = {
     "llava": "LLaVA 1.5",
     "llava_next": "LLaVA-NeXT",
@@ -52,12 +51,10 @@ Measured = dict[str, list[dict[str, Any]]]
 
 
 def multimodal_families() -> set[str]:
-    """Return the families of the registry that are multimodal models."""
-    return {
-        name
-        for name, target in FAMILIES.table.items()
-        if not target.removeprefix("kvtool.models.families.").startswith(WITHOUT_LANGUAGE)
-    }
+    """Return the families of the registry that are multimodal models of transformers'."""
+    joined = {"linear_adapter"}
+    decoders = {name for name in FAMILIES.table if issubclass(FAMILIES.load(name), DecoderModel)}
+    return decoders - joined
 
 
 def measure(families: Sequence[str]) -> Measured:

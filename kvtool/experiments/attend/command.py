@@ -28,11 +28,10 @@ from kvtool.cli.options import (
 )
 from kvtool.cli.parsing import parse_folder, parse_layers, parse_list, parse_model
 from kvtool.errors import PartialError
-from kvtool.reporting.numbers import plural
 
 EXAMPLES = (
     "kvtool attend study.kv --expressions --plot heads.pdf",
-    'kvtool attend study.kv --question "Is there a cat?" --limit 4 --save maps -o pictures',
+    'kvtool attend study.kv --question "Is there a cat?" --limit 4 --save maps -o drawn',
     "kvtool attend study.kv --sinks --limit 6",
 )
 
@@ -186,5 +185,7 @@ def attend(
         for line in result.skipped:
             console.log.error("left out: %s", line)
         noun = "picture" if result.task == "sinks" else "text"
+        from kvtool.reporting.numbers import plural
+
         measured = plural(result.n, noun)
         raise PartialError(f"attend: {result.n_skipped} left out, {measured} measured")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvtool.datasets.identity import count, listed
+from kvtool.display import listing
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.store import Run, Store
 from kvtool.tasks.evaluation import check_served
@@ -29,13 +30,13 @@ def runs_to_compare(store: Store, names: Sequence[str], task: str) -> list[Run]:
     Raises UsageError for fewer, for one that is named twice or not known, and for runs over other
     data sets.
     """
-    if len(names) < 2 or len(set(names)) < len(names):
+    runs = [store.run(name) for name in names]
+    if len(runs) < 2 or len({run.name for run in runs}) < len(runs):
         raise UsageError(
             "compare: expected two runs or more by name, the one that others are compared with "
             f"first, each once; found {', '.join(names) or 'none'}; the store has: "
-            f"{', '.join(store.runs()) or 'none'}"
+            f"{listing(store.runs())}"
         )
-    runs = [store.run(name) for name in names]
     for run in runs:
         check_served(run, task)
     first = runs[0].config

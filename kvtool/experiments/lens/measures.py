@@ -165,11 +165,11 @@ class Measuring:
         return rows
 
     def _lens_on_text(self, words: WordStates) -> float:
-        from kvtool.features.lens import read_pieces
+        from kvtool.features.lens import piece_logits
 
         states = words.states.to(self.language.device)
-        reading = read_pieces(self.language, states, list(self.pieces.values()))
-        return words.scores_auroc(reading.logits, list(self.pieces))
+        logits = piece_logits(self.language, states, list(self.pieces.values()))
+        return words.scores_auroc(logits, list(self.pieces))
 
 
 def measure_row(

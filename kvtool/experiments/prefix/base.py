@@ -8,6 +8,7 @@ from pathlib import Path
 from kvtool.datasets import open_dataset
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import count, dataset_of, listed
+from kvtool.display import listing
 from kvtool.errors import DatasetError, UsageError
 from kvtool.experiments.prefix.conditions import NONE, model_revision
 from kvtool.store import Run, Store
@@ -47,13 +48,13 @@ def find_base(
     if runs:
         raise UsageError(
             f"store {store.path}: expected one run without prefix for {task} or a name (--run), "
-            f"found runs: {', '.join(run.name for run in runs)}"
+            f"found runs: {listing([run.name for run in runs])}"
         )
     serving = datasets_for(task)
     raise UsageError(
         f"store {store.path}: expected a run without prefix that holds {', '.join(kinds)} over "
         f"{' or '.join(serving)}{f' ({spec})' if spec else ''}{f' by {model}' if model else ''}, "
-        f"found runs: {', '.join(run.name for run in all_runs) or 'none'}; give --model and "
+        f"found runs: {listing([run.name for run in all_runs])}; give --model and "
         f"--dataset {serving[0]}:PATH to extract it"
     )
 
