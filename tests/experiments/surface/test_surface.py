@@ -135,6 +135,15 @@ def test_sentences_claim_no_gain_without_one(surfaced: Result) -> None:
     assert "no better than chance" in next(sentences(replace(surfaced, rows=rows)))
 
 
+@pytest.mark.slow
+def test_the_page_has_an_article(planted: Run, surfaced: Result, tmp_path: Path) -> None:
+    kvtool.report(planted.store, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "Model and values together" in page
+    assert next(sentences(surfaced))[:60] in page.replace("&#39;", "'")
+    assert "art-style --run planted-blink-val-5de89ccc --kinds value --layers 5" in page
+
+
 def test_questions_without_log_probabilities_are_left_out(
     tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
