@@ -177,10 +177,7 @@ class Workspaces(ScoreWorkspaces):
         self._extract(folder, "blink", split="/Art_Style@val")
         return folder
 
-    @property
-    def surface(self) -> Path:
-        """The store of paired, whose tasks these are."""
-        return self.paired
+    surface = property(lambda self: self.paired)
 
     @cached_property
     def prefix(self) -> Path:
