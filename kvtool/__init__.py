@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from kvtool.experiments.score.run import score
     from kvtool.experiments.search.run import search
     from kvtool.experiments.show.run import show
+    from kvtool.experiments.surface.run import surface
     from kvtool.experiments.variance.run import variance
     from kvtool.reporting.collect import report
     from kvtool.store import Store
@@ -70,6 +71,7 @@ __all__ = [
     "score",
     "search",
     "show",
+    "surface",
     "variance",
 ]
 
@@ -88,6 +90,7 @@ _FUNCTIONS = {
     "show": "kvtool.experiments.show.run",
     "lens": "kvtool.experiments.lens.run",
     "attend": "kvtool.experiments.attend.run",
+    "surface": "kvtool.experiments.surface.run",
     "sae": "kvtool.experiments.sae.run",
     "score": "kvtool.experiments.score.run",
     "adapter_train": "kvtool.adapters.train",

@@ -257,7 +257,7 @@ experiments.
 
 _EXPERIMENTS = (
     *("probe", "variance", "knockout", "prefix", "paired", "correlate", "average", "compare"),
-    *("sae", "score", "search", "show", "lens", "attend"),
+    *("sae", "score", "search", "show", "lens", "attend", "surface"),
 )
 EXPERIMENTS = Registry(
     "experiment",

@@ -160,6 +160,7 @@ RESULT_MODULES = [
             "show",
             "lens",
             "attend",
+            "surface",
             "sae",
         )
     ),

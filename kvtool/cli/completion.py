@@ -24,6 +24,7 @@ PAIRED = (
     "image-choice",
     "two-choice",
 )
+SURFACED = ("semantic-correspondence", "art-style", "visual-similarity", "image-choice")
 
 
 def complete_probe(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -41,6 +42,11 @@ def complete_prefix(ctx: typer.Context, incomplete: str) -> list[str]:
 def complete_paired(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the tasks of `paired`, where STORE is known."""
     return _after_store(ctx, incomplete, PAIRED)
+
+
+def complete_surface(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the tasks of `surface`, where STORE is known."""
+    return _after_store(ctx, incomplete, SURFACED)
 
 
 def complete_sae(incomplete: str) -> list[str]:

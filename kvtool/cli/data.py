@@ -93,9 +93,9 @@ def check(
     what can be used and of what is left out. Exit code 0 where nothing is left out, 4 where
     something is, 1 where no picture can be used.
     """
+    from kvtool.asking.paired.tasks import survey_paired
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.datasets import open_dataset
-    from kvtool.experiments.paired.tasks import survey_paired
     from kvtool.tasks.survey import all_left_out, read_pictures, survey
 
     dataset = open_dataset(spec)

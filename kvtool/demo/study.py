@@ -36,6 +36,10 @@ PAIRED = (
     Analysis("blink", "visual-similarity"),
     Analysis("blink", "relative-depth"),
 )
+SURFACED = (
+    Analysis("spair71k", "semantic-correspondence", options={"n": 100}),
+    Analysis("blink", "art-style"),
+)
 COMPARED = Analysis("spair71k", "semantic-correspondence")
 SEGMENTED = ("pascal5i", "msrc", "imagenet-s", "refcoco")
 QUESTION_SETS = ("cvbench", "blink")
@@ -161,6 +165,17 @@ class DemoStudy:
             self.step(f"what the model says and its values know: {analysis.task}")
             yield kvtool.paired(kvtool.open(self.store).run(run), analysis.task, **analysis.options)
 
+    def surfaced(self) -> Iterator[Result]:
+        """Add what the values know to what the model says, of the tasks whose values say how much
+        speaks for each option."""
+        import kvtool
+
+        for analysis in SURFACED:
+            run = self.extract(analysis.dataset, split=analysis.split)
+            self.step(f"model and values together: {analysis.task}")
+            target = kvtool.open(self.store).run(run)
+            yield kvtool.surface(target, analysis.task, **analysis.options)
+
     def averages(self) -> Iterator[Result]:
         """Average each block over the tasks, as the paper's figures 2 and 11 to 13 do."""
         import kvtool
@@ -270,6 +285,7 @@ def _parts(study: DemoStudy) -> Sequence[Callable[[], Iterator[Result]]]:
         study.correlation,
         study.words,
         study.attention,
+        study.surfaced,
     )
 
 

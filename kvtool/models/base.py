@@ -252,10 +252,14 @@ class LanguageModel(Model, Protocol):
         """
         ...
 
+    def option_scores(
+        self, images: Sequence[Prepared], text: str, options: Sequence[str]
+    ) -> list[float] | None:
+        """Log-probability of each option as the answer to such a question; None as of generate."""
+        ...
+
     def image_end(self, sample: Sample) -> int:
-        """Position in the prompt of the first token after the image, a newline of LLaVA's counted
-        to the image.
-        """
+        """Position in the prompt of the first token after the image and a newline of LLaVA's."""
         ...
 
 

@@ -9,7 +9,7 @@ a text after it and leave it as it was.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -199,6 +199,29 @@ class Continuation(PromptCache):
                     answers[i] = answer
         return answers
 
+    @torch.inference_mode()
+    def log_probabilities(
+        self, cache: Any, samples: Sequence[Sample], turn: str, options: Sequence[str]
+    ) -> list[float] | None:
+        """Return the log-probability of each option as what follows a turn, from a cache of one
+        row, which stays as it was; None where a logit is not finite.
+        """
+        options_ids = [self.prompt.text_ids(turn + option) for option in options]
+        # Where a tokenizer joins the end of the turn with an option's beginning, all options are
+        # scored from there on: from the first token that is not the turn's in each of them.
+        turn_ids = self.prompt.text_ids(turn)
+        start = min(_n_shared(turn_ids, ids) for ids in options_ids)
+        scores = []
+        for ids in options_ids:
+            row = to_device([torch.tensor(ids)], self.checkpoint.device)
+            states = self._follow(fork(cache), samples, row)
+            logits = self.head(states[0, start - 1 : -1]).float()
+            if not logits.isfinite().all():
+                return None
+            following = logits.log_softmax(dim=-1).gather(1, row[0, start:, None])
+            scores.append(float(following.double().sum()))
+        return scores
+
     def image_end(self, sample: Sample) -> int:
         """See LanguageModel.image_end."""
         between = self.after_image(sample)
@@ -242,3 +265,9 @@ class Continuation(PromptCache):
         for eos in (self.net.generation_config.eos_token_id, self.prompt.tokenizer.eos_token_id):
             ends |= {eos} if isinstance(eos, int) else set(eos or ())
         return ends
+
+
+def _n_shared(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many token ids two texts have in common before they differ."""
+    pairs = zip(first, second, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

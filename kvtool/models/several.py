@@ -74,6 +74,14 @@ class SeveralImages(Continuation):
                     answers[i] = answer
         return answers
 
+    def option_scores(
+        self, images: Sequence[Prepared], text: str, options: Sequence[str]
+    ) -> list[float] | None:
+        """See LanguageModel.option_scores."""
+        cache, samples = self.prefill_several([images])
+        turn = self.prompt.question(text, len(images))
+        return self.log_probabilities(cache, samples, turn, options)
+
     def _answers(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int
     ) -> list[str | None]:

@@ -34,6 +34,7 @@ TITLES = {
     "sae": "Image tokens in the features of language",
     "lens": "Words read at image tokens",
     "attend": "Where texts look",
+    "surface": "Model and values together",
 }
 NAMED_BY_TASK = ("probe",)
 """Commands whose sections have the name of their task alone."""

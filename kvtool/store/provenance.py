@@ -31,6 +31,7 @@ ALGORITHMS = {
     "sae": 2,
     "lens": 1,
     "attend": 1,
+    "surface": 1,
     "answers": 2,
 }
 """Versions of what computes numbers, by task and command.

@@ -17,9 +17,9 @@ import torch
 
 from kvtool.asking.benchmarks import BENCHMARKS
 from kvtool.asking.conditions import Answers, score_conditions
+from kvtool.asking.paired.questions import FOLDS, C
+from kvtool.asking.paired.readings import LinearProbe, stratified_folds
 from kvtool.experiments.paired import retraining
-from kvtool.experiments.paired.questions import FOLDS, C
-from kvtool.experiments.paired.readings import LinearProbe, stratified_folds
 from kvtool.experiments.paired.retraining import retrained_best
 from kvtool.stats import permutation
 from kvtool.stats.bootstrap import Array, bootstrap

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kvtool.asking.paired.tasks import EVIDENT, PAIRED
 from kvtool.cli import completion
-from kvtool.experiments.paired.tasks import PAIRED
 from kvtool.store import layout, open_store
 from kvtool.tasks import TASKS
 from tests.support.runs import config, create_run, new_run
@@ -40,5 +40,6 @@ def test_data_sets_and_benchmarks() -> None:
 def test_tables_are_those_of_the_analyses() -> None:
     """They are repeated where nothing is to be imported."""
     assert set(completion.PAIRED) == set(PAIRED)
+    assert set(completion.SURFACED) == set(EVIDENT)
     assert set(completion.PREFIXED) <= set(TASKS.names())
     assert layout.runs_path(Path("s")) == Path("s") / completion.RUNS

@@ -177,6 +177,8 @@ class Workspaces(ScoreWorkspaces):
         self._extract(folder, "blink", split="/Art_Style@val")
         return folder
 
+    surface = property(lambda self: self.paired)
+
     @cached_property
     def prefix(self) -> Path:
         folder = self._new("prefix")

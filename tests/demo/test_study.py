@@ -21,6 +21,7 @@ from kvtool.tasks import TASKS
 SMALL = {
     "PROBES": (Analysis("spair71k", "semantic-correspondence"),),
     "PREFIXES": (Analysis("spair71k", "semantic-correspondence"),),
+    "SURFACED": [Analysis("blink", "art-style")],
     "PAIRED": (Analysis("blink", "visual-similarity"),),
     "STAGES": (),
     "SEGMENTED": ("refcoco",),
@@ -67,6 +68,7 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
         "lens",
         "attend",
         "attend",
+        "surface",
     ]
     store = kvtool.open(folder / "study.kv")
     assert verify(store) == []
@@ -110,7 +112,7 @@ def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]])
 def test_the_image_tokens_of_the_demo_are_read_with_controls(
     demo: tuple[Path, list[str], list[Result]],
 ) -> None:
-    by_features, by_directions, lens = demo[2][-5:-2]
+    by_features, by_directions, lens = demo[2][-6:-3]
     assert by_features.metric == "fvu"
     assert by_directions.metric == "directions"
     for result in (by_features, by_directions):

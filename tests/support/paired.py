@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kvtool.asking.answering import Answerer, heads_key
+from kvtool.asking.paired.answers import option_letters
 from kvtool.datasets import open_dataset, parse_spec
 from kvtool.datasets.base import Question
 from kvtool.store import Run, hash_json, open_store
@@ -79,3 +80,17 @@ def plant_answers(run: Run, questions: Sequence[Question], right: set[int]) -> N
         else:
             answers = {NO_HEADS: {question.prompt: answer}}
             store.save_result(hash_json([key, question.image_ids[0], ""]), {"answers": answers})
+
+
+def plant_options(
+    run: Run,
+    questions: Sequence[Question],
+    log_probabilities: Sequence[Sequence[float] | None],
+) -> None:
+    """What an earlier command would have kept of a model that finds options so likely."""
+    store = open_store(run.store)
+    key = Answerer(store, run, None, "cpu", 16).key
+    for question, scores in zip(questions, log_probabilities, strict=True):
+        pictures = [[image, ""] for image in question.image_ids]
+        parts = [key, pictures, question.prompt, "options", option_letters(question)]
+        store.save_result(hash_json(parts), {"option_score": scores and list(scores)})

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from kvtool.asking.paired.pictures import picture_clusters
+from kvtool.asking.paired.readings import ValueReading, letter
 from kvtool.datasets.base import Question
-from kvtool.experiments.paired.pictures import picture_clusters
-from kvtool.experiments.paired.readings import NONE, ValueReading
 from kvtool.features.layers import Layer
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
@@ -27,11 +27,6 @@ CELL_OF = {
 }
 """By whether the values, and the model, are right."""
 CELLS = tuple(CELL_OF.values())
-
-
-def letter(index: int) -> str:
-    """Return (A) for 0; nothing for NONE."""
-    return "" if index == NONE else f"({chr(ord('A') + index)})"
 
 
 @dataclass(frozen=True)

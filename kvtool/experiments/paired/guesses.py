@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from kvtool.asking.paired.pictures import same_pictures
+from kvtool.asking.paired.readings import LinearProbe
 from kvtool.experiments.paired.cells import ComparedAnswers
-from kvtool.experiments.paired.pictures import same_pictures
-from kvtool.experiments.paired.readings import LinearProbe
 from kvtool.features.layers import Layer
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvtool.experiments.paired.readings import LinearProbe
+from kvtool.asking.paired.readings import LinearProbe
 from kvtool.stats.permutation import BestOfBlocks, orders, share_as_high
 from kvtool.stats.resampling import Array
 

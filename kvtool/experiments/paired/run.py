@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
+from kvtool.asking.paired.checks import check_questions, default_kinds
+from kvtool.asking.paired.tasks import PairedTask, paired_task, serving_run
 from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import UsageError
-from kvtool.experiments.paired.questions import HIDDEN_ANSWER, NOT_HELD, PairedQuestions
-from kvtool.experiments.paired.tasks import PairedTask, paired_task, serving_run
 from kvtool.experiments.paired.work import PairedWork
 from kvtool.layers import LayerChoice
 from kvtool.outputs import check_folder
 from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
-from kvtool.store import Run
+from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import chunk_name, sharing
 from kvtool.tasks.base import Select
-from kvtool.tasks.blocks import BASELINES, plan_blocks, torch_device
+from kvtool.tasks.blocks import plan_blocks, torch_device
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
 from kvtool.types import Kind, Precision
@@ -112,18 +112,18 @@ def paired(
         check_folder(pictures, "--pictures")
     store, run_name = select_store(target, run)
     source = serving_run(store, paired, run_name)
-    plan = plan_blocks(source, kinds or _default_kinds(source), layers, heads)
+    plan = plan_blocks(source, kinds or default_kinds(source), layers, heads)
     dataset = dataset_of(source, data)
     task_options = {name: value for name, value in options.items() if name != "reading"}
     questions = paired.make(dataset, sizes_of(source), paired.subset, n, seed, **task_options)
-    _check_questions(questions, source, paired, select)
+    check_questions(questions, source, paired, select)
     questions = replace(
         questions, questions=[wording.of(question) for question in questions.questions]
     )
     refs = {ref.id: ref for ref in dataset.images()}
     work = PairedWork(store, source, paired, questions, plan, refs)
     folder = work.draw(None if pictures is None else Path(pictures))
-    config = work.config() | {
+    config = work.config(ALGORITHMS["paired"]) | {
         "metric": READINGS[options.get("reading", "choice")],
         "select": select,
         "n": n,
@@ -174,6 +174,7 @@ def _ask_and_score(
             share=share,
             dtype=request.dtype,
         )
+        request.progress(0, "", len(work.paired.questions) + work.n_blocks)
         answers = work.ask(answerer, folder, request.progress)
 
         def stored() -> Result | None:
@@ -187,17 +188,6 @@ def _ask_and_score(
 
         name = chunk_name("scores", work.task.name, key)
         return share.result(work.run, name, stored, score)
-
-
-def _check_questions(questions: PairedQuestions, run: Run, task: PairedTask, select: str) -> None:
-    """Check that enough questions remain. Raises UsageError."""
-    if not questions.questions:
-        raise UsageError(_none_left(run, task, questions.left_out.lines))
-    if select == "split" and len(questions.questions) < 2:
-        raise UsageError(
-            f"paired {task.name}: --select split: expected two questions or more, found one; "
-            "use max"
-        )
 
 
 def _check(
@@ -223,36 +213,3 @@ def _check(
         raise UsageError(f"reading: expected {' or '.join(READINGS)}, found {options['reading']!r}")
     if options.get("folds", 2) < 2 or options.get("c", 1.0) <= 0:
         raise UsageError("paired: expected folds of 2 or more and c above 0")
-
-
-def _default_kinds(run: Run) -> list[Kind]:
-    """Return values, and the baselines beside them. Raises UsageError for a run without values."""
-    if "value" not in run.config.kinds:
-        raise UsageError(
-            f"run {run.name}: expected values, found {', '.join(run.config.kinds)}; extract with "
-            "--kinds value among them, or name stored kinds with --kinds"
-        )
-    return ["value", *(kind for kind in BASELINES if kind in run.config.kinds)]
-
-
-def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
-    """Say why no question remains, and what to extract."""
-    what = f"questions of {task.subset}" if task.subset else "questions with choices"
-    if task.name == "semantic-correspondence":
-        what = "pairs with four common keypoints"
-    reason = f" ({skipped[0]}, ...)" if skipped else ""
-    if skipped and all(line.endswith(HIDDEN_ANSWER) for line in skipped):
-        return (
-            f"paired {task.name}: expected {what} with public answers, found them hidden{reason}; "
-            "use another split"
-        )
-    if skipped and not any(NOT_HELD in line for line in skipped):
-        return (
-            f"paired {task.name}: expected {what} that can be asked, found none{reason}; "
-            f"{'mend them' if run.config.dataset == 'own' else 'use the official files'}"
-        )
-    return (
-        f"paired {task.name}: expected {what} about images that run {run.name} holds, found "
-        f"none{reason}; extract them: kvtool extract {run.store} --model M --dataset "
-        f"{task.spec_over(run.config.dataset)}"
-    )

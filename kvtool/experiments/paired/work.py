@@ -4,36 +4,23 @@ written."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvtool.asking.answer_files import write_lines
-from kvtool.asking.answering import ATTENTION, Answer, Answerer
+from kvtool.asking.answering import Answer
 from kvtool.asking.caches import no_answer
-from kvtool.datasets.base import ImageRef
+from kvtool.asking.paired.work import QuestionWork
 from kvtool.errors import KvtoolError
-from kvtool.experiments.paired.answers import (
-    PADDED,
-    ask_one_image,
-    ask_several_images,
-    marked_prompt,
-    pads_pictures,
-    stored_prompt,
-)
 from kvtool.experiments.paired.cells import ComparedAnswers
 from kvtool.experiments.paired.guesses import RecordedAnswers, beside_guesses
-from kvtool.experiments.paired.points import DRAWING, picture_files, write_pictures
-from kvtool.experiments.paired.questions import PairedQuestions
-from kvtool.experiments.paired.tasks import PairedTask
 from kvtool.metrics.answers import parse_choice
 from kvtool.progress import Progress
 from kvtool.result import MAX_REASONS, Result, Row, versions
 from kvtool.stats.bootstrap import Array
-from kvtool.store import Run, Store, hash_json
-from kvtool.store.provenance import ALGORITHMS, describe_run
-from kvtool.tasks.base import BlockPlan, halves, nonfinite_lines
+from kvtool.tasks.base import halves, nonfinite_lines
 from kvtool.tasks.blocks import BASELINES
 from kvtool.tasks.scoring import choose_best, per_layer
 from kvtool.tasks.walk import score_blocks
@@ -43,59 +30,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PairedWork:
-    """A task's questions over a run, and the blocks that answer them.
-
-    `refs` are the data set's pictures by id.
-    """
-
-    store: Store
-    run: Run
-    task: PairedTask
-    paired: PairedQuestions
-    plan: BlockPlan
-    refs: Mapping[str, ImageRef]
-
-    def draw(self, folder: Path | None) -> Path | None:
-        """Return the folder of the questions' marked pictures, drawn where they are not there yet.
-
-        It is None for questions without marks.
-        """
-        points = self.paired.points
-        if points is None:
-            return None
-        if folder is not None:
-            write_pictures(folder, points, self.refs)
-            return folder
-        key = self.pictures_key
-        assert key is not None
-        return self.store.pictures(key, lambda: picture_files(points, self.refs))
-
-    @property
-    def pictures_key(self) -> str | None:
-        """The key of the stored marked pictures: the points, and the pictures that they lie in."""
-        points = self.paired.points
-        if points is None:
-            return None
-        images = {image for point in points for image in point.question.image_ids}
-        return hash_json([[point.record() for point in points], self.run.images_hash(images)])
-
-    def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[Answer]:
-        """Return the model's answers, in the order of the questions."""
-        questions = self.paired.questions
-        n_blocks = sum(len(layers) * len(heads) for _, layers, heads in self.plan.blocks)
-        progress(0, "", len(questions) + n_blocks)
-        if self.paired.points is not None and folder is not None:
-            pairs = zip(self.paired.points, questions, strict=True)
-            prompts = [
-                marked_prompt(answerer, point, question.prompt, folder) for point, question in pairs
-            ]
-        # Single images go on from their stored caches; several are prepared together.
-        elif all(len(question.image_ids) == 1 for question in questions):
-            return ask_one_image(answerer, questions, progress)
-        else:
-            prompts = [stored_prompt(answerer, question, self.refs) for question in questions]
-        return ask_several_images(answerer, prompts, progress)
+class PairedWork(QuestionWork):
+    """A task's questions, asked of the model and answered by the values of its blocks."""
 
     def result(
         self,
@@ -149,7 +85,7 @@ class PairedWork:
             None if answer is None else parse_choice(answer, question.choices)
             for answer, question in zip(answers, questions, strict=True)
         ]
-        return ComparedAnswers(questions, self.paired.reading, options, metric, self._digests())
+        return ComparedAnswers(questions, self.paired.reading, options, metric, self.digests())
 
     def _rows(
         self,
@@ -174,10 +110,6 @@ class PairedWork:
             return rows, half_rows, answered
         scored = answered[halves(len(answered), seed, compared.clusters)[1]]
         return rows, beside_guesses(half_rows, compared, scored, 1, seed), scored
-
-    def _digests(self) -> dict[str, str]:
-        """Return the digest of each of the run's pictures, by image id."""
-        return {picture.id: picture.digest for picture in self.run.pictures}
 
     def _unanswered(self, compared: ComparedAnswers, select: str) -> list[str]:
         """Return a line for each question that the model does not answer.
@@ -220,36 +152,3 @@ class PairedWork:
             for item, question in pairs
         )
         write_lines(path, (json.dumps(line, ensure_ascii=False) for line in lines))
-
-    def _several_images(self) -> str | None:
-        """Return how pictures of questions over several enter the prompt: padded to squares, or as
-        they are stored; None where each question has one picture.
-        """
-        questions = self.paired.questions
-        if any(pads_pictures(self.run, question) for question in questions):
-            return PADDED
-        return "stored" if any(len(question.image_ids) > 1 for question in questions) else None
-
-    def config(self) -> dict[str, Any]:
-        """Return what the numbers depend on."""
-        texts = [
-            [question.id, list(question.image_ids), question.prompt, question.answer]
-            for question in self.paired.questions
-        ]
-        points = [point.record() for point in self.paired.points or []]
-        return {
-            "task": self.task.name,
-            "algorithm": ALGORITHMS["paired"],
-            **describe_run(self.run),
-            "subset": self.task.subset or None,
-            "questions": len(texts),
-            "questions_hash": hash_json([texts, points]),
-            "pictures": self.pictures_key,
-            "several_images": self._several_images(),
-            "drawing": None if self.paired.points is None else DRAWING,
-            "attention": ATTENTION,
-            "blocks": [
-                {"kind": k, "layers": list(ls), "kv_heads": list(hs)}
-                for k, ls, hs in self.plan.blocks
-            ],
-        }

@@ -10,8 +10,8 @@ import pytest
 
 import kvtool
 import kvtool.models
+from kvtool.asking.paired.points import QUESTIONS
 from kvtool.datasets import open_dataset, parse_spec
-from kvtool.experiments.paired.points import QUESTIONS
 from kvtool.models.several import SeveralImages
 from kvtool.result import Result
 from kvtool.store import Store
@@ -42,7 +42,7 @@ def test_an_interrupted_command_asks_only_the_rest(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = Counted(monkeypatch)
-    monkeypatch.setattr("kvtool.experiments.paired.answers.AT_ONCE", 5)
+    monkeypatch.setattr("kvtool.asking.paired.replies.AT_ONCE", 5)
     counted.stop_at = 5
     with pytest.raises(KeyboardInterrupt):
         kvtool.paired(store, "art-style", max_new_tokens=2)

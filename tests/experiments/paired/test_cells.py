@@ -10,10 +10,10 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
+from kvtool.asking.paired.questions import option_images
+from kvtool.asking.paired.readings import NONE, letter
 from kvtool.datasets.base import Question
-from kvtool.experiments.paired.cells import CELLS, ComparedAnswers, letter
-from kvtool.experiments.paired.questions import option_images
-from kvtool.experiments.paired.readings import NONE
+from kvtool.experiments.paired.cells import CELLS, ComparedAnswers
 from kvtool.result import Row
 from kvtool.tasks.base import table_rows
 

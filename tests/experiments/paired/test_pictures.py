@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from kvtool.asking.paired.pictures import picture_clusters, same_pictures
+from kvtool.asking.paired.readings import stratified_folds
 from kvtool.datasets.base import Question
 from kvtool.experiments.paired.cells import ComparedAnswers
 from kvtool.experiments.paired.guesses import RecordedAnswers
-from kvtool.experiments.paired.pictures import picture_clusters, same_pictures
-from kvtool.experiments.paired.readings import stratified_folds
 from kvtool.tasks.base import table_rows
 
 BLOCK = {"kind": "value", "layer": 0, "kv_head": 0}

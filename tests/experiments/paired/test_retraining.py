@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from kvtool.asking.paired.questions import FOLDS, C
+from kvtool.asking.paired.readings import LinearProbe, stratified_folds
 from kvtool.datasets.base import Question
 from kvtool.experiments.paired import retraining
 from kvtool.experiments.paired.cells import ComparedAnswers
 from kvtool.experiments.paired.guesses import RecordedAnswers
-from kvtool.experiments.paired.questions import FOLDS, C
-from kvtool.experiments.paired.readings import LinearProbe, stratified_folds
 from kvtool.experiments.paired.retraining import retrained_best
 from kvtool.stats.permutation import orders, permuted_best
 

@@ -15,11 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kvtool.datasets import open_dataset, parse_spec
-from kvtool.datasets.images import load_image
-from kvtool.errors import ImageError, UsageError
-from kvtool.experiments.paired import points as paired_points
-from kvtool.experiments.paired.points import (
+from kvtool.asking.paired import points as paired_points
+from kvtool.asking.paired.points import (
     LETTERS,
     QUESTIONS,
     PointQuestion,
@@ -28,6 +25,9 @@ from kvtool.experiments.paired.points import (
     questions_file,
     write_pictures,
 )
+from kvtool.datasets import open_dataset, parse_spec
+from kvtool.datasets.images import load_image
+from kvtool.errors import ImageError, UsageError
 from kvtool.pictures.marks import Box, PointMark, draw_marks, place_marks, ring_radius_px
 from tests.support.pairs import pair
 from tests.support.scenes import World

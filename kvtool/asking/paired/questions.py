@@ -8,16 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kvtool.datasets.base import Question
-from kvtool.errors import UsageError
-from kvtool.experiments.paired.points import PointQuestion, make_questions
-from kvtool.experiments.paired.readings import (
+from kvtool.asking.paired.points import PointQuestion, make_questions
+from kvtool.asking.paired.readings import (
     LinearProbe,
     MeanCosine,
     PointCosine,
     ValueReading,
     stratified_folds,
 )
+from kvtool.datasets.base import Question
+from kvtool.errors import UsageError
 from kvtool.tasks.semantic_correspondence import check_pair
 from kvtool.tasks.truth import LeftOut, Sizes
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvtool.datasets.base import QUESTIONS, DatasetBase
-from kvtool.errors import KvtoolError, UsageError
-from kvtool.experiments.paired.questions import (
+from kvtool.asking.paired.questions import (
     PairedQuestions,
     compared_images,
     probed_image,
     semantic_correspondence,
 )
+from kvtool.datasets.base import QUESTIONS, DatasetBase
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.store import Run, Store
 from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.survey import Served
@@ -72,6 +72,8 @@ PAIRED = {
         PairedTask("two-choice", "own", "", probed_image, ("folds", "c")),
     )
 }
+EVIDENT = tuple(task.name for task in PAIRED.values() if task.make is not probed_image)
+"""Tasks whose values say how much speaks for each option, without a probe that is trained."""
 
 
 def tasks_over(dataset: DatasetBase) -> list[PairedTask]:
@@ -83,10 +85,11 @@ def tasks_over(dataset: DatasetBase) -> list[PairedTask]:
     ]
 
 
-def paired_task(name: str) -> PairedTask:
-    """Return a paired task. Raises UsageError that lists the tasks."""
+def paired_task(name: str, command: str = "paired") -> PairedTask:
+    """Return a paired task. Raises UsageError that lists the tasks of a command."""
     if name not in PAIRED:
-        raise UsageError(f"paired: unknown task {name!r}; known: {', '.join(PAIRED)}")
+        names = EVIDENT if command == "surface" else PAIRED
+        raise UsageError(f"{command}: unknown task {name!r}; known: {', '.join(names)}")
     return PAIRED[name]
 
 

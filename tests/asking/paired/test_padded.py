@@ -9,9 +9,9 @@ import pytest
 
 import kvtool
 from kvtool.asking.answering import Answerer
+from kvtool.asking.paired.answers import PADDED, pads_pictures, stored_prompt
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
-from kvtool.experiments.paired.answers import PADDED, pads_pictures, stored_prompt
 from kvtool.models import load_model
 from kvtool.models.base import LanguageModel
 from kvtool.store import Run

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from kvtool.experiments.paired.points import PointQuestion, make_questions
-from kvtool.experiments.paired.readings import (
+from kvtool.asking.paired.points import PointQuestion, make_questions
+from kvtool.asking.paired.readings import (
     NONE,
     LinearProbe,
     MeanCosine,

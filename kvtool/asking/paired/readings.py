@@ -11,12 +11,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from kvtool.asking.paired.points import LETTERS, PointQuestion
 from kvtool.datasets.spair71k import Pair
-from kvtool.experiments.paired.points import LETTERS, PointQuestion
 from kvtool.features.layers import Layer
 from kvtool.metrics.correspondence import ALPHAS
 from kvtool.tasks.base import Array
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     import torch
 
 NONE = -1
+
+
+def letter(index: int) -> str:
+    """Return (A) for 0; nothing for NONE."""
+    return "" if index == NONE else f"({chr(ord('A') + index)})"
 
 
 class ValueReading(Protocol):
@@ -39,6 +44,15 @@ class ValueReading(Protocol):
 
         That is the choice, then 1 or 0 for right or wrong by each further metric.
         """
+        ...
+
+
+@runtime_checkable
+class CosineReading(ValueReading, Protocol):
+    """Takes the option for which most speaks, and says how much speaks for each of them."""
+
+    def evidence(self, layer: Layer) -> torch.Tensor:
+        """Return what speaks for each option, see option_cosines."""
         ...
 
 
@@ -56,8 +70,12 @@ def mean_vectors(layer: Layer, ids: Sequence[str]) -> torch.Tensor:
     return vectors
 
 
-def nearest_choice(first: torch.Tensor, options: torch.Tensor, present: torch.Tensor) -> Array:
-    """Return the option nearest to the first vector by cosine, (head, question).
+def option_cosines(
+    first: torch.Tensor, options: torch.Tensor, present: torch.Tensor
+) -> torch.Tensor:
+    """Return the cosine of each option with the first vector, (head, question, option).
+
+    It is minus infinity of options that there are not.
 
     Args:
         first: (head, question, dim).
@@ -68,7 +86,17 @@ def nearest_choice(first: torch.Tensor, options: torch.Tensor, present: torch.Te
     from torch.nn.functional import normalize
 
     scores = torch.einsum("hqd,hqod->hqo", normalize(first, dim=-1), normalize(options, dim=-1))
-    scores = torch.where(present, scores, -torch.inf)
+    return torch.where(present, scores, -torch.inf)
+
+
+def nearest_choice(scores: torch.Tensor) -> Array:
+    """Return the option of the highest score, (head, question); NONE where one is not a number.
+
+    Args:
+        scores: (head, question, option).
+    """
+    import torch
+
     choices = torch.where(scores.isnan().any(-1), NONE, scores.argmax(-1))
     return np.asarray(choices.cpu())
 
@@ -85,6 +113,10 @@ class MeanCosine:
 
     def read(self, layer: Layer) -> Array:
         """Return the choices, (head, question, 1)."""
+        return nearest_choice(self.evidence(layer))[:, :, None]
+
+    def evidence(self, layer: Layer) -> torch.Tensor:
+        """Return what speaks for each option, see option_cosines."""
         import torch
 
         ids = list(dict.fromkeys(chain.from_iterable(self.images)))
@@ -97,7 +129,7 @@ class MeanCosine:
             present[row, : len(images) - 1] = True
         vectors = mean_vectors(layer, ids)[:, torch.from_numpy(indices).to(layer.device)]
         options = torch.from_numpy(present).to(layer.device)
-        return nearest_choice(vectors[:, :, 0], vectors[:, :, 1:], options)[:, :, None]
+        return option_cosines(vectors[:, :, 0], vectors[:, :, 1:], options)
 
 
 @dataclass(frozen=True)
@@ -113,14 +145,17 @@ class PointCosine:
 
     def read(self, layer: Layer) -> Array:
         """Return the choices and value_pck, (head, question, 2)."""
+        return np.stack([nearest_choice(self.evidence(layer)), self._found(layer)], axis=-1)
+
+    def evidence(self, layer: Layer) -> torch.Tensor:
+        """Return what speaks for each option, see option_cosines."""
         import torch
 
         vectors = self._vectors(layer)
         present = torch.ones(
             vectors.shape[1], vectors.shape[2] - 1, dtype=torch.bool, device=vectors.device
         )
-        choices = nearest_choice(vectors[:, :, 0], vectors[:, :, 1:], present)
-        return np.stack([choices, self._found(layer)], axis=-1)
+        return option_cosines(vectors[:, :, 0], vectors[:, :, 1:], present)
 
     def _vectors(self, layer: Layer) -> torch.Tensor:
         """Return the tokens under the source point and under the target points, (head, question, 1

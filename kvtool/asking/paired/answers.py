@@ -8,55 +8,27 @@ new.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kvtool import schema
 from kvtool.asking.answering import Answer, Answerer
 from kvtool.asking.caches import cache_kinds, is_whole, spoiled_arrays
+from kvtool.asking.paired.points import PointQuestion
+from kvtool.asking.paired.readings import letter
+from kvtool.asking.paired.replies import AnswerPrompt, OptionScores, PromptAnswers
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
-from kvtool.experiments.paired.points import PointQuestion
 from kvtool.models.families import adds_features, pads_several
 from kvtool.progress import Progress
-from kvtool.store import Run, hash_json
-from kvtool.store.shares import chunk_name
+from kvtool.store import Run
 
 if TYPE_CHECKING:
     from kvtool.models.base import Prepared
 
 PADDED = "padded"
 """How pictures among several enter a prompt where the model's processor pads them."""
-AT_ONCE = 16
-"""Questions over several images that are claimed and asked together."""
-
-
-@dataclass(frozen=True)
-class AnswerPrompt:
-    """A question over several pictures.
-
-    `key` identifies the pictures; `prepare` makes them ready for the loaded model, or returns None
-    where what is stored of one is not finite.
-    """
-
-    key: Any
-    text: str
-    prepare: Callable[[], list[Prepared] | None]
-
-
-@dataclass(frozen=True)
-class OneAnswer:
-    """The stored record of a prompt."""
-
-    answer: Answer
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> OneAnswer:
-        """Read a stored record. Raises CorruptError."""
-        return schema.read(cls, record, "answer")
 
 
 def ask_one_image(
@@ -86,67 +58,18 @@ def ask_one_image(
 def ask_several_images(
     answerer: Answerer, prompts: Sequence[AnswerPrompt], progress: Progress
 ) -> list[Answer]:
-    """Return answers in the order of the prompts, AT_ONCE of them at a time.
+    """Return answers in the order of the prompts. Raises BusyError, see Replies.ask."""
+    return PromptAnswers(answerer).ask(prompts, progress)
 
-    Raises BusyError where other processes still hold some; see Share.each.
+
+def score_options(
+    answerer: Answerer, prompts: Sequence[AnswerPrompt], progress: Progress
+) -> list[list[float] | None]:
+    """Return the log-probability of each prompt's options, in the order of the prompts.
+
+    They are None where they are not finite. Raises BusyError, see Replies.ask.
     """
-    keys = [hash_json([answerer.key, prompt.key, prompt.text]) for prompt in prompts]
-    answers: dict[str, Answer] = {}
-    distinct = list(dict(zip(keys, prompts, strict=True)).items())
-    # Chunks do not depend on what is stored, so that all processes claim the same ones.
-    chunks = [dict(distinct[start : start + AT_ONCE]) for start in range(0, len(distinct), AT_ONCE)]
-
-    def ask(chunk: dict[str, AnswerPrompt]) -> None:
-        """Ask one chunk."""
-
-        def stored() -> dict[str, Answer] | None:
-            """Return the chunk's stored answers where all are there."""
-            replies = _kept(answerer, chunk)
-            return replies if replies.keys() == chunk.keys() else None
-
-        name = chunk_name("answers", "", hash_json(list(chunk)))
-        answers.update(
-            answerer.share.once(answerer.run, name, stored, lambda: _ask_rest(answerer, chunk))
-        )
-        progress(len(chunk), "answers")
-
-    answerer.share.each(chunks, ask, f"chunks of {AT_ONCE} questions")
-    return [answers[key] for key in keys]
-
-
-def _kept(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, Answer]:
-    """Return the stored answers, by key; none where all are asked again."""
-    records = (
-        {}
-        if answerer.fresh
-        else {key: answerer.store.kept(key, OneAnswer.from_json) for key in chunk}
-    )
-    return {key: record.answer for key, record in records.items() if record is not None}
-
-
-def _ask_rest(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, Answer]:
-    """Return answers by key; those that are not stored are asked together, and stored one by
-    one."""
-    stored = _kept(answerer, chunk)
-    todo = {key: prompt for key, prompt in chunk.items() if key not in stored}
-    prepared = {key: prompt.prepare() for key, prompt in todo.items()}
-    images = {key: pictures for key, pictures in prepared.items() if pictures is not None}
-    texts = [todo[key].text for key in images]
-    replies: dict[str, Answer] = dict.fromkeys(todo)
-    if images:
-        answers = answerer.loaded.ask_several(list(images.values()), texts, answerer.max_new_tokens)
-        replies |= zip(images, answers, strict=True)
-    # What was not asked is not stored: its pictures may be extracted anew, and then have an answer.
-    for key, answer in ((key, replies[key]) for key in images):
-        labels = {
-            "run": answerer.run.name,
-            "pictures": todo[key].key,
-            "max_new_tokens": answerer.max_new_tokens,
-        }
-        answerer.store.keep(
-            key, {"kind": "answer", **labels, "text": todo[key].text, "answer": answer}
-        )
-    return stored | replies
+    return OptionScores(answerer).ask(prompts, progress)
 
 
 def stored_prompt(
@@ -167,7 +90,7 @@ def stored_prompt(
 
     pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
     key = [PADDED, pictures] if is_padded else pictures
-    return AnswerPrompt(key, question.prompt, prepare)
+    return AnswerPrompt(key, question.prompt, prepare, option_letters(question))
 
 
 def pads_pictures(run: Run, question: Question) -> bool:
@@ -214,4 +137,9 @@ def marked_prompt(
     if pads_pictures(answerer.run, point.question):
         record["several_images"] = PADDED
     record["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
-    return AnswerPrompt(record, text, prepare)
+    return AnswerPrompt(record, text, prepare, option_letters(point.question))
+
+
+def option_letters(question: Question) -> tuple[str, ...]:
+    """Return the letters in brackets by which a question's choices are named: (A), (B)."""
+    return tuple(map(letter, range(len(question.choices))))
