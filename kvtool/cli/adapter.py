@@ -220,18 +220,12 @@ def import_(
 
 
 def _emit(row: dict[str, Any], facts: dict[str, Any], format: Format) -> None:
-    """Print what an adapter is: a table has a line for each fact, since a row has no width for
-    all."""
+    """Print what an adapter is: a line for each fact on a terminal, else the row."""
     from kvtool.cli.output import emit_rows, resolve
 
-    if resolve(format) != "table":
-        emit_rows([row], format)
-        return
-    lines = [
-        {
-            "what": name.replace("_", " "),
-            "value": f"{value:.4g}" if isinstance(value, float) else value,
+    if resolve(format) == "table":
+        row = {
+            name: f"{value:.4g}" if isinstance(value, float) else value
+            for name, value in facts.items()
         }
-        for name, value in facts.items()
-    ]
-    emit_rows(lines, format, title="adapter")
+    emit_rows([row], format)

@@ -62,8 +62,8 @@ def test_folders_that_hold_no_model(folder: Path, tmp_path: Path) -> None:
         ("config.json", "{}", "expected a model_type among llava_onevision"),
         (
             "config.json",
-            '{"model_type": "mllama", "vision_config": {}}',
-            "found 'mllama'; take a model of one of these",
+            '{"model_type": "dpt", "vision_config": {}}',
+            "found 'dpt'; take a model of one of these",
         ),
         (
             "config.json",

@@ -192,4 +192,6 @@ def test_frames_that_are_too_long_are_refused_by_name(model: Any) -> None:
 
 def test_the_table_names_the_families_that_take_videos() -> None:
     takes = [name for name in FAMILIES.table if issubclass(FAMILIES.load(name), VideoModel)]
-    assert takes == list(TAKES_VIDEOS)
+    # The others are built on Qwen3-VL, and nobody has compared their videos with transformers'.
+    assert [name for name in takes if name in TAKES_VIDEOS] == list(TAKES_VIDEOS)
+    assert set(takes) - set(TAKES_VIDEOS) == {"qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"}
