@@ -25,8 +25,7 @@ Array = np.ndarray[Any, Any]
 class Request:
     """Which arrays a run keeps.
 
-    `layers` are the decoder's, 0-based; `vision_layers` index the tower's layer outputs, 0-based
-    too.
+    `layers` are the decoder's, `vision_layers` the tower's layer outputs, both 0-based.
     """
 
     kinds: tuple[Kind, ...]
@@ -233,9 +232,7 @@ class LanguageModel(Model, Protocol):
         self, image: Image.Image, *, id: str, index: int, view: View = "base"
     ) -> Prepared:
         """Make an image ready for a prompt of several, as transformers' processor does: the same as
-        `prepare` but where that pads it (kvtool.models.families.pads_several).
-
-        Raises ImageError.
+        `prepare` but where that pads it (families.pads_several). Raises ImageError.
         """
         ...
 

@@ -96,8 +96,8 @@ def test_names_of_runs_can_be_copied_from_a_table(store: Path, columns: int) -> 
         lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in screen.splitlines()]
         # Where columns are few each run is lines of names and values, its own name in full.
         words = [line.removeprefix("run:").split()[:1] for line in lines]
-        shown = [word for (word,) in filter(None, words) if word.startswith("llava")]
-        assert [opened.run(name).name for name in shown] == sorted(NAMES), screen
+        run_names = [word for (word,) in filter(None, words) if word.startswith("llava")]
+        assert [opened.run(name).name for name in run_names] == sorted(NAMES), screen
         assert columns < 80 or all(len(line) <= columns for line in lines)
 
 
