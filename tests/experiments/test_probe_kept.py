@@ -189,7 +189,7 @@ def test_every_task_and_command_has_a_version() -> None:
     from kvtool.tasks import TASKS
 
     commands = {"variance", "knockout", "paired", "prefix", "correlate", "average", "compare"}
-    commands |= {"search", "answers", "sae", "lens", "attend", "knockout-each"}
+    commands |= {"search", "answers", "sae", "lens", "attend", "surface", "knockout-each"}
     without = {name for name in TASKS.names() if not hasattr(TASKS.load(name), "version")}
     assert {*without, *commands} == provenance.ALGORITHMS.keys()
 

@@ -18,6 +18,7 @@ from tests.support.results import (
     variance,
 )
 from tests.support.sae_results import directions_result, sae_result
+from tests.support.surface_results import surface_result
 
 RESULTS = {
     "probe": probe(),
@@ -31,6 +32,7 @@ RESULTS = {
     "sae": sae_result(),
     "lens": lens_result(),
     "attend": attend_result(),
+    "surface": surface_result(),
 }
 LONG = (
     "an-organisation-of-a-long-name/and-a-model-of-one-that-is-longer-still-than-a-page-is-wide" * 2
