@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 from rich.console import Console
 
+from kvtool.reporting.digest import findings
 from kvtool.reporting.numbers import interval, p_value, show
 from kvtool.reporting.plots import plot
 from kvtool.reporting.study import choose
@@ -40,6 +41,8 @@ TASKS = {
 """The tasks of the table, and what each counts."""
 DATASETS = {"semantic-segmentation": "imagenet-s"}
 """The data set of a task's row, where the study has several."""
+IN_SENTENCES = ("attend", "surface")
+"""Commands of whose results README has the first sentence."""
 SAE_CONTROLS = ("random", "random-norm", "untrained", "other-image")
 SAE_FIELDS = ("layer", "condition", "fvu", "transfer", "transfer_low", "transfer_high")
 WIDTH = 78
@@ -65,7 +68,11 @@ def quoted(results_of_demo: Iterable[Result]) -> dict[str, Result]:
             rows = [{name: row.get(name) for name in SAE_FIELDS} for row in result.rows]
             rows = [row for row in rows if row["condition"] in ("image", "text", *SAE_CONTROLS)]
             quotes["sae"] = replace(result, rows=rows, best=None, per_layer=[], items=[])
-    absent = {*TASKS, "paired", "knockout", "sae"} - set(quotes)
+        elif result.command in IN_SENTENCES:
+            quotes[f"{result.command} {task}".strip()] = replace(result, per_layer=[], items=[])
+    absent = {*TASKS, *IN_SENTENCES, "paired", "knockout", "sae"} - {
+        name if name in TASKS else name.split()[0] for name in quotes
+    }
     if absent:
         raise SystemExit(f"expected the store of a whole demo, found none of {sorted(absent)}")
     return quotes
@@ -86,11 +93,13 @@ def saved(digest: Path = DIGEST) -> dict[str, Result]:
 
 def parts(demo: Mapping[str, Result]) -> dict[str, str]:
     """Return the parts of README that show figures of the demo, by name."""
+    looks = [demo[name] for name in sorted(demo) if demo[name].command in IN_SENTENCES]
     return {
         "tasks": table(demo),
         "knockout": knockout_sentence(demo["knockout"]),
         "paired": paired_table(demo["paired"]),
         "sae": sae_sentence(demo["sae"]),
+        "looks": "\n".join(f"- {line}" for line in findings(looks)),
     }
 
 
