@@ -19,7 +19,10 @@ from kvtool.store.verify import verify
 from kvtool.tasks import TASKS
 
 SMALL = {
-    "PROBES": (Analysis("spair71k", "semantic-correspondence"),),
+    "PROBES": (
+        Analysis("spair71k", "semantic-correspondence"),
+        Analysis("refcoco", "referring-expression"),
+    ),
     "PREFIXES": (Analysis("spair71k", "semantic-correspondence"),),
     "SURFACED": [Analysis("blink", "art-style")],
     "PAIRED": (Analysis("blink", "visual-similarity"),),
@@ -57,6 +60,7 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
     folder, steps, results = demo
     assert [result.command for result in results] == [
         "probe",
+        "probe",
         "variance",
         "knockout",
         "prefix",
@@ -72,8 +76,8 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
     ]
     store = kvtool.open(folder / "study.kv")
     assert verify(store) == []
-    assert len(store.first_runs()) == 6
-    assert len(store.runs()) == 9
+    assert len(store.first_runs()) == 8
+    assert len(store.runs()) == 11
     assert "report.html" in steps[-1]
 
 
@@ -90,7 +94,7 @@ def test_the_probe_of_the_demo(demo: tuple[Path, list[str], list[Result]]) -> No
 def test_heads_of_least_variance_stand_in_where_there_are_no_two_modes(
     demo: tuple[Path, list[str], list[Result]],
 ) -> None:
-    variance, knockout = demo[2][1:3]
+    variance, knockout = demo[2][2:4]
     least = sorted(variance.rows, key=lambda row: float(row["variance"]))[: study.QUIETEST]
     assert not any(row["input_agnostic"] for row in variance.rows)
     (condition,) = (
@@ -155,8 +159,9 @@ def test_every_task_and_command_is_part_of_the_demo() -> None:
     assert set(study.STAGES) == {"demo@1", "demo@2", "demo@3"}
 
 
+@pytest.mark.slow
 def test_attention_of_the_demo_is_measured(demo: tuple[Path, list[str], list[Result]]) -> None:
-    heads, sinks = demo[2][-2:]
+    heads, sinks = demo[2][-3:-1]
     assert heads.metric == "auroc"
     assert {row["chance"] for row in heads.rows} == {0.5}
     assert heads.config["localization"]["segmentation"]["values"]["miou_fgbg"] > 0
