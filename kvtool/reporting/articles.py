@@ -48,7 +48,7 @@ class Article:
         template: the name of its template.
         heading: its heading.
         facts: names and texts of its facts.
-        findings: its sentences.
+        findings: its sentences, of which the first n_leads stand open.
         rows: the name in Data of all its rows.
         charts: what its template draws.
         tables: its tables.
@@ -66,6 +66,7 @@ class Article:
     tables: Sequence[PageTable] = ()
     notes: Sequence[str] = ()
     blocks: Mapping[str, Any] | None = None
+    n_leads: int = 1
 
 
 def build(position: int, study: Study, data: Data) -> Article:

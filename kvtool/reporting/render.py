@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -14,32 +14,16 @@ from itertools import chain
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from kvtool.reporting import charts, sentences
-from kvtool.reporting.articles import Article, build
+from kvtool.reporting import charts
 from kvtool.reporting.commands import extract_command, result_command
 from kvtool.reporting.numbers import in_percent, interval, model_name, unit_mark, words
+from kvtool.reporting.overview import layers_figure, leading_probes, score_tracks
+from kvtool.reporting.sections import headlines_of, sections_of, title_of
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, block_name
 
-TITLES = {
-    "probe": "Probe",
-    "variance": "Input-agnostic keys",
-    "knockout": "Knockout",
-    "prefix": "Prefixes",
-    "paired": "What the values know and the model says",
-    "correlate": "Correlation over models",
-    "average": "Averages over tasks",
-    "compare": "Runs compared",
-    "sae": "Image tokens in the features of language",
-    "lens": "Words read at image tokens",
-    "attend": "Where texts look",
-    "surface": "Model and values together",
-}
-NAMED_BY_TASK = ("probe",)
-"""Commands whose sections have the name of their task alone."""
-
-
+SCRIPTS = ("blocks.js", "page.js")
 CHART_SIZE = (
     charts.WIDTH,
     charts.HEIGHT,
@@ -48,16 +32,6 @@ CHART_SIZE = (
     charts.TOP,
     charts.BOTTOM,
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """All results of one command and task."""
-
-    id: str
-    title: str
-    findings: list[str]
-    articles: list[Article]
 
 
 @dataclass(frozen=True)
@@ -77,10 +51,13 @@ def render(study: Study) -> str:
     """Return the page. All text of results is escaped; nothing in it refers to another file or
     address."""
     data = Data()
-    sections = list(_sections(study, data))
+    headlines = headlines_of(study)
+    sections = sections_of(study, data, headlines)
+    probes = leading_probes([stored.result for stored in study.kept])
     overview = _overview(study, data)
     runs = _runs(study, data)
-    articles = chain.from_iterable(section.articles for section in sections)
+    panels = chain.from_iterable(section.panels for section in sections)
+    articles = chain.from_iterable(panel.articles for panel in panels)
     embedded = {
         "tables": data.tables,
         "pictures": study.pictures,
@@ -90,7 +67,7 @@ def render(study: Study) -> str:
             if article.blocks is not None
         },
     }
-    script = _asset("page.js")
+    script = "".join(map(_asset, SCRIPTS))
     # The page's security policy names the script's digest: no other script can run.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
@@ -98,7 +75,10 @@ def render(study: Study) -> str:
         .get_template("page.html")
         .render(
             study=study,
+            headlines=headlines,
             sections=sections,
+            scores=score_tracks(probes),
+            layers=layers_figure(probes),
             overview=overview,
             runs=runs,
             intro=_intro(study),
@@ -132,26 +112,6 @@ def _environment() -> Environment:
 def _asset(name: str) -> str:
     """Return a file of ours, which is put into the page as it is."""
     return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
-
-
-def _sections(study: Study, data: Data) -> Iterator[Section]:
-    groups: dict[tuple[str, str | None], list[int]] = {}
-    for position, stored in enumerate(study.kept):
-        groups.setdefault((stored.result.command, stored.result.task), []).append(position)
-    compared = study.of_command("compare")
-    for number, ((command, task), positions) in enumerate(groups.items()):
-        results = [study.kept[position].result for position in positions]
-        between = sentences.between_models(results, compared) if command == "probe" else None
-        articles = [build(position, study, data) for position in positions]
-        yield Section(f"s{number}", _title(command, task), [between] if between else [], articles)
-
-
-def _title(command: str, task: str | None) -> str:
-    subject = (task or "").replace("-", " ").replace("co seg", "co-seg").capitalize()
-    if command in NAMED_BY_TASK and task:
-        return subject
-    title = TITLES.get(command, command.capitalize())
-    return f"{title}: {subject}" if task else title
 
 
 def _intro(study: Study) -> str:
@@ -199,7 +159,7 @@ def _overview(study: Study, data: Data) -> PageTable | None:
         metric = result.metric if percent else f"{result.metric}{unit_mark(result)}"
         texts = [model_name(result), words(labels["dataset"]), metric]
         score = [block_name(best), interval(result, best)]
-        cells.append([_title("probe", result.task), *texts, *score, *text, str(best["n"])])
+        cells.append([title_of(result), *texts, *score, *text, str(best["n"])])
     scores = [f"{name}{', %' * percent}" for name in ("score", "projected", "vision")]
     columns = ["task", "model", "data", "metric", "best block", *scores, "n"]
     return PageTable("Best blocks, 95 % intervals", columns, cells, data.add("overview", rows))
@@ -238,7 +198,7 @@ def _made(position: int, study: Study) -> Made:
     info = study.info(stored)
     return Made(
         article=f"r{position}",
-        name=" · ".join(part for part in (_title(result.command, result.task), stored.run) if part),
+        name=" · ".join(part for part in (title_of(result), stored.run) if part),
         extract=None if info is None else extract_command(info),
         command=result_command(stored, info),
         config=json.dumps(result.config, ensure_ascii=False, indent=1),

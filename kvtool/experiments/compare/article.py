@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kvtool.reporting import charts
+from kvtool.reporting import chapters, charts
 from kvtool.reporting.articles import Article, clickable_blocks, is_grid
 from kvtool.reporting.chance import chance_interval
 from kvtool.reporting.commands import flags, request_flags
@@ -23,6 +23,9 @@ from kvtool.reporting.numbers import interval, p_value, plural, unit_mark
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, block_name
+
+CHAPTER = chapters.MODELS
+TITLE = "Runs compared"
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kvtool.reporting import charts
+from kvtool.reporting import chapters, charts
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import level_row
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
@@ -14,6 +14,9 @@ from kvtool.reporting.numbers import capitalized, interval, plural, probability
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
+
+CHAPTER = chapters.MODELS
+TITLE = "Segmentation and accuracy"
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:

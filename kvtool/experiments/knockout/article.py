@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kvtool.experiments.knockout import each_shown
+from kvtool.reporting import chapters
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
@@ -17,6 +18,9 @@ from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data
 from kvtool.result import Result, Row
+
+CHAPTER = chapters.KEYS
+TITLE = "Knockout"
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kvtool.reporting import chapters
 from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import flags
 from kvtool.reporting.conditions import condition_rows, conditions_article
-from kvtool.reporting.numbers import interval, probability, ranges, show
+from kvtool.reporting.numbers import interval, plural, probability, ranges, show
 from kvtool.reporting.study import KeptResult
 from kvtool.result import Result, Row
+
+CHAPTER = chapters.PREFIXES
+TITLE = "Prefixes"
 
 article = conditions_article
 
@@ -37,6 +41,31 @@ def prefix_effect(result: Result, row: Row) -> str:
         amount = f"{show(result, abs(value))} {result.metric}; difference {difference}"
         return f"{subject} {verb} the {what} by {amount}."
     return f"{subject} made no difference that could be told: {difference} {result.metric}."
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say how many prefixes raised a task's score, and how many lowered it, by the paired
+    differences of each condition's best block."""
+    if len(results) < 2:
+        return None
+    rows = [
+        (row, result.higher_is_better)
+        for result in results
+        for row in condition_rows(result)
+        if row.get("choice") == "best" and row.get("difference_low") is not None
+    ]
+    better = [_is_beyond(row, 1 if is_high else -1) for row, is_high in rows]
+    worse = [_is_beyond(row, -1 if is_high else 1) for row, is_high in rows]
+    return (
+        f"Of {plural(len(rows), 'prefix', 'prefixes')} over {len(results)} tasks and sets of "
+        f"pictures {sum(better)} made the best block better and {sum(worse)} made it worse."
+    )
+
+
+def _is_beyond(row: Row, sign: int) -> bool:
+    """Tell whether a difference's interval lies on one side of 0."""
+    nearest = row["difference_low"] if sign > 0 else row["difference_high"]
+    return bool(sign * nearest > 0)
 
 
 def sentences(result: Result) -> Iterator[str]:

@@ -1,0 +1,238 @@
+"""The first screen's figures: the paper's table 1 as a picture, and its figure 2, each task's best
+block of every layer, all tasks on one pair of axes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from kvtool.reporting.axes import Axis, Tick
+from kvtool.reporting.chance import chance_level
+from kvtool.reporting.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    ChartLine,
+    Dot,
+    LineChart,
+    layer_ticks,
+)
+from kvtool.reporting.heatmap import cell_label
+from kvtool.reporting.numbers import in_percent, interval, scale, show
+from kvtool.reporting.sentences import baseline_name, leading_baselines
+from kvtool.result import Result, Row, best_row, block_name, is_summary
+
+WITHOUT_CUT = "auroc"
+"""The measure without a cut by which figure 2 has tasks whose cut masks are no better than chance.
+"""
+
+
+@dataclass(frozen=True)
+class ScoreMark:
+    """A score with its interval, in percent of the width, and what it is."""
+
+    position: float
+    low: float | None
+    high: float | None
+    style: str
+    tip: str
+
+
+@dataclass(frozen=True)
+class ScoreTrack:
+    """A task of the picture of scores: its marks, and the best block's score as text."""
+
+    name: str
+    metric: str
+    marks: list[ScoreMark]
+    text: str
+
+
+@dataclass(frozen=True)
+class ScoreTracks:
+    """Best blocks, baselines and chance of all tasks on one axis; legend: (name, style)."""
+
+    rows: list[ScoreTrack]
+    ticks: list[Tick]
+    legend: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class LayersFigure:
+    """All tasks over layers, and the names of those that could not be drawn."""
+
+    chart: LineChart
+    left_out: list[str]
+
+
+def leading_probes(results: Sequence[Result]) -> list[Result]:
+    """Return the probes of the model that has most of them, without texts before its images."""
+    probes = [
+        result
+        for result in results
+        if result.command == "probe"
+        and result.best is not None
+        and result.best.get(result.metric) is not None
+        and result.config.get("prefix") in (None, "none")
+    ]
+    counts = Counter(result.config.get("model") for result in probes)
+    leader = max(counts, key=lambda model: counts[model], default=None)
+    return [result for result in probes if result.config.get("model") == leader]
+
+
+def task_name(result: Result, results: Sequence[Result]) -> str:
+    """Return a probe's task in words, with its data where others of it are over other data."""
+    name = (result.task or "").replace("-", " ").replace("co seg", "co-seg").capitalize()
+    if sum(other.task == result.task for other in results) < 2:
+        return name
+    names = {other.config.get("dataset") for other in results if other.task == result.task}
+    data = str(result.config.get("dataset"))
+    twice = sum(
+        other.config.get("dataset") == data for other in results if other.task == result.task
+    )
+    return f"{name}, {result.config.get('split') if twice > 1 else data}" if names else name
+
+
+def score_tracks(probes: Sequence[Result]) -> ScoreTracks | None:
+    """Return the picture of scores, of the probes that are in percent; None where there is none."""
+    shown = [result for result in probes if in_percent(result)]
+    lines = [list(_scores(result)) for result in shown]
+    ends = [
+        scale(result) * float(end)
+        for result, scores in zip(shown, lines, strict=True)
+        for _, _, row in scores
+        for name in ("", "_low", "_high")
+        if (end := row.get(result.metric + name)) is not None
+    ]
+    if not ends:
+        return None
+    axis = Axis(min(0.0, *ends), max(ends) * 1.04, 0.0, 100.0)
+    rows = [
+        ScoreTrack(
+            task_name(result, shown),
+            result.metric,
+            [_mark(result, axis, *score) for score in scores],
+            interval(result, result.best or {}),
+        )
+        for result, scores in zip(shown, lines, strict=True)
+    ]
+    legend = dict.fromkeys((name, style) for scores in lines for name, style, _ in scores)
+    return ScoreTracks(rows, axis.ticks(6), list(legend))
+
+
+def _scores(result: Result) -> Iterator[tuple[str, str, Row]]:
+    """Yield name, style and row of the best block, the baselines, and what knows nothing."""
+    best = result.best or {}
+    yield f"best {best.get('kind')}", "k-best", best
+    for row in leading_baselines(result):
+        is_other = row.get("run") not in (None, result.config.get("run"))
+        owner = f" of {row.get('model') or row['run']}" if is_other else ""
+        kind = {"vision": "vision tower"}.get(row["kind"], row["kind"])
+        yield f"{kind}{owner}", f"k-{row['kind']}{'-other' * is_other}", row
+    level = chance_level(result)
+    if level is not None and level[1].get(result.metric) is not None:
+        yield "chance", "k-chance", level[1] | {"title": level[0]}
+
+
+def _mark(result: Result, axis: Axis, name: str, style: str, row: Row) -> ScoreMark:
+    """Return a score's mark."""
+    ends = (row.get(result.metric + end) for end in ("", "_low", "_high"))
+    value, low, high = (None if end is None else axis(scale(result) * end) for end in ends)
+    if "title" in row:
+        title = row["title"]
+    elif style == "k-best":
+        title = f"{name}: {block_name(row)}"
+    else:
+        title = baseline_name(result, row).removeprefix("the ")
+    return ScoreMark(value or 0.0, low, high, style, f"{title}, {interval(result, row)}")
+
+
+def layers_figure(probes: Sequence[Result]) -> LayersFigure | None:
+    """Return all tasks over layers; None where fewer than two can be drawn.
+
+    A score stands as its way from chance (0) to the best of all layers (1), since tasks differ in
+    what both are. Where the best block's masks are no better than chance, the way is that of AUROC,
+    which has no cut; where that cannot be told from chance either, the task is left out.
+    """
+    lines = [(task_name(result, probes), _way(result)) for result in probes]
+    drawn = [(name, way) for name, way in lines if way is not None]
+    layers = sorted({int(row["layer"]) for _, way in drawn for row in way.rows})
+    if len(drawn) < 2 or len(layers) < 2:
+        return None
+    shares = [way.share(row) for _, way in drawn for row in way.rows]
+    x = Axis(layers[0] - 0.3, layers[-1] + 0.3, LEFT, WIDTH - RIGHT)
+    y = Axis(min(0.0, *shares) - 0.02, 1.06, HEIGHT - BOTTOM, TOP)
+    chart_lines = [_line(name, index, way, x, y) for index, (name, way) in enumerate(drawn)]
+    ticks = [Tick(y(share), f"{share:g}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    label = "Tasks over layers, from chance to the best: " + "; ".join(name for name, _ in drawn)
+    chart = LineChart(
+        chart_lines, layer_ticks(layers, x), ticks, "layer", "chance 0, best 1", label
+    )
+    return LayersFigure(chart, [name for name, way in lines if way is None])
+
+
+@dataclass(frozen=True)
+class _Way:
+    """The best rows of each layer by a measure, and what is chance and best of it."""
+
+    result: Result
+    rows: list[Row]
+    chance: float
+    best: float
+
+    def share(self, row: Row) -> float:
+        """Return how far a row is on the way from chance to the best."""
+        return (float(row[self.result.metric]) - self.chance) / (self.best - self.chance)
+
+
+def _way(result: Result) -> _Way | None:
+    """Return a task's way over layers by its own measure, else by AUROC; None where neither is
+    better than chance."""
+    if (result.best or {}).get("exceeds_chance") is not False:
+        way = _measured(result)
+        if way is not None:
+            return way
+    has_companion = bool(result.rows) and WITHOUT_CUT in result.rows[0]
+    if not has_companion:
+        return None
+    return _measured(replace(result, metric=WITHOUT_CUT, higher_is_better=True))
+
+
+def _measured(result: Result) -> _Way | None:
+    """Return the way by a result's metric; None where the best cannot be told from chance."""
+    level = chance_level(result)
+    kind = (result.best or {}).get("kind")
+    layers: dict[int, list[Row]] = {}
+    for row in result.rows:
+        if is_summary(row) and row.get("kind") == kind and row.get(result.metric) is not None:
+            layers.setdefault(int(row["layer"]), []).append(row)
+    bests = [best_row(rows, result.metric, result.higher_is_better) for rows in layers.values()]
+    rows = sorted((row for row in bests if row is not None), key=lambda row: int(row["layer"]))
+    best = best_row(rows, result.metric, result.higher_is_better)
+    if level is None or best is None or level[1].get(result.metric) is None:
+        return None
+    chance = float(level[1][result.metric])
+    facing = "_low" if result.higher_is_better else "_high"
+    nearest = float(best.get(result.metric + facing, best[result.metric]) or best[result.metric])
+    is_better = nearest > chance if result.higher_is_better else nearest < chance
+    return _Way(result, rows, chance, float(best[result.metric])) if is_better else None
+
+
+def _line(name: str, index: int, way: _Way, x: Axis, y: Axis) -> ChartLine:
+    """Return a task's line, whose points say scores."""
+    chance = show(way.result, way.chance)
+    dots = [
+        Dot(
+            x(row["layer"]),
+            y(way.share(row)),
+            f"{name}, {way.result.metric}: {cell_label(way.result, row)}; {way.share(row):.2f} of "
+            f"the way from chance ({chance}) to the best ({show(way.result, way.best)})",
+        )
+        for row in way.rows
+    ]
+    path = "M" + " L".join(f"{dot.x} {dot.y}" for dot in dots)
+    return ChartLine(f"{name}, {way.result.metric}", f"m{index % 8}", path, "", dots)
