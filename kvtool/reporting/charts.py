@@ -14,7 +14,7 @@ from kvtool.reporting.numbers import interval, scale, unit_mark
 from kvtool.result import Result, Row
 
 WIDTH = 560
-HEIGHT = 270
+HEIGHT = 250
 LEFT = 52
 RIGHT = 14
 TOP = 12

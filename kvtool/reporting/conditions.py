@@ -7,7 +7,7 @@ from dataclasses import replace
 from kvtool.reporting import charts
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import level_row
-from kvtool.reporting.numbers import plural
+from kvtool.reporting.numbers import plural, unit_mark
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, label_table, scores_table
 from kvtool.result import Result, Row, block_name, is_summary
@@ -23,7 +23,9 @@ def conditions_article(summary: Article, position: int, study: Study, data: Data
     ]
     if (level := level_row(result, rows)) is not None:
         labeled.append((*level, "s-other"))
-    chart = charts.whiskers(result, labeled, result.metric, f"{result.metric}, 95 % intervals")
+    chart = charts.whiskers(
+        result, labeled, result.metric, f"{result.metric}{unit_mark(result)}, 95 % intervals"
+    )
     scores = [(name, row) for name, row, _ in labeled]
     tables = [
         scores_table(result, scores, "Conditions", data.add(f"{summary.rows}-conditions", rows))

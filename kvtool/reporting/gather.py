@@ -25,7 +25,7 @@ from kvtool.types import Block
 
 PICTURE_BYTES = 4_500_000
 """The most bytes of all pictures of a page, as text."""
-IMAGE_PX = 256
+IMAGE_PX = 224
 """Longer side of an image that stands for itself."""
 WORDS_PX = 1600
 """Longer side of a picture with words."""

@@ -30,6 +30,9 @@ WITHOUT_CUT = "auroc"
 """The measure without a cut by which figure 2 has tasks whose cut masks are no better than chance.
 """
 
+TASKS_OF_MATCHING = ("semantic-correspondence", "temporal-correspondence")
+"""Tasks whose lines are dashed: the right half of the paper's figure 2."""
+
 
 @dataclass(frozen=True)
 class ScoreMark:
@@ -47,7 +50,7 @@ class ScoreTrack:
     """A task of the picture of scores: its marks, and the best block's score as text."""
 
     name: str
-    metric: str
+    note: str
     marks: list[ScoreMark]
     text: str
 
@@ -84,17 +87,19 @@ def leading_probes(results: Sequence[Result]) -> list[Result]:
     return [result for result in probes if result.config.get("model") == leader]
 
 
-def task_name(result: Result, results: Sequence[Result]) -> str:
-    """Return a probe's task in words, with its data where others of it are over other data."""
-    name = (result.task or "").replace("-", " ").replace("co seg", "co-seg").capitalize()
-    if sum(other.task == result.task for other in results) < 2:
-        return name
-    names = {other.config.get("dataset") for other in results if other.task == result.task}
-    data = str(result.config.get("dataset"))
-    twice = sum(
-        other.config.get("dataset") == data for other in results if other.task == result.task
-    )
-    return f"{name}, {result.config.get('split') if twice > 1 else data}" if names else name
+def task_name(result: Result) -> str:
+    """Return a probe's task in words."""
+    return (result.task or "").replace("-", " ").replace("co seg", "co-seg").capitalize()
+
+
+def data_name(result: Result, results: Sequence[Result]) -> str:
+    """Return what tells a probe's data from that of others of its task: its data set, or its split;
+    "" where there are no others."""
+    data = [other.config.get("dataset") for other in results if other.task == result.task]
+    if len(data) < 2:
+        return ""
+    name = str(result.config.get("dataset"))
+    return str(result.config.get("split")) if data.count(name) > 1 else name
 
 
 def score_tracks(probes: Sequence[Result]) -> ScoreTracks | None:
@@ -113,8 +118,8 @@ def score_tracks(probes: Sequence[Result]) -> ScoreTracks | None:
     axis = Axis(min(0.0, *ends), max(ends) * 1.04, 0.0, 100.0)
     rows = [
         ScoreTrack(
-            task_name(result, shown),
-            result.metric,
+            task_name(result),
+            " · ".join(filter(None, [data_name(result, shown), result.metric])),
             [_mark(result, axis, *score) for score in scores],
             interval(result, result.best or {}),
         )
@@ -158,7 +163,8 @@ def layers_figure(probes: Sequence[Result]) -> LayersFigure | None:
     what both are. Where the best block's masks are no better than chance, the way is that of AUROC,
     which has no cut; where that cannot be told from chance either, the task is left out.
     """
-    lines = [(task_name(result, probes), _way(result)) for result in probes]
+    names = [", ".join(filter(None, [task_name(r), data_name(r, probes)])) for r in probes]
+    lines = [(name, _way(result)) for name, result in zip(names, probes, strict=True)]
     drawn = [(name, way) for name, way in lines if way is not None]
     layers = sorted({int(row["layer"]) for _, way in drawn for row in way.rows})
     if len(drawn) < 2 or len(layers) < 2:
@@ -170,7 +176,7 @@ def layers_figure(probes: Sequence[Result]) -> LayersFigure | None:
     ticks = [Tick(y(share), f"{share:g}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     label = "Tasks over layers, from chance to the best: " + "; ".join(name for name, _ in drawn)
     chart = LineChart(
-        chart_lines, layer_ticks(layers, x), ticks, "layer", "chance 0, best 1", label
+        chart_lines, layer_ticks(layers, x), ticks, "layer", "chance 0 · best 1", label
     )
     return LayersFigure(chart, [name for name, way in lines if way is None])
 
@@ -235,4 +241,6 @@ def _line(name: str, index: int, way: _Way, x: Axis, y: Axis) -> ChartLine:
         for row in way.rows
     ]
     path = "M" + " L".join(f"{dot.x} {dot.y}" for dot in dots)
-    return ChartLine(f"{name}, {way.result.metric}", f"m{index % 8}", path, "", dots)
+    is_matching = str(way.result.task) in TASKS_OF_MATCHING
+    style = f"m{index % 8}{' dashed' * is_matching}"
+    return ChartLine(f"{name}, {way.result.metric}", style, path, "", dots)

@@ -16,13 +16,15 @@ from markupsafe import Markup
 
 from kvtool.reporting import charts
 from kvtool.reporting.commands import extract_command, result_command
-from kvtool.reporting.numbers import in_percent, interval, model_name, unit_mark, words
+from kvtool.reporting.numbers import in_percent, interval, model_name, plural, unit_mark, words
 from kvtool.reporting.overview import layers_figure, leading_probes, score_tracks
 from kvtool.reporting.sections import headlines_of, sections_of, title_of
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, block_name
 
+NAMES_SHOWN = 4
+"""Of more models or data sets the page's first sentence says how many there are."""
 SCRIPTS = ("blocks.js", "page.js")
 CHART_SIZE = (
     charts.WIDTH,
@@ -116,16 +118,18 @@ def _asset(name: str) -> str:
 
 def _intro(study: Study) -> str:
     """Say which models and data sets the page is about, in one sentence."""
-    models = dict.fromkeys(str(run["model"]) for run in study.runs)
-    names = dict.fromkeys(f"{run['dataset']} ({run['split']})" for run in study.runs)
-    results = len(study.kept)
-    count = f"{results} result{'s' * (results != 1)}"
+    models = list(dict.fromkeys(str(run["model"]) for run in study.runs))
+    names = list(dict.fromkeys(str(run["dataset"]) for run in study.runs))
+    count = plural(len(study.kept), "result")
     if not models:
         return f"{count}; their runs are not in the stores any more."
-    return f"{count} of {_listed(list(models))} over {_listed(list(names))}."
+    return f"{count} of {_named(models, 'model')} over {_named(names, 'data set')}."
 
 
-def _listed(names: Sequence[str]) -> str:
+def _named(names: Sequence[str], what: str) -> str:
+    """Return a few names as they are, of more their number."""
+    if len(names) > NAMES_SHOWN:
+        return plural(len(names), what)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

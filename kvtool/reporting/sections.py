@@ -16,7 +16,6 @@ from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data
 from kvtool.result import Result
 
-
 BENCHMARKS = ("mme", "pope")
 """Tasks whose names are abbreviations."""
 
@@ -148,7 +147,7 @@ def _panel(positions: Sequence[int], study: Study, data: Data, told: set[str]) -
 
 def _untold(lines: Sequence[str], told: set[str]) -> list[str]:
     """Return the sentences that were not told before, which are so now."""
-    fresh = [line for line in dict.fromkeys(lines) if line not in told]
+    fresh = [line for line in dict.fromkeys(lines) if not any(line in text for text in told)]
     told.update(fresh)
     return fresh
 
@@ -161,4 +160,6 @@ def _subject(results: Sequence[Result]) -> str:
         models = []
     data = " ".join(str(config[name]) for name in ("dataset", "split") if config.get(name))
     count = f"n = {results[0].n}" if len({result.n for result in results}) == 1 else ""
-    return " · ".join(filter(None, [*models, data, results[0].metric, count]))
+    n_skipped = max(result.n_skipped for result in results)
+    skipped = f"{n_skipped} left out" if n_skipped else ""
+    return " · ".join(filter(None, [*models, data, results[0].metric, count, skipped]))

@@ -36,6 +36,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     return replace(
         summary,
         template="average.html",
+        n_leads=len(summary.findings),
         charts={
             "curve": _curve(result),
             "heatmaps": list(_maps(result)),

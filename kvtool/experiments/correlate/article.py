@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +60,12 @@ def correlation(row: Row) -> str:
         sign = "positive" if low > 0 else "negative"
         return f"{capitalized(str(name))} over {models} is {sign}: {number}{p}."
     return f"{capitalized(str(name))} over {models} cannot be told from none: {number}{p}."
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say the first coefficient, and what it is of."""
+    line = next((correlation(row) for row in results[0].rows if "coefficient" in row), None)
+    return None if line is None else f"Segmentation by values, and accuracy of answers: {line}"
 
 
 def sentences(result: Result) -> Iterator[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kvtool.experiments.knockout import each_shown
@@ -27,7 +28,8 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     """Return the article of conditions, or of every head alone."""
     is_single = each_shown.is_each(study.kept[position].result)
     make = each_shown.article if is_single else conditions_article
-    return make(summary, position, study, data)
+    # Each sentence is about another condition.
+    return make(replace(summary, n_leads=len(summary.findings)), position, study, data)
 
 
 def knockout_effect(result: Result, none: Row, row: Row) -> str:
@@ -40,11 +42,10 @@ def knockout_effect(result: Result, none: Row, row: Row) -> str:
     blocking = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
     scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
     side = relation(row, none, result.metric)
-    test_name = "picture" if "picture_p" in row else "mcnemar"
-    p = row.get(f"{test_name}_holm_p", row.get(f"{test_name}_p"))
+    p = _corrected_p(row)
     test = ""
     if p is not None:
-        certainty = _corrected(row[f"{test_name}_p"], p)
+        certainty = _corrected(row[f"{_test_name(row)}_p"], p)
         test = f"{row['n_lost']} answers lost, {row['n_gained']} gained, {certainty}"
     if side in ("above", "below") and (p is None or p < SURE):
         verb = "raised" if side == "above" else "lowered"
@@ -56,6 +57,35 @@ def knockout_effect(result: Result, none: Row, row: Row) -> str:
             f"{scores}."
         )
     return f"{blocking} made no difference that could be told: {scores}{'; ' * bool(test)}{test}."
+
+
+def _test_name(row: Row) -> str:
+    """Return which test a condition was put to: by picture where there is one, else McNemar's."""
+    return "picture" if "picture_p" in row else "mcnemar"
+
+
+def _corrected_p(row: Row) -> float | None:
+    """Return the p of a condition's answers, corrected where there are several; None without a
+    test."""
+    name = _test_name(row)
+    p: float | None = row.get(f"{name}_holm_p", row.get(f"{name}_p"))
+    return p
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say in how many conditions blocking heads changed which answers are right, by the tests."""
+    texts = []
+    for result in results:
+        tests = [_corrected_p(row) for row in condition_rows(result) if row["condition"] != "none"]
+        known = [p for p in tests if p is not None]
+        if each_shown.is_each(result) or not known:
+            continue
+        count = sum(p < SURE for p in known)
+        name = str(result.task or result.config.get("benchmark")).upper()
+        texts.append(f"{count} of {plural(len(known), 'condition')} on {name}")
+    if not texts:
+        return None
+    return f"Blocking keys changed which answers are right in {', '.join(texts)} (p below 0.05)."
 
 
 def _corrected(raw: float, p: float) -> str:

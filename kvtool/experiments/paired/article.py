@@ -52,6 +52,8 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     return replace(
         summary,
         template="paired.html",
+        # The chart says what the first sentence says of the cells.
+        findings=summary.findings[1:],
         charts={
             "whiskers": chart,
             "questions": [_question(item, position, study) for item in values_alone[:ITEMS_SHOWN]],
@@ -145,8 +147,8 @@ def headline(results: Sequence[Result]) -> str | None:
         return None
     count = sum(p < SURE for p in known)
     return (
-        f"In {count} of {len(known)} sets of questions the values know more of what the model "
-        "answers wrong than the best of as many guessing blocks (p below 0.05)."
+        f"In {count} of {len(known)} sets of questions the values know more of what the model gets "
+        "wrong than blocks that guess would (p below 0.05)."
     )
 
 

@@ -10,6 +10,7 @@ from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import flags
 from kvtool.reporting.conditions import condition_rows, conditions_article
 from kvtool.reporting.numbers import interval, plural, probability, ranges, show
+from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import KeptResult
 from kvtool.result import Result, Row
 
@@ -48,24 +49,25 @@ def headline(results: Sequence[Result]) -> str | None:
     differences of each condition's best block."""
     if len(results) < 2:
         return None
-    rows = [
-        (row, result.higher_is_better)
+    sides = [
+        _side(row) * (1 if result.higher_is_better else -1)
         for result in results
         for row in condition_rows(result)
-        if row.get("choice") == "best" and row.get("difference_low") is not None
+        if row.get("choice") == "best" and row["condition"] != "none"
     ]
-    better = [_is_beyond(row, 1 if is_high else -1) for row, is_high in rows]
-    worse = [_is_beyond(row, -1 if is_high else 1) for row, is_high in rows]
     return (
-        f"Of {plural(len(rows), 'prefix', 'prefixes')} over {len(results)} tasks and sets of "
-        f"pictures {sum(better)} made the best block better and {sum(worse)} made it worse."
+        f"Of {plural(len(sides), 'prefix', 'prefixes')} over {len(results)} tasks and sets of "
+        f"pictures {sides.count(1)} made the best block better and {sides.count(-1)} made it worse."
     )
 
 
-def _is_beyond(row: Row, sign: int) -> bool:
-    """Tell whether a difference's interval lies on one side of 0."""
-    nearest = row["difference_low"] if sign > 0 else row["difference_high"]
-    return bool(sign * nearest > 0)
+def _side(row: Row) -> int:
+    """Return 1 for a prefix that raised the metric, -1 for one that lowered it, 0 where that cannot
+    be told: by the corrected p where there is one, and the difference's interval."""
+    low, high = row.get("difference_low"), row.get("difference_high")
+    if low is None or high is None or (row.get("swap_holm_p") or 0.0) >= SURE:
+        return 0
+    return int(low > 0) - int(high < 0)
 
 
 def sentences(result: Result) -> Iterator[str]:

@@ -27,8 +27,8 @@ def headline(results: Sequence[Result]) -> str | None:
     rows = [row_of(result, "fused") for result in results]
     count = sum(row["permuted_p"] < SURE and row["difference"] > 0 for row in rows)
     return (
-        f"In {count} of {len(rows)} sets of questions the model answers more when its values' "
-        "evidence is added to its own (p below 0.05 against permuted values)."
+        f"In {count} of {len(rows)} sets of questions adding the values' evidence makes more of "
+        "the model's answers right (p below 0.05)."
     )
 
 

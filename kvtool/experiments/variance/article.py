@@ -89,7 +89,7 @@ def headline(results: Sequence[Result]) -> str | None:
         return None
     n_bimodal = sum(result.config.get("threshold") is not None for result in results)
     return (
-        f"Over {n_bimodal} of {len(results)} sets of pictures the variances of keys part into "
+        f"In {n_bimodal} of {len(results)} sets of pictures the variances of keys part into "
         "input-agnostic ones and others."
     )
 
