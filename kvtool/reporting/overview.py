@@ -30,6 +30,7 @@ WITHOUT_CUT = "auroc"
 """The measure without a cut by which figure 2 has tasks whose cut masks are no better than chance.
 """
 
+WAY_TICKS = ((0.0, "chance"), (0.25, "0.25"), (0.5, "0.5"), (0.75, "0.75"), (1.0, "best"))
 TASKS_OF_MATCHING = ("semantic-correspondence", "temporal-correspondence")
 """Tasks whose lines are dashed: the right half of the paper's figure 2."""
 
@@ -173,11 +174,9 @@ def layers_figure(probes: Sequence[Result]) -> LayersFigure | None:
     x = Axis(layers[0] - 0.3, layers[-1] + 0.3, LEFT, WIDTH - RIGHT)
     y = Axis(min(0.0, *shares) - 0.02, 1.06, HEIGHT - BOTTOM, TOP)
     chart_lines = [_line(name, index, way, x, y) for index, (name, way) in enumerate(drawn)]
-    ticks = [Tick(y(share), f"{share:g}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    ticks = [Tick(y(share), text) for share, text in WAY_TICKS]
     label = "Tasks over layers, from chance to the best: " + "; ".join(name for name, _ in drawn)
-    chart = LineChart(
-        chart_lines, layer_ticks(layers, x), ticks, "layer", "chance 0 · best 1", label
-    )
+    chart = LineChart(chart_lines, layer_ticks(layers, x), ticks, "layer", "", label)
     return LayersFigure(chart, [name for name, way in lines if way is None])
 
 

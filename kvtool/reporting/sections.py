@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,6 +37,7 @@ class ResultPanel:
     Args:
         id: the id of its element.
         title: its title.
+        entry: its title in the outline, which tells it from others of its section.
         subject: which model and data it is about.
         leads: the sentences that stand open.
         overlay: the curves of several models; None for one result, which has its own face.
@@ -44,6 +46,7 @@ class ResultPanel:
 
     id: str
     title: str
+    entry: str
     subject: str
     leads: list[str]
     overlay: LineChart | None
@@ -66,10 +69,22 @@ def sections_of(study: Study, data: Data, headlines: Sequence[Headline]) -> list
         chapter = chapter_of(study.kept[positions[0]].result.command)
         groups.setdefault(chapter.id, []).append(positions)
     told = {headline.text for headline in headlines}
+    sections = []
+    for chapter in CHAPTERS:
+        panels = [_panel(positions, study, data, told) for positions in groups.get(chapter.id, ())]
+        if panels:
+            sections.append(Section(chapter, _told_apart(panels)))
+    return sections
+
+
+def _told_apart(panels: Sequence[ResultPanel]) -> list[ResultPanel]:
+    """Return panels whose entries in the outline differ: those of one title have their subjects."""
+    counts = Counter(panel.title for panel in panels)
     return [
-        Section(chapter, [_panel(positions, study, data, told) for positions in groups[chapter.id]])
-        for chapter in CHAPTERS
-        if chapter.id in groups
+        replace(panel, entry=f"{panel.title}: {panel.subject.split(' · ')[0]}")
+        if counts[panel.title] > 1
+        else panel
+        for panel in panels
     ]
 
 
@@ -138,6 +153,7 @@ def _panel(positions: Sequence[int], study: Study, data: Data, told: set[str]) -
     return ResultPanel(
         id=f"p{positions[0]}",
         title=title_of(results[0]),
+        entry=title_of(results[0]),
         subject=_subject(results),
         leads=leads,
         overlay=overlay,
@@ -162,4 +178,4 @@ def _subject(results: Sequence[Result]) -> str:
     count = f"n = {results[0].n}" if len({result.n for result in results}) == 1 else ""
     n_skipped = max(result.n_skipped for result in results)
     skipped = f"{n_skipped} left out" if n_skipped else ""
-    return " · ".join(filter(None, [*models, data, results[0].metric, count, skipped]))
+    return " · ".join(filter(None, [data, *models, results[0].metric, count, skipped]))

@@ -77,8 +77,14 @@ def _question(item: Row, position: int, study: Study) -> dict[str, Any]:
     ]
     asked = study.questions.get((position, str(item["id"])))
     choices = [] if asked is None else asked.choices
+    facts = [("right", item.get("label")), ("values", item.get("value"))]
+    if item.get("said") in [letter(index) for index in range(len(choices))]:
+        facts = []  # the options say all of it
+    else:
+        facts.append(("model", item.get("answer")))
     return {
         **item,
+        "facts": [*facts, ("question", item["id"])],
         "text": "" if asked is None else asked.text,
         "choices": [(letter(index), text) for index, text in enumerate(choices)],
         "drawn": [thumbnail for thumbnail in thumbnails if thumbnail is not None],
