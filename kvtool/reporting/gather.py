@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -148,6 +148,13 @@ class Gathered:
                     title = f"Principal components of every {kind} block, image {image}"
                     self._add_plate(position, sheet, title)
         # The images come last: where they moved, the components stay without them.
+        try:
+            self._add_originals(position, run, ids)
+        except (KvtoolError, OSError) as error:
+            self.notes.append(f"Components of {stored.run} stand without their images: {error}")
+
+    def _add_originals(self, position: int, run: Run, ids: Sequence[str]) -> None:
+        """Add the images beside drawings of them, where all of these had room."""
         refs = {ref.id: ref for ref in self.source.dataset(run).images()}
         drawn = self.plates.get(position, [])
         if len(drawn) == len(ids):

@@ -44,9 +44,9 @@ def path(results: list[Result], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def opened(browser: Browser, path: Path) -> Iterator[Opened]:
-    """The page, all articles unfolded; whatever a test does, nothing is to go wrong on it."""
+    """The page, all details unfolded; whatever a test does, nothing is to go wrong on it."""
     tab = Opened(browser, path, viewport={"width": 1100, "height": 900})
-    for summary in tab.page.locator("details.more > summary").all():
+    for summary in tab.page.locator("details.fold > summary").all():
         summary.click()
     yield tab
     tab.page.wait_for_timeout(50)

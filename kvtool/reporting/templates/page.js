@@ -141,9 +141,9 @@ let position = 0;
 function showPicture(index) {
   position = (index + gallery.length) % gallery.length;
   const small = gallery[position].querySelector("img");
-  const image = viewer.querySelector("img");
-  image.src = small.src;
-  image.alt = small.alt;
+  const image = element("img", undefined, { src: small.src, alt: small.alt });
+  viewer.querySelector("img")?.remove();
+  viewer.querySelector("figure").prepend(image);
   image.style.width = `min(92vw, ${(80 * small.width) / small.height}vh)`;
   viewer.querySelector("figcaption").textContent = gallery.length > 1 ? `${small.alt} (${position + 1} of ${gallery.length})` : small.alt;
   for (const button of viewer.querySelectorAll("[data-step]")) button.hidden = gallery.length < 2;
