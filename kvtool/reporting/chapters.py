@@ -24,5 +24,5 @@ PREFIXES = Chapter("prefixes", "Does a text before the picture make values bette
 MODELS = Chapter("models", "How do models and towers differ?", "Models")
 LANGUAGE = Chapter("language", "Do image tokens mean what words mean?", "Words")
 ATTENTION = Chapter("attention", "Where do texts look?", "Attention")
-OTHERS = Chapter("others", "Other results", "Others")
-CHAPTERS = (VALUES, ANSWERS, KEYS, PREFIXES, MODELS, LANGUAGE, ATTENTION, OTHERS)
+REMAINDER = Chapter("others", "Other results", "Others")
+CHAPTERS = (VALUES, ANSWERS, KEYS, PREFIXES, MODELS, LANGUAGE, ATTENTION, REMAINDER)

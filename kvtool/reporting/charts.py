@@ -88,8 +88,7 @@ def layers_chart(
 
 def layer_ticks(layers: Sequence[int], x: Axis) -> list[Tick]:
     """Return the numbers of layers on their axis, 12 at most: more have no room."""
-    step = max(1, math.ceil(len(layers) / 12))
-    return [Tick(x(layer), str(layer)) for layer in layers[::step]]
+    return [Tick(x(layer), str(layer)) for layer in layers[:: math.ceil(len(layers) / 12) or 1]]
 
 
 def _ends(result: Result, rows: Sequence[Row], field: str) -> list[float]:

@@ -156,15 +156,15 @@ class Gathered:
     def _add_originals(self, position: int, run: Run, ids: Sequence[str]) -> None:
         """Add the images beside drawings of them, where all of these had room."""
         refs = {ref.id: ref for ref in self.source.dataset(run).images()}
-        drawn = self.plates.get(position, [])
-        if len(drawn) == len(ids):
+        plates = self.plates.get(position, [])
+        if len(plates) == len(ids):
             originals = [
                 self.pictures.add(fit(load_image(refs[image]), IMAGE_PX), f"image {image}")
                 for image in ids
             ]
             self.plates[position] = [
                 replace(plate, image=original)
-                for plate, original in zip(drawn, originals, strict=True)
+                for plate, original in zip(plates, originals, strict=True)
             ]
 
     def _add_plate(self, position: int, drawing: Image.Image, title: str) -> None:

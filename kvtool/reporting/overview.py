@@ -96,7 +96,7 @@ def task_name(result: Result) -> str:
 def data_name(result: Result, results: Sequence[Result]) -> str:
     """Return what tells a probe's data from that of others of its task: its data set, or its split;
     "" where there are no others."""
-    data = [other.config.get("dataset") for other in results if other.task == result.task]
+    data = [probe.config.get("dataset") for probe in results if probe.task == result.task]
     if len(data) < 2:
         return ""
     name = str(result.config.get("dataset"))
@@ -105,11 +105,11 @@ def data_name(result: Result, results: Sequence[Result]) -> str:
 
 def score_tracks(probes: Sequence[Result]) -> ScoreTracks | None:
     """Return the picture of scores, of the probes that are in percent; None where there is none."""
-    shown = [result for result in probes if in_percent(result)]
-    lines = [list(_scores(result)) for result in shown]
+    results = [result for result in probes if in_percent(result)]
+    lines = [list(_scores(result)) for result in results]
     ends = [
         scale(result) * float(end)
-        for result, scores in zip(shown, lines, strict=True)
+        for result, scores in zip(results, lines, strict=True)
         for _, _, row in scores
         for name in ("", "_low", "_high")
         if (end := row.get(result.metric + name)) is not None
@@ -120,11 +120,11 @@ def score_tracks(probes: Sequence[Result]) -> ScoreTracks | None:
     rows = [
         ScoreTrack(
             task_name(result),
-            " · ".join(filter(None, [data_name(result, shown), result.metric])),
+            " · ".join(filter(None, [data_name(result, results), result.metric])),
             [_mark(result, axis, *score) for score in scores],
             interval(result, result.best or {}),
         )
-        for result, scores in zip(shown, lines, strict=True)
+        for result, scores in zip(results, lines, strict=True)
     ]
     legend = dict.fromkeys((name, style) for scores in lines for name, style, _ in scores)
     return ScoreTracks(rows, axis.ticks(6), list(legend))
@@ -161,27 +161,27 @@ def layers_figure(probes: Sequence[Result]) -> LayersFigure | None:
     """Return all tasks over layers; None where fewer than two can be drawn.
 
     A score stands as its way from chance (0) to the best of all layers (1), since tasks differ in
-    what both are. Where the best block's masks are no better than chance, the way is that of AUROC,
+    what both are. Where the best block's masks are no better than chance, its AUROC stands for it,
     which has no cut; where that cannot be told from chance either, the task is left out.
     """
     names = [", ".join(filter(None, [task_name(r), data_name(r, probes)])) for r in probes]
-    lines = [(name, _way(result)) for name, result in zip(names, probes, strict=True)]
-    drawn = [(name, way) for name, way in lines if way is not None]
-    layers = sorted({int(row["layer"]) for _, way in drawn for row in way.rows})
-    if len(drawn) < 2 or len(layers) < 2:
+    lines = [(name, _course_of(result)) for name, result in zip(names, probes, strict=True)]
+    courses = [(name, course) for name, course in lines if course is not None]
+    layers = sorted({int(row["layer"]) for _, course in courses for row in course.rows})
+    if len(courses) < 2 or len(layers) < 2:
         return None
-    shares = [way.share(row) for _, way in drawn for row in way.rows]
+    shares = [course.share(row) for _, course in courses for row in course.rows]
     x = Axis(layers[0] - 0.3, layers[-1] + 0.3, LEFT, WIDTH - RIGHT)
     y = Axis(min(0.0, *shares) - 0.02, 1.06, HEIGHT - BOTTOM, TOP)
-    chart_lines = [_line(name, index, way, x, y) for index, (name, way) in enumerate(drawn)]
+    chart_lines = [_line(name, index, course, x, y) for index, (name, course) in enumerate(courses)]
     ticks = [Tick(y(share), text) for share, text in WAY_TICKS]
-    label = "Tasks over layers, from chance to the best: " + "; ".join(name for name, _ in drawn)
+    label = "Tasks over layers, from chance to the best: " + "; ".join(name for name, _ in courses)
     chart = LineChart(chart_lines, layer_ticks(layers, x), ticks, "layer", "", label)
-    return LayersFigure(chart, [name for name, way in lines if way is None])
+    return LayersFigure(chart, [name for name, course in lines if course is None])
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Course:
     """The best rows of each layer by a measure, and what is chance and best of it."""
 
     result: Result
@@ -194,20 +194,20 @@ class _Way:
         return (float(row[self.result.metric]) - self.chance) / (self.best - self.chance)
 
 
-def _way(result: Result) -> _Way | None:
+def _course_of(result: Result) -> _Course | None:
     """Return a task's way over layers by its own measure, else by AUROC; None where neither is
     better than chance."""
     if (result.best or {}).get("exceeds_chance") is not False:
-        way = _measured(result)
-        if way is not None:
-            return way
+        course = _measured(result)
+        if course is not None:
+            return course
     has_companion = bool(result.rows) and WITHOUT_CUT in result.rows[0]
     if not has_companion:
         return None
     return _measured(replace(result, metric=WITHOUT_CUT, higher_is_better=True))
 
 
-def _measured(result: Result) -> _Way | None:
+def _measured(result: Result) -> _Course | None:
     """Return the way by a result's metric; None where the best cannot be told from chance."""
     level = chance_level(result)
     kind = (result.best or {}).get("kind")
@@ -224,22 +224,23 @@ def _measured(result: Result) -> _Way | None:
     facing = "_low" if result.higher_is_better else "_high"
     nearest = float(best.get(result.metric + facing, best[result.metric]) or best[result.metric])
     is_better = nearest > chance if result.higher_is_better else nearest < chance
-    return _Way(result, rows, chance, float(best[result.metric])) if is_better else None
+    return _Course(result, rows, chance, float(best[result.metric])) if is_better else None
 
 
-def _line(name: str, index: int, way: _Way, x: Axis, y: Axis) -> ChartLine:
+def _line(name: str, index: int, course: _Course, x: Axis, y: Axis) -> ChartLine:
     """Return a task's line, whose points say scores."""
-    chance = show(way.result, way.chance)
+    result = course.result
+    ends = f"chance ({show(result, course.chance)}) to the best ({show(result, course.best)})"
     dots = [
         Dot(
             x(row["layer"]),
-            y(way.share(row)),
-            f"{name}, {way.result.metric}: {cell_label(way.result, row)}; {way.share(row):.2f} of "
-            f"the way from chance ({chance}) to the best ({show(way.result, way.best)})",
+            y(course.share(row)),
+            f"{name}, {result.metric}: {cell_label(result, row)}; {course.share(row):.2f} of the "
+            f"way from {ends}",
         )
-        for row in way.rows
+        for row in course.rows
     ]
     path = "M" + " L".join(f"{dot.x} {dot.y}" for dot in dots)
-    is_matching = str(way.result.task) in TASKS_OF_MATCHING
+    is_matching = str(result.task) in TASKS_OF_MATCHING
     style = f"m{index % 8}{' dashed' * is_matching}"
-    return ChartLine(f"{name}, {way.result.metric}", style, path, "", dots)
+    return ChartLine(f"{name}, {result.metric}", style, path, "", dots)

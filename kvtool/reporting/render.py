@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import chain
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,7 +19,7 @@ from kvtool.reporting import charts
 from kvtool.reporting.commands import extract_command, result_command
 from kvtool.reporting.numbers import in_percent, interval, model_name, plural, unit_mark, words
 from kvtool.reporting.overview import layers_figure, leading_probes, score_tracks
-from kvtool.reporting.sections import headlines_of, sections_of, title_of
+from kvtool.reporting.sections import Section, headlines_of, sections_of, title_of
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, block_name
@@ -58,17 +59,6 @@ def render(study: Study) -> str:
     probes = leading_probes([stored.result for stored in study.kept])
     overview = _overview(study, data)
     runs = _runs(study, data)
-    panels = chain.from_iterable(section.panels for section in sections)
-    articles = chain.from_iterable(panel.articles for panel in panels)
-    embedded = {
-        "tables": data.tables,
-        "pictures": study.pictures,
-        "blocks": {
-            article.id: {"rows": article.rows, **article.blocks}
-            for article in articles
-            if article.blocks is not None
-        },
-    }
     script = "".join(map(_asset, SCRIPTS))
     # The page's security policy names the script's digest: no other script can run.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -85,13 +75,29 @@ def render(study: Study) -> str:
             runs=runs,
             intro=_intro(study),
             made=[_made(position, study) for position in range(len(study.kept))],
-            data=embedded,
+            data=_embedded(study, sections, data),
             size=CHART_SIZE,
+            plural=plural,
             style=Markup(_asset("style.css")),
             script=Markup(script),
             script_digest=digest,
         )
     )
+
+
+def _embedded(study: Study, sections: Sequence[Section], data: Data) -> dict[str, Any]:
+    """Return what the page's script reads."""
+    panels = chain.from_iterable(section.panels for section in sections)
+    articles = chain.from_iterable(panel.articles for panel in panels)
+    return {
+        "tables": data.tables,
+        "pictures": study.pictures,
+        "blocks": {
+            article.id: {"rows": article.rows, **article.blocks}
+            for article in articles
+            if article.blocks is not None
+        },
+    }
 
 
 @cache

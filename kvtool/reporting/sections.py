@@ -10,7 +10,7 @@ from typing import Any
 from kvtool.registry import experiment_part
 from kvtool.reporting import sentences
 from kvtool.reporting.articles import Article, build
-from kvtool.reporting.chapters import CHAPTERS, OTHERS, Chapter
+from kvtool.reporting.chapters import CHAPTERS, REMAINDER, Chapter
 from kvtool.reporting.charts import LineChart
 from kvtool.reporting.numbers import model_name
 from kvtool.reporting.study import Study
@@ -90,7 +90,7 @@ def _told_apart(panels: Sequence[ResultPanel]) -> list[ResultPanel]:
 
 def chapter_of(command: str) -> Chapter:
     """Return the question that a command's results answer."""
-    chapter: Chapter = getattr(experiment_part(command, "article"), "CHAPTER", OTHERS)
+    chapter: Chapter = getattr(experiment_part(command, "article"), "CHAPTER", REMAINDER)
     return chapter
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FloatRect, Page
 
 from tests.browser.opened import IN_A_BROWSER, RED, Opened
 
@@ -23,18 +23,25 @@ def column(page: Page, index: int) -> list[float]:
 
 def test_a_table_is_sorted_up_down_and_back(opened: Opened) -> None:
     page = opened.page
-    written = column(page, 2)
-    assert written != sorted(written)
+    initial = column(page, 2)
+    assert initial != sorted(initial)
     head = page.locator(f"{LAYERS_TABLE} thead th").nth(2)
     for direction, order in (
-        ("ascending", sorted(written)),
-        ("descending", sorted(written, reverse=True)),
-        (None, written),
+        ("ascending", sorted(initial)),
+        ("descending", sorted(initial, reverse=True)),
+        (None, initial),
     ):
         head.locator("button").focus()
         page.keyboard.press("Enter")
         assert head.get_attribute("aria-sort") == direction
         assert column(page, 2) == order
+
+
+def box(page: Page, selector: str) -> FloatRect:
+    """Return where an element that is visible lies."""
+    rectangle = page.locator(selector).bounding_box()
+    assert rectangle is not None, selector
+    return rectangle
 
 
 def change(page: Page) -> None:
@@ -91,9 +98,9 @@ def test_a_picture_enlarges_and_closes_by_keyboard(opened: Opened) -> None:
     page.keyboard.press("Enter")
     assert dialog.is_visible()
     assert dialog.locator("img").get_attribute("src") == RED
-    small, large = page.locator("#r0-block img"), dialog.locator("img")
-    assert (large.bounding_box() or {})["width"] > 2 * (small.bounding_box() or {})["width"]
-    assert dialog.locator("figcaption").inner_text() == small.get_attribute("alt")
+    assert box(page, "#viewer img")["width"] > 2 * box(page, "#r0-block img")["width"]
+    caption = dialog.locator("figcaption").inner_text()
+    assert caption == page.locator("#r0-block img").get_attribute("alt")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Escape")
     assert dialog.is_hidden()
@@ -131,8 +138,7 @@ def test_the_outline_leads_and_follows(browser: Browser, path: Path) -> None:
     assert current.inner_text() == "Summary"
     page.click("nav a[href='#keys']")
     page.locator("nav a[href='#keys'][aria-current]").wait_for()
-    top = (page.locator("#keys").bounding_box() or {})["y"]
-    assert -2 < top < 90
+    assert -2 < box(page, "#keys")["y"] < 60
     # The entries of the section that is read are open, the others are not.
     assert page.is_visible("nav a:has-text('Knockout')")
     assert page.is_hidden("nav a:has-text('Prefixes:')")
@@ -150,6 +156,6 @@ def test_the_page_is_short_before_folds_are_opened(browser: Browser, path: Path)
     assert height < 800 + 300 * n_panels + 350 * n_sections
     # The first screen has what was found, the scores of each task, and the way to all results.
     for part in (".headlines li:last-child", ".scores tbody tr:first-child", "nav a[href='#made']"):
-        box = tab.page.locator(part).bounding_box() or {}
-        assert box["y"] + box["height"] <= 800, part
+        rectangle = box(tab.page, part)
+        assert rectangle["y"] + rectangle["height"] <= 800, part
     tab.page.close()

@@ -50,8 +50,8 @@ def _curve(result: Result) -> charts.LineChart:
     """Return the best head of each layer by the mean of each set, a line for each model and set,
     with the chance of each set of the first model."""
     models = models_of(result)
-    series = []
-    levels = []
+    series: list[tuple[str, str, list[Row]]] = []
+    levels: list[tuple[str, str, Row]] = []
     for subset in averaged_subsets(result):
         for model in models:
             rows = rows_of(result.per_layer, model, subset)

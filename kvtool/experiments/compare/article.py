@@ -98,15 +98,15 @@ def headline(results: Sequence[Result]) -> str | None:
     """Say of how many runs the best block differs from the first run's; of a single one by how
     much."""
     rows = [(result, row) for result in results for row in best_rows(result)]
-    known = [(result, row) for result, row in rows if row.get("holm_p") is not None]
-    if len(known) != 1:
-        count = sum(differs(row) for _, row in known)
+    tested = [(result, row) for result, row in rows if row.get("holm_p") is not None]
+    if len(tested) != 1:
+        count = sum(differs(row) for _, row in tested)
         return (
-            f"Of {plural(len(known), 'run')} {count} have a best block that differs."
-            if known
+            f"Of {plural(len(tested), 'run')} {count} have a best block that differs."
+            if tested
             else None
         )
-    result, row = known[0]
+    result, row = tested[0]
     models = {str(entry["run"]): str(entry["model"]) for entry in result.config.get("runs", [])}
     pair = f"{models.get(row['run'], row['run'])} and {models.get(row['base'], row['base'])}"
     verb = "differ" if differs(row) else "cannot be told apart"

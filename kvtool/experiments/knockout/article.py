@@ -77,12 +77,12 @@ def headline(results: Sequence[Result]) -> str | None:
     texts = []
     for result in results:
         tests = [_corrected_p(row) for row in condition_rows(result) if row["condition"] != "none"]
-        known = [p for p in tests if p is not None]
-        if each_shown.is_each(result) or not known:
+        p_values = [p for p in tests if p is not None]
+        if each_shown.is_each(result) or not p_values:
             continue
-        count = sum(p < SURE for p in known)
+        count = sum(p < SURE for p in p_values)
         name = str(result.task or result.config.get("benchmark")).upper()
-        texts.append(f"{count} of {plural(len(known), 'condition')} on {name}")
+        texts.append(f"{count} of {plural(len(p_values), 'condition')} on {name}")
     if not texts:
         return None
     return f"Blocking keys changed which answers are right in {', '.join(texts)} (p below 0.05)."

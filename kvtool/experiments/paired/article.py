@@ -75,8 +75,8 @@ def _question(item: Row, position: int, study: Study) -> dict[str, Any]:
     thumbnails = [
         study.thumbnails.get((stored.store, str(stored.run), str(name))) for name in names
     ]
-    asked = study.questions.get((position, str(item["id"])))
-    choices = [] if asked is None else asked.choices
+    question = study.questions.get((position, str(item["id"])))
+    choices = [] if question is None else question.choices
     facts = [("right", item.get("label")), ("values", item.get("value"))]
     if item.get("said") in [letter(index) for index in range(len(choices))]:
         facts = []  # the options say all of it
@@ -85,7 +85,7 @@ def _question(item: Row, position: int, study: Study) -> dict[str, Any]:
     return {
         **item,
         "facts": [*facts, ("question", item["id"])],
-        "text": "" if asked is None else asked.text,
+        "text": "" if question is None else question.text,
         "choices": [(letter(index), text) for index, text in enumerate(choices)],
         "drawn": [thumbnail for thumbnail in thumbnails if thumbnail is not None],
     }
@@ -148,13 +148,13 @@ def headline(results: Sequence[Result]) -> str | None:
     """Say in how many sets of questions the values have more right, where the model is wrong, than
     blocks that guess."""
     tests = [(result.best or {}).get("value_only_p") for result in results]
-    known = [p for p in tests if p is not None]
-    if len(results) < 2 or not known:
+    p_values = [p for p in tests if p is not None]
+    if len(results) < 2 or not p_values:
         return None
-    count = sum(p < SURE for p in known)
+    count = sum(p < SURE for p in p_values)
     return (
-        f"In {count} of {len(known)} sets of questions the values know more of what the model gets "
-        "wrong than blocks that guess would (p below 0.05)."
+        f"In {count} of {len(p_values)} sets of questions the values know more of what the model "
+        "gets wrong than blocks that guess would (p below 0.05)."
     )
 
 

@@ -89,12 +89,12 @@ def headline(results: Sequence[Result]) -> str | None:
     given, of the model with most probes."""
     probes = leading_probes(results)
     verdicts = [(result.best or {}).get("exceeds_chance") for result in probes]
-    known = [verdict for verdict in verdicts if verdict is not None]
-    if len(probes) < 2 or not known:
+    judgments = [verdict for verdict in verdicts if verdict is not None]
+    if len(probes) < 2 or not judgments:
         return None
     text = (
-        f"The best block of {model_name(probes[0])} scores better than chance in {sum(known)} of "
-        f"{plural(len(known), 'probe')}"
+        f"The best block of {model_name(probes[0])} scores better than chance in {sum(judgments)} "
+        f"of {plural(len(judgments), 'probe')}"
     )
     sides = [
         relation(result.best or {}, row, result.metric) == better(result)

@@ -169,7 +169,7 @@ viewer.addEventListener("keydown", (event) => {
 const entries = [...document.querySelectorAll("nav a")].map((link) => [link, document.getElementById(link.hash.slice(1))]);
 
 function markOutline() {
-  const passed = entries.filter(([, target]) => target.getBoundingClientRect().top < 90);
+  const passed = entries.filter(([, target]) => target.getBoundingClientRect().top < 60);
   const current = passed.reduce((last, entry) => (!last || entry[1].getBoundingClientRect().top >= last[1].getBoundingClientRect().top ? entry : last), entries[0]);
   for (const [link] of entries) {
     if (link === current[0]) link.setAttribute("aria-current", "true");
