@@ -17,6 +17,8 @@ import pytest
 import kvtool
 from tests.support.shell import complete
 
+pytestmark = pytest.mark.alone
+
 KVTOOL = (sys.executable, "-m", "kvtool")
 NAMES = (
     "llava_onevision-folder-pictures-8556c845",

@@ -18,6 +18,8 @@ from kvtool.cli import ending, signals
 from kvtool.errors import BusyError, PartialError
 from tests.support.shell import Shell
 
+pytestmark = pytest.mark.alone
+
 REPORT = (
     "this is a fault of kvtool: run again with -v (or KVTOOL_TRACEBACK=1) for the traceback, "
     "and report it"

@@ -19,6 +19,8 @@ from kvtool.errors import ImageError, KvtoolError
 from kvtool.store import open_store
 from kvtool.store.verify import verify
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_an_error(
