@@ -1,6 +1,4 @@
-"""Every --help ends with examples, and each of them does what it says, in a folder that holds what
-it names.
-"""
+"""Every --help ends with examples, and each does what it says, where what it names lies."""
 
 from __future__ import annotations
 
