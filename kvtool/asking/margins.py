@@ -99,7 +99,7 @@ def margins_of(logits: torch.Tensor, tokens: Sequence[Sequence[int]], right: int
     """
     import torch
 
-    options = logits.double().split([*map(len, tokens)], dim=1)
+    options = torch.split(logits.double(), [*map(len, tokens)], dim=1)
     # The softmax divides all options by the same number, which a difference does not have.
     scores = torch.stack([option.logsumexp(dim=1) for option in options], dim=1)
     wrong = [option for option in range(len(tokens)) if option != right]
@@ -208,6 +208,7 @@ class SingleHeads:
     ) -> list[list[float] | None]:
         """Run an image's questions after its cache, which is read once."""
         from kvtool.models.single_heads import single_head_logits
+        from kvtool.models.text_tree import TreeModel
 
         answerer = self.answerer
         kinds = cache_kinds(answerer.run.config.model.geometry)
@@ -215,6 +216,7 @@ class SingleHeads:
         if spoiled_arrays(arrays):
             return [None] * len(pairs)
         model, sample = answerer.loaded, answerer.samples[image]
+        assert isinstance(model, TreeModel), "every family goes on with trees"
         cache = model.restore([sample], [arrays], answerer.run.config.keys)
         # Several files of a benchmark may ask the same: it is asked once.
         begun: dict[tuple[str, str], tuple[OptionText, int]] = {}

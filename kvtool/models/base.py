@@ -18,8 +18,6 @@ from kvtool.types import GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
 if TYPE_CHECKING:
     import torch
 
-    from kvtool.models.text_tree import TextTree
-
 Array = np.ndarray[Any, Any]
 
 
@@ -204,16 +202,6 @@ class LanguageModel(Model, Protocol):
         puts a token of its own between the image and the text (LLaVA's newline), it runs it first
         and leaves its logits out.
         """
-        ...
-
-    def follow_tree(self, cache: Any, sample: Sample, tree: TextTree) -> Any:
-        """Last hidden states (row, text, hidden) at the end of each text of a tree, from a cache of
-        one row. Every layer's attention must be given what a tree's tokens see (TextTree.visible).
-        """
-        ...
-
-    def head(self, states: Any) -> Any:
-        """Logits (..., vocabulary) of last hidden states, in the model's precision."""
         ...
 
     def generate(

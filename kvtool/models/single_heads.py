@@ -20,12 +20,10 @@ import torch
 from torch import nn
 
 from kvtool.models.attention import AttentionCall, acting
-from kvtool.models.base import LanguageModel
 from kvtool.models.cache import widen
 from kvtool.models.decoder_geometry import readers
 from kvtool.models.knockout import Blocked, Head, group_heads
-from kvtool.models.placement import device_of
-from kvtool.models.text_tree import TextTree
+from kvtool.models.text_tree import TextTree, TreeModel
 from kvtool.types import Sample
 
 TEXTS = 16
@@ -41,7 +39,7 @@ STATES_BYTES = 2**30
 
 @torch.inference_mode()
 def single_head_logits(
-    model: LanguageModel,
+    model: TreeModel,
     cache: Any,
     sample: Sample,
     texts: Sequence[str],
@@ -75,7 +73,7 @@ def single_head_logits(
 
 
 def _joined_logits(
-    model: LanguageModel,
+    model: TreeModel,
     cache: Any,
     sample: Sample,
     texts: Sequence[str],
@@ -93,19 +91,17 @@ def _joined_logits(
         # Each chunk begins with the row without a knockout.
         chunks.append(states[1:] if start else states)
     states = torch.cat(chunks)
-    return [
-        _logits(model, states[:, text], token_ids) for text, token_ids in enumerate(tokens)
-    ]
+    return [_logits(model, states[:, text], token_ids) for text, token_ids in enumerate(tokens)]
 
 
-def _logits(model: LanguageModel, states: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
+def _logits(model: TreeModel, states: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
     """Return the logits of some tokens (row, token) after last hidden states (row, hidden)."""
     # Those of the whole vocabulary are there for some rows at a time.
-    parts = [model.head(rows)[:, list(tokens)].float().cpu() for rows in states.split(128)]
+    parts = [model.head(rows)[:, list(tokens)].float().cpu() for rows in torch.split(states, 128)]
     return torch.cat(parts)
 
 
-def rows_at_once(model: LanguageModel, cache: Any, n_queries: int) -> tuple[int, int]:
+def rows_at_once(model: TreeModel, cache: Any, n_queries: int) -> tuple[int, int]:
     """Return how many heads' rows pass through the layers together, and how many of them a layer
     runs at once.
     """
@@ -120,7 +116,7 @@ def rows_at_once(model: LanguageModel, cache: Any, n_queries: int) -> tuple[int,
     return max(1, STATES_BYTES // (4 * geometry.hidden * n_queries)), n_part
 
 
-def shares_keys(model: LanguageModel) -> bool:
+def shares_keys(model: TreeModel) -> bool:
     """Tell whether layers read the keys of another one: they need as many rows as it has, at once
     and all from the first layer on.
     """
@@ -129,7 +125,7 @@ def shares_keys(model: LanguageModel) -> bool:
 
 @contextmanager
 def _branching(
-    model: LanguageModel, sample: Sample, tree: TextTree, heads: Sequence[Head], n_part: int
+    model: TreeModel, sample: Sample, tree: TextTree, heads: Sequence[Head], n_part: int
 ) -> Iterator[None]:
     """Within, a pass of one row gets a further row at the layer of each head, where it is
     blocked.
@@ -155,14 +151,12 @@ def _branching(
 
 
 def _blocked(
-    heads: Sequence[Head], n_rows: Sequence[int], model: LanguageModel
+    heads: Sequence[Head], n_rows: Sequence[int], model: TreeModel
 ) -> Mapping[int, torch.Tensor]:
     """Return by layer which query heads are blocked in which row, (row, q_head) bool."""
     q_heads = model.info.geometry.q_heads
     reading = readers(model.language_model.config)
-    blocked = {
-        layer: torch.zeros(n, q_heads, dtype=torch.bool) for layer, n in enumerate(n_rows)
-    }
+    blocked = {layer: torch.zeros(n, q_heads, dtype=torch.bool) for layer, n in enumerate(n_rows)}
     for row, head in enumerate(heads, 1):
         (mask,) = group_heads([head], model.info.geometry).values()
         for reader in reading[head[0]]:
@@ -240,7 +234,9 @@ class BranchingLayer:
         before = cached[spot]
         outputs = []
         self._visible = None
-        parts = zip(states.split(self.n_part), self.blocked.split(self.n_part), strict=True)
+        parts = zip(
+            *(torch.split(rows, self.n_part) for rows in (states, self.blocked)), strict=True
+        )
         for part, self._part in parts:
             cached[spot] = map(copy, before)
             for cache_layer in cached[spot]:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+
+from kvtool.models.base import LanguageModel
+from kvtool.types import Sample
 
 
 @dataclass(frozen=True)
@@ -72,3 +76,19 @@ class TextTree:
         seen = mask[..., depths, :][..., torch.cat([cached, n_cached + depths])]
         everything = ancestors.new_ones(len(depths), n_cached)
         return seen & torch.cat([everything, ancestors], dim=1)
+
+
+@runtime_checkable
+class TreeModel(LanguageModel, Protocol):
+    """A model that goes on from a cache with a tree of texts, as every family's does."""
+
+    def follow_tree(self, cache: Any, sample: Sample, tree: TextTree) -> torch.Tensor:
+        """Last hidden states (row, text, hidden) at the end of each text, from a cache of one row.
+
+        Every layer's attention has to be told what a tree's tokens see (TextTree.visible).
+        """
+        ...
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits (..., vocabulary) of last hidden states, in the model's precision."""
+        ...

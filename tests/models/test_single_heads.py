@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from kvtool.models import load_model, single_heads
-from kvtool.models.base import LanguageModel
 from kvtool.models.knockout import knocked_out
 from kvtool.models.single_heads import single_head_logits
+from kvtool.models.text_tree import TreeModel
 from tests.contracts.families import gemma3, gemma4, llava_next, qwen3_5, qwen_vl
 from tests.contracts.model_contract import DecoderContract
 from tests.support import tiny
@@ -33,7 +33,7 @@ def test_logits_equal_one_knockout_a_head(
     """All rows together, and some at a time."""
     family = contract()
     model = load_model(str(getattr(family.builders, family.build)(tmp_path)), dtype="float32")
-    assert isinstance(model, LanguageModel)
+    assert isinstance(model, TreeModel)
     sample, captured = family.capture(model, tiny.noise(70, 45), family.views[0])
     cache = model.restore([sample], [family.stored(captured)])
     n_tokens = cache.get_seq_length()
