@@ -13,8 +13,9 @@ from kvtool.pictures.thumbnails import Drawn
 from kvtool.reporting import render
 from kvtool.result import Result
 from kvtool.types import Block
-from tests.browser.opened import CHROMIUM, RED, Opened
+from tests.browser.opened import RED, Opened
 from tests.support import studies
+from tests.support.chromium import CHROMIUM
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,11 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from tests.browser.opened import CHROMIUM, NO_CHROMIUM
+from tests.support.chromium import CHROMIUM, NO_CHROMIUM
 from tests.tools.source import ROOT
 
 PICTURE = ROOT / "docs" / "figures" / "page.png"
 SCREEN_WH_PX = (1280, 800)
-COLORS = 128
-"""Colors of the picture: text and flat marks need no more, and a file of few is small."""
 
 
 def first_screen(report: Path) -> Image.Image:
@@ -33,7 +31,7 @@ def first_screen(report: Path) -> Image.Image:
         page.goto(report.absolute().as_uri())
         screen = page.screenshot()
         browser.close()
-    return Image.open(BytesIO(screen)).convert("RGB").quantize(COLORS)
+    return Image.open(BytesIO(screen)).convert("RGB")
 
 
 def main(arguments: list[str]) -> int:
