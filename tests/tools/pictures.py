@@ -19,6 +19,8 @@ from tests.tools.source import ROOT
 
 PICTURE = ROOT / "docs" / "figures" / "page.png"
 SCREEN_WH_PX = (1280, 800)
+COLORS = 256
+"""Colors of the picture, which make its file a third as large."""
 
 
 def first_screen(report: Path) -> Image.Image:
@@ -31,7 +33,11 @@ def first_screen(report: Path) -> Image.Image:
         page.goto(report.absolute().as_uri())
         screen = page.screenshot()
         browser.close()
-    return Image.open(BytesIO(screen)).convert("RGB")
+    return (
+        Image.open(BytesIO(screen))
+        .convert("RGB")
+        .quantize(COLORS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    )
 
 
 def main(arguments: list[str]) -> int:
