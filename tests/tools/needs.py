@@ -156,8 +156,8 @@ def table(needs: Needs) -> str:
         f"Estimated from the checkpoints' shapes, not measured: {tokens.pop()} tokens a picture "
         "(`--view base`), all layers, heads and\nkinds. Hours are operations divided by a rate "
         f"that was assumed, {OPERATIONS_PER_SECOND / 1e12:.0f} TFLOP/s all in all; reading "
-        "pictures\nis left out, and so is a disk that cannot write as fast as the last row says.\n\n"
-        + "\n".join(lines)
+        "pictures\nis left out, and so is a disk that cannot write as fast as the last row "
+        "says.\n\n" + "\n".join(lines)
     )
 
 
