@@ -157,17 +157,19 @@ def sentences(result: Result) -> Iterator[str]:
     """Say which heads change the answers' margin, and which the answers."""
     sure = [row for row in strongest(result) if is_sure(row)]
     count = f"{len(sure)} of {plural(len(result.rows), 'head')}"
+    scope = f"over {plural(result.n, 'question')}"
     if not sure:
-        yield f"No head alone, of {len(result.rows)}, changes the answers' margin for sure."
+        yield f"No head alone, of {len(result.rows)}, changes the answers' margin for sure, {scope}."
         yield from _relations(result)
         return
     head = f"layer {sure[0]['layer']} head {sure[0]['kv_head']}"
     yield (
-        f"Blocked alone, {count} change the answers' margin (Wilcoxon's test by picture, Holm over "
-        f"heads), most {head}: {interval(result, sure[0])} nats."
+        f"Blocked alone, {count} change the answers' margin {scope} (Wilcoxon's test by picture, "
+        f"Holm over heads), most {head}: {interval(result, sure[0])} nats."
     )
     lost = sum(row["mcnemar_holm_p"] < SURE for row in result.rows)
-    yield f"{lost} of them change which answers are right (McNemar's test, Holm over heads)."
+    verb = "changes" if lost == 1 else "change"
+    yield f"{lost} of them {verb} which answers are right (McNemar's test, Holm over heads)."
     yield from _relations(result)
 
 
