@@ -1,0 +1,115 @@
+"""What the viewer answers, by the name of what is asked for; the same to a server and a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kvtool._version import __version__
+from kvtool.errors import UsageError
+from kvtool.store import Run
+from kvtool.viewer.nearest import NearestPatches
+from kvtool.viewer.pictures import Pictures
+from kvtool.viewer.questions import Questions
+from kvtool.viewer.replies import Query, Reply
+from kvtool.viewer.scores import features_record, scores_record
+from kvtool.viewer.truth import pairs_record, videos_record
+from kvtool.viewer.vectors import block_reply
+from kvtool.viewer.viewed_run import ViewedRun
+
+Answer = Callable[[Query], Reply]
+
+
+@dataclass
+class Viewer:
+    """Answers what is asked about some runs; nothing is ever written.
+
+    Attributes:
+        runs: The runs by the name of their store, and their own.
+        data: The places of data sets, by name, if they moved.
+        questions: What answers questions.
+    """
+
+    runs: Mapping[tuple[str, str], Run]
+    data: Mapping[str, str | Path] = field(default_factory=dict)
+    questions: Questions = field(default_factory=lambda: Questions(None))
+    pictures: Pictures = field(default_factory=Pictures)
+    nearest: NearestPatches = field(default_factory=NearestPatches)
+    _viewed: dict[tuple[str, str], ViewedRun] = field(default_factory=dict)
+
+    def answer(self, resource: str, texts: Mapping[str, str]) -> Reply:
+        """Return the answer to a request. Raises KvtoolError, UsageError for one that is off."""
+        answer = self._answers.get(resource)
+        if answer is None:
+            raise UsageError(f"viewer: expected one of {', '.join(self._answers)}, found another")
+        return answer(Query(texts))
+
+    @cached_property
+    def _answers(self) -> dict[str, Answer]:
+        """What answers each request."""
+        return {
+            "catalog": lambda _: Reply.of_json(self.catalog()),
+            "run": lambda query: Reply.of_json(self._run(query).record()),
+            "image": lambda query: Reply.of_json(
+                self._run(query).image_record(query.text("image"))
+            ),
+            "block": lambda query: block_reply(self._run(query), query),
+            "picture": lambda query: self.pictures.whole(self._run(query), query),
+            "piece": lambda query: self.pictures.piece(self._run(query), query),
+            "scores": lambda query: Reply.of_json(scores_record(self._run(query))),
+            "pairs": lambda query: Reply.of_json(pairs_record(self._run(query))),
+            "videos": lambda query: Reply.of_json(videos_record(self._run(query))),
+            "nearest": lambda query: Reply.of_json(self.nearest.record(self._run(query), query)),
+            "features": lambda query: Reply.of_json(
+                features_record(self._run(query), query.text("image"))
+            ),
+            "question": lambda query: Reply.of_json(
+                self.questions.answer(self._run(query), query)
+            ),
+            "attention": lambda query: self.questions.attention(self._run(query), query),
+        }
+
+    def catalog(self) -> dict[str, Any]:
+        """Return the runs, and what the viewer can do with them."""
+        return {
+            "version": __version__,
+            "model": self.questions.model,
+            "runs": [
+                {
+                    "store": store,
+                    "run": name,
+                    "model": run.config.model.name,
+                    "dataset": run.config.dataset,
+                    "prefix": run.config.prefix,
+                }
+                for (store, name), run in self.runs.items()
+            ],
+        }
+
+    def _run(self, query: Query) -> ViewedRun:
+        """Return the run that is meant: names are looked up, never followed. Raises UsageError."""
+        store, name = query.text("store"), query.text("run")
+        run = self.runs.get((store, name))
+        if run is None:
+            raise UsageError(f"run: expected one of the {len(self.runs)} runs, found {name!r}")
+        if (store, name) not in self._viewed:
+            self._viewed[store, name] = ViewedRun(run, self.data.get(run.config.dataset))
+        return self._viewed[store, name]
+
+
+def runs_by_name(runs: Sequence[tuple[Path, Run]]) -> dict[tuple[str, str], Run]:
+    """Return runs by the name of their store's folder and their own; a second store of the same
+    name is numbered.
+    """
+    names: dict[Path, str] = {}
+    by_name: dict[tuple[str, str], Run] = {}
+    for path, run in runs:
+        folder = path.absolute()
+        if folder not in names:
+            same = sum(name.partition("~")[0] == folder.name for name in names.values())
+            names[folder] = f"{folder.name}~{same + 1}" if same else folder.name
+        by_name[names[folder], run.name] = run
+    return by_name
