@@ -140,6 +140,7 @@ def _row(patches: Patches, number: int, score: float) -> dict[str, Any]:
     x0, y0, x1, y1 = span.cover_xyxy_px
     return {
         "image": sample.id,
+        "wh_px": sample.image_wh_px,
         "row": row,
         "col": col,
         "token": span.start + row * span.row_stride + col,
