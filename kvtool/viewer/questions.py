@@ -43,10 +43,11 @@ class Questions:
 
     def answer(self, viewed: ViewedRun, query: Query) -> dict[str, Any]:
         """Return the answer to a question, with the heads `blocked` ("layer:kv_head,...")."""
-        from kvtool.models.knockout import knocked_out
-
         heads = parse_blocked(query.text("blocked", ""))
         with self._lock:
+            # Within the lock: transformers' classes must not be imported by two threads at once.
+            from kvtool.models.knockout import knocked_out
+
             attender, sample = self._attender(viewed), viewed.sample(query.text("image"))
             model = attender.model
             kinds = cache_kinds(viewed.run.config.model.geometry)

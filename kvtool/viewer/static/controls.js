@@ -4,7 +4,8 @@ import { choices, dropdown, element } from "./dom.js";
 import { COLORS } from "./colors.js";
 import { VIEWS } from "./state.js";
 
-const WITHOUT_BLOCK = ["question", "features"];
+const WITHOUT_BLOCK = ["question", "features"]; // of one head of queries, or of none
+const WITHOUT_COLORS = ["nearest"];
 
 export class Controls {
   constructor(app, onhelp) {
@@ -19,7 +20,7 @@ export class Controls {
   show(context) {
     const { state, run, kind, heads, catalog } = context;
     if (!this.header.childElementCount) this.buildHeader(catalog.runs);
-    const shape = JSON.stringify([state.store, run.run, state.kind, kind.layers, heads, WITHOUT_BLOCK.includes(state.view)]);
+    const shape = JSON.stringify([state.store, run.run, state.kind, kind.layers, heads, WITHOUT_BLOCK.includes(state.view), WITHOUT_COLORS.includes(state.view)]);
     if (shape !== this.shape) {
       this.shape = shape;
       this.buildTools(context);
@@ -55,10 +56,13 @@ export class Controls {
       this.refreshers.push((state) => group.choose(state[name]));
       return group.root;
     };
-    const block = WITHOUT_BLOCK.includes(context.state.view) ? [] : this.blockTools(context, chosen);
-    this.tools.replaceChildren(...block, element("span", { class: "space" }),
-      element("div", { class: "field" }, "Colors", chosen("Range of the colors", [["auto", "auto"], ["full", "−1 to 1"]], "range"),
-        chosen("Colors", COLORS.map((name) => [name, name]), "colors")));
+    const { view } = context.state;
+    const hasBlock = !WITHOUT_BLOCK.includes(view);
+    const block = hasBlock ? this.blockTools(context, chosen) : [];
+    const colors = WITHOUT_COLORS.includes(view) ? [] : [element("div", { class: "field" }, "Colors",
+      hasBlock ? chosen("Range of the colors", [["auto", "auto"], ["full", "−1 to 1"]], "range") : "",
+      chosen("Colors", COLORS.map((name) => [name, name]), "colors"))];
+    this.tools.replaceChildren(...block, element("span", { class: "space" }), ...colors);
   }
 
   blockTools({ run, kind, heads }, chosen) {

@@ -1,6 +1,5 @@
 // Features of sparse autoencoders on the picture, of which `kvtool sae` kept where they fire.
 
-import { colorOf } from "./colors.js";
 import { element } from "./dom.js";
 import { legend, notice } from "./panel.js";
 import { Stage } from "./stage.js";
@@ -45,16 +44,16 @@ export class FeaturesView {
 
   paintFeature(feature, state) {
     const [rows, cols] = feature.grid;
-    const map = new Float32Array(rows * cols);
-    feature.cells.forEach((cell, at) => { map[cell] = feature.activations[at]; });
+    // Where it does not fire, the picture shows.
+    const map = new Float32Array(rows * cols).fill(NaN);
+    feature.cells.forEach((cell, at) => { map[cell] = feature.activations[at] || NaN; });
     const range = [0, feature.activation || 1];
     this.stage.setMap(map, range, state.colors);
     this.stage.setMarks([]);
     this.legend.set(range, state.colors, 1);
     this.title.textContent = `Layer ${feature.layer}, feature ${feature.feature}`;
-    const words = feature.words.length ? ` · fires on ${feature.words.join(", ")}` : "";
+    const words = feature.words.length ? ` · fires on ${feature.words.join(" ")}` : "";
     this.facts.textContent = `${feature.description ?? "no description"}${words} · in ${(100 * feature.presence).toFixed(0)} % of the pictures`;
-    this.facts.style.borderColor = colorOf(1, 0, 1, state.colors);
   }
 
   showNone(images) {

@@ -52,16 +52,16 @@ export class HeadGrid {
     }
   }
 
-  // What stands under each map; null for nothing.
+  // What stands under each map; null for no labels at all.
   label(read) {
     for (const cell of this.cells.values()) {
-      const about = read(cell.layer, cell.number);
-      cell.score.hidden = !about;
-      if (!about) continue;
-      cell.score.textContent = about.text;
-      cell.score.style.background = about.color;
-      cell.score.style.color = about.ink;
-      cell.button.title = about.title;
+      const about = read?.(cell.layer, cell.number);
+      cell.score.hidden = !read;
+      cell.score.classList.toggle("none", !about);
+      cell.score.textContent = about?.text ?? "–";
+      cell.score.style.background = about?.color ?? "";
+      cell.score.style.color = about?.ink ?? "";
+      cell.button.title = about?.title ?? "";
     }
   }
 

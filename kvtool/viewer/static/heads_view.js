@@ -73,7 +73,7 @@ export class HeadsView {
     if (!this.app.isCurrent(context)) return;
     const usable = scores.filter((probe) => probe.blocks.some((row) => row[0] === state.kind));
     if (!usable.length) {
-      this.grid.label(() => null);
+      this.grid.label(null);
       this.bar.replaceChildren(element("span", { class: "faint" }, "No probe of this kind is kept: kvtool probe STORE all"));
       return;
     }

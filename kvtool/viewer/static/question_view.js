@@ -70,7 +70,7 @@ export class QuestionView {
       await this.ask(context);
     } catch (error) {
       if (app.isCurrent(context)) {
-        this.grid.scroll.hidden = true;
+        for (const node of [this.grid.scroll, this.block, this.clear, this.legend.root]) node.hidden = true;
         this.answers.replaceChildren(notice(error.message));
       }
     }
