@@ -36,7 +36,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("models", "datasets", "store", "demo", "autoencoders"),
     ("features", "engine", "adapters"),
     ("tasks", "asking", "pictures", "reporting"),
-    ("experiments",),
+    ("experiments", "viewer"),
     ("cli", "kvtool", "__main__"),
 )
 """A part may import from its own level and from those before it: the arrows of

@@ -91,7 +91,7 @@ class NearestPatches:
                 return {"rows": [], "note": "this patch's vector is not finite"}
             own = patches.image_range([s.id for s in patches.samples].index(sample.id))
             best = self._search(viewed, patches, vector, k, own)
-        return {"rows": [_row(patches, number, score) for number, score in best]}
+        return {"rows": [_row(viewed, patches, number, score) for number, score in best]}
 
     def _search(
         self, viewed: ViewedRun, patches: Patches, vector: Any, k: int, own: tuple[int, int]
@@ -133,13 +133,14 @@ def _patch_number(patches: Patches, image: str, token: int) -> int:
     return patches.image_range(position)[0] + row * span.grid[1] + col
 
 
-def _row(patches: Patches, number: int, score: float) -> dict[str, Any]:
+def _row(viewed: ViewedRun, patches: Patches, number: int, score: float) -> dict[str, Any]:
     """Return where a patch lies."""
     sample, row, col = patches.place(number)
     span = patches.span(sample)
     x0, y0, x1, y1 = span.cover_xyxy_px
     return {
         "image": sample.id,
+        "version": viewed.version(sample),
         "wh_px": sample.image_wh_px,
         "row": row,
         "col": col,

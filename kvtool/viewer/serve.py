@@ -46,7 +46,7 @@ class Served(Displayed):
         try:
             while self.thread.is_alive():
                 self.thread.join(0.2)
-        except KeyboardInterrupt:
+        finally:
             self.stop()
 
     def stop(self) -> None:

@@ -9,7 +9,6 @@ from nowhere else.
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from secrets import compare_digest
 from typing import Any
 
@@ -18,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.viewer.page import static_files
 from kvtool.viewer.replies import JSON, Reply
 from kvtool.viewer.viewer import Viewer
 
@@ -41,12 +41,6 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-
-
-def static_files() -> dict[str, bytes]:
-    """Return the files of the page by name, read once: a request never names a path."""
-    folder = files("kvtool.viewer") / "static"
-    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
 
 
 class ViewerServer:

@@ -58,7 +58,7 @@ export class NearestView {
     const image = element("img", { alt: "", width: 96, height: 96 });
     const mark = element("span", { class: "patch" });
     Object.assign(mark.style, patch);
-    library.picture("piece", { store: where.store, run: where.run, image: row.image, box: box.join(",") }).then(({ url }) => {
+    library.picture("piece", { store: where.store, run: where.run, image: row.image, version: row.version, box: box.join(",") }).then(({ url }) => {
       if (url) image.src = url;
       else image.classList.add("absent");
     }, () => image.classList.add("absent"));

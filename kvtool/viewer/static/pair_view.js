@@ -43,6 +43,12 @@ export class PairView {
     this.cells = cellsOf(otherGrid);
     this.title.textContent = blockName(state);
     this.matches = this.pair ? this.pair.source_px.map((point) => this.match(this.left.tokenOver(point))) : [];
+    const point = this.pair?.source_px[state.keypoint];
+    if (point && this.left.tokenOver(point) !== state.token) {
+      // A link that names a keypoint need not know its patch.
+      app.set({ keypoint: state.keypoint, token: this.left.tokenOver(point) });
+      return;
+    }
     this.showPoints();
     this.paint(state.token);
   }

@@ -56,7 +56,9 @@ export class Viewer {
   }
 
   set(changes) {
-    this.state = { ...this.state, ...changes };
+    // A patch that is chosen by itself is no keypoint any more.
+    const point = "token" in changes && !("keypoint" in changes) ? { keypoint: null } : {};
+    this.state = { ...this.state, ...point, ...changes };
     return this.update();
   }
 
