@@ -1,4 +1,4 @@
-"""Pictures of a run's images, and pieces of them, drawn anew: a browser never gets a file's bytes."""
+"""Pictures of a run's images, and pieces of them, drawn anew: no file is handed on as it is."""
 
 from __future__ import annotations
 

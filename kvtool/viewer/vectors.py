@@ -1,4 +1,4 @@
-"""Vectors of one image, as the browser gets them: the stored bits, decoded once from their chunk."""
+"""Vectors of one image, as the browser gets them: the stored bits, decoded from their chunk."""
 
 from __future__ import annotations
 

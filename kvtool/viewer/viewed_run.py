@@ -55,7 +55,9 @@ class ViewedRun:
 
     def version(self, sample: Sample) -> str:
         """Return a digest of all that an image's vectors depend on."""
-        return digest_texts([self.run.config.hash, sample.id, sample.digest, *map(str, sample.stamp)])
+        return digest_texts(
+            [self.run.config.hash, sample.id, sample.digest, *map(str, sample.stamp)]
+        )
 
     @cached_property
     def dataset(self) -> DatasetBase | KvtoolError:

@@ -1,4 +1,4 @@
-"""What the viewer answers, by the name of what is asked for; the same to a server and a notebook."""
+"""What the viewer answers, by the name of what is asked for; to a server and a notebook alike."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ class Viewer:
             "features": lambda query: Reply.of_json(
                 features_record(self._run(query), query.text("image"))
             ),
-            "question": lambda query: Reply.of_json(
-                self.questions.answer(self._run(query), query)
-            ),
+            "question": lambda query: Reply.of_json(self.questions.answer(self._run(query), query)),
             "attention": lambda query: self.questions.attention(self._run(query), query),
         }
 

@@ -13,6 +13,7 @@ from kvtool.store import Run, Store
 from kvtool.store.select import StorePath
 from kvtool.viewer.page import joined_module, static_files
 
+
 @checked
 def widget(
     target: StorePath | Store | Run | Sequence[StorePath | Store],

@@ -82,7 +82,9 @@ def test_the_page_has_no_inline_script_or_style() -> None:
     page = static_files()["index.html"].decode()
     assert "<style" not in page
     assert " style=" not in page
-    assert page.count("<script") == page.count('<script type="module" src="start.js"></script>') == 1
+    assert (
+        page.count("<script") == page.count('<script type="module" src="start.js"></script>') == 1
+    )
 
 
 def test_the_files_of_the_page_have_their_types(client: TestClient) -> None:
@@ -91,7 +93,9 @@ def test_the_files_of_the_page_have_their_types(client: TestClient) -> None:
         response = client.get(BASE + name)
         assert response.status_code == 200
         assert response.headers["content-type"].startswith(media_type)
-    assert set(MODULES) | {"start.js", "index.html", "viewer.css", "icon.svg"} == set(static_files())
+    assert set(MODULES) | {"start.js", "index.html", "viewer.css", "icon.svg"} == set(
+        static_files()
+    )
 
 
 def test_what_the_browser_has_is_not_sent_again(client: TestClient, scope: dict[str, str]) -> None:

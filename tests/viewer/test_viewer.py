@@ -14,9 +14,7 @@ from PIL import Image
 
 import kvtool
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.features.patches import Patches
 from kvtool.store import Run
-from kvtool.types import Block
 from kvtool.viewer import nearest
 from kvtool.viewer.viewer import Viewer, runs_by_name
 from tests.support import sae_results
