@@ -18,13 +18,13 @@ from kvtool.features.patch_index import faiss_module, open_index
 from kvtool.features.patches import Best, Numbers, Patches
 from kvtool.tasks.blocks import torch_device
 from kvtool.types import Block
-from kvtool.viewer.replies import Query
+from kvtool.viewer.replies import ViewRequest
 from kvtool.viewer.vectors import kind_of
 from kvtool.viewer.viewed_run import ViewedRun
 
 MOST_BYTES = 2**31
 """What the patches of one block may take in memory."""
-MOST = 200
+MOST_PATCHES = 200
 """So many patches are asked for at most."""
 
 
@@ -75,41 +75,41 @@ class NearestPatches:
         self._held: tuple[Any, HeldPatches] | None = None
         self._lock = Lock()
 
-    def record(self, viewed: ViewedRun, query: Query) -> dict[str, Any]:
+    def record(self, viewed: ViewedRun, request: ViewRequest) -> dict[str, Any]:
         """Return the `k` patches nearest to a token's, those of its own image left out."""
-        kind, layer = kind_of(query), query.number("layer")
-        block = Block(kind, layer, query.number("kv_head"))
-        sample = viewed.sample(query.text("image"))
+        kind, layer = kind_of(request), request.number("layer")
+        block = Block(kind, layer, request.number("kv_head"))
+        sample = viewed.sample(request.text("image"))
         if viewed.run.config.view == "video":
             raise UsageError("nearest patches: expected a run over pictures, found one over videos")
-        k = min(query.number("k", 48), MOST)
+        k = min(request.number("k", 48), MOST_PATCHES)
         with self._lock, viewed.lock:
             patches = Patches(viewed.run, block, "cosine")
-            number = _patch_number(patches, sample.id, query.number("token"))
+            number = _patch_number(patches, sample.id, request.number("token"))
             _, vector = patches.gather(np.array([number]))
             if not len(vector):
                 return {"rows": [], "note": "this patch's vector is not finite"}
-            own = patches.image_range([s.id for s in patches.samples].index(sample.id))
-            best = self._search(viewed, patches, vector, k, own)
+            own_range = patches.image_range([s.id for s in patches.samples].index(sample.id))
+            best = self._search(viewed, patches, vector, k, own_range)
         return {"rows": [_row(viewed, patches, number, score) for number, score in best]}
 
     def _search(
-        self, viewed: ViewedRun, patches: Patches, vector: Any, k: int, own: tuple[int, int]
+        self, viewed: ViewedRun, patches: Patches, vector: Any, k: int, own_range: tuple[int, int]
     ) -> list[tuple[int, float]]:
         """Return (number, cosine) of the nearest patches of other images."""
         if 4 * patches.dim * len(patches) > MOST_BYTES:
-            return _by_stored_index(patches, vector, k, own)
+            return _by_stored_index(patches, vector, k, own_range)
         key = (viewed.run.store, viewed.run.name, patches.block, len(patches))
         if self._held is None or self._held[0] != key:
             self._held = None  # the memory of the last block is free before the next is read
             self._held = (key, HeldPatches.read(patches))
         # So many more as the image itself may take of the first places.
-        candidates = self._held[1].nearest(vector, k + own[1] - own[0])
-        return [pair for pair in candidates if not own[0] <= pair[0] < own[1]][:k]
+        candidates = self._held[1].nearest(vector, k + own_range[1] - own_range[0])
+        return [pair for pair in candidates if not own_range[0] <= pair[0] < own_range[1]][:k]
 
 
 def _by_stored_index(
-    patches: Patches, vector: Any, k: int, own: tuple[int, int]
+    patches: Patches, vector: Any, k: int, own_range: tuple[int, int]
 ) -> list[tuple[int, float]]:
     """Return the nearest patches by the index in the store. Raises KvtoolError without one."""
     index = open_index(patches)
@@ -118,7 +118,7 @@ def _by_stored_index(
             f"nearest patches: {len(patches)} patches are more than memory is taken for: run "
             "kvtool search on this block once, whose index then serves"
         )
-    best = Best(vector, k, "cosine", torch_device("cpu"), own)
+    best = Best(vector, k, "cosine", torch_device("cpu"), own_range)
     index.search_into(best)
     return list(zip(best.numbers[0].tolist(), best.scores[0].tolist(), strict=True))
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kvtool.datasets.images import load_image
 from kvtool.errors import ImageError, KvtoolError, UsageError
-from kvtool.viewer.replies import Query, Reply
+from kvtool.viewer.replies import Reply, ViewRequest
 from kvtool.viewer.viewed_run import ViewedRun
 
 LONGEST_PX = 1024
@@ -42,21 +42,21 @@ class Pictures:
                 self.recent.popitem(last=False)
             return self.recent[key]
 
-    def whole(self, viewed: ViewedRun, query: Query) -> Reply:
+    def whole(self, viewed: ViewedRun, request: ViewRequest) -> Reply:
         """Return a picture of `side` pixels at most, or a note that says why there is none."""
-        image, side = query.text("image"), query.number("side", LONGEST_PX, LONGEST_PX)
+        image, side = request.text("image"), request.number("side", LONGEST_PX, LONGEST_PX)
         viewed.sample(image)
         try:
             picture = self.load(viewed, image)
         except KvtoolError as error:
             return Reply.of_json({"note": str(error)})
-        return _drawn(picture, max(1, side), _is_lasting(viewed, query))
+        return _drawn(picture, max(1, side), _is_lasting(viewed, request))
 
-    def piece(self, viewed: ViewedRun, query: Query) -> Reply:
+    def piece(self, viewed: ViewedRun, request: ViewRequest) -> Reply:
         """Return the piece of a picture in a box "x0,y0,x1,y1", or a note that says why there is
         none.
         """
-        box, image = _box(query.text("box")), query.text("image")
+        box, image = _box(request.text("box")), request.text("image")
         viewed.sample(image)
         try:
             picture = self.load(viewed, image)
@@ -67,7 +67,7 @@ class Pictures:
         size = piece.width * enlarged, piece.height * enlarged
         # Patches stay squares: a small piece is enlarged without smoothing.
         piece = piece.resize(size, Image.Resampling.NEAREST)
-        return _drawn(piece, CROP_PX, _is_lasting(viewed, query))
+        return _drawn(piece, CROP_PX, _is_lasting(viewed, request))
 
 
 def load_picture(viewed: ViewedRun, image: str) -> Image.Image:
@@ -79,9 +79,9 @@ def load_picture(viewed: ViewedRun, image: str) -> Image.Image:
     return load_image(ref)
 
 
-def _is_lasting(viewed: ViewedRun, query: Query) -> bool:
+def _is_lasting(viewed: ViewedRun, request: ViewRequest) -> bool:
     """Return whether a request names the version of the picture that the run has."""
-    return query.texts.get("version") == viewed.version(viewed.sample(query.text("image")))
+    return request.texts.get("version") == viewed.version(viewed.sample(request.text("image")))
 
 
 def _drawn(picture: Image.Image, side_px: int, lasting: bool) -> Reply:

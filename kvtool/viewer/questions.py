@@ -16,7 +16,7 @@ from kvtool.asking.caches import cache_kinds
 from kvtool.asking.inquiries import Inquiry
 from kvtool.asking.query_tokens import QuerySource
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.viewer.replies import Query, Reply
+from kvtool.viewer.replies import Reply, ViewRequest
 from kvtool.viewer.vectors import vectors_reply
 from kvtool.viewer.viewed_run import ViewedRun
 
@@ -41,31 +41,31 @@ class Questions:
     _attenders: dict[tuple[str, str], Attender] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def answer(self, viewed: ViewedRun, query: Query) -> dict[str, Any]:
+    def answer(self, viewed: ViewedRun, request: ViewRequest) -> dict[str, Any]:
         """Return the answer to a question, with the heads `blocked` ("layer:kv_head,...")."""
-        heads = parse_blocked(query.text("blocked", ""))
+        heads = parse_blocked(request.text("blocked", ""))
         with self._lock:
             # Within the lock: transformers' classes must not be imported by two threads at once.
             from kvtool.models.knockout import knocked_out
 
-            attender, sample = self._attender(viewed), viewed.sample(query.text("image"))
+            attender, sample = self._attender(viewed), viewed.sample(request.text("image"))
             model = attender.model
             kinds = cache_kinds(viewed.run.config.model.geometry)
             with viewed.lock:
                 arrays = viewed.run.read_image(sample.id, kinds, raw=True)
             cache = model.restore([sample], [arrays], viewed.run.config.keys)
-            turn = model.question(query.text("question"))
+            turn = model.question(request.text("question"))
             with knocked_out(model, [sample], heads):
                 (answer,) = model.ask(cache, sample, [turn], MAX_NEW_TOKENS)
         return {"answer": answer, "blocked": [list(head) for head in heads]}
 
-    def attention(self, viewed: ViewedRun, query: Query) -> Reply:
+    def attention(self, viewed: ViewedRun, request: ViewRequest) -> Reply:
         """Return what the question's last token pays to each token of the image, (layer, q_head,
         token) float32.
         """
         with self._lock:
-            attender, sample = self._attender(viewed), viewed.sample(query.text("image"))
-            text = query.text("question")
+            attender, sample = self._attender(viewed), viewed.sample(request.text("image"))
+            text = request.text("question")
             inquiry = Inquiry(id="viewer", image=sample.id, text=text)
             attender.skipped.clear()
             with viewed.lock:

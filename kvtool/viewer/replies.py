@@ -45,7 +45,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Query:
+class ViewRequest:
     """The parameters of a request, as text by name."""
 
     texts: Mapping[str, str]
@@ -60,12 +60,12 @@ class Query:
             )
         return value
 
-    def number(self, name: str, default: int | None = None, most: int = 10**6) -> int:
-        """Return a whole number from 0 to `most`. Raises UsageError for anything else."""
+    def number(self, name: str, default: int | None = None, largest: int = 10**6) -> int:
+        """Return a whole number from 0 to `largest`. Raises UsageError for anything else."""
         text = self.texts.get(name, "")
         if not text and default is not None:
             return default
         # Long digits would cost time before they could be compared.
-        if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) <= most):
-            raise UsageError(f"{name}: expected a number from 0 to {most}, found {text[:40]!r}")
+        if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) <= largest):
+            raise UsageError(f"{name}: expected a number from 0 to {largest}, found {text[:40]!r}")
         return int(text)

@@ -26,7 +26,7 @@ NEEDED = ("starlette", "uvicorn")
 
 
 @dataclass(repr=False)
-class Served(Displayed):
+class RunningViewer(Displayed):
     """A viewer that is running.
 
     Args:
@@ -73,7 +73,7 @@ def serve(
     state: str = "",
     open_browser: bool = False,
     wait: bool = False,
-) -> Served:
+) -> RunningViewer:
     """Show stores in a browser: whatever is under the pointer, in every layer and head.
 
     The viewer listens on this machine alone, reads, and writes nothing. Raises KvtoolError where
@@ -91,11 +91,11 @@ def serve(
         open_browser: Whether a browser is opened.
         wait: Whether to return only when the viewer has ended, by Ctrl-C.
     """
-    lacking = [name for name in NEEDED if find_spec(name) is None]
-    if lacking:
+    absent = [name for name in NEEDED if find_spec(name) is None]
+    if absent:
         raise KvtoolError(
             f"serve: expected the packages {' and '.join(NEEDED)}, found no "
-            f"{' and no '.join(lacking)}: pip install 'kvtool[serve]'"
+            f"{' and no '.join(absent)}: pip install 'kvtool[serve]'"
         )
     from kvtool.viewer.questions import Questions
     from kvtool.viewer.viewer import Viewer, runs_by_name
@@ -107,7 +107,7 @@ def serve(
     server, thread = _started(viewer, token, listener)
     fragment = f"#{state.removeprefix('#')}" if state else ""
     address = f"http://{ADDRESS}:{listener.getsockname()[1]}/{token}/{fragment}"
-    served = Served(address, tuple(name for _, name in runs), server, thread)
+    served = RunningViewer(address, tuple(name for _, name in runs), server, thread)
     if open_browser:
         webbrowser.open(address)
     if wait:

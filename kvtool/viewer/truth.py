@@ -66,12 +66,14 @@ def videos_record(viewed: ViewedRun) -> dict[str, Any]:
         videos = dataset.videos()
     except KvtoolError as error:
         return {"videos": [], "note": str(error)}
-    held = {
+    frames_of = {
         video.name: [frame for frame in video.frame_ids if frame in viewed.samples]
         for video in videos
     }
     return {
         "videos": [
-            {"video": name, "frames": frames} for name, frames in held.items() if len(frames) > 1
+            {"video": name, "frames": frames}
+            for name, frames in frames_of.items()
+            if len(frames) > 1
         ]
     }

@@ -7,30 +7,30 @@ import numpy as np
 from kvtool.errors import UsageError
 from kvtool.store.encoding import Bits
 from kvtool.types import VECTOR_KINDS, Kind
-from kvtool.viewer.replies import VECTORS, Query, Reply
+from kvtool.viewer.replies import VECTORS, Reply, ViewRequest
 from kvtool.viewer.viewed_run import ViewedRun
 
 
-def kind_of(query: Query) -> Kind:
+def kind_of(request: ViewRequest) -> Kind:
     """Return the kind of vectors that is asked for. Raises UsageError."""
-    name = query.text("kind")
+    name = request.text("kind")
     for kind in VECTOR_KINDS:
         if kind == name:
             return kind
     raise UsageError(f"kind: expected one of {', '.join(VECTOR_KINDS)}, found {name[:40]!r}")
 
 
-def block_reply(viewed: ViewedRun, query: Query) -> Reply:
+def block_reply(viewed: ViewedRun, request: ViewRequest) -> Reply:
     """Return the vectors (token, dim) of one head of an image, or those of all heads of the layer,
     (head, token, dim), where `kv_head` is absent.
     """
-    kind, layer = kind_of(query), query.number("layer")
-    sample = viewed.sample(query.text("image"))
+    kind, layer = kind_of(request), request.number("layer")
+    sample = viewed.sample(request.text("image"))
     heads = viewed.run.config.count_heads(kind, layer) if _has_layer(viewed, kind, layer) else 0
-    kv_head = query.number("kv_head") if "kv_head" in query.texts else range(heads)
+    kv_head = request.number("kv_head") if "kv_head" in request.texts else range(heads)
     with viewed.lock:
         values = viewed.run.read(kind, layer, kv_head, [sample.id], raw=True).values
-    is_lasting = query.texts.get("version") == viewed.version(sample)
+    is_lasting = request.texts.get("version") == viewed.version(sample)
     return vectors_reply(values, viewed.run.config.model.dtype, is_lasting)
 
 

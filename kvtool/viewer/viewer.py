@@ -14,13 +14,13 @@ from kvtool.store import Run
 from kvtool.viewer.nearest import NearestPatches
 from kvtool.viewer.pictures import Pictures
 from kvtool.viewer.questions import Questions
-from kvtool.viewer.replies import Query, Reply
+from kvtool.viewer.replies import Reply, ViewRequest
 from kvtool.viewer.scores import features_record, scores_record
 from kvtool.viewer.truth import pairs_record, videos_record
 from kvtool.viewer.vectors import block_reply
 from kvtool.viewer.viewed_run import ViewedRun
 
-Answer = Callable[[Query], Reply]
+Answer = Callable[[ViewRequest], Reply]
 
 
 @dataclass
@@ -45,29 +45,33 @@ class Viewer:
         answer = self._answers.get(resource)
         if answer is None:
             raise UsageError(f"viewer: expected one of {', '.join(self._answers)}, found another")
-        return answer(Query(texts))
+        return answer(ViewRequest(texts))
 
     @cached_property
     def _answers(self) -> dict[str, Answer]:
         """What answers each request."""
         return {
             "catalog": lambda _: Reply.of_json(self.catalog()),
-            "run": lambda query: Reply.of_json(self._run(query).record()),
-            "image": lambda query: Reply.of_json(
-                self._run(query).image_record(query.text("image"))
+            "run": lambda request: Reply.of_json(self._run(request).record()),
+            "image": lambda request: Reply.of_json(
+                self._run(request).image_record(request.text("image"))
             ),
-            "block": lambda query: block_reply(self._run(query), query),
-            "picture": lambda query: self.pictures.whole(self._run(query), query),
-            "piece": lambda query: self.pictures.piece(self._run(query), query),
-            "scores": lambda query: Reply.of_json(scores_record(self._run(query))),
-            "pairs": lambda query: Reply.of_json(pairs_record(self._run(query))),
-            "videos": lambda query: Reply.of_json(videos_record(self._run(query))),
-            "nearest": lambda query: Reply.of_json(self.nearest.record(self._run(query), query)),
-            "features": lambda query: Reply.of_json(
-                features_record(self._run(query), query.text("image"))
+            "block": lambda request: block_reply(self._run(request), request),
+            "picture": lambda request: self.pictures.whole(self._run(request), request),
+            "piece": lambda request: self.pictures.piece(self._run(request), request),
+            "scores": lambda request: Reply.of_json(scores_record(self._run(request))),
+            "pairs": lambda request: Reply.of_json(pairs_record(self._run(request))),
+            "videos": lambda request: Reply.of_json(videos_record(self._run(request))),
+            "nearest": lambda request: Reply.of_json(
+                self.nearest.record(self._run(request), request)
             ),
-            "question": lambda query: Reply.of_json(self.questions.answer(self._run(query), query)),
-            "attention": lambda query: self.questions.attention(self._run(query), query),
+            "features": lambda request: Reply.of_json(
+                features_record(self._run(request), request.text("image"))
+            ),
+            "question": lambda request: Reply.of_json(
+                self.questions.answer(self._run(request), request)
+            ),
+            "attention": lambda request: self.questions.attention(self._run(request), request),
         }
 
     def catalog(self) -> dict[str, Any]:
@@ -87,9 +91,9 @@ class Viewer:
             ],
         }
 
-    def _run(self, query: Query) -> ViewedRun:
+    def _run(self, request: ViewRequest) -> ViewedRun:
         """Return the run that is meant: names are looked up, never followed. Raises UsageError."""
-        store, name = query.text("store"), query.text("run")
+        store, name = request.text("store"), request.text("run")
         run = self.runs.get((store, name))
         if run is None:
             raise UsageError(f"run: expected one of the {len(self.runs)} runs, found {name!r}")
@@ -107,7 +111,7 @@ def runs_by_name(runs: Sequence[tuple[Path, Run]]) -> dict[tuple[str, str], Run]
     for path, run in runs:
         folder = path.absolute()
         if folder not in names:
-            same = sum(name.partition("~")[0] == folder.name for name in names.values())
-            names[folder] = f"{folder.name}~{same + 1}" if same else folder.name
+            n_alike = sum(name.partition("~")[0] == folder.name for name in names.values())
+            names[folder] = f"{folder.name}~{n_alike + 1}" if n_alike else folder.name
         by_name[names[folder], run.name] = run
     return by_name

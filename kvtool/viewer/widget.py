@@ -26,7 +26,7 @@ def widget(
 ) -> Any:
     """Return the viewer as a widget for a notebook's cell; there is no server, the kernel answers.
 
-    Its `state` is what is shown, as in the viewer's address, and can be read and set. Raises
+    Its `state` is what is page, as in the viewer's address, and can be read and set. Raises
     KvtoolError where anywidget is not installed, UsageError for stores without a run.
 
     Args:
@@ -34,7 +34,7 @@ def widget(
         model: The runs' model, by its name or folder, which then answers questions.
         data: The places of data sets, by name, if they moved.
         device: Where the model runs.
-        state: What is shown first, e.g. "view=heads&layer=4".
+        state: What is page first, e.g. "view=heads&layer=4".
         height: The height in pixels.
     """
     try:
@@ -55,21 +55,21 @@ def widget(
         "state": traitlets.Unicode(state).tag(sync=True),
         "height": traitlets.Int(height).tag(sync=True),
     }
-    shown = type("ViewerWidget", (anywidget.AnyWidget,), members)()
-    shown.on_msg(lambda _, message, __: answer(shown, viewer, message))
-    return shown
+    page = type("ViewerWidget", (anywidget.AnyWidget,), members)()
+    page.on_msg(lambda _, message, __: answer(page, viewer, message))
+    return page
 
 
-def answer(shown: Any, viewer: Any, message: Any) -> None:
+def answer(page: Any, viewer: Any, message: Any) -> None:
     """Answer what the page asked in a message: the same that a server answers."""
     number = message.get("id") if isinstance(message, dict) else None
     try:
         parameters = {str(name): str(value) for name, value in message["parameters"].items()}
         reply = viewer.answer(str(message["resource"]), parameters)
     except KvtoolError as error:
-        shown.send({"id": number, "error": str(error)})
+        page.send({"id": number, "error": str(error)})
     except (AttributeError, KeyError, TypeError):
-        shown.send({"id": number, "error": "viewer: expected a request with its parameters"})
+        page.send({"id": number, "error": "viewer: expected a request with its parameters"})
     else:
-        about = {"id": number, "type": reply.media_type, "labels": dict(reply.labels)}
-        shown.send(about, buffers=[reply.body])
+        labels = {"id": number, "type": reply.media_type, "labels": dict(reply.labels)}
+        page.send(labels, buffers=[reply.body])

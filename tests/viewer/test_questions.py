@@ -28,7 +28,7 @@ def looking(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def asked(looking: Run, tiny_model: Path) -> Any:
+def questioner(looking: Run, tiny_model: Path) -> Any:
     viewer = Viewer(
         runs_by_name([(Path(looking.store), looking)]), {}, Questions(str(tiny_model), "cpu")
     )
@@ -41,8 +41,8 @@ def asked(looking: Run, tiny_model: Path) -> Any:
     return ask, image
 
 
-def test_the_finder_looks_at_the_left_half(asked: Any, looking: Run) -> None:
-    ask, image = asked
+def test_the_finder_looks_at_the_left_half(questioner: Any, looking: Run) -> None:
+    ask, image = questioner
     reply = ask("attention")
     shape = tuple(map(int, reply.labels["shape"].split(",")))
     geometry = looking.config.model.geometry
@@ -57,9 +57,9 @@ def test_the_finder_looks_at_the_left_half(asked: Any, looking: Run) -> None:
 
 @pytest.mark.parametrize("blocked", ["", "1:0,0:1"])
 def test_the_answer_is_that_of_the_model(
-    asked: Any, looking: Run, tiny_model: Path, blocked: str
+    questioner: Any, looking: Run, tiny_model: Path, blocked: str
 ) -> None:
-    ask, image = asked
+    ask, image = questioner
     answer = json.loads(ask("question", blocked=blocked).body)
     model: Any = load_model(str(tiny_model), device="cpu", dtype="float32")
     sample = looking.image(image).sample

@@ -20,7 +20,7 @@ import pytest
 import kvtool
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.store import Run, open_store
-from kvtool.viewer.serve import Served
+from kvtool.viewer.serve import RunningViewer
 from tests.support.shell import Shell
 
 
@@ -39,11 +39,11 @@ def test_it_serves_until_it_is_stopped(run: Run, monkeypatch: pytest.MonkeyPatch
     assert len(base.split("/")[3]) >= 24
     assert json.loads(fetched(f"{base}get/catalog"))["runs"][0]["run"] == run.name
     assert "1: " in repr(served)
-    other = kvtool.serve(run.store)
-    assert other.address.split("/")[3] != base.split("/")[3]
+    second = kvtool.serve(run.store)
+    assert second.address.split("/")[3] != base.split("/")[3]
     with pytest.raises(urllib.error.HTTPError, match="403"):
         fetched(f"{base.rsplit('/', 2)[0]}/get/catalog")
-    for viewer in (served, other):
+    for viewer in (served, second):
         viewer.stop()
         assert not viewer.thread.is_alive()
     with pytest.raises(urllib.error.URLError):
@@ -58,7 +58,7 @@ def test_it_listens_on_this_machine_alone(run: Run) -> None:
 
 
 @pytest.fixture
-def taken() -> Any:
+def busy_port() -> Any:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
@@ -66,12 +66,12 @@ def taken() -> Any:
     listener.close()
 
 
-def test_a_port_that_is_taken(run: Run, taken: int, shell: Shell) -> None:
-    exit_code, out, lines = shell("serve", str(run.store), "--port", str(taken))
+def test_a_port_that_is_taken(run: Run, busy_port: int, shell: Shell) -> None:
+    exit_code, out, lines = shell("serve", str(run.store), "--port", str(busy_port))
     assert exit_code == 2
     assert out == ""
     (line,) = lines
-    assert f"found {taken} (" in line
+    assert f"found {busy_port} (" in line
     assert "leave it out" in line
 
 
@@ -94,7 +94,7 @@ def test_without_runs(tmp_path: Path) -> None:
 def test_the_command_prints_the_address(
     run: Run, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Served, "wait", Served.stop)
+    monkeypatch.setattr(RunningViewer, "wait", RunningViewer.stop)
     exit_code, out, lines = shell("serve", str(run.store), "--state", "#view=pair")
     assert exit_code == 0
     assert out.startswith("http://127.0.0.1:")

@@ -46,8 +46,8 @@ def test_a_block_is_sent_as_it_is_stored(viewer: Viewer, scope: Scope, run: Run)
     lasting = viewer.answer("block", {**scope, **BLOCK, "version": version})
     assert lasting.lasting
     assert lasting.tag == reply.tag
-    other = viewer.answer("block", {**scope, **BLOCK, "version": "of another picture"})
-    assert not other.lasting
+    changed = viewer.answer("block", {**scope, **BLOCK, "version": "of another picture"})
+    assert not changed.lasting
 
 
 def test_a_layer_is_all_of_its_heads(viewer: Viewer, scope: Scope, run: Run) -> None:
@@ -101,9 +101,9 @@ def test_nearest_patches_are_those_of_all_patches(
     values, images = run.read("value", *PLANTED)
     unit = values.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    own = next(image for image in images if image.id == scope["image"])
-    cosines = unit @ unit[own.start + 7]
-    cosines[own.start : own.stop] = -np.inf
+    source = next(image for image in images if image.id == scope["image"])
+    cosines = unit @ unit[source.start + 7]
+    cosines[source.start : source.stop] = -np.inf
     assert [row["score"] for row in rows] == pytest.approx(np.sort(cosines)[::-1][:9], abs=1e-6)
     start = {image.id: image.start for image in images}
     for row in rows:
@@ -123,13 +123,13 @@ def test_a_block_beyond_memory_needs_the_stored_index(
     shutil.copytree(run.store, tmp_path / "pairs.kv")
     copy = kvtool.open(tmp_path / "pairs.kv").run()
     viewer = Viewer(runs_by_name([(tmp_path / "pairs.kv", copy)]))
-    held = ask(viewer, "nearest", **scope, **BLOCK, token="7", k="9")["rows"]
+    in_memory = ask(viewer, "nearest", **scope, **BLOCK, token="7", k="9")["rows"]
     monkeypatch.setattr(nearest, "MOST_BYTES", 100)
     with pytest.raises(KvtoolError, match="kvtool search"):
         viewer.answer("nearest", {**scope, **BLOCK, "token": "7"})
     kvtool.search(copy, scope["image"], (1, 1), layer=PLANTED[0], kv_head=PLANTED[1])
     stored = ask(viewer, "nearest", **scope, **BLOCK, token="7", k="9")["rows"]
-    assert [row["score"] for row in stored] == pytest.approx([row["score"] for row in held])
+    assert [row["score"] for row in stored] == pytest.approx([row["score"] for row in in_memory])
 
 
 def test_a_picture_is_drawn_anew(viewer: Viewer, scope: Scope, run: Run) -> None:

@@ -69,6 +69,7 @@ export class Viewer {
   async update() {
     const turn = {};
     this.turn = turn;
+    this.isSettled = false;
     try {
       const context = await this.completed(this.state);
       if (this.turn !== turn) return;
@@ -84,6 +85,9 @@ export class Viewer {
       if (this.isCurrent(context)) this.root.dataset.shown = context.state.view;
     } catch (error) {
       if (this.turn === turn) this.showNote(error.message);
+    } finally {
+      // Nothing is on its way any more.
+      if (this.turn === turn) this.isSettled = true;
     }
   }
 
