@@ -17,6 +17,7 @@ from kvtool.models import smollm2
 from kvtool.result import Result
 from kvtool.store.verify import verify
 from kvtool.tasks import TASKS
+from tests.support.narrow import assert_fits
 
 SMALL = {
     "PROBES": (
@@ -168,3 +169,12 @@ def test_attention_of_the_demo_is_measured(demo: tuple[Path, list[str], list[Res
     assert len(heads.rows) == 32
     assert len(sinks.rows) == 16
     assert sinks.config["correlations"]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_every_result_fits_narrow_terminals(
+    demo: tuple[Path, list[str], list[Result]], width: int
+) -> None:
+    for result in demo[2]:
+        assert_fits(result, width)
+        assert_fits(result.summarized(), width)

@@ -21,6 +21,7 @@ from kvtool.cli.options import (
     ModelOfRunsOption,
     PlotOption,
     QuestionDtypeOption,
+    RowsOption,
     RunOption,
     StoreArgument,
     StyleOption,
@@ -117,6 +118,7 @@ def knockout(
     fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
+    rows: RowsOption = "summary",
     format: FormatOption = "auto",
 ) -> None:
     """Ask a benchmark's questions with text blocked from the image's tokens in chosen attention
@@ -162,7 +164,7 @@ def knockout(
         )
     for note in result.config["notes"]:
         console.log.info("%s", note)
-    emit_result(result, format, plots)
+    emit_result(result, format, plots, rows)
     if result.n_skipped:
         for line in result.skipped:
             console.log.error("left out: %s", line)
