@@ -106,7 +106,7 @@ def test_heads_have_the_scores_of_the_kept_probe(viewing: Viewing, run: Run) -> 
 
 def test_a_pair_is_matched_as_the_probe_matches_it(viewing: Viewing, run: Run) -> None:
     layer, head = PLANTED
-    parameters = {"store": "pairs.kv", "run": run.name}
+    parameters: dict[str, Any] = {"store": "pairs.kv", "run": run.name}
     record = viewing.page.request.get(f"{viewing.address}get/pairs", params=parameters).json()
     pair = record["pairs"][5]
     state = f"view=pair&image={pair['source']}&target={pair['target']}&kind=value"

@@ -6,6 +6,7 @@ import io
 import shlex
 import shutil
 import sys
+import webbrowser
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from kvtool.demo.captions import scene_captions
 from kvtool.demo.layouts import write_scenes
 from kvtool.demo.weights import DEMO, demo_path, demo_saes_path
 from kvtool.engine.checking import colors
+from kvtool.viewer.serve import RunningViewer
 from tests.cli.score_workspaces import ScoreWorkspaces
 from tests.support import datasets, results, tiny
 from tests.support.adapters import pictures
@@ -246,6 +248,13 @@ def short_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "run_demo", demo)
 
 
+@pytest.fixture
+def short_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A viewer would wait for Ctrl-C, and open a browser; tests/viewer and tests/browser use it."""
+    monkeypatch.setattr(RunningViewer, "wait", RunningViewer.stop)
+    monkeypatch.setattr(webbrowser, "open", lambda address: address)
+
+
 def words_of(line: str) -> tuple[str, ...]:
     """The command that a line calls last."""
     words = tuple(line.rpartition("kvtool ")[2].split())
@@ -253,7 +262,7 @@ def words_of(line: str) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_demo")
+@pytest.mark.usefixtures("short_demo", "short_serve")
 @pytest.mark.parametrize("line", [pytest.param(line, marks=SLOW.get(line, ())) for line in LINES])
 def test_an_example_does_what_it_says(
     line: str,
