@@ -17,7 +17,7 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.features.patch_index import faiss_module, open_index
 from kvtool.features.patches import Best, Numbers, Patches
 from kvtool.tasks.blocks import torch_device
-from kvtool.types import Block
+from kvtool.types import VIDEO, Block
 from kvtool.viewer.replies import ViewRequest
 from kvtool.viewer.vectors import kind_of
 from kvtool.viewer.viewed_run import ViewedRun
@@ -72,7 +72,7 @@ class NearestPatches:
     """Searches blocks of viewed runs; the patches of the last block stay in memory."""
 
     def __init__(self) -> None:
-        self._held: tuple[Any, HeldPatches] | None = None
+        self._held: HeldPatches | None = None
         self._lock = Lock()
 
     def record(self, viewed: ViewedRun, request: ViewRequest) -> dict[str, Any]:
@@ -80,36 +80,46 @@ class NearestPatches:
         kind, layer = kind_of(request), request.number("layer")
         block = Block(kind, layer, request.number("kv_head"))
         sample = viewed.sample(request.text("image"))
-        if viewed.run.config.view == "video":
+        if viewed.run.config.view == VIDEO:
             raise UsageError("nearest patches: expected a run over pictures, found one over videos")
         k = min(request.number("k", 48), MOST_PATCHES)
         with self._lock, viewed.lock:
-            patches = Patches(viewed.run, block, "cosine")
-            number = _patch_number(patches, sample.id, request.number("token"))
+            patches = self._patches_of(viewed, block)
+            position = patches.samples.index(sample)
+            number = _patch_number(patches, position, request.number("token"))
             _, vector = patches.gather(np.array([number]))
             if not len(vector):
                 return {"rows": [], "note": "this patch's vector is not finite"}
-            own_range = patches.image_range([s.id for s in patches.samples].index(sample.id))
-            best = self._search(viewed, patches, vector, k, own_range)
+            best = self._search(patches, vector, k, patches.image_range(position))
         return {"rows": [_row(viewed, patches, number, score) for number, score in best]}
 
+    def _patches_of(self, viewed: ViewedRun, block: Block) -> Patches:
+        """Return the patches of a block: those of the last query, if they are the same."""
+        if self._held is not None:
+            patches = self._held.patches
+            if (patches.run, patches.block) == (viewed.run, block) and len(patches.samples) == len(
+                viewed.samples
+            ):
+                return patches
+        return Patches(viewed.run, block, "cosine")
+
     def _search(
-        self, viewed: ViewedRun, patches: Patches, vector: Any, k: int, own_range: tuple[int, int]
+        self, patches: Patches, vector: Any, k: int, image_range: tuple[int, int]
     ) -> list[tuple[int, float]]:
         """Return (number, cosine) of the nearest patches of other images."""
         if 4 * patches.dim * len(patches) > MOST_BYTES:
-            return _by_stored_index(patches, vector, k, own_range)
-        key = (viewed.run.store, viewed.run.name, patches.block, len(patches))
-        if self._held is None or self._held[0] != key:
+            return _by_stored_index(patches, vector, k, image_range)
+        if self._held is None or self._held.patches is not patches:
             self._held = None  # the memory of the last block is free before the next is read
-            self._held = (key, HeldPatches.read(patches))
+            self._held = HeldPatches.read(patches)
         # So many more as the image itself may take of the first places.
-        candidates = self._held[1].nearest(vector, k + own_range[1] - own_range[0])
-        return [pair for pair in candidates if not own_range[0] <= pair[0] < own_range[1]][:k]
+        start, stop = image_range
+        candidates = self._held.nearest(vector, k + stop - start)
+        return [pair for pair in candidates if not start <= pair[0] < stop][:k]
 
 
 def _by_stored_index(
-    patches: Patches, vector: Any, k: int, own_range: tuple[int, int]
+    patches: Patches, vector: Any, k: int, image_range: tuple[int, int]
 ) -> list[tuple[int, float]]:
     """Return the nearest patches by the index in the store. Raises KvtoolError without one."""
     index = open_index(patches)
@@ -118,18 +128,18 @@ def _by_stored_index(
             f"nearest patches: {len(patches)} patches are more than memory is taken for: run "
             "kvtool search on this block once, whose index then serves"
         )
-    best = Best(vector, k, "cosine", torch_device("cpu"), own_range)
+    best = Best(vector, k, "cosine", torch_device("cpu"), image_range)
     index.search_into(best)
     return list(zip(best.numbers[0].tolist(), best.scores[0].tolist(), strict=True))
 
 
-def _patch_number(patches: Patches, image: str, token: int) -> int:
-    """Return the number of a token's patch. Raises UsageError for a token of no patch."""
-    position = next(i for i, sample in enumerate(patches.samples) if sample.id == image)
-    span = patches.span(patches.samples[position])
+def _patch_number(patches: Patches, position: int, token: int) -> int:
+    """Return the number of the patch of an image's token. Raises UsageError for one of no patch."""
+    sample = patches.samples[position]
+    span = patches.span(sample)
     row, col = divmod(token - span.start, span.row_stride)
     if not (0 <= row < span.grid[0] and col < span.grid[1]):
-        raise UsageError(f"token: expected one of the base grid of {image}, found {token}")
+        raise UsageError(f"token: expected one of the base grid of {sample.id}, found {token}")
     return patches.image_range(position)[0] + row * span.grid[1] + col
 
 

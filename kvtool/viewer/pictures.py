@@ -50,7 +50,7 @@ class Pictures:
             picture = self.load(viewed, image)
         except KvtoolError as error:
             return Reply.of_json({"note": str(error)})
-        return _drawn(picture, max(1, side), _is_lasting(viewed, request))
+        return _drawn(picture, max(1, side), _name(viewed, request))
 
     def piece(self, viewed: ViewedRun, request: ViewRequest) -> Reply:
         """Return the piece of a picture in a box "x0,y0,x1,y1", or a note that says why there is
@@ -67,7 +67,7 @@ class Pictures:
         size = piece.width * enlarged, piece.height * enlarged
         # Patches stay squares: a small piece is enlarged without smoothing.
         piece = piece.resize(size, Image.Resampling.NEAREST)
-        return _drawn(piece, CROP_PX, _is_lasting(viewed, request))
+        return _drawn(piece, CROP_PX, _name(viewed, request))
 
 
 def load_picture(viewed: ViewedRun, image: str) -> Image.Image:
@@ -79,21 +79,21 @@ def load_picture(viewed: ViewedRun, image: str) -> Image.Image:
     return load_image(ref)
 
 
-def _is_lasting(viewed: ViewedRun, request: ViewRequest) -> bool:
-    """Return whether a request names the version of the picture that the run has."""
-    return request.texts.get("version") == viewed.version(viewed.sample(request.text("image")))
+def _name(viewed: ViewedRun, request: ViewRequest) -> str:
+    """Return the name of a picture that a request names with its version."""
+    return viewed.lasting_name(request, viewed.sample(request.text("image")))
 
 
-def _drawn(picture: Image.Image, side_px: int, lasting: bool) -> Reply:
+def _drawn(picture: Image.Image, side_px: int, name: str) -> Reply:
     """Return a picture as an image file, no larger than a side."""
     scaled = picture.copy()
     scaled.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     file = BytesIO()
     if scaled.width * scaled.height <= LOSSLESS_PIXELS:
         scaled.save(file, format="PNG", compress_level=1)
-        return Reply(file.getvalue(), "image/png", lasting)
+        return Reply(file.getvalue(), "image/png", name)
     scaled.save(file, format="JPEG", quality=QUALITY)
-    return Reply(file.getvalue(), "image/jpeg", lasting)
+    return Reply(file.getvalue(), "image/jpeg", name)
 
 
 def _box(text: str) -> tuple[float, ...]:

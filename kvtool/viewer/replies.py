@@ -23,20 +23,20 @@ class Reply:
     Attributes:
         body: The bytes.
         media_type: Their type.
-        lasting: Whether the same request will have the same answer for ever, since it names the
-            version of what it asks for.
+        name: Stands for the bytes for ever, where the request names the version of what it asks
+            for; empty where the same request may have another answer later.
         labels: Further facts of the bytes, such as the shape and dtype of vectors.
     """
 
     body: bytes
     media_type: str = JSON
-    lasting: bool = False
+    name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tag(self) -> str:
-        """A digest of the bytes, by which a browser knows that it has them."""
-        return digest_bytes(self.body)
+        """A digest by which a browser knows that it has the bytes."""
+        return self.name or digest_bytes(self.body)
 
     @classmethod
     def of_json(cls, record: Any) -> Reply:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.viewer.page import static_files
+from kvtool.viewer.page import page_files
 from kvtool.viewer.replies import JSON, Reply
 from kvtool.viewer.viewer import Viewer
 
@@ -54,7 +54,7 @@ class ViewerServer:
     def __init__(self, viewer: Viewer, token: str) -> None:
         self.viewer = viewer
         self.token = token
-        self.files = static_files()
+        self.files = page_files()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request; web sockets and anything else that is no request are refused."""
@@ -96,7 +96,7 @@ class ViewerServer:
         tag = f'"{reply.tag}"'
         headers = {
             "ETag": tag,
-            "Cache-Control": LASTING if reply.lasting else "no-cache, private",
+            "Cache-Control": LASTING if reply.name else "no-cache, private",
             **{f"X-Kvtool-{name.title()}": value for name, value in reply.labels.items()},
         }
         if request.headers.get("if-none-match") == tag:

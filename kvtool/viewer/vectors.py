@@ -30,8 +30,8 @@ def block_reply(viewed: ViewedRun, request: ViewRequest) -> Reply:
     kv_head = request.number("kv_head") if "kv_head" in request.texts else range(heads)
     with viewed.lock:
         values = viewed.run.read(kind, layer, kv_head, [sample.id], raw=True).values
-    is_lasting = request.texts.get("version") == viewed.version(sample)
-    return vectors_reply(values, viewed.run.config.model.dtype, is_lasting)
+    name = viewed.lasting_name(request, sample)
+    return vectors_reply(values, viewed.run.config.model.dtype, name)
 
 
 def _has_layer(viewed: ViewedRun, kind: Kind, layer: int) -> bool:
@@ -39,8 +39,8 @@ def _has_layer(viewed: ViewedRun, kind: Kind, layer: int) -> bool:
     return kind in config.kinds and layer in config.stored_layers(kind)
 
 
-def vectors_reply(values: Bits, dtype: str, lasting: bool = False) -> Reply:
+def vectors_reply(values: Bits, dtype: str, name: str = "") -> Reply:
     """Return an array as its bytes in C order, little-endian, with its shape and dtype."""
     labels = {"dtype": dtype, "shape": ",".join(map(str, values.shape))}
     body = np.ascontiguousarray(values).tobytes()
-    return Reply(body, VECTORS, lasting, labels)
+    return Reply(body, VECTORS, name, labels)

@@ -17,6 +17,7 @@ from kvtool.result import Result
 from kvtool.store import Run, open_store
 from kvtool.store.kept import results_among
 from kvtool.types import VIDEO, GridSpan, Kind, Sample
+from kvtool.viewer.replies import ViewRequest
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import DatasetBase
@@ -58,6 +59,15 @@ class ViewedRun:
         return digest_texts(
             [self.run.config.hash, sample.id, sample.digest, *map(str, sample.stamp)]
         )
+
+    def lasting_name(self, request: ViewRequest, sample: Sample) -> str:
+        """Return a name of the answer to a request that names the version which an image has; else
+        an empty one.
+        """
+        version = self.version(sample)
+        if request.texts.get("version") != version:
+            return ""
+        return digest_texts(text for entry in sorted(request.texts.items()) for text in entry)
 
     @cached_property
     def dataset(self) -> DatasetBase | KvtoolError:

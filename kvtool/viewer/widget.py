@@ -11,7 +11,7 @@ from kvtool.bounds import checked
 from kvtool.errors import KvtoolError
 from kvtool.store import Run, Store
 from kvtool.store.select import StorePath
-from kvtool.viewer.page import joined_module, static_files
+from kvtool.viewer.page import NOTEBOOK, joined_module, sources
 
 
 @checked
@@ -50,8 +50,8 @@ def widget(
     runs = [(target.store, target)] if isinstance(target, Run) else served_runs(target)
     viewer = Viewer(runs_by_name(runs), dict(data or {}), Questions(model, device))
     members = {
-        "_esm": joined_module(),
-        "_css": static_files()["viewer.css"].decode(),
+        "_esm": joined_module(NOTEBOOK),
+        "_css": sources()["viewer.css"],
         "state": traitlets.Unicode(state).tag(sync=True),
         "height": traitlets.Int(height).tag(sync=True),
     }

@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from kvtool.viewer.page import MODULES, static_files
+from kvtool.viewer.page import MODULES, page_files, sources
 from kvtool.viewer.server import HEADERS, ViewerServer
 from kvtool.viewer.viewer import Viewer
 
@@ -79,11 +79,11 @@ def test_every_answer_has_the_policy(client: TestClient) -> None:
 
 
 def test_the_page_has_no_inline_script_or_style() -> None:
-    page = static_files()["index.html"].decode()
+    page = sources()["index.html"]
     assert "<style" not in page
     assert " style=" not in page
     assert (
-        page.count("<script") == page.count('<script type="module" src="start.js"></script>') == 1
+        page.count("<script") == page.count('<script type="module" src="viewer.js"></script>') == 1
     )
 
 
@@ -93,9 +93,9 @@ def test_the_files_of_the_page_have_their_types(client: TestClient) -> None:
         response = client.get(BASE + name)
         assert response.status_code == 200
         assert response.headers["content-type"].startswith(media_type)
-    assert set(MODULES) | {"start.js", "index.html", "viewer.css", "icon.svg"} == set(
-        static_files()
-    )
+    assert set(page_files()) == {"index.html", "viewer.js", "viewer.css", "icon.svg"}
+    modules = {name for name in sources() if name.endswith(".js")}
+    assert modules == {*MODULES, "start.js", "notebook.js"}
 
 
 def test_what_the_browser_has_is_not_sent_again(client: TestClient, scope: dict[str, str]) -> None:

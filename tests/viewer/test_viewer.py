@@ -41,13 +41,14 @@ def test_a_block_is_sent_as_it_is_stored(viewer: Viewer, scope: Scope, run: Run)
     stored = run.read("value", *PLANTED, [scope["image"]], raw=True).values
     assert reply.body == stored.tobytes()
     assert reply.labels == {"dtype": "bfloat16", "shape": "48,16"}
-    assert not reply.lasting
+    assert reply.name == ""
     version = ask(viewer, "image", **scope)["version"]
     lasting = viewer.answer("block", {**scope, **BLOCK, "version": version})
-    assert lasting.lasting
-    assert lasting.tag == reply.tag
+    assert lasting.body == reply.body
+    assert lasting.tag == lasting.name != ""
     changed = viewer.answer("block", {**scope, **BLOCK, "version": "of another picture"})
-    assert not changed.lasting
+    assert changed.name == ""
+    assert changed.tag == reply.tag
 
 
 def test_a_layer_is_all_of_its_heads(viewer: Viewer, scope: Scope, run: Run) -> None:

@@ -12,7 +12,7 @@ import pytest
 import kvtool
 from kvtool.errors import KvtoolError
 from kvtool.store import Run
-from kvtool.viewer.page import MODULES, joined_module, static_files
+from kvtool.viewer.page import MODULES, NOTEBOOK, PAGE, joined_module, sources
 from kvtool.viewer.viewer import Viewer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -70,13 +70,15 @@ def test_without_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         run.viewer()
 
 
-def test_the_joined_module_defines_what_each_module_imports() -> None:
+@pytest.mark.parametrize("last", [PAGE, NOTEBOOK])
+def test_the_joined_module_defines_what_each_module_imports(last: str) -> None:
     """Modules stand behind those that they import, and no two define the same name."""
-    texts = {name: data.decode() for name, data in static_files().items() if name in MODULES}
-    for position, name in enumerate(MODULES):
+    texts, names = sources(), (*MODULES, last)
+    for position, name in enumerate(names):
         for imported in re.findall(r'from "\./(.+?)"', texts[name]):
-            assert MODULES.index(imported) < position, (name, imported)
-    names = re.findall(r"^(?:function|class|const|let) (\w+)", joined_module(), re.MULTILINE)
-    assert len(names) == len(set(names)), sorted(n for n in names if names.count(n) > 1)
-    assert 'from "./' not in joined_module()
-    assert re.findall(r"^export", joined_module(), re.MULTILINE) == ["export"]
+            assert names.index(imported) < position, (name, imported)
+    module = joined_module(last)
+    bound = re.findall(r"^(?:function|class|const|let) (\w+)", module, re.MULTILINE)
+    assert sorted(set(bound)) == sorted(bound)
+    assert 'from "./' not in module
+    assert len(re.findall(r"^export", module, re.MULTILINE)) == (last == NOTEBOOK)

@@ -32,32 +32,34 @@ export function decode(buffer, dtype) {
   return values;
 }
 
-// The vectors of one head: (token, dim), row after row, brought to unit length when first used.
+// The vectors of one head: (token, dim), row after row, and one over the length of each.
 export class Block {
   constructor(values, tokens, dim) {
     this.values = values;
     this.tokens = tokens;
     this.dim = dim;
-    this.isUnit = false;
+    this.inverses = null;
   }
 
-  unit() {
-    if (this.isUnit) return this.values;
+  // Computed when first used, in one pass.
+  scales() {
+    if (this.inverses) return this.inverses;
     const { values, tokens, dim } = this;
+    this.inverses = new Float64Array(tokens);
     for (let token = 0; token < tokens; token += 1) {
       const start = token * dim;
       let sum = 0;
       for (let i = start; i < start + dim; i += 1) sum += values[i] * values[i];
-      // A vector of zeros has a cosine of 0 with everything.
-      const scale = sum > 0 ? 1 / Math.sqrt(sum) : 0;
-      for (let i = start; i < start + dim; i += 1) values[i] *= scale;
+      // A vector of zeros has a cosine of 0 with everything; one that is not finite has none.
+      this.inverses[token] = sum === 0 ? 0 : 1 / Math.sqrt(sum);
     }
-    this.isUnit = true;
-    return values;
+    return this.inverses;
   }
 
+  // The unit vector of a token.
   vector(token) {
-    return this.unit().subarray(token * this.dim, (token + 1) * this.dim);
+    const scale = this.scales()[token];
+    return this.values.subarray(token * this.dim, (token + 1) * this.dim).map((value) => value * scale);
   }
 }
 
@@ -75,23 +77,31 @@ export function cellsOf(grid) {
 
 export function cosines(query, block, cells) {
   // The cosine of a unit vector with each cell of an image.
-  const values = block.unit();
-  const { dim } = block;
+  const { dim, values } = block;
+  const scales = block.scales();
   const map = new Float32Array(cells.length);
   for (let cell = 0; cell < cells.length; cell += 1) {
     const start = cells[cell] * dim;
     let sum = 0;
     for (let i = 0; i < dim; i += 1) sum += query[i] * values[start + i];
-    map[cell] = sum;
+    map[cell] = sum * scales[cells[cell]];
   }
   return map;
 }
 
 export function strongest(map, count, omitted = -1) {
-  // The cells of the highest values, the highest first.
-  const order = Array.from(map.keys()).filter((cell) => cell !== omitted && map[cell] === map[cell]);
-  order.sort((a, b) => map[b] - map[a] || a - b);
-  return order.slice(0, count);
+  // The cells of the highest values, the highest first; of equals the first.
+  const best = [];
+  for (let cell = 0; cell < map.length; cell += 1) {
+    const value = map[cell];
+    if (cell === omitted || value !== value) continue;
+    if (best.length === count && value <= map[best[count - 1]]) continue;
+    let at = best.length;
+    while (at > 0 && map[best[at - 1]] < value) at -= 1;
+    best.splice(at, 0, cell);
+    if (best.length > count) best.pop();
+  }
+  return best;
 }
 
 export function limits(map, range, omitted = -1) {

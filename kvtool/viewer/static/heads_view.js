@@ -45,7 +45,6 @@ export class HeadsView {
     this.paint(state.token);
     this.showScores(context);
     await Promise.all([picture, ...layers]);
-    if (this.app.isCurrent(context)) this.paint(this.token);
   }
 
   paint(token) {

@@ -32,22 +32,30 @@ export function legend(label = "cosine") {
   };
 }
 
-// The most similar patches of a map: a bar each, a click goes there.
+const RANKS = 6;
+
+// The most similar patches of a map: a bar each, a click goes there. Its lines are made once.
 export function ranking(onpick) {
-  const root = element("ol", { class: "ranking" });
+  const lines = Array.from({ length: RANKS }, () => {
+    const line = { place: element("span"), bar: element("span", { class: "bar" }), number: element("span", { class: "number" }) };
+    line.root = element("li", {}, element("button", { type: "button", class: "rank", onclick: () => onpick(line.token) },
+      line.place, element("span", { class: "track" }, line.bar), line.number));
+    return line;
+  });
   return {
-    root,
+    root: element("ol", { class: "ranking" }, lines.map((line) => line.root)),
     set(map, grid, own, range, colors) {
-      root.replaceChildren(...strongest(map, 6, own).map((cell) => {
-        const share = Math.max(0.02, Math.min(1, (map[cell] - range[0]) / (range[1] - range[0])));
-        const bar = element("span", { class: "bar" });
-        bar.style.width = `${100 * share}%`;
-        bar.style.background = colorOf(map[cell], ...range, colors);
-        return element("li", {}, element("button", {
-          type: "button", class: "rank", onclick: () => onpick(tokenOf(grid, cell)),
-        }, element("span", {}, placeOf(grid, tokenOf(grid, cell))), element("span", { class: "track" }, bar),
-        element("span", { class: "number" }, rounded(map[cell]))));
-      }));
+      const cells = strongest(map, RANKS, own);
+      lines.forEach((line, at) => {
+        const cell = cells[at];
+        line.root.hidden = cell === undefined;
+        if (line.root.hidden) return;
+        line.token = tokenOf(grid, cell);
+        line.place.textContent = placeOf(grid, line.token);
+        line.number.textContent = rounded(map[cell]);
+        line.bar.style.width = `${100 * Math.max(0.02, Math.min(1, (map[cell] - range[0]) / (range[1] - range[0])))}%`;
+        line.bar.style.background = colorOf(map[cell], ...range, colors);
+      });
     },
   };
 }
