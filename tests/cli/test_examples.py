@@ -6,7 +6,6 @@ import io
 import shlex
 import shutil
 import sys
-import webbrowser
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +26,6 @@ from kvtool.demo.captions import scene_captions
 from kvtool.demo.layouts import write_scenes
 from kvtool.demo.weights import DEMO, demo_path, demo_saes_path
 from kvtool.engine.checking import colors
-from kvtool.viewer.serve import RunningViewer
 from tests.cli.score_workspaces import ScoreWorkspaces
 from tests.support import datasets, results, tiny
 from tests.support.adapters import pictures
@@ -246,13 +244,6 @@ def short_demo(monkeypatch: pytest.MonkeyPatch) -> None:
         yield results.probe()
 
     monkeypatch.setattr(study, "run_demo", demo)
-
-
-@pytest.fixture
-def short_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A viewer would wait for Ctrl-C, and open a browser; tests/viewer and tests/browser use it."""
-    monkeypatch.setattr(RunningViewer, "wait", RunningViewer.stop)
-    monkeypatch.setattr(webbrowser, "open", lambda address: address)
 
 
 def words_of(line: str) -> tuple[str, ...]:
