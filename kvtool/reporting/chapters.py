@@ -23,6 +23,6 @@ KEYS = Chapter("keys", "Which keys ignore the picture, and what do they do?", "K
 PREFIXES = Chapter("prefixes", "Does a text before the picture make values better?", "Prefixes")
 MODELS = Chapter("models", "How do models and towers differ?", "Models")
 LANGUAGE = Chapter("language", "Do image tokens mean what words mean?", "Words")
-ATTENTION = Chapter("attention", "Where do texts look?", "Attention")
+ATTENTION = Chapter("attention", "What do texts look at in a picture?", "Attention")
 REMAINDER = Chapter("others", "Other results", "Others")
 CHAPTERS = (VALUES, ANSWERS, KEYS, PREFIXES, MODELS, LANGUAGE, ATTENTION, REMAINDER)

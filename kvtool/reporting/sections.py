@@ -12,7 +12,6 @@ from kvtool.reporting import sentences
 from kvtool.reporting.articles import Article, build
 from kvtool.reporting.chapters import CHAPTERS, REMAINDER, Chapter
 from kvtool.reporting.charts import LineChart
-from kvtool.reporting.numbers import model_name
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data
 from kvtool.result import Result
@@ -154,7 +153,7 @@ def _panel(positions: Sequence[int], study: Study, data: Data, told: set[str]) -
         id=f"p{positions[0]}",
         title=title_of(results[0]),
         entry=title_of(results[0]),
-        subject=_subject(results),
+        subject=_subject(results, first.heading),
         leads=leads,
         overlay=overlay,
         articles=articles,
@@ -168,12 +167,11 @@ def _untold(lines: Sequence[str], told: set[str]) -> list[str]:
     return fresh
 
 
-def _subject(results: Sequence[Result]) -> str:
-    """Return which models and data a panel is about."""
+def _subject(results: Sequence[Result], heading: str) -> str:
+    """Return which data a panel is about, and of one result which model or runs."""
     config = results[0].config
-    models = [model_name(result) for result in results] if len(results) == 1 else []
-    if models and models[0] == results[0].command:
-        models = []
+    is_named = len(results) == 1 and heading != results[0].command
+    models = [heading] if is_named else []
     data = " ".join(str(config[name]) for name in ("dataset", "split") if config.get(name))
     count = f"n = {results[0].n}" if len({result.n for result in results}) == 1 else ""
     n_skipped = max(result.n_skipped for result in results)

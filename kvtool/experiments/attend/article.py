@@ -21,7 +21,7 @@ from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
 
 CHAPTER = chapters.ATTENTION
-TITLE = "Attention on the picture"
+TITLE = "Where texts look"
 
 QUERY = "query"
 """The kind by which the page names query heads."""

@@ -35,7 +35,7 @@ from kvtool.reporting.tables import Data, PageTable, plain_table
 from kvtool.result import Result, Row
 
 CHAPTER = chapters.LANGUAGE
-TITLE = "Features of language"
+TITLE = "Image tokens in the features of language"
 
 CHARTS = (
     ("fvu", "Share of the variance that the SAE does not give back (fvu)", True),

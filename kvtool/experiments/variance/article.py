@@ -17,7 +17,7 @@ from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
 
 CHAPTER = chapters.KEYS
-TITLE = "Variance of keys over pictures"
+TITLE = "Input-agnostic keys"
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
