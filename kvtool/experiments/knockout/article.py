@@ -76,9 +76,11 @@ def headline(results: Sequence[Result]) -> str | None:
     """Say in how many conditions blocking heads changed which answers are right, by the tests."""
     texts = []
     for result in results:
+        if each_shown.is_each(result):
+            continue
         tests = [_corrected_p(row) for row in condition_rows(result) if row["condition"] != "none"]
         p_values = [p for p in tests if p is not None]
-        if each_shown.is_each(result) or not p_values:
+        if not p_values:
             continue
         count = sum(p < SURE for p in p_values)
         name = str(result.task or result.config.get("benchmark")).upper()
