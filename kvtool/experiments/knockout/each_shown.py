@@ -159,7 +159,8 @@ def sentences(result: Result) -> Iterator[str]:
     count = f"{len(sure)} of {plural(len(result.rows), 'head')}"
     scope = f"over {plural(result.n, 'question')}"
     if not sure:
-        yield f"No head alone, of {len(result.rows)}, changes the answers' margin for sure, {scope}."
+        blocks = f"No head alone, of {len(result.rows)},"
+        yield f"{blocks} changes the answers' margin for sure, {scope}."
         yield from _relations(result)
         return
     head = f"layer {sure[0]['layer']} head {sure[0]['kv_head']}"
