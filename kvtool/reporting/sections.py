@@ -104,8 +104,8 @@ def title_of(result: Result) -> str:
 
 
 def headlines_of(study: Study) -> list[Headline]:
-    """Return a sentence for each command: its experiment's over all its results, or of a single
-    result the first that it says."""
+    """Return a sentence for each command: its experiment's over all its results, or else the
+    first that its first result says."""
     groups: dict[str, list[int]] = {}
     for position, stored in enumerate(study.kept):
         groups.setdefault(stored.result.command, []).append(position)
@@ -114,7 +114,7 @@ def headlines_of(study: Study) -> list[Headline]:
         results = [study.kept[position].result for position in positions]
         make = getattr(experiment_part(command, "article"), "headline", None)
         text = make(results) if make is not None else None
-        if text is None and len(results) == 1:
+        if text is None:
             text = next(iter(sentences.sentences_of(results[0])), None)
         if text is not None:
             target = f"p{positions[0]}" if len(results) == 1 else chapter_of(command).id
