@@ -15,7 +15,7 @@ from kvtool.result import Result, Row
 
 WIDTH = 560
 HEIGHT = 250
-LEFT = 52
+LEFT = 58
 RIGHT = 14
 TOP = 12
 BOTTOM = 40

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kvtool.reporting import charts
+from kvtool.reporting.chance import chance_interval
 from kvtool.reporting.commands import extract_command, result_command
 from kvtool.reporting.numbers import in_percent, interval, model_name, plural, unit_mark, words
 from kvtool.reporting.overview import layers_figure, leading_probes, score_tracks
@@ -140,7 +141,7 @@ def _named(names: Sequence[str], what: str) -> str:
 
 
 def _overview(study: Study, data: Data) -> PageTable | None:
-    """Return the best block of each probe beside the best of its baselines."""
+    """Return the best block of each probe beside chance and the best of its baselines."""
     probes = [
         stored.result
         for stored in study.kept
@@ -162,15 +163,16 @@ def _overview(study: Study, data: Data) -> PageTable | None:
         }
         rows.append({**labels, "metric": result.metric, **_scores("best", best, result.metric)})
         rows[-1] |= {name: best.get(name) for name in ("kind", "layer", "kv_head", "select", "n")}
+        rows[-1] |= _scores("chance", best, "chance")
         for kind, row in baselines.items():
             rows[-1] |= _scores(kind, row or {}, result.metric)
         # The baselines beside the best block.
         text = [interval(result, row) if row else "" for row in baselines.values()]
         metric = result.metric if percent else f"{result.metric}{unit_mark(result)}"
         texts = [model_name(result), words(labels["dataset"]), metric]
-        score = [block_name(best), interval(result, best)]
+        score = [block_name(best), interval(result, best), chance_interval(result, best)]
         cells.append([title_of(result), *texts, *score, *text, str(best["n"])])
-    scores = [f"{name}{', %' * percent}" for name in ("score", "projected", "vision")]
+    scores = [f"{name}{', %' * percent}" for name in ("score", "chance", "projected", "vision")]
     columns = ["task", "model", "data", "metric", "best block", *scores, "n"]
     return PageTable("Best blocks, 95 % intervals", columns, cells, data.add("overview", rows))
 
