@@ -48,8 +48,8 @@ def test_every_head_alone_stands_among_the_sentences() -> None:
     row = {"layer": 2, "kv_head": 1, "margin_change": -0.5, "margin_holm_p": 0.01}
     config = demo["knockout"].config | {"each": True, "q_heads": [{}]}
     rows = [row | {"mcnemar_holm_p": 1.0}]
-    each = Result("knockout", "mme", "margin_change", 80, rows, config=config, unit="nats")
-    quotes = readme.quoted([*demo.values(), each])
+    result = Result("knockout", "mme", "margin_change", 80, rows, config=config, unit="nats")
+    quotes = readme.quoted([*demo.values(), result])
     assert quotes["knockout"].rows == demo["knockout"].rows
     looks = readme.parts(quotes)["looks"]
     assert "1 of 1 head change the answers' margin over 80 questions" in looks
