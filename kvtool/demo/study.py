@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from kvtool.demo.layouts.files import Size
 from kvtool.demo.heads import single_heads
+from kvtool.demo.layouts.files import Size
 from kvtool.demo.programs import SMOLLM2, Analysis, Program
 from kvtool.demo.weights import demo_saes_path
 from kvtool.result import Result

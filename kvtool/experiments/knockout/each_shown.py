@@ -156,13 +156,13 @@ def _related(result: Result) -> list[Row]:
 def sentences(result: Result) -> Iterator[str]:
     """Say which heads change the answers' margin, and which the answers."""
     sure = [row for row in strongest(result) if is_sure(row)]
+    count = f"{len(sure)} of {plural(len(result.rows), 'head')}"
     scope = f"over {plural(result.n, 'question')}"
     if not sure:
-        count = f"No head alone, of {len(result.rows)},"
-        yield f"{count} changes the answers' margin for sure, {scope}."
+        blocks = f"No head alone, of {len(result.rows)},"
+        yield f"{blocks} changes the answers' margin for sure, {scope}."
         yield from _relations(result)
         return
-    count = f"{len(sure)} of {plural(len(result.rows), 'head')}"
     head = f"layer {sure[0]['layer']} head {sure[0]['kv_head']}"
     yield (
         f"Blocked alone, {count} change the answers' margin {scope} (Wilcoxon's test by picture, "
