@@ -253,7 +253,7 @@ def words_of(line: str) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_demo")
+@pytest.mark.usefixtures("short_demo", "short_serve")
 @pytest.mark.parametrize("line", [pytest.param(line, marks=SLOW.get(line, ())) for line in LINES])
 def test_an_example_does_what_it_says(
     line: str,
