@@ -20,7 +20,8 @@ from kvtool.models.attention import acting
 from kvtool.models.base import LanguageModel
 from kvtool.models.cache import widen
 from kvtool.models.decoder_geometry import readers
-from kvtool.models.knockout import Blocked, Head, group_heads
+from kvtool.models.knockout import Blocked, group_heads
+from kvtool.models.methods import Head
 from kvtool.models.placement import device_of
 from kvtool.types import Sample
 

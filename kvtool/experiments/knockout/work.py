@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.asking.answer_files import write_answers, write_official
-from kvtool.asking.answering import ATTENTION, Answer, Answerer
+from kvtool.asking.answering import Answer, Answerer
 from kvtool.asking.benchmarks import Benchmark
 from kvtool.asking.caches import no_answer
 from kvtool.asking.conditions import Answers, AnswerSheet
 from kvtool.asking.heads import HeadCondition
+from kvtool.asking.image_replies import ATTENTION
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError
 from kvtool.progress import Progress
