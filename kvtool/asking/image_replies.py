@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from kvtool.asking.caches import cache_kinds, spoiled_arrays
-from kvtool.asking.heads import Heads
+from kvtool.asking.heads import Change
 from kvtool.asking.means import RunMeans, run_means
 from kvtool.features.attention_maps import count_sinks
 from kvtool.models.methods import BLOCK, Intervention, Method
@@ -33,8 +33,6 @@ ATTENTION = "sdpa"
 """What a knockout leaves as it is runs on this backend, and the unblocked condition with it."""
 Texts = Mapping[str, Sequence[str]]
 """Questions by image id."""
-Change = Heads | Intervention
-"""What is done while a question is asked: the heads that are blocked, or what else is done."""
 Reply = TypeVar("Reply")
 ReplyTable = dict[Change, dict[str, dict[str, Reply | None]]]
 """Replies by what is done, image and text; None where the model could give none: its logits, or the

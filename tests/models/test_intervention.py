@@ -90,7 +90,7 @@ def written_out(case: Case, change: Any) -> Iterator[None]:
     from transformers import AttentionInterface
 
     def attend(
-        module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **_: Any
+        module: Any, query: Any, key: Any, value: Any, *_masks: Any, scaling: float, **_: Any
     ) -> tuple[torch.Tensor, None]:
         n_queries, n_keys = query.shape[2], key.shape[2]
         window = getattr(module, "sliding_window", None) or n_keys
@@ -186,9 +186,7 @@ def test_contrast_is_by_how_much_logits_exceed_blocked_ones(case: Case) -> None:
 def test_contrast_answers_token_by_token(case: Case) -> None:
     """Two caches side by side, both grown by what the compared logits say."""
     model: Any = case.model
-    texts = [
-        model.question(text) for text in (QUESTION, "is there a cat", "is there a dog", "red")
-    ]
+    texts = [model.question(text) for text in (QUESTION, "is there a cat", "is there a dog", "red")]
     ours = case.intervened(Method("contrast", 2.0)).ask(case.cache(model), texts, 4)
     for text, answer in zip(texts, ours, strict=True):
         grown = [case.cache(model) for _ in range(2)]
@@ -226,7 +224,7 @@ def test_scale_zero_is_block(case: Case) -> None:
 
 def test_the_cache_stays_and_texts_run_together_as_each_alone(case: Case) -> None:
     cache = case.cache(case.model)
-    before = fork(cache)
+    before: Any = fork(cache)
     texts = [case.model.question(text) for text in ("red", "is there a cat", "is there a dog")]
     for label in ("scale:0.3", "redistribute:1", "temperature:2", "mean-key", "contrast:1"):
         intervened = case.intervened(parse_methods(label)[0])
