@@ -35,6 +35,7 @@ TITLES = {
     "lens": "Words read at image tokens",
     "attend": "Where texts look",
     "surface": "Model and values together",
+    "intervene": "Attention changed",
 }
 NAMED_BY_TASK = ("probe",)
 """Commands whose sections have the name of their task alone."""
