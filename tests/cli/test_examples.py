@@ -54,6 +54,7 @@ SLOW = {"kvtool data scenes scenes": pytest.mark.slow}
 
 
 @pytest.mark.parametrize("words", EXAMPLES, ids=lambda words: " ".join(words) or "kvtool")
+@pytest.mark.sampled
 def test_help_ends_with_examples_of_the_command(words: tuple[str, ...]) -> None:
     lines = EXAMPLES[words]
     assert 2 <= len(lines) <= 3
@@ -253,7 +254,7 @@ def words_of(line: str) -> tuple[str, ...]:
     return max((command for command in EXAMPLES if words[: len(command)] == command), key=len)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_demo")
 @pytest.mark.parametrize("line", [pytest.param(line, marks=SLOW.get(line, ())) for line in LINES])
 def test_an_example_does_what_it_says(

@@ -27,6 +27,7 @@ from kvtool.cli.options import (
     ModelOfRunsOption,
     PlotOption,
     QuestionDtypeOption,
+    RowsOption,
     RunOption,
     StoreArgument,
     StyleOption,
@@ -94,6 +95,7 @@ def knockout(
     fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
+    rows: RowsOption = "summary",
     format: FormatOption = "auto",
 ) -> None:
     """Ask a benchmark's questions with text blocked from the image's tokens in chosen attention
@@ -139,7 +141,7 @@ def knockout(
         )
     for note in result.config["notes"]:
         console.log.info("%s", note)
-    emit_result(result, format, plots)
+    emit_result(result, format, plots, rows)
     if result.n_skipped:
         for line in result.skipped:
             console.log.error("left out: %s", line)
