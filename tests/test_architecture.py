@@ -161,6 +161,7 @@ RESULT_MODULES = [
             "lens",
             "attend",
             "surface",
+            "intervene",
             "sae",
         )
     ),

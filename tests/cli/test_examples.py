@@ -147,6 +147,8 @@ class Workspaces(ScoreWorkspaces):
         (folder / "heads.jsonl").write_text('{"layer": 1, "kv_head": 0}\n')
         return folder
 
+    intervene = property(lambda self: self.knockout)
+
     @cached_property
     def sae(self) -> Path:
         """A store of the shipped model, and its SAEs."""
