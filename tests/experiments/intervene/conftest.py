@@ -17,7 +17,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pope(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = planted_pope(tmp_path_factory.mktemp("benchmarks") / "pope")
+    folder = planted_pope(tmp_path_factory.mktemp("benchmarks") / "pope", n_images=4)
     return f"pope:{folder}"
 
 
