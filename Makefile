@@ -4,6 +4,7 @@
 # make check      lint and the fast tests, on CORES processes: what to run before a commit
 # make test       lint and every test: what counts; on CORES processes, then those marked alone one by one
 # make docs       docs/cli.md, the links of all pages, and the site build/site; whatever is broken fails
+# make bench-gpu  what things cost on a GPU, in eight minutes (python -m tests.bench.gpu; --dry without one)
 # make campaign, fuzz, bench   long: commands that are killed, hostile inputs, and what things cost
 # Variables: PYTHON (the interpreter of .venv), CORES, CONSTRAINTS (empty: the newest versions that pyproject.toml allows)
 PYTHON ?= python3
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS))
 
-.PHONY: setup demo lint check test campaign fuzz bench docs clean
+.PHONY: setup demo lint check test campaign fuzz bench bench-gpu docs clean
 
 setup: $(VENV)/.ready
 
@@ -54,6 +55,9 @@ fuzz: setup
 
 bench: setup
 	$(BIN)/python -m tests.bench
+
+bench-gpu: setup
+	$(BIN)/python -m tests.bench.gpu
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m kvtool.cli.reference > docs/cli.md

@@ -84,8 +84,8 @@ class ConditionMargins(ImageReplies[float]):
                 self.subjects[text] = question, right
                 texts[index] = text
         if texts:
-            asked = replace(work, questions=tuple(work.questions[index] for index in texts))
-            replies = asked.replies(self, list(texts.values()), progress)
+            answerable = replace(work, questions=tuple(work.questions[index] for index in texts))
+            replies = answerable.replies(self, list(texts.values()), progress)
             margins[:, list(texts)] = np.array(replies, dtype=np.float64)
         return margins
 

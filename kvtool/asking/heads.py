@@ -179,10 +179,10 @@ def make_conditions(
     selected = select_heads(heads, layers)
     conditions, notes = _parts(selected, geometry)
     notes += recurrent_notes(geometry)
-    drawn, control_notes = control_conditions(
+    control_sets, control_notes = control_conditions(
         replace(heads, selected=selected), geometry, layers, controls, draws, seed
     )
-    return [*conditions, *drawn], [*notes, *control_notes]
+    return [*conditions, *control_sets], [*notes, *control_notes]
 
 
 def select_heads(heads: HeadSet, layers: tuple[int, ...] | None) -> Heads:

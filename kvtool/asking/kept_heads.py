@@ -74,8 +74,8 @@ class KeptHeads:
         """Return the last result of the run, else that of another run of the same model."""
         store = open_store(run.store)
         model = run.config.model
-        runs = store.readable_runs(lambda other: same_numbers(other.config.model, model))
-        hashes = {other.config.hash for other in runs}
+        runs = store.readable_runs(lambda source: same_numbers(source.config.model, model))
+        hashes = {source.config.hash for source in runs}
         candidates = [
             result
             for result in results_among(store.results())

@@ -51,7 +51,7 @@ METHODS: dict[str, Strengths | None] = {
 }
 """Method -> the strengths that it takes; None where it has none."""
 BLOCK = "block"
-OF_MEANS = ("mean-key", "mean-value")
+MEAN_METHODS = ("mean-key", "mean-value")
 """Methods that put the mean of a run's pictures in place of what a picture has."""
 
 
@@ -89,7 +89,7 @@ class Intervention:
     @property
     def needs_means(self) -> bool:
         """Whether the mean keys and values of a run's pictures are needed."""
-        return self.method.name in OF_MEANS
+        return self.method.name in MEAN_METHODS
 
 
 def parse_methods(texts: str | Iterable[str]) -> tuple[Method, ...]:

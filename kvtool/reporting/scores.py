@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvtool.reporting.chance import against_chance, guess_rows
+from kvtool.reporting.fitting import MapTable
 from kvtool.reporting.numbers import interval, show, unit_mark
 from kvtool.result import LABELS, Result, Row, block_name, is_summary, metric_names
 
@@ -107,14 +108,22 @@ def _by_label(result: Result, rows: Sequence[Row]) -> Table:
 
 def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
     """Put layers down and heads across; the layer's best is last, and the best of all has a star
-    and is the hottest."""
+    and is the hottest. Few heads are numbers, many a character each."""
+    shades = _map_table(result, kind, rows, has_numbers=False)
+    if len({row["kv_head"] for row in rows}) > HEADS_SHOWN:
+        return shades
+    table = _map_table(result, kind, rows, has_numbers=True)
+    table.narrow = shades
+    return table
+
+
+def _map_table(result: Result, kind: str, rows: Sequence[Row], has_numbers: bool) -> MapTable:
     heads = sorted({row["kv_head"] for row in rows})
-    has_numbers = len(heads) <= HEADS_SHOWN
     top = result.best_of(rows)
     values = [row[result.metric] for row in rows if row[result.metric] is not None]
     low = min(values, default=0.0)
     high = max(values, default=1.0)
-    table = Table(
+    table = MapTable(
         title=Text(f"{kind}: {result.metric}{unit_mark(result)}"),
         title_justify="left",
         box=box.SIMPLE_HEAD,

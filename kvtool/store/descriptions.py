@@ -21,17 +21,17 @@ def matching(description: str, runs: Sequence[Run]) -> list[Run]:
 
     Raises UsageError for another field and where one has no text.
     """
-    wanted = _parse(description)
+    texts = _parse(description)
     return [
         run
         for run in runs
-        if all(text in _texts(run.config, field) for field, text in wanted.items())
+        if all(text in _texts(run.config, field) for field, text in texts.items())
     ]
 
 
 def _parse(description: str) -> dict[str, str]:
     """Return the text of each field of a description."""
-    wanted = {}
+    texts = {}
     for part in description.split(","):
         field, _, text = (word.strip() for word in part.partition("="))
         if field not in FIELDS or not text:
@@ -39,8 +39,8 @@ def _parse(description: str) -> dict[str, str]:
                 f"--run {description}: expected a name, or field=text of {', '.join(FIELDS)}, "
                 f"joined by commas; found {part!r}"
             )
-        wanted[field] = text
-    return wanted
+        texts[field] = text
+    return texts
 
 
 def _texts(config: RunConfig, field: str) -> set[str]:

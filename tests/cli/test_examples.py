@@ -1,6 +1,4 @@
-"""Every --help ends with examples, and each of them does what it says, in a folder that holds what
-it names.
-"""
+"""Every --help ends with examples, and each does what it says, where what it names lies."""
 
 from __future__ import annotations
 
@@ -147,8 +145,6 @@ class Workspaces(ScoreWorkspaces):
         (folder / "heads.jsonl").write_text('{"layer": 1, "kv_head": 0}\n')
         return folder
 
-    intervene = property(lambda self: self.knockout)
-
     @cached_property
     def sae(self) -> Path:
         """A store of the shipped model, and its SAEs."""
@@ -181,6 +177,7 @@ class Workspaces(ScoreWorkspaces):
         return folder
 
     surface = property(lambda self: self.paired)
+    intervene = property(lambda self: self.knockout)
 
     @cached_property
     def prefix(self) -> Path:
@@ -257,7 +254,7 @@ def words_of(line: str) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_demo")
+@pytest.mark.usefixtures("short_demo", "short_serve")
 @pytest.mark.parametrize("line", [pytest.param(line, marks=SLOW.get(line, ())) for line in LINES])
 def test_an_example_does_what_it_says(
     line: str,

@@ -96,7 +96,7 @@ def test_rows_about_parts_are_printed_on_request(store: Path, shell: Shell) -> N
     table = list(csv.DictReader(io.StringIO(shell(*words, "csv")[1])))
     assert {row["level"] for row in table} == {"summary"}
     # JSON is the whole result.
-    whole = json.loads(shell(*words, "json", "--kinds", "value", "--layers", "4")[1])
-    assert len(whole["rows"]) == len(everything)
+    complete = json.loads(shell(*words, "json", "--kinds", "value", "--layers", "4")[1])
+    assert len(complete["rows"]) == len(everything)
     assert "the best block" not in shell(*words, "table")[1]
     assert "the best block" in shell(*words, "table", "--rows", "all")[1]

@@ -129,12 +129,12 @@ def redistributed(weights: torch.Tensor, image: slice, share: float) -> torch.Te
     changed = weights.clone()
     shares = changed[image]
     sinks = shares.argsort(descending=True)[:N_SINKS].tolist()
-    others = [token for token in range(len(shares)) if token not in sinks]
+    strangers = [token for token in range(len(shares)) if token not in sinks]
     freed = share * sum(float(shares[token]) for token in sinks)
-    total = sum(float(shares[token]) for token in others)
+    total = sum(float(shares[token]) for token in strangers)
     if total == 0:
         return weights
-    for token in others:
+    for token in strangers:
         shares[token] += freed * float(shares[token]) / total
     for token in sinks:
         shares[token] *= 1 - share

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,12 @@ from tests.support.runs import config, new_run
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Run]:
     model = config().model
-    hub = {"model": type(model)(**{**vars(model), "name": "owner/large"})}
-    changes = ({}, {"dataset": "msrc"}, {"prefix": "correct"}, {"view": "full", **hub})
+    changes: list[dict[str, Any]] = [
+        {},
+        {"dataset": "msrc"},
+        {"prefix": "correct"},
+        {"view": "full", "model": replace(model, name="owner/large")},
+    ]
     return [new_run(tmp_path / f"{n}.kv", **change) for n, change in enumerate(changes)]
 
 
@@ -33,7 +39,5 @@ def runs(tmp_path: Path) -> list[Run]:
         ("split=val", []),
     ],
 )
-def test_runs_that_are_as_described(
-    runs: list[Run], description: str, numbers: list[int]
-) -> None:
+def test_runs_that_are_as_described(runs: list[Run], description: str, numbers: list[int]) -> None:
     assert matching(description, runs) == [runs[number] for number in numbers]

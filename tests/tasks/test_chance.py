@@ -37,12 +37,8 @@ FOREGROUND, CELLS = 11, 47
 def guess(result: Result, predictor: str, **labels: Any) -> Row:
     """The row of what knows nothing about all units, or about those with these labels."""
     rows = [row for row in result.chance if row["predictor"] == predictor]
-    (row,) = [
-        row
-        for row in rows
-        if all(row.get(name) == value for name, value in labels.items())
-        and (labels or is_summary(row))
-    ]
+    rows = [row for row in rows if labels or is_summary(row)]
+    (row,) = [row for row in rows if labels.items() <= row.items()]
     return row
 
 

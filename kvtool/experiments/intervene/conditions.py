@@ -54,7 +54,7 @@ class MethodConditions:
         conditions = [HeadCondition(NONE, frozenset())]
         notes = recurrent_notes(geometry)
         for suffix, members in sets.items():
-            drawn, drawing_notes = control_conditions(
+            control_sets, drawing_notes = control_conditions(
                 HeadSet(members, heads.dependent),
                 geometry,
                 layers,
@@ -68,7 +68,7 @@ class MethodConditions:
                 conditions.append(HeadCondition(name, members, method=method))
                 conditions += [
                     HeadCondition(f"{name} {control.name}", control.heads, control.draw, method)
-                    for control in drawn
+                    for control in control_sets
                 ]
         return conditions, list(dict.fromkeys(notes))
 
@@ -79,16 +79,16 @@ def candidates(conditions: Sequence[HeadCondition]) -> list[HeadCondition]:
 
 
 def with_controls(
-    conditions: Sequence[HeadCondition], chosen: HeadCondition
+    conditions: Sequence[HeadCondition], choice: HeadCondition
 ) -> list[HeadCondition]:
     """Return the model as it is, a condition, and its controls."""
     return [
         condition
         for condition in conditions
-        if condition.name == NONE or condition is chosen or is_control_of(condition, chosen)
+        if condition.name == NONE or condition is choice or is_control_of(condition, choice)
     ]
 
 
-def is_control_of(condition: HeadCondition, chosen: HeadCondition) -> bool:
+def is_control_of(condition: HeadCondition, choice: HeadCondition) -> bool:
     """Tell whether a condition is a control of another one."""
-    return condition.draw is not None and condition.name.rpartition(" ")[0] == chosen.name
+    return condition.draw is not None and condition.name.rpartition(" ")[0] == choice.name

@@ -21,7 +21,7 @@ from kvtool.bounds import checked
 from kvtool.errors import UsageError
 from kvtool.experiments.intervene.conditions import MethodConditions
 from kvtool.experiments.intervene.study import InterventionStudy
-from kvtool.models.methods import OF_MEANS, Method, parse_methods
+from kvtool.models.methods import MEAN_METHODS, Method, parse_methods
 from kvtool.progress import Progress, called
 from kvtool.result import Result, Row, result_key
 from kvtool.store.select import Target, select_store
@@ -144,7 +144,7 @@ def intervene(
 
 def _settings(work: HeadWork, methods: Sequence[Method], select: str | None) -> Row:
     """Return the settings of interventions, beside those of all heads."""
-    has_means = any(method.name in OF_MEANS for method in methods)
+    has_means = any(method.name in MEAN_METHODS for method in methods)
     # Means are over all pictures of the run, whatever is asked.
     means = {"means_hash": work.run.images_hash()} if has_means else {}
     labels = [method.label for method in methods]

@@ -77,11 +77,11 @@ class InterventionStudy:
         self.progress(0, "", 2 * (first.n_images + second.n_images))
         choosing = self.ask(replace(first, conditions=tuple(candidates(first.conditions))))
         scores = [choosing.work.sheet.score_of(answers) for answers in choosing.answers]
-        chosen = choosing.work.conditions[best_condition(scores, choosing.margins)]
-        conditions = tuple(with_controls(second.conditions, chosen))
+        choice = choosing.work.conditions[best_condition(scores, choosing.margins)]
+        conditions = tuple(with_controls(second.conditions, choice))
         scoring = self.ask(replace(second, conditions=conditions))
         result = result_of(scoring)
-        selection = selection_record(choosing, scores, chosen)
+        selection = selection_record(choosing, scores, choice)
         # What was left out of either half was left out of all.
         n_skipped = result.n_skipped + len(choosing.work.skipped) - len(first.skipped)
         lines = [*choosing.work.skipped[: n_skipped - result.n_skipped], *result.skipped]
@@ -121,14 +121,14 @@ def best_condition(scores: Sequence[float], margins: Array) -> int:
     return 1 + int(order[0])
 
 
-def selection_record(choosing: Replied, scores: Sequence[float], chosen: HeadCondition) -> Row:
+def selection_record(choosing: Replied, scores: Sequence[float], choice: HeadCondition) -> Row:
     """Return how a condition was chosen: what each candidate scores on the choosing half."""
     entries = [
         {"condition": condition.name, "n_heads": len(condition.heads), "score": score}
         for condition, score in zip(choosing.work.conditions, scores, strict=True)
     ]
     return {
-        "chosen": chosen.record(),
+        "chosen": choice.record(),
         "candidates": entries,
         "n_questions": len(choosing.work.questions),
         "n_pictures": len(np.unique(choosing.work.sheet.pictures)),

@@ -29,13 +29,13 @@ def tables(result: Result) -> Iterator[RenderableType]:
 def selection_line(result: Result, selection: Row) -> str:
     """Say what was chosen among how many, and what it scores where it was chosen."""
     entries = selection["candidates"]
-    chosen = selection["chosen"]
+    choice = selection["chosen"]
     scores = {entry["condition"]: entry["score"] for entry in entries}
-    score, none = (show(result, scores[name]) for name in (chosen["condition"], "none"))
-    heads = ", ".join(f"{layer}:{kv_head}" for layer, kv_head in chosen["heads"])
+    score, none = (show(result, scores[name]) for name in (choice["condition"], "none"))
+    heads = ", ".join(f"{layer}:{kv_head}" for layer, kv_head in choice["heads"])
     return (
         f"chosen among {len(entries) - 1} on {selection['n_questions']} questions about the other "
-        f"{selection['n_pictures']} pictures: {chosen['method']} in {heads}; {score} there, none "
+        f"{selection['n_pictures']} pictures: {choice['method']} in {heads}; {score} there, none "
         f"{none}"
     )
 

@@ -22,6 +22,7 @@ from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.errors import UsageError
 from kvtool.experiments.knockout.each import single_heads
+from kvtool.experiments.knockout.each_beside import with_others
 from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
 from kvtool.store.provenance import ALGORITHMS
@@ -130,7 +131,7 @@ def knockout(
     key = result_key(work.settings)
     rereads = not (fresh or answers or official)
     if rereads and (stored := store.kept(key, Result.from_json)) is not None:
-        return stored
+        return with_others(stored, store, key)
     with sharing(wait_s) as share:
         answerer = Answerer(
             store, work.run, model, device, max_new_tokens, fresh, share=share, dtype=question_dtype
@@ -143,7 +144,7 @@ def knockout(
             result = work.result(conditions)
             work.write(conditions, answers, official)
     store.keep(key, result.to_json())
-    return result
+    return with_others(result, store, key)
 
 
 def _blocked(heads: Heads | None, each_head: bool, options: Mapping[str, Any]) -> Heads:

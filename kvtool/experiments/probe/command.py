@@ -145,20 +145,20 @@ def _probes(store: Store, run: str | None, task: str, options: dict[str, Any]) -
     if run != ALL:
         one_run = store.run(run)
         return [
-            _Probe(one_run, name, own, name if task == ALL else "")
-            for name, own in _options_by_task(one_run, task, options).items()
+            _Probe(one_run, name, task_options, name if task == ALL else "")
+            for name, task_options in _options_by_task(one_run, task, options).items()
         ]
     if task != ALL:
         TASKS.load(task)
-    served = [(run, tasks_of(run)) for run in store.first_runs()]
-    serving = [run for run, tasks in served if tasks and task in (ALL, *tasks)]
+    served = [(stored, tasks_of(stored)) for stored in store.first_runs()]
+    serving = [stored for stored, tasks in served if tasks and task in (ALL, *tasks)]
     if not serving:
         expected = "a task" if task == ALL else task
         raise UsageError(f"store {store.path}: expected runs that serve {expected}, found none")
     return [
-        _Probe(run, name, own, f"{run.name}-{name}")
-        for run in serving
-        for name, own in _options_by_task(run, task, options).items()
+        _Probe(stored, name, task_options, f"{stored.name}-{name}")
+        for stored in serving
+        for name, task_options in _options_by_task(stored, task, options).items()
     ]
 
 

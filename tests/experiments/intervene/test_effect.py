@@ -34,10 +34,10 @@ def test_blocking_equals_knockout(result: Result, store: Path, pope: str) -> Non
     knockout = kvtool.knockout(store, pope, HEADS, seed=3, **OPTIONS)
     theirs = {row["condition"]: row for row in knockout.rows if "file" not in row}
     ours = by_condition(result)
-    for name, other in (("none", "none"), ("block", "chosen")):
-        shared = theirs[other].keys() - {"condition", "mcnemar_holm_p", "picture_holm_p"}
+    for name, condition in (("none", "none"), ("block", "chosen")):
+        shared = theirs[condition].keys() - {"condition", "mcnemar_holm_p", "picture_holm_p"}
         assert {field: ours[name][field] for field in shared} == {
-            field: theirs[other][field] for field in shared
+            field: theirs[condition][field] for field in shared
         }
     assert (ours["none"]["accuracy"], ours["block"]["accuracy"]) == (0.5, 1.0)
 

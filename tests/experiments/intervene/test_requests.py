@@ -139,8 +139,8 @@ def test_bad_requests_are_one_line(
     shell: Shell, tiny_store: Path, scenes: Path, arguments: list[str], expected: str
 ) -> None:
     defaults = {"--benchmark": f"mme:{scenes}/mme", "--heads": "0:1"}
-    given = [part for pair in defaults.items() if pair[0] not in arguments for part in pair]
-    code, out, err = shell("intervene", tiny_store, "--limit", 1, *given, *arguments)
+    options = [part for pair in defaults.items() if pair[0] not in arguments for part in pair]
+    code, out, err = shell("intervene", tiny_store, "--limit", 1, *options, *arguments)
     assert code in (1, 2)
     assert out == ""
     assert expected in err[-1]

@@ -62,10 +62,10 @@ def test_what_is_chosen_on_one_half_holds_on_the_other(result: Result) -> None:
 def test_a_single_head_is_chosen_where_it_is_the_best(store: Path, pope: str) -> None:
     """Blocking (0, 0), which says what the question asks about, spoils what is left."""
     heads = [(4, 1), (5, 2), (0, 0)]
-    both = kvtool.intervene(store, pope, heads, "mean-value", **OPTIONS)
-    chosen = both.config["selection"]["chosen"]
-    scores = {e["condition"]: e["score"] for e in both.config["selection"]["candidates"]}
-    assert scores[chosen["condition"]] == max(scores[name] for name in scores if name != "none")
+    result = kvtool.intervene(store, pope, heads, "mean-value", **OPTIONS)
+    choice = result.config["selection"]["chosen"]
+    scores = {e["condition"]: e["score"] for e in result.config["selection"]["candidates"]}
+    assert scores[choice["condition"]] == max(scores[name] for name in scores if name != "none")
 
 
 @pytest.mark.slow
@@ -129,9 +129,9 @@ def test_choosing_brings_no_luck_to_the_other_half() -> None:
     n_sure = np.zeros(2)
     for seed in range(150):
         rng = np.random.default_rng(seed)
-        said = np.where(rng.random((21, 80)) < 0.5, "yes", "no")
+        words = np.where(rng.random((21, 80)) < 0.5, "yes", "no")
         answers = [
-            [Answers(f"{seed}-{n}", None, n, tuple(row[part])) for n, row in enumerate(said)]
+            [Answers(f"{seed}-{n}", None, n, tuple(row[part])) for n, row in enumerate(words)]
             for part in parts
         ]
         scores = [sheets[0].score_of(entry) for entry in answers[0]]

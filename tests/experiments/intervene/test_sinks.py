@@ -84,8 +84,8 @@ def test_the_mass_of_a_planted_sink_goes_to_the_other_tokens(
         # All that the image draws stays, and the others gain in proportion.
         assert after[q_head].sum() == pytest.approx(1, abs=1e-5)
         assert after[q_head, image].sum() == pytest.approx(before[q_head, image].sum(), rel=1e-3)
-        others = np.delete(np.arange(image.start, image.stop), sink - image.start)
-        gains = after[q_head, others] / before[q_head, others]
+        strangers = np.delete(np.arange(image.start, image.stop), sink - image.start)
+        gains = after[q_head, strangers] / before[q_head, strangers]
         assert gains.min() > 2
         np.testing.assert_allclose(gains, gains[0], rtol=1e-3)
 
@@ -98,7 +98,7 @@ def heads_of(run: Run, source: str) -> tuple[set[tuple[int, int]], list[str]]:
 def test_what_has_to_be_kept_is_said(run: Run, tmp_path: Path) -> None:
     path, data = tmp_path / "study.kv", f"coco:{run.place}"
     kvtool.extract(path, model=run.config.model.name, dataset=data, limit=1)
-    other = kvtool.open(path).run()
+    bare_run = kvtool.open(path).run()
     commands = {
         "sinks": "attend .*study.kv --sinks",
         "localization:1": "attend .*study.kv --expressions",
@@ -107,7 +107,7 @@ def test_what_has_to_be_kept_is_said(run: Run, tmp_path: Path) -> None:
     for source, command in commands.items():
         match = f"heads {source}: .*found none; run first: kvtool {command}"
         with pytest.raises(UsageError, match=match):
-            heads_of(other, source)
+            heads_of(bare_run, source)
 
 
 @pytest.mark.slow
@@ -140,9 +140,9 @@ def test_heads_of_a_probe(run: Run) -> None:
         ("projected", 0, 0, 0.95),
     ]
     rows = [block(kind, layer, head, "miou", score) for kind, layer, head, score in scores]
-    for number, kept in enumerate((rows[:1], rows)):
+    for number, members in enumerate((rows[:1], rows)):
         result = about(
-            "probe", "miou", list(kept), task="co-segmentation", config={"number": number}
+            "probe", "miou", list(members), task="co-segmentation", config={"number": number}
         )
         config = result.config | {"run": run.name, "run_hash": run.config.hash}
         record = replace(result, config=config).to_json()
