@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -105,6 +106,7 @@ class ConditionMargins(ImageReplies[float]):
         logits = intervened.logits(cache, [opening.text for opening, _ in openings.values()])
         margins: dict[str, float | None] = dict.fromkeys(texts)
         for row, (text, (opening, position)) in enumerate(openings.items()):
-            (margin,) = margins_of(logits[row : row + 1], opening.tokens, position)
+            token_ids = list(chain.from_iterable(opening.tokens))
+            (margin,) = margins_of(logits[row : row + 1, token_ids], opening.tokens, position)
             margins[text] = float(f"{margin:.{DIGITS}g}") if np.isfinite(margin) else None
         return [margins[text] for text in texts]
