@@ -14,9 +14,10 @@ import pytest
 import kvtool
 from kvtool.asking.benchmarks import own_benchmark
 from kvtool.asking.conditions import AnswerSheet
+from kvtool.asking.margin_scores import margin_p
 from kvtool.datasets.base import Question
 from kvtool.errors import UsageError
-from kvtool.experiments.knockout.each import head_rows, margin_p
+from kvtool.experiments.knockout.each import head_rows
 from kvtool.reporting.emit import emit
 from kvtool.reporting.plots import plot
 from kvtool.result import Result
