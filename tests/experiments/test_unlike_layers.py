@@ -4,7 +4,6 @@ and values, and Qwen3.5, of which a layer has none.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -66,6 +66,7 @@ def test_folders_that_hold_no_model(folder: Path, tmp_path: Path) -> None:
             "found 'dpt'; take a model of one of these",
         ),
         (
+            "config.json",
             '{"model_type": "llama4", "vision_config": {}}',
             "found 'llama4', whose class joins tower and decoder itself",
         ),
