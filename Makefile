@@ -2,8 +2,9 @@
 # make demo       the whole study on the embedded world, into build/demo
 # make lint       ruff, mypy, and the counts of house style (tests/tools/house.py)
 # make check      lint and the fast tests, on CORES processes: what to run before a commit
-# make test       lint and every test, one after the other: what counts
+# make test       lint and every test: what counts; on CORES processes, then those marked alone one by one
 # make docs       docs/cli.md, the links of all pages, and the site build/site; whatever is broken fails
+# make bench-gpu  what things cost on a GPU, in eight minutes (python -m tests.bench.gpu; --dry without one)
 # make campaign, fuzz, bench   long: commands that are killed, hostile inputs, and what things cost
 # Variables: PYTHON (the interpreter of .venv), CORES, CONSTRAINTS (empty: the newest versions that pyproject.toml allows)
 PYTHON ?= python3
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS))
 
-.PHONY: setup demo lint check test campaign fuzz bench docs clean
+.PHONY: setup demo lint check test campaign fuzz bench bench-gpu docs clean
 
 setup: $(VENV)/.ready
 
@@ -41,7 +42,8 @@ check: lint
 	$(BIN)/python -m pytest -m "not slow" -n $(CORES) --dist loadfile
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not alone" -n $(CORES) --dist loadfile
+	$(BIN)/python -m pytest -m alone
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || \
 		echo "make: no chromium here: tests/browser was left out; apt-get install chromium, or set CHROMIUM" >&2
 
@@ -53,6 +55,9 @@ fuzz: setup
 
 bench: setup
 	$(BIN)/python -m tests.bench
+
+bench-gpu: setup
+	$(BIN)/python -m tests.bench.gpu
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m kvtool.cli.reference > docs/cli.md

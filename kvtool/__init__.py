@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from kvtool.experiments.variance.run import variance
     from kvtool.reporting.collect import report
     from kvtool.store import Store
+    from kvtool.viewer.serve import serve
+    from kvtool.viewer.widget import widget
 
 __all__ = [
     "__version__",
@@ -70,9 +72,11 @@ __all__ = [
     "sae_train",
     "score",
     "search",
+    "serve",
     "show",
     "surface",
     "variance",
+    "widget",
 ]
 
 _FUNCTIONS = {
@@ -100,6 +104,8 @@ _FUNCTIONS = {
     "sae_check": "kvtool.autoencoders.text_check",
     "sae_train": "kvtool.autoencoders.text_training",
     "report": "kvtool.reporting.collect",
+    "serve": "kvtool.viewer.serve",
+    "widget": "kvtool.viewer.widget",
 }
 """Function -> the module that holds it under the same name."""
 

@@ -247,7 +247,7 @@ TABLES = (
 
 RESERVED = {
     "kvtool.experiments": (
-        *("extract", "report", "store", "data", "adapter"),
+        *("extract", "report", "serve", "store", "data", "adapter"),
         *("models", "datasets", "demo"),
     )
 }

@@ -10,7 +10,7 @@ import json
 import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, get_args
@@ -31,6 +31,9 @@ MAX_REASONS = 10
 Level = Literal["summary", "category", "per_layer", "baselines", "items"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 """The kinds of rows that a result has, see Result.to_pandas."""
+
+RowChoice = Literal["summary", "all"]
+"""The rows that are printed: those about all that was scored, or also those about its parts."""
 
 Row = dict[str, Any]
 
@@ -132,13 +135,11 @@ class Result(Displayed):
         if level not in ("summary", "category"):
             rows: list[Row] = getattr(self, level)
             return rows
-        # A condition is what a row is about, as a block is, and no part of what was scored.
-        wants_summary = level == "summary"
-        return [
-            row
-            for row in self.rows
-            if is_summary({**row, "condition": None, "choice": None}) == wants_summary
-        ]
+        return [row for row in self.rows if row_level(row) == level]
+
+    def summarized(self) -> Result:
+        """Return the result without the rows about parts of what was scored."""
+        return replace(self, rows=self.level_rows("summary"))
 
     def _title(self) -> str:
         return f"Result of {self.command} {self.task or ''}".strip()
@@ -154,12 +155,20 @@ class Result(Displayed):
         }
 
     def flat_rows(self) -> Iterator[Row]:
-        """Yield the rows as lines of their own: each also says which task and run it belongs to."""
+        """Yield the rows as lines of their own: each also says which task and run it belongs to,
+        and its level, summary or category.
+        """
         labels = {"task": self.task, "run": self.config.get("run")}
+        names = {name: value for name, value in labels.items() if value is not None}
         for row in self.rows:
-            yield {name: value for name, value in labels.items() if value is not None} | _plain(
-                row, [0]
-            )
+            yield names | {"level": row_level(row)} | _plain(row, [0])
+
+
+def row_level(row: Row) -> Level:
+    """Return the level of a row, see Result.to_pandas."""
+    # A condition is what a row is about, as a block is, and no part of what was scored.
+    is_whole = is_summary({**row, "condition": None, "choice": None})
+    return "summary" if is_whole else "category"
 
 
 def is_summary(row: Row) -> bool:

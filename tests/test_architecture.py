@@ -36,7 +36,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("models", "datasets", "store", "demo", "autoencoders"),
     ("features", "engine", "adapters"),
     ("tasks", "asking", "pictures", "reporting"),
-    ("experiments",),
+    ("experiments", "viewer"),
     ("cli", "kvtool", "__main__"),
 )
 """A part may import from its own level and from those before it: the arrows of
@@ -123,6 +123,9 @@ def test_light_imports_stay_light(statement: str) -> None:
         "numpy",
         "pandas",
         "sklearn",
+        "starlette",
+        "uvicorn",
+        "anywidget",
     }
 
 
@@ -146,6 +149,8 @@ RESULT_MODULES = [
     "kvtool.experiments.probe.run",
     "kvtool.tasks.evaluation",
     "kvtool.tasks.predictions",
+    "kvtool.viewer.serve",
+    "kvtool.viewer.widget",
     *(
         f"kvtool.experiments.{name}.run"
         for name in (

@@ -49,6 +49,7 @@ def test_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert digests.read_stamped(tmp_path / "f", 10**7)[0] == data
 
 
+@pytest.mark.slow
 def test_unchanged_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [settled(tmp_path / f"{i}", b"%d" % i, monkeypatch) for i in range(1200)]
     first = digests.digest_files(files)

@@ -221,6 +221,7 @@ def test_an_experiment_without_a_command(tmp_path: Path) -> None:
     assert "experiment empty of a plug-in: expected a part `command`" in line
 
 
+@pytest.mark.slow
 def test_a_task_that_does_not_say_all_of_itself(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("class A:\n    name = 'a'\n\n\nTASKS = {'a': A}")
     done = Kvtool(tmp_path, [], "--plugin", "a.py").run("datasets", "--format", "jsonl")
@@ -233,6 +234,7 @@ def test_a_task_that_does_not_say_all_of_itself(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_packages_that_are_gone_or_take_a_name(tmp_path: Path) -> None:
     """They cost nobody the others: each is named, and what needs it is refused."""
     entries = "[kvtool.datasets]\nbirds = gone:Birds\ncoco = gone:Coco\n"

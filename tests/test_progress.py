@@ -152,6 +152,7 @@ def test_a_bar_for_what_hands_its_options_on(tmp_path: Path, notebook: Notebook)
     assert "score: at work" in notebook.outputs[-1]
 
 
+@pytest.mark.slow
 def test_extract_tells_how_many_images_there_are(tmp_path: Path) -> None:
     steps: list[tuple[int, str, int | None]] = []
 

@@ -93,9 +93,8 @@ def test_formats_keep_every_digit() -> None:
         emit(sample, name, out)
     assert Result.from_json(json.loads(outs["json"].getvalue())) == sample
     lines = [json.loads(line) for line in outs["jsonl"].getvalue().splitlines()]
-    assert [
-        {k: v for k, v in line.items() if k not in ("task", "run")} for line in lines
-    ] == sample.rows
+    added = ("task", "run", "level")
+    assert [{k: v for k, v in line.items() if k not in added} for line in lines] == sample.rows
     assert {(line["task"], line["run"]) for line in lines} == {("semantic-correspondence", "r")}
     table = list(csv.DictReader(io.StringIO(outs["csv"].getvalue())))
     assert [float(line["pck_image"]) for line in table] == [r["pck_image"] for r in sample.rows]
@@ -135,11 +134,31 @@ def test_a_table_on_a_terminal_has_colours() -> None:
     assert "\x1b[" in out.getvalue()
 
 
-def test_many_heads_show_the_layers_best() -> None:
+def test_of_many_heads_each_is_a_character() -> None:
+    sample = result(4, 32)
+    sample.rows[-1]["pck_image"] = None
     out = io.StringIO()
-    emit(result(4, 32), "table", out)
-    assert max(map(len, out.getvalue().splitlines())) <= 80
-    assert " h31" not in out.getvalue()
+    emit(sample, "table", out)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("h0 to h31" in line for line in lines)
+    maps = [line for line in lines if re.match(r" +\d [ ·░▒▓█]{32} ", line)]
+    assert len(maps) == 4
+    scores = {
+        (row["layer"], row["kv_head"]): row["pck_image"]
+        for row in sample.rows
+        if row["kind"] == "value" and row.get("alpha") in (None, "all")
+    }
+    # The more a head scores, the darker is its character.
+    shades = {
+        (layer, head): line[line.index(f" {layer} ") + 3 + head]
+        for layer, line in enumerate(maps)
+        for head in range(32)
+    }
+    ordered = sorted((score, shades[block]) for block, score in scores.items() if score is not None)
+    darkness = ["·░▒▓█".index(shade) for _, shade in ordered]
+    assert darkness == sorted(darkness)
+    assert {0, 4} <= set(darkness)
 
 
 def test_rows_without_blocks_and_undefined_scores() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,13 +94,14 @@ def _first_tokens(model: LanguageModel, text: str, spellings: Sequence[str]) -> 
 
 
 def margins_of(logits: torch.Tensor, tokens: Sequence[Sequence[int]], right: int) -> Array:
-    """Return the margins (row,) of logits (row, vocabulary); `right` is the right option's place
-    among the tokens.
+    """Return the margins (row,) of logits (row, token) of the options' tokens, one option's after
+    the other's; `right` is the right option's place among them.
     """
     import torch
 
+    options = torch.split(logits.double(), [*map(len, tokens)], dim=1)
     # The softmax divides all options by the same number, which a difference does not have.
-    scores = torch.stack([logits[:, list(first)].double().logsumexp(dim=1) for first in tokens], 1)
+    scores = torch.stack([option.logsumexp(dim=1) for option in options], dim=1)
     wrong = [option for option in range(len(tokens)) if option != right]
     margins: Array = (scores[:, right] - scores[:, wrong].amax(dim=1)).numpy()
     return margins
@@ -206,6 +208,7 @@ class SingleHeads:
     ) -> list[list[float] | None]:
         """Run an image's questions after its cache, which is read once."""
         from kvtool.models.single_heads import single_head_logits
+        from kvtool.models.text_tree import TreeModel
 
         answerer = self.answerer
         kinds = cache_kinds(answerer.run.config.model.geometry)
@@ -213,21 +216,33 @@ class SingleHeads:
         if spoiled_arrays(arrays):
             return [None] * len(pairs)
         model, sample = answerer.loaded, answerer.samples[image]
+        assert isinstance(model, TreeModel), "every family goes on with trees"
         cache = model.restore([sample], [arrays], answerer.run.config.keys)
         # Several files of a benchmark may ask the same: it is asked once.
-        margins: dict[tuple[str, str], list[float] | None] = {}
+        begun: dict[tuple[str, str], tuple[OptionText, int]] = {}
         for question, right in pairs:
-            if (question.prompt, right) in margins:
-                continue
             options = options_of(question, right)
-            begun = option_text(model, question, options)
-            numbers = np.array([np.nan])
-            if begun is not None:
-                logits = single_head_logits(model, cache, sample, begun.text, self.heads)
-                numbers = margins_of(logits, begun.tokens, options.index(right))
-            margins[question.prompt, right] = (
-                [float(f"{number:.{DIGITS}g}") for number in numbers]
-                if np.isfinite(numbers).all()
-                else None
-            )
-        return [margins[question.prompt, right] for question, right in pairs]
+            text = option_text(model, question, options)
+            if text is not None:
+                begun[question.prompt, right] = text, options.index(right)
+        texts = [text for text, _ in begun.values()]
+        logits = single_head_logits(
+            model,
+            cache,
+            sample,
+            [text.text for text in texts],
+            self.heads,
+            [[*chain(*text.tokens)] for text in texts],
+        )
+        margins = {
+            question: _rounded(margins_of(text_logits, text.tokens, right))
+            for (question, (text, right)), text_logits in zip(begun.items(), logits, strict=True)
+        }
+        return [margins.get((question.prompt, right)) for question, right in pairs]
+
+
+def _rounded(margins: Array) -> list[float] | None:
+    """Return margins as they are stored; None where one is not finite."""
+    if not np.isfinite(margins).all():
+        return None
+    return [float(f"{margin:.{DIGITS}g}") for margin in margins]

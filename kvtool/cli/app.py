@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from kvtool._version import __version__
 from kvtool.bounds import check_text
-from kvtool.cli import adapter, console, data, demo, ending, extract, listing, report, store
+from kvtool.cli import adapter, console, data, demo, ending, extract, listing, report, serve, store
 from kvtool.cli.ending import Stopped
 from kvtool.cli.everywhere import (
     QuietOption,
@@ -116,6 +116,7 @@ for _name in EXPERIMENTS.table:
         _examples = epilog(*_command.EXAMPLES)
         app.command(_name, cls=_class, epilog=_examples)(getattr(_command, _name))
 app.command("report", epilog=epilog(*report.EXAMPLES))(report.report)
+app.command("serve", epilog=epilog(*serve.EXAMPLES))(serve.serve)
 app.add_typer(adapter.app, name="adapter")
 app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")

@@ -17,6 +17,7 @@ from kvtool.bounds import BOUNDS
 from kvtool.cli.completion import complete_data_set, complete_run
 from kvtool.cli.parsing import device_name, device_names, finite
 from kvtool.errors import UsageError
+from kvtool.result import RowChoice
 from kvtool.types import Precision, VectorKind
 
 Format = Literal["auto", "table", "json", "jsonl", "csv"]
@@ -60,7 +61,8 @@ RunOption = Annotated[
     typer.Option(
         "--run",
         autocompletion=complete_run,
-        help="Name of the run; needed where a store holds several.",
+        help="The run, where a store holds several: its name, a beginning that no other has, or "
+        "what it is of, as dataset=spair71k,model=demo.",
     ),
 ]
 RunsOption = Annotated[
@@ -267,6 +269,14 @@ FormatOption = Annotated[
     Format,
     typer.Option(
         "--format", help="Of the data on standard output. auto: a table on a terminal, else jsonl."
+    ),
+]
+RowsOption = Annotated[
+    RowChoice,
+    typer.Option(
+        "--rows",
+        help="Rows to print: summary, those about all that was scored; all also has those about "
+        "a category, a threshold or a subset. json has all.",
     ),
 ]
 

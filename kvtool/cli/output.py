@@ -13,7 +13,7 @@ from kvtool.cli import console
 from kvtool.cli.options import Format
 
 if TYPE_CHECKING:
-    from kvtool.result import Result
+    from kvtool.result import Result, RowChoice
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -48,11 +48,13 @@ def write_plots(result: Result, paths: Sequence[Path]) -> None:
         console.log.info("plot: %s", path)
 
 
-def emit_result(result: Result, format: Format, plots: Sequence[Path] = ()) -> None:
-    """Print a result on standard output, and draw it into files."""
+def emit_result(
+    result: Result, format: Format, plots: Sequence[Path] = (), rows: RowChoice = "all"
+) -> None:
+    """Print a result or its summary rows on standard output, and draw it into files."""
     from kvtool.reporting.emit import emit
 
-    emit(result, resolve(format))
+    emit(result, resolve(format), rows=rows)
     write_plots(result, plots)
 
 

@@ -9,13 +9,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from kvtool.models.base import Captured, Prepared
     from kvtool.types import Sample
 
-Arrays = dict[str, np.ndarray[Any, Any]]
 Slots = dict[str, list[Any]]
 
 
@@ -93,23 +90,3 @@ class Pool:
                     yield batches
             if not images:
                 del self._waiting[signature]
-
-
-def joined(slots: Slots) -> Arrays:
-    """Return the arrays of a part, (layer, head, tokens of all its images, dim); each image's is
-    let go as it is copied, so that a part is held once.
-    """
-    return {kind: _joined(items) for kind, items in slots.items()}
-
-
-def _joined(items: list[Any]) -> np.ndarray[Any, Any]:
-    """Concatenate on the token axis."""
-    first = items[0]
-    tokens = [item.shape[2] for item in items]
-    array = np.empty((*first.shape[:2], sum(tokens), first.shape[3]), first.dtype)
-    end = 0
-    for i, n in enumerate(tokens):
-        array[:, :, end : end + n] = items[i]
-        items[i] = None
-        end += n
-    return array

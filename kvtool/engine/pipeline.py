@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
 
-from kvtool.engine.batches import PartWork, Pool, joined
+from kvtool.engine.batches import PartWork, Pool
 from kvtool.engine.by_layer import Sweep
 from kvtool.engine.capture import Capture
 from kvtool.engine.events import Event, Tell
@@ -128,8 +128,8 @@ def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) 
     told: set[StoredBlock] = set()
     for work in _take(done, stop):
         with work.claim:
-            arrays, text = joined(work.arrays), joined(work.text)
-            n_bytes = run.commit_part(work.name, work.samples, arrays, text)
+            # The writer copies images one after the other into a shard's buffer.
+            n_bytes = run.commit_part(work.name, work.samples, work.arrays, work.text)
         span = range(work.samples[0].index, work.samples[-1].index + 1)
         if blocks := run.nonfinite(span).keys() - told:
             told |= blocks

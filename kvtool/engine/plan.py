@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Changed = Literal["refuse", "replace"]
 BatchSize = int | Literal["auto"]
 PART_IMAGES = 32
-PART_BYTES = 1_500_000_000
+PART_BYTES = 1_600_000_000
 PROBED_IMAGES = 16
 
 

@@ -19,6 +19,7 @@ from kvtool.models.base import BeforeDecoder
 from kvtool.models.cache import fork, widened
 from kvtool.models.device import to_device
 from kvtool.models.prompt_cache import PromptCache
+from kvtool.models.text_tree import TextTree
 from kvtool.types import Sample
 
 if TYPE_CHECKING:
@@ -221,6 +222,16 @@ class Continuation(PromptCache):
             following = logits.log_softmax(dim=-1).gather(1, row[0, start:, None])
             scores.append(float(following.double().sum()))
         return scores
+
+    @torch.inference_mode()
+    def follow_tree(self, cache: Any, sample: Sample, tree: TextTree) -> torch.Tensor:
+        """See LanguageModel.follow_tree."""
+        ids = tree.ids[None].to(self.checkpoint.device)
+        embeddings = self.after_images([sample], self.embed(ids))
+        counted = sample.next_position + tree.depths[None]
+        positions = self.text_positions(counted.to(self.checkpoint.device))
+        states = self.run(embeddings, positions, fork(cache), **self.beside(ids))
+        return states[:, tree.ends.to(states.device)]
 
     def image_end(self, sample: Sample) -> int:
         """See LanguageModel.image_end."""

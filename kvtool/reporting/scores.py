@@ -12,11 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from kvtool.reporting.chance import against_chance, guess_rows
+from kvtool.reporting.fitting import MapTable
 from kvtool.reporting.numbers import interval, show, unit_mark
 from kvtool.result import LABELS, Result, Row, block_name, is_summary, metric_names
 
 HEADS_SHOWN = 10
-"""More heads than this do not fit 80 columns: only each layer's best is shown."""
+"""More heads than this do not fit 80 columns as numbers: each is a character."""
+
+SHADES = "·░▒▓█"
+"""From the lowest score of a map to its highest, where a head is one character."""
 
 MAX_METRICS = 3
 """Metrics with an interval that fit beside a name."""
@@ -104,14 +108,22 @@ def _by_label(result: Result, rows: Sequence[Row]) -> Table:
 
 def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
     """Put layers down and heads across; the layer's best is last, and the best of all has a star
-    and is the hottest."""
+    and is the hottest. Few heads are numbers, many a character each."""
+    shades = _map_table(result, kind, rows, has_numbers=False)
+    if len({row["kv_head"] for row in rows}) > HEADS_SHOWN:
+        return shades
+    table = _map_table(result, kind, rows, has_numbers=True)
+    table.narrow = shades
+    return table
+
+
+def _map_table(result: Result, kind: str, rows: Sequence[Row], has_numbers: bool) -> MapTable:
     heads = sorted({row["kv_head"] for row in rows})
-    columns = heads if len(heads) <= HEADS_SHOWN else []
     top = result.best_of(rows)
     values = [row[result.metric] for row in rows if row[result.metric] is not None]
     low = min(values, default=0.0)
     high = max(values, default=1.0)
-    table = Table(
+    table = MapTable(
         title=Text(f"{kind}: {result.metric}{unit_mark(result)}"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
@@ -119,13 +131,18 @@ def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
         show_edge=False,
     )
     table.add_column("layer", justify="right", no_wrap=True)
-    for head in columns:
-        table.add_column(f"h{head}", justify="right", no_wrap=True)
+    for name in [f"h{head}" for head in heads] if has_numbers else [f"h0 to h{heads[-1]}"]:
+        table.add_column(name, justify="right" if has_numbers else "left", no_wrap=True)
     table.add_column("max" if result.higher_is_better else "min", justify="right", no_wrap=True)
     table.add_column("head", justify="right", no_wrap=True)
     for layer in sorted({row["layer"] for row in rows}):
         layer_rows = {row["kv_head"]: row for row in rows if row["layer"] == layer}
-        cells = [_cell(result, layer_rows.get(head), low, high, top) for head in columns]
+        head_rows = [layer_rows.get(head) for head in heads]
+        cells = (
+            [_cell(result, row, low, high, top) for row in head_rows]
+            if has_numbers
+            else [_shaded(result, head_rows, low, high)]
+        )
         best = result.best_of(list(layer_rows.values()))
         table.add_row(
             Text(str(layer)),
@@ -140,11 +157,34 @@ def _cell(result: Result, row: Row | None, low: float, high: float, top: Row | N
     value = None if row is None else row.get(result.metric)
     if value is None:
         return Text("-")
-    share = (value - low) / (high - low) if high > low else 0.0
-    share = share if result.higher_is_better else 1 - share
-    color = ",".join(str(round(a + share * (b - a))) for a, b in zip(COLD, HOT, strict=True))
     star = "*" if row is top else ""
-    return Text(f"{star}{show(result, value)}", style=f"white on rgb({color})")
+    style = f"white on {_color(_share(result, value, low, high))}"
+    return Text(f"{star}{show(result, value)}", style=style)
+
+
+def _shaded(result: Result, rows: Sequence[Row | None], low: float, high: float) -> Text:
+    """Return a layer's heads as a character each; a blank where a head has no score."""
+    text = Text()
+    for row in rows:
+        value = None if row is None else row.get(result.metric)
+        if value is None:
+            text.append(" ")
+            continue
+        share = _share(result, value, low, high)
+        text.append(SHADES[round(share * (len(SHADES) - 1))], style=_color(share))
+    return text
+
+
+def _share(result: Result, value: float, low: float, high: float) -> float:
+    """Return where a score lies between the worst of a map, 0, and its best, 1."""
+    share = (value - low) / (high - low) if high > low else 0.0
+    return share if result.higher_is_better else 1 - share
+
+
+def _color(share: float) -> str:
+    """Return the color of a score, of rich's names."""
+    numbers = (round(a + share * (b - a)) for a, b in zip(COLD, HOT, strict=True))
+    return f"rgb({','.join(map(str, numbers))})"
 
 
 def score_tables(result: Result) -> Iterator[RenderableType]:
@@ -158,10 +198,7 @@ def score_tables(result: Result) -> Iterator[RenderableType]:
 
 
 def block_tables(result: Result) -> Iterator[RenderableType]:
-    """Yield the best block's rows by label, and a map of layers and heads for each kind."""
-    labeled = _label_rows(result)
-    if labeled:
-        yield _by_label(result, labeled)
+    """Yield a map of layers and heads for each kind, and the best block's rows by label."""
     for kind in dict.fromkeys(row.get("kind") for row in result.rows):
         rows = [
             row
@@ -170,3 +207,6 @@ def block_tables(result: Result) -> Iterator[RenderableType]:
         ]
         if len(rows) > 1:
             yield _heat_table(result, str(kind), rows)
+    labeled = _label_rows(result)
+    if labeled:
+        yield _by_label(result, labeled)

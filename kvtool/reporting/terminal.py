@@ -9,16 +9,17 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from kvtool.registry import experiment_part
+from kvtool.reporting.fitting import fitted
 from kvtool.reporting.scores import score_tables
 from kvtool.result import Result
 from kvtool.screen import table_console
 
 
 def print_result(result: Result, stream: IO[str]) -> None:
-    """Print a result to a stream; colors appear only on a terminal."""
+    """Print a result to a stream, as wide as it is; colors appear only on a terminal."""
     console = table_console(stream)
     for part in render(result):
-        console.print(part)
+        console.print(fitted(part, console), crop=False)
         console.print()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from kvtool.display import ELLIPSIS, Displayed, Facts, listing
 from kvtool.errors import BusyError, StoreError, UsageError
 from kvtool.store import keeping, layout, usage
+from kvtool.store.descriptions import matching
 from kvtool.store.estimate import free_bytes
 from kvtool.store.files import (
     os_errors,
@@ -132,7 +133,8 @@ class Store(Displayed, StoredResults):
 
         Args:
             name: its name, or as much of the beginning as no other run shares. A name as tables
-                show it, without its middle, will do as well.
+                show it, without its middle, will do as well; so does what only one run is of,
+                as "dataset=spair71k,model=demo", see kvtool.store.descriptions.
 
         Raises UsageError that lists the runs.
         """
@@ -161,10 +163,25 @@ class Store(Displayed, StoredResults):
         first = [full for full in candidates if full.rpartition("+")[0] not in candidates]
         if len(first) == 1:
             return first[0]
+        if not first and "=" in name:
+            return self._described_name(name, names)
         several = f"{len(first)} runs begin so: {listing(first)}" if first else ""
         raise UsageError(
             f"store {self.path}: no run {name!r}; {several or f'it has: {listing(names)}'}"
         )
+
+    def _described_name(self, description: str, names: Sequence[str]) -> str:
+        """Return the name of the one run that is as described. Raises UsageError."""
+        described = [run.name for run in matching(description, self.readable_runs())]
+        first = [full for full in described if full.rpartition("+")[0] not in described]
+        if len(first) != 1:
+            raise UsageError(
+                f"store {self.path}: expected one run with {description}, found "
+                f"{len(first)}: {listing(first or names)}"
+                if first
+                else f"store {self.path}: no run with {description}; it has: {listing(names)}"
+            )
+        return first[0]
 
     def first_runs(self) -> list[Run]:
         """Return the readable runs, those left out that an analysis of another one added,

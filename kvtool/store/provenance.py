@@ -21,7 +21,7 @@ ALGORITHMS = {
     "temporal-correspondence": 3,
     "variance": 1,
     "knockout": 4,
-    "knockout-each": 1,
+    "knockout-each": 2,
     "paired": 6,
     "prefix": 6,
     "correlate": 4,

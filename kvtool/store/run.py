@@ -24,6 +24,8 @@ from kvtool.types import HIDDEN, Sample
 
 HIDDEN_READER = "kvtool.features.residual:read_hidden"
 """What computes a residual stream: by name, since it runs the model, and stands on the store."""
+VIEWER = "kvtool.viewer.widget:widget"
+"""What shows a run in a notebook: by name, since it stands on all that shows runs."""
 
 
 @dataclass(repr=False)
@@ -70,6 +72,22 @@ class Run(StoredRun):
         read_hidden = load_object(HIDDEN_READER)
         stream: BlockValues = read_hidden(self, layer, ids, raw, choice, model, device)
         return stream
+
+    def viewer(
+        self,
+        *,
+        model: str | None = None,
+        data: Mapping[str, str | Path] | None = None,
+        device: str = "auto",
+        state: str = "",
+        height: int = 720,
+    ) -> Any:
+        """Return the live viewer of the run as a widget for a notebook, see kvtool.widget.
+
+        Raises KvtoolError where anywidget is not installed.
+        """
+        options = {"model": model, "data": data, "device": device, "state": state}
+        return load_object(VIEWER)(self, height=height, **options)
 
     def enroll(
         self, ids: Sequence[str], dataset_path: str | None, absent: Collection[int] = ()

@@ -30,7 +30,6 @@ Pieces = Bits | Sequence[Bits]
 image.
 """
 
-ENCODE_THREADS = 4
 WRITES_UNDER_WAY = 2
 
 
@@ -225,10 +224,9 @@ def _encode(buffer: Bits, spec: ArraySpec, encoders: Executor) -> list[bytes]:
 
 
 def _encode_threads() -> int:
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return min(ENCODE_THREADS, cores)
+    """Return the number of cores that this process may use."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
 def _plan(config: RunConfig, name: str, pieces: Sequence[Bits], lengths: list[int]) -> ArraySpec:

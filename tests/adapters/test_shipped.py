@@ -98,6 +98,7 @@ def test_they_are_models_by_name(name: str) -> None:
     assert weights < 300_000
 
 
+@pytest.mark.slow
 def test_the_demos_decoder_reads_its_tower_through_the_shipped_layer(drawings: Collection) -> None:
     model: Any = load_model("demo-adapter")
     scenes = scenes_of(drawings)
@@ -164,6 +165,7 @@ def test_the_script_trains_goes_on_and_writes_a_card(
     assert (tmp_path / "adapter/adapter.safetensors").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_figures_of_a_model_that_sees_nothing(drawings: Collection) -> None:
     """A layer that gives the same whatever it reads is as good behind any picture."""
     model: Any = load_model("demo-adapter")

@@ -46,6 +46,7 @@ def trained(root: Path, out: Path, **options: Any) -> train.TrainedAdapter:
     return kvtool.adapter_train(out, **defaults | options)
 
 
+@pytest.mark.slow
 def test_an_adapter_learns_what_pictures_show(root: Path, tmp_path: Path) -> None:
     adapter = trained(root, tmp_path / "adapter", epochs=20)
     assert (adapter.n_images, adapter.n_held_out, adapter.steps) == (18, 2, 80)
@@ -77,6 +78,7 @@ def test_a_finished_training_is_not_repeated(
 
 
 @pytest.mark.parametrize("start", ["random", "ridge"])
+@pytest.mark.slow
 def test_stored_features_give_the_same_adapter(root: Path, tmp_path: Path, start: str) -> None:
     """A store's features are those of the tower: the layer is equal, and no tower runs over the
     pictures again.
@@ -98,6 +100,7 @@ def test_stored_features_give_the_same_adapter(root: Path, tmp_path: Path, start
     assert all(torch.equal(layers[0][part], layers[1][part]) for part in layers[0])
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_goes_on_bit_for_bit(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,4 +70,5 @@ def test_margins_are_differences_of_log_probabilities() -> None:
     p = logits.double().softmax(dim=1).numpy()
     options = np.stack([p[:, list(ids)].sum(axis=1) for ids in tokens], axis=1)
     expected = np.log(options[:, 1]) - np.log(np.maximum(options[:, 0], options[:, 2]))
-    np.testing.assert_allclose(margins_of(logits, tokens, 1), expected, atol=1e-12)
+    option_logits = logits[:, list(chain(*tokens))]
+    np.testing.assert_allclose(margins_of(option_logits, tokens, 1), expected, atol=1e-12)

@@ -137,6 +137,7 @@ def test_the_cut_is_where_five_percent_of_pairs_pass() -> None:
 
 
 @pytest.mark.parametrize(("effect", "shifts"), [(0.0, 50), (1.0, 1)])
+@pytest.mark.slow
 def test_intervals_hold_five_percent_where_nothing_fits(effect: float, shifts: int) -> None:
     """Images and texts with effects of their own and nothing between them: the true rate is 5 %."""
     rng = np.random.default_rng(4)

@@ -142,6 +142,7 @@ def test_features_of_most_captions_do_not_count() -> None:
     assert with_loud == retrieval(images, captions)
 
 
+@pytest.mark.slow
 def test_retrieval_of_unrelated_captions_is_at_chance() -> None:
     rng = np.random.default_rng(4)
     differences = []
@@ -207,6 +208,7 @@ def test_a_planted_match_is_found() -> None:
     assert match.low < match.rate < match.high
 
 
+@pytest.mark.slow
 def test_captions_that_are_permuted_have_no_lift_and_their_interval_covers_it() -> None:
     """Of studies without any link the mean lift is 0, and 95 % of intervals hold 0."""
     rng = np.random.default_rng(8)

@@ -119,6 +119,7 @@ def square(weights: Tensors) -> Tensors:
     }
 
 
+@pytest.mark.slow
 def test_the_shipped_ones_fit() -> None:
     rows = kvtool.sae_check([DEMO], model=DEMO, device="cpu")
     assert [row.layer for row in rows] == list(range(8))
@@ -143,6 +144,7 @@ def test_a_place_that_is_not_told(tmp_path: Path) -> None:
     assert row.verdict == f"does not fit as published; fits on layer {LAYER}"
 
 
+@pytest.mark.slow
 def test_a_wrong_scale(tmp_path: Path) -> None:
     row = check(planted(tmp_path, scaled))
     assert not row.fits
@@ -201,6 +203,7 @@ def test_one_that_cannot_be_read_does_not_end_the_whole(tmp_path: Path, shell: S
     assert "expected 3 SAEs that fit, found 2 that do not" in notes[-1]
 
 
+@pytest.mark.slow
 def test_the_command_says_that_all_fit(shell: Shell) -> None:
     code, out, _ = shell(
         "sae", "check", "--model", DEMO, "--sae", "demo", "--device", "cpu", "--format", "csv"

@@ -44,6 +44,7 @@ def states_by_part(model: Path, text: Path, layer: int) -> dict[bool, torch.Tens
     return {is_out: torch.cat(pieces) for is_out, pieces in parts.items()}
 
 
+@pytest.mark.slow
 def test_what_it_gives(tmp_path: Path, language_folder: Path, text: Path) -> None:
     rows = train(tmp_path / "saes", language_folder, text)
     assert [row.layer for row in rows] == [0, 2]
@@ -71,6 +72,7 @@ def test_what_it_gives(tmp_path: Path, language_folder: Path, text: Path) -> Non
 
 
 @pytest.mark.parametrize("n_calls", [2, 4, 20, 38, 60])
+@pytest.mark.slow
 def test_a_kill_costs_nothing(
     tmp_path: Path, language_folder: Path, text: Path, n_calls: int
 ) -> None:
@@ -122,6 +124,7 @@ def test_states_are_collected_once(
     assert train(out, language_folder, text) == rows
 
 
+@pytest.mark.slow
 def test_other_settings_after_a_kill(tmp_path: Path, language_folder: Path, text: Path) -> None:
     """What the interrupted training left is of no use to another one, and in nobody's way."""
     expected = train(tmp_path / "whole", language_folder, text, k=4)
@@ -139,6 +142,7 @@ def test_other_settings_after_a_kill(tmp_path: Path, language_folder: Path, text
     assert [row.fvu for row in rows] == [row.fvu for row in expected]
 
 
+@pytest.mark.slow
 def test_more_layers_later(tmp_path: Path, language_folder: Path, text: Path) -> None:
     (first,) = train(tmp_path / "saes", language_folder, text, layers=[1])
     rows = train(tmp_path / "saes", language_folder, text, layers=None)
@@ -176,6 +180,7 @@ class Sentences:
         return {str(number): [line] for number, line in enumerate(self.lines)}
 
 
+@pytest.mark.slow
 def test_captions_are_text(tmp_path: Path, language_folder: Path, text: Path) -> None:
     rows = train(tmp_path / "text", language_folder, text)
     dataset = Sentences(text.read_text().splitlines())
@@ -187,6 +192,7 @@ def test_captions_are_text(tmp_path: Path, language_folder: Path, text: Path) ->
         kvtool.sae_train(tmp_path / "x", model=str(language_folder), dataset=Sentences([]), **QUICK)
 
 
+@pytest.mark.slow
 def test_outliers_are_left_out(tmp_path: Path, language_folder: Path, text: Path) -> None:
     """A word whose embedding is a hundred times as long as those of the others."""
     loud = tmp_path / "loud"
@@ -210,6 +216,7 @@ def test_no_more_tokens_than_asked_for(tmp_path: Path, language_folder: Path, te
     assert row.n_tokens == 130
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, language_folder: Path, text: Path, shell: Shell) -> None:
     line = ("sae", "train", "--model", language_folder, "--text", text, "-o", tmp_path / "saes")
     options = ("--layers", "0-1", "--width", "2x", "--k", 3, "--steps", 20, "--batch-size", 64)

@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from tests.bench.rows import Row, met
+from tests.bench.rows import Row
+from tests.bench.table import table_of
 
 OUT = Path("build/bench.json")
 
@@ -31,18 +31,7 @@ def main(names: list[str]) -> None:
         rows += import_module(f"tests.bench.bench_{name}").bench()
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(rows, indent=2) + "\n")
-    table = Table("benchmark", "unit", "ours", "peer", "ratio", "target", "")
-    for row in rows:
-        sign = ">=" if row["better"] == "higher" else "<="
-        cells = [f"{row[key]:.4g}" for key in ("ours", "peer", "ratio")]
-        table.add_row(
-            row["name"],
-            row["unit"],
-            *cells,
-            f"{sign} {row['target']:.3g}",
-            "met" if met(row) else "MISSED",
-        )
-    Console().print(table)
+    Console().print(table_of(rows))
     print(f"written to {OUT}", file=sys.stderr)
 
 

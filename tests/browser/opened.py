@@ -16,7 +16,11 @@ from playwright.sync_api import Browser, Page
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 NO_CHROMIUM = "no chromium: apt-get install chromium, or set CHROMIUM"
-IN_A_BROWSER = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)]
+IN_A_BROWSER = [
+    pytest.mark.slow,
+    pytest.mark.alone,
+    pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM),
+]
 
 RED = (
     "data:image/svg+xml;base64,"

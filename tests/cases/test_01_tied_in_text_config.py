@@ -36,6 +36,7 @@ def tied(tiny_model: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_extracts_and_the_embedding_is_the_inputs(
     shell: Shell, tied: Path, photos: Path, tmp_path: Path
 ) -> None:

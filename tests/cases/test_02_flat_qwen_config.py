@@ -52,7 +52,7 @@ def pixels(processor: dict[str, Any]) -> None:
     processor.update(min_pixels=size["shortest_edge"], max_pixels=size["longest_edge"])
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", [flat, both])
 def test_older_spellings_give_todays_values(
     shell: Shell,

@@ -27,6 +27,7 @@ def test_of_a_checkpoint(
     assert "git lfs pull" in line
 
 
+@pytest.mark.slow
 def test_of_a_picture(shell: Shell, tiny_model: Path, photos: Path, tmp_path: Path) -> None:
     """Left out and named, and nobody is told to remove it."""
     folder = tmp_path / "pictures"

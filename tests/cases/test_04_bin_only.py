@@ -41,6 +41,7 @@ def save_shards(model: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_one_file_and_shards(shell: Shell, tiny_model: Path, photos: Path, tmp_path: Path) -> None:
     single, sharded = copied(tiny_model, tmp_path / "one"), copied(tiny_model, tmp_path / "sharded")
     torch.save(without_safetensors(single), single / "pytorch_model.bin")

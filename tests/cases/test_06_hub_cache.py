@@ -31,6 +31,7 @@ def extract(shell: Shell, photos: Path, tmp_path: Path) -> Extract:
     return run
 
 
+@pytest.mark.slow
 def test_every_reference_resolves(extract: Extract, hub: Path, tiny_model: Path) -> None:
     snapshot = cached(hub, tiny_model, "main", "v1.0", "refs/pr/5", "release/2.0")
     names = [

@@ -61,6 +61,7 @@ def zoo(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_pictures_are_taken_and_the_rest_is_named(
     shell: Shell, tiny_model: Path, zoo: Path, tmp_path: Path
 ) -> None:

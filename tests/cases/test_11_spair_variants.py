@@ -75,7 +75,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_pair_is_left_out_and_named(probed: Probed, case: str) -> None:
     change, words = BROKEN[case]
@@ -87,6 +87,7 @@ def test_a_broken_pair_is_left_out_and_named(probed: Probed, case: str) -> None:
     assert (result["n"], result["n_skipped"], result["n_unusable"]) == (PAIRS - 1, 1, 1)
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_not_there(probed: Probed) -> None:
     outcome = probed(lambda root: (root / "JPEGImages/dog/d1.jpg").unlink())
     told(outcome, 0, "1 pairs need images that the run does not hold")
@@ -116,16 +117,19 @@ def listed_twice(root: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [with_marks_and_line_ends, in_capitals, beside_files_of_a_mac])
+@pytest.mark.slow
 def test_what_is_whole_scores_as_released(probed: Probed, change: Change) -> None:
     assert rows(probed(change))[0]["n"] == PAIRS
 
 
+@pytest.mark.slow
 def test_pairs_listed_twice_count_once(probed: Probed) -> None:
     outcome = probed(listed_twice)
     told(outcome, 0, f"{PAIRS} of its lines are listed twice and count once")
     assert json.loads(outcome[1])["n"] == PAIRS
 
 
+@pytest.mark.slow
 def test_pictures_of_half_the_size_are_never_scored(probed: Probed) -> None:
     def shrink(root: Path) -> None:
         for path in (root / "JPEGImages").rglob("*.jpg"):

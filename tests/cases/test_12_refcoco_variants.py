@@ -100,7 +100,7 @@ SPARED: dict[str, Change] = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SPARED)
 def test_what_can_be_read_counts(commands: Commands, case: str) -> None:
     extracted, probed = commands(SPARED[case])
@@ -149,6 +149,7 @@ def test_a_broken_annotation_is_left_out_and_named(commands: Commands, case: str
     assert json.loads(probed[1])["n"] == SENTENCES - 1
 
 
+@pytest.mark.slow
 def test_an_annotation_without_an_id_is_named(commands: Commands) -> None:
     _, probed = commands(instances(lambda tree: tree["annotations"].append({"image_id": 1})))
     told(probed, 4, "instances.json: annotations: item 3: expected the fields id, found image_id")
@@ -176,6 +177,7 @@ def test_sentences_that_are_none_are_left_out(
     assert json.loads(probed[1])["n"] == left
 
 
+@pytest.mark.slow
 def test_expressions_listed_twice_count_once(commands: Commands) -> None:
     _, probed = commands(lambda root: change_refs(root, lambda refs: refs + refs))
     told(probed, 0, "sentences are listed twice and count once")

@@ -149,6 +149,7 @@ MME: dict[str, tuple[str, float | str]] = {
 
 
 @pytest.mark.parametrize("case", MME)
+@pytest.mark.sampled
 def test_mme(score: Shell, tmp_path: Path, case: str) -> None:
     content, expected = MME[case]
     write(tmp_path / "m/existence.txt", content)

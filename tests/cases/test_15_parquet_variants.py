@@ -125,12 +125,14 @@ def test_what_can_be_read_is_compared(commands: Commands, case: str) -> None:
     assert {row["n"] for row in rows(paired)} == {QUESTIONS}
 
 
+@pytest.mark.slow
 def test_hidden_answers_are_said_to_be_hidden(commands: Commands) -> None:
     line = refusal(commands(nothing("answer"))[1], 2)
     assert "its answer is hidden" in line
     assert "extract them" not in line
 
 
+@pytest.mark.slow
 def test_a_broken_picture_leaves_out_its_question(commands: Commands) -> None:
     def cut(path: Path) -> None:
         first: list[bool] = []

@@ -17,6 +17,8 @@ import pytest
 import kvtool
 from tests.support.shell import complete
 
+pytestmark = pytest.mark.alone
+
 KVTOOL = (sys.executable, "-m", "kvtool")
 NAMES = (
     "llava_onevision-folder-pictures-8556c845",
@@ -101,6 +103,7 @@ def test_names_of_runs_can_be_copied_from_a_table(store: Path, columns: int) -> 
         assert columns < 80 or all(len(line) <= columns for line in lines)
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early(store: Path) -> None:
     for format in ("jsonl", "table"):
         done = shell_line(
@@ -152,6 +155,7 @@ def test_colors(store: Path) -> None:
     assert "\x1b" not in ran("store", "runs", store, "--format", "jsonl", FORCE_COLOR="1").stdout
 
 
+@pytest.mark.slow
 def test_completion() -> None:
     assert complete("kvtool probe x.kv sem") == ["semantic-correspondence", "semantic-segmentation"]
     assert complete("kvtool probe --sel") == ["--select"]
@@ -163,6 +167,7 @@ def test_completion() -> None:
     assert "_kvtool_completion" in process.stdout
 
 
+@pytest.mark.slow
 def test_no_home(store: Path) -> None:
     variables = {name: value for name, value in environment().items() if name != "HOME"}
     command = [*KVTOOL, "store", "runs", str(store), "--format", "csv"]
@@ -170,6 +175,7 @@ def test_no_home(store: Path) -> None:
     assert len(done.stdout.splitlines()) == 1 + len(NAMES)
 
 
+@pytest.mark.slow
 def test_words_that_are_none(store: Path) -> None:
     unknown = ran("prob")
     assert (unknown.returncode, unknown.stdout) == (2, "")

@@ -80,6 +80,7 @@ def test_a_picture_that_may_not_be_read(extract: Extract, picture: Picture) -> N
     told(extract("folder:closed"), 4, "y.png")
 
 
+@pytest.mark.slow
 def test_places_that_are_no_folder(extract: Extract, picture: Picture, tmp_path: Path) -> None:
     picture("pics/p0.png")
     shutil.make_archive(str(tmp_path / "data"), "zip", tmp_path / "pics")
@@ -93,6 +94,7 @@ def give(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
+@pytest.mark.slow
 def test_lists_of_paths(
     extract: Extract, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def test_files_of_texts(extract: Extract, picture: Picture, tmp_path: Path, case
         assert rows(outcome)[0]["extracted"] == 2
 
 
+@pytest.mark.slow
 def test_odd_places_of_stores(extract: Extract, shell: Shell, picture: Picture) -> None:
     content = picture("pics/p0.png").read_bytes()
     picture("s p/x")

@@ -87,6 +87,7 @@ def test_damage_is_found_named_and_mended(
     assert len(rows(shell("search", store, *SEARCH))) == 2
 
 
+@pytest.mark.slow
 def test_files_of_desktops_are_no_damage(
     shell: Shell, store: Path, tiny_model: Path, photos: Path
 ) -> None:

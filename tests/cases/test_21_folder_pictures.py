@@ -7,10 +7,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.cases.outcomes import rows
 from tests.support.shell import Shell
 
 
+@pytest.mark.slow
 def test_show_finds_the_pictures(
     shell: Shell, tiny_model: Path, photos: Path, tmp_path: Path
 ) -> None:

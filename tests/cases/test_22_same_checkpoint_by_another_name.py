@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cases.outcomes import rows
 from tests.support.hub import COMMIT, cached
 from tests.support.shell import Shell
 
 
+@pytest.mark.slow
 def test_nothing_is_extracted_twice(
     shell: Shell, hub: Path, tiny_model: Path, photos: Path, tmp_path: Path
 ) -> None:

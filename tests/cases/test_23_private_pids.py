@@ -14,6 +14,8 @@ from tests.cases.spaces import needs
 from tests.support import tiny
 from tests.support.shell import Shell
 
+pytestmark = pytest.mark.alone
+
 PRIVATE = ("--pid", "--fork", "--mount-proc")
 WORKERS, IMAGES = 4, 320
 

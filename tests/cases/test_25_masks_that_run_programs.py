@@ -17,6 +17,7 @@ from tests.support.shell import Shell
 POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 24\n%%EndComments\nshowpage\n%%EOF\n"
 
 
+@pytest.mark.slow
 def test_ghostscript_is_not_called(
     shell: Shell, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

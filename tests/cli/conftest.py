@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kvtool.cli import console
+from kvtool.viewer.serve import RunningViewer
 from tests.support.shell import LineShell, Shell, in_lines
 
 
@@ -36,3 +38,10 @@ def notes() -> Iterator[None]:
     console.configure(quiet=False, verbose=False, log_file=None)
     yield
     console.configure(quiet=False, verbose=False, log_file=None)
+
+
+@pytest.fixture
+def short_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A viewer would wait for Ctrl-C, and open a browser; tests/viewer and tests/browser use it."""
+    monkeypatch.setattr(RunningViewer, "wait", RunningViewer.stop)
+    monkeypatch.setattr(webbrowser, "open", lambda address: address)

@@ -125,8 +125,10 @@ WORDS = [
 ]
 """Stand for values; those in capitals for a store, a file and a folder."""
 
-SLOW = {"demo", "scenes"}
-"""Commands that would draw worlds; their arguments are parsed by the same code."""
+SLOW = {"demo", "scenes", "serve"}
+"""Commands that would draw worlds, or serve until Ctrl-C; their arguments are parsed by the same
+code.
+"""
 
 QUICK_LINES, PROCESS_LINES = 400, 6
 

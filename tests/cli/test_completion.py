@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from kvtool.asking.paired.tasks import EVIDENT, PAIRED
 from kvtool.cli import completion
 from kvtool.store import layout, open_store
@@ -12,6 +14,7 @@ from tests.support.runs import config, create_run, new_run
 from tests.support.shell import complete
 
 
+@pytest.mark.slow
 def test_tasks() -> None:
     assert complete("kvtool probe x.kv sem") == ["semantic-correspondence", "semantic-segmentation"]
     assert complete("kvtool probe x.kv ") == sorted([*TASKS.names(), "all"])
@@ -22,6 +25,7 @@ def test_tasks() -> None:
     assert complete("kvtool probe co", KVTOOL_STORE="x.kv") == ["co-segmentation"]
 
 
+@pytest.mark.slow
 def test_names_of_runs(tmp_path: Path) -> None:
     store = new_run(tmp_path, name="first").store
     create_run(open_store(store), config(name="second", prefix="correct"))
@@ -32,6 +36,7 @@ def test_names_of_runs(tmp_path: Path) -> None:
     assert complete(f"kvtool probe {tmp_path}/none --run ") == []
 
 
+@pytest.mark.slow
 def test_data_sets_and_benchmarks() -> None:
     assert complete("kvtool extract s.kv --dataset sp") == ["spair71k"]
     assert complete("kvtool knockout --benchmark scenes") == ["scenes", "scenes@mme"]

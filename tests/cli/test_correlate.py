@@ -67,6 +67,7 @@ def test_four_models_in_four_stores(correlate: Shell, stores: list[Path]) -> Non
     assert json.loads(out)["n"] == 3
 
 
+@pytest.mark.slow
 def test_the_store_of_the_environment(
     correlate: Shell, stores: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ def test_the_store_of_the_environment(
     ]
 
 
+@pytest.mark.slow
 def test_a_model_that_lacks_a_run_is_exit_4(
     correlate: Shell, stores: list[Path], data: Path, tmp_path: Path
 ) -> None:

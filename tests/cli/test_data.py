@@ -17,6 +17,7 @@ from kvtool.errors import UsageError
 from tests.support import datasets as builders
 
 
+@pytest.mark.slow
 def test_only_some_data_sets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,8 @@ from kvtool.cli import ending, signals
 from kvtool.errors import BusyError, PartialError
 from tests.support.shell import Shell
 
+pytestmark = pytest.mark.alone
+
 REPORT = (
     "this is a fault of kvtool: run again with -v (or KVTOOL_TRACEBACK=1) for the traceback, "
     "and report it"
@@ -213,7 +215,7 @@ def shell_line(line: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", ["models --format json", "models --format table", "extract -h", "--version"]
 )
@@ -233,6 +235,7 @@ def test_a_closed_error_stream_does_not_hide_the_exit_code() -> None:
     assert shell_line("kvtool nosuch 2>&-").returncode == 2
 
 
+@pytest.mark.slow
 def test_output_that_is_not_utf8_is_escaped() -> None:
     """JSON stays JSON, and names of files that are no text are printed."""
     code = (

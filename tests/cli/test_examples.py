@@ -1,6 +1,4 @@
-"""Every --help ends with examples, and each of them does what it says, in a folder that holds what
-it names.
-"""
+"""Every --help ends with examples, and each does what it says, where what it names lies."""
 
 from __future__ import annotations
 
@@ -54,6 +52,7 @@ SLOW = {"kvtool data scenes scenes": pytest.mark.slow}
 
 
 @pytest.mark.parametrize("words", EXAMPLES, ids=lambda words: " ".join(words) or "kvtool")
+@pytest.mark.sampled
 def test_help_ends_with_examples_of_the_command(words: tuple[str, ...]) -> None:
     lines = EXAMPLES[words]
     assert 2 <= len(lines) <= 3
@@ -253,8 +252,8 @@ def words_of(line: str) -> tuple[str, ...]:
     return max((command for command in EXAMPLES if words[: len(command)] == command), key=len)
 
 
-@pytest.mark.sampled
-@pytest.mark.usefixtures("short_demo")
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_demo", "short_serve")
 @pytest.mark.parametrize("line", [pytest.param(line, marks=SLOW.get(line, ())) for line in LINES])
 def test_an_example_does_what_it_says(
     line: str,

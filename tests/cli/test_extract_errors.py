@@ -37,6 +37,7 @@ def test_where_all_images_fail_nothing_was_done(
     assert "images could be extracted, and it holds none; mend the files" in err[-1]
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_listed_are_exit_4_too(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_name_that_no_id_can_be_is_exit_4_in_a_benchmark(
     assert sum("a name that is not UTF-8" in line for line in err) == 1
 
 
+@pytest.mark.slow
 def test_held_parts_are_exit_3_and_name_the_owner(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -120,6 +122,7 @@ def test_held_parts_are_exit_3_and_name_the_owner(
         (["--dataset", "folder:{few}", "--limit", "0"], 2, "--limit"),
     ],
 )
+@pytest.mark.sampled
 def test_bad_requests_are_one_line(
     kvtool: LineShell,
     tmp_path: Path,

@@ -143,6 +143,7 @@ def test_layers_by_name(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_extraction_of_layers_by_name_goes_on(
     shell: Shell, tmp_path: Path, tiny_model: Path, pictures: Path
 ) -> None:
@@ -161,6 +162,7 @@ def test_an_extraction_of_layers_by_name_goes_on(
     assert {run.config.layers for run in runs} == {(1, 2), (0,)}
 
 
+@pytest.mark.slow
 def test_heads_of_a_knockout_by_number(shell: Shell, tmp_path: Path, tiny_model: Path) -> None:
     write_scenes(tmp_path, only=["mme"])
     line = ("knockout", tmp_path / "s.kv", "--benchmark", f"mme:{tmp_path}/mme", "--limit", 1)

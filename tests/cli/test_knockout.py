@@ -96,6 +96,7 @@ def test_pope_and_mme_from_nothing_but_a_model(
     assert {"score", "acc", "acc_plus", "yes_ratio", "score_low"} <= rows[0].keys()
 
 
+@pytest.mark.slow
 def test_a_missing_image_is_exit_4(knockout: Knockout, tmp_path: Path, tiny_model: Path) -> None:
     write_scenes(tmp_path / "scenes", only=["mme"])
     first = tmp_path / "scenes" / "mme" / "color" / "000001.jpg"
@@ -142,6 +143,7 @@ def test_a_missing_image_is_exit_4(knockout: Knockout, tmp_path: Path, tiny_mode
         (["--heads", "-", "--run", "other"], HEADS, 2, "no run 'other'"),
     ],
 )
+@pytest.mark.slow
 def test_bad_requests_are_one_line(
     knockout: Knockout,
     store: Path,

@@ -67,6 +67,7 @@ def test_a_file_beside_the_data(
     assert pdf.read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.slow
 def test_variance_of_a_store(command: Command, tmp_path: Path) -> None:
     run = planted(tmp_path / "v.kv", constant=[(0, 0), (0, 1), (1, 0), (7, 1)], layers=8, heads=2)
     code, out, _ = command("variance", run.store, "--plot", tmp_path / "a.svg")

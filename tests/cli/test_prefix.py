@@ -88,6 +88,7 @@ def test_rows_and_a_table(prefix: Shell, store: Path) -> None:
     assert any(line.split()[:1] == ["random"] for line in out.splitlines())
 
 
+@pytest.mark.slow
 def test_a_file_that_lacks_texts_is_exit_4(prefix: Shell, store: Path, tmp_path: Path) -> None:
     first, second, third = kvtool.open(store).run("base").ids
     texts = tmp_path / "texts.csv"
@@ -127,6 +128,7 @@ def test_a_file_that_lacks_texts_is_exit_4(prefix: Shell, store: Path, tmp_path:
         ([], "TASK: expected after STORE"),
     ],
 )
+@pytest.mark.sampled
 def test_bad_requests_are_one_line(
     prefix: Shell, store: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:

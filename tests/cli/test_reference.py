@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -13,6 +14,7 @@ from kvtool.cli.reference import commands, reference
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
+@pytest.mark.slow
 def test_reference_is_current() -> None:
     assert DOCS.read_text() == reference(), "docs/cli.md is stale: run `make docs`"
 

@@ -44,6 +44,7 @@ def refusal(sae: LineShell, run: Run, *arguments: object) -> tuple[int, str]:
     return code, line
 
 
+@pytest.mark.slow
 def test_rows_and_notes(sae: LineShell, run: Run, saes: Path) -> None:
     template = f"{saes}/layer_{{layer}}"
     code, out, err = sae(run.store, "--sae", template, *FEW)
@@ -201,6 +202,7 @@ def test_a_run_that_lacks_what_the_stream_follows_from(
     assert "extract anew without --layers and with --kinds key,value,projected" in line
 
 
+@pytest.mark.slow
 def test_images_without_a_caption_are_left_out_and_counted(
     sae: LineShell, tmp_path: Path, tiny_model: Path
 ) -> None:

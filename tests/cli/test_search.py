@@ -102,6 +102,7 @@ def test_formats(search: Shell) -> None:
         (["--device", "cuda:9"], 2, "cuda:9"),
     ],
 )
+@pytest.mark.sampled
 def test_bad_requests_are_one_line(
     search: Shell, run: Run, arguments: list[str], code: int, expected: str
 ) -> None:

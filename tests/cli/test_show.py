@@ -50,6 +50,7 @@ def test_maps(show: LineShell, run: Run, tmp_path: Path) -> None:
     assert "without the original pictures" in err[0]
 
 
+@pytest.mark.slow
 def test_predictions_of_a_block_and_of_the_best(show: LineShell, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "masks.png"
     task = ("--image", run.ids[0], "--task", "referring-expression", "-o", out)

@@ -16,6 +16,8 @@ import pytest
 import kvtool
 from kvtool.store.verify import verify
 
+pytestmark = pytest.mark.alone
+
 MODELS = (sys.executable, "-m", "kvtool", "models")
 
 

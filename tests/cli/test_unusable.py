@@ -34,6 +34,7 @@ def counts_of(out: str) -> tuple[int, int, int]:
     return result["n"], result["n_skipped"], result["n_unusable"]
 
 
+@pytest.mark.slow
 def test_probe_ends_with_4_where_an_annotation_cannot_be_used(shell: Shell, tmp_path: Path) -> None:
     run = RUNS[TASK](tmp_path)
     code, out, _ = shell("probe", run.store, TASK, *BLOCK)
@@ -81,6 +82,7 @@ def paired_counts(
     return code, counts_of(out), err
 
 
+@pytest.mark.slow
 def test_paired_over_some_images_ends_with_0(
     shell: Shell, tmp_path: Path, tiny_model: Path, scenes: Path
 ) -> None:
@@ -89,6 +91,7 @@ def test_paired_over_some_images_ends_with_0(
     assert "the run does not hold" in err[0]
 
 
+@pytest.mark.slow
 def test_paired_ends_with_4_where_a_question_cannot_be_used(
     shell: Shell, tmp_path: Path, tiny_model: Path, scenes: Path
 ) -> None:

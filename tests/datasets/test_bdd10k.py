@@ -110,6 +110,7 @@ values = st.recursive(
 
 
 @given(st.lists(values, max_size=6), st.integers(1, 40), st.sampled_from([None, 1]))
+@pytest.mark.slow
 def test_streaming_a_list_equals_loading_it(
     tmp_path_factory: pytest.TempPathFactory, elements: list[object], chunk: int, indent: int | None
 ) -> None:

@@ -211,7 +211,7 @@ def test_two_classes_of_one_word_are_one_concept() -> None:
     }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["coco", "refcoco", "pascal5i", "imagenet-s", "msrc", "bdd10k"])
 def test_scenes_serve_concepts(tmp_path: Path, layout: str) -> None:
     served = services(f"scenes:{tmp_path}@{layout}")

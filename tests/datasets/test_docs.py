@@ -26,7 +26,7 @@ def sections() -> dict[str, str]:
 
 def test_one_section_a_dataset_in_the_order_of_the_table() -> None:
     names = [description.name for description in list_datasets()]
-    assert list(sections()) == ["Images", "Captions and concepts", *names]
+    assert list(sections()) == ["Images", "Captions and concepts", "Where to get them", *names]
     assert f"{MAX_PIXELS / 1e6:.0f} megapixels" in sections()["Images"]
 
 

@@ -127,7 +127,7 @@ def test_what_a_loader_opens_is_a_truth_file_or_a_picture(
     assert dataset.truth_files() == open_tree(name, dataset.root or tmp_path).truth_files()
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TREES)
 def test_a_changed_byte_of_any_file_is_another_truth(tmp_path: Path, name: str) -> None:
     root = TREES[name](tmp_path)

@@ -17,6 +17,7 @@ from kvtool.models import smollm2
 from kvtool.result import Result
 from kvtool.store.verify import verify
 from kvtool.tasks import TASKS
+from tests.support.narrow import assert_fits
 
 SMALL = {
     "PROBES": (
@@ -31,6 +32,7 @@ SMALL = {
     "QUESTION_SETS": ("cvbench", "blink"),
     "READING": {"limit": 6, "layers": [0, 3]},
     "LOOKING": {"limit": 3},
+    "BLOCKING": {"limit": 6},
 }
 SMALL_SMOLLM2 = replace(
     SMOLLM2,
@@ -73,6 +75,7 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
         "attend",
         "attend",
         "surface",
+        "knockout",
     ]
     store = kvtool.open(folder / "study.kv")
     assert verify(store) == []
@@ -116,7 +119,7 @@ def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]])
 def test_the_image_tokens_of_the_demo_are_read_with_controls(
     demo: tuple[Path, list[str], list[Result]],
 ) -> None:
-    by_features, by_directions, lens = demo[2][-6:-3]
+    by_features, by_directions, lens = demo[2][-7:-4]
     assert by_features.metric == "fvu"
     assert by_directions.metric == "directions"
     for result in (by_features, by_directions):
@@ -161,10 +164,32 @@ def test_every_task_and_command_is_part_of_the_demo() -> None:
 
 @pytest.mark.slow
 def test_attention_of_the_demo_is_measured(demo: tuple[Path, list[str], list[Result]]) -> None:
-    heads, sinks = demo[2][-3:-1]
+    heads, sinks = demo[2][-4:-2]
     assert heads.metric == "auroc"
     assert {row["chance"] for row in heads.rows} == {0.5}
     assert heads.config["localization"]["segmentation"]["values"]["miou_fgbg"] > 0
     assert len(heads.rows) == 32
     assert len(sinks.rows) == 16
     assert sinks.config["correlations"]
+
+
+@pytest.mark.slow
+def test_every_head_of_the_demo_is_blocked_alone(
+    demo: tuple[Path, list[str], list[Result]],
+) -> None:
+    """Beside where the head looks and what its values know."""
+    result = demo[2][-1]
+    assert (len(result.rows), result.n) == (16, 12)
+    measures = [source["measure"] for source in result.config["beside"]]
+    assert measures == ["mass", "referring-expression", "semantic-correspondence"]
+    assert all(None not in [row[name] for name in measures] for row in result.rows)
+    assert {row["n"] for row in result.config["correlations"]} == {16}
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_every_result_fits_narrow_terminals(
+    demo: tuple[Path, list[str], list[Result]], width: int
+) -> None:
+    for result in demo[2]:
+        assert_fits(result, width)
+        assert_fits(result.summarized(), width)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pytest
 import torch
 from transformers import AutoImageProcessor
 
@@ -93,6 +94,7 @@ def test_packed_slots_equal_each_question_alone() -> None:
                     start += size
 
 
+@pytest.mark.slow
 def test_training_sees_what_transformers_sees(trained: Path) -> None:
     """The joint stage's hidden states against the whole model's own forward, prefix, image, newline
     and question.

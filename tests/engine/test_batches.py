@@ -86,6 +86,7 @@ def test_pictures_of_one_size_run_together_over_parts(
 
 
 @pytest.mark.usefixtures("parts_of_four")
+@pytest.mark.slow
 def test_values_are_those_of_each_picture_alone(tmp_path: Path, model: str, mixed: Path) -> None:
     extracted(tmp_path / "s.kv", model, mixed)
     extracted(tmp_path / "t.kv", model, mixed, batch_size=1)
@@ -97,6 +98,7 @@ def test_values_are_those_of_each_picture_alone(tmp_path: Path, model: str, mixe
 
 @pytest.mark.usefixtures("parts_of_four")
 @pytest.mark.parametrize("n_committed", [1, 4])
+@pytest.mark.slow
 def test_a_resumed_run_has_the_batches_of_an_unbroken_one(
     tmp_path: Path,
     model: str,
@@ -126,6 +128,7 @@ def test_a_resumed_run_has_the_batches_of_an_unbroken_one(
 
 
 @pytest.mark.usefixtures("parts_of_four")
+@pytest.mark.slow
 def test_a_larger_limit_adds_the_batches_of_the_whole(
     tmp_path: Path, model: str, mixed: Path, sizes: list[int]
 ) -> None:
@@ -137,6 +140,7 @@ def test_a_larger_limit_adds_the_batches_of_the_whole(
 
 
 @pytest.mark.usefixtures("parts_of_four")
+@pytest.mark.slow
 def test_a_window_whose_first_part_is_held_is_left_to_its_owner(
     tmp_path: Path, model: str, mixed: Path
 ) -> None:

@@ -62,6 +62,7 @@ def stored_bytes(run: StoredRun) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_the_bytes_are_those_of_the_ordinary_way(
     checkpoint: Path, few: Path, tmp_path: Path
 ) -> None:
@@ -73,6 +74,7 @@ def test_the_bytes_are_those_of_the_ordinary_way(
     assert verify(kvtool.open(tmp_path / "b.kv")) == []
 
 
+@pytest.mark.slow
 def test_few_layers_before_their_rotation(model: str, few: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"kinds": ("key",), "layers": (0, 1), "keys": "pre-rope"}
     ordinary = extract(tmp_path / "a.kv", Path(model), few, **options)
@@ -158,6 +160,7 @@ def test_what_one_pass_raises_ends_all() -> None:
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_extraction_goes_on_with_what_is_left(
     model: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +183,7 @@ def test_an_interrupted_extraction_goes_on_with_what_is_left(
     assert stored_bytes(resumed) == stored_bytes(ordinary)
 
 
+@pytest.mark.slow
 def test_a_device_that_is_full_halves_a_batch(model: str, few: Path, tmp_path: Path) -> None:
     ordinary = extract(tmp_path / "a.kv", Path(model), few, batch_size=1)
     loaded: Any = load_model(model, dtype="float32", by_layer=True)

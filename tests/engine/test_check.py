@@ -25,6 +25,7 @@ def options(tmp_path: Path) -> dict[str, Any]:
     return {"model": str(model), "dataset": dataset, "dtype": "float32", "devices": ("cpu",)}
 
 
+@pytest.mark.slow
 def test_a_map_that_is_not_true_is_refused(
     tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

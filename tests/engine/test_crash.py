@@ -18,6 +18,8 @@ import kvtool
 from kvtool.store.verify import verify
 from tests.engine.forks import Forks
 
+pytestmark = pytest.mark.alone
+
 KILLS = 20
 
 

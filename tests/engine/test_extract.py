@@ -43,6 +43,7 @@ def test_values_are_those_of_the_model(tmp_path: Path, tiny_model: Path, few: Pa
             np.testing.assert_allclose(stored[f"text_{name}"], arrays[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_again_is_nothing_to_do_and_more_goes_on(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:

@@ -52,6 +52,7 @@ def test_estimate_writes_nothing_and_is_true(tmp_path: Path, tiny_model: Path, f
     assert local.estimate(job).n_todo == 0
 
 
+@pytest.mark.slow
 def test_no_memory_for_a_batch_halves_it(
     tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from kvtool.errors import ImageError, KvtoolError
 from kvtool.store import open_store
 from kvtool.store.verify import verify
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_an_error(
@@ -64,6 +66,7 @@ def test_several_processes_share_a_run(tmp_path: Path, tiny_model: Path, picture
     assert verify(kvtool.open(tmp_path / "s.kv")) == []
 
 
+@pytest.mark.slow
 def test_two_calls_count_what_each_of_them_did(
     tmp_path: Path, tiny_model: Path, pictures: Path
 ) -> None:
@@ -80,6 +83,7 @@ def test_two_calls_count_what_each_of_them_did(
     assert report.n_missing == 0
 
 
+@pytest.mark.slow
 def test_a_part_held_by_another_is_busy_and_named(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:

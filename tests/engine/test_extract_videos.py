@@ -83,6 +83,7 @@ def test_a_video_is_a_sample_and_bad_ones_are_left_out(
     )
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_videos(
     tmp_path: Path, models: dict[str, str], clips: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_a_run_goes_on_with_its_own_videos(
     assert len(kvtool.open(store).runs()) == 2
 
 
+@pytest.mark.slow
 def test_a_prefix_takes_the_towers_output_from_a_run_that_has_it(
     tmp_path: Path, models: dict[str, str], clips: Path
 ) -> None:
@@ -164,6 +166,7 @@ def test_a_model_is_proven_on_the_first_frames(
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.slow
 def test_scenes_of_davis_are_scored_in_one_context(
     tmp_path: Path, models: dict[str, str], name: str, shell: Shell
 ) -> None:

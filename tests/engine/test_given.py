@@ -55,6 +55,7 @@ def test_a_list_of_paths_is_the_same_run_as_their_lines(
         kvtool.extract(store, model=model, dataset=paths, **SMALL)
 
 
+@pytest.mark.slow
 def test_pictures_in_memory_hold_what_their_files_would(tmp_path: Path, model: str) -> None:
     images = pictures(3)
     for number, picture in enumerate(images):
@@ -130,6 +131,7 @@ def test_a_picture_that_cannot_be_read_any_more_fails_alone(tmp_path: Path, mode
     assert "\n" not in failure.reason
 
 
+@pytest.mark.slow
 def test_an_open_data_set_and_a_strangers_object(tmp_path: Path, model: str) -> None:
     store = tmp_path / "s.kv"
     root = builders.own(tmp_path / "own", per_class=1)

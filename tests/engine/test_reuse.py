@@ -58,7 +58,7 @@ def extracted(store: Path, model: Path, dataset: str, **options: Any) -> tuple[R
     return report, kvtool.open(store).run(report.run)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -102,6 +102,7 @@ def test_bytes_are_those_of_pixels(
     assert verify(kvtool.open(tmp_path / "s.kv")) == []
 
 
+@pytest.mark.slow
 def test_no_tower_runs_and_texts_are_copied(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +156,7 @@ def test_runs_that_do_not_serve(
     assert (report.source, report.n_reused, report.n_done) == (None, 0, 2)
 
 
+@pytest.mark.slow
 def test_other_pictures_under_the_same_names_do_not_serve(
     tmp_path: Path, tiny_model: Path, many: Path
 ) -> None:

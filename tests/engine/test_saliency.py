@@ -81,6 +81,7 @@ def test_other_kinds_have_the_bytes_that_they_have_without_it(tmp_path: Path, da
     }
 
 
+@pytest.mark.slow
 def test_a_run_under_a_prefix_runs_the_tower_again(tmp_path: Path, data: str) -> None:
     folder = tiny.llava_next(tmp_path / "model")
     kinds: tuple[Kind, ...] = ("value", "projected", "vision", "saliency")

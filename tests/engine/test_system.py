@@ -70,6 +70,7 @@ def test_the_command_says_it(
     assert "--system: expected a model that reads text before the image" in lines[-1]
 
 
+@pytest.mark.slow
 def test_features_before_the_decoder_serve_under_another_one(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def extracted(store: Path, model: str, dataset: str, **options: Any) -> Run:
     return kvtool.open(store).run(report.run)
 
 
+@pytest.mark.slow
 def test_an_encoder_beside_a_model_keeps_the_layer_that_feeds_it(
     tmp_path: Path, models: dict[str, str], data: str
 ) -> None:
@@ -133,6 +134,7 @@ def test_sizes_are_part_of_a_runs_identity(
         extracted(store, models["qwen2_vl"], data, max_pixels=0)
 
 
+@pytest.mark.slow
 def test_texts_are_stored_by_template_without_running_images(
     tmp_path: Path, models: dict[str, str], data: str
 ) -> None:

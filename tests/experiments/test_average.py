@@ -74,6 +74,7 @@ def block_row(rows: list[Row], layer: int, head: int, **labels: str) -> Row:
     ("subset", "tasks"),
     [("segmentation", TASKS[:2]), ("correspondence", TASKS[2:]), ("all", TASKS)],
 )
+@pytest.mark.slow
 def test_means_and_intervals_by_hand(
     result: Result, probes: dict[str, Result], layer: int, subset: str, tasks: tuple[str, ...]
 ) -> None:
@@ -167,6 +168,7 @@ def test_tasks_of_one_source_are_taken_to_err_alike() -> None:
 SCORES = ((0.3, 0.1), (0.5, 0.2), (0.7, 0.3))
 
 
+@pytest.mark.slow
 def test_means_cover_the_truth() -> None:
     """1,000 studies of four tasks of unequal sizes: nominal 95 % intervals of the mean."""
     from kvtool.stats.bootstrap import bootstrap, ratio
@@ -192,6 +194,7 @@ def test_means_cover_the_truth() -> None:
     assert 930 <= inside <= 970
 
 
+@pytest.mark.slow
 def test_several_models_on_the_same_images(tmp_path: Path) -> None:
     root, store = write_spair(tmp_path / "spair"), tmp_path / "s.kv"
     pair_run(store, root, "one", noise(1), layers=3)
@@ -258,6 +261,7 @@ def average(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return partial(in_this_process(monkeypatch, capsys), "average")
 
 
+@pytest.mark.slow
 def test_the_command_line(
     average: Shell, stores: list[Path], result: Result, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def mean_score(sums: Array) -> dict[str, Array]:
     return {"score": sums[..., 0] / sums[..., 1]}
 
 
+@pytest.mark.slow
 def test_a_block_that_both_have_is_compared_as_by_hand(
     store: Store, result: Result, root: Path, scores: Callable[..., Array]
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_block_that_both_have_is_compared_as_by_hand(
     assert row["pck_image_low"] == probe_row["pck_image_low"]
 
 
+@pytest.mark.slow
 def test_best_against_best_is_chosen_on_the_other_half(
     store: Store, result: Result, root: Path, scores: Callable[..., Array]
 ) -> None:
@@ -139,6 +141,7 @@ def test_blocks_that_one_run_lacks_have_no_row(result: Result) -> None:
     assert row_of(result, "small", "best")["layer"] < 4
 
 
+@pytest.mark.slow
 def test_the_order_of_the_runs_turns_the_sign(store: Store, result: Result) -> None:
     turned = kvtool.compare(store, ["full", "half"], TASK, seed=SEED)
     for choice, block in (("best", None), ("block", PLANTED)):
@@ -216,6 +219,7 @@ def test_a_task_that_the_data_set_does_not_serve(store: Store) -> None:
         kvtool.compare(store, RUNS, "co-segmentation")
 
 
+@pytest.mark.slow
 def test_the_result_is_kept_documented_and_said(
     store: Store,
     result: Result,
@@ -270,6 +274,7 @@ def compare(
     return partial(in_this_process(monkeypatch, capsys), "compare")
 
 
+@pytest.mark.slow
 def test_the_command_line(compare: Shell, result: Result, store: Store, tmp_path: Path) -> None:
     png, page = tmp_path / "a.png", tmp_path / "page.html"
     expected = [json.loads(json.dumps(row)) for row in result.flat_rows()]

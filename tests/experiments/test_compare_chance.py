@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pytest
+
 import kvtool
 from kvtool.reporting.emit import emit
 from kvtool.reporting.sentences import sentences_of
@@ -28,6 +30,7 @@ def planted_row(store: Store, run: str) -> Row:
     return row
 
 
+@pytest.mark.slow
 def test_both_scores_stand_beside_chance(tmp_path: Path) -> None:
     store = write_runs(tmp_path / "s.kv", write_spair(tmp_path / "spair"))
     result = kvtool.compare(store, ["half", "full"], TASK, kinds=["value"], layers=[PLANTED[0]])

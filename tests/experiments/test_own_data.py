@@ -120,6 +120,7 @@ def test_prefix(store: Path) -> None:
     assert isinstance(result, Result)
 
 
+@pytest.mark.slow
 def test_what_the_files_do_not_serve_is_said(tmp_path: Path) -> None:
     root = builders.own(tmp_path / "data", per_class=1)
     kvtool.extract(tmp_path / "s.kv", model="demo", dataset=f"own:{root}", devices=("cpu",))
@@ -132,6 +133,7 @@ def test_what_the_files_do_not_serve_is_said(tmp_path: Path) -> None:
         kvtool.probe(run, "semantic-correspondence")
 
 
+@pytest.mark.slow
 def test_a_baseline_is_of_the_very_pictures(tmp_path: Path) -> None:
     """Pictures of one's own are often called alike: another model's run over others is no
     baseline.

@@ -104,12 +104,14 @@ def test_truth_that_changed_is_scored_anew_and_the_first_is_not_touched(
     assert best(probe(run, TASK)) == moved
 
 
+@pytest.mark.slow
 def test_data_is_opened_even_where_a_result_is_kept(tmp_path: Path, run: Run) -> None:
     probe(run, TASK)
     with pytest.raises(DatasetError, match="expected a folder, found nothing there"):
         probe(run, TASK, data=tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_pictures_of_another_data_set_are_refused(tmp_path: Path, root: Path, run: Run) -> None:
     from tests.support.tiny import noise as picture
 
@@ -158,6 +160,7 @@ def test_a_colleagues_run_costs_only_its_own_baselines(
     assert not scored()
 
 
+@pytest.mark.slow
 def test_a_run_that_grew_is_scored_whole(
     tmp_path: Path, root: Path, scored: Callable[[], list[str]]
 ) -> None:
@@ -172,6 +175,7 @@ def test_a_run_that_grew_is_scored_whole(
     assert full.n > part.n
 
 
+@pytest.mark.slow
 def test_another_version_of_an_algorithm_computes_anew(
     run: Run, scored: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +198,7 @@ def test_every_task_and_command_has_a_version() -> None:
     assert {*without, *commands} == provenance.ALGORITHMS.keys()
 
 
+@pytest.mark.slow
 def test_a_kept_result_is_given_without_torch(run: Run) -> None:
     expected = best(probe(run, TASK))
     code = (
@@ -208,6 +213,7 @@ def test_a_kept_result_is_given_without_torch(run: Run) -> None:
     assert told.split() == [repr(expected)]
 
 
+@pytest.mark.slow
 def test_what_another_process_scores_is_not_scored_again(
     run: Run, scored: Callable[[], list[str]]
 ) -> None:
@@ -226,6 +232,7 @@ def test_what_another_process_scores_is_not_scored_again(
     assert scored() == []
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_scored_again(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,6 +49,7 @@ def scenes(embedded_world: World) -> Path:
     return embedded_world("davis", "imagenet-s", "bdd10k")
 
 
+@pytest.mark.slow
 def test_the_truth_itself_is_perfect(scenes: Path) -> None:
     davis = kvtool.score("davis", data=scenes / "davis", results=scenes / "davis/Annotations/480p")
     assert {row["j_and_f"] for row in davis.rows} == {1.0}

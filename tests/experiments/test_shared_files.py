@@ -63,6 +63,7 @@ def assert_tells_nothing(folder: Path) -> None:
             assert not [word for word in TELLTALES if word in data.lower()], path
 
 
+@pytest.mark.slow
 def test_no_such_file_tells_where_it_was_made(folder: Path, tmp_path: Path) -> None:
     model, out = planted_model(folder / "model"), tmp_path / "out"
     pope = planted_pope(folder / "pope", 4)

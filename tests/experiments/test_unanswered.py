@@ -56,6 +56,7 @@ def spoil_a_word(folder: Path, word: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_knockout_drops_such_a_question_from_every_condition(tmp_path: Path) -> None:
     model, pope = planted_model(tmp_path / "model"), planted_pope(tmp_path / "pope", 4)
     sound = kvtool.knockout(
@@ -95,6 +96,7 @@ def test_knockout_drops_such_a_question_from_every_condition(tmp_path: Path) -> 
     assert all("what" in text for text in nulls)
 
 
+@pytest.mark.slow
 def test_knockout_of_mme_drops_both_questions_of_the_image(tmp_path: Path) -> None:
     model, mme = planted_model(tmp_path / "model"), planted_mme(tmp_path / "mme", 4)
     first = mme / "position" / "000.txt"
@@ -109,6 +111,7 @@ def test_knockout_of_mme_drops_both_questions_of_the_image(tmp_path: Path) -> No
     assert "the other one about its image has no answer" in result.skipped[0]
 
 
+@pytest.mark.slow
 def test_a_late_weight_leaves_nothing_to_score(tmp_path: Path) -> None:
     """The caches are finite, and no question has an answer."""
     model, pope = planted_model(tmp_path / "model"), planted_pope(tmp_path / "pope", 2)
@@ -128,6 +131,7 @@ def forget(run: Any, question: Any) -> None:
 
 
 @pytest.mark.parametrize("select", ["max", "split"])
+@pytest.mark.slow
 def test_paired_scores_both_sides_on_the_others(
     tmp_path: Path, embedded_world: World, select: str
 ) -> None:

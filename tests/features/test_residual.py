@@ -56,7 +56,7 @@ def whole_pass(model: Any, run: Run, dataset: str) -> list[torch.Tensor]:
     return passes
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stored_equals_computed_and_the_whole_pass(
@@ -94,6 +94,7 @@ def test_stored_equals_computed_and_the_whole_pass(
         )
 
 
+@pytest.mark.slow
 def test_some_tokens_of_some_images(tmp_path: Path, data: str) -> None:
     folder = tiny.llava_onevision(tmp_path / "model")
     run = extracted(tmp_path / "s.kv", folder, data, dtype="float32", limit=3, view="full")
@@ -148,6 +149,7 @@ def test_an_encoder_alone(tmp_path: Path, data: str) -> None:
         extracted(tmp_path / "t.kv", tmp_path / "model", data, limit=1, kinds=["vision", "hidden"])
 
 
+@pytest.mark.slow
 def test_a_layer_or_a_model_that_is_not_there(tmp_path: Path, data: str) -> None:
     folder = tiny.llava_next(tmp_path / "model")
     run = extracted(tmp_path / "s.kv", folder, data, limit=1)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from tests.fuzz.extremes import EXTREME_TEXTS
 
-LEFT_OUT = (("demo",),)
+LEFT_OUT = (("demo",), ("serve",))
 """Commands that take a minute whatever they are given."""
 OUTPUTS = (
     "out",

@@ -46,6 +46,7 @@ ENCODERS = (
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("build", ENCODERS)
+@pytest.mark.sampled
 def test_an_encoder(tmp_path: Path, build: str, dtype: Any) -> None:
     folder = tiny_encoders.built(build, tmp_path)
     outcomes = kvtool.check_model(str(folder), device="cpu", dtype=dtype)

@@ -36,12 +36,14 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Path(build(tmp_path_factory.mktemp(request.param)))
 
 
+@pytest.mark.slow
 def test_all_checks_hold(folder: Path) -> None:
     outcomes = kvtool.check_model(str(folder), device="cpu", dtype="float32")
     assert [outcome.row() for outcome in outcomes if not outcome.passed] == []
     assert [outcome.check for outcome in outcomes] == [*CHECKS, "tower map"]
 
 
+@pytest.mark.slow
 def test_an_extraction_stores_what_the_network_gives_for_pixels(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +134,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load_model(str(tiny_common.glm4v(tmp_path_factory.mktemp("glm"))), dtype="float32")
 
 
+@pytest.mark.slow
 def test_a_tower_whose_patches_lie_elsewhere_is_refused_where_it_is_stored(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,7 +136,7 @@ def outcome(checkpoint: Path, folder: Path, seed: int) -> str:
     return "loaded"
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "build", [tiny.llava_onevision, tiny.llava_next, tiny.qwen2_5_vl, tiny.clip]

@@ -169,6 +169,7 @@ def assert_same(model: Any, expected: dict[str, Any]) -> None:
         np.testing.assert_array_equal(computed[name], array, err_msg=name)
 
 
+@pytest.mark.slow
 def test_layers_on_disk_compute_the_same_bits(llava: Path, tmp_path: Path, room: Any) -> None:
     pytest.importorskip("accelerate")
     expected = results(load_model(str(llava), dtype="float32"))
@@ -186,6 +187,7 @@ def test_layers_on_disk_compute_the_same_bits(llava: Path, tmp_path: Path, room:
     assert_same(loaded, expected)
 
 
+@pytest.mark.slow
 def test_layers_read_one_by_one_compute_the_same_bits(llava: Path) -> None:
     pytest.importorskip("accelerate")
     expected = results(load_model(str(llava), dtype="float32"))

@@ -41,6 +41,7 @@ def info(revision: str, commit: str | None = None) -> ModelInfo:
     )
 
 
+@pytest.mark.slow
 def test_every_row_of_large_weights_counts(folder: Path) -> None:
     """128 MiB of weights in rows of 4 KiB: a negated row anywhere is another model."""
     weights = folder / "model.safetensors"

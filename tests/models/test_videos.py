@@ -162,6 +162,7 @@ def _features(model: Any, frames: list[Image.Image], kind: Any) -> np.ndarray[An
     return vectors
 
 
+@pytest.mark.slow
 def test_the_proof_of_a_video_passes_and_fails(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pixel_map(model, FRAMES[:4], "video").value == 0
     assert whole_prompt(model, FRAMES[:4], "video").passed
@@ -193,6 +194,7 @@ def test_a_batch_of_videos_is_each_alone(model: Any) -> None:
             np.testing.assert_allclose(together.arrays[kind][row], arrays[0], rtol=0, atol=2e-5)
 
 
+@pytest.mark.sampled
 def test_frames_are_brought_to_the_size_that_is_asked_for(folder: Path) -> None:
     areas = {}
     for name, size in (

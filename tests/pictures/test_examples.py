@@ -96,7 +96,7 @@ def examples(
     return draw_examples(run, dataset_of(run), result, count, 1, CPU, pictures)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_the_page_and_show_draw_the_same_pixels(
     name: str, tmp_path: Path, sheet_tiles: list[Tile]
@@ -150,7 +150,7 @@ def test_a_plugin_that_draws_itself_is_on_both(
         np.testing.assert_array_equal(picture, np.asarray(tile.picture))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_what_is_drawn_is_what_the_probe_saved(name: str, tmp_path: Path) -> None:
     """The files behind the pictures are those of --save-predictions, byte by byte."""
@@ -171,6 +171,7 @@ def test_what_is_drawn_is_what_the_probe_saved(name: str, tmp_path: Path) -> Non
             assert picture_file == scored_file or drawing_of(work) == "matches"
 
 
+@pytest.mark.slow
 def test_a_task_is_made_as_it_was_scored(tmp_path: Path) -> None:
     """Its options, its limit, its seed, and the images that the run held then."""
     run = RUNS[pascal.TASK](tmp_path)

@@ -194,6 +194,7 @@ def test_errors(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".page*"))
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell) -> None:
     run = spair_run(tmp_path)
     page = tmp_path / "page.html"
@@ -212,6 +213,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: She
     assert "expected NAME=FOLDER" in "\n".join(err)
 
 
+@pytest.mark.slow
 def test_the_commands_on_the_page_make_the_same_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell
 ) -> None:

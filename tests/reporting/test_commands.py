@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from dataclasses import replace
 
+import pytest
 from typer.testing import CliRunner
 
 from kvtool.cli.app import app
@@ -23,6 +24,7 @@ INFO = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_commands_are_taken_by_the_command_line() -> None:
     """Each ends where the store is looked for, not in its options."""
     results = [*studies.every_result()[:6], studies.probe_result(layers=2, select="split")]

@@ -37,6 +37,7 @@ def printed(rows: list[dict[str, Any]], width: int, monkeypatch: pytest.MonkeyPa
 
 
 @given(rows=rows_of_runs, width=st.sampled_from([60, 80, 120]))
+@pytest.mark.slow
 def test_numbers_stay_whole_and_lines_fit(rows: list[dict[str, Any]], width: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         lines = printed(rows, width, monkeypatch)

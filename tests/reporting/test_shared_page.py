@@ -6,6 +6,8 @@ import getpass
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from kvtool.datasets.spair71k import SPair71k
 from kvtool.experiments.probe.run import probe
 from kvtool.reporting.collect import report
@@ -13,6 +15,7 @@ from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write
 from tests.support.units import sample, write_run
 
 
+@pytest.mark.slow
 def test_no_folder_of_this_machine_is_in_a_page(tmp_path: Path) -> None:
     secret = tmp_path / "a-telling-name"
     root = write_spair(secret / "spair")

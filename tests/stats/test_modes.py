@@ -43,7 +43,7 @@ def test_scale_does_not_matter() -> None:
     assert scaled.p_value == shape.p_value
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [16, 112])
 @pytest.mark.parametrize("shape", ["lognormal", "uniform", "exponential"])
 def test_one_mode_is_rarely_taken_for_two(

@@ -33,6 +33,7 @@ def read(request: ReadRequest, dtype: np.dtype[np.generic] | None = None) -> Bit
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 def test_any_rows_of_any_heads_equal_zarrs(data: st.DataObject) -> None:
     equal = data.draw(st.booleans())
     n_images = data.draw(st.integers(1, 5))

@@ -66,7 +66,7 @@ def mutations(value: object) -> list[object]:
     return variants
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["", "parts/0000000-0000003", "text/0000000", "roster/0000001"])
 def test_metadata_of_wrong_types_under_a_valid_seal_is_an_error_of_ours(
     store: Store, group: str

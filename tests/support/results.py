@@ -112,6 +112,7 @@ def variance(
         "threshold": cut,
         "threshold_from": "auto",
         "distribution": distribution,
+        "groups": [],
         "notes": [],
     }
     return about("variance", "variance", rows, n=1000, unit="variance", config=config)

@@ -111,6 +111,7 @@ def test_a_cluster_is_the_object_where_it_lies_inside() -> None:
     assert not clusters.inside_clusters([np.zeros(8, int)], [(2, 4)], 1).any()
 
 
+@pytest.mark.slow
 def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     result = probe(run, TASK)

@@ -73,6 +73,7 @@ def is_separated(values: list[torch.Tensor], masks: list[Array], seed: int) -> b
 
 @pytest.mark.parametrize("noise", [*slow(0.0, 0.6), 0.8, *slow(1.0)])
 @pytest.mark.parametrize("scene", ["one background", *slow("strip", "scattered")])
+@pytest.mark.slow
 def test_planted_objects_are_found(noise: float, scene: str) -> None:
     values, masks = planted_images(noise, scene)
     n_separated = 0
@@ -135,6 +136,7 @@ def seed_mean(sums: Array) -> dict[str, Array]:
 
 @pytest.mark.parametrize("classes", [7, 1])
 @pytest.mark.parametrize("seed_sd", [0.0, 0.4, 1.5])
+@pytest.mark.slow
 def test_intervals_cover_what_other_seeds_and_images_would_give(
     seed_sd: float, classes: int
 ) -> None:
@@ -181,6 +183,7 @@ def test_random_regions_are_alike_in_all_images() -> None:
     assert not first.all()
 
 
+@pytest.mark.slow
 def test_the_spread_of_random_regions_is_that_of_many_draws(tmp_path: Path) -> None:
     """Images of a class share their regions: put together image by image they vary by half."""
     task, run = make_task(tmp_path, seeds=2)

@@ -69,6 +69,7 @@ def golden_saliency() -> list[Array]:
     return [GOLDEN[f"saliency_{i}"] for i in range(COUNT)]
 
 
+@pytest.mark.slow
 def test_the_golden_chain_through_a_store(tmp_path: Path) -> None:
     run = golden_run(tmp_path, golden_saliency(), kinds=KINDS)
     assert verify(open_store(run.store)) == []
@@ -105,6 +106,7 @@ def test_a_run_without_attention_is_refused(tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_a_baseline_without_attention_is_left_out_and_named(tmp_path: Path) -> None:
     golden_run(tmp_path, [], kinds=("value", "vision"), model="other", name="other")
     run = golden_run(tmp_path, golden_saliency(), kinds=KINDS, name="own")

@@ -109,6 +109,7 @@ def row_of(rows: list[Row], kind: str, layer: int, head: int, category: str | No
     raise AssertionError("no such row")
 
 
+@pytest.mark.slow
 def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
     """One pixel a patch, so that nothing is interpolated.
 
@@ -135,6 +136,7 @@ def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
     assert sum(covered) >= 12  # episodes count as independent though they share supports
 
 
+@pytest.mark.slow
 def test_the_slow_reference_agrees(tmp_path: Path) -> None:
     run = make_run(tmp_path, 4, newline=True)
     result = probe(run, TASK, episodes=12, layers=[0, 5])
@@ -224,6 +226,7 @@ def test_patch_labels_by_majority() -> None:
     assert padded.tolist() == [False, False, True, True]
 
 
+@pytest.mark.slow
 def test_a_half_without_a_class_averages_over_the_others(tmp_path: Path) -> None:
     """Of the first class, images suffice for episodes in one half alone; values are perfect."""
     run = make_run(tmp_path, 1, per_class=12)

@@ -31,6 +31,7 @@ from tests.support.tasks.language import (
 from tests.support.units import DIM, HEADS, PLANTED, Array, sample, write_run
 
 
+@pytest.mark.slow
 def test_semantic_segmentation_by_hand(tmp_path: Path) -> None:
     """Eleven images are right; in the twelfth two of 36 background patches are foreground (11
     counted ones).

@@ -90,12 +90,14 @@ def test_one_number_spoils_the_block_and_no_other(
     assert_documented(result.to_json())
 
 
+@pytest.mark.slow
 def test_the_halves_do_not_choose_it(tmp_path: Path, root: Path) -> None:
     result = probe(write(tmp_path / "s.kv", root), TASK, select="split")
     assert result.best is not None
     assert (result.best["layer"], result.best["kv_head"]) != PLANTED
 
 
+@pytest.mark.slow
 def test_images_that_are_not_scored_spoil_nothing(tmp_path: Path, root: Path) -> None:
     run = write(tmp_path / "s.kv", root)
     result = probe(run, TASK, ids=[image for image in run.ids if image != SPOILED])
@@ -119,6 +121,7 @@ def test_no_block_is_best_where_all_are_spoiled(tmp_path: Path, root: Path) -> N
         )
 
 
+@pytest.mark.slow
 def test_spoiled_baselines_have_no_score(tmp_path: Path, root: Path) -> None:
     """Of the run itself and of another model's run."""
     dataset = SPair71k(root, "test")

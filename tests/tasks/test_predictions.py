@@ -59,7 +59,7 @@ def test_davis_by_the_official_score(tmp_path: Path, options: dict[str, Any]) ->
     assert scored.n == result.n
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, BLOCK, {"upsample": True, **BLOCK}])
 def test_spair_by_the_official_score(tmp_path: Path, options: dict[str, Any]) -> None:
     dataset = SPair71k(spair.write_spair(tmp_path / "data", images=4), "test")
@@ -96,6 +96,7 @@ def test_spair_by_the_official_score(tmp_path: Path, options: dict[str, Any]) ->
     assert {name: first[name] for name in shared} == {name: record[name] for name in shared}
 
 
+@pytest.mark.slow
 def test_pascal_masks_of_episodes(tmp_path: Path) -> None:
     run = pascal.make_run(tmp_path, 3)
     result = probe(run, pascal.TASK, episodes=11, save_predictions=tmp_path / "out", **BLOCK)
@@ -167,6 +168,7 @@ def test_imagenet_s_by_the_official_score(tmp_path: Path) -> None:
     assert best(result)["miou"] > 0
 
 
+@pytest.mark.slow
 def test_bdd_by_the_official_score(tmp_path: Path) -> None:
     run, out = language.bdd_run(tmp_path), tmp_path / "out"
     result = probe(run, "semantic-segmentation", all_classes=True, save_predictions=out)

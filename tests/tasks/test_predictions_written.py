@@ -18,6 +18,7 @@ from tests.support.tasks import co_segmentation as msrc
 from tests.tasks.predicted import BLOCK
 
 
+@pytest.mark.slow
 def test_a_kept_result_writes_the_same(tmp_path: Path) -> None:
     run = msrc.make_run(tmp_path)
     for name in ("one", "two"):

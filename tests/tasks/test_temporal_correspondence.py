@@ -129,7 +129,7 @@ def test_a_constant_channel_is_never_predicted() -> None:
     assert set(np.unique(mask)) == {0}
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("propagation", ["dino", "nearest"])
 def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path, propagation: str) -> None:
     """Of four objects in four scored frames each, one is lost in one frame: its J and F there are

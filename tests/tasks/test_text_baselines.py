@@ -96,6 +96,7 @@ def stretched(grid: Any, cover: tuple[float, float, float, float], shape: Any) -
         ("clip_of_two", "mean", "projected"),
     ],
 )
+@pytest.mark.slow
 def test_projected_is_scored_against_texts(
     store: Path, name: str, text_vector: str, array: str
 ) -> None:
@@ -130,6 +131,7 @@ def test_an_encoder_without_a_text_side_says_so(store: Path) -> None:
         probe(kvtool.open(store).run("llava_onevision"), kinds=["vision"])
 
 
+@pytest.mark.slow
 def test_another_template_is_another_result(store: Path) -> None:
     run = kvtool.open(store).run("llava_onevision")
     with pytest.raises(KvtoolError, match=r"in the text template 'the \{\}': .*stored: '\{\}'"):

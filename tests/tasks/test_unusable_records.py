@@ -37,6 +37,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("damage", [*CHANGES, "missing", "truncated", "empty", "text"])
+@pytest.mark.slow
 def test_a_broken_pair_is_as_good_as_none(scenes: Callable[[str], Scene], damage: str) -> None:
     scene = scenes("semantic-correspondence")
     path, data = scene.path, scene.path.read_bytes()
@@ -65,6 +66,7 @@ def test_pictures_shrunk_beside_their_annotations_are_never_scored(tmp_path: Pat
     assert str(spair_annotations(run)[0].parent) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_pairs_listed_twice_count_once(tmp_path: Path) -> None:
     run = RUNS["semantic-correspondence"](tmp_path)
     full = scored(run, "semantic-correspondence")

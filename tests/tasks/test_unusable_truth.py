@@ -89,6 +89,7 @@ def test_a_turned_mask_says_so() -> None:
     check_size((3, 3), (3, 3), "a")
 
 
+@pytest.mark.slow
 def test_a_scored_frame_decides_too(scenes: Callable[[str], Scene]) -> None:
     """A sequence one of whose scored frames has no usable annotation is left out; the last frame is
     not scored.

@@ -17,6 +17,7 @@ from kvtool.cli.options import (
     KindsOption,
     LayersOption,
     PlotOption,
+    RowsOption,
     RunsOption,
     SelectOption,
     StoresArgument,
@@ -86,6 +87,7 @@ def average(
     fresh: FreshOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
+    rows: RowsOption = "summary",
     format: FormatOption = "auto",
 ) -> None:
     """Average the scores of every (kind, layer, kv_head) over tasks, as the paper's figures 2 and
@@ -124,7 +126,7 @@ def average(
         )
     for line in (*result.skipped, *result.config["notes"]):
         console.log.warning("average: %s", line)
-    emit_result(result, format, plots)
+    emit_result(result, format, plots, rows)
     if tasks is not None and result.n_skipped:
         raise PartialError(
             f"average: {result.n_skipped} of the tasks asked for are missing, the averages are "

@@ -21,6 +21,7 @@ from kvtool.cli.options import (
     ModelOfRunsOption,
     PlotOption,
     QuestionDtypeOption,
+    RowsOption,
     RunOption,
     StoreArgument,
     StyleOption,
@@ -117,6 +118,7 @@ def knockout(
     fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
+    rows: RowsOption = "summary",
     format: FormatOption = "auto",
 ) -> None:
     """Ask a benchmark's questions with text blocked from the image's tokens in chosen attention
@@ -124,7 +126,8 @@ def knockout(
 
     Conditions: none; chosen, the heads given; its early, middle and late layers alone; and the
     controls, as many heads of the same layers: dependent (on the input) or random. Text keys of a
-    blocked head stay visible. With --each, a row for every head alone, of questions with options.
+    blocked head stay visible. With --each, a row for every head alone, of questions with options,
+    beside the head's attention and probes where the store holds results of attend and probe.
 
     Questions go on from the stored cache of an image; images that no run holds are extracted first.
     Answers are kept image by image: an interrupted command goes on where it was, and several at
@@ -162,7 +165,7 @@ def knockout(
         )
     for note in result.config["notes"]:
         console.log.info("%s", note)
-    emit_result(result, format, plots)
+    emit_result(result, format, plots, rows)
     if result.n_skipped:
         for line in result.skipped:
             console.log.error("left out: %s", line)

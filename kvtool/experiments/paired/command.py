@@ -24,6 +24,7 @@ from kvtool.cli.options import (
     ModelFolderOption,
     PlotOption,
     QuestionDtypeOption,
+    RowsOption,
     RunOption,
     SelectOption,
     StyleOption,
@@ -45,7 +46,7 @@ from kvtool.cli.parsing import (
 from kvtool.errors import PartialError
 
 if TYPE_CHECKING:
-    from kvtool.result import Result
+    from kvtool.result import Result, RowChoice
 
 Cell = Literal["both", "value-only", "model-only", "neither"]
 
@@ -121,6 +122,7 @@ def paired(
     fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
+    rows: RowsOption = "summary",
     format: FormatOption = "auto",
 ) -> None:
     """Set what the model answers beside what its image values know, question by question.
@@ -169,19 +171,19 @@ def paired(
                 data=parse_folder(data),
             ),
         )
-    _print(result, show, format)
+    _print(result, show, format, rows)
     write_plots(result, plots)
     _check_usable(name, result)
 
 
-def _print(result: Result, show: Cell | None, format: Format) -> None:
+def _print(result: Result, show: Cell | None, format: Format, rows: RowChoice) -> None:
     """Print the rows of a result, or the questions of one cell, and what was left out."""
     from kvtool.cli.output import emit_result
 
     for line in result.skipped:
         console.log.warning("left out: %s", line)
     if show is None:
-        emit_result(result, format)
+        emit_result(result, format, rows=rows)
     else:
         _emit_cell(result, show, format)
 

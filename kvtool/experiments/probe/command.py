@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from kvtool.cli.options import (
     KindsOption,
     LayersOption,
     PlotOption,
+    RowsOption,
     RunOption,
     SelectOption,
     UnitsOption,
@@ -34,13 +36,16 @@ from kvtool.errors import PartialError, UsageError
 from kvtool.tasks import TASKS
 
 if TYPE_CHECKING:
-    from kvtool.result import Result
-    from kvtool.store import Run
+    from kvtool.result import Result, RowChoice
+    from kvtool.store import Run, Store
+
+ALL = "all"
+"""Every task of a run, and every run of a store."""
 
 Command = command_with(lambda: list(TASKS.usable()))
 
 EXAMPLES = (
-    "kvtool probe study.kv all",
+    "kvtool probe study.kv all --run all",
     "kvtool probe study.kv semantic-correspondence --layers middle",
     "kvtool probe study.kv semantic-correspondence --heads 0-1 --plot scores.pdf",
 )
@@ -71,13 +76,15 @@ def probe(
     wait: WaitOption = 0.0,
     save_predictions: SavePredictionsOption = None,
     plot: PlotOption = None,
+    rows: RowsOption = "summary",
     format: FormatOption = "auto",
 ) -> None:
     """Score every (kind, layer, kv_head) of a run on a perception task. Never loads the model.
 
     TASK: foreground-segmentation, co-segmentation, semantic-segmentation, referring-expression,
     semantic-correspondence, temporal-correspondence or one of a plug-in; or all, for every one that
-    the run's data set serves. Options that only some tasks take name them.
+    the run's data set serves. --run all scores it on every run that serves it. Options that only
+    some tasks take name them.
     """
     import kvtool
     from kvtool.cli.output import plot_files, write_plots
@@ -86,39 +93,73 @@ def probe(
 
     path, name = store_and_word(store, task, "TASK")
     blocks = given(kinds=parse_kinds(kinds), layers=parse_layers(layers), heads=parse_heads(heads))
-    probed_run = kvtool.open(path).run(run)
-    options_by_task = _options_by_task(probed_run, name, context.obj)
+    probes = _probes(kvtool.open(path), run, name, context.obj)
     if save_predictions is not None:
         check_free(save_predictions)
-    is_of_several = name == "all"
-    plots = {task: plot_files(plot, task if is_of_several else "") for task in options_by_task}
+    plots = {probe: plot_files(plot, probe.label) for probe in probes}
 
     unusable: dict[str, int] = {}
 
-    def score(task: str) -> None:
-        folder = save_predictions / task if save_predictions and is_of_several else save_predictions
-        with console.progress(f"probe {task}", None, unit="blocks") as advance:
+    def score(probe: _Probe) -> None:
+        with console.progress(f"probe {probe.task}", None, unit="blocks") as advance:
             result = kvtool.probe(
-                probed_run,
-                task,
+                probe.run,
+                probe.task,
                 select=select,
                 device=device,
                 seed=seed,
                 fresh=fresh,
                 share=share.part,
-                save_predictions=folder,
+                save_predictions=save_predictions and save_predictions / probe.label,
                 progress=advance,
                 **blocks,
                 **given(data=parse_folder(data), limit=limit),
-                **options_by_task[task],
+                **probe.options,
             )
-        _print(task, result, format)
-        write_plots(result, plots[task])
-        unusable[task] = result.n_unusable
+        _print(probe.task, result, format, rows)
+        write_plots(result, plots[probe])
+        unusable[probe.label or probe.task] = result.n_unusable
 
     with sharing(wait) as share:
-        share.each(options_by_task, score, "tasks")
+        share.each(probes, score, "tasks")
     _check_usable(unusable)
+
+
+@dataclass(frozen=True, eq=False)
+class _Probe:
+    """A task to score on a run. label: its part of the names of files, where there are several."""
+
+    run: Run
+    task: str
+    options: dict[str, Any]
+    label: str = ""
+
+
+def _probes(store: Store, run: str | None, task: str, options: dict[str, Any]) -> list[_Probe]:
+    """Return what there is to score: a task or all of them, on a run or on all that serve one.
+
+    Raises UsageError where nothing can be scored.
+    """
+    from kvtool.tasks.evaluation import tasks_of
+
+    if run != ALL:
+        one_run = store.run(run)
+        return [
+            _Probe(one_run, name, task_options, name if task == ALL else "")
+            for name, task_options in _options_by_task(one_run, task, options).items()
+        ]
+    if task != ALL:
+        TASKS.load(task)
+    served = [(stored, tasks_of(stored)) for stored in store.first_runs()]
+    serving = [stored for stored, tasks in served if tasks and task in (ALL, *tasks)]
+    if not serving:
+        expected = "a task" if task == ALL else task
+        raise UsageError(f"store {store.path}: expected runs that serve {expected}, found none")
+    return [
+        _Probe(stored, name, task_options, f"{stored.name}-{name}")
+        for stored in serving
+        for name, task_options in _options_by_task(stored, task, options).items()
+    ]
 
 
 def _options_by_task(run: Run, name: str, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -128,7 +169,7 @@ def _options_by_task(run: Run, name: str, options: dict[str, Any]) -> dict[str, 
     """
     from kvtool.tasks.evaluation import options_of, tasks_of
 
-    if name != "all":
+    if name != ALL:
         return {name: options}
     tasks = tasks_of(run)
     if not tasks:
@@ -145,13 +186,13 @@ def _options_by_task(run: Run, name: str, options: dict[str, Any]) -> dict[str, 
     return {task: {key: options[key] for key in options.keys() & names[task]} for task in tasks}
 
 
-def _print(task: str, result: Result, format: Format) -> None:
+def _print(task: str, result: Result, format: Format, rows: RowChoice) -> None:
     """Print the rows of a task's result, and what was left out."""
     from kvtool.cli.output import emit_result
 
     for line in result.skipped:
         console.log.warning("%s: %s", task, line)
-    emit_result(result, format)
+    emit_result(result, format, rows=rows)
 
 
 def _check_usable(unusable: dict[str, int]) -> None:

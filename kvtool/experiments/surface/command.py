@@ -19,6 +19,7 @@ from kvtool.cli.options import (
     ModelFolderOption,
     PlotOption,
     QuestionDtypeOption,
+    RowsOption,
     RunOption,
     StyleOption,
     WaitOption,
@@ -80,6 +81,7 @@ def surface(
     fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
+    rows: RowsOption = "summary",
     format: FormatOption = "auto",
 ) -> None:
     """Answer questions by the model and its image values together.
@@ -126,7 +128,7 @@ def surface(
         )
     for line in result.skipped:
         console.log.warning("left out: %s", line)
-    emit_result(result, format, plots)
+    emit_result(result, format, plots, rows)
     if result.n_unusable:
         raise PartialError(
             f"surface {name}: {result.n_unusable} questions cannot be used and were left out, "

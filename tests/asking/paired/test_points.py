@@ -150,6 +150,7 @@ def dataset(embedded_world: World) -> Any:
     return open_dataset(parse_spec(f"spair71k:{embedded_world('spair71k')}/spair71k"))
 
 
+@pytest.mark.slow
 def test_pictures_of_scenes_show_the_marks(dataset: Any) -> None:
     questions = make_questions(dataset.pairs(), 6, seed=0)
     refs = {ref.id: ref for ref in dataset.images()}

@@ -55,6 +55,7 @@ def test_reports_what_it_wrote_and_then_has_nothing_to_do(tmp_path: Path) -> Non
     assert write_scenes(tmp_path, only=["msrc"]) == {}
 
 
+@pytest.mark.slow
 def test_pope_brings_the_images_it_asks_about(tmp_path: Path) -> None:
     assert list(write_scenes(tmp_path, only=["pope"])) == ["coco", "pope"]
 

@@ -39,6 +39,7 @@ def test_replaced_pictures_are_named_and_nothing_is_touched(
         local.estimate(Job(str(store), str(tiny_model), f"folder:{few}"))
 
 
+@pytest.mark.slow
 def test_replacing_extracts_what_changed_and_leaves_out_what_vanished(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_replacing_extracts_what_changed_and_leaves_out_what_vanished(
     assert verify(kvtool.open(store)) == []
 
 
+@pytest.mark.slow
 def test_a_picture_that_comes_back_is_extracted_again(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -123,6 +125,7 @@ def test_pictures_of_other_contents_are_refused_to_analyses(
         dataset_of(run, copy)
 
 
+@pytest.mark.slow
 def test_a_kept_result_of_the_pictures_before_is_not_given_for_those_that_replaced_them(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:

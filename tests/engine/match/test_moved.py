@@ -17,6 +17,7 @@ from tests.engine.match.folders import counts, extract, replace_pictures, values
 from tests.support.tiny import noise
 
 
+@pytest.mark.slow
 def test_a_second_folder_with_the_same_names_is_another_run(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_moved_folder_is_recognized_and_its_new_place_kept(
     assert kvtool.open(store).run().place == str(moved)
 
 
+@pytest.mark.slow
 def test_a_copy_is_recognized_while_the_original_stays(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -75,6 +77,7 @@ def test_a_copy_is_recognized_while_the_original_stays(
     assert len(kvtool.open(store).runs()) == 1
 
 
+@pytest.mark.slow
 def test_a_folder_that_grew_continues_its_run(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     """New names stand before, between and after the old ones: indices stay, nothing doubles."""
     store = tmp_path / "s.kv"
@@ -110,6 +113,7 @@ def test_a_folder_that_grew_under_a_limit(tmp_path: Path, tiny_model: Path, few:
     assert counts(extract(store, tiny_model, few)) == (4, 3)
 
 
+@pytest.mark.slow
 def test_a_folder_that_moved_and_grew(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     store, moved = tmp_path / "s.kv", tmp_path / "moved"
     first = extract(store, tiny_model, few)
@@ -119,6 +123,7 @@ def test_a_folder_that_moved_and_grew(tmp_path: Path, tiny_model: Path, few: Pat
     assert (report.run, counts(report)) == (first.run, (6, 1))
 
 
+@pytest.mark.slow
 def test_lists_of_paths_that_meet_share_a_run(
     tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +144,7 @@ def test_lists_of_paths_that_meet_share_a_run(
         listed("0", "1")
 
 
+@pytest.mark.slow
 def test_damage_of_a_run_over_another_folder_stops_nobody(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:

@@ -32,6 +32,7 @@ def test_the_same_weights_elsewhere_are_the_same_model(
     assert (second.run, counts(second)) == (first.run, (6, 0))
 
 
+@pytest.mark.slow
 def test_explicit_defaults_are_the_defaults(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     store = tmp_path / "s.kv"
     first = extract(store, tiny_model, few)
@@ -41,6 +42,7 @@ def test_explicit_defaults_are_the_defaults(tmp_path: Path, tiny_model: Path, fe
     assert extract(store, tiny_model, few, layers=(1,)).run != first.run
 
 
+@pytest.mark.slow
 def test_nothing_to_do_imports_no_torch(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     store = tmp_path / "s.kv"
     extract(store, tiny_model, few)

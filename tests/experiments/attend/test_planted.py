@@ -54,6 +54,7 @@ def head(result: Result, layer: int, q_head: int) -> Row:
     return match
 
 
+@pytest.mark.slow
 def test_the_head_that_looks_at_the_object_is_found(result: Result, run: Run) -> None:
     finder = head(result, *FINDER)
     assert finder["auroc"] == 1

@@ -73,6 +73,7 @@ def test_an_encoder_alone(tmp_path: Path, root: Path) -> None:
         kvtool.attend(run, question=QUESTION)
 
 
+@pytest.mark.slow
 def test_keys_before_the_rotary_embedding_give_the_same(tmp_path: Path, run: Run) -> None:
     root = Path(run.store).parent
     before = extracted(root, tmp_path / "s.kv", keys="pre-rope")
@@ -156,6 +157,7 @@ def test_an_image_that_is_not_finite_is_left_out(run: Run, monkeypatch: pytest.M
     assert f"image {run.ids[2]}: expected a finite cache" in result.skipped[0]
 
 
+@pytest.mark.slow
 def test_the_command(run: Run, tmp_path: Path, shell: Callable[..., Any]) -> None:
     for flags, words in (
         (("--question", QUESTION), ("localization heads", "best head by auroc", "entropy")),

@@ -158,6 +158,7 @@ def test_a_model_counts_once(tmp_path: Path, data: Path) -> None:
         ({"limit": 0}, "limit: expected a whole number from 1 "),
     ],
 )
+@pytest.mark.slow
 def test_bad_requests(stores: list[Path], options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         correlated(stores, **options)

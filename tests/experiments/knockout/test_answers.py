@@ -17,6 +17,7 @@ from tests.support.damage import assert_computed_again
 from tests.support.planted import NOISY
 
 
+@pytest.mark.slow
 def test_the_tower_never_runs_when_the_run_holds_the_images(
     store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

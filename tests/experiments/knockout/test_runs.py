@@ -89,6 +89,7 @@ def test_images_that_are_not_there_are_counted(tmp_path: Path, model: Path) -> N
         )
 
 
+@pytest.mark.slow
 def test_what_the_run_holds_needs_no_picture(tmp_path: Path, model: Path) -> None:
     pope = planted_pope(tmp_path / "pope", n_images=2)
     kvtool.extract(tmp_path / "s.kv", model=str(model), dataset=f"pope:{pope}")
@@ -97,6 +98,7 @@ def test_what_the_run_holds_needs_no_picture(tmp_path: Path, model: Path) -> Non
     assert (result.n, result.n_skipped) == (12, 0)
 
 
+@pytest.mark.slow
 def test_another_model_under_the_runs_name_is_refused(tmp_path: Path) -> None:
     pope = planted_pope(tmp_path / "pope", n_images=2)
     model = planted_model(tmp_path / "model")

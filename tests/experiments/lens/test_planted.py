@@ -37,6 +37,7 @@ def row(result: Result, measure: str, layer: int) -> Row:
     return match
 
 
+@pytest.mark.slow
 def test_both_measures_find_the_planted_layer(result: Result) -> None:
     for measure in ("lens", "directions"):
         planted = row(result, measure, PLANTED)

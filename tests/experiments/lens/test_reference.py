@@ -29,7 +29,7 @@ def whole_pass(model: Any, prepared: Any) -> torch.Tensor:
     return torch.stack(outputs)[:, 0, prepared.sample.image_start :]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
 def test_rows_equal_a_slow_pass_over_the_pictures(tmp_path: Path, family: str) -> None:
     data = f"coco:{cats_and_dogs(tmp_path / 'coco', 6)}"

@@ -148,6 +148,7 @@ def test_an_image_that_is_not_finite_is_left_out_named_and_counted(
     assert [row["layer"] for row in record["rows"]] == [row["layer"] for row in expected.rows]
 
 
+@pytest.mark.slow
 def test_an_annotation_that_cannot_be_used_costs_its_image(tmp_path: Path, root: Path) -> None:
     data = cats_and_dogs(tmp_path / "coco", 6)
     path = data / "annotations/instances_val2014.json"
@@ -160,6 +161,7 @@ def test_an_annotation_that_cannot_be_used_costs_its_image(tmp_path: Path, root:
     assert run.ids[5] in result.skipped[0]
 
 
+@pytest.mark.slow
 def test_the_command(run: Run, tmp_path: Path, shell: Callable[..., Any]) -> None:
     arguments = ("lens", run.store, "--run", "planted", "--tokens", "all")
     plot = tmp_path / "lens.svg"
@@ -187,6 +189,7 @@ def test_the_command(run: Run, tmp_path: Path, shell: Callable[..., Any]) -> Non
     assert (code, len(lines)) == (2, 1)
 
 
+@pytest.mark.slow
 def test_the_page_has_its_article(run: Run, tmp_path: Path, shell: Callable[..., Any]) -> None:
     kvtool.lens(run, tokens="all")
     page = tmp_path / "page.html"

@@ -65,6 +65,7 @@ def test_guesses_are_what_a_loop_draws() -> None:
     assert alone_row["chance_max"] == pytest.approx(alone_row["chance"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_what_is_planted_is_more_than_the_best_guess(tmp_path: Path, scenes: Path) -> None:
     run = planted(tmp_path / "s.kv", scenes, set(range(12)), {0})
     result = kvtool.paired(run, "art-style")
@@ -100,6 +101,7 @@ def test_noise_of_twelve_questions_is_no_better_than_chance(tmp_path: Path, scen
     assert "value right, model wrong, by chance: one guessing block" in out.getvalue()
 
 
+@pytest.mark.slow
 def test_a_block_chosen_on_the_other_half_is_tested_alone(tmp_path: Path, scenes: Path) -> None:
     run = planted(tmp_path / "s.kv", scenes, set(range(12)), MODEL_RIGHT)
     best = kvtool.paired(run, "art-style", select="split").best
@@ -110,6 +112,7 @@ def test_a_block_chosen_on_the_other_half_is_tested_alone(tmp_path: Path, scenes
     assert best["chance_max"] == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.slow
 def test_rows_have_the_guesses_too(tmp_path: Path, scenes: Path) -> None:
     run = planted(tmp_path / "s.kv", scenes, VALUE_RIGHT, MODEL_RIGHT)
     result: Result = kvtool.paired(run, "art-style")

@@ -27,7 +27,7 @@ def shares(row: dict[str, Any]) -> list[float]:
     return [row[name] for name in ("both", "value_only", "model_only", "neither")]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["art-style", "visual-similarity"])
 def test_planted_cells_come_out_as_counted_by_hand(
     tmp_path: Path, scenes: Path, no_model: None, task: str

@@ -32,7 +32,7 @@ def probed(seed: int) -> tuple[LinearProbe, torch.Tensor, Any]:
     return probe, vectors, rng.random(N) < 0.5
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("n_scored", [N, 25])
 def test_it_counts_what_a_loop_over_probes_counts(
     n_scored: int, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,7 @@ from tests.support.prefixes import TASK
 LEVEL = ("chance", "chance_low", "chance_high", "chance_kind")
 
 
+@pytest.mark.slow
 def test_every_row_has_the_chance_of_a_probe(store: Store, result: Result) -> None:
     for row in result.rows:
         best = probe(store.run(row["run"]), TASK, kinds=["value"]).best

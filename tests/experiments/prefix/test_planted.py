@@ -48,6 +48,7 @@ def planted_pck(root: Path) -> tuple[Array, Array]:
     return right, np.where([pair.category == "cat0" for pair in pairs], right, first)
 
 
+@pytest.mark.slow
 def test_a_planted_gain_is_found_and_measured_as_by_hand(result: Result, root: Path) -> None:
     right, half = planted_pck(root)
     assert right.mean() > half.mean() + 0.1
@@ -101,6 +102,7 @@ def test_none_is_the_probe_of_the_run_without_prefix(store: Store, result: Resul
             } <= row.keys() & best.keys()
 
 
+@pytest.mark.slow
 def test_split_chooses_and_scores_on_halves(store: Store, root: Path) -> None:
     result = kvtool.prefix(store, TASK, select="split")
     right, half = planted_pck(root)
@@ -168,6 +170,7 @@ def test_the_result_is_kept_and_documented(
         kvtool.prefix(store, TASK, fresh=True)
 
 
+@pytest.mark.slow
 def test_other_layers_kinds_and_conditions(store: Store) -> None:
     result = kvtool.prefix(store.run("none"), TASK, conditions=["correct"], layers=[0, 5])
     assert [row["condition"] for row in result.rows] == ["none", "none", "correct", "correct"]

@@ -16,6 +16,7 @@ from tests.support.prefixes import TASK, write_conditions
 from tests.support.units import noise, write_run
 
 
+@pytest.mark.slow
 def test_requests_that_cannot_be_served(store: Store) -> None:
     with pytest.raises(
         UsageError, match=r"one of the tasks .*referring-expression.*; found 'co-segmentation'"

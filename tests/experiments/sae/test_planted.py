@@ -35,6 +35,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Scores:
     return planted_scores(tmp_path_factory.mktemp("planted"), aligned=2)
 
 
+@pytest.mark.slow
 def test_every_row_has_every_field(scores: Scores) -> None:
     assert all(tuple(row) == FIELDS for row in scores.rows)
     assert {row["condition"] for row in scores.rows} == {"text", "image", "other-image"}
@@ -111,6 +112,7 @@ def test_no_layer_of_alignment_where_there_is_none(tmp_path: Path) -> None:
     assert layers["directions"] is None
 
 
+@pytest.mark.slow
 def test_a_scale_changes_mse_by_its_square_and_fvu_not_at_all(
     scores: Scores, tmp_path: Path
 ) -> None:
@@ -142,6 +144,7 @@ def test_outliers_are_dropped_and_counted(tmp_path: Path) -> None:
     assert image["transfer"] is None
 
 
+@pytest.mark.slow
 def test_descriptions_fit_where_images_align(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def test_bands_are_the_intervals() -> None:
             assert np.isclose(ends, (row["layer"], row[end])).all(axis=1).any()
 
 
+@pytest.mark.slow
 def test_numbers_of_a_wide_range_stand_on_a_logarithmic_axis() -> None:
     fvu, l0, _, transfer = drawn(sae_result()).axes
     assert [axes.get_yscale() for axes in (fvu, l0, transfer)] == ["log", "log", "linear"] or (
@@ -80,6 +81,7 @@ def test_numbers_of_a_wide_range_stand_on_a_logarithmic_axis() -> None:
     assert text_alone.axes[0].get_yscale() == "linear"
 
 
+@pytest.mark.slow
 def test_the_layer_of_alignment_is_a_mark_and_in_the_title() -> None:
     drawing = drawn(sae_result())
     assert [marked_layers(axes) for axes in drawing.axes] == [[], [], [], [3]]
@@ -91,6 +93,7 @@ def test_the_layer_of_alignment_is_a_mark_and_in_the_title() -> None:
     assert "transfer of controls: 0.49 to 0.55" in words
 
 
+@pytest.mark.slow
 def test_what_is_not_defined_is_a_gap() -> None:
     result = sae_result(conditions=("text", "image", "random"))
     empty = {"transfer": nan, "transfer_low": None, "transfer_high": None}
@@ -137,6 +140,7 @@ def test_several_saes_of_a_layer_are_lines_of_their_own() -> None:
     assert len(looks) == 4
 
 
+@pytest.mark.slow
 def test_several_runs_are_lines_of_their_own() -> None:
     first, second = sae_result(), sae_result()
     rows = [row | {"run": "a"} for row in first.rows]
@@ -162,7 +166,7 @@ def test_no_two_conditions_look_alike() -> None:
     assert len(pairs) == len(LOOKS)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "result", [sae_result(), sae_result(layers=range(80)), directions_result()]
 )

@@ -83,6 +83,7 @@ def slow_scores(streams: list[torch.Tensor], autoencoder: SparseAutoencoder) -> 
     }
 
 
+@pytest.mark.slow
 def test_the_image_is_what_a_whole_pass_gives(run: Run, result: Result) -> None:
     expected = slow_scores(whole_streams(run, LAYER), random_sae(LAYER))
     image = row(result, "image")
@@ -139,6 +140,7 @@ def test_few_tokens_of_each_image(run: Run, saes: Path) -> None:
     assert {item["condition"] for item in few.rows} == {"text", "image", "random"}
 
 
+@pytest.mark.slow
 def test_what_the_model_loses_of_captions(run: Run, saes: Path) -> None:
     """Before the last layer text reads what is replaced; after it nothing can change."""
     few: dict[str, Any] = {"conditions": ["pca"], "device": "cpu", "limit": 2}
@@ -172,6 +174,7 @@ def test_directions_need_no_sae(run: Run, result: Result) -> None:
     assert by_words.items == []
 
 
+@pytest.mark.slow
 def test_a_result_is_kept_for_what_it_was_made_of(
     run: Run, saes: Path, result: Result, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -232,6 +235,7 @@ def test_a_result_keeps_what_was_left_out_of_it(run: Run, saes: Path, tmp_path: 
     assert str(tmp_path.parent) not in json.dumps(partly.config["sae"] + partly.config["notes"])
 
 
+@pytest.mark.slow
 def test_a_kept_result_is_given_without_torch(run: Run, saes: Path, tmp_path: Path) -> None:
     """Also of SAEs that moved, and with one among them that cannot be read."""
     broken = tmp_path / "layer_1/sae_weights.safetensors"

@@ -101,6 +101,7 @@ def test_flat_and_exact_are_the_double_loop(
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.usefixtures("small")
+@pytest.mark.slow
 def test_equal_patches_come_by_image_and_token_after_the_patch_itself(
     tmp_path: Path, metric: Metric
 ) -> None:

@@ -68,7 +68,7 @@ def recall_by_hand(shards: list[Any], vectors: Array, metric: Metric) -> list[fl
     return shares
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.usefixtures("small")
 def test_recall_of_inverted_lists_is_what_faiss_gives_by_hand(

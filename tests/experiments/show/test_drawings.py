@@ -89,6 +89,7 @@ def test_a_sheet_of_large_pictures_is_no_wider_than_a_screen_can_show(tmp_path: 
         assert 1200 < sheet.wh_px[0] <= 2000
 
 
+@pytest.mark.slow
 def test_a_line_ends_where_the_prediction_is(tmp_path: Path, sheet_tiles: list[Tile]) -> None:
     """Every keypoint of PLANTED is right; those of a block of noise are at the cells that
     --save-predictions says.

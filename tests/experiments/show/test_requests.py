@@ -23,6 +23,7 @@ from tests.support.tasks import semantic_correspondence as spair
 from tests.support.tasks.runs import RUNS
 
 
+@pytest.mark.slow
 def test_the_kept_probe_is_asked_and_without_one_it_runs(
     tmp_path: Path, sheet_tiles: list[Tile]
 ) -> None:

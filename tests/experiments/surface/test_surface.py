@@ -77,6 +77,7 @@ def summary(result: Result) -> dict[str, Row]:
     return {row["condition"]: row for row in result.rows if "subset" not in row}
 
 
+@pytest.mark.slow
 def test_what_values_know_is_surfaced(surfaced: Result, scenes: Path) -> None:
     result = surfaced
     labels = [question.answer for question in questions_of(scenes / "blink", "Art_Style")]
@@ -144,6 +145,7 @@ def test_the_page_has_an_article(planted: Run, surfaced: Result, tmp_path: Path)
     assert "art-style --run planted-blink-val-5de89ccc --kinds value --layers 5" in page
 
 
+@pytest.mark.slow
 def test_questions_without_log_probabilities_are_left_out(
     tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from tests.support.keys import planted, samples, write
 CONSTANT = [(layer, head) for layer in (0, 1, 2) for head in range(4)] + [(25, 3), (27, 0)]
 
 
+@pytest.mark.slow
 def test_keys_before_and_after_the_rotary_embedding(
     tmp_path: Path, tiny_model: Path, pictures: Path
 ) -> None:
@@ -46,6 +47,7 @@ def test_keys_before_and_after_the_rotary_embedding(
     assert min(column(results["pre-rope"])) > 0
 
 
+@pytest.mark.slow
 def test_the_planted_constant_keys_are_found_exactly(tmp_path: Path) -> None:
     result = variance(planted(tmp_path / "s", constant=CONSTANT))
     assert len(CONSTANT) == 14

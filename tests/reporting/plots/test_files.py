@@ -34,7 +34,7 @@ def test_files(command: str, format: str, tmp_path: Path) -> None:
         assert b"/FontFile2" in data, "the font is in the file, as outlines"
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
 def test_equal_results_give_equal_files(format: str, tmp_path: Path) -> None:
     first, second = tmp_path / f"one.{format}", tmp_path / f"two.{format.upper()}"
@@ -63,6 +63,7 @@ def test_refused_before_any_work(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "folder.png"]
 
 
+@pytest.mark.slow
 def test_names_are_text(tmp_path: Path) -> None:
     """Neither mathematics nor signs that the font lacks, nor a line break."""
     config = {"model": "a$\\no_such$\n模型\x07_b", "dataset": "d", "run": "r"}

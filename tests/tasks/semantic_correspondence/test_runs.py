@@ -30,6 +30,7 @@ from tests.support.units import DIM, PLANTED, noise, sample, write_run
 from tests.tasks.semantic_correspondence.reference import pairs_of, slow_pck
 
 
+@pytest.mark.slow
 def test_limit_and_missing_images(run: Run, tmp_path: Path) -> None:
     assert probe(run, TASK, layers=[5], limit=7).n == 7
     pairs = pairs_of(run)
@@ -57,6 +58,7 @@ def test_nothing_to_score_is_one_line(run: Run, tmp_path: Path) -> None:
         probe(lonely, TASK)
 
 
+@pytest.mark.slow
 def test_baselines_and_other_runs(tmp_path: Path) -> None:
     root = write_spair(tmp_path / "data", categories=1, images=3)
     dataset = SPair71k(root, "test")
@@ -117,6 +119,7 @@ def test_wrong_requests(run: Run) -> None:
         probe(moved, TASK, fresh=True)
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_written_costs_no_result(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +145,7 @@ def test_a_store_that_cannot_be_written_costs_no_result(
     ]
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for two images a layer holds no more than those, and the numbers stay the same."""
     full = probe(run, TASK)

@@ -32,6 +32,7 @@ from tests.support.units import PLANTED, sample, write_run
 from tests.tasks.semantic_correspondence.reference import pairs_of, slow_pck
 
 
+@pytest.mark.slow
 def test_the_planted_block_is_named_and_scored_by_hand(run: Run) -> None:
     result = probe(run, TASK, fresh=True)
     assert result.best is not None
@@ -75,7 +76,7 @@ def test_other_blocks_are_at_chance(run: Run) -> None:
     assert sum(covered) >= 15
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_the_slow_reference_agrees(run: Run) -> None:
     result = probe(run, TASK)
     pairs = pairs_of(run)
@@ -150,6 +151,7 @@ def test_upsampled_matching_is_the_upsampled_features() -> None:
             assert pixels[head, query].tolist() == [x, y]
 
 
+@pytest.mark.slow
 def test_upsample_is_another_result(run: Run) -> None:
     plain = probe(run, TASK, kinds=["value"], layers=[5])
     upsampled = probe(run, TASK, kinds=["value"], layers=[5], upsample=True)
@@ -158,7 +160,7 @@ def test_upsample_is_another_result(run: Run) -> None:
     assert upsampled.rows != plain.rows
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_two_computations_are_equal(run: Run) -> None:
     first, second = (probe(run, TASK, fresh=True).to_json() for _ in range(2))
     assert first == second
@@ -171,6 +173,7 @@ def test_the_result_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert probe(run, TASK, layers=[1]).to_json() == first.to_json()
 
 
+@pytest.mark.slow
 def test_split_chooses_on_one_half(run: Run) -> None:
     result = probe(run, TASK, select="split")
     assert result.best is not None

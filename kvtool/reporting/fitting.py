@@ -1,0 +1,125 @@
+"""Tables of results on narrow terminals: no number is broken, and no name folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from kvtool.display import without_middle
+from kvtool.reporting.listings import GAP, column_widths
+from kvtool.screen import WIDEST
+
+INDENT = "    "
+SEPARATOR = " · "
+
+
+class MapTable(Table):
+    """A table of layers and heads. narrow: the same in fewer characters, where there is such."""
+
+    narrow: Table | None = None
+
+
+def fitted(part: RenderableType, console: Console) -> RenderableType:
+    """Return a part of a result as a console can show it.
+
+    A table that is too wide is replaced by its narrow form; else its long names lose their middle
+    and its sentences go on in the next line, and if that does not help, each row becomes lines.
+    Whatever else there is stays.
+    """
+    if not isinstance(part, Table):
+        return part
+    full_width = _full_width(part, console)
+    if full_width <= console.width:
+        return part
+    if isinstance(part, MapTable) and part.narrow is not None:
+        return fitted(part.narrow, console)
+    names = [_plain(column.header) for column in part.columns]
+    lines = list(_lines(part))
+    longest = [[max(cell.split("\n"), key=cell_len) for cell in cells] for cells in lines]
+    columns = zip(names, zip(*longest, strict=True), strict=True)
+    natural = [max(map(cell_len, (name, *cells))) for name, cells in columns]
+    # What paddings and dividers take, in place of the gaps that column_widths counts.
+    available = console.width - (full_width - sum(natural)) + GAP * len(names)
+    widths = column_widths(names, longest, available)
+    if widths is not None:
+        return _narrowed(part, widths)
+    return _as_lines(part, names, lines, console.width)
+
+
+def _full_width(table: Table, console: Console) -> int:
+    options = console.options.update(max_width=WIDEST)
+    return Measurement.get(console, options, table).maximum
+
+
+def _plain(cell: RenderableType) -> str:
+    """Return a cell's text without its styles."""
+    return cell.plain if isinstance(cell, Text) else str(cell)
+
+
+def _lines(table: Table) -> Iterator[list[str]]:
+    """Yield the texts of a table, row by row."""
+    for cells in zip_longest(*(column.cells for column in table.columns), fillvalue=""):
+        yield [_plain(cell) for cell in cells]
+
+
+def _narrowed(table: Table, widths: list[int]) -> Table:
+    """Return the table with columns of these widths; words longer than theirs lose their middle."""
+    narrow = Table(
+        title=table.title,
+        title_justify=table.title_justify,
+        box=table.box,
+        padding=table.padding,
+        show_edge=table.show_edge,
+    )
+    for column, width in zip(table.columns, widths, strict=True):
+        narrow.add_column(column.header, justify=column.justify, width=width)
+    rows = zip(*(column.cells for column in table.columns), strict=True)
+    for row, cells in zip(table.rows, rows, strict=True):
+        fitting = (_cut(cell, width) for cell, width in zip(cells, widths, strict=True))
+        narrow.add_row(*fitting, style=row.style, end_section=row.end_section)
+    return narrow
+
+
+def _cut(cell: RenderableType, width: int) -> RenderableType:
+    """Return a cell that fits its column: as it is, or each word shortened."""
+    text = _plain(cell)
+    if all(cell_len(word) <= width for word in text.split()):
+        return cell
+    style = cell.style if isinstance(cell, Text) else ""
+    return Text(" ".join(without_middle(word, width) for word in text.split()), style=style)
+
+
+def _as_lines(table: Table, names: list[str], lines: list[list[str]], width: int) -> Group:
+    """Return each row as lines of its own: its first cell, and below it names and values."""
+    texts = [Text(_plain(table.title))] if table.title else []
+    for first, *cells in lines:
+        values = [
+            f"{name} {' '.join(text.split())}".strip()
+            for name, text in zip(names[1:], cells, strict=True)
+            if text
+        ]
+        texts.append(Text(f"{names[0]} {first}".strip()))
+        texts += [
+            Text(f"{INDENT}{line}", no_wrap=True, overflow="ignore")
+            for line in _packed(values, width - len(INDENT))
+        ]
+    return Group(*texts)
+
+
+def _packed(values: list[str], width: int) -> Iterator[str]:
+    """Yield lines of as many values as fit, a value on one line."""
+    line = ""
+    for value in values:
+        longer = f"{line}{SEPARATOR}{value}" if line else value
+        if line and cell_len(longer) > width:
+            yield line
+            longer = value
+        line = longer
+    if line:
+        yield line

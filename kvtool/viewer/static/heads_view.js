@@ -1,0 +1,100 @@
+// Every layer and head at once: a small map each for the patch under the pointer.
+
+import { cellOf, Stage } from "./stage.js";
+import { cellsOf, cosines, limits } from "./cosine.js";
+import { blockName, legend, placeOf } from "./panel.js";
+import { colorOf, inkOn } from "./colors.js";
+import { bestOf } from "./picture_view.js";
+import { dropdown, element } from "./dom.js";
+import { HeadGrid } from "./head_grid.js";
+
+export class HeadsView {
+  constructor(app) {
+    this.app = app;
+    this.stage = new Stage("Picture", app.pointing());
+    this.title = element("h2");
+    this.facts = element("p", { class: "facts", "aria-live": "polite" });
+    this.grid = new HeadGrid("All layers and heads", "head", (layer, kv_head) => {
+      // The chosen one again: it is opened.
+      const { state } = app;
+      app.set(state.layer === layer && state.kv_head === kv_head ? { view: "picture" } : { layer, kv_head });
+    });
+    this.bar = element("div", { class: "bar-line" });
+    this.legend = legend("score");
+    this.root = element("div", { class: "view split wide" },
+      element("div", { class: "side" }, this.stage.root, this.title, this.facts,
+        element("p", { class: "faint" }, "Colors run from each map's lowest to its highest cosine. A click chooses a head, a second one opens it.")),
+      element("div", { class: "main" }, this.bar, this.grid.scroll));
+  }
+
+  async show(context) {
+    const { state, library, where, grid, kind } = context;
+    this.context = context;
+    this.layers = new Map();
+    this.cells = cellsOf(grid);
+    this.grid.build(kind.layers, kind.heads);
+    this.grid.choose(state.layer, state.kv_head);
+    this.title.textContent = blockName(state);
+    const picture = this.app.fill(this.stage, context, grid);
+    // Each layer is painted when it comes; the token may have moved by then.
+    const layers = kind.layers.map((layer) => library.layer(where, state.kind, layer).then((blocks) => {
+      if (this.context !== context) return;
+      this.layers.set(layer, blocks);
+      this.paintLayer(layer, this.token ?? state.token);
+    }));
+    this.paint(state.token);
+    this.showScores(context);
+    await Promise.all([picture, ...layers]);
+  }
+
+  paint(token) {
+    this.token = token;
+    for (const layer of this.layers.keys()) this.paintLayer(layer, token);
+    const { grid } = this.context;
+    this.stage.setMarks(this.stage.cellMark(cellOf(grid, token), "query"));
+    this.facts.textContent = `${placeOf(grid, token)} · token ${token}`;
+  }
+
+  paintLayer(layer, token) {
+    const { grid, state } = this.context;
+    const own = cellOf(grid, token);
+    this.layers.get(layer).forEach((block, head) => {
+      const map = cosines(block.vector(token), block, this.cells);
+      const range = limits(map, state.range, own);
+      this.grid.paint(layer, head, map, grid.grid, range, state.colors);
+      if (layer === state.layer && head === state.kv_head) this.stage.setMap(map, range, state.colors);
+    });
+  }
+
+  async showScores(context) {
+    const { state } = context;
+    const scores = await this.app.scores(context);
+    if (!this.app.isCurrent(context)) return;
+    const usable = scores.filter((probe) => probe.blocks.some((row) => row[0] === state.kind));
+    if (!usable.length) {
+      this.grid.label(null);
+      this.bar.replaceChildren(element("span", { class: "faint" }, "No probe of this kind is kept: kvtool probe STORE all"));
+      return;
+    }
+    const probe = usable.find((entry) => entry.task === state.score) ?? usable[0];
+    const rows = new Map(probe.blocks.filter((row) => row[0] === state.kind).map((row) => [`${row[1]}:${row[2]}`, row[3]]));
+    const range = [Math.min(...rows.values()), Math.max(...rows.values())];
+    if (range[0] === range[1]) range[1] += 1;
+    this.grid.label((layer, head) => {
+      const value = rows.get(`${layer}:${head}`);
+      if (value === undefined) return null;
+      const digits = Math.abs(value) < 10 ? value.toFixed(2) : value.toFixed(0);
+      return {
+        text: digits.replace(/^0\./, "."), color: colorOf(value, ...range), ink: inkOn(value, ...range),
+        title: `${probe.metric} ${value.toFixed(3)} of ${probe.task}`,
+      };
+    });
+    const best = bestOf(probe);
+    this.grid.mark("best", (layer, head) => best[0] === state.kind && best[1] === layer && best[2] === head);
+    this.legend.set(range, "viridis");
+    this.bar.replaceChildren(
+      element("span", { class: "faint" }, "Scores of"),
+      dropdown("Probe", usable.map((entry) => [entry.task, entry.task]), probe.task, (score) => this.app.set({ score })),
+      this.legend.root);
+  }
+}

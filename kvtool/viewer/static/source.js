@@ -1,0 +1,147 @@
+// Where the data comes from: a server, or a notebook's kernel. Both answer the same requests.
+
+import { Block, decode } from "./cosine.js";
+
+// Asks the server that the page came from; the browser keeps what is sent.
+export class ServerSource {
+  constructor(base) {
+    this.base = base;
+  }
+
+  async get(resource, parameters) {
+    const response = await fetch(`${this.base}get/${resource}?${new URLSearchParams(parameters)}`);
+    if (!response.ok) {
+      const line = await response.json().then((body) => body.error, () => response.statusText);
+      throw new Error(line);
+    }
+    return {
+      type: response.headers.get("content-type") ?? "",
+      labels: {
+        dtype: response.headers.get("x-kvtool-dtype"),
+        shape: response.headers.get("x-kvtool-shape"),
+      },
+      body: await response.arrayBuffer(),
+    };
+  }
+}
+
+// Asks the kernel through the widget's messages, which carry bytes as they are.
+export class WidgetSource {
+  constructor(model) {
+    this.model = model;
+    this.waiting = new Map();
+    this.count = 0;
+    model.on("msg:custom", (message, buffers) => this.take(message, buffers));
+  }
+
+  get(resource, parameters) {
+    this.count += 1;
+    const id = this.count;
+    const plain = Object.fromEntries(Object.entries(parameters).map(([name, value]) => [name, String(value)]));
+    this.model.send({ id, resource, parameters: plain });
+    return new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
+  }
+
+  take(message, buffers) {
+    const promise = this.waiting.get(message.id);
+    if (!promise) return;
+    this.waiting.delete(message.id);
+    if (message.error) {
+      promise.reject(new Error(message.error));
+      return;
+    }
+    const view = buffers[0];
+    const body = view instanceof ArrayBuffer ? view : view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
+    promise.resolve({ type: message.type, labels: message.labels, body });
+  }
+}
+
+const MOST_BYTES = 768 * 2 ** 20;
+
+// What was asked before, so that nothing is decoded twice; the vectors used last stay.
+export class Library {
+  constructor(source) {
+    this.source = source;
+    this.records = new Map();
+    this.layers = new Map();
+    this.bytes = 0;
+  }
+
+  record(resource, parameters) {
+    return this.remembered(this.records, resource, parameters, (reply) => {
+      return JSON.parse(new TextDecoder().decode(reply.body));
+    });
+  }
+
+  // The address of a picture in memory, or why there is none.
+  picture(resource, parameters) {
+    return this.remembered(this.records, resource, parameters, (reply) => {
+      if (reply.type.startsWith("application/json")) {
+        return { url: null, note: JSON.parse(new TextDecoder().decode(reply.body)).note };
+      }
+      return { url: URL.createObjectURL(new Blob([reply.body], { type: reply.type })), note: null };
+    });
+  }
+
+  remembered(memory, resource, parameters, read) {
+    const key = `${resource}?${new URLSearchParams(parameters)}`;
+    if (!memory.has(key)) {
+      const promise = this.source.get(resource, parameters).then(read);
+      // What failed is asked again the next time.
+      promise.catch(() => memory.delete(key));
+      memory.set(key, promise);
+    }
+    return memory.get(key);
+  }
+
+  // The vectors of one head of an image; of the whole layer where it is there already.
+  async block(where, kind, layer, head) {
+    const whole = this.layers.get(this.keyOf(where, kind, layer));
+    if (whole) return (await whole)[head];
+    return (await this.vectors(where, kind, layer, head))[0];
+  }
+
+  // All heads of a layer.
+  layer(where, kind, layer) {
+    return this.vectors(where, kind, layer);
+  }
+
+  keyOf(where, kind, layer, head = "all") {
+    return [where.store, where.run, where.image, where.version, kind, layer, head].join("\n");
+  }
+
+  vectors(where, kind, layer, head) {
+    const key = this.keyOf(where, kind, layer, head);
+    const held = this.layers.get(key);
+    if (held) {
+      // The last used stands last.
+      this.layers.delete(key);
+      this.layers.set(key, held);
+      return held;
+    }
+    const parameters = { ...where, kind, layer, ...(head === undefined ? {} : { kv_head: head }) };
+    const promise = this.source.get("block", parameters).then((reply) => {
+      const shape = reply.labels.shape.split(",").map(Number);
+      const [tokens, dim] = shape.slice(-2);
+      const values = decode(reply.body, reply.labels.dtype);
+      this.bytes += values.byteLength;
+      this.forget(key);
+      return Array.from({ length: values.length / Math.max(1, tokens * dim) }, (_, i) => {
+        return new Block(values.subarray(i * tokens * dim, (i + 1) * tokens * dim), tokens, dim);
+      });
+    });
+    promise.catch(() => this.layers.delete(key));
+    this.layers.set(key, promise);
+    return promise;
+  }
+
+  forget(latest) {
+    for (const [key, promise] of this.layers) {
+      if (this.bytes <= MOST_BYTES || key === latest) return;
+      this.layers.delete(key);
+      promise.then((blocks) => {
+        for (const block of blocks) this.bytes -= block.values.byteLength;
+      });
+    }
+  }
+}
