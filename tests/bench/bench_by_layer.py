@@ -34,7 +34,7 @@ LAYERS = 16
 HIDDEN = 512
 REPEATS = 3
 ROOM_LAYERS = 4
-PASS_BYTES = 64_000_000
+PASS_BYTES = 128_000_000
 """What passes and what waits to be written take besides weights."""
 
 
