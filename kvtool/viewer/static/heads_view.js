@@ -35,7 +35,7 @@ export class HeadsView {
     this.grid.build(kind.layers, kind.heads);
     this.grid.choose(state.layer, state.kv_head);
     this.title.textContent = blockName(state);
-    const picture = this.app.fill(this.stage, context, grid);
+    this.app.fill(this.stage, context, grid);
     // Each layer is painted when it comes; the token may have moved by then.
     const layers = kind.layers.map((layer) => library.layer(where, state.kind, layer).then((blocks) => {
       if (this.context !== context) return;
@@ -44,7 +44,7 @@ export class HeadsView {
     }));
     this.paint(state.token);
     this.showScores(context);
-    await Promise.all([picture, ...layers]);
+    await Promise.all(layers);
   }
 
   paint(token) {

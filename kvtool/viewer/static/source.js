@@ -1,6 +1,6 @@
 // Where the data comes from: a server, or a notebook's kernel. Both answer the same requests.
 
-import { Block, decode } from "./cosine.js";
+import { blocksOf, decode } from "./cosine.js";
 
 // Asks the server that the page came from; the browser keeps what is sent.
 export class ServerSource {
@@ -8,8 +8,8 @@ export class ServerSource {
     this.base = base;
   }
 
-  async get(resource, parameters) {
-    const response = await fetch(`${this.base}get/${resource}?${new URLSearchParams(parameters)}`);
+  async get(resource, parameters, signal) {
+    const response = await fetch(`${this.base}get/${resource}?${new URLSearchParams(parameters)}`, { signal });
     if (!response.ok) {
       const line = await response.json().then((body) => body.error, () => response.statusText);
       throw new Error(line);
@@ -73,20 +73,21 @@ export class Library {
     });
   }
 
-  // The address of a picture in memory, or why there is none.
-  picture(resource, parameters) {
+  // The address of a picture in memory, or why there is none. signal: ends a request that nobody
+  // waits for any more, so that the next one need not wait for it.
+  picture(resource, parameters, signal) {
     return this.remembered(this.records, resource, parameters, (reply) => {
       if (reply.type.startsWith("application/json")) {
         return { url: null, note: JSON.parse(new TextDecoder().decode(reply.body)).note };
       }
       return { url: URL.createObjectURL(new Blob([reply.body], { type: reply.type })), note: null };
-    });
+    }, signal);
   }
 
-  remembered(memory, resource, parameters, read) {
+  remembered(memory, resource, parameters, read, signal) {
     const key = `${resource}?${new URLSearchParams(parameters)}`;
     if (!memory.has(key)) {
-      const promise = this.source.get(resource, parameters).then(read);
+      const promise = this.source.get(resource, parameters, signal).then(read);
       // What failed is asked again the next time.
       promise.catch(() => memory.delete(key));
       memory.set(key, promise);
@@ -126,9 +127,7 @@ export class Library {
       const values = decode(reply.body, reply.labels.dtype);
       this.bytes += values.byteLength;
       this.forget(key);
-      return Array.from({ length: values.length / Math.max(1, tokens * dim) }, (_, i) => {
-        return new Block(values.subarray(i * tokens * dim, (i + 1) * tokens * dim), tokens, dim);
-      });
+      return blocksOf(values, tokens, dim);
     });
     promise.catch(() => this.layers.delete(key));
     this.layers.set(key, promise);
