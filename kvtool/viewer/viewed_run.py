@@ -110,13 +110,14 @@ class ViewedRun:
         ]
 
     def kinds(self) -> list[dict[str, Any]]:
-        """Return the kinds of vectors with their layers, and the number of heads of each."""
+        """Return the kinds of vectors with their layers, and the heads and dimensions of each."""
         config = self.run.config
         return [
             {
                 "kind": kind,
                 "layers": list(config.stored_layers(kind)),
                 "heads": [config.count_heads(kind, n) for n in config.stored_layers(kind)],
+                "dims": [config.heads_and_dim(kind, n)[1] for n in config.stored_layers(kind)],
             }
             for kind in config.vector_kinds
             if config.stored_layers(kind)

@@ -95,42 +95,57 @@ export class Library {
     return memory.get(key);
   }
 
-  // The vectors of one head of an image; of the whole layer where it is there already.
+  // The vectors of one head of an image; from the whole layer where that is there already.
   async block(where, kind, layer, head) {
-    const whole = this.layers.get(this.keyOf(where, kind, layer));
+    const whole = this.held(this.keyOf(where, kind, layer));
     if (whole) return (await whole)[head];
-    return (await this.vectors(where, kind, layer, head))[0];
+    const key = this.keyOf(where, kind, layer, head);
+    const read = () => this.vectors(where, { kind, layer, kv_head: head }).then(([block]) => block);
+    return this.held(key) ?? this.hold(key, read());
   }
 
-  // All heads of a layer.
-  layer(where, kind, layer) {
-    return this.vectors(where, kind, layer);
+  // All heads of some layers of one shape, a promise each: one request for those that are not there.
+  layersOf(where, kind, layers) {
+    const absent = layers.filter((layer) => !this.layers.has(this.keyOf(where, kind, layer)));
+    const request = absent.length ? this.vectors(where, { kind, layer: absent.join(",") }) : null;
+    return layers.map((layer) => {
+      const key = this.keyOf(where, kind, layer);
+      const at = absent.indexOf(layer);
+      if (at === -1) return this.held(key);
+      const cut = (blocks) => {
+        const heads = blocks.length / absent.length;
+        return blocks.slice(at * heads, (at + 1) * heads);
+      };
+      return this.hold(key, request.then(cut));
+    });
   }
 
   keyOf(where, kind, layer, head = "all") {
     return [where.store, where.run, where.image, where.version, kind, layer, head].join("\n");
   }
 
-  vectors(where, kind, layer, head) {
-    const key = this.keyOf(where, kind, layer, head);
-    const held = this.layers.get(key);
-    if (held) {
-      // The last used stands last.
+  async vectors(where, parameters) {
+    const reply = await this.source.get("block", { ...where, ...parameters });
+    const [tokens, dim] = reply.labels.shape.split(",").slice(-2).map(Number);
+    return blocksOf(decode(reply.body, reply.labels.dtype), tokens, dim);
+  }
+
+  // What is used stands last, and what stands first is forgotten first.
+  held(key) {
+    const promise = this.layers.get(key);
+    if (promise) {
       this.layers.delete(key);
-      this.layers.set(key, held);
-      return held;
+      this.layers.set(key, promise);
     }
-    const parameters = { ...where, kind, layer, ...(head === undefined ? {} : { kv_head: head }) };
-    const promise = this.source.get("block", parameters).then((reply) => {
-      const shape = reply.labels.shape.split(",").map(Number);
-      const [tokens, dim] = shape.slice(-2);
-      const values = decode(reply.body, reply.labels.dtype);
-      this.bytes += values.byteLength;
-      this.forget(key);
-      return blocksOf(values, tokens, dim);
-    });
-    promise.catch(() => this.layers.delete(key));
+    return promise;
+  }
+
+  hold(key, promise) {
     this.layers.set(key, promise);
+    promise.then((blocks) => {
+      this.bytes += sizeOf(blocks);
+      this.forget(key);
+    }, () => this.layers.delete(key));
     return promise;
   }
 
@@ -138,9 +153,11 @@ export class Library {
     for (const [key, promise] of this.layers) {
       if (this.bytes <= MOST_BYTES || key === latest) return;
       this.layers.delete(key);
-      promise.then((blocks) => {
-        for (const block of blocks) this.bytes -= block.values.byteLength;
-      });
+      promise.then((blocks) => { this.bytes -= sizeOf(blocks); }, () => {});
     }
   }
+}
+
+function sizeOf(blocks) {
+  return [blocks].flat().reduce((sum, block) => sum + block.values.byteLength, 0);
 }
