@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from kvtool.demo.heads import single_heads
 from kvtool.demo.layouts.files import Size
 from kvtool.demo.programs import SMOLLM2, Analysis, Program
 from kvtool.demo.weights import demo_saes_path
@@ -286,6 +288,7 @@ def _parts(study: DemoStudy) -> Sequence[Callable[[], Iterator[Result]]]:
         study.words,
         study.attention,
         study.surfaced,
+        partial(single_heads, study),
     )
 
 

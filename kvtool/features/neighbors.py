@@ -9,7 +9,8 @@ scores agree to 10 digits.
 
 from __future__ import annotations
 
-from functools import cache
+from contextlib import nullcontext
+from functools import cache, partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -69,9 +70,9 @@ def nearest(
         with exact_products(is_bfloat16):
             scores, indices = _torch(q, t, fetch, metric)
     else:
-        scores, indices = _FAISS[name](
-            _comparable(q, metric), _comparable(t, metric), fetch, metric
-        )
+        if name == "faiss-gpu":
+            q, t = q.cuda(), t.cuda()
+        scores, indices = _faiss(_comparable(q, metric), _comparable(t, metric), fetch, metric)
     return _settle_ties(q, t, scores, indices, k, metric)
 
 
@@ -150,24 +151,21 @@ def _torch_chunk(
     return greatest(2 * scores - norms - (q * q).sum(-1)[:, :, None], k)
 
 
-def _faiss_cpu(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
+def _faiss(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
+    """Search with FAISS on the tensors' device, a call a head: FAISS knows one set of targets a
+    call. Nothing passes through the host but the answers of all heads.
+    """
     import faiss
+    import faiss.contrib.torch_utils  # FAISS takes tensors from then on, where they lie
 
     kind = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
-    return _stack(
-        [faiss.knn(_array(a), _array(b), k, metric=kind) for a, b in zip(q, t, strict=True)], metric
-    )
-
-
-def _faiss_gpu(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
-    import faiss
-
-    kind = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
-    device = q.device.index or 0 if q.is_cuda else 0
-    pairs = ((_array(a), _array(b)) for a, b in zip(q, t, strict=True))
-    return _stack(
-        [faiss.knn_gpu(_gpu(), a, b, k, metric=kind, device=device) for a, b in pairs], metric
-    )
+    search = partial(faiss.knn_gpu, _gpu(), device=q.device.index) if q.is_cuda else faiss.knn
+    # FAISS follows the current device's stream.
+    with torch.cuda.device(q.device) if q.is_cuda else nullcontext():
+        pairs = zip(q.contiguous(), t.contiguous(), strict=True)
+        results = [search(queries, targets, k, metric=kind) for queries, targets in pairs]
+    scores, indices = (_array(torch.stack(tensors)) for tensors in zip(*results, strict=True))
+    return (scores if metric == "cosine" else -scores), indices
 
 
 @cache
@@ -175,14 +173,6 @@ def _gpu() -> Any:
     import faiss
 
     return faiss.StandardGpuResources()
-
-
-_FAISS = {"faiss-cpu": _faiss_cpu, "faiss-gpu": _faiss_gpu}
-
-
-def _stack(results: list[tuple[Array, Array]], metric: Metric) -> tuple[Array, Array]:
-    scores, indices = (np.stack(arrays) for arrays in zip(*results, strict=True))
-    return (scores if metric == "cosine" else -scores), indices
 
 
 def _settle_ties(
@@ -202,16 +192,18 @@ def _settle_ties(
     # Only the unclear queries of each head are searched again.
     for head in np.flatnonzero(~clear.all(axis=-1)):
         rows = np.flatnonzero(~clear[head])
-        unclear = q[None, head, torch.as_tensor(rows, device=q.device)]
-        head_targets = t[None, head]
-        exact = _reference(
-            _array(_comparable(unclear, metric)),
-            _array(_comparable(head_targets, metric)),
-            k,
-            metric,
+        unclear = _comparable(q[head, torch.as_tensor(rows, device=q.device)], metric)
+        head_targets = _comparable(t[head], metric)
+        scores[head, rows], indices[head, rows] = (
+            _reference_on_device(unclear, head_targets, k, metric)
+            if q.is_cuda
+            else _reference_head(
+                _array(unclear).astype(np.float64),
+                _array(head_targets).astype(np.float64),
+                k,
+                metric,
+            )
         )
-        scores[head, rows] = exact[0][0]
-        indices[head, rows] = exact[1][0]
     return scores.astype(np.float32, copy=False), indices.astype(np.int64, copy=False)
 
 
@@ -248,6 +240,27 @@ def _reference_head(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, 
         indices[part] = order
         scores[part] = np.take_along_axis(exact, order, axis=-1)
     return scores, indices
+
+
+def _reference_on_device(
+    q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric
+) -> tuple[Array, Array]:
+    """Search as _reference_head does, where the tensors lie: targets stay there."""
+    t = t.double()
+    norms_t = t.square().sum(-1)
+    orders, scores = [], []
+    for part in torch.split(q.double(), max(1, CHUNK // (4 * len(t)))):
+        exact = part @ t.T
+        scale = torch.ones_like(exact[:, :1])
+        if metric == "l2":
+            norms_q = part.square().sum(-1, keepdim=True)
+            exact = 2 * exact - norms_q - norms_t
+            scale = (norms_q + norms_t.max()).clamp_min(1e-300)
+        exact = torch.where(exact.isnan(), -torch.inf, exact)
+        rounded = torch.round(exact / scale, decimals=10)
+        orders.append(rounded.sort(dim=-1, descending=True, stable=True).indices[:, :k])
+        scores.append(exact.gather(1, orders[-1]))
+    return _array(torch.cat(scores)), _array(torch.cat(orders))
 
 
 def _array(tensor: torch.Tensor) -> Array:

@@ -53,8 +53,8 @@ def test_a_track_is_the_nearest_patch_of_each_frame(browser: Browser, tmp_path: 
         track = [tuple(map(float, point.split(","))) for point in points.split()]
         # Of patches that are equally near, float32 may take another one than float64.
         assert track[0] == centers[0]
-        same = [point == center for point, center in zip(track, centers, strict=True)]
-        assert sum(same) >= len(same) - 1
+        hits = [point == center for point, center in zip(track, centers, strict=True)]
+        assert sum(hits) >= len(hits) - 1
         viewing.close()
 
 
@@ -121,8 +121,8 @@ def test_features_lie_where_they_fire(browser: Browser, tmp_path: Path) -> None:
     run = spair.make_run(tmp_path)
     item = sae_results.items(2)[0]
     cells, activations = [3, 10], [2.0, 4.0]
-    place = {"image": run.ids[1], "grid": [6, 8], "cells": cells, "activations": activations}
-    record = {**item, **place, "activation": 4.0, "description": spair.TASK}
+    spot = {"image": run.ids[1], "grid": [6, 8], "cells": cells, "activations": activations}
+    record = {**item, **spot, "activation": 4.0, "description": spair.TASK}
     result = sae_results.sae_result().to_json()
     config = {"run_hash": run.config.hash}
     open_store(run.store).save_result("sae", {**result, "items": [record], "config": config})

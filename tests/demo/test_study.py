@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import kvtool
-from kvtool.demo import study
+from kvtool.demo import heads, study
 from kvtool.demo.programs import SMOLLM2, Analysis
 from kvtool.errors import ModelError
 from kvtool.models import smollm2
@@ -50,6 +50,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], lis
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL.items():
             patch.setattr(study, name, value)
+        patch.setitem(heads.BLOCKING, "limit", 6)
         patch.setattr(study.DemoStudy, "correlation", lambda _: iter(()))
         results = list(study.run_demo(folder, step=steps.append))
         assert list(study.run_demo(folder)) == results
@@ -74,6 +75,7 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
         "attend",
         "attend",
         "surface",
+        "knockout",
     ]
     store = kvtool.open(folder / "study.kv")
     assert verify(store) == []
@@ -117,7 +119,7 @@ def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]])
 def test_the_image_tokens_of_the_demo_are_read_with_controls(
     demo: tuple[Path, list[str], list[Result]],
 ) -> None:
-    by_features, by_directions, lens = demo[2][-6:-3]
+    by_features, by_directions, lens = demo[2][-7:-4]
     assert by_features.metric == "fvu"
     assert by_directions.metric == "directions"
     for result in (by_features, by_directions):
@@ -162,13 +164,26 @@ def test_every_task_and_command_is_part_of_the_demo() -> None:
 
 @pytest.mark.slow
 def test_attention_of_the_demo_is_measured(demo: tuple[Path, list[str], list[Result]]) -> None:
-    heads, sinks = demo[2][-3:-1]
-    assert heads.metric == "auroc"
-    assert {row["chance"] for row in heads.rows} == {0.5}
-    assert heads.config["localization"]["segmentation"]["values"]["miou_fgbg"] > 0
-    assert len(heads.rows) == 32
+    expressions, sinks = demo[2][-4:-2]
+    assert expressions.metric == "auroc"
+    assert {row["chance"] for row in expressions.rows} == {0.5}
+    assert expressions.config["localization"]["segmentation"]["values"]["miou_fgbg"] > 0
+    assert len(expressions.rows) == 32
     assert len(sinks.rows) == 16
     assert sinks.config["correlations"]
+
+
+@pytest.mark.slow
+def test_every_head_of_the_demo_is_blocked_alone(
+    demo: tuple[Path, list[str], list[Result]],
+) -> None:
+    """Beside where the head looks and what its values know."""
+    result = demo[2][-1]
+    assert (len(result.rows), result.n) == (16, 12)
+    measures = [source["measure"] for source in result.config["beside"]]
+    assert measures == ["mass", "referring-expression", "semantic-correspondence"]
+    assert all(None not in [row[name] for name in measures] for row in result.rows)
+    assert {row["n"] for row in result.config["correlations"]} == {16}
 
 
 @pytest.mark.parametrize("width", [60, 80])

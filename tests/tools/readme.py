@@ -61,6 +61,9 @@ def quoted(results_of_demo: Iterable[Result]) -> dict[str, Result]:
         elif result.command == "paired" and task == "semantic-correspondence":
             best = [row for row in result.rows if _block(row) == _block(result.best or {})]
             quotes["paired"] = replace(result, rows=best, per_layer=[], items=[])
+        elif result.command == "knockout" and config.get("each"):
+            # README has sentences of it, which need no query heads by themselves.
+            quotes["knockout --each"] = replace(result, config={**config, "q_heads": []})
         elif result.command == "knockout":
             rows = [row for row in result.rows if row.get("subset") in (None, "all")]
             quotes["knockout"] = replace(result, rows=rows, items=[], chance=[])
@@ -70,8 +73,9 @@ def quoted(results_of_demo: Iterable[Result]) -> dict[str, Result]:
             quotes["sae"] = replace(result, rows=rows, best=None, per_layer=[], items=[])
         elif result.command in IN_SENTENCES:
             quotes[f"{result.command} {task}".strip()] = replace(result, per_layer=[], items=[])
-    absent = {*TASKS, *IN_SENTENCES, "paired", "knockout", "sae"} - {
-        name if name in TASKS else name.split()[0] for name in quotes
+    absent = {*TASKS, *IN_SENTENCES, "paired", "knockout", "knockout --each", "sae"} - {
+        *quotes,
+        *(name.split()[0] for name in quotes if name != "knockout --each"),
     }
     if absent:
         raise SystemExit(f"expected the store of a whole demo, found none of {sorted(absent)}")
@@ -93,7 +97,11 @@ def saved(digest: Path = DIGEST) -> dict[str, Result]:
 
 def parts(demo: Mapping[str, Result]) -> dict[str, str]:
     """Return the parts of README that show figures of the demo, by name."""
-    looks = [demo[name] for name in sorted(demo) if demo[name].command in IN_SENTENCES]
+    looks = [
+        demo[name]
+        for name in sorted(demo)
+        if demo[name].command in IN_SENTENCES or demo[name].config.get("each")
+    ]
     return {
         "tasks": table(demo),
         "knockout": knockout_sentence(demo["knockout"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kvtool.result import Result
 from tests.tools import readme
 
 
@@ -40,3 +41,15 @@ def test_what_the_page_says_in_words_holds() -> None:
     image = [row for row in demo["sae"].rows if row["condition"] == "image"]
     noise = [row for row in demo["sae"].rows if row["condition"] in ("random-norm", "untrained")]
     assert min(row["fvu"] for row in image) > max(row["fvu"] for row in noise)
+
+
+def test_every_head_alone_stands_among_the_sentences() -> None:
+    demo = readme.saved()
+    row = {"layer": 2, "kv_head": 1, "margin_change": -0.5, "margin_holm_p": 0.01}
+    config = demo["knockout"].config | {"each": True, "q_heads": [{}]}
+    rows = [row | {"mcnemar_holm_p": 1.0}]
+    result = Result("knockout", "mme", "margin_change", 80, rows, config=config, unit="nats")
+    quotes = readme.quoted([*demo.values(), result])
+    assert quotes["knockout"].rows == demo["knockout"].rows
+    looks = readme.parts(quotes)["looks"]
+    assert "1 of 1 head change the answers' margin over 80 questions" in looks

@@ -126,7 +126,8 @@ def knockout(
 
     Conditions: none; chosen, the heads given; its early, middle and late layers alone; and the
     controls, as many heads of the same layers: dependent (on the input) or random. Text keys of a
-    blocked head stay visible. With --each, a row for every head alone, of questions with options.
+    blocked head stay visible. With --each, a row for every head alone, of questions with options,
+    beside the head's attention and probes where the store holds results of attend and probe.
 
     Questions go on from the stored cache of an image; images that no run holds are extracted first.
     Answers are kept image by image: an interrupted command goes on where it was, and several at

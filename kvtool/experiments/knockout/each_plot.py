@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from kvtool.experiments.knockout.each_shown import MAPS, is_sure
+from kvtool.experiments.knockout.each_shown import is_sure, maps
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.style import LINE_IN, SMALL_PT, about, new_figure, title
 from kvtool.result import Result
@@ -18,8 +18,9 @@ def draw(result: Result) -> Figure:
     width_in = heatmap.width_for(layers)
     map_in = heatmap.height_for(heads, width_in, layers)
     figure = new_figure(width_in, 1)
-    panels = figure.subplots(len(MAPS), 1, squeeze=False)[:, 0]
-    for panel, (name, unit) in zip(panels, MAPS.items(), strict=True):
+    units = maps(result)
+    panels = figure.subplots(len(units), 1, squeeze=False)[:, 0]
+    for panel, (name, unit) in zip(panels, units.items(), strict=True):
         mesh = heatmap.draw(panel, result.rows, name, heatmap.norm(result.rows, name), width_in)
         panel.set(xlabel="layer")
         panel.set_title(f"{name.replace('_', ' ')}, {unit}", fontsize=SMALL_PT, loc="left")
@@ -32,5 +33,5 @@ def draw(result: Result) -> Figure:
         ["framed: changed by Wilcoxon's test, corrected for all heads"],
     )
     panel_in = map_in + LABELS_IN + LINE_IN
-    figure.set_figheight(panel_in * len(MAPS) + LINE_IN * lines + 0.1)
+    figure.set_figheight(panel_in * len(units) + LINE_IN * lines + 0.1)
     return figure

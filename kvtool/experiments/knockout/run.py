@@ -23,6 +23,7 @@ from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.datasets.protocols import HasQuestions
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.knockout.each import single_heads
+from kvtool.experiments.knockout.each_beside import with_others
 from kvtool.experiments.knockout.sources import ALL, Heads, HeadSource
 from kvtool.experiments.knockout.work import KnockoutWork
 from kvtool.layers import resolve_layers
@@ -134,7 +135,7 @@ def knockout(
     key = result_key(work.settings)
     rereads = not (fresh or answers or official)
     if rereads and (stored := store.kept(key, Result.from_json)) is not None:
-        return stored
+        return with_others(stored, store, key)
     with sharing(wait_s) as share:
         answerer = Answerer(
             store, work.run, model, device, max_new_tokens, fresh, share=share, dtype=question_dtype
@@ -146,7 +147,7 @@ def knockout(
             result = work.result(conditions)
             work.write(conditions, answers, official)
     store.keep(key, result.to_json())
-    return result
+    return with_others(result, store, key)
 
 
 def _blocked(heads: Heads | None, each_head: bool, options: Mapping[str, Any]) -> Heads:

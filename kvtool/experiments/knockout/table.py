@@ -32,7 +32,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
     every head alone, those that change the answer's margin most.
     """
     if each_shown.is_each(result):
-        yield each_shown.table(result)
+        yield from each_shown.tables(result)
         return
     label = "file" if any("file" in row for row in result.rows) else "subset"
     total = [row for row in result.rows if label not in row and row.get("draw", "all") == "all"]

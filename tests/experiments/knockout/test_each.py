@@ -5,6 +5,7 @@ simulations.
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,21 @@ def test_table_figure_and_page(
     assert "No head alone, of 24, changes" in page
     assert "accuracy_change" in page
     assert "--each" in page
+
+
+@pytest.mark.slow
+def test_attention_that_the_store_holds_stands_beside(
+    result: Result, store: Path, pope: Path, tmp_path: Path
+) -> None:
+    """Measured after every head alone, it is there when that is asked again, and on the page."""
+    copied = Path(copytree(store, tmp_path / "s.kv"))
+    kvtool.attend(copied, question="is there a cat", limit=2)
+    again = kvtool.knockout(copied, f"pope:{pope}", each_head=True)
+    assert [row["margin"] for row in again.rows] == [row["margin"] for row in result.rows]
+    assert all(0 < row["mass"] < 1 for row in again.rows)
+    assert [row["q_head"] for row in again.config["q_heads"]] == [*range(8)] * 6
+    kvtool.report(copied, tmp_path / "page.html")
+    assert "Query heads, and the change by blocking" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(
