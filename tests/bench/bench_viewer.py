@@ -48,6 +48,15 @@ SET = """async (changes) => {
   viewer.root.getBoundingClientRect();
   return performance.now() - start;
 }"""
+QUIET = """async () => {
+  const count = () => performance.getEntriesByType("resource").length;
+  let latest = -1;
+  performance.setResourceTimingBufferSize(100000);
+  while (latest !== count()) {
+    latest = count();
+    await new Promise((resolve) => setTimeout(resolve, 400));
+  }
+}"""
 PAINTED = """() => new Promise((resolve) => {
   const look = () => {
     const root = document.getElementById("viewer");
@@ -82,7 +91,7 @@ def measured(browser: Browser, address: str) -> list[Row]:
         times = []
         for change in changes:
             # What the change before still fetches, small pictures, is none of this one's time.
-            page.wait_for_load_state("networkidle")
+            page.evaluate(QUIET)
             times.append(page.evaluate(SET, change))
         return float(np.median(times))
 
