@@ -47,6 +47,7 @@ EXCEPTIONS = {
     # The last step of the demo runs every experiment; the world, the layouts and the weights know
     # nothing of them.
     "demo.study": 7,
+    "demo.heads": 7,
     # A command of an experiment uses the flags and the console that all commands share.
     **{f"experiments.{name}.command": 7 for name in EXPERIMENTS.names()},
 }

@@ -32,6 +32,8 @@ def fitted(part: RenderableType, console: Console) -> RenderableType:
     and its sentences go on in the next line, and if that does not help, each row becomes lines.
     Whatever else there is stays.
     """
+    if isinstance(part, Group):
+        return Group(*(fitted(member, console) for member in part.renderables))
     if not isinstance(part, Table):
         return part
     full_width = _full_width(part, console)

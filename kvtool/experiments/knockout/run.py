@@ -131,8 +131,7 @@ def knockout(
     if each_head:
         work = replace(work, settings=work.settings | SINGLE_HEADS)
     key = result_key(work.settings)
-    rereads = not (fresh or answers or official)
-    if rereads and (stored := store.kept(key, Result.from_json)) is not None:
+    if not (fresh or answers or official) and (stored := store.kept(key, Result.from_json)):
         return with_others(stored, store, key)
     with sharing(wait_s) as share:
         answerer = Answerer(
