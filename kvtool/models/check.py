@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 
 from kvtool.display import Displayed, Facts
 from kvtool.errors import ModelError
-from kvtool.models.base import Array, Captured, LanguageModel, Prepared
+from kvtool.models.base import Array, LanguageModel, Prepared
+from kvtool.models.captured import Captured
 from kvtool.models.cells import Stimulus, changed_cell, nine_cells, prepare_stimulus
 from kvtool.models.device import from_numpy
 from kvtool.models.encoder import Encoder

@@ -11,7 +11,7 @@ from typing import Any
 from kvtool.reporting import charts
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import level_row
-from kvtool.reporting.numbers import interval, plural, probability, relation
+from kvtool.reporting.numbers import interval, plural, probability, relation, unit_mark
 from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, label_table, scores_table
@@ -32,7 +32,9 @@ def conditions_of(summary: Article, result: Result, data: Data) -> Article:
     ]
     if (level := level_row(result, rows)) is not None:
         labeled.append((*level, "s-other"))
-    chart = charts.whiskers(result, labeled, result.metric, f"{result.metric}, 95 % intervals")
+    chart = charts.whiskers(
+        result, labeled, result.metric, f"{result.metric}{unit_mark(result)}, 95 % intervals"
+    )
     scores = [(name, row) for name, row, _ in labeled]
     tables = [
         scores_table(result, scores, "Conditions", data.add(f"{summary.rows}-conditions", rows))
@@ -79,11 +81,10 @@ def condition_effect(result: Result, none: Row, row: Row, subject: str) -> str:
     """
     scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
     side = relation(row, none, result.metric)
-    test_name = "picture" if "picture_p" in row else "mcnemar"
-    p = row.get(f"{test_name}_holm_p", row.get(f"{test_name}_p"))
+    p = _corrected_p(row)
     test = ""
     if p is not None:
-        certainty = _corrected(row[f"{test_name}_p"], p)
+        certainty = _corrected(row[f"{_test_name(row)}_p"], p)
         test = f"{row['n_lost']} answers lost, {row['n_gained']} gained, {certainty}"
     if side in ("above", "below") and (p is None or p < SURE):
         verb = "raised" if side == "above" else "lowered"
@@ -95,6 +96,36 @@ def condition_effect(result: Result, none: Row, row: Row, subject: str) -> str:
             f"{scores}."
         )
     return f"{subject} made no difference that could be told: {scores}{'; ' * bool(test)}{test}."
+
+
+def conditions_headline(results: Sequence[Result], subject: str) -> str | None:
+    """Say in how many conditions what the subject names changed which answers are right, by the
+    tests; None where nothing was tested.
+    """
+    texts = []
+    for result in results:
+        tests = [_corrected_p(row) for row in condition_rows(result) if row["condition"] != "none"]
+        p_values = [p for p in tests if p is not None]
+        if p_values:
+            count = sum(p < SURE for p in p_values)
+            name = str(result.task or result.config.get("benchmark")).upper()
+            texts.append(f"{count} of {plural(len(p_values), 'condition')} on {name}")
+    if not texts:
+        return None
+    return f"{subject} changed which answers are right in {', '.join(texts)} (p below 0.05)."
+
+
+def _test_name(row: Row) -> str:
+    """Return which test a condition was put to: by picture where there is one, else McNemar's."""
+    return "picture" if "picture_p" in row else "mcnemar"
+
+
+def _corrected_p(row: Row) -> float | None:
+    """Return the p of a condition's answers, corrected where there are several; None without a
+    test."""
+    name = _test_name(row)
+    p: float | None = row.get(f"{name}_holm_p", row.get(f"{name}_p"))
+    return p
 
 
 def _corrected(raw: float, p: float) -> str:

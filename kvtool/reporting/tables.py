@@ -86,7 +86,7 @@ def scores_table(
         title,
         [
             "",
-            *(f"{metric}{unit_mark(result)}" for metric in metrics),
+            *(f"{metric}{unit_mark(result, metric)}" for metric in metrics),
             *(["chance"] * has_chance),
             "n",
         ],

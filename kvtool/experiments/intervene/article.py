@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +16,13 @@ from kvtool.experiments.intervene.words import (
     none_row,
     of_margins,
 )
+from kvtool.reporting import chapters
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
 from kvtool.reporting.conditions import (
     condition_effect,
+    conditions_headline,
     conditions_of,
     heads_flag,
     piped_heads,
@@ -30,6 +32,9 @@ from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, scores_table
 from kvtool.result import Result, Row
+
+CHAPTER = chapters.ATTENTION
+TITLE = "Attention changed"
 
 piped_rows = piped_heads
 MARGIN = "margin"
@@ -54,6 +59,11 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     name = data.add(f"{summary.rows}-margins", margins)
     table = scores_table(of_margins(result), labeled, "Margins of right options", name)
     return replace(page, tables=[*page.tables, table])
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say in how many conditions changed attention changed which answers are right."""
+    return conditions_headline(results, "Changing attention")
 
 
 def sentences(result: Result) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kvtool.experiments.knockout import each_shown
+from kvtool.reporting import chapters
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
@@ -14,6 +16,7 @@ from kvtool.reporting.conditions import (
     condition_effect,
     condition_rows,
     conditions_article,
+    conditions_headline,
     heads_flag,
     piped_heads,
 )
@@ -22,6 +25,9 @@ from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data
 from kvtool.result import Result, Row
 
+CHAPTER = chapters.KEYS
+TITLE = "Knockout"
+
 piped_rows = piped_heads
 
 
@@ -29,13 +35,21 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     """Return the article of conditions, or of every head alone."""
     is_single = each_shown.is_each(study.kept[position].result)
     make = each_shown.article if is_single else conditions_article
-    return make(summary, position, study, data)
+    # Each sentence is about another condition.
+    return make(replace(summary, n_leads=len(summary.findings)), position, study, data)
 
 
 def knockout_effect(result: Result, none: Row, row: Row) -> str:
     """Set a condition beside no knockout, see condition_effect."""
     blocking = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
     return condition_effect(result, none, row, blocking)
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say in how many conditions blocking heads changed which answers are right, by the tests."""
+    return conditions_headline(
+        [result for result in results if not each_shown.is_each(result)], "Blocking keys"
+    )
 
 
 def sentences(result: Result) -> Iterator[str]:

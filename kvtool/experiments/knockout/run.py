@@ -110,7 +110,9 @@ def knockout(
     if max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
     check_answers(answers, official)
-    options = {"controls": controls, "answers": answers, "official": official}
+    options: dict[str, Any] = {"controls": controls, "answers": answers, "official": official}
+    options |= {"threshold": threshold is not None, "draws": draws != 1}
+    options |= {"max-new-tokens": max_new_tokens != MAX_NEW_TOKENS}
     source = HeadSource.parse(_blocked(heads, each_head, options), threshold)
     make = partial(make_conditions, controls=controls, draws=draws, seed=seed)
     plan = HeadPlan("knockout", source, layers, controls, draws, seed, make)
