@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from kvtool.demo.heads import single_heads
+from kvtool.demo.heads import interventions, single_heads
 from kvtool.demo.layouts.files import Size
 from kvtool.demo.programs import SMOLLM2, Analysis, Program
 from kvtool.demo.weights import demo_saes_path
@@ -289,6 +289,7 @@ def _parts(study: DemoStudy) -> Sequence[Callable[[], Iterator[Result]]]:
         study.attention,
         study.surfaced,
         partial(single_heads, study),
+        partial(interventions, study),
     )
 
 

@@ -51,6 +51,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], lis
         for name, value in SMALL.items():
             patch.setattr(study, name, value)
         patch.setitem(heads.BLOCKING, "limit", 6)
+        patch.setitem(heads.CHANGING, "limit", 6)
         patch.setattr(study.DemoStudy, "correlation", lambda _: iter(()))
         results = list(study.run_demo(folder, step=steps.append))
         assert list(study.run_demo(folder)) == results
@@ -76,6 +77,7 @@ def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]])
         "attend",
         "surface",
         "knockout",
+        "intervene",
     ]
     store = kvtool.open(folder / "study.kv")
     assert verify(store) == []

@@ -41,7 +41,7 @@ TASKS = {
 """The tasks of the table, and what each counts."""
 DATASETS = {"semantic-segmentation": "imagenet-s"}
 """The data set of a task's row, where the study has several."""
-IN_SENTENCES = ("attend", "surface")
+IN_SENTENCES = ("attend", "surface", "intervene")
 """Commands of whose results README has the first sentence."""
 SAE_CONTROLS = ("random", "random-norm", "untrained", "other-image")
 SAE_FIELDS = ("layer", "condition", "fvu", "transfer", "transfer_low", "transfer_high")

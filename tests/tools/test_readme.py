@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kvtool.result import Result
+from tests.support.intervene_results import intervene_result
 from tests.tools import readme
 
 
@@ -49,7 +50,9 @@ def test_every_head_alone_stands_among_the_sentences() -> None:
     config = demo["knockout"].config | {"each": True, "q_heads": [{}]}
     rows = [row | {"mcnemar_holm_p": 1.0}]
     result = Result("knockout", "mme", "margin_change", 80, rows, config=config, unit="nats")
-    quotes = readme.quoted([*demo.values(), result])
+    changed = intervene_result()
+    changed = replace(changed, config=changed.config | {"model": readme.MODEL})
+    quotes = readme.quoted([*demo.values(), result, changed])
     assert quotes["knockout"].rows == demo["knockout"].rows
     looks = readme.parts(quotes)["looks"]
     assert "1 of 1 head change the answers' margin over 80 questions" in looks

@@ -37,11 +37,12 @@ from kvtool.cli.parsing import parse_layers, parse_list, parse_model
 from kvtool.errors import PartialError
 
 EXAMPLES = (
-    "kvtool intervene study.kv --benchmark pope:POPE --heads agnostic --method scale:0,2",
-    "kvtool intervene study.kv --benchmark pope:POPE --heads all --layers late \\\n"
-    "    --method block --method redistribute:0.5 --select split --limit 20",
-    "kvtool intervene study.kv --benchmark mme:MME --heads 1:0,2:0 --method contrast:1 \\\n"
-    "    --controls random",
+    "kvtool intervene study.kv --benchmark pope:POPE --heads agnostic --limit 2 \\\n"
+    "    --method scale:0,2",
+    "kvtool intervene study.kv --benchmark pope:POPE --heads lowest:2 --limit 2 \\\n"
+    "    --method block --method redistribute:0.5 --select split",
+    "kvtool intervene study.kv --benchmark mme:MME --heads 1:0,2:0 --limit 2 \\\n"
+    "    --method contrast:1 --controls random",
 )
 
 

@@ -10,7 +10,7 @@ from kvtool.result import Result, Row, part_label
 ACTIONS = {
     "block": "blocking the image",
     "scale": "attention on the image times {:g}",
-    "redistribute": "{:g} of the sinks' attention given to other image tokens",
+    "redistribute": "{percent:g} % of the sinks' attention given to other image tokens",
     "mean-key": "mean keys in place of the image's",
     "mean-value": "mean values in place of the image's",
     "contrast": "answers contrasted by {:g} with the image blocked",
@@ -49,7 +49,7 @@ def action(row: Row) -> str:
     """Return what a condition does and in how many heads."""
     words = ACTIONS[row["method"]]
     strength = row.get("strength")
-    done = words if strength is None else words.format(strength)
+    done = words if strength is None else words.format(strength, percent=100 * strength)
     return f"{done} in {plural(row['n_heads'], 'head')} ({row['condition']})"
 
 

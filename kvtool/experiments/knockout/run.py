@@ -107,8 +107,6 @@ def knockout(
             True shows a bar.
     """
     store, run_name = select_store(target, run, create=model is not None)
-    if max_new_tokens < 1 or (limit is not None and limit < 1):
-        raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
     check_answers(answers, official)
     options: dict[str, Any] = {"controls": controls, "answers": answers, "official": official}
     options |= {"threshold": threshold is not None, "draws": draws != 1}
@@ -131,7 +129,8 @@ def knockout(
     if each_head:
         work = replace(work, settings=work.settings | SINGLE_HEADS)
     key = result_key(work.settings)
-    if not (fresh or answers or official) and (stored := store.kept(key, Result.from_json)):
+    stored = None if fresh or answers or official else store.kept(key, Result.from_json)
+    if stored is not None:
         return with_others(stored, store, key)
     with sharing(wait_s) as share:
         answerer = Answerer(
