@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from kvtool.demo.heads import single_heads
 from kvtool.demo.layouts.files import Size
 from kvtool.demo.programs import SMOLLM2, Analysis, Program
 from kvtool.demo.weights import demo_saes_path
@@ -58,9 +60,6 @@ READING: dict[str, Any] = {"tokens": "all", "limit": 40}
 """The options by which `sae` and `lens` read the image's tokens."""
 LOOKING: dict[str, Any] = {"limit": 16}
 """The options by which `attend` asks where texts look."""
-BLOCKING: dict[str, Any] = {"limit": 40}
-"""The options by which `knockout --each` blocks every head alone: MME's first pictures, with two
-questions each."""
 DEMO_ADAPTER = "demo-adapter"
 Subject = Literal["demo", "smollm2"]
 
@@ -230,15 +229,6 @@ class DemoStudy:
         self.step("image tokens that draw attention")
         yield kvtool.attend(run, sinks=True, **LOOKING)
 
-    def single_heads(self) -> Iterator[Result]:
-        """Block every head alone, and set what that changes beside attention and probes."""
-        import kvtool
-
-        run = kvtool.open(self.store).run(self.extract("mme"))
-        self.step(f"MME's first {BLOCKING['limit']} pictures, every head blocked alone")
-        questions = f"mme:{self.scenes / 'mme'}"
-        yield kvtool.knockout(run, questions, each_head=True, **BLOCKING)
-
     def report(self) -> Path:
         """Write the page with all results, and return its path."""
         import kvtool
@@ -298,7 +288,7 @@ def _parts(study: DemoStudy) -> Sequence[Callable[[], Iterator[Result]]]:
         study.words,
         study.attention,
         study.surfaced,
-        study.single_heads,
+        partial(single_heads, study),
     )
 
 

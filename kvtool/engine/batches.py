@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kvtool.models.base import Captured, Prepared
+    from kvtool.models.base import Prepared
+    from kvtool.models.captured import Captured
     from kvtool.types import Sample
 
 Slots = dict[str, list[Any]]
@@ -19,7 +20,7 @@ Slots = dict[str, list[Any]]
 @dataclass(eq=False)
 class PartWork:
     """A claimed part on its way. `arrays` and `text` have a slot an image, by kind, which are
-    filled as the batches of its images run.
+    filled as the batches of its images run, up to copies that are under way (Captured.wait).
     """
 
     name: str
@@ -27,6 +28,7 @@ class PartWork:
     claim: ExitStack
     arrays: Slots = field(default_factory=dict)
     text: Slots = field(default_factory=dict)
+    copies: set[Any] = field(default_factory=set)
     n_captured: int = 0
 
     @property
@@ -39,7 +41,13 @@ class PartWork:
         for slots, captures in ((self.arrays, captured.arrays), (self.text, captured.text)):
             for kind, items in captures.items():
                 slots.setdefault(kind, [None] * len(self.samples))[position] = items[row]
+        self.copies |= set(captured.copies)
         self.n_captured += 1
+
+    def wait(self) -> None:
+        """Wait until all arrays are filled."""
+        for copy in self.copies:
+            copy.synchronize()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from kvtool.engine.batches import Waiting
     from kvtool.engine.by_layer import Sweep
     from kvtool.engine.plan import BatchSize
-    from kvtool.models.base import Captured, Model, Prepared, Request
+    from kvtool.models.base import Model, Prepared, Request
+    from kvtool.models.captured import Captured
 
 
 class Capture:
@@ -94,8 +95,11 @@ class Capture:
 
     def _joined(self, batch: Sequence[Prepared]) -> Captured:
         """Capture a batch as it is. Raises torch.OutOfMemoryError."""
+        # A model of this package goes on with the next batch while this one's copies are under way;
+        # who writes a part, or compares, waits for them.
+        begin = getattr(self._model, "begin_capture", self._model.capture)
         with self._room.watched(len(batch)):
-            captured = self._model.capture(batch, self._request)
+            captured: Captured = begin(batch, self._request)
         self._tell(Event("batch", len(batch)))
         return captured
 
@@ -112,6 +116,7 @@ def _appended(pieces: Sequence[Captured]) -> Captured:
             first.arrays[kind] += items
         for name, items in piece.text.items():
             first.text[name] += items
+        first.copies += piece.copies
     return first
 
 

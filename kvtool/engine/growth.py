@@ -6,14 +6,14 @@ See docs/decisions/engine-batches.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kvtool.engine.events import Event, Tell
-from kvtool.models.base import Captured
+from kvtool.models.captured import Captured
 
 if TYPE_CHECKING:
     from kvtool.models.base import Prepared
@@ -115,6 +115,7 @@ class Growth:
                 Captured(
                     {kind: items[rows] for kind, items in captured.arrays.items()},
                     {name: items[rows] for name, items in captured.text.items()},
+                    captured.copies,
                 )
             )
             start += len(batch)
@@ -136,7 +137,7 @@ class Growth:
             is_same = _equal_bits(captures, self._together(batches))
             self._same_bits[_shape(batches)] = is_same
             # Both ways once more: the first time, kernels may be chosen and memory be taken.
-            before_s = _seconds(lambda: [self._level(half) for half in halves])
+            before_s = _seconds(lambda: chain.from_iterable(map(self._level, halves)))
             after_s = _seconds(lambda: self._together(batches))
         except OutOfMemoryError:
             self._end("the device has no room for twice as many")
@@ -167,7 +168,7 @@ def _equal_bits(first: Sequence[Captured], second: Sequence[Captured]) -> bool:
     """Whether two series of captures hold the same bits; a NaN is equal to itself."""
     return all(
         np.array_equal(_bits(left), _bits(right))
-        for before, after in zip(first, second, strict=True)
+        for before, after in zip(_on_host(first), _on_host(second), strict=True)
         for kinds in ("arrays", "text")
         for name, items in getattr(before, kinds).items()
         for left, right in zip(items, getattr(after, kinds)[name], strict=True)
@@ -178,8 +179,13 @@ def _bits(array: np.ndarray) -> np.ndarray:
     return array.view(f"u{array.dtype.itemsize}")
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    """Return how long a call takes; what is captured lies on the host when it returns."""
+def _on_host(captures: Sequence[Captured]) -> list[Captured]:
+    return [captured.wait() for captured in captures]
+
+
+def _seconds(call: Callable[[], Iterable[Captured]]) -> float:
+    """Return how long a call takes until what it captures lies on the host."""
     started = time.perf_counter()
-    call()
+    for captured in call():
+        captured.wait()
     return max(time.perf_counter() - started, 1e-9)

@@ -128,6 +128,7 @@ def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) 
     told: set[StoredBlock] = set()
     for work in _take(done, stop):
         with work.claim:
+            work.wait()
             # The writer copies images one after the other into a shard's buffer.
             n_bytes = run.commit_part(work.name, work.samples, work.arrays, work.text)
         span = range(work.samples[0].index, work.samples[-1].index + 1)

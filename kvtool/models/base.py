@@ -5,13 +5,14 @@ continue from it.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
 from kvtool.layers import LayerChoice
+from kvtool.models.captured import Captured
 from kvtool.models.text_vectors import TextVectors
 from kvtool.types import GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
 
@@ -60,27 +61,6 @@ class BeforeDecoder(NamedTuple):
     tokens: torch.Tensor | None
     vision: dict[int, torch.Tensor]
     added: tuple[torch.Tensor, ...] = ()
-
-
-@dataclass
-class Captured:
-    """What one batch leaves behind, in the run's precision; bfloat16 as its uint16 bits.
-
-    arrays: array -> one per image, (layer, head, token, dim): a kind, or of keys and values whose
-        layers differ in shape, one for each shape (kvtool.geometry.LayerArray). `key` and `value`
-        hold image tokens in prompt order; `projected` is (1, 1, token, hidden) in the same token
-        order, `hidden` (layer, 1, token, hidden) too, what each layer puts out before the final
-        norm, `vision` (vision_layer, 1, vision_token, vision_dim) in row-major order of the
-        sample's vision_spans, `saliency` (1, 1, vision_token, 1) in that order too.
-    text: keys and values of the text before the image by the same names, one array per image,
-        (layer, kv_head, prefix_token, dim).
-
-    The images of a batch share one host buffer per kind: an array may be strided, and holds the
-    batch's memory.
-    """
-
-    arrays: dict[str, list[Array]] = field(default_factory=dict)
-    text: dict[str, list[Array]] = field(default_factory=dict)
 
 
 class Model(Protocol):

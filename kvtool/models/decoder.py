@@ -11,16 +11,17 @@ import torch
 
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
-from kvtool.models.base import Array, BeforeDecoder, Captured, Prepared, Request
+from kvtool.models.base import Array, BeforeDecoder, Prepared, Request
 from kvtool.models.cache import (
     CaptureCache,
     PreRopeCache,
     residual_stream,
     until_finished,
 )
+from kvtool.models.captured import Captured
 from kvtool.models.choices import chosen_kinds, chosen_layers
 from kvtool.models.decoder_geometry import decoder_geometry
-from kvtool.models.device import from_numpy, one_head_arrays, to_device
+from kvtool.models.device import copies_under_way, from_numpy, one_head_arrays, to_device
 from kvtool.models.loading import Checkpoint
 from kvtool.models.prompts import Prompt
 from kvtool.models.saliency import ClassAttention
@@ -146,9 +147,13 @@ class DecoderModel(TextReader):
             )
         return request
 
-    @torch.inference_mode()
     def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
         """See Model.capture."""
+        return self.begin_capture(batch, request).wait()
+
+    @torch.inference_mode()
+    def begin_capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
+        """Capture a batch, whose arrays may still be on their way to the host (Captured.wait)."""
         assert self.checkpoint.weights, "a model loaded without weights plans only"
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
         # Without what the decoder makes it does not run at all.
@@ -183,6 +188,7 @@ class DecoderModel(TextReader):
             captured.arrays["projected"] = one_head_arrays([before.tokens])
         if decode:
             self._decode([item.sample for item in batch], before, request, captured)
+        captured.copies = copies_under_way()
         return captured
 
     def prepare_stored(

@@ -80,24 +80,48 @@ def find_dtype(name: str) -> torch.dtype:
 
 
 def to_device(tensors: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
-    """Stack prepared tensors on the device."""
+    """Stack prepared tensors on the device; on CUDA while it still computes what came before."""
     stacked = torch.stack(list(tensors))
-    if device.type == "cuda":
-        return stacked.pin_memory().to(device, non_blocking=True)
-    return stacked
+    if device.type != "cuda":
+        return stacked
+    with torch.cuda.stream(_stream("in", device)):
+        uploaded = stacked.pin_memory().to(device, non_blocking=True)
+    current = torch.cuda.current_stream(device)
+    current.wait_stream(_stream("in", device))
+    # Its memory belongs to the other stream, which must not use it again before this one has.
+    uploaded.record_stream(current)
+    return uploaded
+
+
+_STREAMS: dict[tuple[str, torch.device], torch.cuda.Stream] = {}
+"""By direction, "in" or "out", and device: copies go beside what is computed."""
+
+
+def _stream(direction: str, device: torch.device) -> torch.cuda.Stream:
+    if (direction, device) not in _STREAMS:
+        new_stream: Any = torch.cuda.Stream
+        _STREAMS[direction, device] = new_stream(device)
+    return _STREAMS[direction, device]
+
+
+def copies_under_way() -> tuple[torch.cuda.Event, ...]:
+    """Return events that come when the copies to the host have ended that began up to now; none
+    without CUDA.
+    """
+    outward = [stream for (direction, _), stream in _STREAMS.items() if direction == "out"]
+    return tuple(stream.record_event() for stream in outward)
 
 
 class HostBuffer:
     """Host memory of a batch's kind, (layer, image, head, token, dim), filled layer by layer.
 
     The layer comes first so that each copy is one contiguous block; on CUDA it is pinned, and
-    copies return before they are done: `arrays` waits for them.
+    copies go on beside what is computed next: `copies_under_way` tells when they have ended.
     """
 
     def __init__(self, n_layers: int) -> None:
         self.n_layers = n_layers
         self.tensor: torch.Tensor | None = None
-        self.devices: set[torch.device] = set()
 
     def put(self, index: int, states: torch.Tensor) -> None:
         """Copy one layer's states, (image, head, token, dim); nothing keeps a view of them."""
@@ -107,24 +131,29 @@ class HostBuffer:
                 dtype=states.dtype,
                 pin_memory=states.device.type == "cuda",
             )
+        if states.device.type != "cuda":
+            self.tensor[index].copy_(states)
+            return
         # Layers of one model may stand on several devices.
-        self.devices.add(states.device)
-        if states.device.type == "cuda":
-            states = states.contiguous()
-        self.tensor[index].copy_(states, non_blocking=True)
+        stream = _stream("out", states.device)
+        states = states.contiguous()
+        stream.wait_stream(torch.cuda.current_stream(states.device))
+        with torch.cuda.stream(stream):
+            self.tensor[index].copy_(states, non_blocking=True)
+        # What is computed next must not be put there before the copy has ended.
+        states.record_stream(stream)
 
     def arrays(self) -> list[Array]:
-        """One array per image, (layer, head, token, dim)."""
+        """One array per image, (layer, head, token, dim), filled once the copies have ended."""
         assert self.tensor is not None, "no layer was captured"
-        for device in self.devices:
-            if device.type == "cuda":
-                torch.cuda.current_stream(device).synchronize()
         array = to_numpy(self.tensor)
         return [array[:, image] for image in range(array.shape[1])]
 
 
 def one_head_arrays(layers: Sequence[torch.Tensor]) -> list[Array]:
-    """One array per image, (layer, 1, token, dim), of layers of (image, token, dim)."""
+    """One array per image, (layer, 1, token, dim), of layers of (image, token, dim); see
+    HostBuffer.arrays.
+    """
     buffer = HostBuffer(len(layers))
     for index, states in enumerate(layers):
         buffer.put(index, states[:, None])

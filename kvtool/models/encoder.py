@@ -16,11 +16,12 @@ from PIL import Image
 
 from kvtool.errors import ImageError, UsageError
 from kvtool.layers import LayerChoice
-from kvtool.models.base import Captured, Prepared, Request, sample_of
+from kvtool.models.base import Prepared, Request, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
+from kvtool.models.captured import Captured
 from kvtool.models.choices import chosen_kinds, chosen_layers
 from kvtool.models.cropping import cropped, patch_span
-from kvtool.models.device import one_head_arrays, to_device
+from kvtool.models.device import copies_under_way, one_head_arrays, to_device
 from kvtool.models.families import NORMS
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
@@ -135,9 +136,13 @@ class Encoder:
         is_whole = step_px is not None and step_px % patch_px == 0
         return input_wh_px(image.size, image_size, patch_px, step_px if is_whole else patch_px)
 
-    @torch.inference_mode()
     def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
         """See Model.capture."""
+        return self.begin_capture(batch, request).wait()
+
+    @torch.inference_mode()
+    def begin_capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
+        """Capture a batch, whose arrays may still be on their way to the host (Captured.wait)."""
         assert self.checkpoint.weights, "a model loaded without weights plans only"
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
         vision_layers = request.vision_layers if "vision" in request.kinds else ()
@@ -154,6 +159,7 @@ class Encoder:
             captured.arrays["projected"] = one_head_arrays([self.beside_text(patches[last])])
         if SALIENCY in request.kinds:
             captured.arrays[SALIENCY] = one_head_arrays([self.saliency(patches[last], attention)])
+        captured.copies = copies_under_way()
         return captured
 
     def patch_outputs(

@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from io import BytesIO
+from threading import Lock
 
 from PIL import Image
 
@@ -30,17 +31,22 @@ class Pictures:
     """Draws pictures of viewed runs, and holds the last ones."""
 
     recent: OrderedDict[tuple[int, str], Image.Image] = field(default_factory=OrderedDict)
+    lock: Lock = field(default_factory=Lock)
 
     def load(self, viewed: ViewedRun, image: str) -> Image.Image:
         """Return an image's picture. Raises KvtoolError where it is gone."""
         key = (id(viewed), viewed.sample(image).id)
-        with viewed.lock:
-            if key not in self.recent:
-                self.recent[key] = load_picture(viewed, image)
+        with self.lock:
+            picture = self.recent.get(key)
+        if picture is None:
+            # Pictures are decoded side by side, and nobody who reads vectors waits for them.
+            picture = load_picture(viewed, image)
+        with self.lock:
+            self.recent[key] = picture
             self.recent.move_to_end(key)
             while len(self.recent) > KEPT_PICTURES:
                 self.recent.popitem(last=False)
-            return self.recent[key]
+        return picture
 
     def whole(self, viewed: ViewedRun, request: ViewRequest) -> Reply:
         """Return a picture of `side` pixels at most, or a note that says why there is none."""

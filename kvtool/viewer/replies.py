@@ -65,7 +65,15 @@ class ViewRequest:
         text = self.texts.get(name, "")
         if not text and default is not None:
             return default
-        # Long digits would cost time before they could be compared.
-        if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) <= largest):
-            raise UsageError(f"{name}: expected a number from 0 to {largest}, found {text[:40]!r}")
-        return int(text)
+        return _number(name, text, largest)
+
+    def numbers(self, name: str, largest: int = 10**6) -> list[int]:
+        """Return the whole numbers of a list such as "3,4,5". Raises UsageError."""
+        return [_number(name, part, largest) for part in self.text(name).split(",")]
+
+
+def _number(name: str, text: str, largest: int) -> int:
+    # Long digits would cost time before they could be compared.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) <= largest):
+        raise UsageError(f"{name}: expected a number from 0 to {largest}, found {text[:40]!r}")
+    return int(text)

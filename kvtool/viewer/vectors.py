@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from kvtool.errors import UsageError
@@ -21,22 +23,26 @@ def kind_of(request: ViewRequest) -> Kind:
 
 
 def block_reply(viewed: ViewedRun, request: ViewRequest) -> Reply:
-    """Return the vectors (token, dim) of one head of an image, or those of all heads of the layer,
-    (head, token, dim), where `kv_head` is absent.
+    """Return the vectors (token, dim) of one head of an image; those of all heads of some layers,
+    (layer, kv_head, token, dim), where `layer` names several ("3,4,5") and `kv_head` none.
     """
-    kind, layer = kind_of(request), request.number("layer")
+    kind, layers = kind_of(request), request.numbers("layer")
     sample = viewed.sample(request.text("image"))
-    heads = viewed.run.config.count_heads(kind, layer) if _has_layer(viewed, kind, layer) else 0
-    kv_head = request.number("kv_head") if "kv_head" in request.texts else range(heads)
+    if "kv_head" in request.texts:
+        block: tuple[Any, Any] = (request.number("layer"), request.number("kv_head"))
+    else:
+        block = (layers, range(_count_heads(viewed, kind, layers[0])))
     with viewed.lock:
-        values = viewed.run.read(kind, layer, kv_head, [sample.id], raw=True).values
+        values = viewed.run.read(kind, *block, [sample.id], raw=True).values
     name = viewed.lasting_name(request, sample)
     return vectors_reply(values, viewed.run.config.model.dtype, name)
 
 
-def _has_layer(viewed: ViewedRun, kind: Kind, layer: int) -> bool:
+def _count_heads(viewed: ViewedRun, kind: Kind, layer: int) -> int:
+    """Return how many heads a layer has; of one that is not stored the run's reader tells."""
     config = viewed.run.config
-    return kind in config.kinds and layer in config.stored_layers(kind)
+    is_stored = kind in config.kinds and layer in config.stored_layers(kind)
+    return config.count_heads(kind, layer) if is_stored else 1
 
 
 def vectors_reply(values: Bits, dtype: str, name: str = "") -> Reply:

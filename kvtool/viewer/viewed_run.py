@@ -35,11 +35,13 @@ class ViewedRun:
         run: The run.
         data: The place of its data set, if it moved.
         lock: Held by whoever reads, since a run's reader serves one thread at a time.
+        truth_lock: Held by whoever opens the data set, for which vectors need not wait.
     """
 
     run: Run
     data: str | Path | None = None
     lock: RLock = field(default_factory=RLock)
+    truth_lock: RLock = field(default_factory=RLock)
 
     @cached_property
     def samples(self) -> dict[str, Sample]:
@@ -72,10 +74,13 @@ class ViewedRun:
     @cached_property
     def dataset(self) -> DatasetBase | KvtoolError:
         """The data set, or why there is none."""
-        try:
-            return dataset_of(self.run, self.data)
-        except KvtoolError as error:
-            return error
+        with self.truth_lock:
+            if "dataset" in self.__dict__:
+                return self.dataset  # opened by another thread meanwhile
+            try:
+                return dataset_of(self.run, self.data)
+            except KvtoolError as error:
+                return error
 
     def need_dataset(self) -> DatasetBase:
         """Return the data set. Raises KvtoolError where it is gone."""
@@ -86,11 +91,13 @@ class ViewedRun:
     @cached_property
     def refs(self) -> dict[str, ImageRef]:
         """The data set's pictures by id, those of videos frame by frame. Raises KvtoolError."""
-        refs: dict[str, ImageRef] = {}
-        for ref in refs_of(self.need_dataset(), self.run.config.view):
-            frames = ref.frames if isinstance(ref, VideoRef) else (ref,)
-            refs |= {frame.id: frame for frame in frames}
-        return refs
+        dataset = self.need_dataset()
+        with self.truth_lock:
+            refs: dict[str, ImageRef] = {}
+            for ref in refs_of(dataset, self.run.config.view):
+                frames = ref.frames if isinstance(ref, VideoRef) else (ref,)
+                refs |= {frame.id: frame for frame in frames}
+            return refs
 
     @cached_property
     def results(self) -> list[Result]:
@@ -103,13 +110,14 @@ class ViewedRun:
         ]
 
     def kinds(self) -> list[dict[str, Any]]:
-        """Return the kinds of vectors with their layers, and the number of heads of each."""
+        """Return the kinds of vectors with their layers, and the heads and dimensions of each."""
         config = self.run.config
         return [
             {
                 "kind": kind,
                 "layers": list(config.stored_layers(kind)),
                 "heads": [config.count_heads(kind, n) for n in config.stored_layers(kind)],
+                "dims": [config.heads_and_dim(kind, n)[1] for n in config.stored_layers(kind)],
             }
             for kind in config.vector_kinds
             if config.stored_layers(kind)

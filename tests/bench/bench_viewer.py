@@ -22,8 +22,8 @@ from kvtool.store import RunConfig, open_store, part_name
 from kvtool.store.encoding import float32_to_bits
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.rows import Row, row
-from tests.browser.opened import CHROMIUM
 from tests.browser.viewing import Viewing, served
+from tests.support.chromium import CHROMIUM
 from tests.support.runs import create_run
 
 LAYERS, HEADS, GRID, DIM, SIDE_PX = 28, 4, 27, 128, 384
@@ -47,6 +47,15 @@ SET = """async (changes) => {
   await viewer.set(changes);
   viewer.root.getBoundingClientRect();
   return performance.now() - start;
+}"""
+QUIET = """async () => {
+  const count = () => performance.getEntriesByType("resource").length;
+  let latest = -1;
+  performance.setResourceTimingBufferSize(100000);
+  while (latest !== count()) {
+    latest = count();
+    await new Promise((resolve) => setTimeout(resolve, 400));
+  }
 }"""
 PAINTED = """() => new Promise((resolve) => {
   const look = () => {
@@ -82,7 +91,7 @@ def measured(browser: Browser, address: str) -> list[Row]:
         times = []
         for change in changes:
             # What the change before still fetches, small pictures, is none of this one's time.
-            page.wait_for_load_state("networkidle")
+            page.evaluate(QUIET)
             times.append(page.evaluate(SET, change))
         return float(np.median(times))
 

@@ -6,16 +6,14 @@ these tests are skipped.
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-NO_CHROMIUM = "no chromium: apt-get install chromium, or set CHROMIUM"
+from tests.support.chromium import CHROMIUM, NO_CHROMIUM
+
 IN_A_BROWSER = [
     pytest.mark.slow,
     pytest.mark.alone,

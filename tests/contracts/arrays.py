@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kvtool.models.base import Captured
+from kvtool.models.captured import Captured
 
 Array = np.ndarray[Any, Any]
 

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from kvtool.models import load_model
-from kvtool.models.base import Captured, Model
+from kvtool.models.base import Model
+from kvtool.models.captured import Captured
 from kvtool.types import GridSpan, Kind, Sample, View
 from tests.contracts.arrays import Array
 from tests.support import tiny

@@ -8,7 +8,8 @@ from typing import ClassVar
 import pytest
 
 from kvtool.models import load_model
-from kvtool.models.base import Captured, LanguageModel, Prepared, Request
+from kvtool.models.base import LanguageModel, Prepared, Request
+from kvtool.models.captured import Captured
 from kvtool.types import BEFORE_DECODER
 from tests.contracts.arrays import Array, assert_same, assert_same_cache
 from tests.contracts.transformers_side import TransformersSide

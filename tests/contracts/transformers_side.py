@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kvtool.models.base import Captured
+from kvtool.models.captured import Captured
 from kvtool.types import Kind, View
 from tests.contracts.arrays import Array, states_of, to_array
 from tests.contracts.encoder_contract import EncoderContract

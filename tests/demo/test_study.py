@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import kvtool
-from kvtool.demo import study
+from kvtool.demo import heads, study
 from kvtool.demo.programs import SMOLLM2, Analysis
 from kvtool.errors import ModelError
 from kvtool.models import smollm2
@@ -32,7 +32,6 @@ SMALL = {
     "QUESTION_SETS": ("cvbench", "blink"),
     "READING": {"limit": 6, "layers": [0, 3]},
     "LOOKING": {"limit": 3},
-    "BLOCKING": {"limit": 6},
 }
 SMALL_SMOLLM2 = replace(
     SMOLLM2,
@@ -51,6 +50,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], lis
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL.items():
             patch.setattr(study, name, value)
+        patch.setitem(heads.BLOCKING, "limit", 6)
         patch.setattr(study.DemoStudy, "correlation", lambda _: iter(()))
         results = list(study.run_demo(folder, step=steps.append))
         assert list(study.run_demo(folder)) == results
@@ -164,11 +164,11 @@ def test_every_task_and_command_is_part_of_the_demo() -> None:
 
 @pytest.mark.slow
 def test_attention_of_the_demo_is_measured(demo: tuple[Path, list[str], list[Result]]) -> None:
-    heads, sinks = demo[2][-4:-2]
-    assert heads.metric == "auroc"
-    assert {row["chance"] for row in heads.rows} == {0.5}
-    assert heads.config["localization"]["segmentation"]["values"]["miou_fgbg"] > 0
-    assert len(heads.rows) == 32
+    expressions, sinks = demo[2][-4:-2]
+    assert expressions.metric == "auroc"
+    assert {row["chance"] for row in expressions.rows} == {0.5}
+    assert expressions.config["localization"]["segmentation"]["values"]["miou_fgbg"] > 0
+    assert len(expressions.rows) == 32
     assert len(sinks.rows) == 16
     assert sinks.config["correlations"]
 

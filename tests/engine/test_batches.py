@@ -16,14 +16,15 @@ import kvtool
 from kvtool.engine.batches import PartWork, Pool, Waiting
 from kvtool.engine.windows import window_parts, windows
 from kvtool.errors import KvtoolError
-from kvtool.models.base import Captured, Prepared
+from kvtool.models.base import Prepared
+from kvtool.models.captured import Captured
 from kvtool.models.families.qwen_vl import Qwen2VL
 from kvtool.store import Run
 from kvtool.store.verify import verify
 from tests.support.tiny import noise, qwen2_vl
 
 SIZES_PX = ((40, 40), (64, 32), (32, 64))
-SMALL: dict[str, Any] = {"kinds": ("value",), "layers": [0], "dtype": "float32"}
+SMALL: dict[str, Any] = {"kinds": ("value",), "layers": [0], "dtype": "float32", "check": False}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of batches as they run; each adds to what is captured, so that stored bytes tell in
     which batch an image ran.
     """
-    capture, sizes = Qwen2VL.capture, []
+    capture, sizes = Qwen2VL.begin_capture, []
 
     def marked(self: Qwen2VL, batch: list[Prepared], request: Any) -> Captured:
         sizes.append(len(batch))
@@ -60,7 +61,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         captured.arrays["value"] = [array + len(batch) for array in captured.arrays["value"]]
         return captured
 
-    monkeypatch.setattr(Qwen2VL, "capture", marked)
+    monkeypatch.setattr(Qwen2VL, "begin_capture", marked)
     return sizes
 
 

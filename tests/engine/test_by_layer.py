@@ -187,7 +187,7 @@ def test_an_interrupted_extraction_goes_on_with_what_is_left(
 def test_a_device_that_is_full_halves_a_batch(model: str, few: Path, tmp_path: Path) -> None:
     ordinary = extract(tmp_path / "a.kv", Path(model), few, batch_size=1)
     loaded: Any = load_model(model, dtype="float32", by_layer=True)
-    capture = type(loaded).capture
+    capture = type(loaded).begin_capture
 
     def full(self: Any, batch: Any, request: Any) -> Any:
         captured = capture(self, batch, request)
@@ -196,7 +196,7 @@ def test_a_device_that_is_full_halves_a_batch(model: str, few: Path, tmp_path: P
         return captured
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(loaded), "capture", full)
+        patch.setattr(type(loaded), "begin_capture", full)
         halved = extract(tmp_path / "b.kv", Path(model), few, by_layer=True)
     assert stored_bytes(halved) == stored_bytes(ordinary)
 

@@ -60,7 +60,7 @@ def test_no_memory_for_a_batch_halves_it(
 
     from kvtool.models.families.llava_onevision import LlavaOnevision
 
-    capture, sizes = LlavaOnevision.capture, []
+    capture, sizes = LlavaOnevision.begin_capture, []
 
     def limited(self: LlavaOnevision, batch: list[object], request: object) -> object:
         sizes.append(len(batch))
@@ -68,14 +68,16 @@ def test_no_memory_for_a_batch_halves_it(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return capture(self, batch, request)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(LlavaOnevision, "capture", limited)
+    monkeypatch.setattr(LlavaOnevision, "begin_capture", limited)
     report = kvtool.extract(
         tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", batch_size=6
     )
     assert report.n_done == 6
     assert sizes[0] == 6
     monkeypatch.setattr(
-        LlavaOnevision, "capture", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none"))
+        LlavaOnevision,
+        "begin_capture",
+        lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")),
     )
     with pytest.raises(KvtoolError, match=r"000\.png.*found no memory left"):
         kvtool.extract(tmp_path / "t.kv", model=str(tiny_model), dataset=f"folder:{few}")

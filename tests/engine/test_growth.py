@@ -17,7 +17,8 @@ from kvtool.engine.events import Event
 from kvtool.engine.growth import Growth
 from kvtool.engine.room import BATCH_IMAGES, DeviceRoom
 from kvtool.models import load_model
-from kvtool.models.base import Captured, Prepared
+from kvtool.models.base import Prepared
+from kvtool.models.captured import Captured
 from kvtool.models.memory import cgroup_limits, total_bytes
 from tests.support.tiny import noise
 

@@ -51,12 +51,13 @@ def test_a_block_is_sent_as_it_is_stored(viewer: Viewer, scope: Scope, run: Run)
     assert changed.tag == reply.tag
 
 
-def test_a_layer_is_all_of_its_heads(viewer: Viewer, scope: Scope, run: Run) -> None:
-    texts = {name: text for name, text in BLOCK.items() if name != "kv_head"}
-    reply = viewer.answer("block", {**scope, **texts})
-    heads = run.read("value", PLANTED[0], run.kv_heads, [scope["image"]], raw=True).values
-    assert reply.labels["shape"] == "2,48,16"
+def test_layers_are_all_of_their_heads(viewer: Viewer, scope: Scope, run: Run) -> None:
+    reply = viewer.answer("block", {**scope, "kind": "value", "layer": "3,5"})
+    heads = run.read("value", [3, 5], run.kv_heads, [scope["image"]], raw=True).values
+    assert reply.labels["shape"] == "2,2,48,16"
     assert reply.body == heads.tobytes()
+    alone = viewer.answer("block", {**scope, "kind": "vision", "layer": "3"})
+    assert alone.labels["shape"] == "1,1,48,16"
 
 
 def test_the_record_of_a_run_and_of_an_image(viewer: Viewer, scope: Scope, run: Run) -> None:
@@ -155,6 +156,9 @@ def test_a_piece_stays_inside_the_picture(viewer: Viewer, scope: Scope, box: str
         ("nothing", {}),
         ("block", {**BLOCK, "layer": "99"}),
         ("block", {**BLOCK, "layer": "-1"}),
+        ("block", {"kind": "value", "layer": "1,,2"}),
+        ("block", {"kind": "value", "layer": "1,99"}),
+        ("block", {"kind": "hidden", "layer": "1"}),
         ("block", {**BLOCK, "layer": "9" * 5000}),
         ("block", {**BLOCK, "kv_head": "7"}),
         ("block", {**BLOCK, "kind": "../value"}),

@@ -27,8 +27,10 @@ export class Controls {
     }
     this.runs.value = String(catalog.runs.findIndex((entry) => entry.run === state.run && entry.store === state.store));
     for (const [name, tab] of this.tabs) {
-      if (name === state.view) tab.setAttribute("aria-current", "page");
-      else tab.removeAttribute("aria-current");
+      if (name === state.view) {
+        tab.setAttribute("aria-current", "page");
+        tab.scrollIntoView({ block: "nearest", inline: "nearest" });
+      } else tab.removeAttribute("aria-current");
     }
     for (const refresh of this.refreshers) refresh(state);
   }

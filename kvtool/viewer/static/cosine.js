@@ -17,50 +17,50 @@ function halfTable() {
   return halves;
 }
 
-export function decode(buffer, dtype) {
-  if (dtype === "float32") return new Float32Array(buffer);
-  const bits = new Uint16Array(buffer);
-  if (dtype === "bfloat16") {
-    // The upper half of a float32.
-    const wide = new Uint32Array(bits.length);
-    for (let i = 0; i < bits.length; i += 1) wide[i] = bits[i] << 16;
-    return new Float32Array(wide.buffer);
-  }
-  const table = halfTable();
-  const values = new Float32Array(bits.length);
-  for (let i = 0; i < bits.length; i += 1) values[i] = table[bits[i]];
-  return values;
-}
-
-// The vectors of one head: (token, dim), row after row, and one over the length of each.
+// The vectors of one head as float32: (token, dim), row after row, and one over the length of each.
 export class Block {
-  constructor(values, tokens, dim) {
+  constructor(values, scales, tokens, dim) {
     this.values = values;
+    this.scales = scales;
     this.tokens = tokens;
     this.dim = dim;
-    this.inverses = null;
-  }
-
-  // Computed when first used, in one pass.
-  scales() {
-    if (this.inverses) return this.inverses;
-    const { values, tokens, dim } = this;
-    this.inverses = new Float64Array(tokens);
-    for (let token = 0; token < tokens; token += 1) {
-      const start = token * dim;
-      let sum = 0;
-      for (let i = start; i < start + dim; i += 1) sum += values[i] * values[i];
-      // A vector of zeros has a cosine of 0 with everything; one that is not finite has none.
-      this.inverses[token] = sum === 0 ? 0 : 1 / Math.sqrt(sum);
-    }
-    return this.inverses;
   }
 
   // The unit vector of a token.
   vector(token) {
-    const scale = this.scales()[token];
+    const scale = this.scales[token];
     return this.values.subarray(token * this.dim, (token + 1) * this.dim).map((value) => value * scale);
   }
+}
+
+export function decode(buffer, dtype) {
+  if (dtype === "float32") return new Float32Array(buffer);
+  const bits = new Uint16Array(buffer);
+  const values = new Float32Array(bits.length);
+  if (dtype === "bfloat16") {
+    // The upper half of a float32.
+    const wide = new Uint32Array(values.buffer);
+    for (let i = 0; i < bits.length; i += 1) wide[i] = bits[i] << 16;
+  } else {
+    const table = halfTable();
+    for (let i = 0; i < bits.length; i += 1) values[i] = table[bits[i]];
+  }
+  return values;
+}
+
+// The blocks of an array (head, token, dim).
+export function blocksOf(values, tokens, dim) {
+  const scales = new Float64Array(values.length / Math.max(1, dim));
+  for (let row = 0, i = 0; row < scales.length; row += 1) {
+    let sum = 0;
+    for (const stop = i + dim; i < stop; i += 1) sum += values[i] * values[i];
+    // A vector of zeros has a cosine of 0 with everything; one that is not finite has none.
+    scales[row] = sum === 0 ? 0 : 1 / Math.sqrt(sum);
+  }
+  return Array.from({ length: scales.length / Math.max(1, tokens) }, (_, head) => {
+    const [start, stop] = [head * tokens, (head + 1) * tokens];
+    return new Block(values.subarray(start * dim, stop * dim), scales.subarray(start, stop), tokens, dim);
+  });
 }
 
 export function cellsOf(grid) {
@@ -77,8 +77,7 @@ export function cellsOf(grid) {
 
 export function cosines(query, block, cells) {
   // The cosine of a unit vector with each cell of an image.
-  const { dim, values } = block;
-  const scales = block.scales();
+  const { dim, values, scales } = block;
   const map = new Float32Array(cells.length);
   for (let cell = 0; cell < cells.length; cell += 1) {
     const start = cells[cell] * dim;

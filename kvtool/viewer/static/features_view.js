@@ -21,10 +21,8 @@ export class FeaturesView {
   async show(context) {
     const { app } = this;
     const { state, library, where } = context;
-    const [answer] = await Promise.all([
-      library.record("features", { store: where.store, run: where.run, image: where.image }),
-      app.fill(this.stage, context, app.gridOf(context.image, "value")),
-    ]);
+    app.fill(this.stage, context, app.gridOf(context.image, "value"));
+    const answer = await library.record("features", { store: where.store, run: where.run, image: where.image });
     if (!app.isCurrent(context)) return;
     const { features } = answer;
     this.legend.root.hidden = !features.length;

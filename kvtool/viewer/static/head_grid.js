@@ -3,6 +3,8 @@
 import { element } from "./dom.js";
 import { paint } from "./colors.js";
 
+const BAND = 14; // so many layers are side by side at most
+
 export class HeadGrid {
   constructor(label, rowName, onchoose) {
     this.rowName = rowName;
@@ -13,21 +15,31 @@ export class HeadGrid {
     this.shape = "";
   }
 
-  // layers: numbers; counts: how many heads each has.
+  // layers: numbers; counts: how many heads each has. Many layers go on below, in bands.
   build(layers, counts) {
     const shape = JSON.stringify([layers, counts]);
     if (shape === this.shape) return;
     this.shape = shape;
     this.cells.clear();
+    const width = Math.ceil(layers.length / Math.ceil(layers.length / BAND));
+    this.root.style.setProperty("--layers", String(width));
+    this.root.classList.toggle("dense", width > 10);
+    const bands = [];
+    for (let first = 0; first < layers.length; first += width) {
+      bands.push(...this.band(layers.slice(first, first + width), counts.slice(first, first + width), width));
+    }
+    this.root.replaceChildren(...bands);
+  }
+
+  band(layers, counts, width) {
+    const filled = (nodes) => [...nodes, ...Array.from({ length: width - nodes.length }, () => element("span"))];
     const rows = Math.max(...counts);
-    this.root.style.setProperty("--layers", String(layers.length));
-    this.root.classList.toggle("dense", layers.length > 14 || rows > 14);
-    const head = [element("span", { class: "corner faint" }, "layer"), ...layers.map((n) => element("span", { class: "axis" }, String(n)))];
+    const head = [element("span", { class: "corner faint" }, "layer"), ...filled(layers.map((n) => element("span", { class: "axis" }, String(n))))];
     const lines = Array.from({ length: rows }, (_, number) => [
       element("span", { class: "axis side" }, rows > 1 ? `${this.rowName} ${number}` : ""),
-      ...layers.map((layer, at) => (number < counts[at] ? this.cell(layer, number) : element("span"))),
+      ...filled(layers.map((layer, at) => (number < counts[at] ? this.cell(layer, number) : element("span")))),
     ]);
-    this.root.replaceChildren(...head, ...lines.flat());
+    return [...head, ...lines.flat()];
   }
 
   cell(layer, number) {

@@ -8,6 +8,23 @@ import { bestOf } from "./picture_view.js";
 import { dropdown, element } from "./dom.js";
 import { HeadGrid } from "./head_grid.js";
 
+const GROUP_NUMBERS = 3 * 2 ** 20;
+
+// Layers of one shape, so many in a request that the next is on its way while they are painted.
+function groupsOf(kind, grid) {
+  const groups = [];
+  let latest = "";
+  kind.layers.forEach((layer, at) => {
+    const shape = `${kind.heads[at]} x ${kind.dims[at]}`;
+    const most = Math.max(1, Math.floor(GROUP_NUMBERS / (kind.heads[at] * kind.dims[at] * grid.grid[0] * grid.grid[1])));
+    const group = groups[groups.length - 1];
+    if (shape === latest && group.length < most) group.push(layer);
+    else groups.push([layer]);
+    latest = shape;
+  });
+  return groups;
+}
+
 export class HeadsView {
   constructor(app) {
     this.app = app;
@@ -35,16 +52,17 @@ export class HeadsView {
     this.grid.build(kind.layers, kind.heads);
     this.grid.choose(state.layer, state.kv_head);
     this.title.textContent = blockName(state);
-    const picture = this.app.fill(this.stage, context, grid);
+    this.app.fill(this.stage, context, grid);
     // Each layer is painted when it comes; the token may have moved by then.
-    const layers = kind.layers.map((layer) => library.layer(where, state.kind, layer).then((blocks) => {
-      if (this.context !== context) return;
-      this.layers.set(layer, blocks);
-      this.paintLayer(layer, this.token ?? state.token);
-    }));
+    const layers = groupsOf(kind, grid).flatMap((group) => library.layersOf(where, state.kind, group)
+      .map((promise, at) => promise.then((blocks) => {
+        if (this.context !== context) return;
+        this.layers.set(group[at], blocks);
+        this.paintLayer(group[at], this.token ?? state.token);
+      })));
     this.paint(state.token);
     this.showScores(context);
-    await Promise.all([picture, ...layers]);
+    await Promise.all(layers);
   }
 
   paint(token) {

@@ -23,8 +23,7 @@ export class NearestView {
     this.context = context;
     this.title.textContent = blockName(context.state);
     this.stage.setMap(null);
-    await this.app.fill(this.stage, context, context.grid);
-    if (!this.app.isCurrent(context)) return;
+    this.app.fill(this.stage, context, context.grid);
     await this.ask(context.state.token);
   }
 
@@ -41,6 +40,8 @@ export class NearestView {
     const { context } = this;
     const { state, where, library, grid } = context;
     clearTimeout(this.timer);
+    this.pieces?.abort();
+    this.pieces = new AbortController();
     this.asked = token;
     this.stage.setMarks(this.stage.cellMark(cellOf(grid, token), "query"));
     this.facts.textContent = `${placeOf(grid, token)} · token ${token}`;
@@ -58,7 +59,7 @@ export class NearestView {
     const image = element("img", { alt: "", width: 96, height: 96 });
     const mark = element("span", { class: "patch" });
     Object.assign(mark.style, patch);
-    library.picture("piece", { store: where.store, run: where.run, image: row.image, version: row.version, box: box.join(",") }).then(({ url }) => {
+    library.picture("piece", { store: where.store, run: where.run, image: row.image, version: row.version, box: box.join(",") }, this.pieces.signal).then(({ url }) => {
       if (url) image.src = url;
       else image.classList.add("absent");
     }, () => image.classList.add("absent"));

@@ -32,11 +32,11 @@ export class PairView {
     const other = await app.imageRecord(context, target);
     const otherWhere = { ...where, image: target, version: other.version };
     const otherGrid = app.gridOf(other, state.kind);
+    app.fill(this.left, context, grid);
+    app.fill(this.right, { ...context, image: other, where: otherWhere }, otherGrid);
     const [block, otherBlock] = await Promise.all([
       library.block(where, state.kind, state.layer, state.kv_head),
       library.block(otherWhere, state.kind, state.layer, state.kv_head),
-      app.fill(this.left, context, grid),
-      app.fill(this.right, { ...context, image: other, where: otherWhere }, otherGrid),
     ]);
     if (!app.isCurrent(context)) return;
     Object.assign(this, { context, block, otherBlock, otherGrid });

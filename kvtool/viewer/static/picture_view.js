@@ -22,10 +22,8 @@ export class PictureView {
 
   async show(context) {
     const { state, library, where, grid } = context;
-    const [block] = await Promise.all([
-      library.block(where, state.kind, state.layer, state.kv_head),
-      this.app.fill(this.stage, context, grid),
-    ]);
+    this.app.fill(this.stage, context, grid);
+    const block = await library.block(where, state.kind, state.layer, state.kv_head);
     if (!this.app.isCurrent(context)) return;
     this.context = context;
     this.block = block;

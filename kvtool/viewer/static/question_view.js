@@ -50,8 +50,7 @@ export class QuestionView {
     this.context = context;
     if (document.activeElement !== this.input) this.input.value = state.question ?? "";
     this.stage.setMap(null);
-    await app.fill(this.stage, context, context.grid);
-    if (!app.isCurrent(context)) return;
+    app.fill(this.stage, context, context.grid);
     const isAsked = Boolean(state.question) && Boolean(context.catalog.model);
     this.grid.scroll.hidden = !isAsked;
     for (const node of [this.block, this.clear, this.legend.root]) node.hidden = !isAsked;

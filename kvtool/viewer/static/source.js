@@ -1,6 +1,6 @@
 // Where the data comes from: a server, or a notebook's kernel. Both answer the same requests.
 
-import { Block, decode } from "./cosine.js";
+import { blocksOf, decode } from "./cosine.js";
 
 // Asks the server that the page came from; the browser keeps what is sent.
 export class ServerSource {
@@ -8,8 +8,8 @@ export class ServerSource {
     this.base = base;
   }
 
-  async get(resource, parameters) {
-    const response = await fetch(`${this.base}get/${resource}?${new URLSearchParams(parameters)}`);
+  async get(resource, parameters, signal) {
+    const response = await fetch(`${this.base}get/${resource}?${new URLSearchParams(parameters)}`, { signal });
     if (!response.ok) {
       const line = await response.json().then((body) => body.error, () => response.statusText);
       throw new Error(line);
@@ -73,20 +73,21 @@ export class Library {
     });
   }
 
-  // The address of a picture in memory, or why there is none.
-  picture(resource, parameters) {
+  // The address of a picture in memory, or why there is none. signal: ends a request that nobody
+  // waits for any more, so that the next one need not wait for it.
+  picture(resource, parameters, signal) {
     return this.remembered(this.records, resource, parameters, (reply) => {
       if (reply.type.startsWith("application/json")) {
         return { url: null, note: JSON.parse(new TextDecoder().decode(reply.body)).note };
       }
       return { url: URL.createObjectURL(new Blob([reply.body], { type: reply.type })), note: null };
-    });
+    }, signal);
   }
 
-  remembered(memory, resource, parameters, read) {
+  remembered(memory, resource, parameters, read, signal) {
     const key = `${resource}?${new URLSearchParams(parameters)}`;
     if (!memory.has(key)) {
-      const promise = this.source.get(resource, parameters).then(read);
+      const promise = this.source.get(resource, parameters, signal).then(read);
       // What failed is asked again the next time.
       promise.catch(() => memory.delete(key));
       memory.set(key, promise);
@@ -94,44 +95,57 @@ export class Library {
     return memory.get(key);
   }
 
-  // The vectors of one head of an image; of the whole layer where it is there already.
+  // The vectors of one head of an image; from the whole layer where that is there already.
   async block(where, kind, layer, head) {
-    const whole = this.layers.get(this.keyOf(where, kind, layer));
+    const whole = this.held(this.keyOf(where, kind, layer));
     if (whole) return (await whole)[head];
-    return (await this.vectors(where, kind, layer, head))[0];
+    const key = this.keyOf(where, kind, layer, head);
+    const read = () => this.vectors(where, { kind, layer, kv_head: head }).then(([block]) => block);
+    return this.held(key) ?? this.hold(key, read());
   }
 
-  // All heads of a layer.
-  layer(where, kind, layer) {
-    return this.vectors(where, kind, layer);
+  // All heads of some layers of one shape, a promise each: one request for those that are not there.
+  layersOf(where, kind, layers) {
+    const absent = layers.filter((layer) => !this.layers.has(this.keyOf(where, kind, layer)));
+    const request = absent.length ? this.vectors(where, { kind, layer: absent.join(",") }) : null;
+    return layers.map((layer) => {
+      const key = this.keyOf(where, kind, layer);
+      const at = absent.indexOf(layer);
+      if (at === -1) return this.held(key);
+      const cut = (blocks) => {
+        const heads = blocks.length / absent.length;
+        return blocks.slice(at * heads, (at + 1) * heads);
+      };
+      return this.hold(key, request.then(cut));
+    });
   }
 
   keyOf(where, kind, layer, head = "all") {
     return [where.store, where.run, where.image, where.version, kind, layer, head].join("\n");
   }
 
-  vectors(where, kind, layer, head) {
-    const key = this.keyOf(where, kind, layer, head);
-    const held = this.layers.get(key);
-    if (held) {
-      // The last used stands last.
+  async vectors(where, parameters) {
+    const reply = await this.source.get("block", { ...where, ...parameters });
+    const [tokens, dim] = reply.labels.shape.split(",").slice(-2).map(Number);
+    return blocksOf(decode(reply.body, reply.labels.dtype), tokens, dim);
+  }
+
+  // What is used stands last, and what stands first is forgotten first.
+  held(key) {
+    const promise = this.layers.get(key);
+    if (promise) {
       this.layers.delete(key);
-      this.layers.set(key, held);
-      return held;
+      this.layers.set(key, promise);
     }
-    const parameters = { ...where, kind, layer, ...(head === undefined ? {} : { kv_head: head }) };
-    const promise = this.source.get("block", parameters).then((reply) => {
-      const shape = reply.labels.shape.split(",").map(Number);
-      const [tokens, dim] = shape.slice(-2);
-      const values = decode(reply.body, reply.labels.dtype);
-      this.bytes += values.byteLength;
-      this.forget(key);
-      return Array.from({ length: values.length / Math.max(1, tokens * dim) }, (_, i) => {
-        return new Block(values.subarray(i * tokens * dim, (i + 1) * tokens * dim), tokens, dim);
-      });
-    });
-    promise.catch(() => this.layers.delete(key));
+    return promise;
+  }
+
+  hold(key, promise) {
     this.layers.set(key, promise);
+    promise.then((blocks) => {
+      this.bytes += sizeOf(blocks);
+      this.forget(key);
+    }, () => this.layers.delete(key));
     return promise;
   }
 
@@ -139,9 +153,11 @@ export class Library {
     for (const [key, promise] of this.layers) {
       if (this.bytes <= MOST_BYTES || key === latest) return;
       this.layers.delete(key);
-      promise.then((blocks) => {
-        for (const block of blocks) this.bytes -= block.values.byteLength;
-      });
+      promise.then((blocks) => { this.bytes -= sizeOf(blocks); }, () => {});
     }
   }
+}
+
+function sizeOf(blocks) {
+  return [blocks].flat().reduce((sum, block) => sum + block.values.byteLength, 0);
 }

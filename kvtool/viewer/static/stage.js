@@ -14,6 +14,8 @@ export class Stage {
     this.caption = element("figcaption");
     this.root = element("figure", { class: "stage" }, this.frame, this.caption);
     this.grid = null;
+    this.title = "";
+    this.note = "";
     this.wh = [1, 1];
     if (onhover) {
       this.frame.addEventListener("pointermove", (event) => {
@@ -48,13 +50,27 @@ export class Stage {
     this.describe("");
   }
 
+  // Another picture is on its way: the last one is none of this map's.
+  expect(key) {
+    this.key = key;
+    this.image.hidden = true;
+    this.note = "";
+    this.setTitle(this.title);
+  }
+
+  setTitle(title) {
+    this.title = title;
+    this.caption.textContent = [title, this.note].filter(Boolean).join(" · ");
+  }
+
   // A picture that is gone leaves a gray ground, and says why.
   setPicture({ url, note }) {
     this.frame.classList.toggle("gone", !url);
     this.image.hidden = !url;
     if (url) this.image.src = url;
     else this.image.removeAttribute("src");
-    this.caption.textContent = url ? "" : `Without the picture: ${note}`;
+    this.note = url ? "" : `Without the picture: ${note}`;
+    this.setTitle(this.title);
   }
 
   setMap(map, range, colors) {

@@ -33,7 +33,9 @@ export class VideoView {
       this.context = null;
       this.choice.replaceChildren(notice(note ?? "This run holds no video with two frames or more."));
       this.strip.replaceChildren();
-      await app.fill(this.stage, context, context.grid);
+      this.stage.setMap(null);
+      this.stage.setMarks([]);
+      app.fill(this.stage, context, context.grid);
       return;
     }
     this.choice.replaceChildren(element("span", { class: "faint" }, "Video"),
@@ -45,17 +47,15 @@ export class VideoView {
       const stage = position ? new Stage(`Frame ${id}`) : this.stage;
       const frame = { id, stage, image, grid: app.gridOf(image, state.kind) };
       const frameWhere = { ...where, image: id, version: image.version };
-      const [block] = await Promise.all([
-        library.block(frameWhere, state.kind, state.layer, state.kv_head),
-        app.fill(stage, { ...context, image, where: frameWhere }, frame.grid, position ? 320 : undefined),
-      ]);
+      app.fill(stage, { ...context, image, where: frameWhere }, frame.grid, position ? 320 : undefined);
+      const block = await library.block(frameWhere, state.kind, state.layer, state.kv_head);
       return { ...frame, block, cells: cellsOf(frame.grid) };
     }));
     if (!app.isCurrent(context)) return;
     Object.assign(this, { context, frames });
     this.title.textContent = blockName(state);
     this.strip.replaceChildren(...frames.slice(1).map((frame) => {
-      frame.stage.caption.prepend(frame.id.split("/").pop());
+      frame.stage.setTitle(frame.id.split("/").pop());
       return frame.stage.root;
     }));
     this.paint(state.token);

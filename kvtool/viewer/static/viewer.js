@@ -81,8 +81,10 @@ export class Viewer {
       this.rail.show(context);
       const view = this.view(context.state.view);
       if (this.stand.firstChild !== view.root) this.stand.replaceChildren(view.root);
+      this.fills = [];
       await view.show(context);
       if (this.isCurrent(context)) this.root.dataset.shown = context.state.view;
+      await Promise.all(this.fills);
     } catch (error) {
       if (this.turn === turn) this.showNote(error.message);
     } finally {
@@ -150,12 +152,18 @@ export class Viewer {
     return record.grids[kind === "vision" ? "vision" : "value"] ?? Object.values(record.grids)[0];
   }
 
-  // Put an image's picture on a stage; where it is gone, the map stands alone.
-  async fill(stage, context, grid, side) {
+  // Put an image's picture on a stage; where it is gone, the map stands alone. The map does not
+  // wait for it.
+  fill(stage, context, grid, side) {
     stage.setGrid(context.image.wh_px, grid);
     const { store, run, image, version } = context.where;
     const parameters = { store, run, image, version, ...(side ? { side } : {}) };
-    stage.setPicture(await this.library.picture("picture", parameters));
+    const key = JSON.stringify(parameters);
+    if (stage.key === key) return;
+    stage.expect(key);
+    this.fills.push(this.library.picture("picture", parameters).then((picture) => {
+      if (stage.key === key) stage.setPicture(picture);
+    }));
   }
 
   // What a stage does with the pointer.

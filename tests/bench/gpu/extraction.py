@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kvtool.store import Run, open_store
 from tests.bench.gpu.machine import Bench
 from tests.bench.rows import Row, row
 from tests.support.runs import create_run
@@ -30,19 +34,31 @@ def prefill(bench: Bench, size: str) -> list[Row]:
 
 
 def into_memory(bench: Bench, size: str) -> list[Row]:
-    """Extraction into a store in memory against prefill."""
+    """Extraction into a store in memory against prefill, and what it stored against a capture that
+    waits for each batch.
+    """
     # The first pass warms up what is loaded late, such as codecs.
-    _extracted(bench, size, bench.memory_folder, bench.batch)
-    return [_against_prefill(bench, size, "memory", bench.memory_folder, 0.9)[0]]
+    with _extracted(bench, size, bench.memory_folder, bench.batch) as extracted:
+        share = _share_equal(bench, size, extracted.run)
+    with _extracted(bench, size, bench.memory_folder, bench.n_images) as extracted:
+        against_prefill = _against_prefill(bench, size, "memory", extracted, 0.9)
+    n_compared = len(bench.subjects[size].prepared[: bench.batch])
+    name = f"{size}: stored bits equal to a capture's, {n_compared} images"
+    return [against_prefill, row(name, "share", share, 1, 1.0)]
 
 
 def onto_disk(bench: Bench, size: str) -> list[Row]:
     """Extraction onto disk against prefill, and against the disk's raw rate."""
-    _extracted(bench, size, bench.folder, bench.batch)
-    against_prefill, rate, n_bytes = _against_prefill(bench, size, "disk", bench.folder, 0.7)
+    with _extracted(bench, size, bench.folder, bench.batch):
+        """Warms up."""
+    with _extracted(bench, size, bench.folder, bench.n_images) as extracted:
+        against_prefill = _against_prefill(bench, size, "disk", extracted, 0.7)
+        mbytes = extracted.n_bytes / extracted.seconds / 1e6
     raw = _write_rate(bench.folder, 2**24 if bench.is_dry else 2**32) / 1e6
-    name = f"{size}: stored / one raw file with fsync"
-    return [against_prefill, row(name, "MB/s", n_bytes * rate / 1e6, raw, 0.3)]
+    return [
+        against_prefill,
+        row(f"{size}: stored / one raw file with fsync", "MB/s", mbytes, raw, 0.3),
+    ]
 
 
 def idle(bench: Bench, size: str) -> list[Row]:
@@ -51,15 +67,19 @@ def idle(bench: Bench, size: str) -> list[Row]:
 
     is_cuda = bench.device.type == "cuda"
     activity = ProfilerActivity.CUDA if is_cuda else ProfilerActivity.CPU
-    _extracted(bench, size, bench.memory_folder, bench.batch)
-    with profile(activities=[activity]) as profiler:
-        _, _, seconds = _extracted(bench, size, bench.memory_folder, PROFILED_IMAGES)
+    with _extracted(bench, size, bench.memory_folder, bench.batch):
+        """Warms up."""
+    with (
+        profile(activities=[activity]) as profiler,
+        _extracted(bench, size, bench.memory_folder, PROFILED_IMAGES) as extracted,
+    ):
+        bench.synchronize()
     kernels = [
         (event.time_range.start, event.time_range.end)
         for event in profiler.events()
         if event.device_type.name == activity.name and not event.name.startswith("Mem")
     ]
-    share = 1 - covered(kernels) / 1e6 / seconds
+    share = 1 - covered(kernels) / 1e6 / extracted.seconds
     return [
         row(f"{size}: share of extraction that the device waits", "share", share, 1, 0.1, "lower")
     ]
@@ -74,25 +94,47 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
     return total
 
 
+@dataclass(frozen=True)
+class Extracted:
+    """A run that was extracted, the bytes and pictures that it holds, and the seconds of all but
+    loading: decode, preprocess, run, write with fsync, commit.
+    """
+
+    run: Run
+    n_bytes: int
+    n_images: int
+    seconds: float
+
+
 def _against_prefill(
-    bench: Bench, size: str, medium: str, parent: Path, target: float
-) -> tuple[Row, float, float]:
-    """Return the row, pictures a second, and the bytes stored of a picture."""
+    bench: Bench, size: str, medium: str, extracted: Extracted, target: float
+) -> Row:
     prefill_rate, _ = bench.subjects[size].prefill
-    n_bytes, n_images, seconds = _extracted(bench, size, parent, bench.n_images)
-    name = f"{size}: extract {n_images} to {medium} / prefill alone"
-    rate = n_images / seconds
-    return row(name, "images/s", rate, prefill_rate, target), rate, n_bytes / n_images
+    name = f"{size}: extract {extracted.n_images} to {medium} / prefill alone"
+    return row(name, "images/s", extracted.n_images / extracted.seconds, prefill_rate, target)
 
 
-def _extracted(bench: Bench, size: str, parent: Path, limit: int) -> tuple[int, int, float]:
-    """Extract into a new store, which goes. Returns bytes stored, pictures (as many as there is
-    room for), and seconds of all but loading: decode, preprocess, run, write with fsync, commit.
+def _share_equal(bench: Bench, size: str, run: Run) -> float:
+    """Return which share of a batch's stored arrays has the bits that a capture gives."""
+    subject = bench.subjects[size]
+    items = subject.prepared[: bench.batch]
+    captured = subject.model.capture(items, subject.model.request(None, None))
+    equal = [
+        np.array_equal(run.read_image(run.ids[position], raw=True)[name], arrays[position])
+        for name, arrays in captured.arrays.items()
+        for position in range(len(items))
+    ]
+    return float(np.mean(equal))
+
+
+@contextmanager
+def _extracted(bench: Bench, size: str, parent: Path, limit: int) -> Iterator[Extracted]:
+    """Extract as many pictures as there is room for, up to a limit, into a new store, which goes
+    in the end. Raises OSError where there is no room for a batch.
     """
     from kvtool.engine.match import open_extraction
     from kvtool.engine.pipeline import run_parts
     from kvtool.engine.plan import Job, make_plan
-    from kvtool.store import open_store
 
     subject, store = bench.subjects[size], parent / "bench.kv"
     model, data = subject.model, f"folder:{bench.pictures}"
@@ -115,7 +157,9 @@ def _extracted(bench: Bench, size: str, parent: Path, limit: int) -> tuple[int, 
     options: dict[str, Any] = {"batch_size": bench.batch, "strict": True, "tell": tell}
     try:
         run_parts(plan, run, model, plan.parts(set()), **options)
-        return sum(stored), n_images, time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        run.refresh()
+        yield Extracted(run, sum(stored), n_images, seconds)
     finally:
         shutil.rmtree(store)
 
