@@ -100,6 +100,15 @@ def test_a_notebook_runs_and_shows_what_is_kept(name: str, tmp_path: Path) -> No
     assert any(shapes(saved))
 
 
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_notebook_has_one_title(name: str) -> None:
+    cells = notebooks.read(notebooks.FOLDER / f"{name}.ipynb")["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert re.findall(r"^#+ ", text, re.MULTILINE)[0] == "# "
+    assert len(re.findall(r"^# ", text, re.MULTILINE)) == 1
+    assert text.startswith("# ")
+
+
 def test_nothing_kept_names_a_place_of_a_machine() -> None:
     for path in notebooks.paths():
         text = path.read_text("utf-8")
