@@ -74,7 +74,8 @@ def run_cell(code: str, names: dict[str, Any], label: str) -> list[Output]:
     outputs: list[Output] = []
     if printed.getvalue():
         outputs.append({"output_type": "stream", "name": "stdout", "text": lines(printed)})
-    if value is not None:
+    # A widget lives in a kernel alone: nothing of it can be kept.
+    if value is not None and not hasattr(value, "_repr_mimebundle_"):
         outputs.append(displayed({"text/plain": lines(StringIO(repr(value)))}))
     return outputs + figures()
 

@@ -53,11 +53,20 @@ def check_knockout(names: Names) -> None:
     assert 0 <= names["blocked"]["picture_p"] <= names["blocked"]["picture_holm_p"] <= 1
 
 
+def check_viewer(names: Names) -> None:
+    """The state that was set stands, names an image of the run, and maps are 1 at their token."""
+    assert names["viewer"].state.endswith(f"image={names['image']}&token={names['token']}")
+    assert names["image"] in names["run"]
+    assert names["maps"][..., names["token"]] == pytest.approx(1, abs=1e-5)
+    assert np.abs(names["maps"]).max() <= 1 + 1e-5
+
+
 CHECKS: dict[str, Callable[[Names], None]] = {
     "values-and-pixels": check_values,
     "own-probe": check_probe,
     "cka": check_cka,
     "knockout": check_knockout,
+    "viewer": check_viewer,
 }
 
 
@@ -79,13 +88,25 @@ def test_every_notebook_is_checked_and_listed() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what anywidget imports
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_notebook_runs_and_shows_what_is_kept(name: str, tmp_path: Path) -> None:
+    if name == "viewer":
+        pytest.importorskip("anywidget")
     saved = notebooks.read(notebooks.FOLDER / f"{name}.ipynb")
     again = notebooks.read(notebooks.FOLDER / f"{name}.ipynb")
     CHECKS[name](notebooks.execute(again, tmp_path))
     assert shapes(again) == shapes(saved)
     assert any(shapes(saved))
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_notebook_has_one_title(name: str) -> None:
+    cells = notebooks.read(notebooks.FOLDER / f"{name}.ipynb")["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert re.findall(r"^#+ ", text, re.MULTILINE)[0] == "# "
+    assert len(re.findall(r"^# ", text, re.MULTILINE)) == 1
+    assert text.startswith("# ")
 
 
 def test_nothing_kept_names_a_place_of_a_machine() -> None:
@@ -103,5 +124,6 @@ def test_a_cell_shows_what_it_prints_and_its_last_value() -> None:
         {"output_type": "display_data", "data": {"text/plain": ["3"]}, "metadata": {}},
     ]
     assert notebooks.run_cell("x;", names, "cell") == []
+    assert notebooks.run_cell("type('Widget', (), {'_repr_mimebundle_': 1})()", {}, "cell") == []
     with pytest.raises(ZeroDivisionError):
         notebooks.run_cell("x / 0", names, "cell")
