@@ -6,15 +6,14 @@ these tests are skipped.
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+from tests.support.viewing import CHROMIUM as CHROMIUM
+
 NO_CHROMIUM = "no chromium: apt-get install chromium, or set CHROMIUM"
 IN_A_BROWSER = [
     pytest.mark.slow,

@@ -14,9 +14,9 @@ import kvtool
 from kvtool.store import Run
 from kvtool.viewer.serve import RunningViewer
 from tests.browser.opened import IN_A_BROWSER
-from tests.browser.viewing import Viewing, cosines, gray_levels, served
 from tests.support.tasks import semantic_correspondence as spair
 from tests.support.units import PLANTED
+from tests.support.viewing import Viewing, cosines, gray_levels, served
 
 pytestmark = IN_A_BROWSER
 GRID = spair.GRID
