@@ -15,7 +15,7 @@ from kvtool.cli.store_group import StoreGroup
 from kvtool.errors import ModelError
 
 if TYPE_CHECKING:
-    from kvtool.models.check import ModelCheck
+    from kvtool.models.outcome import ModelCheck
 
 MODELS_EXAMPLES = ("kvtool models", "kvtool models --format json")
 CHECK_EXAMPLES = (
@@ -80,7 +80,8 @@ def check(
     device: DeviceOption = "auto",
     format: FormatOption = "auto",
 ) -> None:
-    """Check that a model works here: a row for each check of each view of a picture.
+    """Check that a model works here: a row for each check of each view of a picture, and of a video
+    made of it where the model takes videos.
 
     The map from pixels to tokens is proven by changing cells; image keys and values are compared
     with those of the whole prompt, under two questions, and in a batch; logits that go on from

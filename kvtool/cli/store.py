@@ -115,6 +115,8 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         settings.append(f"keys {row['keys']}")
     if row["quantization"]:
         settings.append(f"weights {row['quantization']}")
+    if "layer" in row["heads"]:  # which differ from layer to layer
+        settings.append(f"heads {row['heads']}")
     if row["system"]:
         settings.append(f"system {shorten(row['system'], 40)}")
     images = f"{row['images']}/{row['images_total']}"

@@ -20,7 +20,7 @@ from kvtool.types import Precision
 
 if TYPE_CHECKING:
     from kvtool.engine.plan import Plan
-    from kvtool.models.check import ModelCheck
+    from kvtool.models.outcome import ModelCheck
 
 COLORS = (16, 24)
 """Rows and columns of the picture of a check without one."""
@@ -39,7 +39,8 @@ def check_model(
     attention: str = "sdpa",
     progress: Progress | bool | None = None,
 ) -> tuple[ModelCheck, ...]:
-    """Check that a model works here, in every view that it has.
+    """Check that a model works here, in every view that it has, and on a video made of the picture
+    where it takes videos.
 
     Changed cells of the picture must change the tokens that the map from pixels to tokens names;
     image keys and values must be those of the whole prompt, the same under two questions and in a

@@ -27,9 +27,9 @@ def prepare_ref(model: Model, ref: ImageRef, index: int, prefix: str, view: RunV
     if isinstance(ref, VideoRef):
         if not isinstance(model, VideoModel):
             raise UsageError(
-                f"--view video: expected a model that is given videos, found {model.info.name}, a "
-                f"{model.info.family}; take one of {', '.join(TAKES_VIDEOS)}, or extract the "
-                "frames one by one (--view base)"
+                f"--view video: expected a model that is given videos, found {model.info.name} of "
+                f"family {model.info.family}; take one of {', '.join(TAKES_VIDEOS)}, or extract "
+                "the frames one by one (--view base)"
             )
         clip = load_clip(ref)
         prepared = model.prepare_video(

@@ -6,22 +6,22 @@ on from them as from the whole prompt.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from kvtool.display import Displayed, Facts
 from kvtool.errors import ModelError
-from kvtool.models.base import Array, LanguageModel, Prepared
+from kvtool.models.base import LanguageModel, Prepared
 from kvtool.models.captured import Captured
-from kvtool.models.cells import Stimulus, changed_cell, nine_cells, prepare_stimulus
+from kvtool.models.cells import Stimulus, prepare_stimulus
 from kvtool.models.device import from_numpy
 from kvtool.models.encoder import Encoder
+from kvtool.models.families import TAKES_VIDEOS
 from kvtool.models.knockout import knocked_out
-from kvtool.types import GridSpan, Kind, RunView, View
+from kvtool.models.outcome import ModelCheck, check_outcome
+from kvtool.models.pixel_maps import pixel_map, tower_map
+from kvtool.types import Kind, RunView, View
 
 QUESTIONS = ("What is in the image?", "Is there a cat? Answer yes or no.")
 LIMITS = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
@@ -29,43 +29,12 @@ LIMITS = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
 
 Sums over other numbers of tokens are rounded in another order.
 """
-MOST_MISSES = 1 / 3
-"""Share of the changed cells whose token may change less than another one."""
-
-
-@dataclass(frozen=True, repr=False)
-class ModelCheck(Displayed):
-    """What one check of a model measured.
-
-    Attributes:
-        check: What was checked.
-        view: In which view of the picture.
-        passed: Whether it holds.
-        value: What was measured: a share of cells, or a difference as a share of the largest value.
-        limit: The largest value with which it holds.
-        meaning: The value in words.
-    """
-
-    check: str
-    view: RunView
-    passed: bool
-    value: float
-    limit: float
-    meaning: str
-
-    def row(self) -> dict[str, Any]:
-        """Return the values by name, as the command prints them."""
-        return asdict(self)
-
-    def _title(self) -> str:
-        return f"{self.check} of the {self.view} view"
-
-    def _facts(self) -> Facts:
-        return {name: value for name, value in self.row().items() if name not in ("check", "view")}
 
 
 def check_views(model: Any, image: Image.Image) -> Iterator[ModelCheck]:
-    """Yield the checks of every view of a model that differs from the others."""
+    """Yield the checks of every view of a model that differs from the others, and of a video made
+    of the picture if the model takes videos.
+    """
     seen: list[Any] = []
     for view in get_args(View):
         sample = model.prepare(image, id="check", index=0, view=view).sample
@@ -78,6 +47,15 @@ def check_views(model: Any, image: Image.Image) -> Iterator[ModelCheck]:
             yield check(model, image, view)
         if getattr(model, "proves_tower", False) and sample.vision_spans:
             yield tower_map(model, image, view)
+    if model.info.family in TAKES_VIDEOS:
+        video = turned(image)
+        yield from (check(model, video, "video") for check in CHECKS)
+
+
+def turned(image: Image.Image) -> list[Image.Image]:
+    """Return a video of a picture as it is, mirrored, upside down, and both."""
+    mirrored = ImageOps.mirror(image)
+    return [image, mirrored, ImageOps.flip(image), ImageOps.flip(mirrored)]
 
 
 def prove(model: Any, image: Stimulus, view: RunView, kinds: Sequence[Kind] = ()) -> None:
@@ -105,57 +83,6 @@ def prove(model: Any, image: Stimulus, view: RunView, kinds: Sequence[Kind] = ()
             )
 
 
-# The map.
-
-
-def pixel_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
-    """Change nine cells of each grid, of a video in frames that it shows: the token that changes
-    most must be the one that the map names.
-    """
-    kind: Kind = "projected" if isinstance(model, LanguageModel) else "vision"
-    return _map("pixel map", model, image, view, kind)
-
-
-def tower_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
-    """Do the same with the tokens of the tower before a decoder."""
-    return _map("tower map", model, image, view, "vision")
-
-
-def _map(name: str, model: Any, image: Stimulus, view: RunView, kind: Kind) -> ModelCheck:
-    before, spans = _features(model, image, view, kind)
-    last = max(token for span in spans for token in span.token_indices())
-    if last >= len(before):
-        return _outcome(name, view, 1, MOST_MISSES, f"token {last} in the map, of {len(before)}")
-    hits: list[bool] = []
-    wh_px = (image if isinstance(image, Image.Image) else image[0]).size
-    # A frame of a video must change the tokens of its own grid more than those of all others.
-    every_token = np.array([token for span in spans for token in span.token_indices()])
-    for span in spans:
-        tokens = every_token if span.frames else np.array(span.token_indices())
-        for row, col in nine_cells(span, wh_px):
-            changes = np.zeros(len(tokens))
-            # One filling alone may mean much to a tower, so that every token changes.
-            for changed in changed_cell(image, span, row, col):
-                after, _ = _features(model, changed, view, kind)
-                change = np.linalg.norm((after - before)[tokens], axis=1)
-                changes += change / max(change.max(), np.finfo(np.float32).tiny)
-            strongest = int(tokens[changes.argmax()])
-            hits.append(strongest == span.token_at(*span.centre_px(row, col)))
-    n_missed = len(hits) - sum(hits)
-    meaning = f"{sum(hits)} of {len(hits)} cells change the token over them most"
-    return _outcome(name, view, n_missed / len(hits), MOST_MISSES, meaning)
-
-
-def _features(
-    model: Any, image: Stimulus, view: RunView, kind: Kind
-) -> tuple[Array, tuple[GridSpan, ...]]:
-    """Return the (token, dim) of a kind before the decoder in float32, and its grids."""
-    item = prepare_stimulus(model, image, view)
-    captured = model.capture([item], model.request((kind,), None))
-    features = from_numpy(captured.arrays[kind][0][0, 0], torch.float32)
-    return features.numpy(), item.sample.spans_of(kind)
-
-
 # Keys and values.
 
 
@@ -168,15 +95,15 @@ def whole_prompt(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     return _difference(model, "whole prompt", view, difference, meaning)
 
 
-def question(model: Any, image: Image.Image, view: View) -> ModelCheck:
+def question(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Compare an image's keys and values under two questions."""
-    item = model.prepare(image, id="check", index=0, view=view)
+    item = prepare_stimulus(model, image, view)
     first, second = (_whole_pass(model, item, text)[0] for text in QUESTIONS)
     meaning = "keys and values differ by {} under two questions"
     return _difference(model, "question", view, _largest(first, second), meaning)
 
 
-def batch(model: Any, image: Image.Image, view: View) -> ModelCheck:
+def batch(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Compare what is captured of two pictures together with what is captured of each alone."""
     items = _pair(model, image, view)
     request = model.request(None, None)
@@ -190,18 +117,18 @@ def batch(model: Any, image: Image.Image, view: View) -> ModelCheck:
     return _difference(model, "batch", view, difference, "pictures differ by {} from each alone")
 
 
-def class_output(model: Any, image: Image.Image, view: View) -> ModelCheck:
+def class_output(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Compare an encoder's last layer with what its class gives for the picture."""
-    item = model.prepare(image, id="check", index=0, view=view)
+    item = prepare_stimulus(model, image, view)
     captured = _tensor(model.capture([item], model.request(("vision",), None)), "vision", 0)
     difference = _largest([captured[0, 0]], [model.class_output(item)])
     meaning = "the last layer differs by {} from the last_hidden_state of its class"
     return _difference(model, "class output", view, difference, meaning)
 
 
-def continuation(model: Any, image: Image.Image, view: View) -> ModelCheck:
+def continuation(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Compare the logits after a cache restored from stored arrays with the whole prompt's."""
-    item = model.prepare(image, id="check", index=0, view=view)
+    item = prepare_stimulus(model, image, view)
     captured = model.capture([item], model.request(("key", "value", "projected"), None))
     arrays = {name: items[0] for name, items in captured.arrays.items()}
     arrays |= {f"text_{name}": items[0] for name, items in captured.text.items()}
@@ -212,7 +139,7 @@ def continuation(model: Any, image: Image.Image, view: View) -> ModelCheck:
     return _difference(model, "continuation", view, _largest([logits], [expected]), meaning)
 
 
-def knockout(model: Any, image: Image.Image, view: View) -> ModelCheck:
+def knockout(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Compare the logits over two pictures where no head of any layer sees them.
 
     Layers of linear attention have no heads to block: both pictures have the states of the first.
@@ -230,17 +157,19 @@ def knockout(model: Any, image: Image.Image, view: View) -> ModelCheck:
     return _difference(model, "knockout", view, _largest(logits[:1], logits[1:]), meaning)
 
 
-Measure = Callable[[Any, Image.Image, View], ModelCheck]
+Measure = Callable[[Any, Stimulus, RunView], ModelCheck]
 CHECKS: tuple[Measure, ...] = (pixel_map, whole_prompt, question, batch, continuation, knockout)
 ENCODER_CHECKS: tuple[Measure, ...] = (pixel_map, batch)
 
 
-def _pair(model: Any, image: Image.Image, view: View) -> list[Prepared]:
-    """Two pictures of one size, the second with the colors of the first inverted."""
-    return [
-        model.prepare(picture, id=str(index), index=index, view=view)
-        for index, picture in enumerate((image, ImageOps.invert(image)))
-    ]
+def _pair(model: Any, image: Stimulus, view: RunView) -> list[Prepared]:
+    """A picture or a video, and one of the same size with the colors inverted."""
+    inverted: Stimulus
+    if isinstance(image, Image.Image):
+        inverted = ImageOps.invert(image)
+    else:
+        inverted = [ImageOps.invert(frame) for frame in image]
+    return [prepare_stimulus(model, stimulus, view) for stimulus in (image, inverted)]
 
 
 @torch.inference_mode()
@@ -291,9 +220,4 @@ def _largest(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> f
 def _difference(model: Any, check: str, view: RunView, value: float, meaning: str) -> ModelCheck:
     limit = LIMITS[model.checkpoint.dtype]
     share = f"{value:.2g} of the largest value"
-    return _outcome(check, view, value, limit, meaning.format(share))
-
-
-def _outcome(check: str, view: RunView, value: float, limit: float, meaning: str) -> ModelCheck:
-    # A value that is no number passes no check.
-    return ModelCheck(check, view, bool(value <= limit), value, limit, meaning)
+    return check_outcome(check, view, value, limit, meaning.format(share))

@@ -14,6 +14,13 @@ UNSERVED = {
 """Model types of which no run could be made, and why."""
 
 
+OTHER_FORMS = {
+    "llama4": "whose class joins tower and decoder itself, and whose image processor transformers "
+    "has for torchvision alone; take a model such as Qwen3-VL",
+}
+"""Model types of image and text that are not of the common form, and why."""
+
+
 SEES_OTHER_IMAGES = ("molmo2",)
 """Model types of which images of one prompt see each other, so that what is stored of one would not
 hold beside others.
@@ -46,7 +53,7 @@ def is_common(config: Any) -> bool:
     model_type = str(config.get("model_type"))
     return (
         model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-        and model_type not in UNSERVED
+        and model_type not in {**UNSERVED, **OTHER_FORMS}
         and "auto_map" not in config
     )
 
@@ -119,6 +126,11 @@ def unknown_type(config: Any) -> str:
     if reason := UNSERVED.get(model_type):
         return (
             f"expected a picture that depends on nothing after it, found {model_type!r}, {reason}"
+        )
+    if reason := OTHER_FORMS.get(model_type):
+        return (
+            "expected a model whose own inner forward takes a picture's features, found "
+            f"{model_type!r}, {reason}"
         )
     if reason := unknown_encoder(config):
         return reason

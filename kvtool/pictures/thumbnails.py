@@ -9,7 +9,7 @@ from io import BytesIO
 
 from PIL import Image
 
-QUALITY = 78
+QUALITY = 75
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from kvtool.registry import experiment_part
 from kvtool.reporting import sentences
 from kvtool.reporting.numbers import in_percent, model_name, plural, scale, unit_mark
 from kvtool.reporting.sentences import sentences_of
-from kvtool.reporting.study import KeptResult, Study
+from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, PageTable, plain_table
 from kvtool.reporting.trimming import trim
 from kvtool.result import LABELS, Result, Row, metric_names
@@ -47,8 +47,8 @@ class Article:
         id: the id of its element.
         template: the name of its template.
         heading: its heading.
-        facts: names and texts of its facts.
-        findings: its sentences.
+        run: the name of its run; "" for several or none.
+        findings: its sentences, of which the first n_leads stand open.
         rows: the name in Data of all its rows.
         charts: what its template draws.
         tables: its tables.
@@ -59,13 +59,14 @@ class Article:
     id: str
     template: str
     heading: str
-    facts: list[tuple[str, str]]
+    run: str
     findings: list[str]
     rows: str
     charts: Mapping[str, Any] = field(default_factory=dict)
     tables: Sequence[PageTable] = ()
     notes: Sequence[str] = ()
     blocks: Mapping[str, Any] | None = None
+    n_leads: int = 1
 
 
 def build(position: int, study: Study, data: Data) -> Article:
@@ -79,27 +80,13 @@ def build(position: int, study: Study, data: Data) -> Article:
         id=f"r{position}",
         template="plain.html",
         heading=model_name(result),
-        facts=_facts(stored),
+        run=stored.run or "",
         findings=sentences_of(result),
         rows=data.add(name, list(replace(result, rows=rows).flat_rows())),
         notes=_notes(result, n_left_out),
     )
     make = getattr(experiment_part(result.command, "article"), "article", _plain)
     return make(article, position, study, data)
-
-
-def _facts(stored: KeptResult) -> list[tuple[str, str]]:
-    config = stored.result.config
-    n = stored.result.n
-    split = f", {config['split']}" if config.get("split") else ""
-    facts = [
-        ("run", stored.run),
-        ("data", f"{config['dataset']}{split}" if config.get("dataset") else None),
-    ]
-    facts += [("metric", stored.result.metric), ("n", str(n))]
-    if stored.result.n_skipped:
-        facts.append(("left out", str(stored.result.n_skipped)))
-    return [(name, text) for name, text in facts if text]
 
 
 def _notes(result: Result, n_left_out: int) -> list[str]:

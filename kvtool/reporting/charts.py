@@ -13,9 +13,9 @@ from kvtool.reporting.heatmap import cell_label
 from kvtool.reporting.numbers import interval, scale, unit_mark
 from kvtool.result import Result, Row
 
-WIDTH = 720
-HEIGHT = 280
-LEFT = 52
+WIDTH = 560
+HEIGHT = 250
+LEFT = 58
 RIGHT = 14
 TOP = 12
 BOTTOM = 40
@@ -81,11 +81,14 @@ def layers_chart(
             level = y(scale(result) * row[metric])
             path = f"M{LEFT} {level} L{WIDTH - RIGHT} {level}"
             lines.append(ChartLine(f"{name} {interval(result, row)}", style, path, "", []))
-    # At most some 16 layer numbers have room.
-    step = max(1, math.ceil(len(layers) / 16))
-    ticks = [Tick(x(layer), str(layer)) for layer in layers[::step]]
     label = f"{metric} over layers: " + "; ".join(line.name for line in lines)
+    ticks = layer_ticks(layers, x)
     return LineChart(lines, ticks, y.ticks(), "layer", f"{metric}{unit_mark(result)}", label)
+
+
+def layer_ticks(layers: Sequence[int], x: Axis) -> list[Tick]:
+    """Return the numbers of layers on their axis, 12 at most: more have no room."""
+    return [Tick(x(layer), str(layer)) for layer in layers[:: math.ceil(len(layers) / 12) or 1]]
 
 
 def _ends(result: Result, rows: Sequence[Row], field: str) -> list[float]:

@@ -125,8 +125,9 @@ def _study(
         runs=tuple(source.infos()),
         pictures=pictures.pictures.uris,
         examples=pictures.examples,
-        sheets=pictures.sheets,
+        plates=pictures.plates,
         thumbnails=pictures.thumbnails,
+        questions=pictures.questions,
         cards=pictures.cards,
         notes=tuple(pictures.all_notes()),
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
@@ -18,18 +18,18 @@ from kvtool.pictures.overlays import fit
 from kvtool.pictures.thumbnails import Drawn, Thumbnails
 from kvtool.reporting import KeptResult
 from kvtool.reporting.cards import CARD_PX, Card, heat_of, items_shown
-from kvtool.reporting.study import ITEMS_SHOWN
+from kvtool.reporting.study import ITEMS_SHOWN, Plate, QuestionText
 from kvtool.result import Row
 from kvtool.store import Run, Store
 from kvtool.types import Block
 
 PICTURE_BYTES = 4_500_000
 """The most bytes of all pictures of a page, as text."""
-QUESTION_PX = 160
-"""Longer side of a question's picture."""
+IMAGE_PX = 224
+"""Longer side of an image that stands for itself."""
 WORDS_PX = 1600
 """Longer side of a picture with words."""
-SHEETS = 2
+PLATES = 2
 """Images whose principal components are drawn for each result of `variance`."""
 
 
@@ -80,8 +80,9 @@ class Gathered:
     n_blocks: int
     device: str
     examples: dict[int, dict[Block, list[Drawn]]] = field(default_factory=dict)
-    sheets: dict[int, list[Drawn]] = field(default_factory=dict)
+    plates: dict[int, list[Plate]] = field(default_factory=dict)
     thumbnails: dict[tuple[str, str, str], Drawn] = field(default_factory=dict)
+    questions: dict[tuple[int, str], QuestionText] = field(default_factory=dict)
     cards: dict[int, list[Card]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -92,7 +93,7 @@ class Gathered:
         """
         make = {
             "probe": self._examples,
-            "variance": self._sheets,
+            "variance": self._components,
             "paired": self._questions,
             "sae": self._cards,
             "lens": self._words,
@@ -130,12 +131,12 @@ class Gathered:
             )
             self.examples[position] = draw_examples(run, self.source.dataset(run), *arguments)
 
-    def _sheets(self, position: int, stored: KeptResult, run: Run) -> None:
+    def _components(self, position: int, stored: KeptResult, run: Run) -> None:
         from kvtool.pictures.components import draw
 
         kind = stored.result.config.get("kind", "key")
         grid = run.samples[0].base(kind).grid
-        ids = [sample.id for sample in run.samples if sample.base(kind).grid == grid][:SHEETS]
+        ids = [sample.id for sample in run.samples if sample.base(kind).grid == grid][:PLATES]
         framed = {
             (row["layer"], row["kv_head"])
             for row in stored.result.rows
@@ -144,16 +145,37 @@ class Gathered:
         with tempfile.TemporaryDirectory(prefix="kvtool-report-") as folder:
             for image, path in zip(ids, draw(run, kind, ids, Path(folder), framed), strict=True):
                 with Image.open(path) as sheet:
-                    picture = self.pictures.add(
-                        sheet.convert("RGB"),
-                        f"Principal components of every {kind} block, image {image}",
-                    )
-                if picture is not None:
-                    self.sheets.setdefault(position, []).append(picture)
+                    title = f"Principal components of every {kind} block, image {image}"
+                    self._add_plate(position, sheet, title)
+        # The images come last: where they moved, the components stay without them.
+        try:
+            self._add_originals(position, run, ids)
+        except (KvtoolError, OSError) as error:
+            self.notes.append(f"Components of {stored.run} stand without their images: {error}")
 
-    def _questions(self, _position: int, stored: KeptResult, run: Run) -> None:
-        """Add thumbnails of the questions that the page shows: marked pictures, else the images
-        they are about."""
+    def _add_originals(self, position: int, run: Run, ids: Sequence[str]) -> None:
+        """Add the images beside drawings of them, where all of these had room."""
+        refs = {ref.id: ref for ref in self.source.dataset(run).images()}
+        plates = self.plates.get(position, [])
+        if len(plates) == len(ids):
+            originals = [
+                self.pictures.add(fit(load_image(refs[image]), IMAGE_PX), f"image {image}")
+                for image in ids
+            ]
+            self.plates[position] = [
+                replace(plate, image=original)
+                for plate, original in zip(plates, originals, strict=True)
+            ]
+
+    def _add_plate(self, position: int, drawing: Image.Image, title: str) -> None:
+        """Add a drawing of a result, where there is room for it."""
+        picture = self.pictures.add(drawing.convert("RGB"), title)
+        if picture is not None:
+            self.plates.setdefault(position, []).append(Plate(picture))
+
+    def _questions(self, position: int, stored: KeptResult, run: Run) -> None:
+        """Add the texts of the questions that the page shows, and their pictures: marked ones,
+        else the images they are about."""
         items = [item for item in stored.result.items if item.get("cell") == "value_only"][
             :ITEMS_SHOWN
         ]
@@ -168,9 +190,14 @@ class Gathered:
         for name in marked or dict.fromkeys(
             str(image) for item in items for image in item["images"]
         ):
-            picture = self.pictures.add(fit(load_image(refs[name]), QUESTION_PX), f"image {name}")
+            picture = self.pictures.add(fit(load_image(refs[name]), IMAGE_PX), f"image {name}")
             if picture is not None:
                 self.thumbnails[stored.store, str(stored.run), name] = picture
+        if items:
+            from kvtool.reporting.asked import question_texts
+
+            texts = question_texts(stored.result, run, self.source.dataset(run))
+            self.questions |= {(position, name): text for name, text in texts.items()}
 
     def _words(self, position: int, stored: KeptResult, run: Run) -> None:
         """Add pictures with the likeliest word on each patch, one for each image of the items."""
@@ -183,9 +210,7 @@ class Gathered:
         for image, image_items in items.items():
             title = f"Likeliest words, image {image}"
             sheet = draw_words(load_image(refs[image]), run[image].sample, image_items, title)
-            picture = self.pictures.add(fit(sheet, WORDS_PX), title)
-            if picture is not None:
-                self.sheets.setdefault(position, []).append(picture)
+            self._add_plate(position, fit(sheet, WORDS_PX), title)
 
     def _cards(self, position: int, stored: KeptResult, run: Run) -> None:
         """Add the pictures of the strongest features of some images, with their heat."""

@@ -9,6 +9,9 @@ from typing import Any, Literal
 from kvtool.display import shorten
 from kvtool.result import Result, Row
 
+SUMS_OF_PERCENTAGES = ("score", "total", "mme*")
+"""MME's scores: sums of two percentages and means and sums of these, up to 200 and beyond."""
+
 Relation = Literal["above", "below", "not distinguishable", "without an interval"]
 
 
@@ -35,17 +38,20 @@ def scale(result: Result) -> int:
     return 100 if result.unit == "fraction" else 1
 
 
-def unit_word(result: Result) -> str:
-    """Return the unit that follows a number: "%", "m"; "" where the metric has none but its own
-    name."""
+def unit_word(result: Result, metric: str | None = None) -> str:
+    """Return the unit that follows a number of a metric, by default the primary one: "%", "m"; ""
+    where it has none but its own name."""
+    metric = metric or result.metric
+    if result.unit == "percent" and metric in SUMS_OF_PERCENTAGES:
+        return "points"
     if in_percent(result):
         return "%"
-    return "" if result.unit == result.metric else result.unit
+    return "" if result.unit == metric else result.unit
 
 
-def unit_mark(result: Result) -> str:
-    """Return what follows a metric's name: ", %", ", m"."""
-    word = unit_word(result)
+def unit_mark(result: Result, metric: str | None = None) -> str:
+    """Return what follows a metric's name: ", %", ", m"; by default of the primary metric."""
+    word = unit_word(result, metric)
     return f", {word}" if word else ""
 
 

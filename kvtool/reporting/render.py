@@ -5,41 +5,29 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import chain
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from kvtool.reporting import charts, sentences
-from kvtool.reporting.articles import Article, build
+from kvtool.reporting import charts
+from kvtool.reporting.chance import chance_interval
 from kvtool.reporting.commands import extract_command, result_command
-from kvtool.reporting.numbers import in_percent, interval, model_name, unit_mark, words
+from kvtool.reporting.numbers import in_percent, interval, model_name, plural, unit_mark, words
+from kvtool.reporting.overview import layers_figure, leading_probes, score_tracks
+from kvtool.reporting.sections import Section, headlines_of, sections_of, title_of
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, block_name
 
-TITLES = {
-    "probe": "Probe",
-    "variance": "Input-agnostic keys",
-    "knockout": "Knockout",
-    "prefix": "Prefixes",
-    "paired": "What the values know and the model says",
-    "correlate": "Correlation over models",
-    "average": "Averages over tasks",
-    "compare": "Runs compared",
-    "sae": "Image tokens in the features of language",
-    "lens": "Words read at image tokens",
-    "attend": "Where texts look",
-    "surface": "Model and values together",
-}
-NAMED_BY_TASK = ("probe",)
-"""Commands whose sections have the name of their task alone."""
-
-
+NAMES_SHOWN = 4
+"""Of more models or data sets the page's first sentence says how many there are."""
+SCRIPTS = ("blocks.js", "page.js")
 CHART_SIZE = (
     charts.WIDTH,
     charts.HEIGHT,
@@ -48,16 +36,6 @@ CHART_SIZE = (
     charts.TOP,
     charts.BOTTOM,
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """All results of one command and task."""
-
-    id: str
-    title: str
-    findings: list[str]
-    articles: list[Article]
 
 
 @dataclass(frozen=True)
@@ -77,11 +55,42 @@ def render(study: Study) -> str:
     """Return the page. All text of results is escaped; nothing in it refers to another file or
     address."""
     data = Data()
-    sections = list(_sections(study, data))
+    headlines = headlines_of(study)
+    sections = sections_of(study, data, headlines)
+    probes = leading_probes([stored.result for stored in study.kept])
     overview = _overview(study, data)
     runs = _runs(study, data)
-    articles = chain.from_iterable(section.articles for section in sections)
-    embedded = {
+    script = "".join(map(_asset, SCRIPTS))
+    # The page's security policy names the script's digest: no other script can run.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            study=study,
+            headlines=headlines,
+            sections=sections,
+            scores=score_tracks(probes),
+            layers=layers_figure(probes),
+            overview=overview,
+            runs=runs,
+            intro=_intro(study),
+            made=[_made(position, study) for position in range(len(study.kept))],
+            data=_embedded(study, sections, data),
+            size=CHART_SIZE,
+            plural=plural,
+            style=Markup(_asset("style.css")),
+            script=Markup(script),
+            script_digest=digest,
+        )
+    )
+
+
+def _embedded(study: Study, sections: Sequence[Section], data: Data) -> dict[str, Any]:
+    """Return what the page's script reads."""
+    panels = chain.from_iterable(section.panels for section in sections)
+    articles = chain.from_iterable(panel.articles for panel in panels)
+    return {
         "tables": data.tables,
         "pictures": study.pictures,
         "blocks": {
@@ -90,26 +99,6 @@ def render(study: Study) -> str:
             if article.blocks is not None
         },
     }
-    script = _asset("page.js")
-    # The page's security policy names the script's digest: no other script can run.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            study=study,
-            sections=sections,
-            overview=overview,
-            runs=runs,
-            intro=_intro(study),
-            made=[_made(position, study) for position in range(len(study.kept))],
-            data=embedded,
-            size=CHART_SIZE,
-            style=Markup(_asset("style.css")),
-            script=Markup(script),
-            script_digest=digest,
-        )
-    )
 
 
 @cache
@@ -134,43 +123,25 @@ def _asset(name: str) -> str:
     return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
 
 
-def _sections(study: Study, data: Data) -> Iterator[Section]:
-    groups: dict[tuple[str, str | None], list[int]] = {}
-    for position, stored in enumerate(study.kept):
-        groups.setdefault((stored.result.command, stored.result.task), []).append(position)
-    compared = study.of_command("compare")
-    for number, ((command, task), positions) in enumerate(groups.items()):
-        results = [study.kept[position].result for position in positions]
-        between = sentences.between_models(results, compared) if command == "probe" else None
-        articles = [build(position, study, data) for position in positions]
-        yield Section(f"s{number}", _title(command, task), [between] if between else [], articles)
-
-
-def _title(command: str, task: str | None) -> str:
-    subject = (task or "").replace("-", " ").replace("co seg", "co-seg").capitalize()
-    if command in NAMED_BY_TASK and task:
-        return subject
-    title = TITLES.get(command, command.capitalize())
-    return f"{title}: {subject}" if task else title
-
-
 def _intro(study: Study) -> str:
     """Say which models and data sets the page is about, in one sentence."""
-    models = dict.fromkeys(str(run["model"]) for run in study.runs)
-    names = dict.fromkeys(f"{run['dataset']} ({run['split']})" for run in study.runs)
-    results = len(study.kept)
-    count = f"{results} result{'s' * (results != 1)}"
+    models = list(dict.fromkeys(str(run["model"]) for run in study.runs))
+    names = list(dict.fromkeys(str(run["dataset"]) for run in study.runs))
+    count = plural(len(study.kept), "result")
     if not models:
         return f"{count}; their runs are not in the stores any more."
-    return f"{count} of {_listed(list(models))} over {_listed(list(names))}."
+    return f"{count} of {_named(models, 'model')} over {_named(names, 'data set')}."
 
 
-def _listed(names: Sequence[str]) -> str:
+def _named(names: Sequence[str], what: str) -> str:
+    """Return a few names as they are, of more their number."""
+    if len(names) > NAMES_SHOWN:
+        return plural(len(names), what)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _overview(study: Study, data: Data) -> PageTable | None:
-    """Return the best block of each probe beside the best of its baselines."""
+    """Return the best block of each probe beside chance and the best of its baselines."""
     probes = [
         stored.result
         for stored in study.kept
@@ -192,15 +163,16 @@ def _overview(study: Study, data: Data) -> PageTable | None:
         }
         rows.append({**labels, "metric": result.metric, **_scores("best", best, result.metric)})
         rows[-1] |= {name: best.get(name) for name in ("kind", "layer", "kv_head", "select", "n")}
+        rows[-1] |= _scores("chance", best, "chance")
         for kind, row in baselines.items():
             rows[-1] |= _scores(kind, row or {}, result.metric)
         # The baselines beside the best block.
         text = [interval(result, row) if row else "" for row in baselines.values()]
         metric = result.metric if percent else f"{result.metric}{unit_mark(result)}"
         texts = [model_name(result), words(labels["dataset"]), metric]
-        score = [block_name(best), interval(result, best)]
-        cells.append([_title("probe", result.task), *texts, *score, *text, str(best["n"])])
-    scores = [f"{name}{', %' * percent}" for name in ("score", "projected", "vision")]
+        score = [block_name(best), interval(result, best), chance_interval(result, best)]
+        cells.append([title_of(result), *texts, *score, *text, str(best["n"])])
+    scores = [f"{name}{', %' * percent}" for name in ("score", "chance", "projected", "vision")]
     columns = ["task", "model", "data", "metric", "best block", *scores, "n"]
     return PageTable("Best blocks, 95 % intervals", columns, cells, data.add("overview", rows))
 
@@ -238,7 +210,7 @@ def _made(position: int, study: Study) -> Made:
     info = study.info(stored)
     return Made(
         article=f"r{position}",
-        name=" · ".join(part for part in (_title(result.command, result.task), stored.run) if part),
+        name=" · ".join(part for part in (title_of(result), stored.run) if part),
         extract=None if info is None else extract_command(info),
         command=result_command(stored, info),
         config=json.dumps(result.config, ensure_ascii=False, indent=1),

@@ -43,6 +43,22 @@ class KeptResult:
 
 
 @dataclass(frozen=True)
+class Plate:
+    """A large drawing about an image, and the image itself where it could be had."""
+
+    drawing: Drawn
+    image: Drawn | None = None
+
+
+@dataclass(frozen=True)
+class QuestionText:
+    """What a question asks, and its options."""
+
+    text: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Study:
     """What the page shows.
 
@@ -53,8 +69,9 @@ class Study:
         runs: Run.info() of every run of the stores, with `store`.
         pictures: data URIs by name, each held once.
         examples: predictions drawn for some blocks, by the result's position in `kept`.
-        sheets: principal components, by the result's position.
+        plates: drawings of whole images (principal components, words), by the result's position.
         thumbnails: an image of a run, by (store, run, image).
+        questions: what was asked, by the result's position and the question's id.
         cards: features over pictures, by the result's position.
         notes: a line for each thing that could not be had.
     """
@@ -65,8 +82,9 @@ class Study:
     runs: tuple[Row, ...] = ()
     pictures: Mapping[str, str] = field(default_factory=dict)
     examples: Mapping[int, Mapping[Block, list[Drawn]]] = field(default_factory=dict)
-    sheets: Mapping[int, list[Drawn]] = field(default_factory=dict)
+    plates: Mapping[int, list[Plate]] = field(default_factory=dict)
     thumbnails: Mapping[tuple[str, str, str], Drawn] = field(default_factory=dict)
+    questions: Mapping[tuple[int, str], QuestionText] = field(default_factory=dict)
     cards: Mapping[int, list[Card]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

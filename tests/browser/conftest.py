@@ -13,8 +13,9 @@ from kvtool.pictures.thumbnails import Drawn
 from kvtool.reporting import render
 from kvtool.result import Result
 from kvtool.types import Block
-from tests.browser.opened import CHROMIUM, RED, Opened
+from tests.browser.opened import RED, Opened
 from tests.support import studies
+from tests.support.chromium import CHROMIUM
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,9 @@ def path(results: list[Result], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def opened(browser: Browser, path: Path) -> Iterator[Opened]:
-    """The page, all articles unfolded; whatever a test does, nothing is to go wrong on it."""
+    """The page, all details unfolded; whatever a test does, nothing is to go wrong on it."""
     tab = Opened(browser, path, viewport={"width": 1100, "height": 900})
-    for summary in tab.page.locator("details.more > summary").all():
+    for summary in tab.page.locator("details.fold > summary").all():
         summary.click()
     yield tab
     tab.page.wait_for_timeout(50)

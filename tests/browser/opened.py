@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.support.viewing import CHROMIUM as CHROMIUM
+from tests.support.chromium import CHROMIUM, NO_CHROMIUM
 
-NO_CHROMIUM = "no chromium: apt-get install chromium, or set CHROMIUM"
 IN_A_BROWSER = [
     pytest.mark.slow,
     pytest.mark.alone,

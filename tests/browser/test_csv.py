@@ -46,21 +46,21 @@ def download(page: Page, selector: str) -> Download:
 
 def test_csv_files_are_the_rows(opened: Opened, results: list[Result]) -> None:
     for position, result in enumerate(results):
-        button = f"#r{position} .csv:has-text('All rows')"
+        button = f"#r{position} [data-csv]:has-text('All rows')"
         file = download(opened.page, button)
         assert file.suggested_filename == f"{opened.page.get_attribute(button, 'data-csv')}.csv"
         assert_same(rows_of(file), list(result.flat_rows()))
     best = results[0].best or {}
-    file = download(opened.page, "#r0-block .csv")
+    file = download(opened.page, "#r0-block [data-csv]")
     expected = [
         row
         for row in results[0].flat_rows()
         if row["kind"] == "value" and block_of(row) == block_of(best)
     ]
     assert_same(rows_of(file), expected)
-    opened.page.click("#r0 summary")
-    assert_same(rows_of(download(opened.page, "#r0 details .csv")), results[0].per_layer)
-    questions = rows_of(download(opened.page, ".csv:has-text('All questions')"))
+    per_layer = "#r0 figure:has-text('Best block of each layer') [data-csv]"
+    assert_same(rows_of(download(opened.page, per_layer)), results[0].per_layer)
+    questions = rows_of(download(opened.page, "[data-csv]:has-text('All questions')"))
     assert [json.loads(line["images"]) for line in questions] == [["im0"], ["im1"], ["im2"]]
     assert {line["answer"] for line in questions} == {studies.NASTY}
 
@@ -74,4 +74,4 @@ def test_every_table_has_its_csv(opened: Opened) -> None:
     )
     assert tables.count() > 12
     for table in tables.all():
-        assert table.locator(".csv").get_attribute("data-csv") in names
+        assert table.locator("[data-csv]").get_attribute("data-csv") in names

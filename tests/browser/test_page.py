@@ -42,7 +42,7 @@ def test_hover_tells_score_interval_and_n(opened: Opened, results: list[Result])
         opened.page.hover(f'#r0 .cell[data-block="{block_of(row)}"]')
         told = opened.page.inner_text("#tip")
         cell = f"value, layer {row['layer']}, head {row['kv_head']}"
-        assert told == f"{cell}: {interval(results[0], row)}, n = 60"
+        assert told.removesuffix(", best") == f"{cell}: {interval(results[0], row)}, n = 60"
         opened.page.mouse.move(0, 0)
         assert opened.page.is_hidden("#tip")
 
@@ -81,14 +81,23 @@ def test_the_best_block_is_shown_and_a_click_shows_another(
     assert page.locator("#r1-block h4").inner_text().endswith("the best block")
 
 
-def test_further_models_are_folded_under_their_first_sentence(browser: Browser, path: Path) -> None:
+def test_models_share_a_panel_and_have_folds_of_their_own(browser: Browser, path: Path) -> None:
     page = Opened(browser, path).page
-    assert page.is_visible("#r0-block h4")
-    assert page.is_hidden("#r1-block h4")
-    summary = page.locator("details.more > summary").first
-    assert "scores" in summary.inner_text()
-    summary.click()
-    assert page.is_visible("#r1-block h4")
+    panel = page.locator("#p0")
+    # Both curves on one pair of axes, and chance and baselines once.
+    assert panel.locator("> figure g path.line:not(.level)").count() == 2
+    assert panel.locator("> figure .legend li").all_inner_texts()[:2] == [
+        "model, value, n = 60",
+        "second, value, n = 60",
+    ]
+    assert [panel.locator(f"#r{index} > summary").inner_text() for index in (0, 1)] == [
+        "model",
+        "second",
+    ]
+    for index in (0, 1):
+        assert page.is_hidden(f"#r{index}-block h4")
+        panel.locator(f"#r{index} > summary").click()
+        assert page.is_visible(f"#r{index}-block h4")
     page.close()
 
 
@@ -115,6 +124,7 @@ def test_questions_that_the_values_know(opened: Opened, results: list[Result]) -
         "right": item["label"],
         "values": item["value"],
         "model": item["answer"],
+        "question": item["id"],
     }
 
 

@@ -12,6 +12,8 @@ import kvtool
 from kvtool.engine.checking import colors
 from kvtool.errors import ModelError
 from kvtool.models import check, load_model
+from kvtool.models.families import TAKES_VIDEOS
+from kvtool.models.pixel_maps import pixel_map
 from kvtool.types import Sample
 from tests.support import tiny, tiny_encoders
 
@@ -24,7 +26,8 @@ def test_all_checks_hold(tmp_path: Path, family: str, dtype: Any) -> None:
     folder = getattr(tiny, family)(tmp_path)
     outcomes = kvtool.check_model(str(folder), device="cpu", dtype=dtype)
     assert [outcome.row() for outcome in outcomes if not outcome.passed] == []
-    views = ["base", "full"] if family == "llava_onevision" else ["base"]
+    views = {"llava_onevision": ["base", "full"]}.get(family, ["base"])
+    views += ["video"] * (family in TAKES_VIDEOS)
     names = ["pixel map", "whole prompt", "question", "batch", "continuation", "knockout"]
     assert [(o.view, o.check) for o in outcomes] == [(v, n) for v in views for n in names]
 
@@ -87,7 +90,7 @@ def test_a_map_that_is_not_true_is_refused(
         return replace(item, sample=moved(item.sample, **changes))
 
     monkeypatch.setattr(type(model), "prepare", wrong)
-    outcome = check.pixel_map(model, colors(), "base")
+    outcome = pixel_map(model, colors(), "base")
     assert not outcome.passed
     with pytest.raises(ModelError, match="expected the check of its pixel map to hold, found"):
         check.prove(model, colors(), "base")

@@ -67,6 +67,11 @@ def test_folders_that_hold_no_model(folder: Path, tmp_path: Path) -> None:
         ),
         (
             "config.json",
+            '{"model_type": "llama4", "vision_config": {}}',
+            "found 'llama4', whose class joins tower and decoder itself",
+        ),
+        (
+            "config.json",
             '{"model_type": "paligemma", "vision_config": {}}',
             "found 'paligemma', whose pictures see the text that follows them",
         ),

@@ -134,7 +134,7 @@ def test_qwens_pixel_bounds_are_those_of_its_processor(tmp_path: Path) -> None:
     reference = processor(image, size=size, return_tensors="pt")
     model = load_model(str(folder), dtype="float32", size=InputSize(max_pixels=30 * 64))
     prepared = model.prepare(image, id="a", index=0)
-    np.testing.assert_array_equal(prepared.tensors["pixels"], reference["pixel_values"])
+    np.testing.assert_array_equal(prepared.tensors["pixel_values"], reference["pixel_values"])
     rows, cols = prepared.sample.base("vision").grid
     assert [[1, rows, cols]] == reference["image_grid_thw"].tolist()
 

@@ -14,8 +14,9 @@ from PIL import Image
 from kvtool.errors import ImageError
 from kvtool.models import load_model
 from kvtool.models.base import Prepared
-from kvtool.models.check import pixel_map, whole_prompt
+from kvtool.models.check import whole_prompt
 from kvtool.models.families import FAMILIES, TAKES_VIDEOS
+from kvtool.models.pixel_maps import pixel_map
 from kvtool.models.videos import VideoModel
 from kvtool.types import Frame, InputSize
 from tests.support import tiny
@@ -25,7 +26,17 @@ FRAMES = [tiny.noise(70, 45, seed) for seed in range(5)]
 PREFIX = "red cat"
 
 
-@pytest.fixture(scope="module", params=TAKES_VIDEOS)
+NEWEST = ("qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
+"""Families with Qwen3-VL's pictures and prompts, and decoders of their own."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(family, marks=pytest.mark.slow) if family in NEWEST else family
+        for family in TAKES_VIDEOS
+    ],
+)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint: Path = getattr(tiny, request.param)(
         tmp_path_factory.mktemp("models") / request.param
@@ -76,8 +87,15 @@ def test_keys_and_values_are_those_of_the_whole_prompt(
     captured = model.capture([item], model.request(("key", "value"), None))
     tokens = slice(item.sample.image_start, item.sample.image_start + item.sample.n_tokens)
     for kind in ("key", "value"):
-        expected = np.stack([getattr(layer, f"{kind}s")[0, :, tokens].numpy() for layer in layers])
-        np.testing.assert_allclose(captured.arrays[kind][0], expected, rtol=0, atol=2e-6)
+        expected = np.stack(
+            [
+                getattr(layers[layer], f"{kind}s")[0, :, tokens].numpy()
+                for layer in model.info.geometry.cached_layers
+            ]
+        )
+        # Linear attention sums in chunks: transformers' own float32 is 4e-5 off its float64.
+        atol = 5e-5 if model.info.geometry.recurrent else 2e-6
+        np.testing.assert_allclose(captured.arrays[kind][0], expected, rtol=0, atol=atol)
 
 
 def test_positions_are_those_of_transformers(
@@ -98,13 +116,18 @@ def test_positions_are_those_of_transformers(
 def test_what_is_stored_before_rotation_gives_the_same_keys(model: Any) -> None:
     item = prepared(model, FRAMES)
     after, before = (
-        model.capture([item], model.request(("key", "value"), None, keys))
+        model.capture([item], model.request(("key", "value", "projected"), None, keys))
         for keys in ("post-rope", "pre-rope")
     )
-    arrays = {kind: before.arrays[kind][0] for kind in ("key", "value")}
+    arrays = {kind: values[0] for kind, values in before.arrays.items()}
     arrays |= {f"text_{kind}": before.text[kind][0] for kind in ("key", "value")}
     layers = model.restore([item.sample], [arrays], keys="pre-rope").layers
-    keys = np.stack([layer.keys[0, :, item.sample.image_start :].numpy() for layer in layers])
+    keys = np.stack(
+        [
+            layers[layer].keys[0, :, item.sample.image_start :].numpy()
+            for layer in model.info.geometry.cached_layers
+        ]
+    )
     np.testing.assert_allclose(keys, after.arrays["key"][0], rtol=0, atol=1e-5)
 
 
@@ -194,6 +217,4 @@ def test_frames_that_are_too_long_are_refused_by_name(model: Any) -> None:
 
 def test_the_table_names_the_families_that_take_videos() -> None:
     takes = [name for name in FAMILIES.table if issubclass(FAMILIES.load(name), VideoModel)]
-    # The others are built on Qwen3-VL, and nobody has compared their videos with transformers'.
-    assert [name for name in takes if name in TAKES_VIDEOS] == list(TAKES_VIDEOS)
-    assert set(takes) - set(TAKES_VIDEOS) == {"qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"}
+    assert takes == list(TAKES_VIDEOS)

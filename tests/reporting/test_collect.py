@@ -111,7 +111,8 @@ def test_what_is_gone_is_said_and_the_page_is_whole(tmp_path: Path) -> None:
     kvtool.variance(run, threshold=1.0)
     shutil.move(tmp_path / "data", tmp_path / "moved")
     page = report(run.store, tmp_path / "page.html")
-    assert len(page.notes) == 1
+    assert len(page.notes) == 2
+    assert page.notes[1].startswith(f"Components of {run.name} stand without their images: ")
     assert page.notes[0].startswith(f"No pictures for probe {spair.TASK} of {run.name}: spair71k: ")
     reader = read(page)
     assert page.notes[0].replace(f"{tmp_path}/", "") in reader.text
@@ -130,9 +131,12 @@ def test_components_of_two_images(tmp_path: Path) -> None:
     kvtool.variance(run, threshold=1.0)
     reader = read(report(run.store, tmp_path / "page.html"))
     images = [a for tag, a in reader.elements if tag == "img"]
-    assert len(images) == 2
-    assert all(picture(reader, str(image["data-picture"])).width > 400 for image in images)
-    assert [str(image["alt"]).rsplit(" ", 1)[1] for image in images] == run.ids[:2]
+    first, second = run.ids[:2]
+    # Each image stands beside its own components.
+    assert [str(image["alt"]).rsplit(" ", 1)[1] for image in images] == [first] * 2 + [second] * 2
+    originals, sheets = images[::2], images[1::2]
+    assert all(picture(reader, str(image["data-picture"])).width > 400 for image in sheets)
+    assert [image["alt"] for image in originals] == [f"image {first}", f"image {second}"]
 
 
 def test_questions_have_their_images(tmp_path: Path) -> None:

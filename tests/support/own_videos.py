@@ -26,7 +26,16 @@ from tests.contracts.families.processors import own_processor
 
 RATE = 3.0
 """Frames a second."""
-CLASSES = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}
+CLASSES = {
+    "qwen2_vl": "Qwen2VL",
+    "qwen2_5_vl": "Qwen2_5_VL",
+    "qwen3_vl": "Qwen3VL",
+    "qwen3_vl_moe": "Qwen3VLMoe",
+    "qwen3_5": "Qwen3_5",
+    "qwen3_5_moe": "Qwen3_5Moe",
+}
+PROCESSORS = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL"}
+"""What transformers' processors are called; of the newer families it is Qwen3-VL's."""
 AREAS = (16 * 64, 80 * 64)
 """Smallest and largest area of the tiny checkpoints."""
 
@@ -47,7 +56,7 @@ class SlowFrames:
     def size_px(self, wh_px: tuple[int, int], n_frames: int) -> tuple[int, int]:
         """(height, width) of the frames as transformers' function for the family has it."""
         width, height = wh_px
-        if self.family == "qwen3_vl":
+        if self.family not in PROCESSORS:
             size: tuple[int, int] = smart_resize_all(n_frames, height, width, 2, 8, *AREAS)
         else:
             size = smart_resize(height, width, 8, *AREAS)
@@ -84,11 +93,12 @@ def own_inputs(
     family: str, folder: Path, frames: Sequence[Image.Image], prefix: str
 ) -> dict[str, Any]:
     """The whole prompt of a video and a question, as transformers' processor makes it."""
-    module = import_module(f"transformers.models.{family}.processing_{family}")
+    module_name = family if family in PROCESSORS else "qwen3_vl"
+    module = import_module(f"transformers.models.{module_name}.processing_{module_name}")
     images = Qwen2VLImageProcessorPil.from_pretrained(folder)
     slow = SlowFrames(family, images.image_mean, images.image_std)
     processor = own_processor(
-        getattr(module, f"{CLASSES[family]}Processor"),
+        getattr(module, f"{PROCESSORS.get(family, 'Qwen3VL')}Processor"),
         Qwen2VLImageProcessorPil,
         folder,
         video_processor=slow,

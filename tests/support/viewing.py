@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +14,6 @@ from kvtool.store import Run
 from kvtool.viewer.serve import RunningViewer
 
 Array = np.ndarray[Any, Any]
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 PIXELS = """canvas => {
   const { width, height } = canvas;
   const copy = new OffscreenCanvas(width, height);

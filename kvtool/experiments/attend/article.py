@@ -4,12 +4,13 @@ are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from kvtool.reporting import chapters
 from kvtool.reporting.articles import Article, clickable_blocks
 from kvtool.reporting.commands import flags
 from kvtool.reporting.heatmap import heatmap
@@ -18,6 +19,9 @@ from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
+
+CHAPTER = chapters.ATTENTION
+TITLE = "Where texts look"
 
 QUERY = "query"
 """The kind by which the page names query heads."""
@@ -75,6 +79,12 @@ def _entries(result: Result) -> Iterator[tuple[str, str, list[Row]]]:
         yield "agnostic", "Input-agnostic keys and the others", config["agnostic"]
         return
     yield "localization", "Localization heads", config["localization"]["heads"]
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say the first sentence about the attention of texts, and leave sinks to their panel."""
+    texts = [result for result in results if result.task != "sinks"]
+    return next(sentences(texts[0]), None) if len(results) > 1 and texts else None
 
 
 def sentences(result: Result) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kvtool.reporting import charts
+from kvtool.reporting import chapters, charts
 from kvtool.reporting.articles import Article, clickable_blocks, is_grid
 from kvtool.reporting.averages import (
     averaged_subsets,
@@ -23,7 +23,11 @@ from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, PageTable, scores_table
 from kvtool.result import Result, Row, block_name
 
-STYLES = ("s-value", "s-key", "s-vision", "s-projected", "s-other")
+CHAPTER = chapters.VALUES
+TITLE = "Averages over tasks"
+
+STYLES = tuple(f"m{index}" for index in range(8))
+ENDS = ("", "_low", "_high")
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
@@ -32,8 +36,9 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     return replace(
         summary,
         template="average.html",
+        n_leads=len(summary.findings),
         charts={
-            "curves": [_curve(result, subset) for subset in averaged_subsets(result)],
+            "curve": _curve(result),
             "heatmaps": list(_maps(result)),
         },
         tables=list(_tables(result, summary, data)),
@@ -41,19 +46,26 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     )
 
 
-def _curve(result: Result, subset: str) -> charts.LineChart:
-    """Return the best head of each layer by the mean of a set, a line for each model."""
+def _curve(result: Result) -> charts.LineChart:
+    """Return the best head of each layer by the mean of each set, a line for each model and set,
+    with the chance of each set of the first model."""
     models = models_of(result)
-    series = []
-    for index, model in enumerate(models):
-        rows = rows_of(result.per_layer, model, subset)
-        kind = next((row["kind"] for row in rows if row["kind"] in ("value", "key")), None)
-        lines = [row for row in rows if kind is None or row["kind"] == kind]
-        name = f"{model}, mean of {plural(tasks_of_subset(result, subset, model), 'task')}"
-        series.append((f"{subset}: {name}", STYLES[index % len(STYLES)], lines))
-    first = next(iter(rows_of(result.rows, models[0], subset)), {})
-    level = {result.metric + end: first.get("chance" + end) for end in ("", "_low", "_high")}
-    levels = [] if first.get("chance") is None else [("chance", "s-other s-dashed", level)]
+    series: list[tuple[str, str, list[Row]]] = []
+    levels: list[tuple[str, str, Row]] = []
+    for subset in averaged_subsets(result):
+        for model in models:
+            rows = rows_of(result.per_layer, model, subset)
+            kind = next((row["kind"] for row in rows if row["kind"] in ("value", "key")), None)
+            lines = [row for row in rows if kind is None or row["kind"] == kind]
+            count = plural(tasks_of_subset(result, subset, model), "task")
+            owner = f"{model}: " if len(models) > 1 else ""
+            style = STYLES[len(series) % len(STYLES)]
+            series.append((f"{owner}{subset}, mean of {count}", style, lines))
+        first = next(iter(rows_of(result.rows, models[0], subset)), {})
+        if first.get("chance") is not None:
+            level = {result.metric + end: first.get("chance" + end) for end in ENDS}
+            style = STYLES[(len(series) - len(models)) % len(STYLES)]
+            levels.append((f"chance, {subset}", f"{style} s-dashed", level))
     return charts.layers_chart(result, series, levels)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kvtool.reporting import charts
+from kvtool.reporting import chapters, charts
 from kvtool.reporting.articles import Article, clickable_blocks, is_grid
 from kvtool.reporting.chance import chance_interval
 from kvtool.reporting.commands import flags, request_flags
@@ -19,10 +19,13 @@ from kvtool.reporting.differences import (
     paired_sentence,
 )
 from kvtool.reporting.heatmap import Heatmap, heatmap
-from kvtool.reporting.numbers import interval, p_value, plural, unit_mark
+from kvtool.reporting.numbers import interval, p_value, plural, probability, unit_mark
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, block_name
+
+CHAPTER = chapters.MODELS
+TITLE = "Runs compared"
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
@@ -89,6 +92,28 @@ def _maps(result: Result) -> Iterator[Heatmap]:
             if is_grid(rows, kind):
                 chart = heatmap(result, kind, block_rows(result, run, kind))
                 yield replace(chart, caption=f"{run}, {chart.caption}")
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say of how many runs the best block differs from the first run's; of a single one by how
+    much."""
+    rows = [(result, row) for result in results for row in best_rows(result)]
+    tested = [(result, row) for result, row in rows if row.get("holm_p") is not None]
+    if len(tested) != 1:
+        count = sum(differs(row) for _, row in tested)
+        return (
+            f"Of {plural(len(tested), 'run')} {count} have a best block that differs."
+            if tested
+            else None
+        )
+    result, row = tested[0]
+    models = {str(entry["run"]): str(entry["model"]) for entry in result.config.get("runs", [])}
+    pair = f"{models.get(row['run'], row['run'])} and {models.get(row['base'], row['base'])}"
+    verb = "differ" if differs(row) else "cannot be told apart"
+    return (
+        f"The best blocks of {pair} {verb} in {str(result.task).replace('-', ' ')}: "
+        f"{interval(result, row, 'difference')} {result.metric}, {probability(row['holm_p'])}."
+    )
 
 
 def sentences(result: Result) -> Iterator[str]:

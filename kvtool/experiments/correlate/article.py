@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kvtool.reporting import charts
+from kvtool.reporting import chapters, charts
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import level_row
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
@@ -14,6 +14,9 @@ from kvtool.reporting.numbers import capitalized, interval, plural, probability
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
+
+CHAPTER = chapters.MODELS
+TITLE = "Segmentation and accuracy"
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
@@ -57,6 +60,12 @@ def correlation(row: Row) -> str:
         sign = "positive" if low > 0 else "negative"
         return f"{capitalized(str(name))} over {models} is {sign}: {number}{p}."
     return f"{capitalized(str(name))} over {models} cannot be told from none: {number}{p}."
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say the first coefficient, and what it is of."""
+    line = next((correlation(row) for row in results[0].rows if "coefficient" in row), None)
+    return None if line is None else f"Segmentation by values, and accuracy of answers: {line}"
 
 
 def sentences(result: Result) -> Iterator[str]:

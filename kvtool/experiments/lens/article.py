@@ -14,7 +14,7 @@ from kvtool.experiments.lens.series import (
     measures_of,
     rows_of,
 )
-from kvtool.reporting import charts
+from kvtool.reporting import chapters, charts
 from kvtool.reporting.articles import Article
 from kvtool.reporting.commands import flags, request_flags
 from kvtool.reporting.numbers import interval, show
@@ -22,6 +22,9 @@ from kvtool.reporting.panels import CaptionedChart, panels_of
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, best_row
+
+CHAPTER = chapters.LANGUAGE
+TITLE = "Words read at image tokens"
 
 CAPTIONS = {
     "lens": "What norm and head read: the word's logit (AUROC)",
@@ -44,7 +47,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         template="lens.html",
         charts={
             "panels": panels_of([_chart(result, measure) for measure in measures_of(result)]),
-            "sheets": study.sheets.get(position, []),
+            "plates": study.plates.get(position, []),
         },
         tables=tables,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kvtool.reporting import charts
+from kvtool.asking.paired.readings import letter
+from kvtool.reporting import chapters, charts
 from kvtool.reporting.articles import Article
 from kvtool.reporting.commands import UNWORDED, WORDED, block_flags, flags
 from kvtool.reporting.numbers import interval, plural, probability
@@ -14,6 +15,9 @@ from kvtool.reporting.sentences import SURE, chosen_how
 from kvtool.reporting.study import ITEMS_SHOWN, KeptResult, Study
 from kvtool.reporting.tables import Data, scores_table
 from kvtool.result import Result, Row, best_row, block_name
+
+CHAPTER = chapters.ANSWERS
+TITLE = "Values beside the model"
 
 CELLS = (
     ("both", "both right"),
@@ -48,11 +52,11 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     return replace(
         summary,
         template="paired.html",
+        # The chart says what the first sentence says of the cells.
+        findings=summary.findings[1:],
         charts={
             "whiskers": chart,
-            "questions": [
-                _question(item, study.kept[position], study) for item in values_alone[:ITEMS_SHOWN]
-            ],
+            "questions": [_question(item, position, study) for item in values_alone[:ITEMS_SHOWN]],
             "n_questions": len(values_alone),
             "items": f"{summary.rows}-questions" if result.items else None,
         },
@@ -60,16 +64,31 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     )
 
 
-def _question(item: Row, stored: KeptResult, study: Study) -> dict[str, Any]:
-    """Return a question, its answers and its pictures.
+def _question(item: Row, position: int, study: Study) -> dict[str, Any]:
+    """Return a question, its options with who chose which, and its pictures.
 
-    These are marked ones where the result names them, else the images.
+    These are marked ones where the result names them, else the images. Where the text is not known
+    any more, there are no options.
     """
+    stored = study.kept[position]
     names = item.get("files") or item.get("images") or ()
     thumbnails = [
         study.thumbnails.get((stored.store, str(stored.run), str(name))) for name in names
     ]
-    return {**item, "drawn": [thumbnail for thumbnail in thumbnails if thumbnail is not None]}
+    question = study.questions.get((position, str(item["id"])))
+    choices = [] if question is None else question.choices
+    facts = [("right", item.get("label")), ("values", item.get("value"))]
+    if item.get("said") in [letter(index) for index in range(len(choices))]:
+        facts = []  # the options say all of it
+    else:
+        facts.append(("model", item.get("answer")))
+    return {
+        **item,
+        "facts": [*facts, ("question", item["id"])],
+        "text": "" if question is None else question.text,
+        "choices": [(letter(index), text) for index, text in enumerate(choices)],
+        "drawn": [thumbnail for thumbnail in thumbnails if thumbnail is not None],
+    }
 
 
 def paired_cells(result: Result, row: Row) -> str:
@@ -123,6 +142,20 @@ def beside_guessing(result: Result, row: Row) -> Iterator[str]:
                 f"The values have no more {what} than {guessing} may: {sides} ({probability(p)}), "
                 "which is no better than chance."
             )
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say in how many sets of questions the values have more right, where the model is wrong, than
+    blocks that guess."""
+    tests = [(result.best or {}).get("value_only_p") for result in results]
+    p_values = [p for p in tests if p is not None]
+    if len(results) < 2 or not p_values:
+        return None
+    count = sum(p < SURE for p in p_values)
+    return (
+        f"In {count} of {len(p_values)} sets of questions the values know more of what the model "
+        "gets wrong than blocks that guess would (p below 0.05)."
+    )
 
 
 def sentences(result: Result) -> Iterator[str]:

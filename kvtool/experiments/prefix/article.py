@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kvtool.reporting import chapters
 from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import flags
 from kvtool.reporting.conditions import condition_rows, conditions_article
-from kvtool.reporting.numbers import interval, probability, ranges, show
+from kvtool.reporting.numbers import interval, plural, probability, ranges, show
+from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import KeptResult
 from kvtool.result import Result, Row
+
+CHAPTER = chapters.PREFIXES
+TITLE = "Prefixes"
 
 article = conditions_article
 
@@ -37,6 +42,32 @@ def prefix_effect(result: Result, row: Row) -> str:
         amount = f"{show(result, abs(value))} {result.metric}; difference {difference}"
         return f"{subject} {verb} the {what} by {amount}."
     return f"{subject} made no difference that could be told: {difference} {result.metric}."
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say how many prefixes raised a task's score, and how many lowered it, by the paired
+    differences of each condition's best block."""
+    if len(results) < 2:
+        return None
+    sides = [
+        _side(row) * (1 if result.higher_is_better else -1)
+        for result in results
+        for row in condition_rows(result)
+        if row.get("choice") == "best" and row["condition"] != "none"
+    ]
+    return (
+        f"Of {plural(len(sides), 'prefix', 'prefixes')} over {len(results)} tasks and sets of "
+        f"pictures {sides.count(1)} made the best block better and {sides.count(-1)} made it worse."
+    )
+
+
+def _side(row: Row) -> int:
+    """Return 1 for a prefix that raised the metric, -1 for one that lowered it, 0 where that cannot
+    be told: by the corrected p where there is one, and the difference's interval."""
+    low, high = row.get("difference_low"), row.get("difference_high")
+    if low is None or high is None or (row.get("swap_holm_p") or 0.0) >= SURE:
+        return 0
+    return int(low > 0) - int(high < 0)
 
 
 def sentences(result: Result) -> Iterator[str]:

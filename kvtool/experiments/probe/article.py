@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kvtool.reporting import charts
+from kvtool.reporting import chapters, charts
 from kvtool.reporting.articles import (
     STYLES,
     Article,
@@ -17,13 +17,17 @@ from kvtool.reporting.articles import (
     level_style,
 )
 from kvtool.reporting.chance import against_chance, chance_level, companions, guess_rows
-from kvtool.reporting.commands import block_flags, flags
+from kvtool.reporting.commands import DECODER, block_flags, flags
 from kvtool.reporting.heatmap import heatmap
-from kvtool.reporting.numbers import better, interval, relation
+from kvtool.reporting.numbers import better, interval, model_name, plural, relation
+from kvtool.reporting.overview import leading_probes
 from kvtool.reporting.sentences import against_baseline, best_block, leading_baselines
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, PageTable, scores_table
 from kvtool.result import Result, Row, block_name, is_summary
+
+CHAPTER = chapters.VALUES
+TITLE = ""
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
@@ -40,6 +44,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         summary,
         findings=list(sentences(result, study.of_command("compare"))),
         template="probe.html",
+        n_leads=2 if against_chance(result) else 1,
         charts={
             "heatmaps": [heatmap(result, kind, _of_kind(rows, kind)) for kind in kinds],
             "curve": charts.layers_chart(result, series, [*levels, *_chance(result, result.metric)])
@@ -54,6 +59,54 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         tables=list(_tables(result, baselines, summary.rows, data)),
         blocks=clickable_blocks(result, examples),
     )
+
+
+def overlay(results: Sequence[Result]) -> charts.LineChart | None:
+    """Return the curves of several models over one task, their best block of each layer, with the
+    baselines and the chance of the first; None where no model has several layers."""
+    first = results[0]
+    series = []
+    for index, result in enumerate(results):
+        kinds = [kind for kind in DECODER if _of_kind(result.per_layer, kind)]
+        for kind in kinds or [str((result.best or {}).get("kind"))]:
+            name = f"{model_name(result)}, {kind}, n = {result.n}"
+            style = f"m{index % 8}{' keys' * (kind == 'key')}"
+            series.append((name, style, _of_kind(result.per_layer, kind)))
+    if all(len(rows) < 2 for _, _, rows in series):
+        return None
+    levels = [
+        (baseline_label(first, row), level_style(first, row), row)
+        for row in leading_baselines(first)
+    ]
+    chart = charts.layers_chart(first, series, [*levels, *_chance(first, first.metric)])
+    # Bands of several models would hide each other: points say their intervals.
+    plain = [replace(line, band="") if index else line for index, line in enumerate(chart.lines)]
+    return replace(chart, lines=plain)
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say in how many tasks the best block exceeds chance and the features that the decoder is
+    given, of the model with most probes."""
+    probes = leading_probes(results)
+    verdicts = [(result.best or {}).get("exceeds_chance") for result in probes]
+    judgments = [verdict for verdict in verdicts if verdict is not None]
+    if len(probes) < 2 or not judgments:
+        return None
+    text = (
+        f"The best block of {model_name(probes[0])} scores better than chance in {sum(judgments)} "
+        f"of {plural(len(judgments), 'probe')}"
+    )
+    sides = [
+        relation(result.best or {}, row, result.metric) == better(result)
+        for result in probes
+        for row in leading_baselines(result)
+        if row["kind"] == "projected" and row.get("run") in (None, result.config.get("run"))
+    ]
+    if sides:
+        text += (
+            f", and better than the projected features it is given in {sum(sides)} of {len(sides)}"
+        )
+    return f"{text}."
 
 
 def _tables(result: Result, baselines: Sequence[Row], rows: str, data: Data) -> Iterator[PageTable]:

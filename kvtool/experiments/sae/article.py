@@ -25,7 +25,7 @@ from kvtool.experiments.sae.series import (
     series_of,
     sought,
 )
-from kvtool.reporting import charts
+from kvtool.reporting import chapters, charts
 from kvtool.reporting.articles import Article
 from kvtool.reporting.commands import flags, request_flags
 from kvtool.reporting.numbers import interval, show, words
@@ -33,6 +33,9 @@ from kvtool.reporting.panels import CaptionedChart, panels_of
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, PageTable, plain_table
 from kvtool.result import Result, Row
+
+CHAPTER = chapters.LANGUAGE
+TITLE = "Image tokens in the features of language"
 
 CHARTS = (
     ("fvu", "Share of the variance that the SAE does not give back (fvu)", True),
@@ -52,11 +55,14 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     """Return the article of SAEs on image tokens."""
     result = study.kept[position].result
     rows = _layer_rows(result)
+    captioned = dict(_charts(result))
+    face = captioned.pop(sought(result), None)
     return replace(
         summary,
         template="sae.html",
         charts={
-            "panels": panels_of(list(_charts(result))),
+            "face": panels_of([] if face is None else [face]),
+            "panels": panels_of(list(captioned.values())),
             "cards": study.cards.get(position, []),
         },
         tables=[
@@ -66,7 +72,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     )
 
 
-def _charts(result: Result) -> Iterator[CaptionedChart]:
+def _charts(result: Result) -> Iterator[tuple[str, CaptionedChart]]:
     """Yield a chart for each measure that is defined in some row, of the lines that have it."""
     for field, caption, is_logarithmic in CHARTS:
         lines = [
@@ -79,7 +85,7 @@ def _charts(result: Result) -> Iterator[CaptionedChart]:
         by_field = replace(result, metric=field, unit=field)
         levels = [("chance", "s-other s-dashed", CHANCE)] if field in CHANCE else []
         chart = charts.layers_chart(by_field, lines, levels, is_logarithmic=is_logarithmic)
-        yield CaptionedChart(caption, replace(chart, y_name=""))
+        yield field, CaptionedChart(caption, replace(chart, y_name=""))
 
 
 def _style(condition: str) -> str:
@@ -146,6 +152,11 @@ def controls_words(result: Result) -> str | None:
     field = sought(result)
     ends = control_range(result.rows, field)
     return None if ends is None else f"{field} of controls: {_range(result, *ends)}"
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say the first sentence about the first model that SAEs were made for."""
+    return found_patches(results[0]) if len(results) > 1 else None
 
 
 def sentences(result: Result) -> Iterator[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kvtool.experiments.surface.words import half_rows, row_of
+from kvtool.reporting import chapters
 from kvtool.reporting.commands import UNWORDED, WORDED, block_flags, flags
 from kvtool.reporting.conditions import conditions_article
 from kvtool.reporting.numbers import interval, probability, show
@@ -13,7 +14,22 @@ from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import KeptResult
 from kvtool.result import Result, Row, block_name
 
+CHAPTER = chapters.ANSWERS
+TITLE = "Model and values together"
+
 article = conditions_article
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say on how many sets of questions the values' evidence makes the model's answers better."""
+    if len(results) < 2:
+        return None
+    rows = [row_of(result, "fused") for result in results]
+    count = sum(row["permuted_p"] < SURE and row["difference"] > 0 for row in rows)
+    return (
+        f"In {count} of {len(rows)} sets of questions adding the values' evidence makes more of "
+        "the model's answers right (p below 0.05)."
+    )
 
 
 def sentences(result: Result) -> Iterator[str]:

@@ -3,11 +3,11 @@ input."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kvtool.reporting import charts
+from kvtool.reporting import chapters, charts
 from kvtool.reporting.articles import Article, clickable_blocks
 from kvtool.reporting.commands import flags
 from kvtool.reporting.heatmap import heatmap
@@ -15,6 +15,9 @@ from kvtool.reporting.numbers import plural
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
+
+CHAPTER = chapters.KEYS
+TITLE = "Input-agnostic keys"
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
@@ -47,7 +50,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
             "heatmaps": [heatmap(result, kind, result.rows, logarithmic=True)]
             if result.rows
             else [],
-            "sheets": study.sheets.get(position, []),
+            "plates": study.plates.get(position, []),
         },
         tables=tables,
         blocks=clickable_blocks(result, {}) | {"best": None},
@@ -78,6 +81,17 @@ def agnostic_keys(result: Result) -> str:
     are = "is" if count == 1 else "are"
     share = f"{count} of {plural(len(defined), what)} {are} input-agnostic{spread}"
     return f"{share}: variance below {threshold:.4g}, {cut}."
+
+
+def headline(results: Sequence[Result]) -> str | None:
+    """Say over how many runs keys part into input-agnostic ones and others."""
+    if len(results) < 2:
+        return None
+    n_bimodal = sum(result.config.get("threshold") is not None for result in results)
+    return (
+        f"In {n_bimodal} of {len(results)} sets of pictures the variances of keys part into "
+        "input-agnostic ones and others."
+    )
 
 
 def sentences(result: Result) -> Iterator[str]:

@@ -111,22 +111,23 @@ EXAMPLES = {
 
 
 _ASPECT = "one: the picture at its own aspect ratio"
+_FRAMES = f"{_ASPECT}; video: its frames in one context"
 _TOWER_SIZE = "one: the picture at the tower's size"
 _TILES = "base: the picture squeezed to a square; full: tiles besides"
 _LAST = "base: the picture squeezed to a square; full: tiles, then that"
 VIEWS = {
     "llava_onevision": _TILES,
     "llava_next": _TILES,
-    "qwen2_vl": _ASPECT,
-    "qwen2_5_vl": _ASPECT,
+    "qwen2_vl": _FRAMES,
+    "qwen2_5_vl": _FRAMES,
     "llava": "one: the middle of the picture, a square",
     "internvl": _LAST,
     "idefics3": _LAST,
     "smolvlm": _LAST,
-    "qwen3_vl": _ASPECT,
-    "qwen3_vl_moe": _ASPECT,
-    "qwen3_5": _ASPECT,
-    "qwen3_5_moe": _ASPECT,
+    "qwen3_vl": _FRAMES,
+    "qwen3_vl_moe": _FRAMES,
+    "qwen3_5": _FRAMES,
+    "qwen3_5_moe": _FRAMES,
     "gemma3": "one: the picture squeezed to a square",
     "gemma4": _ASPECT,
     "mistral3": _ASPECT,
@@ -198,7 +199,14 @@ what a run stores before the decoder is not enough to go on from.
 """
 
 
-TAKES_VIDEOS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+TAKES_VIDEOS = (
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+)
 """Families whose models are given the frames of a video in one context."""
 COMMON = "common:"
 """What the families of model types without a file begin with (families/common.py)."""

@@ -154,12 +154,6 @@ class QwenVideos(GridPositions):
 
     # What stands in the prompt.
 
-    def video_tensors(
-        self, pixels: torch.Tensor, grid_thw: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Return what the tower takes of a video, by name."""
-        raise NotImplementedError
-
     def video_prompt(
         self,
         prefix: str,
@@ -205,7 +199,8 @@ class QwenVideos(GridPositions):
             n_tokens=n_tokens,
         )
         sample = replace(sample, frames=tuple(frames), frame_rate=frame_rate)
-        tensors = self.video_tensors(pixels.to(self.checkpoint.dtype), grid_thw)
+        pixels = pixels.to(self.checkpoint.dtype)
+        tensors = {"pixel_values_videos": pixels, "video_grid_thw": grid_thw}
         return Prepared(sample, tensors, (sample.image_start, n_tokens, times, rows, cols))
 
     def _cells(self, grid_thw: torch.Tensor) -> tuple[int, int]:

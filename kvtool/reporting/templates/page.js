@@ -1,172 +1,192 @@
-"use strict";
-// Reads the JSON embedded in the page, and asks nothing of anyone. All text goes in through textContent.
-const data = JSON.parse(document.getElementById("data").textContent);
-const root = document.documentElement;
+// --- tables are sorted by a click on a column's name: up, down, and as they were
 
-function element(name, text, attributes = {}) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
+const rowsAsWritten = new WeakMap();
+const numberIn = (text) => (/^[+-]?[\d.]/.test(text) ? parseFloat(text) : NaN);
+
+function compare(a, b) {
+  const [x, y] = [numberIn(a), numberIn(b)];
+  return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, "en", { numeric: true }) : x - y;
 }
 
-// Rows of a table as objects.
-function rowsOf(name) {
-  const { same, own, rows } = data.tables[name];
-  return rows.map((values) => Object.assign({ ...same }, Object.fromEntries(own.map((column, i) => [column, values[i]]))));
+function sortTable(table, column, direction) {
+  const body = table.tBodies[0];
+  const heads = table.tHead.rows[0].cells;
+  if (!heads[column]) return;
+  if (!rowsAsWritten.has(table)) rowsAsWritten.set(table, [...body.rows]);
+  const rows = [...rowsAsWritten.get(table)];
+  const text = (row) => row.cells[column].textContent.trim();
+  const sign = direction === "down" ? -1 : 1;
+  // What is empty stays at the end.
+  if (direction) rows.sort((a, b) => (!text(a) - !text(b)) || sign * compare(text(a), text(b)));
+  body.append(...rows);
+  for (const head of heads) head.removeAttribute("aria-sort");
+  if (direction) heads[column].setAttribute("aria-sort", direction === "up" ? "ascending" : "descending");
 }
 
-// --- CSV files, as `--format csv` writes them
-
-function csvField(value) {
-  if (value === null || value === undefined) return "";
-  const text = value === true ? "True" : value === false ? "False" : typeof value === "object" ? JSON.stringify(value) : String(value);
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+function sortOf(table) {
+  const head = table.querySelector("th[aria-sort]");
+  return head && { column: head.cellIndex, direction: head.getAttribute("aria-sort") === "ascending" ? "up" : "down" };
 }
 
-function saveCsv(name, columns, rows) {
-  const lines = [columns, ...rows.map((row) => columns.map((column) => row[column]))].map((fields) => fields.map(csvField).join(","));
-  const url = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
-  const link = element("a", "", { href: url, download: `${name}.csv` });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
+const NEXT_SORT = { undefined: "up", up: "down", down: "" };
+
+for (const head of document.querySelectorAll("table.sortable thead th")) {
+  const button = element("button", head.textContent, { type: "button", class: "sort" });
+  if (!head.textContent) button.setAttribute("aria-label", "name");
+  head.replaceChildren(button);
+  button.addEventListener("click", () => {
+    const table = head.closest("table");
+    const sort = sortOf(table);
+    sortTable(table, head.cellIndex, NEXT_SORT[sort?.column === head.cellIndex ? sort.direction : undefined]);
+    keepState();
+  });
+}
+
+// --- a link to every state: #anchor&open=r0,runs&block=r0:value/2/1&sort=overview:3:down
+
+let anchor = "";
+
+function stateOf(place) {
+  const state = new URLSearchParams();
+  const open = [...document.querySelectorAll("details[id][open]")].map((fold) => fold.id);
+  if (open.length) state.set("open", open.join(","));
+  for (const [article, block] of chosen) {
+    if (block !== data.blocks[article].best?.join("/")) state.append("block", `${article}:${block}`);
+  }
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const sort = sortOf(table);
+    if (sort) state.append("sort", `${table.dataset.table}:${sort.column}:${sort.direction}`);
+  }
+  return `#${[place, state.toString().replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%2F", "/")].filter((part) => part).join("&")}`;
+}
+
+function keepState() {
+  const hash = stateOf(anchor);
+  if (hash !== (location.hash || "#")) history.replaceState(null, "", hash === "#" ? location.href.split("#")[0] : hash);
+}
+
+function reveal(node) {
+  for (let fold = node?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+}
+
+function restoreState() {
+  const parts = location.hash.slice(1).split("&");
+  anchor = parts[0].includes("=") ? "" : parts.shift();
+  const state = new URLSearchParams(parts.join("&"));
+  if (parts.length) {
+    const open = (state.get("open") ?? "").split(",");
+    for (const fold of document.querySelectorAll("details[id]")) fold.open = open.includes(fold.id);
+  }
+  for (const entry of state.getAll("block")) {
+    const [article, block = ""] = entry.split(":");
+    showBlock(article, block);
+  }
+  for (const entry of state.getAll("sort")) {
+    const [name, column, direction] = entry.split(":");
+    const table = [...document.querySelectorAll("table.sortable")].find((candidate) => candidate.dataset.table === name);
+    if (table) sortTable(table, Number(column), direction);
+  }
+  const place = document.getElementById(anchor);
+  if (!place) anchor = "";
+  if (place?.matches("details")) place.open = true;
+  reveal(place);
+  place?.scrollIntoView();
+  keepState();
+}
+
+document.addEventListener("toggle", (event) => {
+  if (event.target.matches("details")) keepState();
+}, true);
+window.addEventListener("hashchange", restoreState);
+
+// --- copy: links, commands, tables
+
+async function copy(text, button) {
+  const label = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Where a page from disk may not write to the clipboard itself.
+    const area = element("textarea", text);
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = label; }, 1200);
+}
+
+function addCopy(parent, label, name, text) {
+  const button = element("button", label, { type: "button", class: "small-button copy", "aria-label": name });
+  button.addEventListener("click", () => copy(text(), button));
+  parent.append(button);
+}
+
+for (const block of document.querySelectorAll("pre")) addCopy(block, "Copy", "Copy this text", () => block.querySelector("code").textContent);
+for (const tools of document.querySelectorAll(".table .tools")) {
+  const table = tools.closest("figure").querySelector("table");
+  addCopy(tools, "Copy", "Copy this table", () => [...table.rows].map((row) => [...row.cells].map((cell) => cell.textContent.trim()).join("\t")).join("\n"));
+}
+for (const panel of document.querySelectorAll(".panel")) {
+  addCopy(panel.querySelector("h3"), "Link", "Copy a link to this, as it is now", () => location.href.split("#")[0] + stateOf(panel.id));
+}
+
+// --- pictures enlarge
+
+const viewer = document.getElementById("viewer");
+let gallery = [];
+let position = 0;
+
+function showPicture(index) {
+  position = (index + gallery.length) % gallery.length;
+  const small = gallery[position].querySelector("img");
+  const image = element("img", undefined, { src: small.src, alt: small.alt });
+  viewer.querySelector("img")?.remove();
+  viewer.querySelector("figure").prepend(image);
+  image.style.width = `min(92vw, ${(80 * small.width) / small.height}vh)`;
+  viewer.querySelector("figcaption").textContent = gallery.length > 1 ? `${small.alt} (${position + 1} of ${gallery.length})` : small.alt;
+  for (const button of viewer.querySelectorAll("[data-step]")) button.hidden = gallery.length < 2;
 }
 
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-csv]");
-  if (!button) return;
-  const name = button.dataset.csv;
-  const block = button.dataset.block;
-  const rows = rowsOf(name);
-  saveCsv(block ? `${name}-${block.replaceAll("/", "-")}` : name, data.tables[name].columns, block ? rows.filter((row) => blockOf(row) === block) : rows);
+  const zoom = event.target.closest(".zoom");
+  if (zoom) {
+    gallery = [...(zoom.closest("[data-gallery]") ?? zoom.parentElement).querySelectorAll(".zoom")];
+    showPicture(gallery.indexOf(zoom));
+    viewer.showModal();
+  }
+  const step = event.target.closest("[data-step]");
+  if (step) showPicture(position + Number(step.dataset.step));
+  if (event.target === viewer || event.target.closest("[data-close]")) viewer.close();
+});
+viewer.addEventListener("keydown", (event) => {
+  if (event.key === "ArrowLeft" || event.key === "ArrowRight") showPicture(position + (event.key === "ArrowLeft" ? -1 : 1));
 });
 
-// --- pictures: each data URI is in the page once
+// --- the outline marks where the reader is
 
-function fillPictures(inside) {
-  for (const image of inside.querySelectorAll("img[data-picture]")) image.src = data.pictures[image.dataset.picture];
-}
+const entries = [...document.querySelectorAll("nav a")].map((link) => [link, document.getElementById(link.hash.slice(1))]);
 
-function picture(drawn) {
-  const figure = element("figure", undefined, { class: "picture" });
-  const size = { width: drawn.width_px, height: drawn.height_px };
-  figure.append(element("img", undefined, { "data-picture": drawn.picture, alt: drawn.caption, ...size }));
-  figure.append(element("figcaption", drawn.caption));
-  figure.style.width = `${drawn.width_px}px`;
-  return figure;
-}
-
-// --- one block: its scores by label, and what it predicts
-
-const blockOf = (row) => `${row.kind}/${row.layer}/${row.kv_head}`;
-
-function number(about, value) {
-  if (value === null || value === undefined) return "-";
-  return about.percent ? (about.scale * value).toFixed(1) : Number(value).toPrecision(4);
-}
-
-function interval(about, row, metric) {
-  const [value, low, high] = ["", "_low", "_high"].map((end) => row[metric + end]);
-  const text = number(about, value);
-  return low == null || high == null ? text : `${text} [${number(about, low)}, ${number(about, high)}]`;
-}
-
-const isSummary = (about, row) => about.labels.every((label) => row[label] == null || row[label] === "all");
-
-function showBlock(article, block) {
-  const about = data.blocks[article];
-  const panel = document.getElementById(`${article}-block`);
-  const rows = rowsOf(about.rows).filter((row) => blockOf(row) === block);
-  const [kind, layer, head] = block.split("/");
-  panel.replaceChildren(element("h4", `${kind}, layer ${layer}, head ${head}${about.best && about.best.join("/") === block ? ": the best block" : ""}`));
-  const labels = about.labels.filter((label) => rows.some((row) => row[label] != null));
-  panel.append(blockTable(about, block, rows, labels));
-  const drawn = about.examples[block];
-  if (drawn) {
-    const pictures = element("div", undefined, { class: "pictures" });
-    pictures.append(...drawn.map(picture));
-    panel.append(pictures);
-    if (about.legend) panel.append(element("p", about.legend, { class: "small" }));
-    fillPictures(pictures);
-  } else if (Object.keys(about.examples).length) {
-    panel.append(element("p", "Pictures were drawn of other blocks: " + Object.keys(about.examples).join(", ") + " (kind/layer/head).", { class: "small" }));
+function markOutline() {
+  const passed = entries.filter(([, target]) => target.getBoundingClientRect().top < 60);
+  const current = passed.reduce((last, entry) => (!last || entry[1].getBoundingClientRect().top >= last[1].getBoundingClientRect().top ? entry : last), entries[0]);
+  for (const [link] of entries) {
+    if (link === current[0]) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
   }
-  panel.hidden = false;
-  for (const cell of document.querySelectorAll(`[data-article="${article}"] .cell`)) cell.setAttribute("aria-pressed", cell.dataset.block === block);
 }
 
-function blockTable(about, block, rows, labels) {
-  const table = element("table");
-  const unit = about.unit;
-  const head = element("tr");
-  for (const name of [labels.join(" · ") || "rows", ...about.metrics.map((metric) => metric + unit), "n"]) head.append(element("th", name, { scope: "col" }));
-  table.append(element("thead"), element("tbody"));
-  table.tHead.append(head);
-  for (const row of rows) {
-    const line = element("tr");
-    const name = isSummary(about, row) ? "all" : labels.filter((label) => row[label] != null).map((label) => (label === "category" ? row[label] : `${label} ${row[label]}`)).join(" · ");
-    line.append(element("th", name, { scope: "row" }));
-    for (const metric of about.metrics) line.append(element("td", interval(about, row, metric)));
-    line.append(element("td", row.n));
-    table.tBodies[0].append(line);
-  }
-  const figure = element("figure", undefined, { class: "table" });
-  const caption = element("figcaption", "Its scores ");
-  caption.append(element("button", "\u2193 CSV", { type: "button", class: "csv", "data-csv": about.rows, "data-block": block }));
-  const scroll = element("div", undefined, { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scores of this block" });
-  scroll.append(table);
-  figure.append(caption, scroll);
-  return figure;
-}
-
-// --- heatmaps: hover or focus tells, click or Enter shows, arrows move
-
-const tip = document.getElementById("tip");
-
-function showTip(target) {
-  tip.textContent = target.dataset.tip;
-  tip.hidden = false;
-  const at = target.getBoundingClientRect();
-  const left = Math.min(Math.max(at.left + at.width / 2 - tip.offsetWidth / 2, 4), window.innerWidth - tip.offsetWidth - 4);
-  const above = at.top - tip.offsetHeight - 8;
-  tip.style.left = `${left}px`;
-  tip.style.top = `${above < 4 ? at.bottom + 8 : above}px`;
-}
-
-for (const [start, stop] of [["mouseover", "mouseout"], ["focusin", "focusout"]]) {
-  document.addEventListener(start, (event) => {
-    const target = event.target.closest("[data-tip]");
-    if (target) showTip(target);
-  });
-  document.addEventListener(stop, (event) => {
-    if (event.target.closest("[data-tip]")) tip.hidden = true;
-  });
-}
-document.addEventListener("scroll", () => { tip.hidden = true; }, true);
-
-document.addEventListener("click", (event) => {
-  const cell = event.target.closest(".cell");
-  if (cell) showBlock(cell.closest("[data-article]").dataset.article, cell.dataset.block);
-});
-
-const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") tip.hidden = true;
-  const cell = event.target.closest(".cell");
-  const step = STEPS[event.key];
-  if (!cell || !step) return;
-  event.preventDefault();
-  const place = cell.closest("td");
-  const rows = cell.closest("tbody").rows;
-  const next = rows[place.parentElement.rowIndex - 1 + step[0]]?.cells[place.cellIndex + step[1]]?.querySelector(".cell");
-  if (!next) return;
-  cell.tabIndex = -1;
-  next.tabIndex = 0;
-  next.focus();
+let isScrolling = false;
+document.addEventListener("scroll", () => {
+  if (isScrolling) return;
+  isScrolling = true;
+  requestAnimationFrame(() => { markOutline(); isScrolling = false; });
 });
 
 // --- light, dark and paper
+
+const root = document.documentElement;
 
 document.getElementById("theme").addEventListener("click", () => {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -177,12 +197,14 @@ let themeOnScreen;
 window.addEventListener("beforeprint", () => {
   themeOnScreen = root.dataset.theme;
   root.dataset.theme = "light";
-  for (const one of document.querySelectorAll("article details, details.more")) if (!one.open) { one.open = true; one.dataset.shut = ""; }
+  for (const fold of document.querySelectorAll("section .fold:not([open])")) { fold.open = true; fold.dataset.shut = ""; }
 });
 window.addEventListener("afterprint", () => {
   if (themeOnScreen) root.dataset.theme = themeOnScreen; else delete root.dataset.theme;
-  for (const one of document.querySelectorAll("details[data-shut]")) { one.open = false; delete one.dataset.shut; }
+  for (const fold of document.querySelectorAll("details[data-shut]")) { fold.open = false; delete fold.dataset.shut; }
 });
 
 fillPictures(document);
 for (const [article, about] of Object.entries(data.blocks)) if (about.best) showBlock(article, about.best.join("/"));
+restoreState();
+markOutline();
