@@ -208,8 +208,7 @@ def test_a_filter_lists_what_fits(viewing: Viewing) -> None:
     assert viewing.state["image"] == "cat1/cat1i2"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_every_view_fits_and_nothing_goes_wrong(
     browser: Browser, running: RunningViewer, width: int, scheme: Any
 ) -> None:
