@@ -22,9 +22,9 @@ from kvtool.store import RunConfig, open_store, part_name
 from kvtool.store.encoding import float32_to_bits
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.rows import Row, row
-from tests.browser.viewing import Viewing, served
 from tests.support.chromium import CHROMIUM
 from tests.support.runs import create_run
+from tests.support.viewing import Viewing, served
 
 LAYERS, HEADS, GRID, DIM, SIDE_PX = 28, 4, 27, 128, 384
 TOKENS = GRID * GRID

@@ -14,9 +14,9 @@ import kvtool
 from kvtool.store import Run
 from kvtool.viewer.serve import RunningViewer
 from tests.browser.opened import IN_A_BROWSER
-from tests.browser.viewing import Viewing, cosines, gray_levels, served
 from tests.support.tasks import semantic_correspondence as spair
 from tests.support.units import PLANTED
+from tests.support.viewing import Viewing, cosines, gray_levels, served
 
 pytestmark = IN_A_BROWSER
 GRID = spair.GRID
@@ -208,8 +208,7 @@ def test_a_filter_lists_what_fits(viewing: Viewing) -> None:
     assert viewing.state["image"] == "cat1/cat1i2"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_every_view_fits_and_nothing_goes_wrong(
     browser: Browser, running: RunningViewer, width: int, scheme: Any
 ) -> None:

@@ -20,12 +20,12 @@ from kvtool.viewer.page import NOTEBOOK, joined_module
 from kvtool.viewer.questions import Questions, parse_blocked
 from kvtool.viewer.vectors import vectors_reply
 from tests.browser.opened import IN_A_BROWSER
-from tests.browser.viewing import PIXELS, Viewing, cosines, gray_levels, served
 from tests.support import sae_results
 from tests.support.datasets import picture
 from tests.support.tasks import semantic_correspondence as spair
 from tests.support.tasks import temporal_correspondence as davis
 from tests.support.units import PLANTED, noise, sample, write_run
+from tests.support.viewing import PIXELS, Viewing, cosines, gray_levels, served
 
 pytestmark = IN_A_BROWSER
 PLAIN = "range=full&colors=gray"

@@ -56,8 +56,8 @@ def test_layers_are_all_of_their_heads(viewer: Viewer, scope: Scope, run: Run) -
     heads = run.read("value", [3, 5], run.kv_heads, [scope["image"]], raw=True).values
     assert reply.labels["shape"] == "2,2,48,16"
     assert reply.body == heads.tobytes()
-    vision = viewer.answer("block", {**scope, "kind": "vision", "layer": "3"})
-    assert vision.labels["shape"] == "1,1,48,16"
+    one_head = viewer.answer("block", {**scope, "kind": "vision", "layer": "3"})
+    assert one_head.labels["shape"] == "1,1,48,16"
 
 
 def test_the_record_of_a_run_and_of_an_image(viewer: Viewer, scope: Scope, run: Run) -> None:
