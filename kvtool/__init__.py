@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kvtool.experiments.average.run import average
     from kvtool.experiments.compare.run import compare
     from kvtool.experiments.correlate.run import correlate
+    from kvtool.experiments.intervene.run import intervene
     from kvtool.experiments.knockout.run import knockout
     from kvtool.experiments.lens.run import lens
     from kvtool.experiments.paired.run import paired
@@ -59,6 +60,7 @@ __all__ = [
     "compare",
     "correlate",
     "extract",
+    "intervene",
     "knockout",
     "lens",
     "load_sae",
@@ -95,6 +97,7 @@ _FUNCTIONS = {
     "lens": "kvtool.experiments.lens.run",
     "attend": "kvtool.experiments.attend.run",
     "surface": "kvtool.experiments.surface.run",
+    "intervene": "kvtool.experiments.intervene.run",
     "sae": "kvtool.experiments.sae.run",
     "score": "kvtool.experiments.score.run",
     "adapter_train": "kvtool.adapters.train",

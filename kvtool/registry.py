@@ -258,6 +258,7 @@ experiments.
 _EXPERIMENTS = (
     *("probe", "variance", "knockout", "prefix", "paired", "correlate", "average", "compare"),
     *("sae", "score", "search", "show", "lens", "attend", "surface"),
+    "intervene",
 )
 EXPERIMENTS = Registry(
     "experiment",

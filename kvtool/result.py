@@ -24,6 +24,8 @@ SCHEMA = "kvtool.result/1"
 FORMATS = ("table", "json", "jsonl", "csv")
 LABELS = ("condition", "choice", "subset", "file", "alpha", "category", "object", "draw")
 """What a row may be about besides its block; a row with none of these, or `all`, is a summary."""
+PARTS = ("file", "subset", "group")
+"""Fields by which a condition's row says which part of a benchmark it is about."""
 
 MAX_REASONS = 10
 """How many reasons for what was left out a result names; all are counted."""
@@ -173,7 +175,14 @@ def row_level(row: Row) -> Level:
 
 def is_summary(row: Row) -> bool:
     """Return whether a row is about its whole block."""
-    return all(row.get(label, "all") in ("all", None) for label in LABELS)
+    # A block's group is that of its layer; a row that is of no block is about a group of questions.
+    is_of_group = row.get("kind") is None and row.get("group") is not None
+    return not is_of_group and all(row.get(label, "all") in ("all", None) for label in LABELS)
+
+
+def part_label(rows: Sequence[Row]) -> str:
+    """Return the field by which rows of conditions say which part of a benchmark they are about."""
+    return next((name for name in PARTS if any(name in row for row in rows)), "subset")
 
 
 CHANCE = ("chance", "chance_difference", "chance_max", "base_chance")

@@ -166,6 +166,7 @@ RESULT_MODULES = [
             "lens",
             "attend",
             "surface",
+            "intervene",
             "sae",
         )
     ),

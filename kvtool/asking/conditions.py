@@ -132,6 +132,12 @@ class AnswerSheet:
         correct: Array = self.options(answers) == self.truth
         return correct
 
+    def score_of(self, answers: Answers) -> float:
+        """Return the primary metric of a condition's answers, of all groups together."""
+        part = self.parts[0]
+        units = self._units(self.options(answers), part)
+        return float(part.scores(units.sum(axis=0))[self.benchmark.metric])
+
     def rows(self, draws: Sequence[Answers], baseline: Answers | None) -> Iterator[Row]:
         """Yield the condition's rows; with several draws the first ones are means over them,
         without tests."""

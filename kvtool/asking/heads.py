@@ -1,11 +1,11 @@
-"""The heads that a knockout blocks: sets read from rows, their split over the depth, and
+"""The heads that are blocked or changed: sets read from rows, their split over the depth, and
 controls."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ from kvtool.display import numbered
 from kvtool.errors import UsageError
 from kvtool.inputs import STANDARD_INPUT, read_input
 from kvtool.layers import layer_groups
+from kvtool.models.methods import Head, Intervention, Method
 from kvtool.types import Geometry
 
-Head = tuple[int, int]
-"""(layer, kv_head)."""
 Heads = frozenset[Head]
+Change = Heads | Intervention
+"""What is done while a question is asked: the heads that are blocked, or what else is done."""
 Row = dict[str, Any]
 CONTROLS = ("dependent", "random")
 MAX_HEADS_BYTES = 1 << 24
@@ -26,16 +27,39 @@ MAX_HEADS_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class HeadCondition:
-    """One way of asking every question; `draw` is the number of a control's draw, else None."""
+    """One way of asking every question.
+
+    Attributes:
+        name: What rows call it.
+        heads: The heads concerned.
+        draw: The number of a control's draw, else None.
+        method: What is done in the heads; None where they are blocked.
+    """
 
     name: str
     heads: Heads
     draw: int | None = None
+    method: Method | None = None
+
+    @property
+    def change(self) -> Change:
+        """What is done: a method that blocks, or changes nothing, is a set of blocked heads."""
+        if self.method is None or self.method.blocks:
+            return self.heads
+        if self.method.changes_nothing:
+            return frozenset()
+        return Intervention(self.method, self.heads)
+
+    def record(self) -> Row:
+        """Return what a result says of it."""
+        heads = [list(head) for head in sorted(self.heads)]
+        method = {} if self.method is None else {"method": self.method.label}
+        return {"condition": self.name, "draw": self.draw, **method, "heads": heads}
 
 
 @dataclass(frozen=True)
 class HeadSet:
-    """The heads of a knockout: those chosen, and those that depend on the input.
+    """The heads that are asked for: those chosen, and those that depend on the input.
 
     A control of the same size is drawn from the dependent heads.
     """
@@ -149,14 +173,20 @@ def make_conditions(
     """Return the conditions none, chosen, its early, middle and late parts, and the controls; and
     notes on them.
 
-    Only heads in `layers` are blocked, and controls are drawn from these; without `layers`, from
-    every layer that holds a chosen head. Raises UsageError for a control of another name, and where
-    no chosen head remains.
+    Only heads in `layers` are blocked, and controls are drawn from these. Raises UsageError for a
+    control of another name, and where no chosen head remains.
     """
-    if unknown := [name for name in controls if name not in CONTROLS]:
-        raise UsageError(f"controls: expected some of {', '.join(CONTROLS)}, found {unknown[0]!r}")
-    if draws < 1:
-        raise UsageError(f"draws: expected 1 or more, found {draws}")
+    selected = select_heads(heads, layers)
+    conditions, notes = _parts(selected, geometry)
+    notes += recurrent_notes(geometry)
+    control_sets, control_notes = control_conditions(
+        replace(heads, selected=selected), geometry, layers, controls, draws, seed
+    )
+    return [*conditions, *control_sets], [*notes, *control_notes]
+
+
+def select_heads(heads: HeadSet, layers: tuple[int, ...] | None) -> Heads:
+    """Return the chosen heads in some layers, or all. Raises UsageError where none remains."""
     selected = frozenset(head for head in heads.selected if layers is None or head[0] in layers)
     if not selected:
         has = ", ".join(map(str, sorted({layer for layer, _ in heads.selected})))
@@ -164,12 +194,39 @@ def make_conditions(
             "layers: expected some that hold a chosen head, found none of them; chosen heads are "
             f"in {has}"
         )
-    conditions, notes = _parts(selected, geometry)
-    if geometry.recurrent:
-        notes.append(
-            f"{numbered('layer', geometry.recurrent)} of linear attention: no heads to block; what "
-            "they saw of a picture they pass on"
-        )
+    return selected
+
+
+def recurrent_notes(geometry: Geometry) -> list[str]:
+    """Say which layers have no heads of attention."""
+    if not geometry.recurrent:
+        return []
+    return [
+        f"{numbered('layer', geometry.recurrent)} of linear attention: no heads to block; what "
+        "they saw of a picture they pass on"
+    ]
+
+
+def control_conditions(
+    heads: HeadSet,
+    geometry: Geometry,
+    layers: tuple[int, ...] | None,
+    controls: Sequence[str],
+    draws: int,
+    seed: int,
+) -> tuple[list[HeadCondition], list[str]]:
+    """Return as many heads as the chosen ones, drawn again for each control; and notes.
+
+    They are drawn from some layers, or from every layer that holds a chosen head. Raises UsageError
+    for a control of another name.
+    """
+    if unknown := [name for name in controls if name not in CONTROLS]:
+        raise UsageError(f"controls: expected some of {', '.join(CONTROLS)}, found {unknown[0]!r}")
+    if draws < 1:
+        raise UsageError(f"draws: expected 1 or more, found {draws}")
+    selected = heads.selected
+    conditions: list[HeadCondition] = []
+    notes = []
     # Controls come from the layers of the chosen heads: what a head does depends on its layer.
     pool = layers or tuple(sorted({layer for layer, _ in selected}))
     all_heads = {head for head in geometry.heads if head[0] in pool}

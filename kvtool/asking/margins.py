@@ -19,8 +19,8 @@ from kvtool import schema
 from kvtool.asking.answering import Answerer
 from kvtool.asking.caches import cache_kinds, spoiled_arrays
 from kvtool.asking.guessing import options_of
-from kvtool.asking.heads import Head
 from kvtool.datasets.base import Question
+from kvtool.models.methods import Head
 from kvtool.progress import Progress
 from kvtool.stats.bootstrap import Array
 from kvtool.store import hash_json

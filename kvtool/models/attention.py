@@ -4,7 +4,8 @@ step in.
 Set through transformers' AttentionInterface and AttentionMaskInterface on the decoder alone. At
 the attention of each layer that somebody acts on, queries and keys are there after the rotary
 embedding, whatever backend the model runs on; one layer's queries are in memory at a time. What
-acts may look (`image_attention`) or attend with another mask (kvtool.models.knockout).
+acts may look (`image_attention`) or attend with another mask (kvtool.models.knockout,
+kvtool.models.intervention).
 """
 
 from __future__ import annotations
@@ -110,13 +111,16 @@ def attention(
     if act is not None:
         mask = act(AttentionCall(query, key, attention_mask, scale, softcap))
         attention_mask = attention_mask if mask is None else mask
-    if softcap is None:
+    has_precision = attention_mask is None or attention_mask.dtype in (torch.bool, query.dtype)
+    if softcap is None and has_precision:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    return _capped(AttentionCall(query, key, attention_mask, scale, softcap), value), None
+    return _in_float32(AttentionCall(query, key, attention_mask, scale, softcap), value), None
 
 
-def _capped(call: AttentionCall, value: torch.Tensor) -> torch.Tensor:
-    """Attend with bounded logits, which sdpa cannot; returns (row, query, q_head, dim)."""
+def _in_float32(call: AttentionCall, value: torch.Tensor) -> torch.Tensor:
+    """Attend with bounded logits, or with numbers added to logits in another precision than the
+    model's, which sdpa cannot; returns (row, query, q_head, dim).
+    """
     rows, _, n_queries, _ = call.queries.shape
     everything = torch.arange(n_queries, device=value.device).expand(rows, -1)
     group = call.queries.shape[1] // value.shape[1]

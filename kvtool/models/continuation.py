@@ -8,7 +8,7 @@ a text after it and leave it as it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,6 +36,9 @@ class Continuation(PromptCache):
     """Whether tokens of an image see those of the same image that follow them."""
     both_ways_in_full_layers: ClassVar[bool] = True
     """Whether they do in layers without a sliding window, too."""
+    logits_act: Callable[[torch.Tensor], torch.Tensor] | None = None
+    """What is done with logits (row, ..., vocabulary) before anything is chosen by them; None where
+    they are left as they are. See kvtool.models.intervention."""
 
     def text_positions(self, positions: torch.Tensor) -> torch.Tensor:
         """Rotary positions of text, from one number a token, (row, token)."""
@@ -142,7 +145,8 @@ class Continuation(PromptCache):
         """Return the logits (..., vocabulary) of last hidden states, in the model's precision."""
         logits: torch.Tensor = self.net.lm_head(states)
         cap = getattr(self.language_model.config, "final_logit_softcapping", None)
-        return cap * torch.tanh(logits / cap) if cap else logits
+        logits = cap * torch.tanh(logits / cap) if cap else logits
+        return logits if self.logits_act is None else self.logits_act(logits)
 
     @torch.inference_mode()
     def generate(
@@ -185,19 +189,14 @@ class Continuation(PromptCache):
         self, cache: Any, sample: Sample, texts: Sequence[str], max_new_tokens: int = 32
     ) -> list[str | None]:
         """See LanguageModel.ask."""
-        lengths = [len(self.prompt.text_ids(text)) for text in texts]
         answers: list[str | None] = [None] * len(texts)
-        order = sorted(range(len(texts)), key=lengths.__getitem__)
-        for _, group in groupby(order, key=lengths.__getitem__):
-            group_rows = list(group)
-            for start in range(0, len(group_rows), QUESTION_BATCH):
-                rows = group_rows[start : start + QUESTION_BATCH]
-                copies = widened(cache, len(rows))
-                batch_answers = self.generate(
-                    copies, [sample] * len(rows), [texts[i] for i in rows], max_new_tokens
-                )
-                for i, answer in zip(rows, batch_answers, strict=True):
-                    answers[i] = answer
+        for rows in equal_batches([len(self.prompt.text_ids(text)) for text in texts]):
+            copies = widened(cache, len(rows))
+            batch_answers = self.generate(
+                copies, [sample] * len(rows), [texts[i] for i in rows], max_new_tokens
+            )
+            for i, answer in zip(rows, batch_answers, strict=True):
+                answers[i] = answer
         return answers
 
     @torch.inference_mode()
@@ -276,6 +275,17 @@ class Continuation(PromptCache):
         for eos in (self.net.generation_config.eos_token_id, self.prompt.tokenizer.eos_token_id):
             ends |= {eos} if isinstance(eos, int) else set(eos or ())
         return ends
+
+
+def equal_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the indices of texts of equal numbers of tokens, QUESTION_BATCH at most at a time; of
+    equal texts in their order.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for _, group in groupby(order, key=lengths.__getitem__):
+        rows = list(group)
+        for start in range(0, len(rows), QUESTION_BATCH):
+            yield rows[start : start + QUESTION_BATCH]
 
 
 def _n_shared(first: Sequence[int], second: Sequence[int]) -> int:

@@ -24,11 +24,9 @@ from kvtool.errors import UsageError
 from kvtool.models.attention import AttentionCall, acting
 from kvtool.models.base import LanguageModel
 from kvtool.models.decoder_geometry import readers
+from kvtool.models.methods import Head
 from kvtool.models.placement import device_of
 from kvtool.types import Geometry, Sample
-
-Head = tuple[int, int]
-"""(layer, kv_head)."""
 
 
 @dataclass(frozen=True)

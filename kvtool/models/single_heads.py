@@ -22,7 +22,8 @@ from torch import nn
 from kvtool.models.attention import AttentionCall, acting
 from kvtool.models.cache import widen
 from kvtool.models.decoder_geometry import readers
-from kvtool.models.knockout import Blocked, Head, group_heads
+from kvtool.models.knockout import Blocked, group_heads
+from kvtool.models.methods import Head
 from kvtool.models.text_tree import TextTree, TreeModel
 from kvtool.types import Sample
 

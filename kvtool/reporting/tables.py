@@ -97,7 +97,7 @@ def scores_table(
 
 def label_table(result: Result, rows: Sequence[Row], title: str, data: str) -> PageTable:
     """Return rows that have labels, e.g. the files of a benchmark under each condition."""
-    labels = [name for name in LABELS if any(row.get(name) is not None for row in rows)]
+    labels = [name for name in (*LABELS, "group") if any(row.get(name) is not None for row in rows)]
     labeled = [(" · ".join(words(row.get(name, "all")) for name in labels), row) for row in rows]
     return scores_table(result, labeled, title, data)
 

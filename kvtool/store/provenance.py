@@ -33,6 +33,7 @@ ALGORITHMS = {
     "attend": 1,
     "surface": 1,
     "answers": 2,
+    "intervene": 1,
 }
 """Versions of what computes numbers, by task and command.
 

@@ -21,7 +21,7 @@ from kvtool.viewer.vectors import vectors_reply
 from kvtool.viewer.viewed_run import ViewedRun
 
 if TYPE_CHECKING:
-    from kvtool.models.knockout import Head
+    from kvtool.models.methods import Head
 
 MAX_NEW_TOKENS = 32
 MOST_BLOCKED = 10_000

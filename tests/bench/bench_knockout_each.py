@@ -43,7 +43,7 @@ def bench(n_images: int = IMAGES) -> list[Row]:
         name = str(llava_next(path / "model", **SHAPE))
         spec = f"pope:{planted_pope(path / 'pope', n_images)}"
         store = path / "s.kv"
-        options: dict[str, Any] = {"limit": n_images, "max_new_tokens": 1, "device": "cpu"}
+        options: dict[str, Any] = {"limit": n_images, "device": "cpu"}
         kvtool.extract(
             store,
             model=name,
@@ -57,7 +57,9 @@ def bench(n_images: int = IMAGES) -> list[Row]:
         started = time.process_time()
         result = kvtool.knockout(store, spec, each_head=True, **options)
         each_s = time.process_time() - started
-        single_s, n_equal, n_single = one_run_a_head(result, store, spec, options)
+        single_s, n_equal, n_single = one_run_a_head(
+            result, store, spec, options | {"max_new_tokens": 1}
+        )
         share = work(name, spec)
     n_heads = len(result.rows)
     shape = f"{n_heads} heads, {result.n} questions"

@@ -177,6 +177,7 @@ class Workspaces(ScoreWorkspaces):
         return folder
 
     surface = property(lambda self: self.paired)
+    intervene = property(lambda self: self.knockout)
 
     @cached_property
     def prefix(self) -> Path:

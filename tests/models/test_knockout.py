@@ -18,7 +18,8 @@ import torch
 from kvtool.errors import UsageError
 from kvtool.models import continuation, load_model
 from kvtool.models.base import LanguageModel
-from kvtool.models.knockout import Head, knocked_out
+from kvtool.models.knockout import knocked_out
+from kvtool.models.methods import Head
 from kvtool.types import Sample, View
 from tests.contracts.families import llava_next, llava_onevision, qwen_vl
 from tests.contracts.model_contract import DecoderContract

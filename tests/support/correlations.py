@@ -10,8 +10,9 @@ import numpy as np
 
 import kvtool
 import kvtool.models
-from kvtool.asking.answering import Answerer, heads_key
+from kvtool.asking.answering import Answerer
 from kvtool.asking.choices import NO_HEADS
+from kvtool.asking.image_replies import change_key
 from kvtool.datasets.blink import Blink
 from kvtool.datasets.cvbench import CvBench
 from kvtool.datasets.imagenet_s import ImageNetS
@@ -121,7 +122,7 @@ def answered(
     opened = kvtool.open(store)
     answerer = Answerer(opened, run, None, "cpu", 16)
     for number, question in enumerate(dataset.questions()):
-        answers = {heads_key(NO_HEADS): {question.prompt: says(number)}}
+        answers = {change_key(NO_HEADS): {question.prompt: says(number)}}
         opened.save_result(
             hash_json([answerer.key, question.image_ids[0], ""]),
             {"kind": "answers", "answers": answers},

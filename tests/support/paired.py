@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.asking.answering import Answerer, heads_key
+from kvtool.asking.answering import Answerer
+from kvtool.asking.image_replies import change_key
 from kvtool.asking.paired.answers import option_letters
 from kvtool.datasets import open_dataset, parse_spec
 from kvtool.datasets.base import Question
@@ -18,7 +19,7 @@ from tests.support.units import DIM, PLANTED, Fill, noise, sample, write_run
 VALUE_RIGHT, MODEL_RIGHT = set(range(9)), {0, 1, 2, 3, 9, 10}
 """Of 12 questions: 4 both, 5 the values alone, 2 the model alone, 1 neither."""
 
-NO_HEADS = heads_key(frozenset())
+NO_HEADS = change_key(frozenset())
 
 
 def questions_of(folder: Path, subset: str) -> list[Question]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.support.attend_results import attend_result, sinks_result
+from tests.support.intervene_results import intervene_result
 from tests.support.lens_results import lens_result
 from tests.support.multiple_results import average, compare
 from tests.support.results import (
@@ -33,6 +34,7 @@ RESULTS = {
     "lens": lens_result(),
     "attend": attend_result(),
     "surface": surface_result(),
+    "intervene": intervene_result(),
 }
 LONG = (
     "an-organisation-of-a-long-name/and-a-model-of-one-that-is-longer-still-than-a-page-is-wide" * 2
@@ -78,5 +80,6 @@ SHAPES = {
     "attention without objects": attend_result(has_masks=False),
     "sinks": sinks_result(),
     "sinks of one layer": sinks_result([5]),
+    "interventions over groups": intervene_result([f"Spatial_Task_{i}" for i in range(5)], "group"),
     "long names": replace(probe(), config={"model": LONG, "dataset": LONG, "run": "r"}),
 }

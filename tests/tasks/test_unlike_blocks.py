@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from kvtool.asking.caches import cache_kinds, is_whole
+from kvtool.asking.head_sources import HeadSource
 from kvtool.asking.heads import head_set, make_conditions
 from kvtool.errors import UsageError
-from kvtool.experiments.knockout.sources import HeadSource
 from kvtool.models.knockout import group_heads
 from kvtool.reporting.commands import block_flags
 from kvtool.reporting.heatmap import gap_note

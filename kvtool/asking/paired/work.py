@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvtool.asking.answering import ATTENTION, Answer, Answerer
+from kvtool.asking.answering import Answer, Answerer
+from kvtool.asking.image_replies import ATTENTION
 from kvtool.asking.paired.answers import (
     PADDED,
     ask_one_image,

@@ -65,7 +65,11 @@ class AttendRequest:
                 f"attend: expected one of {', '.join(sources)}, found "
                 f"{' and '.join(flags) or 'none'}"
             )
-        if self.question is not None and not self.question.strip():
+        if self.question is None:
+            return
+        if not isinstance(self.question, str):
+            raise UsageError(f"--question: expected a text, found {self.question!r}")
+        if not self.question.strip():
             raise UsageError("--question: expected a text, found an empty one")
 
     def settings(self) -> dict[str, Any]:

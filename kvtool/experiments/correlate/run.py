@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kvtool.asking.answering import ATTENTION, Answer
+from kvtool.asking.answering import Answer
 from kvtool.asking.caches import no_answer
 from kvtool.asking.choices import BENCHMARKS, score_choices
+from kvtool.asking.image_replies import ATTENTION
 from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError

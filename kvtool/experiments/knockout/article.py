@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,15 +11,24 @@ from kvtool.reporting import chapters
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
-from kvtool.reporting.conditions import condition, condition_rows, conditions_article
-from kvtool.reporting.numbers import interval, plural, probability, ranges, relation
-from kvtool.reporting.sentences import SURE
+from kvtool.reporting.conditions import (
+    condition,
+    condition_effect,
+    condition_rows,
+    conditions_article,
+    conditions_headline,
+    heads_flag,
+    piped_heads,
+)
+from kvtool.reporting.numbers import plural, ranges
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data
 from kvtool.result import Result, Row
 
 CHAPTER = chapters.KEYS
 TITLE = "Knockout"
+
+piped_rows = piped_heads
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
@@ -33,66 +40,16 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
 
 
 def knockout_effect(result: Result, none: Row, row: Row) -> str:
-    """Set a condition beside no knockout.
-
-    A test of the answers decides, corrected for the number of conditions: by picture where there is
-    one, else McNemar's, which takes questions as independent. Where nothing was tested, the
-    intervals of the score decide.
-    """
+    """Set a condition beside no knockout, see condition_effect."""
     blocking = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
-    scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
-    side = relation(row, none, result.metric)
-    p = _corrected_p(row)
-    test = ""
-    if p is not None:
-        certainty = _corrected(row[f"{_test_name(row)}_p"], p)
-        test = f"{row['n_lost']} answers lost, {row['n_gained']} gained, {certainty}"
-    if side in ("above", "below") and (p is None or p < SURE):
-        verb = "raised" if side == "above" else "lowered"
-        return f"{blocking} {verb} the score: {scores}{'; ' * bool(test)}{test}."
-    if p is not None and p < SURE and row["n_lost"] != row["n_gained"]:
-        comparison = "fewer" if row["n_lost"] > row["n_gained"] else "more"
-        return (
-            f"{blocking} left {comparison} answers right ({test}), though the intervals overlap: "
-            f"{scores}."
-        )
-    return f"{blocking} made no difference that could be told: {scores}{'; ' * bool(test)}{test}."
-
-
-def _test_name(row: Row) -> str:
-    """Return which test a condition was put to: by picture where there is one, else McNemar's."""
-    return "picture" if "picture_p" in row else "mcnemar"
-
-
-def _corrected_p(row: Row) -> float | None:
-    """Return the p of a condition's answers, corrected where there are several; None without a
-    test."""
-    name = _test_name(row)
-    p: float | None = row.get(f"{name}_holm_p", row.get(f"{name}_p"))
-    return p
+    return condition_effect(result, none, row, blocking)
 
 
 def headline(results: Sequence[Result]) -> str | None:
     """Say in how many conditions blocking heads changed which answers are right, by the tests."""
-    texts = []
-    for result in results:
-        if each_shown.is_each(result):
-            continue
-        tests = [_corrected_p(row) for row in condition_rows(result) if row["condition"] != "none"]
-        p_values = [p for p in tests if p is not None]
-        if not p_values:
-            continue
-        count = sum(p < SURE for p in p_values)
-        name = str(result.task or result.config.get("benchmark")).upper()
-        texts.append(f"{count} of {plural(len(p_values), 'condition')} on {name}")
-    if not texts:
-        return None
-    return f"Blocking keys changed which answers are right in {', '.join(texts)} (p below 0.05)."
-
-
-def _corrected(raw: float, p: float) -> str:
-    """Return a p, and the raw one beside it where it was corrected for several conditions."""
-    return probability(p) if p == raw else f"{probability(p)} by Holm, {probability(raw)} raw"
+    return conditions_headline(
+        [result for result in results if not each_shown.is_each(result)], "Blocking keys"
+    )
 
 
 def sentences(result: Result) -> Iterator[str]:
@@ -109,29 +66,8 @@ def sentences(result: Result) -> Iterator[str]:
         yield line
 
 
-def piped_rows(config: Mapping[str, Any]) -> str:
-    """Return what to pipe into a knockout whose heads came from standard input or from Python.
-
-    It prints a JSON line for each head; for heads from a file there is nothing to pipe.
-    """
-    if config.get("heads", "given") not in ("given", "standard input"):
-        return ""
-    conditions: list[Row] = config.get("conditions", [])
-    heads = [
-        kv_head
-        for entry in conditions
-        if entry["condition"] == "chosen"
-        for kv_head in entry["heads"]
-    ]
-    lines = (json.dumps({"layer": layer, "kv_head": kv_head}) for layer, kv_head in heads)
-    return shlex.join(["printf", r"%s\n", *lines]) + " | "
-
-
 def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
     """Return the command line that would compute the result again."""
-    heads = {"given": "-", "standard input": "-"}.get(
-        config.get("heads", "given"), config.get("heads")
-    )
     layers = None if config.get("layers") is None else ranges(config["layers"])
     values = {
         "run": config.get("heads_run"),
@@ -147,6 +83,6 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
         stored.store,
         "--benchmark",
         config.get("benchmark", "SPEC"),
-        *(["--each"] if config.get("each") else ["--heads", heads]),
+        *(["--each"] if config.get("each") else ["--heads", heads_flag(config)]),
     ]
     return arguments + flags(values, {"draws": 1, "max_new_tokens": 16, "seed": 0, **UNWORDED})

@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.completion import complete_benchmark
+from kvtool.cli.head_flags import (
+    HEAD_SOURCES,
+    BenchmarkOption,
+    ControlsOption,
+    DrawsOption,
+    ThresholdOption,
+)
 from kvtool.cli.options import (
     AfterQuestionOption,
     AnswersOption,
@@ -26,7 +32,6 @@ from kvtool.cli.options import (
     StoreArgument,
     StyleOption,
     WaitOption,
-    bounded,
     need_store,
     seed_of,
 )
@@ -41,24 +46,12 @@ EXAMPLES = (
 )
 
 
-BenchmarkOption = Annotated[
-    str,
-    typer.Option(
-        "--benchmark",
-        metavar="SPEC",
-        autocompletion=complete_benchmark,
-        help="Benchmark to ask: pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set "
-        "with questions, e.g. own:PATH.",
-    ),
-]
 BlockedHeadsOption = Annotated[
     str | None,
     typer.Option(
         "--heads",
         metavar="SOURCE",
-        help="Heads to block: agnostic; lowest:N, the keys of lowest variance; all; layer:head, as "
-        "3:1,4:0; numbers such as 0-3,5 in all layers; or JSON lines of layer, kv_head: a "
-        "FILE, - for stdin.",
+        help=f"Heads to block: {HEAD_SOURCES}",
     ),
 ]
 EachOption = Annotated[
@@ -69,22 +62,6 @@ EachOption = Annotated[
         "change of accuracy and of the answer's margin by layer and head.",
     ),
 ]
-ThresholdOption = Annotated[
-    float | None,
-    typer.Option(
-        "--threshold",
-        help="Variance below which keys are agnostic. The default is the valley between two modes.",
-    ),
-]
-ControlsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--controls",
-        metavar="NAMES",
-        help="Controls to draw, comma-separated: dependent, random.",
-    ),
-]
-DrawsOption = Annotated[int, bounded("draws", help="How often each control is drawn.")]
 OfficialOption = Annotated[
     Path | None,
     typer.Option(

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from kvtool.experiments.knockout import each_plot
 from kvtool.experiments.knockout.each_shown import is_each
-from kvtool.reporting.plots.conditions import ConditionsPanel, ConditionsSeries, draw_panels
+from kvtool.reporting.plots.conditions import draw_conditions
 from kvtool.result import Result
 
 
@@ -16,25 +16,4 @@ def draw(result: Result) -> Figure:
     """
     if is_each(result):
         return each_plot.draw(result)
-    label = "file" if any("file" in row for row in result.rows) else "subset"
-    parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
-    panels = [
-        ConditionsPanel("all", [row for row in result.rows if label not in row], result.metric)
-    ]
-    if len(parts) > 1:
-        for part in parts:
-            rows = [row for row in result.rows if row.get(label) == part]
-            panels.append(ConditionsPanel(part, rows, result.metric))
-    counts = {row["condition"]: row["n_heads"] for row in result.rows}
-    names = {condition: f"{condition}, {n}" if n else condition for condition, n in counts.items()}
-    series = [ConditionsSeries("", lambda row: row.get("draw", "all") == "all")]
-    if any(row.get("draw", "all") != "all" for row in result.rows):
-        series = [
-            ConditionsSeries("condition; of a control the mean of its draws", series[0].has),
-            ConditionsSeries(
-                "one draw", lambda row: row.get("draw", "all") != "all", 0.3, filled=False
-            ),
-        ]
-    return draw_panels(
-        result, panels, names, series, ["conditions with the number of heads blocked"]
-    )
+    return draw_conditions(result, "conditions with the number of heads blocked")

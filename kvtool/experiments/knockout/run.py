@@ -8,28 +8,23 @@ kvtool.asking.heads for the conditions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
-from kvtool.asking.benchmarks import open_benchmark, unaskable
-from kvtool.asking.caches import find_base, holding_run, unanswerable
+from kvtool.asking.head_questions import Asking, HeadPlan, prepare
+from kvtool.asking.head_sources import ALL, Heads, HeadSource
 from kvtool.asking.heads import make_conditions
 from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
-from kvtool.datasets.base import DatasetBase, ImageRef, Question
-from kvtool.datasets.protocols import HasQuestions
-from kvtool.errors import KvtoolError, UsageError
+from kvtool.errors import UsageError
 from kvtool.experiments.knockout.each import single_heads
 from kvtool.experiments.knockout.each_beside import with_others
-from kvtool.experiments.knockout.sources import ALL, Heads, HeadSource
-from kvtool.experiments.knockout.work import KnockoutWork
-from kvtool.layers import resolve_layers
 from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
-from kvtool.store import Run, Store
 from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
@@ -115,9 +110,12 @@ def knockout(
     if max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
     check_answers(answers, official)
-    options = {"controls": controls, "answers": answers, "official": official}
+    options: dict[str, Any] = {"controls": controls, "answers": answers, "official": official}
+    options |= {"threshold": threshold is not None, "draws": draws != 1}
+    options |= {"max-new-tokens": max_new_tokens != MAX_NEW_TOKENS}
     source = HeadSource.parse(_blocked(heads, each_head, options), threshold)
-    blocking = Blocking(source, layers, controls, draws, seed)
+    make = partial(make_conditions, controls=controls, draws=draws, seed=seed)
+    plan = HeadPlan("knockout", source, layers, controls, draws, seed, make)
     asking = Asking(
         store=store,
         model=model,
@@ -129,7 +127,7 @@ def knockout(
         wording=Wording(style, after_question),
         dtype=question_dtype,
     )
-    work = _prepare(benchmark, run_name, blocking, asking)
+    work = prepare(benchmark, run_name, plan, asking)
     if each_head:
         work = replace(work, settings=work.settings | SINGLE_HEADS)
     key = result_key(work.settings)
@@ -143,6 +141,7 @@ def knockout(
         if each_head:
             result = single_heads(work, answerer, asking.progress)
         else:
+            asking.progress(0, "", work.n_images)
             work, conditions = work.answered(work.ask(answerer, asking.progress))
             result = work.result(conditions)
             work.write(conditions, answers, official)
@@ -162,136 +161,3 @@ def _blocked(heads: Heads | None, each_head: bool, options: Mapping[str, Any]) -
     if names := [name for name, value in needless.items() if value]:
         raise UsageError(f"--each: expected no --{names[0]} beside it; leave one out")
     return ALL
-
-
-@dataclass(frozen=True)
-class Blocking:
-    """The heads to block and the controls to draw, as in knockout."""
-
-    source: HeadSource
-    layers: str | Sequence[int] | None
-    controls: Sequence[str]
-    draws: int
-    seed: int
-
-    def layers_of(self, run: Run) -> tuple[int, ...] | None:
-        """Return the layers to block in as numbers; None for all."""
-        return resolve_layers(self.layers, run.config.model.geometry.layers)
-
-
-@dataclass(frozen=True)
-class Asking:
-    """Where and how the questions are asked, as in knockout."""
-
-    store: Store
-    model: str | None
-    device: str
-    max_new_tokens: int
-    limit: int | None
-    official: bool
-    progress: Progress
-    wording: Wording
-    dtype: Precision | None
-
-
-def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking) -> KnockoutWork:
-    """Determine the run, the questions and the conditions; extract images that no run holds."""
-    benchmark, dataset = open_benchmark(spec)
-    if asking.official and not benchmark.is_official:
-        raise UsageError(
-            f"--official: expected pope or mme, found {dataset.name}, which has no such files: "
-            "--answers"
-        )
-    store = asking.store
-    # Whose heads are blocked: heads that are named belong to a run over the benchmark, if any.
-    base = find_base(
-        store, run_name, asking.model, None if blocking.source.of_variance else dataset
-    )
-    refs = _pictures(dataset)[: asking.limit]
-    extraction = (asking.model, dataset, refs, asking.device, asking.progress)
-    if base is None:
-        base, _ = holding_run(store, None, *extraction)
-    heads, head_notes = blocking.source.of(base)
-    geometry = base.config.model.geometry
-    drawing = (blocking.controls, blocking.draws, blocking.seed)
-    conditions, notes = make_conditions(heads, geometry, blocking.layers_of(base), *drawing)
-    # Whose caches answer: a run over the benchmark's pictures, of the same model and settings.
-    holding, failed = holding_run(store, base, *extraction)
-    failed |= unanswerable(holding, {ref.id for ref in refs})
-    questions, skipped = _split(dataset, refs, failed)
-    work = KnockoutWork(
-        store=store,
-        run=holding,
-        benchmark=benchmark,
-        dataset=dataset,
-        refs=tuple(refs),
-        questions=tuple(map(asking.wording.of, questions)),
-        conditions=tuple(conditions),
-        skipped=tuple(skipped),
-        notes=(*head_notes, *notes),
-        seed=blocking.seed,
-    )
-    settings = _settings(spec, base, blocking, asking)
-    return replace(work, settings=work.config() | settings)
-
-
-def _settings(
-    spec: str,
-    base: Run,
-    blocking: Blocking,
-    asking: Asking,
-) -> dict[str, Any]:
-    """Return the settings of a knockout as its result names them."""
-    layers = blocking.layers_of(base)
-    return {
-        "benchmark": spec,
-        "heads": blocking.source.name,
-        "threshold": blocking.source.threshold,
-        "heads_run": base.name,
-        "layers": None if layers is None else list(layers),
-        "controls": list(blocking.controls),
-        "draws": blocking.draws,
-        "seed": blocking.seed,
-        **asking.wording.settings(),
-        "question_dtype": asking.dtype,
-        "max_new_tokens": asking.max_new_tokens,
-        "limit": asking.limit,
-    }
-
-
-def _pictures(dataset: DatasetBase) -> Sequence[ImageRef]:
-    """Return the pictures of a data set up to the last one that a question is about."""
-    subjects = {question.image_ids[0] for question in _questions(dataset)}
-    refs = dataset.images()
-    last = max((position for position, ref in enumerate(refs) if ref.id in subjects), default=-1)
-    return refs[: last + 1]
-
-
-def _questions(dataset: DatasetBase) -> list[Question]:
-    assert isinstance(dataset, HasQuestions)  # as open_benchmark chose it
-    return dataset.questions()
-
-
-def _split(
-    dataset: DatasetBase, refs: Sequence[ImageRef], failed: Mapping[str, str]
-) -> tuple[list[Question], list[str]]:
-    """Return the questions that can be asked, and a line for each that cannot. Raises KvtoolError
-    where none remains."""
-    ids = {ref.id for ref in refs}
-    questions = []
-    skipped = []
-    for question in _questions(dataset):
-        if question.image_ids[0] not in ids:
-            continue
-        if reason := unaskable(question, failed):
-            skipped.append(f"question {question.id}: {reason}")
-        else:
-            questions.append(question)
-    skipped += dataset.skipped
-    if not questions:
-        first = f": {skipped[0]}" if skipped else ""
-        raise KvtoolError(
-            f"{dataset.name} {dataset.root}: expected questions about images that are there, "
-            f"found none{first}"
-        )
-    return questions, skipped

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from kvtool.experiments.knockout import each_shown
 from kvtool.reporting.chance import conditions_against_chance, level_row
+from kvtool.reporting.conditions import shares_pictures
 from kvtool.reporting.numbers import interval, p_value, show
-from kvtool.result import Result, Row
+from kvtool.result import Result, Row, part_label
 
 PARTS_SHOWN = 4
 """More files or subsets do not fit 80 columns."""
@@ -34,7 +35,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
     if each_shown.is_each(result):
         yield from each_shown.tables(result)
         return
-    label = "file" if any("file" in row for row in result.rows) else "subset"
+    label = part_label(result.rows)
     total = [row for row in result.rows if label not in row and row.get("draw", "all") == "all"]
     yield _table(result, label, total)
     if (line := conditions_against_chance(result, total)) is not None:
@@ -81,13 +82,6 @@ def _table(result: Result, label: str, total: Sequence[Row]) -> Table:
         cells = ["chance", "", interval(result, level[1])]
         table.add_row(*map(Text, [*cells, *(show(result, value) for value in parts_chance)]))
     return table
-
-
-def shares_pictures(rows: Sequence[Row]) -> bool:
-    """Tell whether several questions are asked about some picture, and rows have the test that
-    knows it.
-    """
-    return any("picture_p" in row and row["n_pictures"] < row["n_distinct"] for row in rows)
 
 
 def _part(rows: Sequence[Row], total: Row, label: str, part: str) -> Row | None:

@@ -1,4 +1,4 @@
-"""Conditions beside `none`: knockouts (the paper's tables 3 and 7 to 10) and prefixes (table 4)."""
+"""Conditions beside `none`: knockouts (tables 3, 7 to 10 of the paper), interventions, prefixes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kvtool.reporting.plots.style import (
     scored,
     title,
 )
-from kvtool.result import Result, Row
+from kvtool.result import Result, Row, part_label
 
 ACROSS = 4
 """The most panels side by side."""
@@ -58,6 +58,34 @@ class ConditionsSeries:
     has: Callable[[Row], bool]
     shift: float = 0.0
     filled: bool = True
+
+
+def draw_conditions(result: Result, note: str) -> Figure:
+    """Draw conditions of heads: a panel for all questions and, where there are several, one for
+    each file, subset or group.
+
+    note: What the numbers behind the conditions are.
+    """
+    label = part_label(result.rows)
+    parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
+    panels = [
+        ConditionsPanel("all", [row for row in result.rows if label not in row], result.metric)
+    ]
+    if len(parts) > 1:
+        for part in parts:
+            rows = [row for row in result.rows if row.get(label) == part]
+            panels.append(ConditionsPanel(part, rows, result.metric))
+    counts = {row["condition"]: row["n_heads"] for row in result.rows}
+    names = {condition: f"{condition}, {n}" if n else condition for condition, n in counts.items()}
+    series = [ConditionsSeries("", lambda row: row.get("draw", "all") == "all")]
+    if any(row.get("draw", "all") != "all" for row in result.rows):
+        series = [
+            ConditionsSeries("condition; of a control the mean of its draws", series[0].has),
+            ConditionsSeries(
+                "one draw", lambda row: row.get("draw", "all") != "all", 0.3, filled=False
+            ),
+        ]
+    return draw_panels(result, panels, names, series, [note])
 
 
 def draw_panels(

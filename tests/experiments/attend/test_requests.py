@@ -44,6 +44,7 @@ def run(root: Path) -> Run:
         ({}, "expected one of --question, --benchmark, --expressions, found none"),
         ({"question": QUESTION, "expressions": True}, "found --question and --expressions"),
         ({"question": "  "}, "--question: expected a text, found an empty one"),
+        ({"question": 3}, "--question: expected a text, found 3"),
         ({"question": QUESTION, "image": "nothing"}, "no image 'nothing' among the 6"),
         ({"question": QUESTION, "layers": [3]}, "layers: expected some of 0 to 2, found 3"),
         ({"question": QUESTION, "from_": ""}, "--from: expected last, question, answer or a word"),

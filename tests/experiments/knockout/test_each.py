@@ -14,9 +14,10 @@ import pytest
 import kvtool
 from kvtool.asking.benchmarks import own_benchmark
 from kvtool.asking.conditions import AnswerSheet
+from kvtool.asking.margin_scores import margin_p
 from kvtool.datasets.base import Question
 from kvtool.errors import UsageError
-from kvtool.experiments.knockout.each import head_rows, margin_p
+from kvtool.experiments.knockout.each import head_rows
 from kvtool.reporting.emit import emit
 from kvtool.reporting.plots import plot
 from kvtool.result import Result
@@ -142,6 +143,9 @@ def test_attention_that_the_store_holds_stands_beside(
         ({}, "expected --heads or --each, found neither"),
         ({"heads": "0:1", "each_head": True}, "--each: expected no --heads beside it"),
         ({"controls": ["random"], "each_head": True}, "--each: expected no --controls beside it"),
+        ({"threshold": 2.0, "each_head": True}, "--each: expected no --threshold beside it"),
+        ({"draws": 3, "each_head": True}, "--each: expected no --draws beside it"),
+        ({"max_new_tokens": 4, "each_head": True}, "expected no --max-new-tokens beside it"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import kvtool
+from kvtool.asking.head_sources import HeadSource
 from kvtool.errors import UsageError
-from kvtool.experiments.knockout.sources import HeadSource
 from kvtool.experiments.variance.run import variance
 from kvtool.store import Run
 from tests.support.planted import CONSTANT, planted_model, planted_pope

@@ -1,7 +1,9 @@
-"""The heads that `kvtool knockout` blocks, as the command line and Python name them.
+"""The heads that `kvtool knockout` blocks and `kvtool intervene` changes, as the command line and
+Python name them.
 
-One grammar: "agnostic" (by the threshold of their variance), "lowest:N", "all", "3:1,4:0"
-(layer:head), "0-3,5" (in all layers), a file of JSON lines or "-", or rows from Python.
+One grammar: "agnostic" (by the threshold of their variance), "lowest:N", "best:TASK[:N]",
+"localization[:N]", "sinks[:N]" (of kept results), "all", "3:1,4:0" (layer:head), "0-3,5" (in all
+layers), a file of JSON lines or "-", or rows from Python.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 from kvtool.asking.caches import WAIT_S
 from kvtool.asking.heads import HeadSet, Row, head_set, read_rows
+from kvtool.asking.kept_heads import KeptHeads
 from kvtool.errors import UsageError
 from kvtool.features.variances import judge, kept_variances
 from kvtool.layers import parse_numbers
@@ -30,7 +33,7 @@ NUMBERS = re.compile(r"[\d,\s-]*\d[\d,\s-]*")
 
 @dataclass(frozen=True)
 class HeadSource:
-    """Heads to block, of a run that is not known yet.
+    """Heads to block, or to change, of a run that is not known yet.
 
     Args:
         heads: What was asked for.
@@ -50,7 +53,8 @@ class HeadSource:
         source = cls(heads, threshold, None)
         if threshold is not None and heads != "agnostic":
             raise UsageError(f"--threshold: expected --heads agnostic beside it, found {heads}")
-        if heads in ("agnostic", ALL) or source.n_lowest is not None or source.numbers:
+        is_named = heads in ("agnostic", ALL) or source.n_lowest is not None
+        if is_named or source.kept is not None or source.numbers:
             return source
         return cls(heads, threshold, _rows(heads))
 
@@ -66,6 +70,11 @@ class HeadSource:
         return None if match is None else int(match[1])
 
     @property
+    def kept(self) -> KeptHeads | None:
+        """The heads of a kept result, where these are asked for."""
+        return KeptHeads.parse(self.heads) if isinstance(self.heads, str) else None
+
+    @property
     def numbers(self) -> tuple[int, ...]:
         """The KV heads of a text such as 0-3,5, which stand for those of all layers."""
         heads = self.heads
@@ -76,18 +85,21 @@ class HeadSource:
     @property
     def name(self) -> str:
         """What a result says of the source."""
-        if self.of_variance or self.heads == ALL:
+        if self.of_variance or self.kept is not None or self.heads == ALL:
             return str(self.heads)
         if not isinstance(self.heads, str | Path):
             return "given"
         return "standard input" if str(self.heads) == "-" else str(self.heads)
 
     def of(self, run: Run) -> tuple[HeadSet, list[str]]:
-        """Return the heads to block, and notes. Raises UsageError."""
+        """Return the heads, and notes. Raises UsageError."""
         geometry = run.config.model.geometry
         rows, notes = self.rows, list[str]()
         if self.of_variance:
             rows, notes = self._by_variance(run)
+        elif self.kept is not None:
+            heads, note = self.kept.of(run)
+            rows, notes = _located(heads), [note]
         elif self.heads == ALL:
             rows = _located(geometry.heads)
         elif rows is None:

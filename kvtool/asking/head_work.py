@@ -1,4 +1,4 @@
-"""A benchmark's questions under the conditions of a knockout: asked, scored and written."""
+"""A benchmark's questions under conditions of heads, blocked or changed: asked, scored, written."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.asking.answer_files import write_answers, write_official
-from kvtool.asking.answering import ATTENTION, Answer, Answerer
+from kvtool.asking.answering import Answer, Answerer
 from kvtool.asking.benchmarks import Benchmark
 from kvtool.asking.caches import no_answer
 from kvtool.asking.conditions import Answers, AnswerSheet
 from kvtool.asking.heads import HeadCondition
+from kvtool.asking.image_replies import ATTENTION, ImageReplies, Reply
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError
 from kvtool.progress import Progress
@@ -22,12 +23,13 @@ from kvtool.store.provenance import ALGORITHMS, describe_run
 
 
 @dataclass(frozen=True)
-class KnockoutWork:
+class HeadWork:
     """What is asked of which run under which conditions.
 
-    `settings` are all that the numbers depend on.
+    `command` asks; `settings` are all that the numbers depend on.
     """
 
+    command: str
     store: Store
     run: Run
     benchmark: Benchmark
@@ -40,24 +42,49 @@ class KnockoutWork:
     seed: int
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def n_images(self) -> int:
+        """The number of images that are asked about."""
+        return len({question.image_ids[0] for question in self.questions})
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What tells the pictures of image ids apart."""
+        return {picture.id: picture.digest for picture in self.run.pictures}
+
+    @property
+    def sheet(self) -> AnswerSheet:
+        """What scores answers to the questions."""
+        return AnswerSheet(self.benchmark, self.questions, self.digests, self.seed)
+
     def ask(self, answerer: Answerer, progress: Progress) -> list[tuple[Answer, ...]]:
         """Return what is answered under each condition, in the order of the questions.
 
         Questions asked twice are answered once.
         """
-        texts: dict[str, list[str]] = {}
-        for question in self.questions:
-            texts.setdefault(question.image_ids[0], []).append(question.prompt)
-        sets = list(dict.fromkeys(condition.heads for condition in self.conditions))
-        progress(0, "", len(texts))
-        table = answerer.ask(texts, sets, progress)
-        by_condition = (table[condition.heads] for condition in self.conditions)
+        prompts = [question.prompt for question in self.questions]
+        return self.replies(answerer, prompts, progress)
+
+    def replies(
+        self, replies: ImageReplies[Reply], texts: Sequence[str], progress: Progress
+    ) -> list[tuple[Reply | None, ...]]:
+        """Return what is replied to each question under each condition; a text for each question.
+
+        Texts that stand twice are asked once.
+        """
+        images = [question.image_ids[0] for question in self.questions]
+        by_image: dict[str, list[str]] = {}
+        for image, text in zip(images, texts, strict=True):
+            by_image.setdefault(image, []).append(text)
+        changes = list(dict.fromkeys(condition.change for condition in self.conditions))
+        table = replies.ask(by_image, changes, progress)
+        by_condition = (table[condition.change] for condition in self.conditions)
         return [
-            tuple(answers[question.image_ids[0]][question.prompt] for question in self.questions)
+            tuple(answers[image][text] for image, text in zip(images, texts, strict=True))
             for answers in by_condition
         ]
 
-    def answered(self, texts: Sequence[Sequence[Answer]]) -> tuple[KnockoutWork, list[Answers]]:
+    def answered(self, texts: Sequence[Sequence[Answer]]) -> tuple[HeadWork, list[Answers]]:
         """Return the work on questions that have an answer under every condition, with what is
         scored together with them, and their answers.
 
@@ -81,8 +108,8 @@ class KnockoutWork:
                 lines.append(f"question {question.id}: the other one about its image has no answer")
         if not remaining:
             raise KvtoolError(
-                "knockout: expected questions that have an answer under every condition, found "
-                f"none: {lines[0]}"
+                f"{self.command}: expected questions that have an answer under every condition, "
+                f"found none: {lines[0]}"
             )
         conditions = [
             Answers(
@@ -98,15 +125,14 @@ class KnockoutWork:
 
     def result(self, conditions: Sequence[Answers]) -> Result:
         """Score the answers of every condition."""
-        digests = {picture.id: picture.digest for picture in self.run.pictures}
-        sheet = AnswerSheet(self.benchmark, self.questions, digests, self.seed)
+        sheet = self.sheet
         rows = sheet.score(conditions)
         empty = max(row["n_empty"] for row in rows)
         notes = list(self.notes)
         if empty and self.benchmark.name == "pope":
             notes.append(f"empty answers count as yes, as POPE's script reads them: {empty:g}")
         return Result(
-            command="knockout",
+            command=self.command,
             task=self.benchmark.name,
             metric=self.benchmark.metric,
             n=rows[0]["n"],
@@ -137,19 +163,12 @@ class KnockoutWork:
         questions = [[q.id, q.image_ids[0], q.prompt, q.answer] for q in self.questions]
         return {
             "task": self.benchmark.name,
-            "algorithm": ALGORITHMS["knockout"],
+            "algorithm": ALGORITHMS[self.command],
             **describe_run(self.run, {question.image_ids[0] for question in self.questions}),
             "dataset": self.dataset.name,
             "split": self.dataset.split,
             "questions": len(self.questions),
             "questions_hash": hash_json(questions),
             "attention": ATTENTION,
-            "conditions": [
-                {
-                    "condition": condition.name,
-                    "draw": condition.draw,
-                    "heads": [list(head) for head in sorted(condition.heads)],
-                }
-                for condition in self.conditions
-            ],
+            "conditions": [condition.record() for condition in self.conditions],
         }

@@ -1,0 +1,1 @@
+"""`kvtool intervene`: what text does at the image's tokens of chosen heads, changed."""
