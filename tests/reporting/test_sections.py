@@ -89,7 +89,7 @@ def test_headlines_are_one_sentence_a_command() -> None:
     )
     assert (
         "Of 4 prefixes over 2 tasks and sets of pictures 2 made the best block better and 0 made "
-        "it worse." in texts
+        "it worse (by paired differences)." in texts
     )
 
 

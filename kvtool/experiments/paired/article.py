@@ -154,7 +154,7 @@ def headline(results: Sequence[Result]) -> str | None:
     count = sum(p < SURE for p in p_values)
     return (
         f"In {count} of {len(p_values)} sets of questions the values know more of what the model "
-        "gets wrong than blocks that guess would (p below 0.05)."
+        "gets wrong than blocks that guess would (raw p below 0.05)."
     )
 
 

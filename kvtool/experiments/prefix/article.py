@@ -57,7 +57,8 @@ def headline(results: Sequence[Result]) -> str | None:
     ]
     return (
         f"Of {plural(len(sides), 'prefix', 'prefixes')} over {len(results)} tasks and sets of "
-        f"pictures {sides.count(1)} made the best block better and {sides.count(-1)} made it worse."
+        f"pictures {sides.count(1)} made the best block better and {sides.count(-1)} made it worse "
+        "(by paired differences)."
     )
 
 

@@ -28,7 +28,7 @@ def headline(results: Sequence[Result]) -> str | None:
     count = sum(row["permuted_p"] < SURE and row["difference"] > 0 for row in rows)
     return (
         f"In {count} of {len(rows)} sets of questions adding the values' evidence makes more of "
-        "the model's answers right (p below 0.05)."
+        "the model's answers right (raw p below 0.05)."
     )
 
 
