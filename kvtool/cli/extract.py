@@ -90,7 +90,12 @@ def extract(
     ] = "local",
     attention: AttentionOption = "sdpa",
     codec: Annotated[
-        Literal["lz4", "none"], typer.Option("--codec", help="none: larger and faster.")
+        Literal["lz4", "none", "auto"],
+        typer.Option(
+            "--codec",
+            help="none: larger and faster. auto: one of both, by what limits the first pictures of "
+            "a new run (the model, the encoder or the disk); a run goes on with its own.",
+        ),
     ] = "lz4",
     run: Annotated[
         str | None, typer.Option("--run", help="Name of the run; default: made from its settings.")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kvtool.bounds import checked
 from kvtool.datasets.base import Dataset
@@ -14,7 +14,7 @@ from kvtool.datasets.given import check_travels, given_dataset
 from kvtool.engine import local
 from kvtool.engine.events import Tell, told
 from kvtool.engine.outcome import Report
-from kvtool.engine.plan import BatchSize, Changed, Job
+from kvtool.engine.plan import BatchSize, Changed, CodecChoice, Job
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
 from kvtool.models.sizes import check_input
@@ -51,7 +51,7 @@ def extract(
     dtype: Precision = "bfloat16",
     batch_size: BatchSize = "auto",
     attention: str = "sdpa",
-    codec: Literal["lz4", "none"] = "lz4",
+    codec: CodecChoice = "lz4",
     run: str | None = None,
     changed: Changed = "refuse",
     strict: bool = False,
@@ -101,7 +101,8 @@ def extract(
             take a quarter of the device's memory, and runs more of them together where that is
             faster, fits, and changes no stored bit.
         attention: the attention of transformers, e.g. sdpa or eager.
-        codec: "none" is larger and faster.
+        codec: "none" is larger and faster; "auto" is measured on the first pictures of a new run,
+            by what limits there: the model, the encoder or the disk. A run goes on with its own.
         run: the run's name; None makes one of the settings.
         changed: where pictures of the run are not what they were: refuse, or replace what is stored
         of them.

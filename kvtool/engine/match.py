@@ -224,7 +224,7 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
         kinds=defaults.kinds if job.kinds is None else _in_order(job.kinds, defaults.kinds),
         layers=() if is_encoder else defaults.layers if layers is None else layers,
         vision_layers=vision_layers,
-        codec=job.codec,
+        codec=stored.codec if job.codec == "auto" else job.codec,
         vision_norm=norm,
         image_size=job.size.image_size,
         min_pixels=job.size.min_pixels,

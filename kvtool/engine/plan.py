@@ -4,7 +4,7 @@ weight is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from kvtool.engine.reuse import FeatureSource
     from kvtool.models.base import LanguageModel, Model, Request
     from kvtool.store import Run, Store
+    from kvtool.store.encoding import Codec
     from kvtool.types import Sample
 
 Changed = Literal["refuse", "replace"]
 BatchSize = int | Literal["auto"]
+CodecChoice = Literal["lz4", "none", "auto"]
 PART_IMAGES = 32
 PART_BYTES = 1_600_000_000
 PROBED_IMAGES = 16
@@ -44,6 +46,7 @@ class Job:
     reuse: take what does not depend on the prefix from a run of the store that holds it, where
     there is one.
     limit: only the first N images of the split; a later run with a larger limit goes on from there.
+    codec: auto is measured on the first pictures of a new run; a run goes on with its own.
     run: name of the run; stem: a name for a new one, to which a number is put where it is taken.
     changed: what to do where pictures of the run changed or vanished since: refuse, or replace what
     is stored of them.
@@ -66,7 +69,7 @@ class Job:
     dtype: Precision = "bfloat16"
     batch_size: BatchSize = "auto"
     attention: str = "sdpa"
-    codec: Literal["lz4", "none"] = "lz4"
+    codec: CodecChoice = "lz4"
     run: str | None = None
     stem: str | None = None
     changed: Changed = "refuse"
@@ -94,6 +97,7 @@ class Plan:
         source: the run that features before the decoder are taken from, where it holds the picture.
         is_new: whether the run was not there yet when the plan was made.
         n_workers: how many share the work as far as this call knows.
+        any_codec: whether a run of either codec is the plan's.
     """
 
     config: RunConfig
@@ -111,6 +115,7 @@ class Plan:
     is_named: bool = False
     text_template: str = DEFAULT
     n_workers: int = 1
+    any_codec: bool = False
 
     @cached_property
     def position_of(self) -> dict[int, int]:
@@ -146,8 +151,10 @@ class Plan:
             self, config=run.config, indices=tuple(index_of[ref.id] for ref in self.refs)
         )
 
-    def open_run(self, store: Store) -> Run:
+    def open_run(self, store: Store, codec: Callable[[], Codec] | None = None) -> Run:
         """The run of this plan, made where there is none.
+
+        codec: chooses that of a run to be made; by default the plan's.
 
         Raises RunConflictError where another process has just made one of its name over other
         pictures.
@@ -155,7 +162,8 @@ class Plan:
         if self.is_new and not self.is_named and (twin := self._twin(store)) is not None:
             return twin
         if self.is_new and self.config.name not in store.runs():
-            run = store.new_run(self.config, self.ids, self.dataset_path)
+            config = self.config if codec is None else replace(self.config, codec=codec())
+            run = store.new_run(config, self.ids, self.dataset_path)
             if run is not None:
                 return run
         run = store.run(self.config.name)
@@ -163,12 +171,17 @@ class Plan:
             self.dataset_path,
             self.ids,
         )
-        if run.config.hash != self.config.hash or is_other:
+        if not self._has_settings(run) or is_other:
             raise RunConflictError(
                 f"run {run.name}: it was made by another process for other settings or pictures: "
                 "run again"
             )
         return run
+
+    def _has_settings(self, run: Run) -> bool:
+        """Whether a run has the plan's settings; the codec that another worker chose is one."""
+        codec = run.config.codec if self.any_codec else self.config.codec
+        return run.config.hash == replace(self.config, codec=codec).hash
 
     def _twin(self, store: Store) -> Run | None:
         """A run of the same settings over the same place and images, which another worker made
@@ -180,7 +193,7 @@ class Plan:
         """Whether a run is the one this plan would make; where texts come from a file, they must
         agree, too.
         """
-        if run.config.hash != self.config.hash or (run.roster.dataset_path, run.roster.ids) != (
+        if not self._has_settings(run) or (run.roster.dataset_path, run.roster.ids) != (
             self.dataset_path,
             self.ids,
         ):
@@ -227,6 +240,7 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
         source=name,
         is_named=job.run is not None,
         text_template=job.text_template,
+        any_codec=job.codec == "auto",
     )
     if run is None:
         return plan

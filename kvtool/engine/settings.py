@@ -106,7 +106,8 @@ def new_config(
         kinds=request.kinds,
         layers=request.layers,
         vision_layers=request.vision_layers,
-        codec=job.codec,
+        # Until it is measured, the one that needs more room.
+        codec="none" if job.codec == "auto" else job.codec,
         defaults=Choice(default.kinds, default.layers, default.vision_layers),
         vision_norm=norm,
         image_size=job.size.image_size,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.checking import prove_first
+from kvtool.engine.codec import choose_codec
 from kvtool.engine.events import Tell
 from kvtool.engine.pipeline import run_parts
 from kvtool.engine.plan import Job, Plan
@@ -80,7 +82,8 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
     is_empty = plan.is_new or not store.run(plan.config.name).samples
     if job.check and is_empty and getattr(model, "proves_itself", False):
         prove_first(plan, model)
-    run = plan.open_run(store)
+    choose = partial(choose_codec, plan, model, store.path) if job.codec == "auto" else None
+    run = plan.open_run(store, choose)
     plan = plan.within(run)
     source = open_source(store.run(plan.source), plan.config, plan.refs) if plan.source else None
     write_texts(plan, run, model, source)

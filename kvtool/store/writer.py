@@ -178,7 +178,7 @@ def write_array(
     writes: list[Future[FileRecord]] = []
     nonfinite: list[int] = []
     with (
-        ThreadPoolExecutor(_encode_threads()) as encoders,
+        ThreadPoolExecutor(encode_threads()) as encoders,
         ThreadPoolExecutor(WRITES_UNDER_WAY) as io,
     ):
         for shard in range(spec.n_shards):
@@ -223,7 +223,7 @@ def _encode(buffer: Bits, spec: ArraySpec, encoders: Executor) -> list[bytes]:
     return list(encoders.map(lambda chunk: encode_chunk(chunk, spec.codec), chunks))
 
 
-def _encode_threads() -> int:
+def encode_threads() -> int:
     """Return the number of cores that this process may use."""
     has_affinity = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
