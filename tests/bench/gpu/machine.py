@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.bench.bench_capture import transformers_inputs
-from tests.bench.gpu.shapes import DRY_SHAPES, SHAPES, Shape, random_model
+from tests.support.model_shapes import DRY_SHAPES, SHAPES, Shape, random_model
 
 PHOTO_WH_PX = (640, 480)
 

@@ -1,5 +1,5 @@
 """The table of docs/benchmarks.md: what the paper's whole study of a 7B model takes, by limit.
-`python -m tests.tools.study_cost` measures the encoder here and writes it again.
+`python -m tests.bench.study_cost` measures the encoder here and writes it again.
 
 Bytes are the store's own estimate (kvtool.store.estimate), operations those of transformers'
 forward of the 7B shape, counted without weights; both do not depend on the machine. The encoder's
@@ -22,7 +22,7 @@ from kvtool.store.encoding import Codec, encode_chunk
 from kvtool.store.estimate import LZ4_RATIO, sample_bytes
 from kvtool.types import Geometry, GridSpan, Kind, ModelInfo, Sample
 from tests.bench.bench_store import TOKENS, part_arrays
-from tests.bench.gpu.shapes import SHAPES, write_files
+from tests.support.model_shapes import SHAPES, write_files
 from tests.tools.source import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.gpu.shapes import SHAPES
-from tests.tools import study_cost
-from tests.tools.study_cost import ALL_KINDS, PREFIX_TOKENS, STUDY, TEMPLATE_TOKENS
+from tests.bench import study_cost
+from tests.bench.study_cost import ALL_KINDS, PREFIX_TOKENS, STUDY, TEMPLATE_TOKENS
+from tests.support.model_shapes import SHAPES
 
 TOKENS = 27 * 27
 
