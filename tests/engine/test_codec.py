@@ -70,8 +70,8 @@ def test_workers_that_measure_otherwise_share_a_run(tmp_path: Path, model: str, 
     run = first.open_run(store, lambda: "none")
     assert second.open_run(store, lambda: "lz4").name == run.name
     assert first.open_run(store).config.codec == "none"
-    other = plan_of(tmp_path / "s.kv", model, few, codec="lz4")
-    assert other.open_run(store).name != run.name
+    compressed = plan_of(tmp_path / "s.kv", model, few, codec="lz4")
+    assert compressed.open_run(store).name != run.name
 
 
 def test_what_is_measured_is_of_the_first_pictures(
