@@ -70,8 +70,8 @@ def test_workers_that_measure_otherwise_share_a_run(tmp_path: Path, model: str, 
     run = first.open_run(store, lambda: "none")
     assert second.open_run(store, lambda: "lz4").name == run.name
     assert first.open_run(store).config.codec == "none"
-    other = plan_of(tmp_path / "s.kv", model, few, codec="lz4")
-    assert other.open_run(store).name != run.name
+    compressed = plan_of(tmp_path / "s.kv", model, few, codec="lz4")
+    assert compressed.open_run(store).name != run.name
 
 
 def test_what_is_measured_is_of_the_first_pictures(
@@ -90,7 +90,7 @@ def test_what_is_measured_is_of_the_first_pictures(
     assert costs[0].shares_cores
     assert min(costs[0].device, costs[0].encoder, costs[0].disk) > 0
     assert 0.1 < costs[0].ratio < 10
-    assert not list((store.path / "tmp").iterdir()), "nothing is left behind"
+    assert not list(store.path.rglob("measured")), "nothing is left behind"
 
 
 def test_where_no_picture_can_be_read_it_is_lz4(tmp_path: Path, model: str, few: Path) -> None:
