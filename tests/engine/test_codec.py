@@ -90,7 +90,7 @@ def test_what_is_measured_is_of_the_first_pictures(
     assert costs[0].shares_cores
     assert min(costs[0].device, costs[0].encoder, costs[0].disk) > 0
     assert 0.1 < costs[0].ratio < 10
-    assert not list((store.path / "tmp").iterdir()), "nothing is left behind"
+    assert not list(store.path.rglob("measured")), "nothing is left behind"
 
 
 def test_where_no_picture_can_be_read_it_is_lz4(tmp_path: Path, model: str, few: Path) -> None:
