@@ -83,7 +83,10 @@ export class Viewer {
       if (this.stand.firstChild !== view.root) this.stand.replaceChildren(view.root);
       this.fills = [];
       await view.show(context);
-      if (this.isCurrent(context)) this.root.dataset.shown = context.state.view;
+      if (this.isCurrent(context)) {
+        this.root.dataset.shown = context.state.view;
+        this.shownAt = performance.now();
+      }
       await Promise.all(this.fills);
     } catch (error) {
       if (this.turn === turn) this.showNote(error.message);
