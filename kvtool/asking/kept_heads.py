@@ -13,7 +13,7 @@ from kvtool.errors import UsageError
 from kvtool.models.methods import Head
 from kvtool.result import Result, is_summary
 from kvtool.store import Run, open_store, same_numbers
-from kvtool.store.kept import results_among
+from kvtool.store.kept import extent, results_among
 from kvtool.tasks import TASKS
 
 PATTERN = re.compile(r"(best:(?P<task>[\w-]+)|localization|sinks)(:(?P<count>\d+))?")
@@ -71,7 +71,9 @@ class KeptHeads:
         return heads[: self.count], f"{note} over run {result.config['run']}"
 
     def _result(self, run: Run) -> Result:
-        """Return the last result of the run, else that of another run of the same model."""
+        """Return the largest result of the run, else that of another run of the same model; the
+        last of equal ones.
+        """
         store = open_store(run.store)
         model = run.config.model
         runs = store.readable_runs(lambda source: same_numbers(source.config.model, model))
@@ -81,11 +83,11 @@ class KeptHeads:
             for result in results_among(store.results())
             if self._is_meant(result) and result.config.get("run_hash") in hashes
         ]
-        for result in candidates:
-            if result.config["run_hash"] == run.config.hash:
-                return result
+        of_the_run = [
+            result for result in candidates if result.config["run_hash"] == run.config.hash
+        ]
         if candidates:
-            return candidates[0]
+            return max(of_the_run or candidates, key=extent)
         raise UsageError(
             f"heads {self.text}: expected a kept result of a run of {model.name}, found none; run "
             f"first: {self._command(run)}"

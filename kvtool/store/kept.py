@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kvtool.errors import CorruptError
-from kvtool.result import SCHEMA, Result
+from kvtool.result import SCHEMA, Result, is_summary
 from kvtool.store import Run, open_store
 from kvtool.store.keeping import warn_once
 
@@ -33,3 +33,12 @@ def kept_results(run: Run, command: str) -> Iterator[Result]:
         )
         if is_current and result.command == command and "ids_hash" not in config:
             yield result
+
+
+def extent(result: Result) -> tuple[int, int]:
+    """Return how many blocks or heads a result is about, and how many units it scored.
+
+    Of several results about the same, the one of the largest extent serves others: an analysis may
+    have kept one of a few blocks or pictures later than the whole one.
+    """
+    return sum(map(is_summary, result.rows)), result.n

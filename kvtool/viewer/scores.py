@@ -6,15 +6,18 @@ import math
 from typing import Any
 
 from kvtool.result import Result, Row, is_summary
+from kvtool.store.kept import extent
 from kvtool.viewer.viewed_run import ViewedRun
 
 
 def scores_record(viewed: ViewedRun) -> dict[str, Any]:
-    """Return the scores of all blocks in the kept probes of a run, the last one of each task."""
+    """Return the scores of all blocks in the kept probes of a run, of each task the largest."""
     probes: dict[str, Result] = {}
     for result in viewed.results:
         if result.command == "probe" and result.task:
-            probes.setdefault(result.task, result)
+            before = probes.get(result.task)
+            if before is None or extent(result) > extent(before):
+                probes[result.task] = result
     return {"scores": [_probe_record(task, result) for task, result in sorted(probes.items())]}
 
 

@@ -80,6 +80,15 @@ def test_scores_are_those_of_the_kept_probe(viewer: Viewer, scope: Scope, run: R
     assert best[3] == pytest.approx(result.best[probe["metric"]], abs=1e-6)
 
 
+def test_a_probe_of_one_block_hides_none_that_was_kept(
+    viewer: Viewer, scope: Scope, run: Run
+) -> None:
+    kvtool.probe(run, spair.TASK, layers=[PLANTED[0]], heads=[PLANTED[1]], kinds=["value"])
+    (probe,) = ask(viewer, "scores", **scope)["scores"]
+    n_blocks = sum(row[0] == "value" for row in probe["blocks"])
+    assert n_blocks == len(run.layers) * len(run.kv_heads)
+
+
 def test_pairs_have_their_keypoints_and_circle(viewer: Viewer, scope: Scope, run: Run) -> None:
     record = ask(viewer, "pairs", **scope)
     assert len(record["pairs"]) == 2 * 4 * 3

@@ -13,6 +13,7 @@ from kvtool.reporting.study import choose
 from kvtool.result import Result, Row, is_summary
 from kvtool.stats.rank_relations import rank_correlations
 from kvtool.store import Store
+from kvtool.store.kept import extent
 
 MASS = "mass"
 MODEL_SETTINGS = ("model", "revision", "prefix")
@@ -64,9 +65,9 @@ def _sources(result: Result, results: Iterable[Result]) -> Iterator[Result]:
         yield max(by_measure[measure], key=lambda source: _closeness(result, source))
 
 
-def _closeness(result: Result, source: Result) -> tuple[bool, int]:
-    """Rank the results about one measure: of the same pictures first, then of the most."""
-    return source.config.get("dataset") == result.config.get("dataset"), source.n
+def _closeness(result: Result, source: Result) -> tuple[bool, tuple[int, int]]:
+    """Rank the results about one measure: of the same pictures first, then the largest."""
+    return source.config.get("dataset") == result.config.get("dataset"), extent(source)
 
 
 def _measure(source: Result) -> str:
