@@ -60,39 +60,44 @@ def taken(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
     return stores, options
 
 
-@pytest.mark.parametrize(
-    ("article", "block", "view"),
-    [
-        ("r0", "value/2/1", {"view": "heads", "score": spair.TASK}),
-        ("r1", "key/3/0", {"view": "picture"}),
-    ],
-)
+def parsed(page: Page, fragment: str) -> dict[str, Any]:
+    """Return what the viewer's own parser reads from a state."""
+    parse = f"fragment => {{ {PARSER} return parseState(fragment); }}"
+    state: dict[str, Any] = page.evaluate(parse, fragment)
+    return state
+
+
 def test_the_command_opens_the_block(
-    article: str,
-    block: str,
-    view: dict[str, str],
-    browser: Browser,
-    page_path: Path,
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
+    browser: Browser, page_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tab = Opened(browser, page_path)
+    words = command_of(tab.page, "r0", "value/2/1")
     # Of the store the page says the name alone.
-    assert str(page_path.parent) not in page_path.read_text(encoding="utf-8")
-    words = command_of(tab.page, article, block)
     assert words[:3] == ["kvtool", "serve", STORE]
+    assert str(page_path.parent) not in page_path.read_text(encoding="utf-8")
     assert tab.trouble == []
     tab.page.close()
     monkeypatch.chdir(page_path.parent)
     stores, options = taken(words[1:])
     with served(*stores, state=options["state"]) as viewer:
-        base, state = viewer.address.split("#")
-        viewing = Viewing(browser, base, state)
-        kind, layer, head = block.split("/")
-        expected = {"run": run.name, "kind": kind, "layer": layer, "kv_head": head, **view}
+        viewing = Viewing(browser, *viewer.address.split("#"))
+        expected = {"view": "heads", "run": run.name, "score": spair.TASK}
+        expected |= {"kind": "value", "layer": "2", "kv_head": "1"}
         assert expected.items() <= viewing.state.items()
         assert not viewing.page.is_visible(".note")
         viewing.close()
+
+
+def test_where_nothing_colors_the_heads_it_is_the_picture(
+    browser: Browser, page_path: Path, run: Run
+) -> None:
+    tab = Opened(browser, page_path)
+    words = command_of(tab.page, "r1", "key/3/0")
+    _, options = taken(words[1:])
+    expected = {"view": "picture", "run": run.name, "kind": "key", "layer": 3, "kv_head": 0}
+    assert parsed(tab.page, options["state"]) == expected
+    assert tab.trouble == []
+    tab.page.close()
 
 
 def test_hostile_names_stay_names(browser: Browser, tmp_path: Path) -> None:
@@ -111,8 +116,7 @@ def test_hostile_names_stay_names(browser: Browser, tmp_path: Path) -> None:
     assert len(words) == 5
     expected = {"view": "heads", "run": HOSTILE, "kind": "value", "layer": 2, "kv_head": 1}
     expected["score"] = spair.TASK
-    parse = f"fragment => {{ {PARSER} return parseState(fragment); }}"
-    assert tab.page.evaluate(parse, words[4]) == expected
+    assert parsed(tab.page, words[4]) == expected
     assert tab.trouble == []
     tab.page.close()
 
