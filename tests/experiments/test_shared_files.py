@@ -125,7 +125,7 @@ def test_a_folder_keeps_its_name_and_home_is_nobodys(monkeypatch: pytest.MonkeyP
     assert without_places(text, paths) == 'in voc and ~/x, "möbel"'
     # A name stays as its surroundings spell it.
     path = '/mnt/it\'s <b> & "c".kv'
-    for spell in (shlex.quote, html.escape, escape, json.dumps, htmlsafe_json_dumps):
+    for spell in (html.escape, escape, json.dumps, htmlsafe_json_dumps):
         for quote in (str, shlex.quote):
             spelling = str(spell(quote(path)))
             assert without_places(spelling, [path]) == str(spell(quote(Path(path).name)))
