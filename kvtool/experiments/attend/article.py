@@ -27,6 +27,8 @@ QUERY = "query"
 """The kind by which the page names query heads."""
 MAPS = ("auroc", "mass", "sink_share")
 SINK_MAPS = ("sink_share", "mass", "overlap")
+LEVELS = {"auroc": "chance", "overlap": "overlap_chance"}
+"""The field of a row that says what a measure has by chance."""
 DEFAULTS: dict[str, Any] = {"from": "last", "localization": 3, "max_new_tokens": 16, "seed": 0}
 WORDS = {
     "mass": "the attention that it draws",
@@ -50,7 +52,10 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     measures = [name for name in names if any(row.get(name) is not None for row in rows)]
     kind = "key" if is_sinks else QUERY
     page_result = replace(result, rows=rows, best=result.best_of(rows))
-    heatmaps = [heatmap(replace(page_result, metric=name), kind, rows) for name in measures]
+    heatmaps = [
+        heatmap(replace(page_result, metric=name), kind, level_rows(rows, name))
+        for name in measures
+    ]
     tables = [
         plain_table(list(entries), title, data.add(f"{summary.rows}-{name}", list(entries)))
         for name, title, entries in _entries(result)
@@ -64,6 +69,13 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         tables=tables,
         blocks=clickable_blocks(page_result, {}) | {"best": None},
     )
+
+
+def level_rows(rows: Sequence[Row], measure: str) -> list[Row]:
+    """Return rows whose `chance` is that of a measure; None where nothing is known of it."""
+    # The chance of a row is AUROC's, and no level for how much a head looks at the picture.
+    field = LEVELS.get(measure)
+    return [{**row, "chance": row.get(field) if field else None} for row in rows]
 
 
 def _query_row(row: Row) -> Row:
