@@ -31,7 +31,7 @@ ALGORITHMS = {
     "sae": 2,
     "lens": 1,
     "attend": 1,
-    "surface": 1,
+    "surface": 2,
     "answers": 2,
     "intervene": 1,
 }
