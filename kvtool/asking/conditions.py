@@ -7,7 +7,7 @@ question about a picture once; and a second test swaps the conditions picture by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,12 +30,22 @@ TESTS = {"mcnemar_p": "mcnemar_holm_p", "picture_p": "picture_holm_p"}
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of one condition, or of one draw of it: a text for each question."""
+    """The answers of one condition, or of one draw of it: a text for each question.
+
+    `change` is what was done: conditions that did one and the same are one in tests, and one that
+    did what the first did is not tested. None where every condition is another.
+    """
 
     condition: str
     draw: int | None
     n_heads: int
     texts: tuple[str, ...]
+    change: Hashable = None
+
+    @property
+    def subject(self) -> Hashable:
+        """What its tests are about."""
+        return self.label if self.change is None else self.change
 
     @property
     def label(self) -> str:
@@ -53,8 +63,9 @@ def score_conditions(
     """Return the rows of each condition: all groups together, then each group.
 
     Of several draws their mean comes first, then each draw with all groups together. Every
-    condition is tested against the first one. The tests of all conditions on the same questions
-    are corrected together, and those of single draws among themselves.
+    condition is tested against the first one, unless it did the same. The tests of all conditions
+    on the same questions are corrected together, and those of single draws among themselves; those
+    of conditions that did the same count once.
 
     Args:
         benchmark: How answers are read and scored.
@@ -99,7 +110,13 @@ class AnswerSheet:
             rows += self.rows(draws, None if name == conditions[0].condition else conditions[0])
         label = self.benchmark.label
         for p, corrected in TESTS.items():
-            rows = with_holm(rows, p, corrected, lambda row: (row.get(label), "draw" in row))
+            rows = with_holm(
+                rows,
+                p,
+                corrected,
+                lambda row: (row.get(label), "draw" in row),
+                lambda row: subject_of(row, conditions),
+            )
         return rows
 
     @cached_property
@@ -162,7 +179,9 @@ class AnswerSheet:
         row |= self._beside_chance(units, len(draws), part)
         row |= self._counts(draws, part)
         # The tests are of one draw: several have no common answer to a question.
-        return row if baseline is None else row | self._tests(draws[0], baseline, part)
+        if baseline is None or draws[0].subject == baseline.subject:
+            return row
+        return row | self._tests(draws[0], baseline, part)
 
     def _scored(
         self, units: Array, n_draws: int, part: ScoredPart, scores: Scores | None = None
@@ -282,6 +301,15 @@ class AnswerSheet:
             "mcnemar_mid_p": test.mid_p,
             "picture_p": swapped(first, second, part.scores, self.benchmark.metric, seed=self.seed),
         }
+
+
+def subject_of(row: Row, conditions: Sequence[Answers]) -> Hashable:
+    """Return what the tests in a row of one condition, or of one draw of it, are about."""
+    return next(
+        answers.subject
+        for answers in conditions
+        if answers.condition == row["condition"] and row.get("draw", answers.draw) == answers.draw
+    )
 
 
 def _mean(counts: Sequence[int]) -> int | float:

@@ -117,6 +117,7 @@ class HeadWork:
                 condition.draw,
                 len(condition.heads),
                 tuple(replies[index] or "" for index in remaining),
+                condition.change,
             )
             for condition, replies in zip(self.conditions, texts, strict=True)
         ]
