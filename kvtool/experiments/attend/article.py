@@ -134,11 +134,15 @@ def _found(result: Result, row: Row, subject: str, scope: str) -> str:
     """
     permuted = row["auroc_permuted"]
     floor = max(row["chance"], permuted if permuted is not None else row["chance"])
-    low = row["auroc_low"]
-    verb = "find" if low is not None and low > floor else "cannot be told to find"
-    ending = "s" * (subject.startswith("The head") and verb == "find")
+    low, high = row["auroc_low"], row["auroc_high"]
+    is_single = subject.startswith("The head")
+    finding = "cannot be told to find them"
+    if low is not None and low > floor:
+        finding = f"find{'s' * is_single} them"
+    elif high is not None and high < row["chance"]:
+        finding = f"{'is' if is_single else 'are'} below chance"
     return (
-        f"{subject}, {verb}{ending} them {scope}: AUROC {interval(result, row, 'auroc')}, chance "
+        f"{subject}, {finding} {scope}: AUROC {interval(result, row, 'auroc')}, chance "
         f"{show(result, row['chance'])}, objects of other pictures {show(result, permuted)}."
     )
 

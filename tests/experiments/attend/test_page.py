@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from kvtool.experiments.attend.article import level_rows
+from kvtool.experiments.attend.article import level_rows, sentences
 from kvtool.reporting.heatmap import heatmap
 from tests.support.attend_results import attend_result, sinks_result
+from tests.support.result_rows import interval
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,23 @@ def test_a_map_of_sinks_has_the_level_of_its_own_measure(name: str, level: str) 
     result = sinks_result()
     drawn = heatmap(replace(result, metric=name), "key", level_rows(result.rows, name))
     assert drawn.caption.endswith(f"%{level}")
+
+
+@pytest.mark.parametrize(
+    ("auroc", "words"),
+    [
+        (0.61, "masks, find them together"),
+        (0.51, "masks, cannot be told to find them together"),
+        (0.40, "masks, are below chance together"),
+    ],
+)
+def test_a_sentence_says_on_which_side_of_chance_heads_are(auroc: float, words: str) -> None:
+    result = attend_result()
+    result.config["localization"] |= interval("auroc", auroc)
+    assert any(words in sentence for sentence in sentences(result))
+
+
+def test_a_head_below_chance() -> None:
+    result = attend_result()
+    result.config["chosen_head"] |= interval("auroc", 0.4)
+    assert ", is below chance on the other half: AUROC 40.0" in next(sentences(result))
