@@ -95,7 +95,7 @@ def intervene(
         after_question: a text put after every question, on a line of its own.
         question_dtype: the precision in which questions are answered, by default the run's.
         max_new_tokens: the most tokens of an answer.
-        limit: the number of images, by default all.
+        limit: the number of images that are asked about, by default all.
         answers: a file for the answers, see answer_files.
         run: the name of a run, where the target is a store.
         model: the place of the run's model, if its name does not say it.
