@@ -7,13 +7,13 @@ question about a picture once; and a second test swaps the conditions picture by
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from kvtool.asking.benchmarks import Benchmark
+from kvtool.asking.condition_answers import Answers, subject_of
 from kvtool.asking.guessing import guesses
 from kvtool.asking.parts import Guess, ScoredPart, mean_over_draws
 from kvtool.asking.records import numbered, scored, side_by_side
@@ -26,31 +26,6 @@ from kvtool.stats.permutation import swapped
 
 TESTS = {"mcnemar_p": "mcnemar_holm_p", "picture_p": "picture_holm_p"}
 """Each test's p, and the same corrected for the number of conditions."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The answers of one condition, or of one draw of it: a text for each question.
-
-    `change` is what was done: conditions that did one and the same are one in tests, and one that
-    did what the first did is not tested. None where every condition is another.
-    """
-
-    condition: str
-    draw: int | None
-    n_heads: int
-    texts: tuple[str, ...]
-    change: Hashable = None
-
-    @property
-    def subject(self) -> Hashable:
-        """What its tests are about."""
-        return self.label if self.change is None else self.change
-
-    @property
-    def label(self) -> str:
-        """A name for files: none, dependent-0."""
-        return self.condition if self.draw is None else f"{self.condition}-{self.draw}"
 
 
 def score_conditions(
@@ -301,15 +276,6 @@ class AnswerSheet:
             "mcnemar_mid_p": test.mid_p,
             "picture_p": swapped(first, second, part.scores, self.benchmark.metric, seed=self.seed),
         }
-
-
-def subject_of(row: Row, conditions: Sequence[Answers]) -> Hashable:
-    """Return what the tests in a row of one condition, or of one draw of it, are about."""
-    return next(
-        answers.subject
-        for answers in conditions
-        if answers.condition == row["condition"] and row.get("draw", answers.draw) == answers.draw
-    )
 
 
 def _mean(counts: Sequence[int]) -> int | float:

@@ -10,7 +10,8 @@ import pytest
 
 from kvtool.asking import records
 from kvtool.asking.benchmarks import BENCHMARKS, own_benchmark
-from kvtool.asking.conditions import Answers, score_conditions
+from kvtool.asking.condition_answers import Answers
+from kvtool.asking.conditions import score_conditions
 from kvtool.datasets.base import Question
 from kvtool.result import Row
 from kvtool.stats import permutation
@@ -136,18 +137,18 @@ def test_conditions_that_do_the_same_are_one_test() -> None:
         Answers("chosen", None, 1, always_no, frozenset({(4, 0)})),
         Answers("late", None, 1, worse, frozenset({(5, 0)})),
     ]
-    alike = [
+    repeated = [
         Answers("middle", None, 1, always_no, frozenset({(4, 0)})),
         Answers("nothing", None, 1, truth, frozenset()),
     ]
     few = score_conditions(POPE, questions, conditions, 0)
-    many = score_conditions(POPE, questions, [*conditions, *alike], 0)
+    many = score_conditions(POPE, questions, [*conditions, *repeated], 0)
     assert many[: len(few)] == few
-    chosen, middle = (summary(many, name) for name in ("chosen", "middle"))
-    assert middle | {"condition": "chosen"} == chosen
+    first, middle = (summary(many, name) for name in ("chosen", "middle"))
+    assert middle | {"condition": "chosen"} == first
     assert not any(name.endswith("_p") for name in summary(many, "nothing"))
     # A draw that does what another one does counts once, too.
     draws = [Answers("random", draw, 1, worse, frozenset({(5, 0)})) for draw in range(3)]
     rows = score_conditions(POPE, questions, [conditions[0], *draws], 0)
-    drawn = [row for row in rows if row.get("draw") in (0, 1, 2)]
-    assert [row["mcnemar_holm_p"] for row in drawn] == [row["mcnemar_p"] for row in drawn]
+    draw_rows = [row for row in rows if row.get("draw") in (0, 1, 2)]
+    assert [row["mcnemar_holm_p"] for row in draw_rows] == [row["mcnemar_p"] for row in drawn]

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kvtool.asking.answering import Answerer
+from kvtool.asking.condition_answers import Answers, subject_of
 from kvtool.asking.condition_margins import ConditionMargins
-from kvtool.asking.conditions import Answers, AnswerSheet, subject_of
+from kvtool.asking.conditions import AnswerSheet
 from kvtool.asking.head_work import HeadWork
 from kvtool.asking.heads import HeadCondition
 from kvtool.asking.margin_scores import margin_p, margin_scores

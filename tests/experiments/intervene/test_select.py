@@ -10,7 +10,8 @@ import pytest
 
 import kvtool
 from kvtool.asking.benchmarks import own_benchmark
-from kvtool.asking.conditions import Answers, AnswerSheet
+from kvtool.asking.condition_answers import Answers
+from kvtool.asking.conditions import AnswerSheet
 from kvtool.asking.heads import HeadSet
 from kvtool.datasets.base import Question
 from kvtool.errors import UsageError
