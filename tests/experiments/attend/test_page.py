@@ -18,11 +18,11 @@ from tests.support.result_rows import interval
 def test_a_map_of_heads_has_the_level_of_its_own_measure(name: str, level: str) -> None:
     result = attend_result()
     rows = level_rows([row | {"kind": "query"} for row in result.rows], name)
-    panel = heatmap(replace(result, metric=name), "query", rows)
-    assert panel.caption.startswith(f"query: {name}")
-    assert panel.caption.endswith(f"%{level}")
+    chart = heatmap(replace(result, metric=name), "query", rows)
+    assert chart.caption.startswith(f"query: {name}")
+    assert chart.caption.endswith(f"%{level}")
     if not level:
-        assert panel.chance_at is None
+        assert chart.chance_at is None
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ def test_a_map_of_heads_has_the_level_of_its_own_measure(name: str, level: str) 
 )
 def test_a_map_of_sinks_has_the_level_of_its_own_measure(name: str, level: str) -> None:
     result = sinks_result()
-    panel = heatmap(replace(result, metric=name), "key", level_rows(result.rows, name))
-    assert panel.caption.endswith(f"%{level}")
+    chart = heatmap(replace(result, metric=name), "key", level_rows(result.rows, name))
+    assert chart.caption.endswith(f"%{level}")
 
 
 @pytest.mark.parametrize(
