@@ -9,7 +9,7 @@ from scipy.stats import binom
 from kvtool.experiments.surface.shares import share_row
 from kvtool.result import Row
 from kvtool.stats.proportions import wilson
-from tests.experiments.surface.test_fusion import planted, scores_of
+from tests.support.surface_evidence import planted, scores_of
 
 DEFINED = {"model": ("gained", "lost"), "value": ("gained",), "either": ("gained", "lost")}
 
