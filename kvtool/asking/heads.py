@@ -266,26 +266,26 @@ def _parts(selected: Heads, geometry: Geometry) -> tuple[list[HeadCondition], li
 
 
 def draw_control(
-    name: str, pool: Iterable[Head], treated: Heads, draws: int, seed: int
+    name: str, pool: Iterable[Head], selected: Heads, draws: int, seed: int
 ) -> list[HeadCondition]:
-    """Draw `draws` sets of as many heads as the treated ones, or of all where there are fewer, each
+    """Draw `draws` sets of as many heads as the chosen ones, or of all where there are fewer, each
     without repetition.
 
-    No set is the treated one, or an earlier draw: where there are fewer such sets, all are drawn.
+    No set is the chosen one, or an earlier draw: where there are fewer such sets, all are drawn.
     """
     ordered = sorted(pool)
-    count = min(len(treated), len(ordered))
-    is_treated_a_draw = len(treated) == count and treated <= set(ordered)
-    n_sets = comb(len(ordered), count) - is_treated_a_draw if count else 0
-    earlier = {treated}
+    count = min(len(selected), len(ordered))
+    is_drawable = len(selected) == count and selected <= set(ordered)
+    n_sets = comb(len(ordered), count) - is_drawable if count else 0
+    earlier_sets = {selected}
     conditions = []
     for draw in range(min(draws, n_sets)):
         # A stream of its own for each draw: more draws leave the first ones as they were.
         rng = np.random.default_rng([seed, CONTROLS.index(name), draw])
-        heads = treated
-        while heads in earlier:
+        heads = selected
+        while heads in earlier_sets:
             picks = rng.choice(len(ordered), count, replace=False)
             heads = frozenset(ordered[pick] for pick in picks.tolist())
-        earlier.add(heads)
+        earlier_sets.add(heads)
         conditions.append(HeadCondition(name, heads, draw))
     return conditions

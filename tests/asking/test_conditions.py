@@ -137,18 +137,18 @@ def test_conditions_that_do_the_same_are_one_test() -> None:
         Answers("chosen", None, 1, always_no, frozenset({(4, 0)})),
         Answers("late", None, 1, worse, frozenset({(5, 0)})),
     ]
-    repeated = [
+    duplicates = [
         Answers("middle", None, 1, always_no, frozenset({(4, 0)})),
         Answers("nothing", None, 1, truth, frozenset()),
     ]
-    few = score_conditions(POPE, questions, conditions, 0)
-    many = score_conditions(POPE, questions, [*conditions, *repeated], 0)
-    assert many[: len(few)] == few
-    first, middle = (summary(many, name) for name in ("chosen", "middle"))
-    assert middle | {"condition": "chosen"} == first
-    assert not any(name.endswith("_p") for name in summary(many, "nothing"))
+    short_rows = score_conditions(POPE, questions, conditions, 0)
+    long_rows = score_conditions(POPE, questions, [*conditions, *duplicates], 0)
+    assert long_rows[: len(short_rows)] == short_rows
+    chosen, middle = (summary(long_rows, name) for name in ("chosen", "middle"))
+    assert middle | {"condition": "chosen"} == chosen
+    assert not any(name.endswith("_p") for name in summary(long_rows, "nothing"))
     # A draw that does what another one does counts once, too.
     draws = [Answers("random", draw, 1, worse, frozenset({(5, 0)})) for draw in range(3)]
     rows = score_conditions(POPE, questions, [conditions[0], *draws], 0)
     draw_rows = [row for row in rows if row.get("draw") in (0, 1, 2)]
-    assert [row["mcnemar_holm_p"] for row in draw_rows] == [row["mcnemar_p"] for row in drawn]
+    assert [row["mcnemar_holm_p"] for row in draw_rows] == [row["mcnemar_p"] for row in draw_rows]

@@ -99,7 +99,7 @@ def test_the_table_fits_a_terminal(result: Result, capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     (block,) = [line.split() for line in lines if line.split()[:2] == ["block", "2"]]
-    assert block == ["block", "2", "100.0", "[51.0,", "100.0]", "1.000", "+1.451", "1.000"]
+    assert block == ["block", "2", "100.0", "[51.0,", "100.0]", "0.732", "+1.451", "0.750"]
 
 
 def test_answers_are_written(result: Result, store: Path, pope: str, tmp_path: Path) -> None:
