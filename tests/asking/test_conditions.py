@@ -144,8 +144,8 @@ def test_conditions_that_do_the_same_are_one_test() -> None:
     short_rows = score_conditions(POPE, questions, conditions, 0)
     long_rows = score_conditions(POPE, questions, [*conditions, *duplicates], 0)
     assert long_rows[: len(short_rows)] == short_rows
-    chosen, middle = (summary(long_rows, name) for name in ("chosen", "middle"))
-    assert middle | {"condition": "chosen"} == chosen
+    first, middle = (summary(long_rows, name) for name in ("chosen", "middle"))
+    assert middle | {"condition": "chosen"} == first
     assert not any(name.endswith("_p") for name in summary(long_rows, "nothing"))
     # A draw that does what another one does counts once, too.
     draws = [Answers("random", draw, 1, worse, frozenset({(5, 0)})) for draw in range(3)]
