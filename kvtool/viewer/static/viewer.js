@@ -32,6 +32,7 @@ export class Viewer {
     this.onchange = onchange;
     this.views = {};
     this.state = {};
+    this.isShown = new Promise((resolve) => { this.tellShown = resolve; });
     this.rail = new Rail(this);
     this.controls = new Controls(this, () => this.help.showModal());
     this.note = element("p", { class: "note", role: "status", hidden: true });
@@ -86,6 +87,7 @@ export class Viewer {
       if (this.isCurrent(context)) {
         this.root.dataset.shown = context.state.view;
         this.shownAt = performance.now();
+        this.tellShown();
       }
       await Promise.all(this.fills);
     } catch (error) {
