@@ -31,6 +31,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "inputs",
         "layers",
         "schema",
+        "web",
     ),
     ("result", "stats", "metrics"),
     ("models", "datasets", "store", "demo", "autoencoders"),

@@ -92,7 +92,7 @@ def test_all_heads_are_shown_before_their_vectors_are_there(viewing: Viewing, ru
     """The server computes the maps of the first patch: they are the same."""
     waiting: list[Route] = []
     page = viewing.page
-    page.route("**/get/block?*", waiting.append)
+    page.route("**/get/block?*", lambda route: waiting.append(route))
     state = f"view=heads&image={run.ids[1]}&token=20&kind=key&{PLAIN}"
     page.goto("about:blank")
     page.goto(f"{viewing.address}#{state}")
