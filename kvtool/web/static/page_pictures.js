@@ -2,7 +2,7 @@
 // server.
 
 import { choices } from "./dom.js";
-import { blocksOf, decode } from "./cosine.js";
+import { blocksOf, cellsOf, decode } from "./cosine.js";
 import { lookBehind } from "./colors.js";
 import { middleOf, tokenBeside } from "./stage.js";
 import { PictureView } from "./picture_view.js";
@@ -11,6 +11,16 @@ async function inflated(text) {
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Response(stream).arrayBuffer();
+}
+
+// The page holds the vectors of the grid's cells alone: each goes to the place of its token.
+async function blockOf({ vectors, dtype, dim, grid }) {
+  const values = decode(await inflated(vectors), dtype);
+  const cells = cellsOf(grid);
+  const tokens = cells[cells.length - 1] + 1;
+  const placed = new Float32Array(tokens * dim);
+  cells.forEach((token, cell) => placed.set(values.subarray(cell * dim, (cell + 1) * dim), token * dim));
+  return blocksOf(placed, tokens, dim)[0];
 }
 
 // What the view asks of a viewer, answered from the page.
@@ -45,9 +55,9 @@ class PagePictures {
     return this.context === context;
   }
 
-  async block({ vectors, dtype, shape }) {
-    const [tokens, dim] = shape;
-    return blocksOf(decode(await inflated(vectors), dtype), tokens, dim)[0];
+  block(image) {
+    image.block ??= blockOf(image);
+    return image.block;
   }
 
   async scores() {
