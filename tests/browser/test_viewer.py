@@ -92,7 +92,15 @@ def test_all_heads_are_shown_before_their_vectors_are_there(viewing: Viewing, ru
     """The server computes the maps of the first patch: they are the same."""
     waiting: list[Route] = []
     page = viewing.page
-    page.route("**/get/block?*", lambda route: waiting.append(route))
+    is_held = [True]
+
+    def take(route: Route) -> None:
+        if is_held[0]:
+            waiting.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/get/block?*", take)
     state = f"view=heads&image={run.ids[1]}&token=20&kind=key&{PLAIN}"
     page.goto("about:blank")
     page.goto(f"{viewing.address}#{state}")
@@ -108,7 +116,7 @@ def test_all_heads_are_shown_before_their_vectors_are_there(viewing: Viewing, ru
         expected = gray_levels(cosines(run, ("key", *name), run.ids[1], 20)).reshape(GRID)
         assert np.abs(levels - expected).max() <= 1, name
     assert waiting
-    page.unroute("**/get/block?*")
+    is_held[0] = False
     for route in waiting:
         route.continue_()
     viewing.settle()
