@@ -152,10 +152,10 @@ class Gathered:
         block = Block(best["kind"], best["layer"], best["kv_head"])
         refs = {ref.id: ref for ref in self.source.dataset(run).images()}
         for image in images:
-            drawn = self.pictures.add(fit(load_image(refs[image]), IMAGE_PX), f"image {image}")
-            picture = None if drawn is None else self.vectors.add(run, block, image, drawn)
-            if picture is not None:
-                self.maps.setdefault(position, []).append(picture)
+            picture = self.pictures.add(fit(load_image(refs[image]), IMAGE_PX), f"image {image}")
+            mapped = None if picture is None else self.vectors.add(run, block, image, picture)
+            if mapped is not None:
+                self.maps.setdefault(position, []).append(mapped)
 
     def _components(self, position: int, stored: KeptResult, run: Run) -> None:
         from kvtool.pictures.components import draw

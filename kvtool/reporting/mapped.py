@@ -47,19 +47,19 @@ class VectorRoom:
 
     budget_bytes: int
     n_refused: int = 0
-    _texts: dict[tuple[str, Block, str], MappedPicture] = field(default_factory=dict)
+    _pictures: dict[tuple[str, Block, str], MappedPicture] = field(default_factory=dict)
 
-    def add(self, run: Run, block: Block, image: str, drawn: Drawn) -> MappedPicture | None:
+    def add(self, run: Run, block: Block, image: str, picture: Drawn) -> MappedPicture | None:
         """Return a picture with its vectors; None where there is no room left."""
         key = run.config.hash, block, image
-        if key not in self._texts:
-            picture = _mapped(run, block, image, drawn.picture)
-            if len(picture.vectors) > self.budget_bytes:
+        if key not in self._pictures:
+            mapped = _mapped(run, block, image, picture.picture)
+            if len(mapped.vectors) > self.budget_bytes:
                 self.n_refused += 1
                 return None
-            self.budget_bytes -= len(picture.vectors)
-            self._texts[key] = picture
-        return self._texts[key]
+            self.budget_bytes -= len(mapped.vectors)
+            self._pictures[key] = mapped
+        return self._pictures[key]
 
 
 def mapped_images(run: Run) -> list[str]:

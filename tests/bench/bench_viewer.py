@@ -94,7 +94,7 @@ def measured(browser: Browser, address: str) -> list[Row]:
             # What the change before still fetches, small pictures, is none of this one's time.
             page.evaluate(QUIET)
             times.append(page.evaluate(SET, change))
-        return min(shown for shown, _ in times), min(whole for _, whole in times)
+        return min(first for first, _ in times), min(last for _, last in times)
 
     hover = min(float(page.evaluate(HOVER)) for _ in range(TRIES))
     heads = [{"layer": layer, "kv_head": layer % HEADS} for layer in range(3, 20, 2)]

@@ -88,8 +88,8 @@ def test_keys_move_the_patch(opened: Opened) -> None:
 
 def test_another_block_has_no_map(opened: Opened) -> None:
     layer, head = PLANTED
-    other = f"value/{layer - 1}/{head}"
-    opened.page.click(f'#r0 .cell[data-block="{other}"]')
+    weaker = f"value/{layer - 1}/{head}"
+    opened.page.click(f'#r0 .cell[data-block="{weaker}"]')
     assert opened.page.locator(".on-page").count() == 0
 
 
