@@ -11,8 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from kvtool.display import without_middle
-from kvtool.reporting.listings import GAP, column_widths
+from kvtool.reporting.listings import GAP, are_distinct, column_widths, shortened
 from kvtool.screen import WIDEST
 
 INDENT = "    "
@@ -49,7 +48,7 @@ def fitted(part: RenderableType, console: Console) -> RenderableType:
     # What paddings and dividers take, in place of the gaps that column_widths counts.
     available = console.width - (full_width - sum(natural)) + GAP * len(names)
     widths = column_widths(names, longest, available)
-    if widths is not None:
+    if widths is not None and are_distinct(longest, widths):
         return _narrowed(part, widths)
     return _as_lines(part, names, lines, console.width)
 
@@ -94,7 +93,7 @@ def _cut(cell: RenderableType, width: int) -> RenderableType:
     if all(cell_len(word) <= width for word in text.split()):
         return cell
     style = cell.style if isinstance(cell, Text) else ""
-    return Text(" ".join(without_middle(word, width) for word in text.split()), style=style)
+    return Text(shortened(text, width), style=style)
 
 
 def _as_lines(table: Table, names: list[str], lines: list[list[str]], width: int) -> Group:
