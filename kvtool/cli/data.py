@@ -136,6 +136,7 @@ def _print_served(served: Sequence[Served], spec: str) -> None:
     columns = ("what", "n", "unit", "images", "classes", "left_out")
     rows = [asdict(service) for service in served if not service.missing]
     emit_rows([{name: row[name] for name in columns} for row in rows], "table", title=spec)
+    print()
     for service in served:
         if service.missing:
             print(f"{service.what}: {service.missing}")

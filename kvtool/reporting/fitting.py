@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -16,6 +16,8 @@ from kvtool.screen import WIDEST
 
 INDENT = "    "
 SEPARATOR = " · "
+BESIDE_A_LAYER = ("head", "kv")
+"""Columns that name a row together with the column before them."""
 
 
 class MapTable(Table):
@@ -97,15 +99,19 @@ def _cut(cell: RenderableType, width: int) -> RenderableType:
 
 
 def _as_lines(table: Table, names: list[str], lines: list[list[str]], width: int) -> Group:
-    """Return each row as lines of its own: its first cell, and below it names and values."""
+    """Return each row as lines of its own: what names it, and below it names and values."""
     texts = [Text(_plain(table.title))] if table.title else []
-    for first, *cells in lines:
+    n_keys = 1 + sum(1 for _ in takewhile(lambda name: name in BESIDE_A_LAYER, names[1:]))
+    for cells in lines:
         values = [
             f"{name} {' '.join(text.split())}".strip()
-            for name, text in zip(names[1:], cells, strict=True)
+            for name, text in zip(names[n_keys:], cells[n_keys:], strict=True)
             if text
         ]
-        texts.append(Text(f"{names[0]} {first}".strip()))
+        # A number needs its column's name; what goes on with the row above has no name.
+        keys = zip(names[:n_keys], cells[:n_keys], strict=True)
+        heading = " ".join(f"{name} {cell}" if cell.isdecimal() else cell for name, cell in keys)
+        texts += [Text(shortened(heading, width))] if heading.strip() else []
         texts += [
             Text(f"{INDENT}{line}", no_wrap=True, overflow="ignore")
             for line in _packed(values, width - len(INDENT))

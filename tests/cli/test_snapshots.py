@@ -15,7 +15,7 @@ from kvtool.cli.app import app
 from tests.support.narrow import assert_whole
 from tests.support.screens import FROZEN, NOTES, SCREENS, SNAPSHOTS, WIDTHS, Stage, file_name
 
-WIDE = 500
+ENDLESS = 500
 """Columns of a terminal on which nothing has to give way."""
 
 
@@ -52,12 +52,12 @@ def test_no_snapshot_is_of_a_screen_that_is_gone() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCREENS)
 def test_a_command_prints_what_it_printed(name: str, stage: Stage) -> None:
-    wide = data_of(stage.shown(SCREENS[name], WIDE))
+    endless = data_of(stage.shown(SCREENS[name], ENDLESS))
     for width in WIDTHS:
         expected = (SNAPSHOTS / file_name(name, width)).read_text(encoding="utf-8")
         actual = stage.shown(SCREENS[name], width)
         assert actual.splitlines() == expected.splitlines()
-        assert_whole(data_of(actual), wide, width)
+        assert_whole(data_of(actual), endless, width)
 
 
 def data_of(text: str) -> str:
@@ -67,7 +67,7 @@ def data_of(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("narrow", "wide", "width"),
+    ("narrow", "endless", "width"),
     [
         ("score 1.\n5", "score 1.5", 20),
         ("llava-one\nvision", "llava-onevision", 20),
@@ -76,13 +76,13 @@ def data_of(text: str) -> str:
     ],
     ids=["broken", "folded", "long", "absent"],
 )
-def test_the_rules_can_fail(narrow: str, wide: str, width: int) -> None:
+def test_the_rules_can_fail(narrow: str, endless: str, width: int) -> None:
     with pytest.raises(AssertionError):
-        assert_whole(narrow, wide, width)
+        assert_whole(narrow, endless, width)
 
 
 def test_what_the_rules_allow() -> None:
-    wide = "run  llava-onevision-spair71k  score 1.5"
-    assert_whole("run: llava-onevision-spair71k\nscore: 1.5", wide, 20)
-    assert_whole("run lla...71k\nscore 1.5", wide, 20)
-    assert_whole("run ░▒▓", wide, 20)
+    endless = "run  llava-onevision-spair71k  score 1.5"
+    assert_whole("run: llava-onevision-spair71k\nscore: 1.5", endless, 20)
+    assert_whole("run lla...71k\nscore 1.5", endless, 20)
+    assert_whole("run ░▒▓", endless, 20)

@@ -16,7 +16,7 @@ NUMBER = re.compile(r"(?<![\w.-])-?\d[\d,]*\.\d+(?![\w.-])")
 """Numbers with a fraction that are no part of a name."""
 
 
-RECORD = re.compile(r"[a-z][a-z0-9 ]*: ")
+RECORD = re.compile(r"[a-z][a-z0-9 -]*: ")
 """How a line begins that is never folded, since people copy its value."""
 ELLIPSIS = "..."
 SHADES = "·░▒▓█"
@@ -47,8 +47,8 @@ def assert_fits(result: Result, width: int) -> None:
             assert set(numbers) <= set(endless), narrow
 
 
-def assert_whole(narrow: str, wide: str, width: int) -> None:
-    """Assert that a narrow text has whole words, numbers among them, of a wide one alone.
+def assert_whole(narrow: str, endless: str, width: int) -> None:
+    """Assert that a narrow text has whole words, numbers among them, of an endless one alone.
 
     A name may lose its middle, a map of heads its numbers, and a record's line is as long as its
     value.
@@ -57,8 +57,8 @@ def assert_whole(narrow: str, wide: str, width: int) -> None:
         assert len(line) <= width or RECORD.match(line), line
     words = {word for word in narrow.split() if ELLIPSIS not in word and set(word) - set(SHADES)}
     # A record's names end in a colon, a table's do not; rules are as wide as the table.
-    known = {word.rstrip(":") for word in wide.split()}
-    folded = {word for word in words if word.rstrip(":") not in known and set(word) - {"─"}}
+    vocabulary = {word.rstrip(":") for word in endless.split()}
+    folded = {word for word in words if word.rstrip(":") not in vocabulary and set(word) - {"─"}}
     assert not folded, narrow
     if not set(narrow) & set(SHADES[1:]):
-        assert set(NUMBER.findall(narrow)) == set(NUMBER.findall(wide)), narrow
+        assert set(NUMBER.findall(narrow)) == set(NUMBER.findall(endless)), narrow

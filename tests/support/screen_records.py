@@ -95,7 +95,7 @@ def _run(suffix: str = "", model: str = "demo", **fields: Any) -> Any:
 
 
 SEARCH = _search()
-SHOWN = Shown(Path("a.png"), "pca", RUN, "value", None, IMAGES[:1], (640, 320))
+PICTURE = Shown(Path("a.png"), "pca", RUN, "value", None, IMAGES[:1], (640, 320))
 EXTRACTED = Report(
     RUN, 70, n_done=70, n_bytes=18_700_000, batch_size=16, n_batches=5, seconds=12.34
 )

@@ -61,7 +61,7 @@ def returning(value: Any) -> Any:
     return lambda *_, **__: value
 
 
-def analysis(line: str, result: Result) -> Screen:
+def analysis(line: str, result: object) -> Screen:
     """Return the screen of an analysis that finds this result."""
     command = line.split()[0]
     stand_ins = {f"kvtool.{command}": returning(result), "kvtool.open": MagicMock()}
@@ -91,7 +91,7 @@ def _analyses() -> dict[str, Screen]:
     screens = {name: analysis(line, frozen(name)) for name, line in lines.items()}
     screens["lens-words"] = analysis("lens study.kv --image a", records.words())
     screens["search"] = analysis("search study.kv --image a --at 40,30", records.SEARCH)
-    screens["show"] = analysis("show study.kv --image a -o a.png", records.SHOWN)
+    screens["show"] = analysis("show study.kv --image a -o a.png", records.PICTURE)
     return screens
 
 
@@ -219,8 +219,8 @@ class Stage:
         # The handlers of notes go with the stream that they wrote to.
         console.configure(quiet=False, verbose=False, log_file=None)
         assert code == screen.code, notes.getvalue()
-        said = f"\n{NOTES}\n{notes.getvalue()}" if notes.getvalue() else ""
-        lines = f"$ kvtool {screen.line}\n{out.getvalue()}{said}".splitlines()
+        remarks = f"\n{NOTES}\n{notes.getvalue()}" if notes.getvalue() else ""
+        lines = f"$ kvtool {screen.line}\n{out.getvalue()}{remarks}".splitlines()
         return "".join(f"{line.rstrip()}\n" for line in lines)
 
     def _set_up(self, screen: Screen) -> None:

@@ -29,9 +29,9 @@ DIGITS = 5
 """Significant digits of the numbers that are kept."""
 WITH_ITEMS = ("average", "prefix")
 """Commands that show their items on a terminal."""
-OF_CONDITIONS = ("prefix", "compare")
+CONDITION_COMMANDS = ("prefix", "compare")
 """Commands whose rows are each about another condition or run, of a block of its own."""
-OF_THE_DEMO: dict[str, Callable[[Result], bool]] = {
+DEMO_RESULTS: dict[str, Callable[[Result], bool]] = {
     "probe": lambda result: _is_of(result, "probe", "semantic-correspondence"),
     "variance": lambda result: _is_of(result, "variance", None),
     "knockout": lambda result: _is_of(result, "knockout", "mme") and "each" not in result.config,
@@ -63,10 +63,10 @@ def freeze(store: Path) -> None:
     """Take the results of a demo's store, as small as they can be and still be shown."""
     stored_results = choose(("demo", record) for record in results(store))
     FROZEN.mkdir(parents=True, exist_ok=True)
-    for name, is_wanted in OF_THE_DEMO.items():
-        result = next(kept.result for kept in stored_results if is_wanted(kept.result))
+    for name, is_wanted in DEMO_RESULTS.items():
+        result = next(entry.result for entry in stored_results if is_wanted(entry.result))
         record = rounded(trimmed(result).to_json())
-        text = json.dumps(record, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(record, ensure_ascii=False, sort_keys=True, indent=0)
         (FROZEN / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
 
 
@@ -74,7 +74,7 @@ def trimmed(result: Result) -> Result:
     """Return a result without parts, items and most layers, and without versions."""
     layers = {*range(LAYERS), (result.best or {}).get("layer")}
     rows = result.rows if result.command == "prefix" else result.summarized().rows
-    if result.command not in OF_CONDITIONS:
+    if result.command not in CONDITION_COMMANDS:
         rows = [row for row in rows if row.get("layer", 0) in layers]
     chance = [row for row in result.chance if not row.get("category")]
     items = result.items if result.command in WITH_ITEMS else []
