@@ -111,7 +111,7 @@ def _as_lines(table: Table, names: list[str], lines: list[list[str]], width: int
         # A number needs its column's name; what goes on with the row above has no name.
         keys = zip(names[:n_keys], cells[:n_keys], strict=True)
         heading = " ".join(f"{name} {cell}" if cell.isdecimal() else cell for name, cell in keys)
-        texts += [Text(shortened(heading, width))] if heading.strip() else []
+        texts += [Text(shortened(line, width)) for line in heading.splitlines() if line.strip()]
         texts += [
             Text(f"{INDENT}{line}", no_wrap=True, overflow="ignore")
             for line in _packed(values, width - len(INDENT))
