@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.support.shell import Shell
 from tests.support.tasks.runs import RUNS
 
 TASKS = ("foreground-segmentation", "co-segmentation")
-OPTIONS = {"shots": 60, "restarts": 1}
+OPTIONS: dict[str, Any] = {"shots": 60, "restarts": 1}
 """No class has that many pictures."""
 
 

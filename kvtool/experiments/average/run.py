@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.bounds import checked
-from kvtool.errors import DatasetError, KvtoolError, UsageError
+from kvtool.errors import UsageError
 from kvtool.experiments.average.means import (
     SCORE,
     TaskScores,
@@ -29,6 +29,7 @@ from kvtool.experiments.average.models import (
     scored_models,
     without,
 )
+from kvtool.experiments.average.probes import TaskProbes
 from kvtool.layers import LayerChoice
 from kvtool.progress import Progress, called
 from kvtool.result import MAX_REASONS, Result, Row, best_row, is_summary, result_key, versions
@@ -39,7 +40,7 @@ from kvtool.store.shares import sharing
 from kvtool.tasks.blocks import DECODER
 from kvtool.tasks.by_model import find_runs
 from kvtool.tasks.chance import beside_chance
-from kvtool.tasks.evaluation import evaluate, options_of
+from kvtool.tasks.evaluation import options_of
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.sets import CORRESPONDENCE, SEGMENTATION, TASK_SETS
 from kvtool.types import Kind
@@ -109,33 +110,16 @@ def average(
     request: dict[str, Any] = {"kinds": kinds, "layers": layers, "heads": heads, "limit": limit}
     probing: dict[str, Any] = {"select": select, "device": device, "seed": seed, "fresh": fresh}
     probing |= {"progress": called(progress), **request}
-    probed: dict[tuple[str, str], TaskScores] = {}
-    failures: dict[tuple[str, str], str] = {}
+    probes = TaskProbes(images, task_options, data or {}, probing)
     with sharing(wait_s) as share:
-
-        def score(pair: tuple[AveragedModel, str]) -> None:
-            """Probe one model on one task."""
-            model, task = pair
-            run = model.runs[task]
-            # Without a choice of images the probe is the one that `kvtool probe` keeps.
-            changes = {"data": (data or {}).get(run.config.dataset), **task_options[task]}
-            ids = None if images[task] == set(run.ids) else images[task]
-            try:
-                result = evaluate(run, task, ids=ids, share=share.part, **probing, **changes)
-            except KvtoolError as error:
-                # A wrong request, a damaged store and a lock are of the whole, not of this task.
-                if type(error) not in (KvtoolError, DatasetError):
-                    raise
-                failures[model.name, task] = str(error)
-            else:
-                probed[model.name, task] = TaskScores(task, run, result)
-
         pairs = [(model, task) for model in averaged for task in model.runs]
-        share.each(pairs, score, "probes")
+        share.each(pairs, lambda pair: probes.score(*pair, share.part), "probes")
     skipped = [line for model in averaged for line in model.lacks]
-    skipped += [without(*pair, reason) for pair, reason in failures.items()]
-    averaged = scored_models(averaged, failures)
-    by_model = {model.name: [probed[model.name, task] for task in model.runs] for model in averaged}
+    skipped += [without(*pair, reason) for pair, reason in probes.failures.items()]
+    averaged = scored_models(averaged, probes.failures)
+    by_model = {
+        model.name: [probes.scores[model.name, task] for task in model.runs] for model in averaged
+    }
     settings = {
         "request": request,
         "select": select,
@@ -143,7 +127,7 @@ def average(
         "options": {task: task_options[task] for task in images if task_options[task]},
     }
     config = _config(averaged, by_model, {task: str(source) for task, source in sources.items()})
-    result = _result(by_model, config | settings, notes, skipped, len(failures))
+    result = _result(by_model, config | settings, notes, skipped, len(probes.failures))
     return _kept(opened[0].path, result)
 
 
