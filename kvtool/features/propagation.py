@@ -12,8 +12,9 @@ tokens with them (on CUDA of all heads').
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -65,7 +66,12 @@ class Context:
 
     def add(self, values: Tensor, masks: Tensor) -> None:
         """Add the next frame; it replaces the oldest but frame 0 once there are `last_frames`."""
-        vectors, masks = self._on_grid(values, masks)
+        with _lone_threads(values.device.type == "cpu"):
+            self._add(*self._on_grid(values, masks))
+
+    def _add(self, vectors: Tensor, masks: Tensor) -> None:
+        """Add what lies on the grid: vectors (head, row, 1, col, dim), masks (head, channel, row,
+        1, col)."""
         norms = inverse_norms(vectors)
         if self._added < self.rule.last_frames:
             self.vectors = torch.cat([self.vectors, vectors], dim=2)
@@ -86,24 +92,24 @@ class Context:
         Each is the weighted mean over the `top` context tokens of all frames jointly, and those
         exactly as near as the last of them.
         """
-        queries = _full(values)
-        # The query's norm and the temperature turn products with unit vectors into exponents.
-        sharpen = inverse_norms(queries)[:, :, None] / self.rule.temperature
-        soft = queries.new_empty(*self.masks.shape[:2], queries.shape[1])
-        on_cpu = queries.device.type == "cpu"
-        rows = range(self.grid[0])
-        at_once = max(1, BAND_TOKENS[queries.device.type] // self.grid[1])
-        # On a CPU a head at a time fits the cache; on a GPU all heads fill it.
-        heads = [slice(i, i + 1) for i in range(len(queries))] if on_cpu else [slice(None)]
+        on_cpu = values.device.type == "cpu"
+        with _lone_threads(on_cpu) as threads, exact_products(self.of_bfloat16):
+            queries = _full(values)
+            # The query's norm and the temperature turn products with unit vectors into exponents.
+            sharpen = inverse_norms(queries)[:, :, None] / self.rule.temperature
+            soft = queries.new_empty(*self.masks.shape[:2], queries.shape[1])
+            rows = range(self.grid[0])
+            at_once = max(1, BAND_TOKENS[queries.device.type] // self.grid[1])
+            # On a CPU a head at a time fits the cache; on a GPU all heads fill it.
+            heads = [slice(i, i + 1) for i in range(len(queries))] if on_cpu else [slice(None)]
 
-        def propagate_band(piece: tuple[slice, int]) -> None:
-            """Propagate one band of rows of some heads."""
-            self._band(piece[0], queries, sharpen, rows[piece[1] : piece[1] + at_once], soft)
+            def propagate_band(piece: tuple[slice, int]) -> None:
+                """Propagate one band of rows of some heads."""
+                self._band(piece[0], queries, sharpen, rows[piece[1] : piece[1] + at_once], soft)
 
-        pieces = list(product(heads, rows[::at_once]))
-        with exact_products(self.of_bfloat16):
-            if on_cpu and torch.get_num_threads() > 1:
-                _in_threads(propagate_band, pieces)
+            pieces = list(product(heads, rows[::at_once]))
+            if threads > 1:
+                _in_threads(propagate_band, pieces, threads)
             else:
                 list(map(propagate_band, pieces))
         return soft
@@ -215,18 +221,29 @@ def nearest_tokens(
     return scores, row * columns + torch.gather(best_at, 2, candidate)
 
 
-def _in_threads(run: Callable[[Any], None], items: Sequence[Any]) -> None:
-    """Run every item on one of torch's threads alone.
+@contextmanager
+def _lone_threads(on_cpu: bool) -> Iterator[int]:
+    """Let torch use a single thread for each operation, and yield how many it would use.
 
     Threads that share each small operation wait for one another at its end, for a scheduler's whole
-    turn where the machine has other work.
+    turn where the machine has other work; and they spin for milliseconds after each, on the cores
+    that threads with work need.
     """
-    threads = torch.get_num_threads()
+    threads = torch.get_num_threads() if on_cpu else 1
+    if threads == 1:
+        yield 1
+        return
+    torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(run, items))
+        yield threads
     finally:
         torch.set_num_threads(threads)
+
+
+def _in_threads(run: Callable[[Any], None], items: Sequence[Any], threads: int) -> None:
+    """Run every item on a thread, in which torch uses no further ones."""
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(run, items))
 
 
 def _only_within(products: Tensor, bias: Tensor, within: Sequence[slice]) -> Tensor:
