@@ -113,8 +113,8 @@ def test_threads_give_the_same_bits_and_are_given_back() -> None:
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    for alone, beside in zip(propagated[:3], propagated[3:], strict=True):
-        assert torch.equal(alone, beside)
+    for single, shared in zip(propagated[:3], propagated[3:], strict=True):
+        assert torch.equal(single, shared)
 
 
 @pytest.mark.slow
