@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +189,8 @@ def write_array(
             # Without the padding, which is NaN.
             blocks = (block[: spec.shape[2]] for block in buffer.reshape(-1, padded_tokens, dim))
             nonfinite += encoders.map(count_nonfinite, blocks)
-            chunks = _encode(buffer, spec, encoders)
-            index = encode_index([len(chunk) for chunk in chunks])
+            chunks, sizes = _encode(buffer, spec, encoders)
+            index = encode_index(sizes)
             # Wait for an earlier write, so that memory holds a few shards at most.
             if shard >= WRITES_UNDER_WAY:
                 writes[shard - WRITES_UNDER_WAY].result()
@@ -221,8 +220,10 @@ def _fill(buffer: Bits, pieces: Sequence[Bits], first_layer: int) -> None:
         start = stop
 
 
-def _encode(buffer: Bits, spec: ArraySpec, encoders: Executor) -> list[bytes]:
-    """Return the inner chunks of a shard, in C order of (layer, head, chunk)."""
+def _encode(buffer: Bits, spec: ArraySpec, encoders: Executor) -> tuple[list[bytes], list[int]]:
+    """Return the inner chunks of a shard, in C order of (layer, head, chunk), neighbors joined up
+    to ENCODE_BYTES; and the size of each chunk.
+    """
     chunks = buffer.reshape(-1, spec.chunk_tokens, buffer.shape[-1])
     at_once = max(1, ENCODE_BYTES // chunks[0].nbytes)
     groups = [chunks[start : start + at_once] for start in range(0, len(chunks), at_once)]
@@ -231,7 +232,9 @@ def _encode(buffer: Bits, spec: ArraySpec, encoders: Executor) -> list[bytes]:
         """Encode neighboring chunks, one after the other."""
         return [encode_chunk(chunk, spec.codec) for chunk in group]
 
-    return list(chain.from_iterable(encoders.map(encode_group, groups)))
+    encoded = list(encoders.map(encode_group, groups))
+    sizes = [len(chunk) for group in encoded for chunk in group]
+    return [b"".join(group) for group in encoded], sizes
 
 
 def encode_threads() -> int:
