@@ -76,9 +76,7 @@ def prepared_batches(
     from kvtool.engine.ready_parts import prepare_one
     from kvtool.models import load_model
 
-    job = Job(
-        str(folder / "x.kv"), model_name, f"folder:{scenes}", limit=limit, batch_size=BATCH
-    )
+    job = Job(str(folder / "x.kv"), model_name, f"folder:{scenes}", limit=limit, batch_size=BATCH)
     model = load_model(job.model, dtype=job.dtype)
     plan = make_plan(open_extraction(job), model, None, None)
     pool = Pool(lambda _: BATCH)
