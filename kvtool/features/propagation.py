@@ -12,17 +12,15 @@ tokens with them (on CUDA of all heads').
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from kvtool.features.products import exact_products, greatest, inverse_norms
+from kvtool.features.threads import in_threads, lone_threads
 
 BAND_TOKENS = {"cpu": 243, "cuda": 2**14}
 """Tokens of adjacent rows whose products are computed at once: what suits a CPU's cache, or fills a
@@ -66,7 +64,7 @@ class Context:
 
     def add(self, values: Tensor, masks: Tensor) -> None:
         """Add the next frame; it replaces the oldest but frame 0 once there are `last_frames`."""
-        with _lone_threads(values.device.type == "cpu"):
+        with lone_threads(values.device):
             self._add(*self._on_grid(values, masks))
 
     def _add(self, vectors: Tensor, masks: Tensor) -> None:
@@ -93,7 +91,7 @@ class Context:
         exactly as near as the last of them.
         """
         on_cpu = values.device.type == "cpu"
-        with _lone_threads(on_cpu) as threads, exact_products(self.of_bfloat16):
+        with lone_threads(values.device) as threads, exact_products(self.of_bfloat16):
             queries = _full(values)
             # The query's norm and the temperature turn products with unit vectors into exponents.
             sharpen = inverse_norms(queries)[:, :, None] / self.rule.temperature
@@ -108,10 +106,7 @@ class Context:
                 self._band(piece[0], queries, sharpen, rows[piece[1] : piece[1] + at_once], soft)
 
             pieces = list(product(heads, rows[::at_once]))
-            if threads > 1:
-                _in_threads(propagate_band, pieces, threads)
-            else:
-                list(map(propagate_band, pieces))
+            in_threads(propagate_band, pieces, threads)
         return soft
 
     def _on_grid(self, values: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,31 +214,6 @@ def nearest_tokens(
     row = positions // best.shape[2]
     candidate = positions % best.shape[2]
     return scores, row * columns + torch.gather(best_at, 2, candidate)
-
-
-@contextmanager
-def _lone_threads(on_cpu: bool) -> Iterator[int]:
-    """Let torch use a single thread for each operation, and yield how many it would use.
-
-    Threads that share each small operation wait for one another at its end, for a scheduler's whole
-    turn where the machine has other work; and they spin for milliseconds after each, on the cores
-    that threads with work need.
-    """
-    threads = torch.get_num_threads() if on_cpu else 1
-    if threads == 1:
-        yield 1
-        return
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _in_threads(run: Callable[[Any], None], items: Sequence[Any], threads: int) -> None:
-    """Run every item on a thread, in which torch uses no further ones."""
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(run, items))
 
 
 def _only_within(products: Tensor, bias: Tensor, within: Sequence[slice]) -> Tensor:
