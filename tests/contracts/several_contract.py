@@ -209,7 +209,7 @@ class SeveralContract:
         """Its tokens do not run again, and the logits are those of the whole prompt."""
         images = self.stored_images()
         expected = self.logits(model, [self.prepared(model, images)], [TEXTS[0]])
-        first, *others = (
+        first, *following = (
             model.prepare(image, id=str(i), index=i, view=self.view)
             for i, image in enumerate(images)
         )
@@ -225,14 +225,14 @@ class SeveralContract:
             return run(model, embeddings, *args, **beside)
 
         monkeypatch.setattr(type(model), "run", counted)
-        items = [replace(first, stored=stored), *others]
+        items = [replace(first, stored=stored), *following]
         np.testing.assert_allclose(
             self.logits(model, [items], [TEXTS[0]]), expected, rtol=0, atol=1e-4
         )
         if type(model).prefill_several is SeveralImages.prefill_several:
             n_begun = first.sample.image_start + first.sample.n_tokens
             whole_lengths, lengths[:] = lengths[:], []
-            self.logits(model, [[first, *others]], [TEXTS[0]])
+            self.logits(model, [[first, *following]], [TEXTS[0]])
             assert lengths[0] - whole_lengths[0] == n_begun
 
     def test_the_order_of_images_matters(self, model: Any) -> None:

@@ -23,10 +23,12 @@ def test_a_team_stands_by_for_as_long_as_the_context(n_threads: int) -> None:
     """A thread beside this one where torch has several, none where it has one, none afterwards."""
     names = {thread.name for thread in threading.enumerate()}
     numbers = torch.arange(1 << 18, dtype=torch.float64)
-    with pytest.raises(ValueError, match="within"), resting_threads():
+    with resting_threads():
         standing = {thread.name for thread in threading.enumerate()} - names
         assert bool(standing) == (n_threads > 1)
         assert numbers.add(1).sum() == numbers.sum() + len(numbers)
-        raise ValueError("within")
+    assert {thread.name for thread in threading.enumerate()} == names
+    with pytest.raises(ZeroDivisionError), resting_threads():
+        raise ZeroDivisionError
     assert {thread.name for thread in threading.enumerate()} == names
     assert torch.get_num_threads() == n_threads
