@@ -23,7 +23,13 @@ IMAGES = 512
 LARGE_IMAGES = 128
 BATCH = 32
 REPEATS = 3
-LARGE: dict[str, Any] = {"LAYERS": 24, "TEXT_DIM": 512, "MLP_DIM": 2048, "Q_HEADS": 8, "KV_HEADS": 2}
+LARGE: dict[str, Any] = {
+    "LAYERS": 24,
+    "TEXT_DIM": 512,
+    "MLP_DIM": 2048,
+    "Q_HEADS": 8,
+    "KV_HEADS": 2,
+}
 """Sizes of the decoder in which the model is most of the work."""
 
 
