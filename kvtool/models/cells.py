@@ -13,6 +13,8 @@ from kvtool.types import Frame, GridSpan, RunView
 
 Stimulus = Image.Image | Sequence[Image.Image]
 """A picture, or the frames of a video."""
+N_FILLINGS = 2
+"""In how many ways a cell is filled."""
 
 
 def prepare_stimulus(model: Any, stimulus: Stimulus, view: RunView) -> Prepared:
