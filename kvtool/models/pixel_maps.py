@@ -67,6 +67,8 @@ def _map(name: str, model: Any, image: Stimulus, view: RunView, kind: Kind) -> M
             centers = [span.centre_px(*cell) for cell in batch]
             expected = [span.token_at(*center) for center in centers]
             hits.extend(strongest == expected)
+    if not hits:
+        return check_outcome(name, view, nan, MOST_MISSES, "no cell lies over the picture")
     n_missed = len(hits) - sum(hits)
     meaning = f"{sum(hits)} of {len(hits)} cells change the token over them most"
     return check_outcome(name, view, n_missed / len(hits), MOST_MISSES, meaning)
