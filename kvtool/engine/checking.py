@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,8 +119,11 @@ def prove_first(plan: Plan, model: Any) -> None:
     A true map may fail on it: where the picture has fewer pixels than the grid has cells,
     resampling spreads a changed cell over its neighbors, and a gray cell inverted is as gray. What
     fails there must therefore hold on random colors of the picture's size, enlarged where that is
-    small. Raises ModelError. Where no picture can be read, nothing is proven.
+    small. Raises ModelError. Where no picture can be read, or
+    memory does not hold it, nothing is proven.
     """
+    from torch import OutOfMemoryError
+
     from kvtool.models.cells import prepare_stimulus
     from kvtool.models.check import prove
 
@@ -130,7 +134,9 @@ def prove_first(plan: Plan, model: Any) -> None:
             prepare_stimulus(model, stimulus, plan.config.view)
         except ImageError:
             continue
-        prove(model, stimulus, plan.config.view, plan.config.kinds, colors_like(stimulus))
+        # A picture without room is the extraction's to name.
+        with suppress(OutOfMemoryError):
+            prove(model, stimulus, plan.config.view, plan.config.kinds, colors_like(stimulus))
         return
 
 

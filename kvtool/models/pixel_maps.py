@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kvtool.models.base import Array, LanguageModel
+from kvtool.models.base import Array, LanguageModel, Prepared, Request
 from kvtool.models.cells import N_FILLINGS, Stimulus, changed_cell, nine_cells, prepare_stimulus
 from kvtool.models.device import from_numpy
 from kvtool.models.outcome import ModelCheck, check_outcome
@@ -95,6 +95,20 @@ def _features(
     features = [
         from_numpy(array[0, 0], torch.float32).numpy()
         for _, batch in groupby(items, lambda item: item.signature)
-        for array in model.capture(list(batch), request).arrays[kind]
+        for array in _captured(model, list(batch), request, kind)
     ]
     return np.stack(features), items[0].sample.spans_of(kind)
+
+
+def _captured(model: Any, batch: list[Prepared], request: Request, kind: Kind) -> list[Array]:
+    """Return the (layer, 1, token, dim) of a kind of each item, alone where memory does not hold
+    all of them.
+    """
+    arrays: list[Array]
+    try:
+        arrays = model.capture(batch, request).arrays[kind]
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+        arrays = [array for item in batch for array in _captured(model, [item], request, kind)]
+    return arrays
