@@ -65,7 +65,7 @@ def prove(
     image: Stimulus,
     view: RunView,
     kinds: Sequence[Kind] = (),
-    instead: Stimulus | None = None,
+    substitute: Stimulus | None = None,
 ) -> None:
     """Raise ModelError where a model's map from pixels to tokens is not true, or an image's keys
     and values are not those of the whole prompt. Of an encoder alone there is only the map.
@@ -78,7 +78,7 @@ def prove(
         view: How a picture is shown.
         kinds: What is to be stored: if `vision` is, the tower's map is proven too, of models whose
             file does not say it.
-        instead: A picture or a video on which a check must hold that fails on the first, which may
+        substitute: A picture or a video on which a check must hold that fails on the first, which may
             be too small, or of too few colors, to prove anything.
     """
     checks = [pixel_map, whole_prompt] if isinstance(model, DecoderModel) else [pixel_map]
@@ -86,8 +86,8 @@ def prove(
         checks.append(tower_map)
     for check in checks:
         outcome = check(model, image, view)
-        if not outcome.passed and instead is not None:
-            outcome = check(model, instead, view)
+        if not outcome.passed and substitute is not None:
+            outcome = check(model, substitute, view)
         if outcome.passed or not isfinite(outcome.value):
             continue
         if check is tower_map:

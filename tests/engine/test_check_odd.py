@@ -80,7 +80,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("view", ["base", "full"])
 @pytest.mark.parametrize("name", ODD)
 def test_no_picture_makes_a_true_map_be_refused(model: Any, name: str, view: Any) -> None:
-    check.prove(model, ODD[name], view, instead=colors_like(ODD[name]))
+    check.prove(model, ODD[name], view, substitute=colors_like(ODD[name]))
 
 
 def test_a_pixel_alone_proves_nothing(model: Any) -> None:
