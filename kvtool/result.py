@@ -158,12 +158,13 @@ class Result(Displayed):
 
     def flat_rows(self) -> Iterator[Row]:
         """Yield the rows as lines of their own: each also says which task and run it belongs to,
-        and its level, summary or category.
+        and its level, summary or category, unless it is what a search found.
         """
         labels = {"task": self.task, "run": self.config.get("run")}
         names = {name: value for name, value in labels.items() if value is not None}
         for row in self.rows:
-            yield names | {"level": row_level(row)} | _plain(row, [0])
+            level = {} if self.unit == "score" else {"level": row_level(row)}
+            yield names | level | _plain(row, [0])
 
 
 def row_level(row: Row) -> Level:

@@ -83,11 +83,11 @@ class KeptHeads:
             for result in results_among(store.results())
             if self._is_meant(result) and result.config.get("run_hash") in hashes
         ]
-        of_the_run = [
+        run_results = [
             result for result in candidates if result.config["run_hash"] == run.config.hash
         ]
         if candidates:
-            return max(of_the_run or candidates, key=extent)
+            return max(run_results or candidates, key=extent)
         raise UsageError(
             f"heads {self.text}: expected a kept result of a run of {model.name}, found none; run "
             f"first: {self._command(run)}"

@@ -9,6 +9,7 @@ from typing import Any
 from kvtool.pictures.thumbnails import Drawn
 from kvtool.registry import experiment_part
 from kvtool.reporting import sentences
+from kvtool.reporting.commands import viewer_parts
 from kvtool.reporting.numbers import in_percent, model_name, plural, scale, unit_mark
 from kvtool.reporting.sentences import sentences_of
 from kvtool.reporting.study import Study
@@ -86,7 +87,11 @@ def build(position: int, study: Study, data: Data) -> Article:
         notes=_notes(result, n_left_out),
     )
     make = getattr(experiment_part(result.command, "article"), "article", _plain)
-    return make(article, position, study, data)
+    article = make(article, position, study, data)
+    if article.blocks is None:
+        return article
+    viewer = viewer_parts(stored, study.info(stored))
+    return replace(article, blocks={**article.blocks, "viewer": viewer})
 
 
 def _notes(result: Result, n_left_out: int) -> list[str]:

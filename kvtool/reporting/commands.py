@@ -10,6 +10,7 @@ from kvtool.registry import experiment_part
 from kvtool.reporting.numbers import ranges
 from kvtool.reporting.study import KeptResult
 from kvtool.result import Row
+from kvtool.types import VECTOR_KINDS
 
 DECODER = ("key", "value")
 
@@ -53,6 +54,24 @@ def result_command(stored: KeptResult, info: Row | None) -> str:
     command = _command(part.command(stored, stored.result.config, info))
     piped = getattr(part, "piped_rows", None)
     return command if piped is None else piped(stored.result.config) + command
+
+
+def viewer_parts(stored: KeptResult, info: Row | None) -> Row | None:
+    """Return what the page's script makes the command of, that opens a block of a result's run in
+    the viewer: the command up to its state, the run, the kinds of vectors that it holds, and of a
+    probe its task, whose scores color the heads.
+
+    It is None where the store does not have the run, and for results of several runs.
+    """
+    result = stored.result
+    if info is None or any(row.get("run") not in (None, stored.run) for row in result.rows):
+        return None
+    return {
+        "command": _command(["serve", stored.store]),
+        "run": stored.run,
+        "kinds": [kind for kind in info["kinds"] if kind in VECTOR_KINDS],
+        "score": result.task if result.command == "probe" else None,
+    }
 
 
 def block_flags(blocks: list[Row], info: Row | None) -> list[str]:

@@ -15,8 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from markupsafe import escape
+
 if TYPE_CHECKING:
     from kvtool.store.run import Run
+
+IN_HTML = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&'"}
+"""How JSON inside HTML spells what could end its element."""
 
 
 def places_of(runs: Iterable[Run]) -> set[str]:
@@ -42,8 +47,8 @@ def without_places(text: str, paths: Iterable[str], stores: Sequence[Path] = ())
         name = "~" if path == str(Path.home()) else folder_name(path)  # else it is the user's
         if names[name] > 1:
             name = f"{Path(path).parent.name}/{name}"
-        for spelling in _spellings(path):
-            text = text.replace(spelling, name)
+        for spelling, short in _spellings(path, name):
+            text = text.replace(spelling, short)
     return text
 
 
@@ -54,9 +59,23 @@ def folder_name(name: str) -> str:
     return Path(name).name if name.startswith("/") else name
 
 
-def _spellings(path: str) -> Iterator[str]:
-    """As it stands in plain text, in HTML and in JSON, with other letters than ASCII as they are or
-    escaped.
+def _spellings(path: str, name: str) -> Iterator[tuple[str, str]]:
+    """A path and its name as they stand in plain text, in HTML and in JSON, with other letters than
+    ASCII as they are or escaped, and in JSON inside HTML; and so within the quotes of a shell.
     """
-    quoted = (json.dumps(path, ensure_ascii=ascii)[1:-1] for ascii in (False, True))
-    yield from dict.fromkeys((path, html.escape(path), *quoted))
+    for long, short in ((path, name), (_in_shell(path), _in_shell(name))):
+        yield long, short
+        yield html.escape(long), html.escape(short)
+        yield str(escape(long)), str(escape(short))  # HTML whose quotes are numbers
+        yield _in_json(long), _in_json(short)
+        yield json.dumps(long)[1:-1], _in_json(short)
+        yield _in_json(long).translate(IN_HTML), _in_json(short).translate(IN_HTML)
+
+
+def _in_shell(text: str) -> str:
+    """Return a text as shlex quotes it, without the quotes around it."""
+    return text.replace("'", "'\"'\"'")
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]

@@ -64,7 +64,7 @@ HEADS = '{"layer": 0, "kv_head": 1}\n{"layer": 2, "kv_head": 0}\n'
 def test_pope_and_mme_from_nothing_but_a_model(
     knockout: Knockout, tmp_path: Path, tiny_model: Path, scenes: Path
 ) -> None:
-    common = ("--max-new-tokens", 3, "--limit", 3, "--heads", "-")
+    common = ("--max-new-tokens", 3, "--limit", 3, "--heads", "-", "--rows", "all")
     origin = ("--benchmark", f"pope:{scenes}/pope", "--model", tiny_model)
     controls = ("--controls", "dependent,random", "--draws", 2)
     answers = ("--answers", tmp_path / "answers.jsonl")

@@ -96,7 +96,7 @@ def test_the_table_of_a_check_fits_80_columns(
 def test_csv_and_json(sae: LineShell, run: Run) -> None:
     code, out, _ = sae(run.store, "--sae", "none", *FEW, "--format", "csv")
     assert code == 0
-    assert out[0].startswith("run,layer,condition,sae,n_images")
+    assert out[0].startswith("run,level,layer,condition,sae,n_images")
     code, out, _ = sae(run.store, "--sae", "none", *FEW, "--format", "json")
     result = json.loads("\n".join(out))
     assert result["metric"] == "directions"

@@ -194,7 +194,9 @@ def test_formats(score: Shell, tmp_path: Path) -> None:
     command = ("davis", "--data", root / "DAVIS", "--results", root / "results")
     rows = whole(score, *command)["rows"]
     lines = [json.loads(line) for line in score(*command)[1].splitlines()]
-    assert lines == [{"task": "davis", **row} for row in rows]
+    assert [{**line, "level": ""} for line in lines] == [
+        {"task": "davis", "level": "", **row} for row in rows
+    ]
     table = list(csv.DictReader(score(*command, "--format", "csv")[1].splitlines()))
     assert [float(row["j_and_f"]) for row in table] == [row["j_and_f"] for row in rows]
     text = score(*command, "--format", "table")[1]

@@ -43,6 +43,11 @@ SMALL_SMOLLM2 = replace(
 """The study of SmolLM2 on an adapter that is small: the steps are the same."""
 
 
+def of_command(results: list[Result], command: str) -> list[Result]:
+    """The results of a command, in the order of the study."""
+    return [result for result in results if result.command == command]
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], list[Result]]:
     """The folder of a small demo, the steps it told of, and its results."""
@@ -121,7 +126,8 @@ def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]])
 def test_the_image_tokens_of_the_demo_are_read_with_controls(
     demo: tuple[Path, list[str], list[Result]],
 ) -> None:
-    by_features, by_directions, lens = demo[2][-7:-4]
+    by_features, by_directions = of_command(demo[2], "sae")
+    (lens,) = of_command(demo[2], "lens")
     assert by_features.metric == "fvu"
     assert by_directions.metric == "directions"
     for result in (by_features, by_directions):
@@ -166,7 +172,7 @@ def test_every_task_and_command_is_part_of_the_demo() -> None:
 
 @pytest.mark.slow
 def test_attention_of_the_demo_is_measured(demo: tuple[Path, list[str], list[Result]]) -> None:
-    expressions, sinks = demo[2][-4:-2]
+    expressions, sinks = of_command(demo[2], "attend")
     assert expressions.metric == "auroc"
     assert {row["chance"] for row in expressions.rows} == {0.5}
     assert expressions.config["localization"]["segmentation"]["values"]["miou_fgbg"] > 0
@@ -180,7 +186,7 @@ def test_every_head_of_the_demo_is_blocked_alone(
     demo: tuple[Path, list[str], list[Result]],
 ) -> None:
     """Beside where the head looks and what its values know."""
-    result = demo[2][-1]
+    (result,) = (result for result in of_command(demo[2], "knockout") if result.config.get("each"))
     assert (len(result.rows), result.n) == (16, 12)
     measures = [source["measure"] for source in result.config["beside"]]
     assert measures == ["mass", "referring-expression", "semantic-correspondence"]

@@ -266,7 +266,8 @@ def test_the_command_line(
     average: Shell, stores: list[Path], result: Result, tmp_path: Path
 ) -> None:
     png, page = tmp_path / "a.png", tmp_path / "page.html"
-    code, out, err = average(*stores, "--restarts", 1, "--format", "jsonl", "--plot", png)
+    words = ("--restarts", 1, "--rows", "all", "--format", "jsonl", "--plot", png)
+    code, out, err = average(*stores, *words)
     assert code == 0
     expected = [json.loads(json.dumps(row)) for row in result.flat_rows()]
     assert [json.loads(line) for line in out.splitlines()] == expected

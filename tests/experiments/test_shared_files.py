@@ -4,9 +4,11 @@ list in `show`.
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
+import shlex
 import socket
 import zlib
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import escape
 from PIL import Image
 
 import kvtool
@@ -119,6 +123,12 @@ def test_a_folder_keeps_its_name_and_home_is_nobodys(monkeypatch: pytest.MonkeyP
     paths = {"/home/alice", "/home/alice/data/voc", "/mnt/möbel"}
     text = 'in /home/alice/data/voc and /home/alice/x, "/mnt/m\\u00f6bel"'
     assert without_places(text, paths) == 'in voc and ~/x, "möbel"'
+    # A name stays as its surroundings spell it.
+    path = '/mnt/it\'s <b> & "c".kv'
+    for spell in (html.escape, escape, json.dumps, htmlsafe_json_dumps):
+        for quote in (str, shlex.quote):
+            spelling = str(spell(quote(path)))
+            assert without_places(spelling, [path]) == str(spell(quote(Path(path).name)))
     assert (folder_name("/a/b"), folder_name("org/name")) == ("b", "org/name")
 
 

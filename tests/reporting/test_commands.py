@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from kvtool.cli.app import app
 from kvtool.reporting import KeptResult, choose
-from kvtool.reporting.commands import extract_command, result_command
+from kvtool.reporting.commands import extract_command, result_command, viewer_parts
 from kvtool.result import Result
 from tests.support import studies
 
@@ -40,6 +40,21 @@ def test_commands_are_taken_by_the_command_line() -> None:
         outcome = CliRunner().invoke(app, shlex.split(command)[1:])
         assert "No such option" not in outcome.output
         assert "/none/s.kv" in str(outcome.exception), (command, outcome.output)
+
+
+def test_the_viewer_opens_blocks_of_one_run_that_the_store_has() -> None:
+    probe, variance = studies.probe_result(), studies.variance_result()
+    parts = viewer_parts(KeptResult("a b.kv", probe), INFO | {"kinds": ["value", "saliency"]})
+    assert parts == {
+        "command": "kvtool serve 'a b.kv'",
+        "run": probe.config["run"],
+        "kinds": ["value"],
+        "score": probe.task,
+    }
+    assert (viewer_parts(KeptResult("s.kv", variance), INFO) or {})["score"] is None
+    assert viewer_parts(KeptResult("s.kv", probe), None) is None
+    beside = replace(probe, rows=[row | {"run": "another"} for row in probe.rows])
+    assert viewer_parts(KeptResult("s.kv", beside), INFO) is None
 
 
 def test_an_extraction_is_named_with_its_sizes_and_layers() -> None:

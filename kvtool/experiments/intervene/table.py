@@ -12,7 +12,7 @@ from rich.text import Text
 from kvtool.experiments.intervene.words import condition_rows, has_margins, of_margins
 from kvtool.reporting.chance import conditions_against_chance, level_row
 from kvtool.reporting.conditions import shares_pictures
-from kvtool.reporting.numbers import interval, p_value, show
+from kvtool.reporting.numbers import interval, p_value, show, unit_word
 from kvtool.result import Result, Row, part_label
 
 
@@ -45,8 +45,7 @@ def _table(result: Result, total: list[Row]) -> Table:
     is_by_picture = shares_pictures(result.rows)
     tested = "picture" if is_by_picture else "mcnemar"
     label = part_label(result.rows)
-    caption = "percent" if result.unit in ("fraction", "percent") else result.unit
-    title = f"n heads changed; {caption}, 95 % interval; margins in nats"
+    title = f"n heads changed; {unit_word(result)}, 95 % interval; margins in nats"
     title += "; p by picture" if is_by_picture else "; McNemar's p"
     table = Table(
         title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)

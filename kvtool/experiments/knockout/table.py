@@ -15,7 +15,7 @@ from rich.text import Text
 from kvtool.experiments.knockout import each_shown
 from kvtool.reporting.chance import conditions_against_chance, level_row
 from kvtool.reporting.conditions import shares_pictures
-from kvtool.reporting.numbers import interval, p_value, show
+from kvtool.reporting.numbers import interval, p_value, show, unit_word
 from kvtool.result import Result, Row, part_label
 
 PARTS_SHOWN = 4
@@ -56,7 +56,7 @@ def _table(result: Result, label: str, total: Sequence[Row]) -> Table:
     is_by_picture = shares_pictures(result.rows)
     has_both = is_by_picture and not columns
     title = (
-        "n heads blocked; percent, 95 % interval"
+        f"n heads blocked; {unit_word(result)}, 95 % interval"
         + "; controls without number: means" * ("draw" in names)
         + "; p by picture" * is_by_picture
     )

@@ -93,9 +93,25 @@ function showBlock(article, block) {
   } else if (Object.keys(about.examples).length) {
     panel.append(element("p", "Pictures were drawn of other blocks: " + Object.keys(about.examples).join(", ") + " (kind/layer/head).", { class: "small" }));
   }
+  if (about.viewer?.kinds.includes(kind)) panel.append(viewerLine(viewerCommand(about.viewer, kind, layer, head)));
   panel.hidden = false;
   chosen.set(article, block);
   for (const cell of document.querySelectorAll(`[data-article="${article}"] .cell`)) cell.setAttribute("aria-pressed", cell.dataset.block === block);
+}
+
+// The command that opens a block in the viewer: its server's address is known only where it runs.
+function viewerCommand({ command, run, score }, kind, layer, head) {
+  const state = new URLSearchParams({ view: score ? "heads" : "picture", run, kind, layer, kv_head: head });
+  if (score) state.set("score", score);
+  // Percent-encoded it has no quote that could end the shell's.
+  return `${command} --state '${state}'`;
+}
+
+function viewerLine(command) {
+  const line = element("pre");
+  line.append(element("code", command));
+  addCopy(line, "Copy", "Copy the command that opens this block in the viewer", () => command);
+  return line;
 }
 
 function blockTable(about, block, rows, labels) {

@@ -30,6 +30,9 @@ class Qwen35(WholeContract, Qwen2VL):
     marker = "<|vision_start|><|image_pad|>"
     shapes = ((2, 8), (0, 0), (2, 8))
     some_layer = 2
+    # Linear attention sums over chunks of 64 tokens, and a longer prompt cuts them elsewhere: where
+    # memory lies decides on the last bits, of which experts make some more.
+    cache_tolerance = 1e-5
 
     def own_processor(self, folder: Path) -> Any:
         return own_processor(
@@ -57,7 +60,7 @@ class Qwen35(WholeContract, Qwen2VL):
     # transformers cuts the texts of this family into bytes, and the tiny words are whole words.
     test_text_values_are_those_within_the_chat_templates_own_turn = None  # type: ignore[assignment]
     test_text_values_alone_equal_each_text_alone = None  # type: ignore[assignment]
-    # Linear attention sums over chunks of 64 tokens, and a longer prompt cuts them elsewhere.
+    # See cache_tolerance.
     test_keys_and_values_equal_transformers_own_cache_bit_for_bit = None  # type: ignore[assignment]
     test_the_stream_equals_transformers_own_bit_for_bit = None  # type: ignore[assignment]
 

@@ -62,3 +62,12 @@ def test_results_of_before_have_mcnemars_alone() -> None:
     for table in tables(Result("knockout", None, "f1", 10, rows)):
         console.print(table)
     assert "0.111" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("metric", "unit"), [("f1", "%"), ("score", "points")])
+def test_mmes_score_is_no_percentage(metric: str, unit: str) -> None:
+    rows: list[Row] = [{"condition": "none", "n_heads": 0, metric: 1.5}]
+    console = Console(file=StringIO(), width=80)
+    for table in tables(Result("knockout", "mme", metric, 10, rows, unit="percent")):
+        console.print(table)
+    assert f"; {unit}, 95 % interval" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -198,6 +198,6 @@ def test_the_page_has_its_article(run: Run, tmp_path: Path, shell: Callable[...,
     text = page.read_text()
     assert "Words read at image tokens" in text
     assert "Word directions find the patches that words name" in text
-    assert "Words at patches" in text
+    assert "The likeliest word on each patch" in text
     assert f"Likeliest words, image {run.ids[2]}" in text
     assert f"kvtool lens {Path(run.store).name} --run planted --tokens all" in text
