@@ -168,7 +168,9 @@ def test_extract_tells_how_many_images_there_are(tmp_path: Path) -> None:
 
 
 SHORT = {"__version__", "adapter_import", "adapter_info", "load_sae", "open", "score"}
-"""What is no long call; the functions of `score` are told of by name alone, see above."""
+SHORT |= {"serve", "widget"}
+"""What is no long call, or shows something for as long as it is looked at; the functions of `score`
+are told of by name alone, see above."""
 
 
 @pytest.mark.parametrize("name", sorted(set(kvtool.__all__) - SHORT))

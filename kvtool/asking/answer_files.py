@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.asking.benchmarks import Benchmark
-from kvtool.asking.conditions import Answers
+from kvtool.asking.condition_answers import Answers
 from kvtool.datasets.base import Question
 from kvtool.outputs import check_folder, check_output, write_output
 

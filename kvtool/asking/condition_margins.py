@@ -65,7 +65,7 @@ class ConditionMargins(ImageReplies[float]):
     @cached_property
     def key(self) -> str:
         """The key of all that a margin depends on but image, question and what is done."""
-        return hash_json(["margins", ALGORITHMS["intervene"], super().key])
+        return hash_json(["margins", ALGORITHMS["intervention"], super().key])
 
     @classmethod
     def read(cls, record: dict[str, Any]) -> Records[float]:

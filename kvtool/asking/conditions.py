@@ -8,12 +8,12 @@ question about a picture once; and a second test swaps the conditions picture by
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from kvtool.asking.benchmarks import Benchmark
+from kvtool.asking.condition_answers import Answers, subject_of
 from kvtool.asking.guessing import guesses
 from kvtool.asking.parts import Guess, ScoredPart, mean_over_draws
 from kvtool.asking.records import numbered, scored, side_by_side
@@ -28,21 +28,6 @@ TESTS = {"mcnemar_p": "mcnemar_holm_p", "picture_p": "picture_holm_p"}
 """Each test's p, and the same corrected for the number of conditions."""
 
 
-@dataclass(frozen=True)
-class Answers:
-    """The answers of one condition, or of one draw of it: a text for each question."""
-
-    condition: str
-    draw: int | None
-    n_heads: int
-    texts: tuple[str, ...]
-
-    @property
-    def label(self) -> str:
-        """A name for files: none, dependent-0."""
-        return self.condition if self.draw is None else f"{self.condition}-{self.draw}"
-
-
 def score_conditions(
     benchmark: Benchmark,
     questions: Sequence[Question],
@@ -53,8 +38,9 @@ def score_conditions(
     """Return the rows of each condition: all groups together, then each group.
 
     Of several draws their mean comes first, then each draw with all groups together. Every
-    condition is tested against the first one. The tests of all conditions on the same questions
-    are corrected together, and those of single draws among themselves.
+    condition is tested against the first one, unless it did the same. The tests of all conditions
+    on the same questions are corrected together, and those of single draws among themselves; those
+    of conditions that did the same count once.
 
     Args:
         benchmark: How answers are read and scored.
@@ -99,7 +85,13 @@ class AnswerSheet:
             rows += self.rows(draws, None if name == conditions[0].condition else conditions[0])
         label = self.benchmark.label
         for p, corrected in TESTS.items():
-            rows = with_holm(rows, p, corrected, lambda row: (row.get(label), "draw" in row))
+            rows = with_holm(
+                rows,
+                p,
+                corrected,
+                lambda row: (row.get(label), "draw" in row),
+                lambda row: subject_of(row, conditions),
+            )
         return rows
 
     @cached_property
@@ -162,7 +154,9 @@ class AnswerSheet:
         row |= self._beside_chance(units, len(draws), part)
         row |= self._counts(draws, part)
         # The tests are of one draw: several have no common answer to a question.
-        return row if baseline is None else row | self._tests(draws[0], baseline, part)
+        if baseline is None or draws[0].subject == baseline.subject:
+            return row
+        return row | self._tests(draws[0], baseline, part)
 
     def _scored(
         self, units: Array, n_draws: int, part: ScoredPart, scores: Scores | None = None

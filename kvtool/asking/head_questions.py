@@ -76,7 +76,7 @@ def prepare(spec: str, run_name: str | None, plan: HeadPlan, asking: Asking) -> 
     store = asking.store
     # Whose heads are blocked: heads that are named belong to a run over the benchmark, if any.
     base = find_base(store, run_name, asking.model, None if plan.source.of_variance else dataset)
-    refs = _pictures(dataset)[: asking.limit]
+    refs = limited_pictures(dataset, asking.limit)
     extraction = (asking.model, dataset, refs, asking.device, asking.progress)
     if base is None:
         base, _ = holding_run(store, None, *extraction)
@@ -128,12 +128,20 @@ def _settings(
     }
 
 
-def _pictures(dataset: DatasetBase) -> Sequence[ImageRef]:
-    """Return the pictures of a data set up to the last one that a question is about."""
-    subjects = {question.image_ids[0] for question in _questions(dataset)}
+def limited_pictures(dataset: DatasetBase, limit: int | None) -> Sequence[ImageRef]:
+    """Return the pictures of a data set up to the last one that a question is about; of at most
+    `limit` pictures that can be asked about, where some can.
+
+    Pictures before it that only other questions are about stay: a run is extracted from the start.
+    """
+    questions = _questions(dataset)
+    askable = {question.image_ids[0] for question in questions if not unaskable(question, {})}
+    subjects = {question.image_ids[0] for question in questions}
+    if limit is not None:
+        subjects = askable or subjects
     refs = dataset.images()
-    last = max((position for position, ref in enumerate(refs) if ref.id in subjects), default=-1)
-    return refs[: last + 1]
+    positions = [position for position, ref in enumerate(refs) if ref.id in subjects][:limit]
+    return refs[: positions[-1] + 1] if positions else refs[:0]
 
 
 def _questions(dataset: DatasetBase) -> list[Question]:

@@ -11,7 +11,8 @@ from kvtool.asking.answer_files import write_answers, write_official
 from kvtool.asking.answering import Answer, Answerer
 from kvtool.asking.benchmarks import Benchmark
 from kvtool.asking.caches import no_answer
-from kvtool.asking.conditions import Answers, AnswerSheet
+from kvtool.asking.condition_answers import Answers
+from kvtool.asking.conditions import AnswerSheet
 from kvtool.asking.heads import HeadCondition
 from kvtool.asking.image_replies import ATTENTION, ImageReplies, Reply
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
@@ -117,6 +118,7 @@ class HeadWork:
                 condition.draw,
                 len(condition.heads),
                 tuple(replies[index] or "" for index in remaining),
+                condition.change,
             )
             for condition, replies in zip(self.conditions, texts, strict=True)
         ]

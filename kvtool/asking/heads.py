@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -217,8 +218,9 @@ def control_conditions(
 ) -> tuple[list[HeadCondition], list[str]]:
     """Return as many heads as the chosen ones, drawn again for each control; and notes.
 
-    They are drawn from some layers, or from every layer that holds a chosen head. Raises UsageError
-    for a control of another name.
+    They are drawn from some layers, or from every layer that holds a chosen head. A random control
+    may share heads with the chosen ones, but is never the same set; no draw repeats an earlier one.
+    Raises UsageError for a control of another name.
     """
     if unknown := [name for name in controls if name not in CONTROLS]:
         raise UsageError(f"controls: expected some of {', '.join(CONTROLS)}, found {unknown[0]!r}")
@@ -232,13 +234,18 @@ def control_conditions(
     all_heads = {head for head in geometry.heads if head[0] in pool}
     pools = {"dependent": all_heads & heads.dependent, "random": all_heads}
     for name in dict.fromkeys(controls):
-        if len(pools[name]) < len(selected):
+        control_sets = draw_control(name, pools[name], selected, draws, seed)
+        # All heads of the layers, where these are the chosen ones, leave none to draw.
+        n_heads = len(pools[name] if control_sets else pools[name] - selected)
+        if n_heads < len(selected):
             notes.append(
-                f"control {name}: {len(pools[name])} heads to draw in these layers, not "
-                f"{len(selected)}"
+                f"control {name}: {n_heads} heads to draw in these layers, not {len(selected)}"
             )
-        if pools[name]:
-            conditions += draw_control(name, pools[name], len(selected), draws, seed)
+        if 0 < len(control_sets) < draws:
+            notes.append(
+                f"control {name}: distinct draws in these layers: {len(control_sets)}, not {draws}"
+            )
+        conditions += control_sets
     return conditions, notes
 
 
@@ -259,18 +266,26 @@ def _parts(selected: Heads, geometry: Geometry) -> tuple[list[HeadCondition], li
 
 
 def draw_control(
-    name: str, pool: Iterable[Head], count: int, draws: int, seed: int
+    name: str, pool: Iterable[Head], selected: Heads, draws: int, seed: int
 ) -> list[HeadCondition]:
-    """Draw `draws` sets of `count` heads, or of all where there are fewer, each without
-    repetition."""
+    """Draw `draws` sets of as many heads as the chosen ones, or of all where there are fewer, each
+    without repetition.
+
+    No set is the chosen one, or an earlier draw: where there are fewer such sets, all are drawn.
+    """
     ordered = sorted(pool)
-    count = min(count, len(ordered))
+    count = min(len(selected), len(ordered))
+    is_drawable = len(selected) == count and selected <= set(ordered)
+    n_sets = comb(len(ordered), count) - is_drawable if count else 0
+    earlier_sets = {selected}
     conditions = []
-    for draw in range(draws):
+    for draw in range(min(draws, n_sets)):
         # A stream of its own for each draw: more draws leave the first ones as they were.
         rng = np.random.default_rng([seed, CONTROLS.index(name), draw])
-        picks = rng.choice(len(ordered), count, replace=False)
-        conditions.append(
-            HeadCondition(name, frozenset(ordered[pick] for pick in picks.tolist()), draw)
-        )
+        heads = selected
+        while heads in earlier_sets:
+            picks = rng.choice(len(ordered), count, replace=False)
+            heads = frozenset(ordered[pick] for pick in picks.tolist())
+        earlier_sets.add(heads)
+        conditions.append(HeadCondition(name, heads, draw))
     return conditions

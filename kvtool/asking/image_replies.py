@@ -220,5 +220,5 @@ def change_key(change: Change, images: str = "") -> str:
     """
     if not isinstance(change, Intervention):
         return hash_json(sorted(change))
-    settings = [ALGORITHMS["intervene"], change.method.label, sorted(change.heads), images]
+    settings = [ALGORITHMS["intervention"], change.method.label, sorted(change.heads), images]
     return hash_json(settings)

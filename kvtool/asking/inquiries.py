@@ -16,13 +16,15 @@ import numpy as np
 from kvtool.asking.benchmarks import unaskable
 from kvtool.asking.wording import Wording
 from kvtool.datasets.base import DatasetBase, Question
-from kvtool.datasets.protocols import HasConcepts, HasEpisodes, HasExpressions
+from kvtool.datasets.protocols import HasConcepts, HasEpisodes, HasExpressions, HasMaskFiles
 from kvtool.datasets.records import CONCEPTS
 from kvtool.errors import DatasetError, UsageError
 from kvtool.store import Run
 from kvtool.tasks.truth import check_shape
 
 Array = np.ndarray[Any, Any]
+EPISODES = "foreground-segmentation"
+"""The task of what has episodes."""
 CONCEPT = "{concept}"
 """Stands in a question for each thing that a picture shows."""
 
@@ -63,12 +65,19 @@ class Things:
     @property
     def has_masks(self) -> bool:
         """Whether the data set knows any."""
-        return self._has_concepts or isinstance(self.dataset, HasEpisodes)
+        return self._has_concepts or self._has_episodes
 
     @property
     def _has_concepts(self) -> bool:
-        is_listed = self.dataset is not None and not self.dataset.lacks(CONCEPTS)
-        return is_listed and isinstance(self.dataset, HasConcepts)
+        return self._serves(CONCEPTS) and isinstance(self.dataset, HasConcepts)
+
+    @property
+    def _has_episodes(self) -> bool:
+        return self._serves(EPISODES) and isinstance(self.dataset, HasEpisodes)
+
+    def _serves(self, service: str) -> bool:
+        """Tell whether the files of a service are there: own data may have no masks."""
+        return self.dataset is not None and not self.dataset.lacks(service)
 
     def shown(self, image: str, wh_px: tuple[int, int]) -> dict[str, Array]:
         """Return the masks of the things that a picture shows, by their words; those of the latest
@@ -94,9 +103,12 @@ class Things:
 
     def _masks(self, image: str) -> dict[str, Array]:
         dataset: Any = self.dataset
+        # No mask is no fault: its texts have all measures but those of the object.
+        if isinstance(dataset, HasMaskFiles) and not dataset.has_label_map(image):
+            return {}
         if self._has_concepts:
             return dict(dataset.concept_masks(image))
-        if isinstance(dataset, HasEpisodes):
+        if self._has_episodes:
             class_ids = [entry.class_id for entry in dataset.entries() if entry.image_id == image]
             return {
                 dataset.name_of_class(class_id): dataset.class_mask(image, class_id)

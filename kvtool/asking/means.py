@@ -56,7 +56,8 @@ def run_means(run: Run, model: LanguageModel, share: Share) -> RunMeans:
     process computes them.
     """
     store = open_store(run.store)
-    settings = [ALGORITHMS["intervene"], run.config.hash, run.images_hash(), str(model.info.dtype)]
+    version = ALGORITHMS["intervention"]
+    settings = [version, run.config.hash, run.images_hash(), str(model.info.dtype)]
     key = result_key(["means", *settings])
 
     def stored() -> RunMeans | None:

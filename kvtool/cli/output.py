@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from kvtool.cli import console
 from kvtool.cli.options import Format
+from kvtool.errors import PartialError
 
 if TYPE_CHECKING:
     from kvtool.result import Result, RowChoice
@@ -56,6 +57,23 @@ def emit_result(
 
     emit(result, resolve(format), rows=rows)
     write_plots(result, plots)
+
+
+def check_complete(result: Result, left_out: str, remainder: str) -> None:
+    """Say what a result leaves out, a line each.
+
+    Args:
+        result: what a command found.
+        left_out: what it leaves out, behind the number of these.
+        remainder: what was measured all the same.
+
+    Raises PartialError where it leaves out anything.
+    """
+    if not result.n_skipped:
+        return
+    for line in result.skipped:
+        console.log.error("left out: %s", line)
+    raise PartialError(f"{result.command}: {result.n_skipped} {left_out}, {remainder}")
 
 
 def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:

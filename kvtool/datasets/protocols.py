@@ -203,6 +203,15 @@ class HasVideos(LeavesOut, Protocol):
 
 
 @runtime_checkable
+class HasMaskFiles(Protocol):
+    """Pictures of which some may have no mask."""
+
+    def has_label_map(self, image_id: str) -> bool:
+        """Return whether a picture has one."""
+        ...
+
+
+@runtime_checkable
 class HasClips(Protocol):
     """Videos that a model can be given in one context: `--view video`."""
 

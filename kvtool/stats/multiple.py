@@ -27,7 +27,11 @@ def holm(p: Sequence[float] | Array) -> Array:
 
 
 def with_holm(
-    rows: Sequence[dict[str, Any]], p: str, corrected: str, family: Callable[[Any], Hashable]
+    rows: Sequence[dict[str, Any]],
+    p: str,
+    corrected: str,
+    family: Callable[[Any], Hashable],
+    subject: Callable[[Any], Hashable] = id,
 ) -> list[dict[str, Any]]:
     """Set Holm's corrected p beside the raw p of rows that have one.
 
@@ -36,6 +40,7 @@ def with_holm(
         p: The field of the raw p.
         corrected: The field of the corrected p.
         family: Tells which tests of a row's are corrected together.
+        subject: Tells what a row tests: tests of one subject are one test, by default of each row.
     """
     # Tests of one family answer one question together.
     families: dict[Hashable, list[int]] = {}
@@ -44,6 +49,9 @@ def with_holm(
             families.setdefault(family(row), []).append(index)
     completed = list(rows)
     for members in families.values():
-        for index, value in zip(members, holm([rows[i][p] for i in members]), strict=True):
-            completed[index] = rows[index] | {corrected: float(value)}
+        # One and the same test that stands in several rows counts once.
+        raw = {subject(rows[index]): rows[index][p] for index in members}
+        values = dict(zip(raw, holm(list(raw.values())), strict=True))
+        for index in members:
+            completed[index] = rows[index] | {corrected: float(values[subject(rows[index])])}
     return completed

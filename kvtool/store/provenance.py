@@ -20,7 +20,7 @@ ALGORITHMS = {
     "semantic-correspondence": 3,
     "temporal-correspondence": 3,
     "variance": 1,
-    "knockout": 4,
+    "knockout": 5,
     "knockout-each": 2,
     "paired": 6,
     "prefix": 6,
@@ -31,9 +31,10 @@ ALGORITHMS = {
     "sae": 2,
     "lens": 1,
     "attend": 1,
-    "surface": 1,
+    "surface": 2,
     "answers": 2,
-    "intervene": 1,
+    "intervene": 2,
+    "intervention": 1,
 }
 """Versions of what computes numbers, by task and command.
 

@@ -10,7 +10,8 @@ import pytest
 
 from kvtool.asking import records
 from kvtool.asking.benchmarks import BENCHMARKS, own_benchmark
-from kvtool.asking.conditions import Answers, score_conditions
+from kvtool.asking.condition_answers import Answers
+from kvtool.asking.conditions import score_conditions
 from kvtool.datasets.base import Question
 from kvtool.result import Row
 from kvtool.stats import permutation
@@ -123,3 +124,31 @@ def test_without_a_difference_five_percent_are_sure(monkeypatch: pytest.MonkeyPa
     assert (by_question < 0.11).all()
     # Answers that change by picture: McNemar's test takes questions for independent.
     assert sure_of_nothing("pictures", 200)[1] < 0.11
+
+
+def test_conditions_that_do_the_same_are_one_test() -> None:
+    """And one that does what the first does is shown, but not tested."""
+    questions = pope_questions(6)
+    truth = tuple(question.answer for question in questions)
+    always_no = ("no",) * len(truth)
+    worse = tuple(answer if number % 5 else "no" for number, answer in enumerate(truth))
+    conditions = [
+        Answers("none", None, 0, truth, frozenset()),
+        Answers("chosen", None, 1, always_no, frozenset({(4, 0)})),
+        Answers("late", None, 1, worse, frozenset({(5, 0)})),
+    ]
+    duplicates = [
+        Answers("middle", None, 1, always_no, frozenset({(4, 0)})),
+        Answers("nothing", None, 1, truth, frozenset()),
+    ]
+    short_rows = score_conditions(POPE, questions, conditions, 0)
+    long_rows = score_conditions(POPE, questions, [*conditions, *duplicates], 0)
+    assert long_rows[: len(short_rows)] == short_rows
+    first, middle = (summary(long_rows, name) for name in ("chosen", "middle"))
+    assert middle | {"condition": "chosen"} == first
+    assert not any(name.endswith("_p") for name in summary(long_rows, "nothing"))
+    # A draw that does what another one does counts once, too.
+    draws = [Answers("random", draw, 1, worse, frozenset({(5, 0)})) for draw in range(3)]
+    rows = score_conditions(POPE, questions, [conditions[0], *draws], 0)
+    draw_rows = [row for row in rows if row.get("draw") in (0, 1, 2)]
+    assert [row["mcnemar_holm_p"] for row in draw_rows] == [row["mcnemar_p"] for row in draw_rows]

@@ -7,7 +7,8 @@ import pytest
 
 from kvtool.asking.benchmarks import BENCHMARKS, own_benchmark
 from kvtool.asking.choices import ChoiceQuestion, score_choices
-from kvtool.asking.conditions import Answers, AnswerSheet
+from kvtool.asking.condition_answers import Answers
+from kvtool.asking.conditions import AnswerSheet
 from kvtool.asking.guessing import DRAWS, guesses, options_of
 from kvtool.datasets.base import Question
 from kvtool.result import Row

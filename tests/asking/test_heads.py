@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -198,12 +199,43 @@ def test_a_control_with_too_few_heads_takes_them_all_and_says_so() -> None:
     conditions, notes = make_conditions(heads, SMALL, None, ("dependent",), 2, 0)
     assert [condition.heads for condition in conditions if condition.name == "dependent"] == [
         frozenset({(5, 3)})
-    ] * 2
-    assert notes[-1] == "control dependent: 1 heads to draw in these layers, not 3"
+    ]
+    assert notes[-2:] == [
+        "control dependent: 1 heads to draw in these layers, not 3",
+        "control dependent: distinct draws in these layers: 1, not 2",
+    ]
     full = taken([{"layer": 5, "kv_head": head} for head in range(4)])
     conditions, notes = make_conditions(full, SMALL, None, ("dependent",), 2, 0)
     assert "dependent" not in {condition.name for condition in conditions}
     assert "0 heads" in notes[-1]
+
+
+@pytest.mark.parametrize("n_heads", [1, 2, 3])
+def test_no_control_is_the_chosen_heads_or_an_earlier_draw(n_heads: int) -> None:
+    """Of a layer's four heads all sets but the chosen one are drawn, once."""
+    heads = taken([{"layer": 5, "kv_head": head} for head in range(n_heads)])
+    pool = [(5, head) for head in range(4)]
+    expected = {frozenset(members) for members in combinations(pool, n_heads)} - {heads.selected}
+    for seed in range(10):
+        conditions, notes = make_conditions(heads, SMALL, None, ("random",), 9, seed)
+        draws = [condition.heads for condition in conditions if condition.name == "random"]
+        assert len(draws) == len(expected)
+        assert set(draws) == expected
+        assert notes[-1] == (
+            f"control random: distinct draws in these layers: {len(expected)}, not 9"
+        )
+        first, _ = make_conditions(heads, SMALL, None, ("random",), 1, seed)
+        assert first[-1].heads == draws[0] != heads.selected
+
+
+def test_all_heads_leave_no_control() -> None:
+    heads = taken([{"layer": 5, "kv_head": head} for head in range(4)])
+    conditions, notes = make_conditions(heads, SMALL, None, ("random", "dependent"), 3, 0)
+    assert not {"random", "dependent"} & {condition.name for condition in conditions}
+    assert notes[-2:] == [
+        f"control {name}: 0 heads to draw in these layers, not 4"
+        for name in ("random", "dependent")
+    ]
 
 
 def test_bad_requests() -> None:

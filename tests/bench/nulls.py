@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from kvtool.asking.benchmarks import BENCHMARKS
-from kvtool.asking.conditions import Answers, score_conditions
+from kvtool.asking.condition_answers import Answers
+from kvtool.asking.conditions import score_conditions
 from kvtool.asking.paired.questions import FOLDS, C
 from kvtool.asking.paired.readings import LinearProbe, stratified_folds
 from kvtool.experiments.paired import retraining

@@ -71,20 +71,21 @@ def test_pope_and_mme_from_nothing_but_a_model(
     code, rows, err = knockout(
         tmp_path / "s.kv", *origin, *common, *controls, *answers, stdin=HEADS
     )
-    middle, empty = err
+    middle, draws, empty = err
     assert (code, middle) == (0, "condition middle: no chosen head in layers 1-1, left out")
+    assert draws == "control dependent: distinct draws in these layers: 1, not 2"
     assert empty.startswith("empty answers count as yes, as POPE's script reads them: ")
     totals = [row for row in rows if "file" not in row]
     assert [(row["condition"], row.get("draw"), row["n_heads"]) for row in totals] == [
         ("none", None, 0), ("chosen", None, 2), ("early", None, 1), ("late", None, 1),
-        ("dependent", "all", 2), ("dependent", 0, 2), ("dependent", 1, 2),
+        ("dependent", None, 2),
         ("random", "all", 2), ("random", 0, 2), ("random", 1, 2),
     ]  # fmt: skip
     assert {row["n"] for row in totals} == {54}
     assert [row["file"] for row in rows[1:4]] == ["random", "popular", "adversarial"]
     assert rows[0].keys() >= SCORES
     assert {"n_lost", "n_gained", "mcnemar_p", "mcnemar_mid_p"} <= totals[1].keys()
-    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 54 * 8
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 54 * 7
     options = ("--benchmark", f"mme:{scenes}/mme", "--layers", "last:1")
     code, rows, _ = knockout(tmp_path / "s.kv", *options, *common, stdin=HEADS)
     assert code == 0

@@ -194,7 +194,7 @@ def test_every_task_and_command_has_a_version() -> None:
 
     commands = {"variance", "knockout", "paired", "prefix", "correlate", "average", "compare"}
     commands |= {"search", "answers", "sae", "lens", "attend", "surface", "knockout-each"}
-    commands.add("intervene")
+    commands |= {"intervene", "intervention"}
     without = {name for name in TASKS.names() if not hasattr(TASKS.load(name), "version")}
     assert {*without, *commands} == provenance.ALGORITHMS.keys()
 

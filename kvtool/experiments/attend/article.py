@@ -27,6 +27,8 @@ QUERY = "query"
 """The kind by which the page names query heads."""
 MAPS = ("auroc", "mass", "sink_share")
 SINK_MAPS = ("sink_share", "mass", "overlap")
+LEVELS = {"auroc": "chance", "overlap": "overlap_chance"}
+"""The field of a row that says what a measure has by chance."""
 DEFAULTS: dict[str, Any] = {"from": "last", "localization": 3, "max_new_tokens": 16, "seed": 0}
 WORDS = {
     "mass": "the attention that it draws",
@@ -50,7 +52,10 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     measures = [name for name in names if any(row.get(name) is not None for row in rows)]
     kind = "key" if is_sinks else QUERY
     page_result = replace(result, rows=rows, best=result.best_of(rows))
-    heatmaps = [heatmap(replace(page_result, metric=name), kind, rows) for name in measures]
+    heatmaps = [
+        heatmap(replace(page_result, metric=name), kind, level_rows(rows, name))
+        for name in measures
+    ]
     tables = [
         plain_table(list(entries), title, data.add(f"{summary.rows}-{name}", list(entries)))
         for name, title, entries in _entries(result)
@@ -64,6 +69,13 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         tables=tables,
         blocks=clickable_blocks(page_result, {}) | {"best": None},
     )
+
+
+def level_rows(rows: Sequence[Row], measure: str) -> list[Row]:
+    """Return rows whose `chance` is that of a measure; None where nothing is known of it."""
+    # The chance of a row is AUROC's, and no level for how much a head looks at the picture.
+    field = LEVELS.get(measure)
+    return [{**row, "chance": row.get(field) if field else None} for row in rows]
 
 
 def _query_row(row: Row) -> Row:
@@ -122,11 +134,15 @@ def _found(result: Result, row: Row, subject: str, scope: str) -> str:
     """
     permuted = row["auroc_permuted"]
     floor = max(row["chance"], permuted if permuted is not None else row["chance"])
-    low = row["auroc_low"]
-    verb = "find" if low is not None and low > floor else "cannot be told to find"
-    ending = "s" * (subject.startswith("The head") and verb == "find")
+    low, high = row["auroc_low"], row["auroc_high"]
+    is_single = subject.startswith("The head")
+    finding = "cannot be told to find them"
+    if low is not None and low > floor:
+        finding = f"find{'s' * is_single} them"
+    elif high is not None and high < row["chance"]:
+        finding = f"{'is' if is_single else 'are'} below chance"
     return (
-        f"{subject}, {verb}{ending} them {scope}: AUROC {interval(result, row, 'auroc')}, chance "
+        f"{subject}, {finding} {scope}: AUROC {interval(result, row, 'auroc')}, chance "
         f"{show(result, row['chance'])}, objects of other pictures {show(result, permuted)}."
     )
 

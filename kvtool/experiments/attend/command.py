@@ -27,7 +27,6 @@ from kvtool.cli.options import (
     seed_of,
 )
 from kvtool.cli.parsing import parse_folder, parse_layers, parse_list, parse_model
-from kvtool.errors import PartialError
 
 EXAMPLES = (
     "kvtool attend study.kv --expressions --plot heads.pdf",
@@ -150,7 +149,8 @@ def attend(
     other. No picture is run again: stored keys and values serve, and the softmax is the model's.
     """
     import kvtool
-    from kvtool.cli.output import emit_result, plot_files
+    from kvtool.cli.output import check_complete, emit_result, plot_files
+    from kvtool.reporting.numbers import plural
 
     plots = plot_files(plot)
     target_run = kvtool.open(need_store(store)).run(run)
@@ -181,11 +181,5 @@ def attend(
     for note in result.config["notes"]:
         console.log.warning("%s", note)
     emit_result(result, format, plots)
-    if result.n_skipped:
-        for line in result.skipped:
-            console.log.error("left out: %s", line)
-        noun = "picture" if result.task == "sinks" else "text"
-        from kvtool.reporting.numbers import plural
-
-        measured = plural(result.n, noun)
-        raise PartialError(f"attend: {result.n_skipped} left out, {measured} measured")
+    noun = "picture" if result.task == "sinks" else "text"
+    check_complete(result, "left out", f"{plural(result.n, noun)} measured")

@@ -79,7 +79,7 @@ def sentences(result: Result) -> Iterator[str]:
             for control in control_rows(result, row)
         ]
         if controls:
-            yield f"The same in as many other heads: {', '.join(controls)}."
+            yield f"The same in as many heads of the same layers: {', '.join(controls)}."
     if (line := conditions_against_chance(result, condition_rows(result))) is not None:
         yield line
 

@@ -34,7 +34,6 @@ from kvtool.cli.options import (
     seed_of,
 )
 from kvtool.cli.parsing import parse_layers, parse_list, parse_model
-from kvtool.errors import PartialError
 
 EXAMPLES = (
     "kvtool intervene study.kv --benchmark pope:POPE --heads agnostic --limit 2 \\\n"
@@ -112,7 +111,7 @@ def intervene(
     of the right option. Questions go on from stored caches, as in kvtool knockout.
     """
     import kvtool
-    from kvtool.cli.output import emit_result, plot_files
+    from kvtool.cli.output import check_complete, emit_result, plot_files
 
     plots = plot_files(plot)
     with console.progress("intervene", None) as advance:
@@ -143,9 +142,4 @@ def intervene(
     for note in result.config["notes"]:
         console.log.info("%s", note)
     emit_result(result, format, plots)
-    if result.n_skipped:
-        for line in result.skipped:
-            console.log.error("left out: %s", line)
-        raise PartialError(
-            f"intervene: {result.n_skipped} questions were left out, {result.n} scored"
-        )
+    check_complete(result, "questions were left out", f"{result.n} scored")

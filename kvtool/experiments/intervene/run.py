@@ -61,10 +61,10 @@ def intervene(
     """Score a benchmark as the model is, and with each method at the image's tokens of some heads.
 
     Rows by `condition`: none; each method, such as scale:0.5, in the heads given; and the same
-    method in as many other heads, such as "scale:0.5 random". Beside the benchmark's scores and
-    tests they have the margin of the right option, where questions have options. With `select`
-    "split" one condition alone is left, chosen on one half of the pictures among all methods in all
-    the heads together and in each of them alone, and scored on the other half.
+    method in as many heads of the same layers, such as "scale:0.5 random". Beside the benchmark's
+    scores and tests they have the margin of the right option, where questions have options. With
+    `select` "split" one condition alone is left, chosen on one half of the pictures among all
+    methods in all the heads together and in each of them alone, and scored on the other half.
 
     Questions whose image is not there, and those without an answer under some condition, are left
     out of all and counted in n_skipped. Raises UsageError for unknown methods, strengths out of
@@ -95,7 +95,7 @@ def intervene(
         after_question: a text put after every question, on a line of its own.
         question_dtype: the precision in which questions are answered, by default the run's.
         max_new_tokens: the most tokens of an answer.
-        limit: the number of images, by default all.
+        limit: the number of images that are asked about, by default all.
         answers: a file for the answers, see answer_files.
         run: the name of a run, where the target is a store.
         model: the place of the run's model, if its name does not say it.

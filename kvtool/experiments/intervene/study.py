@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kvtool.asking.answering import Answerer
+from kvtool.asking.condition_answers import Answers, subject_of
 from kvtool.asking.condition_margins import ConditionMargins
-from kvtool.asking.conditions import Answers, AnswerSheet
+from kvtool.asking.conditions import AnswerSheet
 from kvtool.asking.head_work import HeadWork
 from kvtool.asking.heads import HeadCondition
 from kvtool.asking.margin_scores import margin_p, margin_scores
@@ -187,7 +188,13 @@ def margin_rows(
         fields: Row = {name: scores[name] for name in MARGINS} | {"n_margins": len(pair)}
         if 0 in draws:
             fields = {name: value for name, value in fields.items() if "change" not in name}
-        elif row.get("draw") != "all":
+        elif row.get("draw") != "all" and answers[draws[0]].subject != answers[0].subject:
             fields["margin_p"] = margin_p(pair[:, 1] - pair[:, 0], pictures)
         completed.append(row | fields)
-    return with_holm(completed, "margin_p", "margin_holm_p", lambda row: "draw" in row)
+    return with_holm(
+        completed,
+        "margin_p",
+        "margin_holm_p",
+        lambda row: "draw" in row,
+        lambda row: subject_of(row, answers),
+    )

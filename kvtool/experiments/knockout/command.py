@@ -36,7 +36,6 @@ from kvtool.cli.options import (
     seed_of,
 )
 from kvtool.cli.parsing import parse_layers, parse_list, parse_model
-from kvtool.errors import PartialError
 
 EXAMPLES = (
     "kvtool knockout study.kv --benchmark pope:POPE --heads agnostic",
@@ -112,7 +111,7 @@ def knockout(
     are still at theirs, unless --wait; one that found nothing to do with 3.
     """
     import kvtool
-    from kvtool.cli.output import emit_result, plot_files
+    from kvtool.cli.output import check_complete, emit_result, plot_files
 
     plots = plot_files(plot)
     with console.progress("knockout", None) as advance:
@@ -143,13 +142,7 @@ def knockout(
     for note in result.config["notes"]:
         console.log.info("%s", note)
     emit_result(result, format, plots, rows)
-    if result.n_skipped:
-        for line in result.skipped:
-            console.log.error("left out: %s", line)
-        raise PartialError(
-            f"knockout: {result.n_skipped} questions were left out, {result.n} "
-            f"{unit(result.task)} scored"
-        )
+    check_complete(result, "questions were left out", f"{result.n} {unit(result.task)} scored")
 
 
 def unit(task: str | None) -> str:

@@ -93,7 +93,7 @@ def knockout(
         question_dtype: the precision in which questions are answered from the stored caches, by
             default the run's; "float32" rounds the least.
         max_new_tokens: the most tokens of an answer.
-        limit: the number of images, by default all.
+        limit: the number of images that are asked about, by default all.
         answers: a file for the answers, see answer_files.
         official: a folder for the answers as the benchmark's script reads them.
         run: the name of a run, where the target is a store.

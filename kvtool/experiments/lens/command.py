@@ -25,7 +25,7 @@ from kvtool.cli.options import (
     seed_of,
 )
 from kvtool.cli.parsing import parse_folder, parse_layers, parse_model, parse_tokens
-from kvtool.errors import PartialError, UsageError
+from kvtool.errors import UsageError
 
 EXAMPLES = (
     "kvtool lens study.kv",
@@ -94,7 +94,7 @@ def lens(
     Streams follow from a run's keys, values and projected tokens of all layers, and the model.
     """
     import kvtool
-    from kvtool.cli.output import emit_result, plot_files
+    from kvtool.cli.output import check_complete, emit_result, plot_files
 
     plots = plot_files(plot)
     if image is not None and plots:
@@ -121,9 +121,4 @@ def lens(
     for note in result.config["notes"]:
         console.log.warning("%s", note)
     emit_result(result, format, plots)
-    if result.n_skipped:
-        for line in result.skipped:
-            console.log.error("left out: %s", line)
-        raise PartialError(
-            f"lens: {result.n_skipped} images were left out, {result.n} images measured"
-        )
+    check_complete(result, "images were left out", f"{result.n} images measured")

@@ -34,7 +34,6 @@ from kvtool.cli.parsing import (
     parse_model,
 )
 from kvtool.cli.task_flags import command_with
-from kvtool.errors import PartialError
 from kvtool.tasks import promptable_tasks
 
 Command = command_with(promptable_tasks)
@@ -111,7 +110,7 @@ def prefix(
     first, into STORE; only what is missing.
     """
     import kvtool
-    from kvtool.cli.output import emit_result, plot_files
+    from kvtool.cli.output import check_complete, emit_result, plot_files
 
     plots = plot_files(plot)
     path, name = store_and_word(store, task, "TASK")
@@ -138,10 +137,5 @@ def prefix(
     for note in result.config["notes"]:
         console.log.info("%s: %s", name, note)
     emit_result(result, format, plots)
-    if result.n_skipped:
-        for line in result.skipped:
-            console.log.error("left out: %s", line)
-        raise PartialError(
-            f"prefix: {result.n_skipped} images were left out of every condition, "
-            f"{result.config['images']} compared"
-        )
+    compared = f"{result.config['images']} compared"
+    check_complete(result, "images were left out of every condition", compared)

@@ -40,8 +40,6 @@ from kvtool.cli.parsing import (
     parse_tokens,
 )
 from kvtool.cli.sae import app
-from kvtool.errors import PartialError
-from kvtool.result import Result
 
 EXAMPLES = (
     "kvtool sae study.kv --sae demo",
@@ -174,7 +172,7 @@ def sae(
     for transfer masks of categories.
     """
     import kvtool
-    from kvtool.cli.output import emit_result, plot_files, resolve
+    from kvtool.cli.output import check_complete, emit_result, plot_files, resolve
 
     plots = plot_files(plot)
     options: dict[str, Any] = given(
@@ -207,15 +205,4 @@ def sae(
         for note in result.config["notes"]:
             console.log.info("%s", note)
     emit_result(result, format, plots)
-    tell_left_out(result)
-
-
-def tell_left_out(result: Result) -> None:
-    """Say what was left out. Raises PartialError where something was."""
-    if not result.n_skipped:
-        return
-    for line in result.skipped:
-        console.log.error("left out: %s", line)
-    raise PartialError(
-        f"sae: {result.n_skipped} images, masks or SAEs were left out, {result.n} images scored"
-    )
+    check_complete(result, "images, masks or SAEs were left out", f"{result.n} images scored")

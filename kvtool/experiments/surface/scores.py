@@ -20,6 +20,7 @@ from kvtool.experiments.surface.fusion import (
     OptionEvidence,
     crossed_choices,
 )
+from kvtool.experiments.surface.shares import FIXED, share_row
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
 from kvtool.stats.halves import halves
@@ -123,18 +124,35 @@ class SurfaceScores:
 
     def _scored(self, names: Sequence[str], rows: Array, labels: Row) -> list[Row]:
         """Return the scores of conditions on some of the rows."""
-        model, value = self.right["model"][rows], self.right["value"][rows]
-        value_only = value & ~model
-        columns = []
-        for name in names:
-            right = self.right[name][rows]
-            parts = (np.ones(len(rows)), right, model, value_only, value_only & right)
-            columns.append(np.stack([*parts, model & ~right], axis=-1))
-        clusters = picture_clusters([self.pictures[row] for row in self.crossed.rows[rows]])
-        table = Table({}, np.stack(columns).astype(np.float64), _shares, clusters=clusters)
+        model = self.right["model"][rows]
+        parts = [(np.ones(len(rows)), self.right[name][rows], model) for name in names]
+        units = np.stack([np.stack(part, axis=-1) for part in parts]).astype(np.float64)
+        table = Table({}, units, _accuracies, clusters=picture_clusters(self._pictures(rows)))
         chance = {"chance": float(self._chance(rows)), "chance_kind": "guessing"}
         blocks = [{"condition": name, **labels} for name in names]
-        return [row | chance for row in table_rows(blocks, table, self.seed)]
+        return [
+            row | self._changes(name, rows) | chance
+            for name, row in zip(names, table_rows(blocks, table, self.seed), strict=True)
+        ]
+
+    def _changes(self, name: str, rows: Array) -> Row:
+        """Return what a condition gains of the questions among the rows that the values alone have
+        right, and what it loses of those that the model has right."""
+        value_only = rows[self.right["value"][rows] & ~self.right["model"][rows]]
+        model = rows[self.right["model"][rows]]
+        changes = {
+            "gained": (self.right[name][value_only], value_only),
+            "lost": (~self.right[name][model], model),
+        }
+        fields: Row = {}
+        for change, (hits, among) in changes.items():
+            is_fixed = change in FIXED.get(name, ())
+            fields |= share_row(change, hits, self._pictures(among), self.seed, is_fixed)
+        return fields
+
+    def _pictures(self, rows: Array) -> list[tuple[str, ...]]:
+        """Return the pictures of some of the rows' questions."""
+        return [self.pictures[row] for row in self.crossed.rows[rows]]
 
     def _chance(self, rows: Array) -> Any:
         """Return the share that guesses have right, of some of the rows."""
@@ -201,18 +219,10 @@ class SurfaceScores:
             }
 
 
-def _shares(sums: Array) -> dict[str, Array]:
-    """Return the scores of sums (..., 6): questions, right, right by the model, by the values
-    alone, of these right, and of those by the model wrong."""
-    n, right, model, value_only, gained, lost = np.moveaxis(sums, -1, 0)
-    # Without a question that could be gained, or lost, there is no share of them.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            METRIC: right / n,
-            "difference": (right - model) / n,
-            "gained": gained / value_only,
-            "lost": lost / model,
-        }
+def _accuracies(sums: Array) -> dict[str, Array]:
+    """Return the scores of sums (..., 3): questions, right, and right by the model."""
+    n, right, model = np.moveaxis(sums, -1, 0)
+    return {METRIC: right / n, "difference": (right - model) / n}
 
 
 def _range(name: str, samples: Array) -> Row:

@@ -52,7 +52,8 @@ def test_the_ends_of_a_strength_are_block_and_none(result: Result) -> None:
     for name, value in rows["none"].items():
         if name != "condition" and name != "n_heads":
             assert rows["scale:1"][name] == value
-    assert (rows["scale:1"]["margin_change"], rows["scale:1"]["margin_p"]) == (0, 1)
+    assert rows["scale:1"]["margin_change"] == 0
+    assert not any(name.endswith("_p") for name in rows["scale:1"])
     assert (rows["scale:0.5"]["method"], rows["scale:0.5"]["strength"]) == ("scale", 0.5)
 
 
@@ -64,9 +65,9 @@ def test_margins_and_tests(result: Result) -> None:
     block = rows["block"]
     assert (block["n_gained"], block["n_lost"], block["n_margins"]) == (12, 0, 24)
     assert block["mcnemar_p"] == pytest.approx(2 * 0.5**12)
-    # Five methods and as many controls are tested on the same questions.
-    n_tests = sum(1 for row in rows.values() if "mcnemar_p" in row)
-    assert n_tests == 10
+    # Of five methods one does nothing and two do the same; so do their controls.
+    assert sum(1 for row in rows.values() if "mcnemar_p" in row) == 8
+    n_tests = 6
     assert block["mcnemar_holm_p"] == pytest.approx(n_tests * block["mcnemar_p"])
     assert block["margin_change"] > 1
     # All four pictures change, in one direction of two.
@@ -98,7 +99,7 @@ def test_the_table_fits_a_terminal(result: Result, capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     (block,) = [line.split() for line in lines if line.split()[:2] == ["block", "2"]]
-    assert block == ["block", "2", "100.0", "[51.0,", "100.0]", "1.000", "+1.451", "1.000"]
+    assert block == ["block", "2", "100.0", "[51.0,", "100.0]", "0.732", "+1.451", "0.750"]
 
 
 def test_answers_are_written(result: Result, store: Path, pope: str, tmp_path: Path) -> None:
