@@ -119,8 +119,8 @@ def prove_first(plan: Plan, model: Any) -> None:
     A true map may fail on it: where the picture has fewer pixels than the grid has cells,
     resampling spreads a changed cell over its neighbors, and a gray cell inverted is as gray. What
     fails there must therefore hold on random colors of the picture's size, enlarged where that is
-    small. Raises ModelError. Where no picture can be read, or
-    memory does not hold it, nothing is proven.
+    small. Raises ModelError. Where no picture can be read, or memory does not hold it, nothing is
+    proven.
     """
     from torch import OutOfMemoryError
 

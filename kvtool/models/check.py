@@ -78,8 +78,8 @@ def prove(
         view: How a picture is shown.
         kinds: What is to be stored: if `vision` is, the tower's map is proven too, of models whose
             file does not say it.
-        substitute: A picture or a video on which a check must hold that fails on the first, which may
-            be too small, or of too few colors, to prove anything.
+        substitute: A picture or a video on which a check must hold that fails on the first, which
+            may be too small, or of too few colors, to prove anything.
     """
     checks = [pixel_map, whole_prompt] if isinstance(model, DecoderModel) else [pixel_map]
     if "vision" in kinds and getattr(model, "proves_tower", False):
