@@ -127,13 +127,14 @@ def batch(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     items = _pair(model, image, view)
     request = model.request(None, None)
     together = model.capture(items, request)
-    difference = 0.0
+    pictures: list[torch.Tensor] = []
+    alone: list[torch.Tensor] = []
     for index, item in enumerate(items):
         single = model.capture([item], request)
-        for name in together.arrays:
-            pair = [_tensor(c, name, i) for c, i in ((together, index), (single, 0))]
-            difference = max(difference, _largest([pair[0]], [pair[1]]))
-    return _difference(model, "batch", view, difference, "pictures differ by {} from each alone")
+        pictures += (_tensor(together, name, index) for name in together.arrays)
+        alone += (_tensor(single, name, 0) for name in together.arrays)
+    meaning = "pictures differ by {} from each alone"
+    return _difference(model, "batch", view, _largest(pictures, alone), meaning)
 
 
 def class_output(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
@@ -228,12 +229,20 @@ def _tensor(captured: Captured, kind: Any, index: int) -> torch.Tensor:
 
 
 def _largest(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
-    """The largest difference of two series of tensors, as a share of the largest value in each."""
+    """The largest difference of two series of tensors, as a share of the largest value in each; not
+    a number where a tensor of either has values that are none.
+    """
     shares = [
-        float((left.float().cpu() - right.float().cpu()).abs().max() / right.abs().max().float())
+        (left.float().cpu() - right.float().cpu()).abs().max() / _magnitude(right)
         for left, right in zip(first, second, strict=True)
     ]
-    return max(shares)
+    # Unlike Python's max, torch's hides no nan behind a number.
+    return float(torch.stack(shares).max())
+
+
+def _magnitude(tensor: torch.Tensor) -> torch.Tensor:
+    """The largest absolute value, of zeros alone the smallest that can be divided by."""
+    return tensor.float().cpu().abs().max().clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _difference(model: Any, check: str, view: RunView, value: float, meaning: str) -> ModelCheck:
