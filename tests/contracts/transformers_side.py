@@ -14,7 +14,6 @@ from kvtool.types import Kind, View
 from tests.contracts.arrays import Array, states_of, to_array
 from tests.contracts.encoder_contract import EncoderContract
 
-
 QUESTION = "what is there"
 
 
