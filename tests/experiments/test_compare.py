@@ -125,6 +125,7 @@ def test_best_against_best_is_chosen_on_the_other_half(
     )
 
 
+@pytest.mark.slow
 def test_blocks_that_one_run_lacks_have_no_row(result: Result) -> None:
     blocks = {
         run: {
@@ -151,6 +152,7 @@ def test_the_order_of_the_runs_turns_the_sign(store: Store, result: Result) -> N
         assert back["p"] == pytest.approx(forth["p"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_run_and_its_copy_do_not_differ(root: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         pair_run(tmp_path / "s.kv", root, name, noise(3), kinds=("value",), layers=2)
@@ -167,6 +169,7 @@ def test_holm_counts_runs_and_blocks_apart(result: Result) -> None:
         assert least["holm_p"] == pytest.approx(min(1, least["p"] * len(rows)))
 
 
+@pytest.mark.slow
 def test_images_that_a_run_lacks_or_holds_another_picture_of(root: Path, tmp_path: Path) -> None:
     images = [ref.id for ref in SPair71k(root, "test").images()]
     path = tmp_path / "s.kv"

@@ -91,6 +91,7 @@ def test_the_image_is_what_a_whole_pass_gives(run: Run, result: Result) -> None:
     assert image["n_tokens"] == sum(np.prod(sample.base().grid) for sample in run.samples)
 
 
+@pytest.mark.slow
 def test_the_text_is_the_captions_by_words(run: Run, result: Result) -> None:
     language = language_of(load_run_model(run, device="cpu"))
     captions = study.dataset_of(run).captions()  # type: ignore[attr-defined]
@@ -211,6 +212,7 @@ def test_a_result_is_kept_for_what_it_was_made_of(
     assert len(calls) == 4
 
 
+@pytest.mark.slow
 def test_a_result_keeps_what_was_left_out_of_it(run: Run, saes: Path, tmp_path: Path) -> None:
     """Those that cannot be read or are of another width are named again without being read."""
     few: dict[str, Any] = {"tokens": 2, "conditions": ["text"], "layers": [0]}
