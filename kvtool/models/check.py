@@ -128,13 +128,13 @@ def batch(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     request = model.request(None, None)
     together = model.capture(items, request)
     pictures: list[torch.Tensor] = []
-    alone: list[torch.Tensor] = []
+    singles: list[torch.Tensor] = []
     for index, item in enumerate(items):
         single = model.capture([item], request)
         pictures += (_tensor(together, name, index) for name in together.arrays)
-        alone += (_tensor(single, name, 0) for name in together.arrays)
+        singles += (_tensor(single, name, 0) for name in together.arrays)
     meaning = "pictures differ by {} from each alone"
-    return _difference(model, "batch", view, _largest(pictures, alone), meaning)
+    return _difference(model, "batch", view, _largest(pictures, singles), meaning)
 
 
 def class_output(model: Any, image: Stimulus, view: RunView) -> ModelCheck:

@@ -61,8 +61,8 @@ def test_a_feature_that_never_changes_gets_no_weight(constant: float) -> None:
 def test_a_feature_far_from_zero_gets_the_weight_of_its_changes() -> None:
     """Its variance is a hundred millionth of its square."""
     generator = torch.Generator().manual_seed(0)
-    near = torch.randn(1, 500, 2, generator=generator)
-    far = near + torch.tensor([1e4, 0])
+    draws = torch.randn(1, 500, 2, generator=generator)
+    far = draws + torch.tensor([1e4, 0])
     changes, counts = far - torch.tensor([1e4, 0]), torch.ones(1, 500)
     layers = [ridge_layer([(x, changes.sum(-1, keepdim=True), counts)]) for x in (changes, far)]
     torch.testing.assert_close(layers[1]["weight"], layers[0]["weight"], atol=1e-6, rtol=0)
