@@ -61,15 +61,17 @@ const chosen = new Map(); // the block that each article shows
 
 const blockOf = (row) => `${row.kind}/${row.layer}/${row.kv_head}`;
 
-function number(about, value) {
+function number(format, value) {
   if (value === null || value === undefined) return "-";
-  return about.percent ? (about.scale * value).toFixed(1) : Number(value).toPrecision(4);
+  const shown = format.scale * value;
+  return format.decimals === null ? shown.toPrecision(4) : shown.toFixed(format.decimals);
 }
 
 function interval(about, row, metric) {
   const [value, low, high] = ["", "_low", "_high"].map((end) => row[metric + end]);
-  const text = number(about, value);
-  return low == null || high == null ? text : `${text} [${number(about, low)}, ${number(about, high)}]`;
+  const format = about.formats[metric];
+  const text = number(format, value);
+  return low == null || high == null ? text : `${text} [${number(format, low)}, ${number(format, high)}]`;
 }
 
 const isSummary = (about, row) => about.labels.every((label) => row[label] == null || row[label] === "all");
@@ -93,10 +95,24 @@ function showBlock(article, block) {
   } else if (Object.keys(about.examples).length) {
     panel.append(element("p", "Pictures were drawn of other blocks: " + Object.keys(about.examples).join(", ") + " (kind/layer/head).", { class: "small" }));
   }
+  if (about.maps.length && about.best?.join("/") === block) panel.append(...mapsOf(about, { kind, layer, kv_head: head }));
   if (about.viewer?.kinds.includes(kind)) panel.append(viewerLine(viewerCommand(about.viewer, kind, layer, head)));
   panel.hidden = false;
   chosen.set(article, block);
   for (const cell of document.querySelectorAll(`[data-article="${article}"] .cell`)) cell.setAttribute("aria-pressed", cell.dataset.block === block);
+}
+
+// The module of the viewer runs when the page is read to its end, and tells what shows maps.
+const mapsShown = new Promise((resolve) => { window.tellMaps = resolve; });
+
+function mapsOf(about, block) {
+  const root = element("div");
+  mapsShown.then((show) => show(root, block, about.maps, data.pictures));
+  return [
+    element("h5", "Similarity: hover a patch"),
+    element("p", "The cosine of every patch with the one under the pointer, in this block. A click keeps a patch; arrow keys move it.", { class: "small" }),
+    root,
+  ];
 }
 
 // The command that opens a block in the viewer: its server's address is known only where it runs.
@@ -117,7 +133,7 @@ function viewerLine(command) {
 function blockTable(about, block, rows, labels) {
   const table = element("table");
   const head = element("tr");
-  for (const name of [labels.join(" · ") || "rows", ...about.metrics.map((metric) => metric + about.unit), "n"]) head.append(element("th", name, { scope: "col" }));
+  for (const name of [labels.join(" · ") || "rows", ...about.metrics.map((metric) => metric + about.formats[metric].unit), "n"]) head.append(element("th", name, { scope: "col" }));
   table.append(element("thead"), element("tbody"));
   table.tHead.append(head);
   for (const row of rows) {
