@@ -79,9 +79,7 @@ def _bench(root: Path, n_images: int) -> list[Row]:
 
 
 def read_rows(root: Path, n_images: int) -> list[Row]:
-    """One (layer, kv_head) of the keys over all images, cold, raw bits on every side, which are held
-    to one core: what several would decode at once hides what a read costs.
-    """
+    """One (layer, kv_head) of the keys over all images, cold, raw bits, on one core."""
     run = open_store(root / "bench.kv").run()
     readers: dict[str, Callable[[int, int], Bits]] = {
         "ours": lambda layer, head: run.read("key", layer, head, raw=True).values,
