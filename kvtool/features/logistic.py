@@ -64,7 +64,7 @@ def fit(
             for tensor in (features, truth, sample_weight)
         ]
 
-        def fit_share(share: tuple[Tensor, ...]) -> LogisticFit:
+        def fit_share(share: tuple[Tensor, Tensor, Tensor]) -> LogisticFit:
             """Solve a thread's problems."""
             return _fit(*share, max_iterations)
 

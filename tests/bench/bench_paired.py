@@ -64,9 +64,8 @@ def compared(folder: Path, name: str, square: bool, target: float) -> list[Row]:
 
 def scenes(folder: Path, square: bool) -> Path:
     """BLINK of the embedded world; with `square`, the middle of each picture alone."""
-    from kvtool.demo.layouts import blink, write_scenes
-
-    embedded = blink.embedded
+    from kvtool.demo.layouts import write_scenes
+    from kvtool.demo.layouts.parquet import embedded
 
     def middle(image: Any, name: str) -> Any:
         """The cell of a picture's middle."""
@@ -74,7 +73,7 @@ def scenes(folder: Path, square: bool) -> Path:
         top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
         return embedded(np.ascontiguousarray(image[top : top + side, left : left + side]), name)
 
-    with patch.object(blink, "embedded", middle):
+    with patch("kvtool.demo.layouts.blink.embedded", middle):
         write_scenes(folder, size="medium", only=["blink"])
     return folder
 
