@@ -32,6 +32,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "inputs",
         "layers",
         "schema",
+        "web",
     ),
     ("result", "stats", "metrics"),
     ("models", "datasets", "store", "demo", "autoencoders"),

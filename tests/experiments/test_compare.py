@@ -31,8 +31,7 @@ from tests.support.tasks.semantic_correspondence import write_spair
 from tests.support.units import PLANTED, noise
 
 RUNS = ["half", "full", "small"]
-SEED = 4
-"""Of halves whose first one has the category that `half` finds."""
+SEED = 4  # of halves whose first one has the category that `half` finds
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +69,6 @@ def scores(store: Store) -> Callable[..., Array]:
     return of
 
 
-def mean_score(sums: Array) -> dict[str, Array]:
-    return {"score": sums[..., 0] / sums[..., 1]}
-
-
 @pytest.mark.slow
 def test_a_block_that_both_have_is_compared_as_by_hand(
     store: Store, result: Result, root: Path, scores: Callable[..., Array]
@@ -87,7 +82,7 @@ def test_a_block_that_both_have_is_compared_as_by_hand(
     categories = np.array([pair.category for pair in SPair71k(root, "test").pairs()])
     by_hand = bootstrap(
         np.stack([ours - without, np.ones(len(ours))], axis=-1),
-        mean_score,
+        lambda sums: {"score": sums[..., 0] / sums[..., 1]},
         strata=categories,
         clusters=pairs_of(root),
         seed=SEED,

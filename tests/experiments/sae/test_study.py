@@ -1,5 +1,4 @@
-"""The study on a tiny real model: every number beside a slow pass over the whole prompt, and what
-is kept."""
+"""The study on a tiny real model: all beside a slow pass over the whole prompt; what is kept."""
 
 from __future__ import annotations
 
@@ -280,8 +279,7 @@ def test_models_that_compare_descriptions_are_known_by_their_weights(
         assert before == settings(tiny_model, match_by, role)
         assert before[f"{role}_revision"]
         assert str(tmp_path) not in json.dumps(before)
-    path = copy / "model.safetensors"
-    weights = load_file(path)
+    weights = load_file(path := copy / "model.safetensors")
     name = next(iter(weights))
     weights[name] = weights[name] + 1
     save_file(weights, path, metadata={"format": "pt"})
