@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,12 +27,12 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def client(run: Run) -> Iterator[TestClient]:
+def client(run: Run) -> TestClient:
     def look() -> dict[tuple[str, str], Run]:
         return runs_by_name(served_runs(run.store))
 
     server = ViewerServer(Viewer(look(), look=look), "token")
-    yield TestClient(server, base_url="http://127.0.0.1:8765")
+    return TestClient(server, base_url="http://127.0.0.1:8765")
 
 
 def names_of(client: TestClient) -> list[str]:
