@@ -92,8 +92,8 @@ def test_all_heads_are_shown_before_their_vectors_are_there(viewing: Viewing, ru
     """The server computes the maps of the first patch: they are the same."""
     waiting: list[Route] = []
     page = viewing.page
-    held = [True]
-    page.route("**/get/block?*", lambda r: waiting.append(r) if held else r.continue_())
+    blocking = [True]
+    page.route("**/get/block?*", lambda r: waiting.append(r) if blocking else r.continue_())
     state = f"view=heads&image={run.ids[1]}&token=20&kind=key&{PLAIN}"
     page.goto("about:blank")
     page.goto(f"{viewing.address}#{state}")
@@ -109,7 +109,7 @@ def test_all_heads_are_shown_before_their_vectors_are_there(viewing: Viewing, ru
         expected = gray_levels(cosines(run, ("key", *name), run.ids[1], 20)).reshape(GRID)
         assert np.abs(levels - expected).max() <= 1, name
     assert waiting
-    held.clear()
+    blocking.clear()
     for route in waiting:
         route.continue_()
     viewing.settle()

@@ -1,4 +1,4 @@
-"""The viewer's budget in docs/serve.md: `python -m tests.tools.budget` writes it from build/bench.json.
+"""The viewer's budget in docs/serve.md: `python -m tests.tools.budget` writes it by build/bench.json.
 
 `python -m tests.bench viewer` makes that file, on a machine that does nothing else.
 """

@@ -17,8 +17,8 @@ from tests.support.tasks import semantic_correspondence as spair
 
 BASE = "/token/get/"
 BLOCK = {"kind": "value", "layer": "1", "kv_head": "0", "token": "0", "box": "0,0,8,8"}
-OF_IMAGE = ("image", "block", "maps", "nearest", "picture", "piece", "features")
-RESOURCES = ("run", "scores", "pairs", "videos", *OF_IMAGE)
+IMAGE_RESOURCES = ("image", "block", "maps", "nearest", "picture", "piece", "features")
+RESOURCES = ("run", "scores", "pairs", "videos", *IMAGE_RESOURCES)
 
 
 @pytest.fixture

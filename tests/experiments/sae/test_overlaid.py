@@ -17,8 +17,8 @@ from tests.support import sae_results, studies
 
 def named(result: Result, model: str) -> Result:
     """The result as that of a model."""
-    about = {"model": model, "run": f"{model}-coco", "dataset": "coco", "split": "val"}
-    return replace(result, config={**result.config, **about})
+    labels = {"model": model, "run": f"{model}-coco", "dataset": "coco", "split": "val"}
+    return replace(result, config={**result.config, **labels})
 
 
 @pytest.fixture
