@@ -1,6 +1,6 @@
-"""The viewer's budget in docs/serve.md: `python -m tests.tools.budget` writes it by build/bench.json.
+"""The viewer's budget in docs/serve.md: `python -m tests.tools.budget` writes it anew.
 
-`python -m tests.bench viewer` makes that file, on a machine that does nothing else.
+It reads build/bench.json, which `python -m tests.bench viewer` makes on a machine that is idle.
 """
 
 from __future__ import annotations
