@@ -79,17 +79,17 @@ def test_a_task_that_no_run_serves(
 def test_without_a_name_runs_that_serve_the_task_are_meant(
     store: Path, shell: Shell, tmp_path: Path
 ) -> None:
-    both = shutil.copytree(store, tmp_path / "both.kv")
+    copy = shutil.copytree(store, tmp_path / "copy.kv")
     samples = [sample("0", 0, WH, GRID)]
-    write_run(both, "davis2017", "val", tmp_path, samples, noise(0), name="another")
-    code, _, err = shell("probe", both, TASK)
+    write_run(copy, "davis2017", "val", tmp_path, samples, noise(0), name="another")
+    code, _, err = shell("probe", copy, TASK)
     assert code == 2
     assert err[-1].endswith("found runs that serve it: ours, theirs")
-    code, _, err = shell("probe", both, "nothing")
+    code, _, err = shell("probe", copy, "nothing")
     assert code == 2
     assert "unknown name 'nothing'" in err[-1]
-    Store(both).remove_run("theirs")
-    assert {row["run"] for row in rows(shell, both, TASK)} == {"ours"}
+    Store(copy).remove_run("theirs")
+    assert {row["run"] for row in rows(shell, copy, TASK)} == {"ours"}
 
 
 def test_a_description_means_one_run(store: Path, shell: Shell) -> None:
