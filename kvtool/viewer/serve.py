@@ -105,7 +105,7 @@ def serve(
         return runs_by_name(served_runs(stores))
 
     runs = look()
-    viewer = Viewer(runs, dict(data or {}), look, Questions(model, device))
+    viewer = Viewer(runs, dict(data or {}), Questions(model, device), look)
     listener = _listener(port)
     token = token_urlsafe(TOKEN_BYTES)
     server, thread = _started(viewer, token, listener)

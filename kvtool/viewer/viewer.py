@@ -29,15 +29,15 @@ class Viewer:
 
     Attributes:
         runs: The runs by the name of their store, and their own.
-        look: Returns the runs that the stores hold by now; without it they stay.
         data: The places of data sets, by name, if they moved.
         questions: What answers questions.
+        look: Returns the runs that the stores hold by now; without it they stay.
     """
 
     runs: Mapping[tuple[str, str], Run]
     data: Mapping[str, str | Path] = field(default_factory=dict)
-    look: Callable[[], Mapping[tuple[str, str], Run]] | None = None
     questions: Questions = field(default_factory=lambda: Questions(None))
+    look: Callable[[], Mapping[tuple[str, str], Run]] | None = None
     pictures: Pictures = field(default_factory=Pictures)
     nearest: NearestPatches = field(default_factory=NearestPatches)
     _viewed: dict[tuple[str, str], ViewedRun] = field(default_factory=dict)
