@@ -47,8 +47,12 @@ def widget(
     from kvtool.viewer.serve import served_runs
     from kvtool.viewer.viewer import Viewer, runs_by_name
 
-    runs = [(target.store, target)] if isinstance(target, Run) else served_runs(target)
-    viewer = Viewer(runs_by_name(runs), dict(data or {}), Questions(model, device))
+    def look() -> Mapping[tuple[str, str], Run]:
+        """Return the run, or those that the stores hold by now."""
+        one_run = isinstance(target, Run)
+        return runs_by_name([(target.store, target)] if one_run else served_runs(target))
+
+    viewer = Viewer(look(), dict(data or {}), look, Questions(model, device))
     members = {
         "_esm": joined_module(NOTEBOOK),
         "_css": sources()[STYLE],
