@@ -1,4 +1,4 @@
-"""The viewer's budget in docs/serve.md: `python -m tests.tools.budget` writes it anew.
+"""The viewer's budget in docs/serve.md: `python -m tests.bench.budget` writes it anew.
 
 It reads build/bench.json, which `python -m tests.bench viewer` makes on a machine that is idle.
 """

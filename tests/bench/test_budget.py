@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.bench.budget import PAGE, TABLE, table_of, written
 from tests.bench.rows import row
-from tests.tools.budget import PAGE, TABLE, table_of, written
 
 ROWS = [
     row("viewer: hover, 19 in 20 / 16 ms", "ms", 1.26, 16.0, 1.0, "lower"),
