@@ -63,6 +63,8 @@ class Article:
         tables: its tables.
         notes: its notes.
         blocks: what a script needs to show one block.
+        n_leads: how many sentences stand open.
+        metric: the measure of its face; "" for the result's own.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Article:
     notes: Sequence[str] = ()
     blocks: Mapping[str, Any] | None = None
     n_leads: int = 1
+    metric: str = ""
 
 
 def build(position: int, study: Study, data: Data) -> Article:

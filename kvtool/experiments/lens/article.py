@@ -95,7 +95,9 @@ def _sentence(result: Result, measure: str, best: Row, rows: Sequence[Row]) -> s
     low = best["auroc_low"]
     verb = "find" if low is not None and low > floor else "do not find"
     than = "" if verb == "find" else " better than chance or than words of other concepts"
-    beside = f"chance {best['chance']:g}, words of other concepts {show(result, permuted)}"
+    beside = (
+        f"chance {show(result, best['chance'])}, words of other concepts {show(result, permuted)}"
+    )
     choice = f", the best of {len(rows)}" if len(rows) > 1 else ""
     return (
         f"{SUBJECTS.get(measure, measure)} {verb} the patches that words name{than}: AUROC "
