@@ -64,7 +64,6 @@ class Article:
         notes: its notes.
         blocks: what a script needs to show one block.
         n_leads: how many sentences stand open.
-        metric: the measure of its face; "" for the result's own.
     """
 
     id: str
@@ -78,7 +77,6 @@ class Article:
     notes: Sequence[str] = ()
     blocks: Mapping[str, Any] | None = None
     n_leads: int = 1
-    metric: str = ""
 
 
 def build(position: int, study: Study, data: Data) -> Article:

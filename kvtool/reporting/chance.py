@@ -85,6 +85,9 @@ def conditions_against_chance(
         for verdict in (True, False)
     }
     verdicts = []
+    if bool(sides[True]) != bool(sides[False]) and len(rows) > 1:
+        side = f"{better(result)} chance" if sides[True] else NO_BETTER
+        return f"{text}. All conditions are {side}."
     if sides[True]:
         verdicts.append(f"{better(result)} chance: {', '.join(sides[True])}")
     if sides[False]:

@@ -15,7 +15,7 @@ from kvtool.reporting.numbers import interval, scale, unit_mark, unit_word
 from kvtool.result import Result, Row
 
 WIDTH = 560
-HEIGHT = 250
+HEIGHT = 226
 LEFT = 58
 RIGHT = 14
 TOP = 12

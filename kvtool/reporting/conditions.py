@@ -26,6 +26,9 @@ from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, label_table, scores_table
 from kvtool.result import Result, Row, block_name, is_summary
 
+BOTH = "best and fixed"
+"""The choice of a line whose best block is the fixed one."""
+
 
 def conditions_article(summary: Article, position: int, study: Study, data: Data) -> Article:
     """Return an article of conditions side by side with their intervals."""
@@ -46,8 +49,12 @@ def conditions_of(
     rows = condition_rows(result)
     level = level_row(result, rows)
     levels = [] if level is None else [(*level, "s-other")]
-    drawn = list(_drawn(rows, label or condition_label))
-    caption = f"{plain_name(result.metric)}{unit_mark(result)}"
+    kinds = {row.get("kind") for row in rows}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    # A kind that all blocks have stands once, above them.
+    plain_rows = [row | {"kind": None} for row in rows] if kind else rows
+    drawn = list(_drawn(plain_rows, label or condition_label))
+    caption = f"{f'{kind}: ' if kind else ''}{plain_name(result.metric)}{unit_mark(result)}"
     chart = charts.whiskers(result, [*drawn, *levels], result.metric, caption)
     scores = [((label or condition_label)(row), row) for row in rows]
     scores += [(name, row) for name, row, _ in levels]
@@ -75,16 +82,18 @@ def _drawn(rows: Sequence[Row], label: Callable[[Row], str]) -> Iterator[tuple[s
         line = tuple(row.get(name) for name in ("condition", "draw", "kind", "layer", "kv_head"))
         lines.setdefault(line, []).append(row)
     for first, *repeated in lines.values():
-        choices = " and ".join(str(row.get("choice") or "") for row in (first, *repeated))
-        row = {**first, "choice": choices} if repeated else first
+        row = {**first, "choice": BOTH} if repeated else first
         yield label(row), row, "s-key" if row["condition"] == "none" else "s-value"
 
 
 def condition_label(row: Row) -> str:
     """Return a condition's name with its block and its number of heads."""
     parts = [condition_name(row)]
-    parts += [f"{row['choice']} block"] if row.get("choice") else []
-    parts += [block_name({**row, "condition": None, "choice": None})] if row.get("kind") else []
+    choice = row.get("choice") or BOTH
+    parts += [f"{choice} block"] if choice != BOTH else []
+    if row.get("layer") is not None:
+        block = block_name({"kind": "", **row, "condition": None, "choice": None})
+        parts += [block.removeprefix("None, ")]
     parts += [plural(row["n_heads"], "head")] if row.get("n_heads") else []
     return ", ".join(parts)
 

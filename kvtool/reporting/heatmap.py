@@ -156,10 +156,12 @@ def _number(result: Result, values: Sequence[float]) -> Callable[[float | None],
     largest = max(map(abs, values), default=0.0)
     magnitude = math.floor(math.log10(largest)) if largest > 0 else 0
     decimals = max(DIGITS - 1 - magnitude, 0)
-    # Beyond some zeros the exponent is shorter.
-    style = f".{decimals}f" if abs(magnitude) <= DIGITS else ".1e"
     sign = "+" if min(values, default=0.0) < 0 else ""
-    return lambda value: "" if value is None else format(value, sign + style)
+    if abs(magnitude) > DIGITS:
+        # Beyond some zeros the exponent is shorter.
+        return lambda value: "" if value is None else format(value, f"{sign}.1e")
+    style = f"{sign}.{decimals}f"
+    return lambda value: "" if value is None else format(round(value, decimals) + 0.0, style)
 
 
 def gap_note(config: Mapping[str, Any]) -> str:

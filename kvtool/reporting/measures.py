@@ -24,7 +24,7 @@ class Measure:
 MEASURES = {
     "miou": Measure("overlap of mask and object (IoU)", "IoU"),
     "miou_fg": Measure("overlap of mask and object (IoU)", "IoU"),
-    "miou_fgbg": Measure("overlap of mask and truth (IoU), object and background", "IoU"),
+    "miou_fgbg": Measure("overlap, object and background (IoU)", "IoU"),
     "j_mean": Measure("overlap of mask and object (J)", "J"),
     "j_and_f": Measure("overlap and outline of the mask (J&F)", "J&F"),
     "f_mean": Measure("outline of the mask (F)", "F"),

@@ -12,7 +12,6 @@ from kvtool.reporting import sentences
 from kvtool.reporting.articles import Article, build
 from kvtool.reporting.chapters import CHAPTERS, REMAINDER, Chapter
 from kvtool.reporting.charts import LineChart
-from kvtool.reporting.measures import plain_name
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data
 from kvtool.result import Result
@@ -164,7 +163,7 @@ def _panel(positions: Sequence[int], study: Study, data: Data, told: set[str]) -
         id=f"p{positions[0]}",
         title=title_of(results[0]),
         entry=title_of(results[0]),
-        subject=_subject(results, first),
+        subject=_subject(results, first.heading),
         leads=leads,
         overlay=overlay,
         overlay_caption=getattr(part, "OVERLAY_CAPTION", OVERLAY_CAPTION),
@@ -179,15 +178,14 @@ def _untold(lines: Sequence[str], told: set[str]) -> list[str]:
     return fresh
 
 
-def _subject(results: Sequence[Result], first: Article) -> str:
-    """Return which data a panel is about, of one result which model or runs, and the measure of
-    its figure."""
+def _subject(results: Sequence[Result], heading: str) -> str:
+    """Return which data a panel is about, and of one result which model or runs. The measure stands
+    above the figure, whose it is."""
     config = results[0].config
-    is_named = len(results) == 1 and first.heading != results[0].command
-    models = [first.heading] if is_named else []
-    measure = plain_name(first.metric or results[0].metric)
+    is_named = len(results) == 1 and heading != results[0].command
+    models = [heading] if is_named else []
     data = " ".join(str(config[name]) for name in ("dataset", "split") if config.get(name))
     count = f"n = {results[0].n}" if len({result.n for result in results}) == 1 else ""
     n_skipped = max(result.n_skipped for result in results)
     skipped = f"{n_skipped} left out" if n_skipped else ""
-    return " · ".join(filter(None, [data, *models, measure, count, skipped]))
+    return " · ".join(filter(None, [data, *models, count, skipped]))

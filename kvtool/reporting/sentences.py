@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kvtool.registry import experiment_part
 from kvtool.reporting.differences import comparisons
-from kvtool.reporting.measures import plain_name
+from kvtool.reporting.measures import plain_name, short_measure
 from kvtool.reporting.numbers import amount, better, capitalized, ranges, relation
 from kvtool.result import Result, Row, block_name
 
@@ -23,9 +23,8 @@ def best_block(result: Result) -> str:
     if best is None or best.get(result.metric) is None:
         return f"The {plain_name(result.metric)} is defined for no block."
     direction = "" if result.higher_is_better else "; lower is better"
-    score = f"{amount(result, best)} (n = {best['n']}{direction})"
-    name = plain_name(result.metric)
-    return f"The best block, {block_name(best)}, scores {score}: {name}. {chosen_how(result)}"
+    score = f"{amount(result, best)} ({short_measure(result.metric)}, n = {best['n']}{direction})"
+    return f"The best block, {block_name(best)}, scores {score}. {chosen_how(result)}"
 
 
 def chosen_how(result: Result) -> str:

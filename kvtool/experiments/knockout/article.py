@@ -61,9 +61,7 @@ def sentences(result: Result) -> Iterator[str]:
     rows = condition_rows(result)
     none = next((row for row in rows if row["condition"] == "none"), None)
     effects = [
-        knockout_effect(result, none, row)
-        for row in rows
-        if none is not None and row is not none
+        knockout_effect(result, none, row) for row in rows if none is not None and row is not none
     ]
     yield from effects[:1]
     if (line := conditions_against_chance(result, rows)) is not None:

@@ -42,11 +42,13 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         _table(result, measure, data.add(f"{summary.rows}-{measure}", rows_of(result, measure)))
         for measure in measures_of(result)
     ]
+    panels = [_chart(result, measure) for measure in measures_of(result)]
     return replace(
         summary,
         template="lens.html",
         charts={
-            "panels": panels_of([_chart(result, measure) for measure in measures_of(result)]),
+            "face": panels_of(panels[:1]),
+            "panels": panels_of(panels[1:]),
             "plates": study.plates.get(position, []),
         },
         tables=tables,

@@ -63,7 +63,6 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     return replace(
         summary,
         template="sae.html",
-        metric=sought(result),
         charts={
             "face": panels_of([] if face is None else [face]),
             "panels": panels_of(list(captioned.values())),
