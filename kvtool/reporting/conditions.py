@@ -52,8 +52,10 @@ def conditions_of(
     kinds = {row.get("kind") for row in rows}
     kind = kinds.pop() if len(kinds) == 1 else None
     # A kind that all blocks have stands once, above them.
-    plain_rows = [row | {"kind": None} for row in rows] if kind else rows
-    drawn = list(_drawn(plain_rows, label or condition_label))
+    drawn = [
+        (name.replace(f", {kind},", ","), row, style)
+        for name, row, style in _drawn(rows, label or condition_label)
+    ]
     caption = f"{f'{kind}: ' if kind else ''}{plain_name(result.metric)}{unit_mark(result)}"
     chart = charts.whiskers(result, [*drawn, *levels], result.metric, caption)
     scores = [((label or condition_label)(row), row) for row in rows]
@@ -91,9 +93,7 @@ def condition_label(row: Row) -> str:
     parts = [condition_name(row)]
     choice = row.get("choice") or BOTH
     parts += [f"{choice} block"] if choice != BOTH else []
-    if row.get("layer") is not None:
-        block = block_name({"kind": "", **row, "condition": None, "choice": None})
-        parts += [block.removeprefix("None, ")]
+    parts += [block_name({**row, "condition": None, "choice": None})] if row.get("kind") else []
     parts += [plural(row["n_heads"], "head")] if row.get("n_heads") else []
     return ", ".join(parts)
 
