@@ -46,9 +46,9 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
 def _levels(models: Sequence[Row]) -> Iterator[tuple[str, float | None, float | None]]:
     """Yield what knows nothing gets, to the right and upward, where all models have the same."""
     for field, name in (("segmentation_chance", "segmentation"), ("chance", "accuracy")):
-        levels = {row.get(field) for row in models} - {None}
+        levels = {float(row[field]) for row in models if row.get(field) is not None}
         if len(levels) == 1:
-            level = float(levels.pop())
+            level = levels.pop()
             is_right = field == "segmentation_chance"
             yield f"chance, {name}", level if is_right else None, None if is_right else level
 
