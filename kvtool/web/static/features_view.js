@@ -50,7 +50,7 @@ export class FeaturesView {
     this.stage.setMarks([]);
     this.legend.set(range, state.colors, 1);
     this.title.textContent = `Layer ${feature.layer}, feature ${feature.feature}`;
-    const words = feature.words.length ? ` · fires on ${feature.words.join(" ")}` : "";
+    const words = feature.words.length ? ` · fires on ${feature.words.map((word) => `“${word}”`).join(", ")}` : "";
     this.facts.textContent = `${feature.description ?? "no description"}${words} · in ${(100 * feature.presence).toFixed(0)} % of the pictures`;
   }
 

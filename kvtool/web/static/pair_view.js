@@ -43,10 +43,11 @@ export class PairView {
     this.cells = cellsOf(otherGrid);
     this.title.textContent = blockName(state);
     this.matches = this.pair ? this.pair.source_px.map((point) => this.match(this.left.tokenOver(point))) : [];
-    const point = this.pair?.source_px[state.keypoint];
-    if (point && this.left.tokenOver(point) !== state.token) {
+    const keypoint = this.keypoint(context);
+    const point = this.pair?.source_px[keypoint];
+    if (point && (keypoint !== state.keypoint || this.left.tokenOver(point) !== state.token)) {
       // A link that names a keypoint need not know its patch.
-      app.set({ keypoint: state.keypoint, token: this.left.tokenOver(point) });
+      app.set({ keypoint, token: this.left.tokenOver(point) });
       return;
     }
     this.showPoints();
@@ -58,6 +59,11 @@ export class PairView {
     if (state.target !== undefined && run.images.includes(state.target)) return state.target;
     if (pairs.length) return pairs[0].target;
     return run.images[(run.images.indexOf(state.image) + 1) % run.images.length];
+  }
+
+  // The keypoint that is meant: the first, as long as neither one nor a patch was chosen.
+  keypoint({ state, isChosen }) {
+    return state.keypoint ?? (isChosen ? undefined : 0);
   }
 
   showChoice(context, pairs, target, note) {
@@ -100,7 +106,7 @@ export class PairView {
       element("div", { class: "chips" }, this.pair.names.map((name, index) => element("button", {
         type: "button", class: `chip ${this.isRight(index) ? "right" : "wrong"}`, "aria-pressed": String(state.keypoint === index),
         onclick: () => this.app.set({ keypoint: index, token: this.left.tokenOver(this.pair.source_px[index]) }),
-      }, `${this.isRight(index) ? "✓" : "✗"} ${name}`))));
+      }, `${this.isRight(index) ? "✓" : "✗"} keypoint ${name}`))));
   }
 
   paint(token) {
@@ -111,13 +117,12 @@ export class PairView {
     this.left.setMap(null);
     this.legend.set(range, state.colors);
     const index = this.keypointAt(token);
-    this.left.setMarks([...this.keypointMarks(index), ...this.left.cellMark(cellOf(grid, token), "query")]);
-    const marks = this.right.cellMark(cell, "match");
+    this.left.setMarks([...this.keypointMarks(this.left, "source_px", index), ...this.left.cellMark(cellOf(grid, token), "query")]);
+    const marks = [...this.keypointMarks(this.right, "target_px", index), ...this.right.cellMark(cell, "match")];
     let outcome = "";
     if (index !== -1) {
       const name = this.isRight(index) ? "right" : "wrong";
       marks.push(...this.right.circleMark(this.pair.target_px[index], this.pair.radius_px, `truth ${name}`),
-        ...this.right.circleMark(this.pair.target_px[index], 0.012 * Math.max(...this.right.wh), "dot-mark"),
         ...this.right.lineMark([this.right.center(cell), this.pair.target_px[index]], "error"));
       outcome = ` · keypoint ${this.pair.names[index]}: ${name === "right" ? "within" : "outside"} the circle`;
     }
@@ -132,9 +137,10 @@ export class PairView {
     return tokens[keypoint] === token ? keypoint : tokens.indexOf(token);
   }
 
-  keypointMarks(chosen) {
+  // The true points of the pair on one of its pictures.
+  keypointMarks(stage, points, chosen) {
     if (!this.pair) return [];
-    const radius = 0.014 * Math.max(...this.left.wh);
-    return this.pair.source_px.flatMap((point, index) => this.left.circleMark(point, radius, index === chosen ? "dot-mark chosen" : "dot-mark"));
+    const radius = 0.014 * Math.max(...stage.wh);
+    return this.pair[points].flatMap((point, index) => stage.circleMark(point, radius, index === chosen ? "dot-mark chosen" : "dot-mark"));
   }
 }

@@ -46,7 +46,7 @@ export class Rail {
   item(name) {
     const button = element("button", {
       type: "button", class: "item", title: name, onclick: () => this.app.set({ image: name, target: null, keypoint: null, feature: null }),
-    }, element("span", { class: "thumb" }), element("span", { class: "name" }, name));
+    }, element("span", { class: "thumb" }), element("span", { class: "name" }, piecesOf(name)));
     button.dataset.image = name;
     return button;
   }
@@ -70,4 +70,9 @@ export class Rail {
       else button.removeAttribute("aria-current");
     }
   }
+}
+
+// A name in pieces between which a line may break: never inside a number or a word.
+function piecesOf(name) {
+  return (name.match(/[^/_-]+[/_-]*|[/_-]+/g) ?? []).map((piece) => element("span", { class: "piece-of-name" }, piece));
 }

@@ -59,7 +59,9 @@ export class Viewer {
   set(changes) {
     // A patch that is chosen by itself is no keypoint any more.
     const point = "token" in changes && !("keypoint" in changes) ? { keypoint: null } : {};
-    this.state = { ...this.state, ...point, ...changes };
+    // A keypoint that is left takes its patch along.
+    const patch = changes.keypoint === null && Number.isInteger(this.state.keypoint) ? { token: null } : {};
+    this.state = { ...this.state, ...point, ...patch, ...changes };
     return this.update();
   }
 
@@ -75,9 +77,10 @@ export class Viewer {
       const context = await this.completed(this.state);
       if (this.turn !== turn) return;
       this.context = context;
-      this.state = context.state;
-      this.onchange(context.state);
-      this.showNote(context.lacking.join(" "));
+      // A patch that nobody chose is no part of the address: a view may know a better one.
+      this.state = { ...context.state, token: context.isChosen ? context.state.token : null };
+      this.onchange(this.state);
+      this.showNote(...context.lacking);
       this.controls.show(context);
       this.rail.show(context);
       const view = this.view(context.state.view);
@@ -136,15 +139,16 @@ export class Viewer {
     const kv_head = choose("kv_head", Array.from({ length: heads }, (_, i) => i), 0);
     const record = await this.imageRecord(scope, image);
     const grid = this.gridOf(record, kindName);
+    const isChosen = isToken(grid, given.token);
     const state = {
       ...given, ...scope, image, kind: kindName, layer, kv_head,
       view: choose("view", VIEWS.map(([name]) => name), "picture"),
-      token: isToken(grid, given.token) ? given.token : middleOf(grid),
+      token: isChosen ? given.token : middleOf(grid),
       range: choose("range", ["auto", "full"], "auto"),
       colors: choose("colors", COLORS, "viridis"),
     };
     const where = { ...scope, image, version: record.version };
-    return { state, catalog: this.catalog, run, kind, heads, image: record, grid, where, lacking, library: this.library };
+    return { state, catalog: this.catalog, run, kind, heads, image: record, grid, isChosen, where, lacking, library: this.library };
   }
 
   imageRecord(scope, image) {
@@ -160,6 +164,11 @@ export class Viewer {
     return (await this.record("scores", context)).scores;
   }
 
+  // What comes behind a view that is shown: until then the page is not settled.
+  follow(promise) {
+    this.fills.push(promise);
+  }
+
   gridOf(record, kind) {
     return record.grids[kind === "vision" ? "vision" : "value"] ?? Object.values(record.grids)[0];
   }
@@ -173,7 +182,7 @@ export class Viewer {
     const key = JSON.stringify(parameters);
     if (stage.key === key) return;
     stage.expect(key);
-    this.fills.push(this.library.picture("picture", parameters).then((picture) => {
+    this.follow(this.library.picture("picture", parameters).then((picture) => {
       if (stage.key === key) stage.setPicture(picture);
     }));
   }
@@ -182,7 +191,7 @@ export class Viewer {
   pointing() {
     return {
       onhover: (token) => this.hover(token),
-      onleave: () => this.hover(this.state.token),
+      onleave: () => this.hover(this.context.state.token),
       onpick: (token) => this.set({ token }),
     };
   }
@@ -194,9 +203,10 @@ export class Viewer {
     else view.paint(token);
   }
 
-  showNote(text) {
-    this.note.hidden = !text;
-    this.note.textContent = text;
+  // What is to be said above the view, a line each.
+  showNote(...lines) {
+    this.note.hidden = !lines.length;
+    this.note.replaceChildren(...lines.map((line) => element("div", {}, line)));
   }
 
   pressed(event) {
