@@ -4,7 +4,7 @@ import { cellOf, Stage } from "./stage.js";
 import { cellsOf, cosines, limits } from "./cosine.js";
 import { blockName, legend, placeOf } from "./panel.js";
 import { colorOf, inkOn } from "./colors.js";
-import { dropdown, element } from "./dom.js";
+import { dropdown, element, refill } from "./dom.js";
 import { HeadGrid } from "./head_grid.js";
 import { chanceOf, rangeOf, scoresOf, withUnit } from "./scores.js";
 
@@ -121,7 +121,7 @@ export class HeadsView {
     }
     const probe = usable.find((entry) => entry.task === state.score) ?? usable[0];
     this.labelHeads(probe, scoresOf(probe, state.kind));
-    this.bar.replaceChildren(
+    refill(this.bar,
       element("span", { class: "faint" }, "Scores of"),
       dropdown("Probe", usable.map((entry) => [entry.task, entry.task]), probe.task, (score) => this.app.set({ score })),
       this.legend.root, element("span", { class: "faint" }, chanceLine(probe, state.kind)));

@@ -3,7 +3,7 @@
 import { cellOf, Stage, tokenOf } from "./stage.js";
 import { cellsOf, cosines, limits, strongest } from "./cosine.js";
 import { blockName, legend, placeOf, rounded } from "./panel.js";
-import { dropdown, element } from "./dom.js";
+import { dropdown, element, refill } from "./dom.js";
 
 export class PairView {
   constructor(app) {
@@ -71,7 +71,7 @@ export class PairView {
     const options = [...new Set([...names, ...context.run.images])].slice(0, 1000);
     if (!options.includes(target)) options.unshift(target);
     const label = (name) => (names.includes(name) ? `${name} · pair with keypoints` : name);
-    this.choice.replaceChildren(
+    refill(this.choice,
       element("span", { class: "faint" }, "Target"),
       dropdown("Target", options.map((name) => [name, label(name)]), target, (name) => this.app.set({ target: name, keypoint: null })),
       element("button", {
@@ -100,7 +100,7 @@ export class PairView {
     }
     const right = this.matches.filter((_, index) => this.isRight(index)).length;
     const { state } = this.context;
-    this.points.replaceChildren(
+    refill(this.points,
       element("h3", {}, `Keypoints: ${right} of ${this.matches.length} within the circle`),
       element("p", { class: "faint" }, "The circle is a tenth of the longer side of the object's box, as PCK at 0.1 has it."),
       element("div", { class: "chips" }, this.pair.names.map((name, index) => element("button", {

@@ -4,7 +4,7 @@ import { cellOf, Stage } from "./stage.js";
 import { cellsOf, cosines, limits } from "./cosine.js";
 import { blockName, legend, placeOf, ranking, rounded } from "./panel.js";
 import { colorOf } from "./colors.js";
-import { element } from "./dom.js";
+import { element, refill } from "./dom.js";
 import { chanceOf, rangeOf, scoresOf, withUnit } from "./scores.js";
 
 export class PictureView {
@@ -63,7 +63,7 @@ export class PictureView {
     const probes = await this.app.scores(context);
     if (!this.app.isCurrent(context)) return;
     const nodes = probes.map((probe) => this.probe(probe, state));
-    this.probes.replaceChildren(...(nodes.length ? [element("h3", {}, "Kept probes of this block"), ...nodes] : []));
+    refill(this.probes, ...(nodes.length ? [element("h3", {}, "Kept probes of this block"), ...nodes] : []));
   }
 
   // A probe's score of the block, beside chance and the best block.

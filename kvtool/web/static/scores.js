@@ -22,5 +22,5 @@ export function chanceOf(probe, kind, score) {
   const level = probe.chance[kind];
   if (!level) return "";
   const side = probe.higher_is_better ? "below" : "above";
-  return `${level.name} ${withUnit(level.text, probe)}${score?.isWorse ? `: ${side} chance` : ""}`;
+  return `${level.name}: ${withUnit(level.text, probe)}${score?.isWorse ? `; this block is ${side} it` : ""}`;
 }

@@ -21,7 +21,8 @@ const CLASSES = {
 };
 const KEYS = [
   ["← ↑ ↓ →", "the patch"], ["[ ]", "layer"], [", .", "head"], ["k", "kind"], ["n p", "next or previous picture"],
-  ["1 – 7", "view"], ["r", "range of the colors"], ["c", "colors"], ["Shift", "held: read values off the map"], ["?", "these keys"],
+  ["1 – 7", "view"], ["r", "range of the colors"], ["c", "colors"], ["Shift", "held: read values off the map"],
+  ["/", "to the question, or to the filter of the pictures"], ["Esc", "out of either"], ["?", "these keys"],
 ];
 
 export class Viewer {
@@ -216,11 +217,14 @@ export class Viewer {
       return;
     }
     if (event.ctrlKey || event.metaKey || event.altKey || !this.context) return;
-    if (event.target.closest?.("input, select, textarea, dialog")) return;
+    const field = event.target.closest?.("input, select, textarea, dialog");
+    if (field?.matches("input") && event.key === "Escape") this.stand.focus({ preventScroll: true });
+    if (field) return;
     const change = this.changeOf(event.key);
     if (!change) return;
     event.preventDefault();
     if (change === "help") this.help.showModal();
+    else if (change === "field") (this.view(this.state.view).input ?? this.rail.filter).focus();
     else this.set(change);
   }
 
@@ -235,7 +239,7 @@ export class Viewer {
       ",": () => ({ kv_head: (state.kv_head + heads - 1) % heads }), ".": () => ({ kv_head: (state.kv_head + 1) % heads }),
       k: () => ({ kind: step(run.kinds.map((entry) => entry.kind), state.kind, 1) }),
       n: () => image(1), p: () => image(-1),
-      "?": () => "help",
+      "?": () => "help", "/": () => "field",
     };
     VIEWS.forEach(([name], at) => { changes[at + 1] = () => ({ view: name }); });
     return changes[key]?.() ?? lookBehind(key, state);
