@@ -170,7 +170,8 @@ class Store(Displayed, StoredResults):
             if len(first) != 1:
                 listed = listing([run.name for run in first] or names)
                 raise UsageError(
-                    f"store {self.address}: expected one run or a name (--run), found runs: {listed}"
+                    f"store {self.address}: expected one run or a name (--run), found runs: "
+                    f"{listed}"
                 )
             return first[0]
         return Run(self.path, read_config(self.path, self._full_name(name, names)))
@@ -245,7 +246,9 @@ class Store(Displayed, StoredResults):
         unless `force`.
         """
         if name not in self.runs():
-            raise UsageError(f"store {self.address}: no run {name!r}; it has: {listing(self.runs())}")
+            raise UsageError(
+                f"store {self.address}: no run {name!r}; it has: {listing(self.runs())}"
+            )
         folder = layout.run_path(self.path, name)
         with os_errors(f"run {name}: cannot be removed"):
             for owner in () if force else live_claims(folder / "locks").values():

@@ -106,6 +106,15 @@ def find_result(path: Path, parse: Callable[[dict[str, Any]], T]) -> T | None:
         return None
 
 
+def about(result: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the name and hash of a result's run and the key of its pictures, or empty texts."""
+    config = result.get("config")
+    record = config if isinstance(config, dict) else result
+    name, settings, pictures = (record.get(member) for member in ("run", "run_hash", "pictures"))
+    texts = (value if isinstance(value, str) else "" for value in (name, settings, pictures))
+    return tuple(texts)  # type: ignore[return-value]
+
+
 def _read_result(path: Path) -> dict[str, Any] | None:
     label = f"result {path}"
     with os_errors(f"{label}: cannot be read"):

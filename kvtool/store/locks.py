@@ -81,9 +81,7 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
 
 def held(what: str, owner: Owner | None) -> str:
     """Return that something is held, by whom, and what to do."""
-    return (
-        f"{what} is held by {owner or 'an unknown process'}: wait for it, or use --wait SECONDS"
-    )
+    return f"{what} is held by {owner or 'an unknown process'}: wait for it, or use --wait SECONDS"
 
 
 def read_owner(path: Path) -> Owner | None:

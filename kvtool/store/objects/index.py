@@ -213,7 +213,6 @@ class Index:
         return seen if seen.e_tag == entry.version.e_tag else None
 
 
-
 def _versions(commits: list[Commit]) -> dict[str, str]:
     return {commit.path: commit.version for commit in commits}
 

@@ -245,8 +245,7 @@ class BucketMirror:
             self._bucket.delete(f"{commit.folder}/{name}" for name in commit.files)
 
     def _check_objects(self, commit: Commit, target: Path) -> None:
-        """Take a commit back where an object is not there, or has another size. Raises TornError.
-        """
+        """Take a commit back where an object is not there, or has another size. Raises TornError."""
         if commit.is_text:
             return
         prefix = f"{commit.folder}/"
@@ -266,8 +265,10 @@ class BucketMirror:
     def _mirror(self, commit: Commit) -> None:
         """Give the folder the texts of a commit; a member of a run that is not there is none."""
         target = self._root / commit.path
-        if version_of(target) == commit.version or not target.parent.is_dir():
+        run = self._root.joinpath(*target.relative_to(self._root).parts[:2])
+        if version_of(target) == commit.version or (run != target and not run.is_dir()):
             return
+        target.parent.mkdir(exist_ok=True)
         aside = self._root.parent / "aside" / secrets.token_hex(8)
         for name, text in commit.texts.items():
             _write(aside / "new" / name, text.encode())
