@@ -108,5 +108,5 @@ def show_estimate(estimate: SizeEstimate, format: Format) -> None:
         estimate.n_images,
         decimal(estimate.todo_bytes),
         decimal(estimate.expected_bytes),
-        decimal(estimate.free_bytes),
+        "all" if estimate.free_bytes is None else decimal(estimate.free_bytes),
     )

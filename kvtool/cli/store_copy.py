@@ -16,6 +16,8 @@ from kvtool.errors import PartialError
 if TYPE_CHECKING:
     from kvtool.store.copying import Copied
 
+__all__ = ["app"]  # with the commands of this module
+
 CopiedRunsOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -14,7 +14,7 @@ from kvtool.display import ELLIPSIS, Displayed, Facts, listing
 from kvtool.errors import BusyError, StoreError, UsageError
 from kvtool.store import keeping, layout, mirrors, usage
 from kvtool.store.descriptions import matching
-from kvtool.store.estimate import free_bytes
+from kvtool.store.estimate import free_bytes_of_store
 from kvtool.store.files import (
     os_errors,
     remove_committed,
@@ -22,7 +22,8 @@ from kvtool.store.files import (
 )
 from kvtool.store.locks import live_claims, sweep
 from kvtool.store.manifest import RunConfig
-from kvtool.store.objects.connect import connect, remote_address
+from kvtool.store.objects.addresses import remote_address
+from kvtool.store.objects.connect import connect
 from kvtool.store.roster import segment_attributes
 from kvtool.store.run import Run
 from kvtool.store.run_folder import read_config, write_run
@@ -290,5 +291,5 @@ class Store(Displayed, StoredResults):
             "images": sum(row["images"] for row in rows),
             "parts": self.count_parts(),
             **usage.measure(self.path).row(),
-            "free_bytes": free_bytes(self.path),
+            "free_bytes": free_bytes_of_store(self.path),
         }

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from kvtool.store.locks import Owner
 
 
+REMOTE_FOLDERS = ("commits", "index", "recent")
+"""What an object store has beside what a folder has, see kvtool.store.objects."""
+
+
 class RemoteFile(Protocol):
     """An object of the store that stands for a file of its mirror's folder."""
 

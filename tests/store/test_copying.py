@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from kvtool.errors import CorruptError, RunConflictError, UsageError
+from kvtool.layers import LayerChoice
 from kvtool.store import Store, copied_parts, open_store
 from kvtool.store.copying import copy
 from kvtool.store.verify import verify
+from kvtool.types import Kind
 from tests.support.object_stores import IMAGES, files_of, filled
 from tests.support.runs import assert_holds, commit, config, create_run, image_arrays
 
@@ -85,8 +87,8 @@ def test_a_damaged_part_is_left_out_and_named(source: Store, target: Store) -> N
 def test_chosen_kinds_and_layers_are_the_run_that_an_extraction_of_them_makes(
     source: Store,
     target: Store,
-    kinds: tuple[copied_parts.Kind, ...] | None,
-    layers: copied_parts.LayerChoice | None,
+    kinds: tuple[Kind, ...] | None,
+    layers: LayerChoice | None,
     arrays: set[str],
 ) -> None:
     copied = copy(source, target, kinds=kinds, layers=layers)

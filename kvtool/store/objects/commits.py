@@ -18,9 +18,10 @@ from pathlib import Path
 from kvtool import schema
 from kvtool.store.durable import FileRecord, read_file, read_record, sizes
 from kvtool.store.layout import ZARR_JSON
+from kvtool.store.mirrors import REMOTE_FOLDERS
 from kvtool.store.sealed import SEAL, UNSEALED, sealed, unsealed
 
-COMMITS = "commits"
+COMMITS, INDEX, RECENT = REMOTE_FOLDERS
 HEADS = (ZARR_JSON, "manifest.json")
 """The file of a folder that has the checksums of all others: a group's, or that of pictures."""
 

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 from pathlib import Path, PurePosixPath
 
-from kvtool.digests import cache_folder
 from kvtool.errors import StoreError
 from kvtool.store import layout, mirrors
+from kvtool.store.objects.addresses import mirrors_folder
 from kvtool.store.objects.bucket import Bucket
 from kvtool.store.objects.mirror import BucketMirror
 from kvtool.store.sealed import group_json, unsealed
 from kvtool.store.store_folder import VERSION_FIELD, create_store
 
-_ADDRESS = re.compile(r"(s3|gs|az):/+([^/].*?)/*")
-"""A pathlib.Path has lost the second slash."""
 _OPENING_RETRIES = 2
 """A wrong endpoint is told at once; a service that answered once may fall silent for minutes."""
-
-
-def remote_address(path: str | os.PathLike[str]) -> str | None:
-    """Return the address on an object store that a path is, or whose mirror it is; else None."""
-    match = _ADDRESS.fullmatch(os.fspath(path))
-    if match is not None:
-        return f"{match[1]}://{match[2]}"
-    folder = Path(path)
-    if folder.parent.parent == _mirrors_folder():
-        return (folder.parent / "address").read_text()
-    return None
 
 
 def connect(address: str, create: bool = False) -> Path | None:
@@ -62,15 +48,11 @@ def connect(address: str, create: bool = False) -> Path | None:
     return root
 
 
-def _mirrors_folder() -> Path:
-    return cache_folder().absolute() / "stores"
-
-
 def _mirror_root(address: str) -> Path:
     """Return the folder of a mirror; an address means another store at another endpoint."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
     digest = hashlib.sha256(f"{endpoint} {address}".encode()).hexdigest()[:16]
-    return _mirrors_folder() / digest / PurePosixPath(address).name
+    return mirrors_folder() / digest / PurePosixPath(address).name
 
 
 def _check_version(address: str, root_json: bytes) -> None:

@@ -17,11 +17,9 @@ from pathlib import Path
 from kvtool import schema
 from kvtool.errors import CorruptError
 from kvtool.store.objects.bucket import Bucket, Entry
-from kvtool.store.objects.commits import Commit, commit_key
+from kvtool.store.objects.commits import INDEX, RECENT, Commit, commit_key
 from kvtool.store.sealed import SEAL, UNSEALED, sealed, unsealed
 
-INDEX = "index"
-RECENT = "recent"
 COMPACT_COMMITS = 256
 """So many commits without a segment are put together in one."""
 REQUESTS = 16

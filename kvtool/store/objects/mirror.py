@@ -24,8 +24,8 @@ from kvtool.store import layout
 from kvtool.store.durable import FileRecord, TornError, check_files
 from kvtool.store.locks import Owner
 from kvtool.store.objects.bucket import Bucket
-from kvtool.store.objects.commits import COMMITS, Commit, commit_key, version_of
-from kvtool.store.objects.index import COMPACT_COMMITS, RECENT, REQUESTS, Index, View
+from kvtool.store.objects.commits import COMMITS, RECENT, Commit, commit_key, version_of
+from kvtool.store.objects.index import COMPACT_COMMITS, REQUESTS, Index, View
 from kvtool.store.objects.leases import lease, live_leases
 from kvtool.store.objects.remote_files import BucketFile
 
@@ -245,7 +245,7 @@ class BucketMirror:
             self._bucket.delete(f"{commit.folder}/{name}" for name in commit.files)
 
     def _check_objects(self, commit: Commit, target: Path) -> None:
-        """Take a commit back where an object is not there, or has another size. Raises TornError."""
+        """Take a commit back where an object is lacking or has another size. Raises TornError."""
         if commit.is_text:
             return
         prefix = f"{commit.folder}/"

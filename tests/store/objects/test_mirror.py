@@ -4,6 +4,7 @@ commits, another reads; what is removed, lost or damaged; who was first.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,7 @@ from tests.support.runs import (
 pytestmark = pytest.mark.usefixtures("objects")
 
 
-def seen_elsewhere(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str = "second"
-) -> Store:
+def seen_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str = "second") -> Store:
     """The store as another machine opens it."""
     on_machine(name, monkeypatch, tmp_path)
     return open_store(ADDRESS)
@@ -186,14 +185,9 @@ def test_commits_are_put_together_and_each_is_in_the_index_or_has_a_marker(
         commit(run, [image])
     assert len(keys_of(store, "index/")) == 2
     assert keys_of(store, "recent/") == []
-    loads: list[str] = []
-    load = index.Index.load
-    monkeypatch.setattr(
-        index.Index, "load", lambda self, path: (loads.append(path), load(self, path))[1]
-    )
+    monkeypatch.setattr(index.Index, "load", None)  # no commit is asked for by itself
     second = seen_elsewhere(monkeypatch, tmp_path)
     assert_holds(second.run(), IMAGES)
-    assert loads == []
 
 
 @pytest.mark.parametrize("is_indexed", [False, True])
@@ -242,11 +236,12 @@ def test_a_segment_that_was_made_while_a_part_was_removed_does_not_bring_it_back
 
 
 def test_an_object_that_is_lost_or_damaged_is_named_and_dropped_by_repair(
-    objects: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    objects: Any,
 ) -> None:
     store = filled(ADDRESS)
-    (lost,) = (key for key in keys_of(store) if "/0000003-" in key and key.endswith("key/c.1.0.0.0"))
-    (damaged,) = (key for key in keys_of(store) if "0000000-0000003-" in key and "n/c.0" in key)
+    parts = keys_of(store, "runs/tiny/parts/")
+    (lost,) = (key for key in parts if "/0000003-" in key and key.endswith("key/c.1.0.0.0"))
+    (damaged,) = (key for key in parts if "0000000-0000003-" in key and "n/c.0" in key)
     data = bytearray(bytes(obstore.get(objects, damaged).bytes()))
     data[3] ^= 1
     obstore.put(objects, damaged, bytes(data))
@@ -299,8 +294,6 @@ def test_a_store_is_copied_to_objects_and_back_byte_for_byte(
 
 
 def test_a_mirror_that_is_lost_is_made_again(tmp_path: Path) -> None:
-    import shutil
-
     store = filled(ADDRESS)
     mirrors.release()
     shutil.rmtree(tmp_path / "cache")
