@@ -32,6 +32,11 @@ class RunParts:
         return self.config.name
 
     @property
+    def address(self) -> str:
+        """What a user calls the run's store: its address on an object store, else its path."""
+        return mirrors.address_of(self.store)
+
+    @property
     def folder(self) -> Path:
         """The folder of the run."""
         return layout.run_path(self.store, self.name)

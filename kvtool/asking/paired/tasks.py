@@ -108,10 +108,10 @@ def serving_run(store: Store, task: PairedTask, name: str | None) -> Run:
             f"{listed}"
         )
     over = [reasons[run.name] for run in runs if run.config.dataset == task.dataset]
-    problem = "; ".join(over or reasons.values()) or f"store {store.path} has no run"
+    problem = "; ".join(over or reasons.values()) or f"store {store.address} has no run"
     raise UsageError(
         f"paired {task.name}: {problem}; extract what it needs: "
-        f"kvtool extract {store.path} --model M --dataset {task.spec}"
+        f"kvtool extract {store.address} --model M --dataset {task.spec}"
     )
 
 

@@ -26,8 +26,12 @@ CREDENTIALS = {
 }
 """The usual variables of each service."""
 _CODE = re.compile(r"<Code>(\w+)</Code>")
-_METADATA_HOSTS = ("169.254.169.254", "metadata.google.internal")
-"""Where a machine of a cloud asks for credentials; elsewhere there are none to be had."""
+_WITHOUT_CREDENTIALS = (
+    *("Missing AccessKeyId", "Missing SecretAccessKey", "Account must be specified"),
+    # Where a machine of a cloud asks for credentials; elsewhere there are none to be had.
+    *("169.254.169.254", "metadata.google.internal"),
+)
+"""What an error says where nobody gave any."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +237,7 @@ def _reason(address: str, error: Exception) -> str:
     code = match[1] if (match := _CODE.search(text)) else ""
     credentials = CREDENTIALS.get(scheme, CREDENTIALS["s3"])
     denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
-    if any(host in text for host in _METADATA_HOSTS):
+    if any(word in text for word in _WITHOUT_CREDENTIALS):
         return f"expected credentials, found none: set {credentials}"
     if isinstance(error, denied) or code in ("AccessDenied", "InvalidAccessKeyId"):
         return f"access is denied ({code or type(error).__name__}): check {credentials}"
