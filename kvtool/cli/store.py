@@ -270,6 +270,8 @@ def remove(
     opened = open_store(path)
     n_parts = opened.count_parts(name)
     if not yes:
-        typer.confirm(f"remove run {name} with {n_parts} parts from {opened.address}?", abort=True, err=True)
+        typer.confirm(
+            f"remove run {name} with {n_parts} parts from {opened.address}?", abort=True, err=True
+        )
     opened.remove_run(name, force)
     console.log.info("%s: removed run %s", opened.address, name)

@@ -47,26 +47,30 @@ def chosen_config(
     _refuse(config, "layers", set(chosen_layers) - set(stored_layers), stored_layers)
     if not chosen_layers or not chosen_kinds:
         _refuse(config, "kinds and layers", {"none"}, (*config.kinds, *stored_layers))
-    chosen = replace(
+    new_config = replace(
         config,
         kinds=chosen_kinds,
         layers=chosen_layers if is_decoder else config.layers,
         vision_layers=config.vision_layers if is_decoder else chosen_layers,
     )
-    if chosen.hash == config.hash:
+    if new_config.hash == config.hash:
         return config
     is_named = replace(config, name="").run_name != config.name
-    name = f"{config.name}-{chosen.hash[:8]}" if is_named else replace(chosen, name="").run_name
-    return replace(chosen, name=name)
+    name = (
+        f"{config.name}-{new_config.hash[:8]}"
+        if is_named
+        else replace(new_config, name="").run_name
+    )
+    return replace(new_config, name=name)
 
 
 def _refuse(
-    config: RunConfig, what: str, lacking: set[str] | set[Kind] | set[int], stored: Sequence[object]
+    config: RunConfig, what: str, absent: set[str] | set[Kind] | set[int], stored: Sequence[object]
 ) -> None:
-    if lacking:
+    if absent:
         raise UsageError(
             f"run {config.name}: expected {what} among {', '.join(map(str, stored))}, found "
-            f"{', '.join(map(str, sorted(lacking)))}"
+            f"{', '.join(map(str, sorted(absent)))}"
         )
 
 

@@ -148,11 +148,11 @@ def _open_parts(run: Run, group: str, copied: CopiedRun) -> Iterator[Part]:
 
 def _copy_part(part: Part, run: Run, target: Run, group: str, copied: CopiedRun) -> None:
     """Copy a part that the target lacks; one that is damaged is noted."""
-    there = target.folder / group / part.folder.name
+    folder = target.folder / group / part.folder.name
     is_whole = target.config.hash == run.config.hash
     images = set(part.indices) if group == "parts" else set()
     covered = images & target.covered_indices(range(min(images), max(images) + 1)) if images else ()
-    if there.is_dir() or (images and images <= set(covered)):
+    if folder.is_dir() or (images and images <= set(covered)):
         copied.already_there += 1
         return
     try:

@@ -43,8 +43,8 @@ def open_arrays(parts: Sequence[Part], config: RunConfig, name: str) -> list[Zar
         if name in part.arrays:
             folder = part.folder / name
             mirror = mirror_of(folder)
-            place = folder if mirror is None else mirror.zarr_store(folder)
-            array = zarr.open_array(place, mode="r")
+            location = folder if mirror is None else mirror.zarr_store(folder)
+            array = zarr.open_array(location, mode="r")
             ids = tuple(sample.id for sample in part.samples)
             opened.append(ZarrPart(array, ids, tuple(part.offsets(name))))
     return opened

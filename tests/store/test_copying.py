@@ -98,11 +98,11 @@ def test_chosen_kinds_and_layers_are_the_run_that_an_extraction_of_them_makes(
     assert run.config.hash == expected.hash
     assert (copied.runs[0].images, copied.results) == (5, 0)
     for image in IMAGES:
-        whole = image_arrays(original, image)
+        all_arrays = image_arrays(original, image)
         positions = [original.layers.index(layer) for layer in chosen_layers]
         for name, values in run.read_image(image.id, raw=True).items():
             in_layers = name in ("key", "value", "text_key", "text_value")
-            reference = whole[name][positions] if in_layers else whole[name]
+            reference = all_arrays[name][positions] if in_layers else all_arrays[name]
             assert np.array_equal(values, reference)
     assert set(run.read_image("image3")) == arrays
     if "value" in run.kinds:

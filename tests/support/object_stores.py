@@ -31,6 +31,12 @@ def on_machine(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None
     monkeypatch.setenv("KVTOOL_CACHE", str(folder / name))
 
 
+def opened_elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Store:
+    """The store as another machine opens it."""
+    on_machine("second", monkeypatch, folder)
+    return open_store(ADDRESS)
+
+
 def mirror_of(store: Store) -> BucketMirror:
     mirror = mirrors.mirror_of(store.path)
     assert isinstance(mirror, BucketMirror)
@@ -53,8 +59,8 @@ def fill(store: Store) -> Run:
     shapes |= dict.fromkeys(("projected", "projected_mean"), (2, 1, 1, 12))
     vectors = {name: finite_bits(rng, shape, np.dtype("<u2")) for name, shape in shapes.items()}
     run.commit_text(["cat", "dog"], vectors, token_counts=(1, 2))
-    about = {"run": "tiny", "run_hash": run.config.hash}
-    store.save_result("abc", {"command": "probe", "config": {**about, "pictures": "drawn"}})
+    fields = {"run": "tiny", "run_hash": run.config.hash}
+    store.save_result("abc", {"command": "probe", "config": {**fields, "pictures": "drawn"}})
     store.save_result("abd", {"kind": "answers", "run": "tiny", "answers": {}})
     store.keep_pictures("drawn", [("1.png", b"one"), ("questions.jsonl", b"{}\n")])
     return run

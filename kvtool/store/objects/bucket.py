@@ -53,7 +53,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ObjectEntry:
     """An object as it is listed: key, size, when it was put (seconds since the epoch)."""
 
     key: str
@@ -96,7 +96,7 @@ class Bucket:
         entry = self.fetch(key)
         return None if entry is None else entry[0]
 
-    def fetch(self, key: str) -> tuple[bytes, Entry] | None:
+    def fetch(self, key: str) -> tuple[bytes, ObjectEntry] | None:
         """Return the bytes of an object and what it is, None where there is none."""
         import obstore
 
@@ -174,7 +174,7 @@ class Bucket:
                 _refuse_bucket(self.address, error)
                 raise
 
-    def list(self, prefix: str) -> Iterator[Entry]:
+    def list(self, prefix: str) -> Iterator[ObjectEntry]:
         """Yield the objects whose keys lie below a prefix, which ends at a slash of theirs."""
         import obstore
 
@@ -198,8 +198,10 @@ class Bucket:
                     _refuse_bucket(self.address, error)
 
 
-def _entry(meta: Mapping[str, Any]) -> Entry:
-    return Entry(meta["path"], meta["size"], meta["last_modified"].timestamp(), Version.of(meta))
+def _entry(meta: Mapping[str, Any]) -> ObjectEntry:
+    return ObjectEntry(
+        meta["path"], meta["size"], meta["last_modified"].timestamp(), Version.of(meta)
+    )
 
 
 @contextmanager

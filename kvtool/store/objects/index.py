@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kvtool import schema
 from kvtool.errors import CorruptError
-from kvtool.store.objects.bucket import Bucket, Entry
+from kvtool.store.objects.bucket import Bucket, ObjectEntry
 from kvtool.store.objects.commits import INDEX, RECENT, Commit, commit_key
 from kvtool.store.sealed import SEAL, UNSEALED, sealed, unsealed
 
@@ -54,7 +54,7 @@ class View:
 
     versions: dict[str, str]
     changed: list[Commit]
-    segments: list[tuple[Entry, _Seen]]
+    segments: list[tuple[ObjectEntry, _Seen]]
 
 
 class Index:
@@ -177,7 +177,7 @@ class Index:
             markers.append((path, version))
         return markers
 
-    def _segments(self) -> Iterator[Entry]:
+    def _segments(self) -> Iterator[ObjectEntry]:
         yield from sorted(self._bucket.list(INDEX), key=lambda entry: entry.key)
 
     def _read(self, key: str) -> _Segment:
@@ -201,7 +201,7 @@ class Index:
             if commit is not None and commit.version == version
         ]
 
-    def _remembered(self, entry: Entry) -> _Seen | None:
+    def _remembered(self, entry: ObjectEntry) -> _Seen | None:
         """Return what is known of a segment; None where it is new or was rewritten."""
         path = self._memory / Path(entry.key).name
         try:

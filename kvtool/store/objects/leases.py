@@ -21,7 +21,7 @@ from pathlib import PurePosixPath
 from kvtool.errors import BusyError, StoreError
 from kvtool.store import locks, owners
 from kvtool.store.locks import Owner
-from kvtool.store.objects.bucket import Bucket, Entry, Version
+from kvtool.store.objects.bucket import Bucket, ObjectEntry, Version
 from kvtool.store.owners import is_dead, this_process
 
 _REQUESTS = 8
@@ -109,7 +109,7 @@ def _take(bucket: Bucket, key: str, owner: Owner) -> Version | None:
     return None
 
 
-def _has_lapsed(bucket: Bucket, data: bytes, entry: Entry) -> bool:
+def _has_lapsed(bucket: Bucket, data: bytes, entry: ObjectEntry) -> bool:
     """Return whether a lease's owner is dead, or has not touched it for EXPIRY_S."""
     owner = _owner(data)
     dead = None if owner is None else is_dead(owner.process)

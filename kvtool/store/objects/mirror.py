@@ -15,25 +15,25 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from kvtool.errors import StoreError
 from kvtool.store import layout
 from kvtool.store.durable import FileRecord, TornError, check_files
 from kvtool.store.locks import Owner
 from kvtool.store.objects.bucket import Bucket
-from kvtool.store.objects.commits import COMMITS, RECENT, Commit, commit_key, version_of
-from kvtool.store.objects.index import COMPACT_COMMITS, REQUESTS, Index, View
+from kvtool.store.objects.commits import COMMITS, Commit, commit_key, version_of
+from kvtool.store.objects.conditions import check_conditions
+from kvtool.store.objects.index import COMPACT_COMMITS, Index, View
 from kvtool.store.objects.leases import lease, live_leases
+from kvtool.store.objects.mirrored_files import fetch_results, write_mirrored
+from kvtool.store.objects.orphans import committed_depth, find_orphans
 from kvtool.store.objects.remote_files import BucketFile
 
 REFRESH_S = 2.0
 """For so long what was looked at counts as of now; a claim and a commit that was lost look again.
 """
-ORPHAN_S = 86400.0
-"""When objects without a commit belong to nobody: a part is put in minutes."""
 _UPLOADS = 8
 
 
@@ -73,35 +73,14 @@ class BucketMirror:
 
     def refresh_results(self) -> None:
         """Bring the results of the folder up to date."""
-        entries = {
-            self._root / entry.key: entry
-            for entry in self._bucket.list(layout.RESULTS)
-            if entry.key.endswith(".json")
-        }
-        folder = layout.results_path(self._root)
-        for path in set(layout.entries(folder)) - entries.keys():
-            path.unlink(missing_ok=True)
-
-        def fetch(path: Path) -> None:
-            """Fetch a result that was saved since, with the time of its object."""
-            entry = entries[path]
-            status = path.stat() if path.exists() else None
-            if status and (status.st_size, status.st_mtime) == (entry.nbytes, entry.modified_s):
-                return
-            data = self._bucket.get(entry.key)
-            if data is not None:
-                _write(path, data)
-                os.utime(path, (entry.modified_s, entry.modified_s))
-
-        with ThreadPoolExecutor(REQUESTS) as pool:
-            list(pool.map(fetch, entries))
+        fetch_results(self._bucket, layout.results_path(self._root))
 
     def file(self, path: Path) -> BucketFile | None:
         """Return the object of a file of a committed folder, or of a result."""
         names = path.relative_to(self._root).parts
         if names[0] == layout.RESULTS and len(names) == 2:
             return BucketFile(self._bucket, "/".join(names))
-        depth = _committed_depth(names)
+        depth = committed_depth(names)
         if not 0 < depth < len(names):
             return None
         key = self._key(self._root.joinpath(*names[:depth]))
@@ -112,11 +91,12 @@ class BucketMirror:
         if not folder.is_dir():
             return
         commit = self._index.load(self._path_of(folder))
-        lacking = [name for name in commit.files if not (folder / name).exists()] if commit else []
-        for name in lacking:
-            data = self._bucket.get(f"{commit.folder}/{name}") if commit else None
+        for name in () if commit is None else commit.files:
+            if commit is None or (folder / name).exists():
+                continue
+            data = self._bucket.get(f"{commit.folder}/{name}")
             if data is not None:  # whoever reads it compares it with its checksum
-                _write(folder / name, data)
+                write_mirrored(folder / name, data)
 
     def commit(self, tmp: Path, target: Path, files: Mapping[str, FileRecord]) -> bool:
         """Put a written folder and make it part of the store. False: another writer was first.
@@ -191,47 +171,18 @@ class BucketMirror:
         return {entry.key: entry.nbytes for entry in self._bucket.list("")}
 
     def prune(self, dry_run: bool) -> list[str]:
-        """Delete what writers that were killed left: objects that no commit names, and markers
-        without a commit, ORPHAN_S old. Returns the folders.
-        """
-        view = self._index.look(lambda _: None)
-        folders = {f"{path}-{version}" for path, version in view.versions.items()}
-        markers = {f"{RECENT}/{path}@{version}" for path, version in view.versions.items()}
-        orphans: dict[str, list[str]] = {}
-        for entry in self._bucket.list(""):
-            names = entry.key.split("/")
-            folder = "/".join(names[: _committed_depth(tuple(names))])
-            is_orphan = folder not in folders if folder else False
-            if names[0] == RECENT:
-                folder, is_orphan = entry.key, entry.key not in markers
-            if is_orphan and time.time() - entry.modified_s > ORPHAN_S:
-                orphans.setdefault(folder, []).append(entry.key)
+        """Delete what killed writers left, once it is old; return the folders."""
+        versions = self._index.look(lambda _: None).versions
+        orphans = find_orphans(self._bucket, versions)
         if not dry_run:
             self._bucket.delete(key for keys in orphans.values() for key in keys)
         return sorted(orphans)
 
     def _check_conditions(self) -> None:
-        """Raise StoreError, once a process, where the service ignores the condition of a PUT: two
-        writers would both believe that they were first.
-        """
-        if self._is_conditional:
-            return
-        key = f"tmp/.condition-{secrets.token_hex(8)}"
-        try:
-            created = self._bucket.create(key, b"first")
-            again = self._bucket.create(key, b"second")
-            swapped = created and self._bucket.swap(key, b"third", created)
-            swapped_again = created and self._bucket.swap(key, b"fourth", created)
-        finally:
-            with suppress(StoreError):
-                self._bucket.delete([key])
-        if created is None or again is not None or not swapped or swapped_again:
-            raise StoreError(
-                f"store {self.address}: expected a service that puts an object on a condition "
-                "(If-None-Match, If-Match), found one that ignores it: two writers would overwrite "
-                "each other; write in a folder, then `kvtool store copy` it"
-            )
-        self._is_conditional = True
+        """Raise StoreError, once a process, where the service ignores the condition of a PUT."""
+        if not self._is_conditional:
+            check_conditions(self._bucket)
+            self._is_conditional = True
 
     def _upload(self, tmp: Path, commit: Commit) -> None:
         with ThreadPoolExecutor(_UPLOADS) as pool:
@@ -271,7 +222,7 @@ class BucketMirror:
         target.parent.mkdir(exist_ok=True)
         aside = self._root.parent / "aside" / secrets.token_hex(8)
         for name, text in commit.texts.items():
-            _write(aside / "new" / name, text.encode())
+            write_mirrored(aside / "new" / name, text.encode())
             os.utime(aside / "new" / name, (commit.committed_s, commit.committed_s))
         if target.exists():
             target.rename(aside / "old")
@@ -309,19 +260,3 @@ class BucketMirror:
         with (self._root.parent / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def _committed_depth(names: tuple[str, ...]) -> int:
-    """Return how many names of a path lead to the folder that was committed; 0 for none."""
-    if names[0] == layout.PICTURES:
-        return 2
-    is_member = names[0] == "runs" and len(names) > 2 and names[2] in layout.RUN_GROUPS
-    return 4 if is_member else 0
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file of the mirror, as a whole; it can be fetched again at any time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{secrets.token_hex(4)}.part")
-    aside.write_bytes(data)
-    aside.replace(path)

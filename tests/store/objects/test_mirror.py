@@ -9,25 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import obstore
 import pytest
 
 from kvtool.errors import CorruptError, StoreError
-from kvtool.store import Store, mirrors, open_store
+from kvtool.store import mirrors, open_store
 from kvtool.store.copying import copy
-from kvtool.store.objects import index, mirror
+from kvtool.store.objects import mirror
 from kvtool.store.objects.bucket import Bucket
-from kvtool.store.repair import prune, repair
+from kvtool.store.repair import repair
 from kvtool.store.verify import verify
 from tests.support.object_stores import (
     ADDRESS,
     IMAGES,
     files_of,
-    fill,
     filled,
     keys_of,
     mirror_of,
-    on_machine,
+    opened_elsewhere,
 )
 from tests.support.runs import (
     assert_holds,
@@ -39,20 +37,15 @@ from tests.support.runs import (
     sample,
 )
 
+obstore = pytest.importorskip("obstore")
 pytestmark = pytest.mark.usefixtures("objects")
-
-
-def seen_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str = "second") -> Store:
-    """The store as another machine opens it."""
-    on_machine(name, monkeypatch, tmp_path)
-    return open_store(ADDRESS)
 
 
 def test_what_one_machine_commits_another_reads(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     first = filled(ADDRESS)
-    second = seen_elsewhere(monkeypatch, tmp_path)
+    second = opened_elsewhere(monkeypatch, tmp_path)
     assert second.path != first.path
     run = second.run()
     assert_holds(run, IMAGES)
@@ -121,7 +114,7 @@ def test_a_part_without_its_commit_is_seen_by_nobody_and_written_again(
         with pytest.raises(StoreError, match="the service is gone"):
             commit(run, IMAGES[:3])
     assert keys_of(store, "runs/tiny/parts/")
-    second = seen_elsewhere(monkeypatch, tmp_path)
+    second = opened_elsewhere(monkeypatch, tmp_path)
     assert len(second.run()) == 0
     commit(run, IMAGES[:3])
     mirror_of(second).refresh(at_once=True)
@@ -133,13 +126,13 @@ def test_of_two_writers_of_a_part_one_commits_and_the_other_leaves_nothing(
 ) -> None:
     first = open_store(ADDRESS, create=True)
     run = create_run(first, config())
-    other = seen_elsewhere(monkeypatch, tmp_path).run()
+    second_run = opened_elsewhere(monkeypatch, tmp_path).run()
     monkeypatch.setattr(mirror, "REFRESH_S", 1e9)  # neither sees what the other commits
     assert commit(run, IMAGES[:2], "0000000-0000004")
     objects_of_first = keys_of(first)
-    assert commit(other, IMAGES[:3], "0000000-0000004") == 0  # of other images, so other bytes
+    assert commit(second_run, IMAGES[:3], "0000000-0000004") == 0  # of other images, so other bytes
     assert keys_of(first) == objects_of_first
-    assert_holds(other, IMAGES[:2])
+    assert_holds(second_run, IMAGES[:2])
     assert verify(first) == []
 
 
@@ -175,66 +168,6 @@ def test_a_service_that_ignores_conditions_is_refused_before_anything_is_written
     assert store.runs() == []
 
 
-def test_commits_are_put_together_and_each_is_in_the_index_or_has_a_marker(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(mirror, "COMPACT_COMMITS", 3)
-    store = open_store(ADDRESS, create=True)
-    run = create_run(store, config(kinds=("value",)))
-    for image in IMAGES:
-        commit(run, [image])
-    assert len(keys_of(store, "index/")) == 2
-    assert keys_of(store, "recent/") == []
-    monkeypatch.setattr(index.Index, "load", None)  # no commit is asked for by itself
-    second = seen_elsewhere(monkeypatch, tmp_path)
-    assert_holds(second.run(), IMAGES)
-
-
-@pytest.mark.parametrize("is_indexed", [False, True])
-def test_what_is_removed_goes_for_all_and_can_come_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_indexed: bool
-) -> None:
-    first = filled(ADDRESS)
-    second = seen_elsewhere(monkeypatch, tmp_path)
-    if is_indexed:
-        mirror_of(first)._index.compact(1)
-        assert keys_of(first, "recent/") == []
-    second.run().drop_part("0000003-0000005")
-    assert keys_of(first, "runs/tiny/parts/0000003-0000005") == []
-    mirror_of(first).refresh(at_once=True)
-    run = first.run()
-    assert_holds(run, IMAGES[:3])
-    commit(run, IMAGES[3:])
-    mirror_of(second).refresh(at_once=True)
-    assert_holds(second.run(), IMAGES)
-    first.remove_run("tiny")
-    mirror_of(second).refresh(at_once=True)
-    assert second.runs() == []
-    assert [key for key in keys_of(first) if "runs/tiny" in key] == []
-    fill(second)
-    mirror_of(first).refresh(at_once=True)
-    assert_holds(first.run(), IMAGES)
-
-
-def test_a_segment_that_was_made_while_a_part_was_removed_does_not_bring_it_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    store = filled(ADDRESS)
-    own_index = mirror_of(store)._index
-    commits = index.Index._commits
-
-    def removed_meanwhile(self: index.Index, markers: Any) -> Any:
-        loaded = commits(self, markers)
-        monkeypatch.setattr(index.Index, "_commits", commits)
-        mirror_of(store).remove(store.run().folder / "parts" / "0000003-0000005")
-        return loaded
-
-    monkeypatch.setattr(index.Index, "_commits", removed_meanwhile)
-    own_index.compact(1)
-    mirror_of(store).refresh(at_once=True)
-    assert_holds(store.run(), IMAGES[:3])
-
-
 def test_an_object_that_is_lost_or_damaged_is_named_and_dropped_by_repair(
     objects: Any,
 ) -> None:
@@ -258,24 +191,6 @@ def test_an_object_that_is_lost_or_damaged_is_named_and_dropped_by_repair(
     assert [key for key in keys_of(store) if "/parts/" in key] == []
 
 
-def test_prune_deletes_old_objects_that_no_commit_names(
-    objects: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = filled(ADDRESS)
-    before = keys_of(store)
-    orphan = "runs/tiny/parts/0000005-0000009-0123456789abcdef/key/c.0.0.0.0"
-    marker = "recent/runs/tiny/parts/0000005-0000009@0123456789abcdef"
-    for key in (orphan, marker):
-        obstore.put(objects, key, b"x")
-    assert prune(store) == []  # a writer may be at it
-    monkeypatch.setattr(mirror, "ORPHAN_S", -1.0)
-    assert len(prune(store, dry_run=True)) == 2
-    assert orphan in keys_of(store)
-    prune(store)
-    assert keys_of(store) == before
-    assert_holds(store.run(), IMAGES)
-
-
 def test_a_store_is_copied_to_objects_and_back_byte_for_byte(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -284,7 +199,7 @@ def test_a_store_is_copied_to_objects_and_back_byte_for_byte(
     assert copy(source, remote).runs[0].parts == 2
     assert copy(source, remote).runs[0].already_there == 3
     assert verify(remote) == []
-    second = seen_elsewhere(monkeypatch, tmp_path)
+    second = opened_elsewhere(monkeypatch, tmp_path)
     target = open_store(tmp_path / "target.kv", create=True)
     copied = copy(second, target)
     assert (copied.runs[0].images, copied.results) == (5, 2)

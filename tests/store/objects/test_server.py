@@ -83,8 +83,8 @@ def test_two_writers_of_one_run_do_nothing_twice(
     assert [process.returncode for process in processes] == [0, 0]
     store = elsewhere(address, monkeypatch, tmp_path, "reader")
     # What one held when the other came by may be left: then nobody holds it any more.
-    rest = writers.work(address)
-    assert sorted([*names[0], *names[1], *rest]) == sorted(
+    late_names = writers.work(address)
+    assert sorted([*names[0], *names[1], *late_names]) == sorted(
         part.name for part in open_store(address).run().parts()
     )
     mirrors.refresh(store.path, at_once=True)
