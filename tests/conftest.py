@@ -5,10 +5,12 @@ cache.
 from __future__ import annotations
 
 import os
+import random
 import tempfile
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.scenes import World
@@ -31,6 +33,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if function in functions and item.get_closest_marker("sampled"):
             item.add_marker("slow")
         functions.add(function)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Draw the same numbers in every test and its fixtures, whatever ran before it."""
+    import torch  # after the number of threads is set
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def test_a_file_beside_the_data(
     monkeypatch.setattr(kvtool, name, lambda *_, **__: result, raising=False)
     png, pdf = tmp_path / "a.png", tmp_path / "a.pdf"
     code, out, err = command(name, store, *words, "--plot", png, "--plot", pdf)
-    assert code == 0
+    assert code == 0, err
     assert len(out) == len(result.rows if name == "variance" else result.level_rows("summary"))
     assert err[-2:] == [f"plot: {png}", f"plot: {pdf}"]
     assert png.read_bytes().startswith(b"\x89PNG")
@@ -96,6 +96,7 @@ def test_a_cell_of_paired_has_its_plot(
 
 
 @pytest.mark.parametrize("name", [*RESULTS, "variance"])
+@pytest.mark.sampled
 def test_refused_before_any_work(
     name: str, command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

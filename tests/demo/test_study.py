@@ -194,6 +194,7 @@ def test_every_head_of_the_demo_is_blocked_alone(
     assert {row["n"] for row in result.config["correlations"]} == {16}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80])
 def test_every_result_fits_narrow_terminals(
     demo: tuple[Path, list[str], list[Result]], width: int

@@ -120,6 +120,7 @@ def test_training_sees_what_transformers_sees(trained: Path) -> None:
     assert torch.nn.functional.cosine_similarity(outputs, expected, dim=-1).min() > 0.998
 
 
+@pytest.mark.slow
 def test_pictures_are_resized_as_the_processor_does(trained: Path) -> None:
     processor: Any = cast(Any, AutoImageProcessor).from_pretrained(trained / "demo" / "model")
     for seed in range(3):
@@ -204,6 +205,7 @@ def test_stubs_and_chains_answer_as_their_questions_do() -> None:
         assert told > 100
 
 
+@pytest.mark.slow
 def test_every_slot_of_a_batch_is_filled(trained: Path) -> None:
     settings, world = tiny(), _world(trained)
     contexts = Contexts(world, settings.slots, Asker(0.2, 0.2))

@@ -161,7 +161,7 @@ def prefix(text: str = "") -> Result:
         for index, condition in enumerate(names)
         for position, choice in enumerate(("best", "fixed"))
     ]
-    config = {"dataset": "refcoco", "split": "val", "select": "max", "notes": []}
+    config = {"dataset": "refcoco", "split": "val", "select": "max", "notes": [], "images": 54}
     return about("prefix", "miou_fgbg", rows, task="referring-expression", n=54, config=config)
 
 
