@@ -32,7 +32,7 @@ CopiedRunsOption = Annotated[
     "copy",
     epilog=epilog(
         "kvtool store copy study.kv s3://bucket/study.kv",
-        "kvtool store copy s3://bucket/study.kv study.kv --run demo --kinds value --layers late",
+        "kvtool store copy s3://bucket/study.kv study.kv --kinds value --layers late",
     ),
 )
 def copy(

@@ -91,11 +91,6 @@ def register(root: Path, mirror: Mirror) -> None:
     _mirrors[root] = mirror
 
 
-def release() -> None:
-    """Forget all mirrors of this process; what is opened next is connected anew."""
-    _mirrors.clear()
-
-
 def mirror_of(path: Path) -> Mirror | None:
     """Return the mirror of the store that is at `path` or above it; None of any other folder."""
     if not _mirrors:

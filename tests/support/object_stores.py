@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kvtool.store import Run, Store, mirrors, open_store
+from kvtool.store.copying import copy
 from kvtool.store.objects.bucket import Bucket
 from kvtool.store.objects.mirror import BucketMirror
 from tests.support.runs import commit, config, create_run, finite_bits, ragged
@@ -22,8 +23,14 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     from obstore.store import MemoryStore
 
     objects = MemoryStore()
+    forget_mirrors(monkeypatch)
     monkeypatch.setattr(Bucket, "open", lambda address, **_: Bucket(address, objects))
     return objects
+
+
+def forget_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process know of no mirror, as one that has just begun."""
+    monkeypatch.setattr(mirrors, "_mirrors", {})
 
 
 def on_machine(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -70,6 +77,13 @@ def filled(address: str | Path) -> Store:
     store = open_store(address, create=True)
     fill(store)
     return store
+
+
+def study_at_address(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let addresses lead to memory, where the folder's store lies as s3://bucket/study.kv."""
+    in_memory(monkeypatch)
+    on_machine("cache", monkeypatch, folder)
+    copy(open_store(folder / "study.kv"), open_store("s3://bucket/study.kv", create=True))
 
 
 def files_of(run: Run) -> dict[str, bytes]:

@@ -63,6 +63,7 @@ class Index:
     def __init__(self, bucket: Bucket, memory: Path) -> None:
         self._bucket = bucket
         self._memory = memory
+        self._seen: dict[str, _Seen] = {}
         memory.mkdir(parents=True, exist_ok=True)
 
     def load(self, path: str) -> Commit | None:
@@ -203,12 +204,17 @@ class Index:
 
     def _remembered(self, entry: ObjectEntry) -> _Seen | None:
         """Return what is known of a segment; None where it is new or was rewritten."""
+        if (known := self._seen.get(entry.key)) and known.e_tag == entry.version.e_tag:
+            return known
         path = self._memory / Path(entry.key).name
         try:
             seen = schema.read(_Seen, json.loads(path.read_text()), str(path))
         except (OSError, ValueError, CorruptError):
             return None
-        return seen if seen.e_tag == entry.version.e_tag else None
+        if seen.e_tag != entry.version.e_tag:
+            return None
+        self._seen[entry.key] = seen
+        return seen
 
 
 def _versions(commits: list[Commit]) -> dict[str, str]:

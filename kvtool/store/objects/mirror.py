@@ -49,7 +49,7 @@ class BucketMirror:
         self._root = root
         self._index = Index(bucket, root.parent / "index")
         self._refreshed_s = float("-inf")
-        self._versions: dict[Path, tuple[int, str]] = {}
+        self._known: set[str] | None = None
         self._is_conditional = False
         self._commits = 0
 
@@ -67,7 +67,9 @@ class BucketMirror:
             for commit in sorted(view.changed, key=lambda commit: commit.path):
                 if view.versions.get(commit.path) == commit.version:
                     self._mirror(commit)
-            self._drop_others(view)
+            if self._known is None or not self._known <= view.versions.keys():
+                self._drop_others(view)
+            self._known = set(view.versions)
             self._index.remember(view)
         self._refreshed_s = time.monotonic()
 
@@ -120,6 +122,8 @@ class BucketMirror:
         self._check_objects(commit, target)
         with self._locked():
             self._mirror(commit)
+            if self._known is not None:
+                self._known.add(commit.path)
         shutil.rmtree(tmp)
         self._commits += 1
         if self._commits % COMPACT_COMMITS == 0:

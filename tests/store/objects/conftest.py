@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from kvtool.store import mirrors
 from tests.support.object_server import BUCKET, object_server, server_program
-from tests.support.object_stores import in_memory
+from tests.support.object_stores import forget_mirrors, in_memory
 
 
 @pytest.fixture(scope="session")
@@ -24,22 +23,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 
 @pytest.fixture
-def address(
-    server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[str]:
+def address(server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """The address of a store that is not there yet, on the real server."""
     for name, value in server.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("KVTOOL_CACHE", str(tmp_path / "cache"))
-    yield f"s3://{BUCKET}/{secrets.token_hex(4)}/tiny.kv"
-    mirrors.release()
+    forget_mirrors(monkeypatch)
+    return f"s3://{BUCKET}/{secrets.token_hex(4)}/tiny.kv"
 
 
 @pytest.fixture
-def objects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+def objects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Objects in memory, where all addresses lead."""
     pytest.importorskip("obstore")
     monkeypatch.setenv("KVTOOL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    yield in_memory(monkeypatch)
-    mirrors.release()
+    return in_memory(monkeypatch)

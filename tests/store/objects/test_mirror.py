@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kvtool.errors import CorruptError, StoreError
-from kvtool.store import mirrors, open_store
+from kvtool.store import open_store
 from kvtool.store.copying import copy
 from kvtool.store.objects import mirror
 from kvtool.store.objects.bucket import Bucket
@@ -23,6 +23,7 @@ from tests.support.object_stores import (
     IMAGES,
     files_of,
     filled,
+    forget_mirrors,
     keys_of,
     mirror_of,
     opened_elsewhere,
@@ -208,9 +209,11 @@ def test_a_store_is_copied_to_objects_and_back_byte_for_byte(
     assert verify(target) == []
 
 
-def test_a_mirror_that_is_lost_is_made_again(tmp_path: Path) -> None:
+def test_a_mirror_that_is_lost_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     store = filled(ADDRESS)
-    mirrors.release()
+    forget_mirrors(monkeypatch)
     shutil.rmtree(tmp_path / "cache")
     assert_holds(open_store(ADDRESS).run(), IMAGES)
     assert store.path.is_dir()

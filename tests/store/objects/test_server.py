@@ -16,7 +16,14 @@ from kvtool.store import Store, mirrors, open_store
 from kvtool.store.copying import copy
 from kvtool.store.verify import verify
 from tests.store.objects import writers
-from tests.support.object_stores import IMAGES, files_of, filled, keys_of, on_machine
+from tests.support.object_stores import (
+    IMAGES,
+    files_of,
+    filled,
+    forget_mirrors,
+    keys_of,
+    on_machine,
+)
 from tests.support.runs import assert_holds
 from tests.support.shell import Shell
 
@@ -30,7 +37,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 def elsewhere(address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> Store:
     """The store as a machine opens it that has not seen it before."""
-    mirrors.release()
+    forget_mirrors(monkeypatch)
     on_machine(name, monkeypatch, tmp_path)
     return open_store(address)
 
