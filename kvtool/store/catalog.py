@@ -153,13 +153,14 @@ class Store(Displayed, StoredResults):
                 keeping.warn_once(f"{error}; it is left out")
         return runs
 
-    def run(self, name: str | None = None) -> Run:
+    def run(self, name: str | None = None, serves: Callable[[Run], bool] | None = None) -> Run:
         """Return the named run, or the only one made for its own sake that opens.
 
         Args:
             name: its name, or as much of the beginning as no other run shares. A name as tables
                 show it, without its middle, will do as well; so does what only one run is of,
                 as "dataset=spair71k,model=demo", see kvtool.store.descriptions.
+            serves: without a name, only runs that meet it are looked at, where there are some.
 
         Raises UsageError that lists the runs.
         """
@@ -168,10 +169,13 @@ class Store(Displayed, StoredResults):
             first = self.first_runs()
             if not first and names:  # all are damaged: say how
                 return self.run(names[0])
+            serving = [run for run in first if serves(run)] if serves and len(first) > 1 else []
+            first = serving or first
             if len(first) != 1:
+                kind = "runs that serve it" if serving else "runs"
                 listed = listing([run.name for run in first] or names)
                 raise UsageError(
-                    f"store {self.address}: expected one run or a name (--run), found runs: "
+                    f"store {self.address}: expected one run or a name (--run), found {kind}: "
                     f"{listed}"
                 )
             return first[0]

@@ -100,8 +100,12 @@ def serve(
     from kvtool.viewer.questions import Questions
     from kvtool.viewer.viewer import Viewer, runs_by_name
 
-    runs = runs_by_name(served_runs(stores))
-    viewer = Viewer(runs, dict(data or {}), Questions(model, device))
+    def look() -> Mapping[tuple[str, str], Run]:
+        """Return the runs that the stores hold by now."""
+        return runs_by_name(served_runs(stores))
+
+    runs = look()
+    viewer = Viewer(runs, dict(data or {}), Questions(model, device), look)
     listener = _listener(port)
     token = token_urlsafe(TOKEN_BYTES)
     server, thread = _started(viewer, token, listener)

@@ -204,8 +204,9 @@ class Index:
 
     def _remembered(self, entry: ObjectEntry) -> _Seen | None:
         """Return what is known of a segment; None where it is new or was rewritten."""
-        if (known := self._seen.get(entry.key)) and known.e_tag == entry.version.e_tag:
-            return known
+        recent = self._seen.get(entry.key)
+        if recent is not None and recent.e_tag == entry.version.e_tag:
+            return recent
         path = self._memory / Path(entry.key).name
         try:
             seen = schema.read(_Seen, json.loads(path.read_text()), str(path))

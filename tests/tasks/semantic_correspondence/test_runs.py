@@ -156,3 +156,11 @@ def test_memory_is_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         assert {image.id for image in layer.each(run.ids)} == set(run.ids)
         assert layer.held_bytes == 2 * one_image
+
+
+def test_an_image_in_memory_goes_to_the_device_once(run: Run) -> None:
+    layer = layers.Layer(run, "value", 5, [0, 1], torch.device("cpu"))
+    images = layer.get(run.ids)
+    for image, again in zip(images.values(), layer.get(run.ids).values(), strict=True):
+        assert image.stored.data_ptr() == again.stored.data_ptr()
+        assert image.values is not again.values  # float32 is not held
