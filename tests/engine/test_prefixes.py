@@ -13,6 +13,7 @@ from kvtool.engine.outcome import Report
 from kvtool.engine.prefixes import read_texts
 from kvtool.errors import UsageError
 from kvtool.store import Run
+from tests.support.messages import messages
 
 
 @pytest.fixture
