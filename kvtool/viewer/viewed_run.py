@@ -106,9 +106,7 @@ class ViewedRun:
         run_hash = self.run.config.hash
         records = open_store(self.run.store).results(mention=run_hash)
         return [
-            result
-            for result in results_among(records)
-            if result.config.get("run_hash") == run_hash
+            result for result in results_among(records) if result.config.get("run_hash") == run_hash
         ]
 
     def kinds(self) -> list[dict[str, Any]]:
