@@ -34,8 +34,8 @@ def _probe_record(task: str, result: Result) -> dict[str, Any]:
     """
     scored = [row for row in result.rows if _is_scored(row, result)]
     blocks = {_block(row): row for row in scored}
-    others = {_block(row): row for row in result.baselines if _is_scored(row, result)}
-    baselines = [row for block, row in others.items() if block not in blocks]
+    baseline_rows = {_block(row): row for row in result.baselines if _is_scored(row, result)}
+    baselines = [row for block, row in baseline_rows.items() if block not in blocks]
     return {
         "task": task,
         "metric": result.metric,

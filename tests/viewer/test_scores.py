@@ -101,7 +101,7 @@ def test_the_strongest_feature_is_first(copy: Run) -> None:
 
 def test_results_of_other_runs_are_not_parsed(copy: Run, caplog: pytest.LogCaptureFixture) -> None:
     keep_usual_probe(copy)
-    other = open_store(copy.store).save_result("other", {"run": "another"})
-    other.write_bytes(other.read_bytes().replace(b"another", b"damaged"))
+    damaged = open_store(copy.store).save_result("other", {"run": "another"})
+    damaged.write_bytes(damaged.read_bytes().replace(b"another", b"damaged"))
     assert planted(copy)["blocks"]
     assert caplog.messages == []
