@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from kvtool.asking.caches import WAIT_S
 from kvtool.asking.heads import HeadSet, Row, head_set, read_rows
@@ -24,7 +24,7 @@ from kvtool.result import Result
 from kvtool.store import Run
 from kvtool.types import Geometry
 
-Heads = str | Path | Iterable[Mapping[str, Any] | tuple[int, int]]
+Heads = Union[str, Path, Iterable[Mapping[str, Any] | tuple[int, int]], "HeadSource"]
 NAMED_HEADS = re.compile(r"\s*\d+:\d+\s*(,\s*\d+:\d+\s*)*")
 ALL = "all"
 LOWEST = re.compile(r"lowest:(\d+)")
@@ -50,6 +50,8 @@ class HeadSource:
     @classmethod
     def parse(cls, heads: Heads, threshold: float | None) -> HeadSource:
         """Read what does not depend on a run. Raises UsageError."""
+        if isinstance(heads, HeadSource):
+            return heads
         source = cls(heads, threshold, None)
         if threshold is not None and heads != "agnostic":
             raise UsageError(f"--threshold: expected --heads agnostic beside it, found {heads}")
@@ -119,6 +121,17 @@ class HeadSource:
         notes = [] if self.n_lowest is not None else variances.config["notes"]
         located = [(f"variance of run {run.name}", row) for row in rows]
         return located, [f"heads agnostic: {note}" for note in notes]
+
+
+def travelling_heads(arguments: dict[str, Any]) -> None:
+    """Make the heads of a call fit to be read by several processes: standard input, and what can be
+    gone over once, are read now. Raises UsageError.
+    """
+    heads = arguments.get("heads")
+    if str(heads) == "-":
+        arguments["heads"] = HeadSource.parse(heads, arguments.get("threshold"))
+    elif heads is not None and not isinstance(heads, str | Path | HeadSource):
+        arguments["heads"] = list(heads)
 
 
 def _no_agnostic_key(variances: Result, run: Run) -> str:

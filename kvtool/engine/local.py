@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kvtool.engine.events import Event, Tell
@@ -254,4 +255,4 @@ def run_devices(
     if len(devices) == 1:
         work(job, plan, devices[0], tell)
     else:
-        run_processes(job, plan, devices, tell)
+        run_processes(partial(work, job, plan), devices, lambda _, event: tell(event))

@@ -16,10 +16,11 @@ from typing import Any
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
 from kvtool.asking.head_questions import Asking, HeadPlan, prepare
-from kvtool.asking.head_sources import ALL, Heads, HeadSource
+from kvtool.asking.head_sources import ALL, Heads, HeadSource, travelling_heads
 from kvtool.asking.heads import make_conditions
 from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
+from kvtool.engine.crew import Devices, Engine, crewed
 from kvtool.errors import UsageError
 from kvtool.experiments.knockout.each import single_heads
 from kvtool.experiments.knockout.each_beside import with_others
@@ -36,6 +37,7 @@ SINGLE_HEADS = {"each": True, "algorithm": ALGORITHMS["knockout-each"], "conditi
 
 
 @checked
+@crewed("answers", "official", ready=travelling_heads)
 def knockout(
     target: Target,
     benchmark: str,
@@ -56,6 +58,8 @@ def knockout(
     run: str | None = None,
     model: str | None = None,
     device: str = "auto",
+    devices: Devices = None,  # noqa: ARG001  the crew's
+    engine: Engine = "local",  # noqa: ARG001  the crew's
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
@@ -99,6 +103,8 @@ def knockout(
         run: the name of a run, where the target is a store.
         model: the place of the run's model, if its name does not say it.
         device: the device of the model.
+        devices: in place of one device several, a process each; they share the images.
+        engine: "local", or "ray" for tasks of a Ray cluster.
         seed: the random seed of controls and intervals.
         fresh: whether everything is asked and scored again; else an interrupted call goes on.
         wait_s: how long to wait for images that other processes ask about, once all others are

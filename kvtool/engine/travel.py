@@ -1,0 +1,52 @@
+"""Arguments of a call that travels to another process: open stores and runs go by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvtool.store import Run, Store, open_store
+
+
+@dataclass(frozen=True)
+class StoreName:
+    """An open store, as it travels."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class RunName:
+    """An open run, as it travels."""
+
+    store: Path
+    name: str
+
+
+def sent(value: Any) -> Any:
+    """Return a value as it travels: stores and runs, also in lists and mappings, by their names."""
+    if isinstance(value, Run):
+        return RunName(Path(value.store).absolute(), value.name)
+    if isinstance(value, Store):
+        return StoreName(value.path.absolute())
+    return _within(value, sent)
+
+
+def received(value: Any) -> Any:
+    """Return a value as it was before it traveled: stores and runs are opened again."""
+    if isinstance(value, RunName):
+        return open_store(value.store).run(value.name)
+    if isinstance(value, StoreName):
+        return open_store(value.path)
+    return _within(value, received)
+
+
+def _within(value: Any, change: Any) -> Any:
+    """Return a list, tuple or mapping whose members are changed; anything else as it is."""
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(change(member) for member in value)
+    if isinstance(value, Mapping) and type(value) is dict:
+        return {name: change(member) for name, member in value.items()}
+    return value
