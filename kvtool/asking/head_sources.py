@@ -24,7 +24,8 @@ from kvtool.result import Result
 from kvtool.store import Run
 from kvtool.types import Geometry
 
-Heads = Union[str, Path, Iterable[Mapping[str, Any] | tuple[int, int]], "HeadSource"]
+HeadRows = Iterable[Mapping[str, Any] | tuple[int, int]]
+Heads = Union[str, Path, HeadRows, "HeadSource"]
 NAMED_HEADS = re.compile(r"\s*\d+:\d+\s*(,\s*\d+:\d+\s*)*")
 ALL = "all"
 LOWEST = re.compile(r"lowest:(\d+)")
@@ -43,7 +44,7 @@ class HeadSource:
             numbers of heads, say which they are.
     """
 
-    heads: Heads
+    heads: str | Path | HeadRows
     threshold: float | None
     rows: list[tuple[str, Row]] | None
 
@@ -128,7 +129,7 @@ def travelling_heads(arguments: dict[str, Any]) -> None:
     gone over once, are read now. Raises UsageError.
     """
     heads = arguments.get("heads")
-    if str(heads) == "-":
+    if heads is not None and str(heads) == "-":
         arguments["heads"] = HeadSource.parse(heads, arguments.get("threshold"))
     elif heads is not None and not isinstance(heads, str | Path | HeadSource):
         arguments["heads"] = list(heads)
@@ -176,7 +177,7 @@ def _located(heads: Iterable[Mapping[str, Any] | tuple[int, int]]) -> list[tuple
     return [(f"heads: row {number}", dict(row)) for number, row in enumerate(rows, 1)]
 
 
-def _rows(heads: Heads) -> list[tuple[str, Row]]:
+def _rows(heads: str | Path | HeadRows) -> list[tuple[str, Row]]:
     """Return the rows that name heads, and the location of each."""
     if isinstance(heads, str) and NAMED_HEADS.fullmatch(heads) and not Path(heads).exists():
         pairs = (entry.split(":") for entry in heads.split(","))

@@ -20,20 +20,18 @@ from dataclasses import dataclass, field
 from functools import partial, wraps
 from importlib import import_module
 from inspect import Parameter, signature
-from typing import Any, Literal, ParamSpec, TypeVar, get_args
+from typing import Any, ParamSpec, TypeVar
 
 from kvtool.bounds import BOUNDS
 from kvtool.engine.crew_progress import CrewProgress
-from kvtool.engine.processes import Tell, run_processes
-from kvtool.engine.travel import received, sent
-from kvtool.engine.worker import resolve_devices
-from kvtool.errors import BusyError, UsageError
+from kvtool.engine.processes import Tell
+from kvtool.engine.travel import received, sent, store_folders
+from kvtool.engine.workers import Hands, check_engine, run_workers
+from kvtool.errors import BusyError, UnfinishedError, UsageError
 from kvtool.models.device_names import AUTO, worker_devices
 from kvtool.progress import called
 from kvtool.store.shares import within
 
-Engine = Literal["local", "ray"]
-"""What runs the workers: processes of this machine, or the tasks of a Ray cluster."""
 Devices = str | Sequence[str] | None
 """Devices, a worker each, "cuda:0,cuda:1" or one by one; None for that of `device`."""
 Parameters = ParamSpec("Parameters")
@@ -89,10 +87,9 @@ class Call:
         function = getattr(import_module(self.module), self.name)
         arguments = received(self.arguments)
         own = {"device": device, "wait_s": FOREVER_S, "progress": partial(_advance, tell)}
-        with _silent(), within(_Worker(tell)):
-            # Where others hold the rest, the caller says who they are.
-            with suppress(BusyError):
-                function(**arguments, **own)
+        # Where others hold the rest, the caller says who they are.
+        with _silent(), within(_Worker(tell)), suppress(BusyError):
+            function(**arguments, **own)
         tell(Rest(True))
 
 
@@ -122,6 +119,7 @@ class _Worker:
     def __init__(self, tell: Tell) -> None:
         self.tell = tell
         self.is_idle = False
+        tell(Rest(False))  # where a task is begun again, the attempt before may have waited
 
     def work(self) -> Sequence[str] | None:
         """There is nobody to let work."""
@@ -137,6 +135,10 @@ class _Worker:
         """Tell of a chunk."""
         self.tell(Done(name))
 
+    def end(self) -> None:
+        """Leave the result to the caller."""
+        raise UnfinishedError("all chunks are done: the caller gives the result")
+
 
 @dataclass
 class Crew:
@@ -144,16 +146,14 @@ class Crew:
 
     Attributes:
         call: What the workers do.
-        devices: Of the workers.
-        engine: What runs them.
+        hands: The workers.
         wait_s: How long they wait for processes that are none of theirs.
         progress: What they tell of.
         names: Of the chunks that they did; None before they worked.
     """
 
     call: Call
-    devices: tuple[str, ...]
-    engine: Engine
+    hands: Hands
     wait_s: float
     progress: CrewProgress
     names: list[str] | None = None
@@ -165,8 +165,8 @@ class Crew:
         if self.names is not None:
             return None
         self.names = []
-        devices = resolve_devices(self.devices, None)
-        run_processes(self.call.work, devices, self._hear, self._is_over)
+        stores = store_folders(self.call.arguments)
+        run_workers(self.hands.gathered(), self.call.work, self._hear, stores, self._is_over)
         return self.names
 
     def rest(self, is_idle: bool) -> None:
@@ -174,6 +174,9 @@ class Crew:
 
     def did(self, name: str) -> None:
         """What the caller does itself, its share knows."""
+
+    def end(self) -> None:
+        """The caller gives the result."""
 
     def _hear(self, worker: int, message: Any) -> None:
         """Take what a worker tells."""
@@ -189,12 +192,12 @@ class Crew:
             case Rest():
                 self._idle.discard(worker)
 
-    def _is_over(self) -> bool:
+    def _is_over(self, n_workers: int) -> bool:
         """Return whether all workers wait, hence for others than themselves, for longer than they
         are to.
         """
         idle_s = time.monotonic() - self._idle_since_s
-        return len(self._idle) == len(self.devices) and idle_s > max(self.wait_s, LEAST_IDLE_S)
+        return len(self._idle) == n_workers and idle_s > max(self.wait_s, LEAST_IDLE_S)
 
 
 def crewed(
@@ -214,6 +217,7 @@ def crewed(
             """Call the function, with a crew where several devices are named."""
             arguments = _by_name(function, args, options)
             engine = check_engine(arguments.pop("engine", "local"))
+            cpus = arguments.pop("cpus_per_worker", 1)
             devices = chosen_devices(arguments.pop("devices", None), arguments.get("device", AUTO))
             run: Callable[..., Returned] = function
             if engine == "local" and len(devices) == 1:
@@ -225,7 +229,7 @@ def crewed(
                 )
             if ready is not None:
                 ready(arguments)
-            crew = _crew(function, arguments, aside, devices, engine)
+            crew = _crew(function, arguments, aside, Hands(devices, engine, cpus))
             own = {"wait_s": 0.0, "progress": crew.progress.caller}
             own |= {"device": devices[0] if engine == "local" else AUTO}
             with within(crew):
@@ -252,27 +256,17 @@ def _crew(
     function: Callable[..., Any],
     arguments: Mapping[str, Any],
     aside: Sequence[str],
-    devices: tuple[str, ...],
-    engine: Engine,
+    hands: Hands,
 ) -> Crew:
     """Return the crew for a call of a function."""
     own = {"device", "wait_s", "progress", *aside}
     travelling = {name: sent(value) for name, value in arguments.items() if name not in own}
     return Crew(
         Call(function.__module__, function.__name__, travelling),
-        devices,
-        engine,
+        hands,
         arguments.get("wait_s", 0.0),
         CrewProgress(called(arguments.get("progress"))),
     )
-
-
-def check_engine(name: str) -> Engine:
-    """Return the name of an engine. Raises UsageError."""
-    for engine in get_args(Engine):
-        if name == engine:
-            return name  # type: ignore[return-value]  one of them
-    raise UsageError(f"engine: expected {' or '.join(get_args(Engine))}, found {name!r}")
 
 
 def chosen_devices(devices: Devices, device: str) -> tuple[str, ...]:

@@ -43,6 +43,22 @@ def received(value: Any) -> Any:
     return _within(value, received)
 
 
+def store_folders(arguments: Mapping[str, Any]) -> set[str]:
+    """Return the folders of the stores that a call's travelling arguments name: `target`, or
+    `stores`.
+    """
+    targets = arguments.get("stores", arguments.get("target"))
+    several = targets if isinstance(targets, list | tuple) else [targets]
+    return {str(_folder(target)) for target in several if target is not None}
+
+
+def _folder(target: Any) -> Any:
+    """Return the folder of a store, by its path or as it travels."""
+    if isinstance(target, RunName):
+        return target.store
+    return target.path if isinstance(target, StoreName) else target
+
+
 def _within(value: Any, change: Any) -> Any:
     """Return a list, tuple or mapping whose members are changed; anything else as it is."""
     if isinstance(value, list | tuple) and type(value) in (list, tuple):

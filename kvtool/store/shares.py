@@ -46,6 +46,12 @@ class Crew(Protocol):
         """Hear that this process did a chunk."""
         ...
 
+    def end(self) -> None:
+        """Hear that all chunks of a command are done. Raises UnfinishedError in a process that has
+        no use for the result.
+        """
+        ...
+
 
 class Alone:
     """The crew of a process that has none."""
@@ -60,8 +66,12 @@ class Alone:
     def did(self, name: str) -> None:
         """There is nobody to tell."""
 
+    def end(self) -> None:
+        """The process is to give the result."""
 
-_crew: ContextVar[Crew] = ContextVar("crew", default=Alone())
+
+_crew: ContextVar[Crew | None] = ContextVar("crew", default=None)
+_alone = Alone()
 
 
 @contextmanager
@@ -74,9 +84,13 @@ def within(crew: Crew) -> Iterator[None]:
         _crew.reset(token)
 
 
+def _this_crew() -> Crew:
+    return _crew.get() or _alone
+
+
 def by_crew() -> Sequence[str] | None:
     """Let the crew of this command, if there is one, do what lacks; see Crew.work."""
-    return _crew.get().work()
+    return _this_crew().work()
 
 
 @dataclass
@@ -120,7 +134,7 @@ class Share:
             if now >= deadline:
                 which = f"{len(todo)} of {total} {what} are held by others: " if total > 1 else ""
                 raise BusyError(f"{which}{busy_chunks[0][1]}")
-            _crew.get().rest(True)
+            _this_crew().rest(True)
             time.sleep(min(pause_s, deadline - now))
             pause_s = min(2 * pause_s, POLL_S)
 
@@ -140,12 +154,12 @@ class Share:
         if outcome is not None:
             return outcome
         with _held(run, name):
-            _crew.get().rest(False)
+            _this_crew().rest(False)
             outcome = stored()  # another process may have made it since
             if outcome is None:
                 outcome = make()
                 self.done.append(name)
-                _crew.get().did(name)
+                _this_crew().did(name)
         return outcome
 
     def result(
@@ -177,6 +191,7 @@ def sharing(wait_s: float, share: Share | None = None) -> Iterator[Share]:
             "this process did its share, and the same command gives the result once all is "
             f"done; {busy}"
         ) from None
+    _this_crew().end()
 
 
 def chunk_name(what: str, subject: str, key: str) -> str:

@@ -116,7 +116,7 @@ class Scoring:
         return self._with_baselines(result, other_runs, fresh=False)
 
     def _score(self) -> Result:
-        run, task, seed = self.plan.run, self.task, self.config["seed"]
+        run, task = self.plan.run, self.task
         select = self.config["select"]
         if select == "split" and task.n < 2:
             raise UsageError(

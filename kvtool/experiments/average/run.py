@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.bounds import checked
+from kvtool.engine.crew import Devices, crewed
 from kvtool.errors import UsageError
 from kvtool.experiments.average.means import (
     SCORE,
@@ -42,6 +43,7 @@ TASKS_AVERAGED = (*SEGMENTATION, *CORRESPONDENCE)
 
 
 @checked
+@crewed()
 def average(
     stores: StorePath | Store | Sequence[StorePath | Store],
     *,
@@ -54,6 +56,9 @@ def average(
     select: str = "max",
     limit: int | None = None,
     device: str = "auto",
+    devices: Devices = None,  # noqa: ARG001  the crew's
+    engine: str = "local",  # noqa: ARG001  the crew's
+    cpus_per_worker: int = 1,  # noqa: ARG001  the crew's
     data: Mapping[str, str] | None = None,
     seed: int = 0,
     fresh: bool = False,
@@ -86,6 +91,10 @@ def average(
             an average is always chosen on the same data.
         limit: the most sampling units of a task.
         device: the device.
+        devices: in place of one device several, a worker each, who share the
+            probes and their layers.
+        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
+        cpus_per_worker: the CPUs that Ray sets aside for a worker.
         data: the places of data sets, by their names in the runs.
         seed: the random seed of probes and intervals.
         fresh: whether everything is probed again.

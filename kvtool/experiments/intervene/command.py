@@ -17,7 +17,7 @@ from kvtool.cli.head_flags import (
 from kvtool.cli.options import (
     AfterQuestionOption,
     AnswersOption,
-    DeviceOption,
+    DevicesOption,
     FormatOption,
     FreshAnswersOption,
     ImagesOption,
@@ -34,6 +34,7 @@ from kvtool.cli.options import (
     seed_of,
 )
 from kvtool.cli.parsing import parse_layers, parse_list, parse_model
+from kvtool.cli.worker_flags import CpusOption, EngineOption
 
 EXAMPLES = (
     "kvtool intervene study.kv --benchmark pope:POPE --heads agnostic --limit 2 \\\n"
@@ -91,7 +92,9 @@ def intervene(
     model: ModelOfRunsOption = None,
     run: RunOption = None,
     limit: ImagesOption = None,
-    device: DeviceOption = "auto",
+    devices: DevicesOption = "auto",
+    engine: EngineOption = "local",
+    cpus_per_worker: CpusOption = 1,
     seed: Annotated[int, seed_of("the halves, controls and intervals")] = 0,
     fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
@@ -133,7 +136,9 @@ def intervene(
             answers=answers,
             run=run,
             model=parse_model(model),
-            device=device,
+            devices=devices,
+            engine=engine,
+            cpus_per_worker=cpus_per_worker,
             seed=seed,
             fresh=fresh,
             wait_s=wait,

@@ -20,9 +20,9 @@ from kvtool.asking.head_sources import ALL, Heads, HeadSource, travelling_heads
 from kvtool.asking.heads import make_conditions
 from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
-from kvtool.engine.crew import Devices, Engine, crewed
+from kvtool.engine.crew import Devices, crewed
 from kvtool.errors import UsageError
-from kvtool.experiments.knockout.each import single_heads
+from kvtool.experiments.knockout.each import ask_alone, single_heads
 from kvtool.experiments.knockout.each_beside import with_others
 from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
@@ -59,7 +59,8 @@ def knockout(
     model: str | None = None,
     device: str = "auto",
     devices: Devices = None,  # noqa: ARG001  the crew's
-    engine: Engine = "local",  # noqa: ARG001  the crew's
+    engine: str = "local",  # noqa: ARG001  the crew's
+    cpus_per_worker: int = 1,  # noqa: ARG001  the crew's
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
@@ -103,8 +104,9 @@ def knockout(
         run: the name of a run, where the target is a store.
         model: the place of the run's model, if its name does not say it.
         device: the device of the model.
-        devices: in place of one device several, a process each; they share the images.
-        engine: "local", or "ray" for tasks of a Ray cluster.
+        devices: in place of one device several, a worker each, who share the images.
+        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
+        cpus_per_worker: the CPUs that Ray sets aside for a worker.
         seed: the random seed of controls and intervals.
         fresh: whether everything is asked and scored again; else an interrupted call goes on.
         wait_s: how long to wait for images that other processes ask about, once all others are
@@ -143,12 +145,16 @@ def knockout(
             store, work.run, model, device, max_new_tokens, fresh, share=share, dtype=question_dtype
         )
         if each_head:
-            result = single_heads(work, answerer, asking.progress)
+            study = ask_alone(work, answerer, asking.progress)
         else:
             asking.progress(0, "", work.n_images)
-            work, conditions = work.answered(work.ask(answerer, asking.progress))
-            result = work.result(conditions)
-            work.write(conditions, answers, official)
+            replies = work.ask(answerer, asking.progress)
+    if each_head:
+        result = single_heads(work, study)
+    else:
+        work, conditions = work.answered(replies)
+        result = work.result(conditions)
+        work.write(conditions, answers, official)
     store.keep(key, result.to_json())
     return with_others(result, store, key)
 
