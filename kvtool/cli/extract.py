@@ -23,7 +23,6 @@ from kvtool.cli.options import (
 )
 from kvtool.cli.parsing import parse_batch_size, parse_bytes, parse_kinds, parse_layers
 from kvtool.cli.worker_flags import CpusOption, EngineOption
-from kvtool.engine.workers import Hands, check_engine
 from kvtool.models.device_names import worker_devices
 from kvtool.progress import Advance, silent
 from kvtool.types import InputSize, KeyPosition, Precision, RunView
@@ -31,6 +30,7 @@ from kvtool.types import InputSize, KeyPosition, Precision, RunView
 if TYPE_CHECKING:
     from kvtool.engine.outcome import Report
     from kvtool.engine.plan import Job
+    from kvtool.engine.workers import Hands
 
 EXAMPLES = (
     "kvtool extract study.kv --model demo --dataset scenes@spair71k --limit 20",
@@ -219,6 +219,8 @@ def extract(
 
         show_estimate(estimate(job), format)
         return
+    from kvtool.engine.workers import Hands, check_engine
+
     hands = Hands(worker_devices(devices), check_engine(engine), cpus_per_worker, vram)
     finish(run_job(job, hands, wait), format)
 

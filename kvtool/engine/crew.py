@@ -46,7 +46,7 @@ not have seen yet.
 
 
 @dataclass(frozen=True)
-class Advance:
+class Advanced:
     """What a worker tells of its progress, as kvtool.progress.Advance takes it."""
 
     n: int
@@ -86,16 +86,16 @@ class Call:
         """Make the call on a device: do what nobody else holds, and wait for the others."""
         function = getattr(import_module(self.module), self.name)
         arguments = received(self.arguments)
-        own = {"device": device, "wait_s": FOREVER_S, "progress": partial(_advance, tell)}
+        changes = {"device": device, "wait_s": FOREVER_S, "progress": partial(_advance, tell)}
         # Where others hold the rest, the caller says who they are.
-        with _silent(), within(_Worker(tell)), suppress(BusyError):
-            function(**arguments, **own)
+        with _silent(), within(_WorkersCrew(tell)), suppress(BusyError):
+            function(**arguments, **changes)
         tell(Rest(True))
 
 
 def _advance(tell: Tell, n: int, note: str = "", total: int | None = None) -> None:
     """Tell an advance."""
-    tell(Advance(n, note, total))
+    tell(Advanced(n, note, total))
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def _silent() -> Iterator[None]:
         log.propagate = before
 
 
-class _Worker:
+class _WorkersCrew:
     """The crew as a worker sees it: nobody works for it, and it tells when it waits."""
 
     def __init__(self, tell: Tell) -> None:
@@ -141,7 +141,7 @@ class _Worker:
 
 
 @dataclass
-class Crew:
+class CallersCrew:
     """The crew as its caller sees it.
 
     Attributes:
@@ -181,7 +181,7 @@ class Crew:
     def _hear(self, worker: int, message: Any) -> None:
         """Take what a worker tells."""
         match message:
-            case Advance():
+            case Advanced():
                 self.progress.advance(worker, message.n, message.note, message.total)
             case Done():
                 assert self.names is not None
@@ -230,10 +230,10 @@ def crewed(
             if ready is not None:
                 ready(arguments)
             crew = _crew(function, arguments, aside, Hands(devices, engine, cpus))
-            own = {"wait_s": 0.0, "progress": crew.progress.caller}
-            own |= {"device": devices[0] if engine == "local" else AUTO}
+            changes = {"wait_s": 0.0, "progress": crew.progress.caller}
+            changes |= {"device": devices[0] if engine == "local" else AUTO}
             with within(crew):
-                return run(**arguments | own)
+                return run(**arguments | changes)
 
         return call
 
@@ -257,11 +257,11 @@ def _crew(
     arguments: Mapping[str, Any],
     aside: Sequence[str],
     hands: Hands,
-) -> Crew:
+) -> CallersCrew:
     """Return the crew for a call of a function."""
-    own = {"device", "wait_s", "progress", *aside}
-    travelling = {name: sent(value) for name, value in arguments.items() if name not in own}
-    return Crew(
+    absent = {"device", "wait_s", "progress", *aside}
+    travelling = {name: sent(value) for name, value in arguments.items() if name not in absent}
+    return CallersCrew(
         Call(function.__module__, function.__name__, travelling),
         hands,
         arguments.get("wait_s", 0.0),

@@ -43,7 +43,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Task:
+class RayTask:
     """What a task does, as it travels.
 
     Attributes:
@@ -225,8 +225,8 @@ def _queue(ray: Any) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     node = ray.get_runtime_context().get_node_id()
-    place = NodeAffinitySchedulingStrategy(node, soft=False)
-    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": place})
+    affinity = NodeAffinitySchedulingStrategy(node, soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": affinity})
 
 
 def _told(messages: Any) -> list[tuple[int, Any]]:
@@ -244,12 +244,12 @@ def _submitted(
 ) -> list[Any]:
     """Hand the tasks to Ray."""
     # A lost node, or a process that dies, is no fault of the task: it runs again. Errors are.
-    remote = ray.remote(max_retries=-1, retry_exceptions=False)(Task.run)
+    remote = ray.remote(max_retries=-1, retry_exceptions=False)(RayTask.run)
     variables = {name: value for name, value in os.environ.items() if name.startswith("KVTOOL_")}
     tasks = []
     for number, device in enumerate(devices):
         name, n_gpus = numbered(device)
-        task = Task(work, name, number, min_free_vram, str(Path.cwd()), variables)
+        task = RayTask(work, name, number, min_free_vram, str(Path.cwd()), variables)
         resources = {"num_cpus": cpus_per_worker, "num_gpus": n_gpus}
         tasks.append(remote.options(**resources).remote(task, messages))
     return tasks

@@ -71,7 +71,6 @@ class Alone:
 
 
 _crew: ContextVar[Crew | None] = ContextVar("crew", default=None)
-_alone = Alone()
 
 
 @contextmanager
@@ -85,7 +84,7 @@ def within(crew: Crew) -> Iterator[None]:
 
 
 def _this_crew() -> Crew:
-    return _crew.get() or _alone
+    return _crew.get() or Alone()
 
 
 def by_crew() -> Sequence[str] | None:

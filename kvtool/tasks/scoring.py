@@ -158,8 +158,8 @@ class Scoring:
         return LayerShares(self.store, self.plan, *common)
 
     def _walk(self, plan: BlockPlan, progress: Callable[..., None] | None) -> Rows:
-        how = (self.config["select"], self.config["seed"], progress, self.chances.of)
-        return score_blocks(self.task, plan, self.compute_device, *how)
+        settings = (self.config["select"], self.config["seed"], progress, self.chances.of)
+        return score_blocks(self.task, plan, self.compute_device, *settings)
 
     def _baseline_runs(
         self, other_runs: Sequence[Run], images: Sequence[str]
@@ -223,9 +223,9 @@ class Scoring:
 
     def _of(self, run: Run) -> list[Row]:
         """The summary rows of another run's projected and vision blocks."""
-        how = ("max", self.config["seed"], self.progress, self.chances.of)
+        settings = ("max", self.config["seed"], self.progress, self.chances.of)
         plan = baseline_plan(run, self.task.kinds)
-        rows, _ = score_blocks(self.task, plan, self.compute_device, *how)
+        rows, _ = score_blocks(self.task, plan, self.compute_device, *settings)
         return [_named(run, row) for row in rows if is_summary(row)]
 
     def _images(self, fresh: bool) -> list[str]:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.asking.answer_files import check_answers
-from kvtool.asking.answering import Answerer
+from kvtool.asking.answering import Answer, Answerer
 from kvtool.asking.head_questions import Asking, HeadPlan, prepare
 from kvtool.asking.head_sources import ALL, Heads, HeadSource, travelling_heads
+from kvtool.asking.head_work import HeadWork
 from kvtool.asking.heads import make_conditions
 from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
@@ -149,14 +150,23 @@ def knockout(
         else:
             asking.progress(0, "", work.n_images)
             replies = work.ask(answerer, asking.progress)
-    if each_head:
-        result = single_heads(work, study)
-    else:
-        work, conditions = work.answered(replies)
-        result = work.result(conditions)
-        work.write(conditions, answers, official)
+    files = (answers, official)
+    result = single_heads(work, study) if each_head else _scored(work, replies, *files)
     store.keep(key, result.to_json())
     return with_others(result, store, key)
+
+
+def _scored(
+    work: HeadWork,
+    replies: Sequence[Sequence[Answer]],
+    answers: str | Path | None,
+    official: str | Path | None,
+) -> Result:
+    """Score what was answered under each condition, and write the answers that are asked for."""
+    work, conditions = work.answered(replies)
+    result = work.result(conditions)
+    work.write(conditions, answers, official)
+    return result
 
 
 def _blocked(heads: Heads | None, each_head: bool, options: Mapping[str, Any]) -> Heads:
