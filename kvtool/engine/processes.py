@@ -17,6 +17,8 @@ from typing import Any
 from kvtool.errors import KvtoolError
 
 STOPPED = 128 + signal.SIGTERM
+START = "spawn"
+"""How a worker begins: as a new interpreter, for CUDA survives no fork."""
 POLL_S = 0.5
 """How long the parent waits for what workers tell before it looks whether they live."""
 
@@ -53,7 +55,7 @@ def run_processes(
 
     Raises the first error of any worker, and stops all others then.
     """
-    context = multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context(START)
     messages = context.Queue()
     _name_shared(devices)
     processes = [
@@ -85,9 +87,9 @@ def _stop(processes: Sequence[Any]) -> None:
 
 
 def _name_shared(devices: Sequence[str]) -> None:
-    """Say which devices several workers share, for each loads the model there."""
+    """Say which GPUs several workers share, for each loads the model there."""
     for device, n_workers in Counter(devices).items():
-        if n_workers > 1:
+        if n_workers > 1 and device != "cpu":
             logging.getLogger("kvtool").info(
                 "%d workers on %s: each that runs the model loads it there", n_workers, device
             )
