@@ -66,12 +66,16 @@ class RayTask:
         """Work on the device of this node, and return the error of it that is the user's."""
         import ray
 
-        os.environ.update(self.variables)
-        with suppress(OSError):  # a node without it may see all that absolute paths name
-            os.chdir(self.folder)
+        self.enter()
         node = ray.get_runtime_context().get_node_id()
         messages.put((self.number, Started(this_process().tag, node)))
         return self.work_on(lambda message: messages.put((self.number, message)))
+
+    def enter(self) -> None:
+        """Take over the caller's surroundings."""
+        os.environ.update(self.variables)
+        with suppress(OSError):  # a node without it may see all that absolute paths name
+            os.chdir(self.folder)
 
     def work_on(self, tell: Callable[[Any], None]) -> KvtoolError | None:
         """Look at the device, which is this node's, and work."""
