@@ -12,10 +12,9 @@ EngineOption = Annotated[
     Literal["local", "ray", "slurm"],
     typer.Option(
         "--engine",
-        help="What runs the workers: processes here, tasks of a Ray cluster, or an array of Slurm "
-        "jobs; see docs/clusters.md.",
+        help="Run workers as processes, tasks of a Ray cluster, or Slurm jobs: docs/clusters.md.",
     ),
 ]
 CpusOption = Annotated[
-    int, bounded("cpus_per_worker", help="CPUs of a worker on a Ray or Slurm cluster.")
+    int, bounded("cpus_per_worker", metavar="N", help="CPUs of a worker of Ray or Slurm.")
 ]

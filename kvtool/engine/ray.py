@@ -20,7 +20,7 @@ from typing import Any
 from kvtool.engine.processes import POLL_S, Hear, Work
 from kvtool.engine.worker import resolve_devices
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.models.device_names import parse_devices
+from kvtool.models.device_names import numbered
 from kvtool.store.owners import this_process
 
 MOST_DEATHS = 3
@@ -210,17 +210,6 @@ def every_device(ray: Any, cpus_per_worker: int) -> tuple[str, ...]:
             f"{cpus_per_worker}"
         )
     return ("cuda:0",) * n_gpus or ("cpu",) * n_slots
-
-
-def numbered(device: str) -> tuple[str, int]:
-    """Return the device of a worker as its task knows it, and the number of its GPUs.
-
-    A task sees the GPUs that Ray gave it, and only those, as cuda:0, cuda:1 and so on.
-    """
-    names = parse_devices(device).names
-    gpus = [name for name in names if name != "cpu"]
-    gpus_of_task = [f"cuda:{n}" for n in range(len(gpus))]
-    return device.replace("+".join(gpus), "+".join(gpus_of_task), 1), len(gpus)
 
 
 def _queue(ray: Any) -> Any:

@@ -64,8 +64,8 @@ class Nodes:
 
     def end(self) -> None:
         """Shut all of it down."""
-        ray.shutdown()  # type: ignore[no-untyped-call]
-        self.cluster.shutdown()
+        ray.shutdown()
+        self.cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _parent(pid: int) -> int | None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from kvtool.engine.ray import Attempts, RayTask, Started, every_device, numbered
+from kvtool.engine.ray import Attempts, RayTask, Started, every_device
 from kvtool.engine.workers import Hands, check_engine, run_workers
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.models.device_names import numbered
 from kvtool.store.owners import this_process
 from tests.support.runs import new_run
 
