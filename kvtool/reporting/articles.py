@@ -91,7 +91,8 @@ def build(position: int, study: Study, data: Data) -> Article:
     if article.blocks is None:
         return article
     viewer = viewer_parts(stored, study.info(stored))
-    return replace(article, blocks={**article.blocks, "viewer": viewer})
+    maps = {"maps": list(map(vars, study.maps.get(position, ())))}
+    return replace(article, blocks={**article.blocks, **maps, "viewer": viewer})
 
 
 def _notes(result: Result, n_left_out: int) -> list[str]:

@@ -129,6 +129,7 @@ def _study(
         thumbnails=pictures.thumbnails,
         questions=pictures.questions,
         cards=pictures.cards,
+        maps=pictures.maps,
         notes=tuple(pictures.all_notes()),
     )
 

@@ -18,6 +18,8 @@ from kvtool.pictures.overlays import fit
 from kvtool.pictures.thumbnails import Drawn, Thumbnails
 from kvtool.reporting import KeptResult
 from kvtool.reporting.cards import CARD_PX, Card, heat_of, items_shown
+from kvtool.reporting.mapped import MappedPicture, VectorRoom, mapped_images
+from kvtool.reporting.numbers import plural
 from kvtool.reporting.study import ITEMS_SHOWN, Plate, QuestionText
 from kvtool.result import Row
 from kvtool.store import Run, Store
@@ -25,6 +27,8 @@ from kvtool.types import Block
 
 PICTURE_BYTES = 4_500_000
 """The most bytes of all pictures of a page, as text."""
+VECTOR_BYTES = 800_000
+"""The most bytes of all vectors of a page, as text."""
 IMAGE_PX = 224
 """Longer side of an image that stands for itself."""
 WORDS_PX = 1600
@@ -84,6 +88,8 @@ class Gathered:
     thumbnails: dict[tuple[str, str, str], Drawn] = field(default_factory=dict)
     questions: dict[tuple[int, str], QuestionText] = field(default_factory=dict)
     cards: dict[int, list[Card]] = field(default_factory=dict)
+    maps: dict[int, list[MappedPicture]] = field(default_factory=dict)
+    vectors: VectorRoom = field(default_factory=lambda: VectorRoom(VECTOR_BYTES))
     notes: list[str] = field(default_factory=list)
 
     def gather(self, position: int, stored: KeptResult) -> None:
@@ -115,7 +121,13 @@ class Gathered:
         full = (
             f"{self.pictures.n_refused} pictures were left out: a page has {limit} of them at most."
         )
-        return list(dict.fromkeys(self.notes)) + [full] * bool(self.pictures.n_refused)
+        notes = list(dict.fromkeys(self.notes)) + [full] * bool(self.pictures.n_refused)
+        if self.vectors.n_refused:
+            notes.append(
+                f"{plural(self.vectors.n_refused, 'picture')} without a similarity map: a page has "
+                f"{VECTOR_BYTES / 1e6:.1f} MB of vectors at most; kvtool serve shows all."
+            )
+        return notes
 
     def _examples(self, position: int, stored: KeptResult, run: Run) -> None:
         from kvtool.pictures.examples import draw_examples
@@ -130,6 +142,20 @@ class Gathered:
                 self.pictures,
             )
             self.examples[position] = draw_examples(run, self.source.dataset(run), *arguments)
+            self._maps(position, stored, run)
+
+    def _maps(self, position: int, stored: KeptResult, run: Run) -> None:
+        """Add pictures with the vectors of the best block, of which the page shows maps."""
+        best, images = stored.result.best, mapped_images(run)
+        if best is None or best.get("run") not in (None, stored.run) or not images:
+            return
+        block = Block(best["kind"], best["layer"], best["kv_head"])
+        refs = {ref.id: ref for ref in self.source.dataset(run).images()}
+        for image in images:
+            picture = self.pictures.add(fit(load_image(refs[image]), IMAGE_PX), f"image {image}")
+            mapped = None if picture is None else self.vectors.add(run, block, image, picture)
+            if mapped is not None:
+                self.maps.setdefault(position, []).append(mapped)
 
     def _components(self, position: int, stored: KeptResult, run: Run) -> None:
         from kvtool.pictures.components import draw

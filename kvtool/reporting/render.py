@@ -24,6 +24,7 @@ from kvtool.reporting.sections import Section, headlines_of, sections_of, title_
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, block_name
+from kvtool.web.modules import REPORT_MODULES, STYLE, joined, sources
 
 NAMES_SHOWN = 4
 """Of more models or data sets the page's first sentence says how many there are."""
@@ -51,6 +52,18 @@ class Made:
     n_duplicates: int
 
 
+class Script:
+    """A script of the page.
+
+    The page's security policy names its digest: no other script can run.
+    """
+
+    def __init__(self, text: str, is_module: bool = False) -> None:
+        self.text = Markup(text)
+        self.is_module = is_module
+        self.digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
 def render(study: Study) -> str:
     """Return the page. All text of results is escaped; nothing in it refers to another file or
     address."""
@@ -60,9 +73,11 @@ def render(study: Study) -> str:
     probes = leading_probes([stored.result for stored in study.kept])
     overview = _overview(study, data)
     runs = _runs(study, data)
-    script = "".join(map(_asset, SCRIPTS))
-    # The page's security policy names the script's digest: no other script can run.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = [Script("".join(map(_asset, SCRIPTS)))]
+    style = _asset("style.css")
+    if study.maps:
+        scripts.append(Script(joined(REPORT_MODULES), is_module=True))
+        style = sources()[STYLE] + style
     return (
         _environment()
         .get_template("page.html")
@@ -79,9 +94,8 @@ def render(study: Study) -> str:
             data=_embedded(study, sections, data),
             size=CHART_SIZE,
             plural=plural,
-            style=Markup(_asset("style.css")),
-            script=Markup(script),
-            script_digest=digest,
+            style=Markup(style),
+            scripts=scripts,
         )
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 from kvtool.pictures.thumbnails import Drawn
 from kvtool.registry import EXPERIMENTS
 from kvtool.reporting.cards import Card
+from kvtool.reporting.mapped import MappedPicture
 from kvtool.result import Result, Row
 from kvtool.store.kept import results_among
 from kvtool.tasks import TASKS
@@ -73,6 +74,7 @@ class Study:
         thumbnails: an image of a run, by (store, run, image).
         questions: what was asked, by the result's position and the question's id.
         cards: features over pictures, by the result's position.
+        maps: pictures with vectors of a probe's best block, by the result's position.
         notes: a line for each thing that could not be had.
     """
 
@@ -86,6 +88,7 @@ class Study:
     thumbnails: Mapping[tuple[str, str, str], Drawn] = field(default_factory=dict)
     questions: Mapping[tuple[int, str], QuestionText] = field(default_factory=dict)
     cards: Mapping[int, list[Card]] = field(default_factory=dict)
+    maps: Mapping[int, list[MappedPicture]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def of_command(self, command: str) -> list[Result]:

@@ -7,6 +7,7 @@ search` keeps in the store. Nothing is written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.features.patch_index import faiss_module, open_index
-from kvtool.features.patches import Best, Numbers, Patches
+from kvtool.features.patches import Best, Chunk, Numbers, Patches
 from kvtool.tasks.blocks import torch_device
 from kvtool.types import VIDEO, Block
 from kvtool.viewer.replies import ViewRequest
@@ -24,6 +25,8 @@ from kvtool.viewer.viewed_run import ViewedRun
 
 MOST_BYTES = 2**31
 """What the patches of one block may take in memory."""
+SEARCH_THREADS = 4
+"""So many threads search at most; more of them wait for the same memory."""
 MOST_PATCHES = 200
 """So many patches are asked for at most."""
 
@@ -51,10 +54,7 @@ class HeldPatches:
         faiss = faiss_module()
         if faiss is None:
             return cls(patches, numbers, np.concatenate([empty, *(chunk[1] for chunk in chunks)]))
-        index = faiss.IndexFlatIP(patches.dim)
-        for _, vectors in chunks:
-            index.add(vectors)
-        return cls(patches, numbers, index)
+        return cls(patches, numbers, _flat_index(faiss, patches.dim, chunks))
 
     def nearest(self, vector: Any, k: int) -> list[tuple[int, float]]:
         """Return the k nearest patches of a unit vector (1, dim): (number, cosine), best first."""
@@ -66,6 +66,23 @@ class HeldPatches:
         else:
             scores, rows = self.index.search(vector, k)
         return list(zip(self.numbers[rows[0]].tolist(), scores[0].tolist(), strict=True))
+
+
+def _flat_index(faiss: Any, dim: int, chunks: Sequence[Chunk]) -> Any:
+    """Return FAISS's flat index of inner products over the vectors of all chunks.
+
+    FAISS takes one query with one thread, so that there is an index for each thread: all of them
+    are searched at once, and number their vectors one after the other.
+    """
+    indexes = faiss.IndexShards(dim, True, True)
+    n_shards = max(1, min(SEARCH_THREADS, len(chunks)))
+    for shard in range(n_shards):
+        index = faiss.IndexFlatIP(dim)
+        first, last = (len(chunks) * bound // n_shards for bound in (shard, shard + 1))
+        for _, vectors in chunks[first:last]:
+            index.add(vectors)
+        indexes.add_shard(index)
+    return indexes
 
 
 class NearestPatches:

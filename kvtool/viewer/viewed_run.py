@@ -16,8 +16,9 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.result import Result
 from kvtool.store import Run, open_store
 from kvtool.store.kept import results_among
-from kvtool.types import VIDEO, GridSpan, Kind, Sample
+from kvtool.types import VIDEO, Kind, Sample
 from kvtool.viewer.replies import ViewRequest
+from kvtool.web.grids import grid_record
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import DatasetBase
@@ -155,18 +156,8 @@ class ViewedRun:
             "wh_px": list(sample.image_wh_px),
             "version": self.version(sample),
             "grids": {
-                name: span_record(sample.base(kind))
+                name: grid_record(sample.base(kind))
                 for name, kind in grids.items()
                 if sample.spans_of(kind)
             },
         }
-
-
-def span_record(span: GridSpan) -> dict[str, Any]:
-    """Return a grid as JSON values."""
-    return {
-        "start": span.start,
-        "grid": list(span.grid),
-        "row_stride": span.row_stride,
-        "cover": list(span.cover_xyxy_px),
-    }

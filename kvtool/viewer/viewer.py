@@ -17,7 +17,7 @@ from kvtool.viewer.questions import Questions
 from kvtool.viewer.replies import Reply, ViewRequest
 from kvtool.viewer.scores import features_record, scores_record
 from kvtool.viewer.truth import pairs_record, videos_record
-from kvtool.viewer.vectors import block_reply
+from kvtool.viewer.vectors import block_reply, maps_reply
 from kvtool.viewer.viewed_run import ViewedRun
 
 Answer = Callable[[ViewRequest], Reply]
@@ -57,6 +57,7 @@ class Viewer:
                 self._run(request).image_record(request.text("image"))
             ),
             "block": lambda request: block_reply(self._run(request), request),
+            "maps": lambda request: maps_reply(self._run(request), request),
             "picture": lambda request: self.pictures.whole(self._run(request), request),
             "piece": lambda request: self.pictures.piece(self._run(request), request),
             "scores": lambda request: Reply.of_json(scores_record(self._run(request))),

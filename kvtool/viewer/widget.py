@@ -11,7 +11,7 @@ from kvtool.bounds import checked
 from kvtool.errors import KvtoolError
 from kvtool.store import Run, Store
 from kvtool.store.select import StorePath
-from kvtool.viewer.page import NOTEBOOK, joined_module, sources
+from kvtool.web.modules import NOTEBOOK, STYLE, joined_module, sources
 
 
 @checked
@@ -51,7 +51,7 @@ def widget(
     viewer = Viewer(runs_by_name(runs), dict(data or {}), Questions(model, device))
     members = {
         "_esm": joined_module(NOTEBOOK),
-        "_css": sources()["viewer.css"],
+        "_css": sources()[STYLE],
         "state": traitlets.Unicode(state).tag(sync=True),
         "height": traitlets.Int(height).tag(sync=True),
     }

@@ -124,6 +124,7 @@ def test_smollm2_says_what_it_sees(drawings: Collection) -> None:
     assert scores.colors > 0.6
 
 
+@pytest.mark.slow
 def test_targets_are_the_words_of_a_scene(drawings: Collection) -> None:
     model: Any = load_model("demo-adapter")
     scenes = scenes_of(drawings)[:2]

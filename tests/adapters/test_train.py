@@ -189,6 +189,7 @@ def test_what_cannot_be_trained_on(root: Path, tmp_path: Path) -> None:
     assert not (out / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_an_adapter_for_another_decoder_is_refused(root: Path, tmp_path: Path) -> None:
     language = llama(tmp_path / "language", None)
     adapter = trained(root, tmp_path / "adapter", lm=str(language), steps=1)

@@ -132,6 +132,7 @@ def test_the_shipped_ones_fit() -> None:
 @pytest.mark.parametrize(
     "hook", ["blocks.4.hook_resid_post", "blocks.2.hook_resid_post", "blocks.3.hook_resid_pre"]
 )
+@pytest.mark.slow
 def test_a_wrong_place(tmp_path: Path, hook: str) -> None:
     row = check(planted(tmp_path, metadata={"hook_name": hook}))
     assert not row.fits

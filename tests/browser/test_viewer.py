@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 
 import kvtool
 from kvtool.store import Run
@@ -16,7 +16,7 @@ from kvtool.viewer.serve import RunningViewer
 from tests.browser.opened import IN_A_BROWSER
 from tests.support.tasks import semantic_correspondence as spair
 from tests.support.units import PLANTED
-from tests.support.viewing import Viewing, cosines, gray_levels, served
+from tests.support.viewing import Array, Viewing, cosines, gray_levels, served
 
 pytestmark = IN_A_BROWSER
 GRID = spair.GRID
@@ -86,6 +86,42 @@ def test_all_heads_are_numpys_cosines(viewing: Viewing, run: Run) -> None:
             pixels = viewing.map_pixels(f'.head[aria-label="{name}"] canvas')[:, :, 0].astype(int)
             levels = gray_levels(cosines(run, ("value", layer, head), run.ids[1], 22))
             assert np.abs(pixels - levels.reshape(GRID)).max() <= 1, name
+
+
+def test_all_heads_are_shown_before_their_vectors_are_there(viewing: Viewing, run: Run) -> None:
+    """The server computes the maps of the first patch: they are the same."""
+    waiting: list[Route] = []
+    page = viewing.page
+    is_held = [True]
+
+    def take(route: Route) -> None:
+        if is_held[0]:
+            waiting.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/get/block?*", take)
+    state = f"view=heads&image={run.ids[1]}&token=20&kind=key&{PLAIN}"
+    page.goto("about:blank")
+    page.goto(f"{viewing.address}#{state}")
+    page.wait_for_selector(".kvtool-viewer[data-shown=heads] .heads")
+    names = [(layer, head) for layer in run.layers for head in run.kv_heads]
+
+    def levels_of(layer: int, head: int) -> Array:
+        canvas = f'.head[aria-label="layer {layer}, head {head}"] canvas'
+        return viewing.map_pixels(canvas)[:, :, 0].astype(int)
+
+    before = [levels_of(*name) for name in names]
+    for name, levels in zip(names, before, strict=True):
+        expected = gray_levels(cosines(run, ("key", *name), run.ids[1], 20)).reshape(GRID)
+        assert np.abs(levels - expected).max() <= 1, name
+    assert waiting
+    is_held[0] = False
+    for route in waiting:
+        route.continue_()
+    viewing.settle()
+    for name, levels in zip(names, before, strict=True):
+        assert np.abs(levels - levels_of(*name)).max() <= 1, name
 
 
 def test_heads_have_the_scores_of_the_kept_probe(viewing: Viewing, run: Run) -> None:

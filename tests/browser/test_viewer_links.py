@@ -15,7 +15,7 @@ import kvtool
 from kvtool.cli.app import app
 from kvtool.reporting import KeptResult, Study, render
 from kvtool.store import Run
-from kvtool.viewer.page import sources
+from kvtool.web.modules import sources
 from tests.browser.opened import IN_A_BROWSER, Opened
 from tests.support import studies
 from tests.support.tasks import semantic_correspondence as spair

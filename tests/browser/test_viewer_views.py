@@ -16,9 +16,9 @@ from playwright.sync_api import Browser
 
 import kvtool
 from kvtool.store import Run, open_store
-from kvtool.viewer.page import NOTEBOOK, joined_module
 from kvtool.viewer.questions import Questions, parse_blocked
 from kvtool.viewer.vectors import vectors_reply
+from kvtool.web.modules import NOTEBOOK, joined_module
 from tests.browser.opened import IN_A_BROWSER
 from tests.support import sae_results
 from tests.support.datasets import picture

@@ -156,7 +156,7 @@ def test_an_annotation_without_an_id_is_named(commands: Commands) -> None:
     assert json.loads(probed[1])["n"] == SENTENCES
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sentences", "words", "left"),
     [

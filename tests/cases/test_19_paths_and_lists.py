@@ -59,6 +59,7 @@ def test_odd_names_of_folders(extract: Extract, picture: Picture, name: str) -> 
     assert rows(extract(f"folder:{name}"))[0]["extracted"] == 1
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_utf8_is_left_out(extract: Extract, picture: Picture) -> None:
     picture("mixed/good.png")
     picture(f"mixed/{NOT_UTF8}")

@@ -104,6 +104,7 @@ def test_a_model_that_lacks_a_run_is_exit_4(
         (["--episodes", "9"], 2, "correlate: none of semantic-segmentation takes episodes"),
     ],
 )
+@pytest.mark.slow
 def test_bad_requests_are_one_line(
     correlate: Shell, stores: list[Path], arguments: list[str], code: int, message: str
 ) -> None:

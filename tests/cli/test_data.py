@@ -138,6 +138,7 @@ def test_check_of_any_data_set(
     assert code == (4 if name == "davis" else 0)  # one sequence has no object
 
 
+@pytest.mark.slow
 def test_check_of_nothing_usable(tmp_path: Path, check: Callable[[str], Run]) -> None:
     builders.write_text(tmp_path / "images/a.png", "no picture")
     assert check(f"own:{tmp_path}")[0] == 1

@@ -96,7 +96,7 @@ def test_rows_tables_and_cells(paired: Shell, store: Path, tmp_path: Path) -> No
         (["art-style", "--max-new-tokens", "1", "--model", "nowhere"], 1, "nowhere"),
     ],
 )
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_bad_requests_are_one_line(
     paired: Shell, store: Path, arguments: list[str], code: int, expected: str
 ) -> None:

@@ -96,6 +96,7 @@ def test_a_cell_of_paired_has_its_plot(
 
 
 @pytest.mark.parametrize("name", [*RESULTS, "variance"])
+@pytest.mark.sampled
 def test_refused_before_any_work(
     name: str, command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -128,7 +128,7 @@ def test_a_file_that_lacks_texts_is_exit_4(prefix: Shell, store: Path, tmp_path:
         ([], "TASK: expected after STORE"),
     ],
 )
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_bad_requests_are_one_line(
     prefix: Shell, store: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:

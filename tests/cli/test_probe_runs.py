@@ -47,6 +47,7 @@ def rows(shell: Shell, *words: object) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("task", ["all", TASK])
+@pytest.mark.slow
 def test_all_runs_that_are_no_additions_are_scored(
     store: Path, shell: Shell, task: str, tmp_path: Path
 ) -> None:
@@ -85,6 +86,7 @@ def test_a_description_means_one_run(store: Path, shell: Shell) -> None:
         assert "expected a name, or field=text of dataset, model" in err[-1]
 
 
+@pytest.mark.slow
 def test_rows_about_parts_are_printed_on_request(store: Path, shell: Shell) -> None:
     summary = rows(shell, store, TASK, "--run", "ours")
     everything = rows(shell, store, TASK, "--run", "ours", "--rows", "all")

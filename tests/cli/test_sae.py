@@ -59,6 +59,7 @@ def test_rows_and_notes(sae: LineShell, run: Run, saes: Path) -> None:
     assert any("no evidence of alignment" in line for line in err)
 
 
+@pytest.mark.slow
 def test_the_table_fits_80_columns(
     sae: LineShell, run: Run, saes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,6 +189,7 @@ def test_mme(score: Shell, tmp_path: Path, case: str) -> None:
     assert "mme*" not in first
 
 
+@pytest.mark.slow
 def test_formats(score: Shell, tmp_path: Path) -> None:
     root = unzipped("davis_tree_a", tmp_path)
     command = ("davis", "--data", root / "DAVIS", "--results", root / "results")

@@ -89,6 +89,7 @@ TRUTH: dict[str, tuple[Make, int, str]] = {
 
 
 @pytest.mark.parametrize("case", TRUTH)
+@pytest.mark.sampled
 def test_truth_that_cannot_be_used_is_left_out_named_and_counted(
     score: Shell, tmp_path: Path, case: str
 ) -> None:

@@ -51,6 +51,7 @@ def options(model: str, clips: Path) -> dict[str, Any]:
     return {"model": model, "dataset": dataset, "dtype": "float32", "devices": ("cpu",)}
 
 
+@pytest.mark.slow
 def test_a_video_is_a_sample_and_bad_ones_are_left_out(
     tmp_path: Path, models: dict[str, str], clips: Path
 ) -> None:

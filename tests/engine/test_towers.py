@@ -93,6 +93,7 @@ def test_a_tower_that_feeds_from_an_earlier_layer(
         ("dinov3_vit", None, "norm"),
     ],
 )
+@pytest.mark.sampled
 def test_the_norm_is_in_the_runs_record(
     tmp_path: Path, models: dict[str, str], data: str, model: str, layers: Any, norm: str
 ) -> None:

@@ -92,6 +92,7 @@ def test_means_and_intervals_by_hand(
     assert row["chance"] == (None if np.isnan(mean_chance) else pytest.approx(mean_chance))
 
 
+@pytest.mark.slow
 def test_only_blocks_that_all_tasks_score_are_averaged(result: Result) -> None:
     layers = {
         subset: {row["layer"] for row in result.rows if row["subset"] == subset}

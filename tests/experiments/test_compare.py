@@ -31,8 +31,7 @@ from tests.support.tasks.semantic_correspondence import write_spair
 from tests.support.units import PLANTED, noise
 
 RUNS = ["half", "full", "small"]
-SEED = 4
-"""Of halves whose first one has the category that `half` finds."""
+SEED = 4  # of halves whose first one has the category that `half` finds
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +69,6 @@ def scores(store: Store) -> Callable[..., Array]:
     return of
 
 
-def mean_score(sums: Array) -> dict[str, Array]:
-    return {"score": sums[..., 0] / sums[..., 1]}
-
-
 @pytest.mark.slow
 def test_a_block_that_both_have_is_compared_as_by_hand(
     store: Store, result: Result, root: Path, scores: Callable[..., Array]
@@ -87,7 +82,7 @@ def test_a_block_that_both_have_is_compared_as_by_hand(
     categories = np.array([pair.category for pair in SPair71k(root, "test").pairs()])
     by_hand = bootstrap(
         np.stack([ours - without, np.ones(len(ours))], axis=-1),
-        mean_score,
+        lambda sums: {"score": sums[..., 0] / sums[..., 1]},
         strata=categories,
         clusters=pairs_of(root),
         seed=SEED,
@@ -125,6 +120,7 @@ def test_best_against_best_is_chosen_on_the_other_half(
     )
 
 
+@pytest.mark.slow
 def test_blocks_that_one_run_lacks_have_no_row(result: Result) -> None:
     blocks = {
         run: {
@@ -151,6 +147,7 @@ def test_the_order_of_the_runs_turns_the_sign(store: Store, result: Result) -> N
         assert back["p"] == pytest.approx(forth["p"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_run_and_its_copy_do_not_differ(root: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         pair_run(tmp_path / "s.kv", root, name, noise(3), kinds=("value",), layers=2)
@@ -167,6 +164,7 @@ def test_holm_counts_runs_and_blocks_apart(result: Result) -> None:
         assert least["holm_p"] == pytest.approx(min(1, least["p"] * len(rows)))
 
 
+@pytest.mark.slow
 def test_images_that_a_run_lacks_or_holds_another_picture_of(root: Path, tmp_path: Path) -> None:
     images = [ref.id for ref in SPair71k(root, "test").images()]
     path = tmp_path / "s.kv"

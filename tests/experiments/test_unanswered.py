@@ -162,6 +162,7 @@ def test_paired_scores_both_sides_on_the_others(
         assert best["model"] == pytest.approx(5 / 10)
 
 
+@pytest.mark.slow
 def test_paired_without_any_answer_says_so(tmp_path: Path, embedded_world: World) -> None:
     folder = embedded_world("blink") / "blink" / "Art_Style"
     questions = questions_of(folder.parent, folder.name)

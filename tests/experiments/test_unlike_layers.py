@@ -34,6 +34,7 @@ def expected_heads(run: Run) -> set[tuple[int, int]]:
     return HEADS[run.config.model.family]
 
 
+@pytest.mark.slow
 def test_a_probe_scores_the_heads_that_there_are(run: Run) -> None:
     result = kvtool.probe(run, "semantic-correspondence", kinds=["key", "value"])
     blocks = {(row["kind"], row["layer"], row["kv_head"]) for row in result.rows}

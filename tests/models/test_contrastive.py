@@ -114,7 +114,7 @@ def test_texts_are_those_of_the_classs_own_text_tower(checkpoint: Checkpoint) ->
     )
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_patterns_are_averaged_as_clips_users_do(checkpoint: Checkpoint) -> None:
     """Each embedding has length 1, and so has their mean's direction."""
     vectors = checkpoint.model.text_vectors(["cat", "dog"], [], ("projected",), "a {}|the red {}")

@@ -58,7 +58,7 @@ def slow_loss(
     return float(sum(losses)) / n_caption
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", ["post-rope", "pre-rope"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses_equal_a_whole_pass(tmp_path: Path, family: str, keys: KeyPosition) -> None:

@@ -35,6 +35,7 @@ def table_of(rows: list[tuple[str, ...]]) -> Table:
 
 
 @given(rows=tables, width=st.sampled_from([40, 60, 80, 120]))
+@pytest.mark.slow
 def test_no_number_is_broken_and_no_name_folded(rows: list[tuple[str, ...]], width: int) -> None:
     text = text_at(table_of(rows), width)
     numbers = [number for row in rows for cell in row[1:3] for number in NUMBER.findall(cell)]

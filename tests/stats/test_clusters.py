@@ -60,6 +60,7 @@ def test_units_that_are_clusters_of_their_own_are_resampled_as_without() -> None
     np.testing.assert_allclose(clustered.high, without.high)
 
 
+@pytest.mark.slow
 def test_questions_about_one_picture_are_no_independent_draws() -> None:
     """Eighteen questions a picture, as in POPE: over questions the intervals are far too narrow."""
     rng = np.random.default_rng(2)

@@ -106,6 +106,7 @@ def test_images_that_are_not_scored_spoil_nothing(tmp_path: Path, root: Path) ->
     assert not any("nonfinite" in row for row in result.rows)
 
 
+@pytest.mark.slow
 def test_no_block_is_best_where_all_are_spoiled(tmp_path: Path, root: Path) -> None:
     run = write(tmp_path / "s.kv", root)
     result = probe(run, TASK, kinds=["value"], layers=[PLANTED[0]], heads=[PLANTED[1]])

@@ -108,6 +108,7 @@ def test_projected_is_scored_against_texts(
     assert_documented(result.to_json())
 
 
+@pytest.mark.slow
 def test_all_rows_of_the_table_come_by_one_command(store: Path) -> None:
     result = probe(kvtool.open(store).run("llava_onevision"), layers=[1])
     assert {row["kind"] for row in result.rows} == {"value", "projected"}

@@ -29,6 +29,7 @@ def blocks(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.slow
 def test_the_commands_of_a_guide_can_be_parsed(page: Path) -> None:
     lines = [words for block in blocks(page) for words in kvtool_lines(block)]
     assert bool(lines) == (page.stem != "index")

@@ -6,9 +6,10 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from kvtool.viewer.page import MODULES, page_files, sources
+from kvtool.viewer.page import page_files
 from kvtool.viewer.server import HEADERS, ViewerServer
 from kvtool.viewer.viewer import Viewer
+from kvtool.web.modules import MODULES, REPORT_MODULES, sources
 
 TOKEN = "a-secret-token"
 BASE = f"/{TOKEN}/"
@@ -95,7 +96,7 @@ def test_the_files_of_the_page_have_their_types(client: TestClient) -> None:
         assert response.headers["content-type"].startswith(media_type)
     assert set(page_files()) == {"index.html", "viewer.js", "viewer.css", "icon.svg"}
     modules = {name for name in sources() if name.endswith(".js")}
-    assert modules == {*MODULES, "start.js", "notebook.js"}
+    assert modules == {*MODULES, *REPORT_MODULES, "start.js", "notebook.js"}
 
 
 def test_what_the_browser_has_is_not_sent_again(client: TestClient, scope: dict[str, str]) -> None:

@@ -14,8 +14,10 @@ from PIL import Image
 
 import kvtool
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.features import patches
 from kvtool.store import Run
 from kvtool.viewer import nearest
+from kvtool.viewer.vectors import cosine_maps
 from kvtool.viewer.viewer import Viewer, runs_by_name
 from tests.support import sae_results
 from tests.support.tasks import semantic_correspondence as spair
@@ -29,6 +31,32 @@ BLOCK = {"kind": "value", "layer": str(PLANTED[0]), "kv_head": str(PLANTED[1])}
 
 def ask(viewer: Viewer, resource: str, **texts: str) -> Any:
     return json.loads(viewer.answer(resource, texts).body)
+
+
+def maps_of(viewer: Viewer, scope: Scope, **texts: str) -> np.ndarray[Any, Any]:
+    reply = viewer.answer("maps", {**scope, **texts})
+    heads, cells = map(int, reply.labels["shape"].split(","))
+    return np.frombuffer(reply.body, np.float32).reshape(heads, cells)
+
+
+def test_maps_of_all_heads_are_cosines(viewer: Viewer, scope: Scope, run: Run) -> None:
+    maps = maps_of(viewer, scope, kind="value", layer="3,5", token="20")
+    vectors = run.read("value", [3, 5], run.kv_heads, [scope["image"]]).values.astype(np.float64)
+    unit = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).reshape(4, 48, 16)
+    expected = np.einsum("htd,hd->ht", unit, unit[:, 20])
+    assert maps == pytest.approx(expected, abs=1e-6)
+    tower = maps_of(viewer, scope, kind="vision", layer="3", token="0")
+    assert tower.shape == (1, 48)
+    assert tower[0, 0] == pytest.approx(1, abs=1e-6)
+
+
+def test_maps_of_odd_vectors_are_those_of_the_browser() -> None:
+    """A vector of zeros is like nothing; one that is not finite has no cosine."""
+    vectors = np.array([[[1, 0], [0, 0], [np.nan, 1], [np.inf, 0], [-2, 0]]], np.float32)
+    maps = cosine_maps(vectors, 0)
+    assert maps[0, [0, 1, 4]].tolist() == [1, 0, -1]
+    assert np.isnan(maps[0, 2:4]).all()
+    assert cosine_maps(vectors, 1)[0, [0, 1, 4]].tolist() == [0, 0, 0]
 
 
 def picture_of(body: bytes) -> np.ndarray[Any, Any]:
@@ -101,10 +129,17 @@ def test_pairs_have_their_keypoints_and_circle(viewer: Viewer, scope: Scope, run
     assert pair["radius_px"] == pytest.approx(0.1 * max(x1 - x0, y1 - y0))
 
 
-@pytest.mark.parametrize("has_faiss", [True, False])
+@pytest.mark.parametrize(("has_faiss", "images_read"), [(True, 1000), (True, 3), (False, 1000)])
 def test_nearest_patches_are_those_of_all_patches(
-    viewer: Viewer, scope: Scope, run: Run, has_faiss: bool, monkeypatch: pytest.MonkeyPatch
+    viewer: Viewer,
+    scope: Scope,
+    run: Run,
+    has_faiss: bool,
+    images_read: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Whether or not FAISS is there, and whether one thread searches or several."""
+    monkeypatch.setattr(patches, "READ_BYTES", images_read * 4 * 48 * 16)
     if not has_faiss:
         monkeypatch.setattr(nearest, "faiss_module", lambda: None)
     rows = ask(viewer, "nearest", **scope, **BLOCK, token="7", k="9")["rows"]
@@ -178,6 +213,8 @@ def test_a_piece_stays_inside_the_picture(viewer: Viewer, scope: Scope, box: str
         ("piece", {"box": "0,0,nan,1"}),
         ("piece", {"box": "0,0,1"}),
         ("nearest", {**BLOCK, "token": "48"}),
+        ("maps", {**BLOCK, "token": "48"}),
+        ("maps", {"kind": "value", "layer": "99", "token": "0"}),
         ("nearest", {**BLOCK, "token": ""}),
         ("question", {"question": "x" * 5000}),
         ("question", {"question": "what is it"}),

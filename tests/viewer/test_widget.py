@@ -12,8 +12,8 @@ import pytest
 import kvtool
 from kvtool.errors import KvtoolError
 from kvtool.store import Run
-from kvtool.viewer.page import MODULES, NOTEBOOK, PAGE, joined_module, sources
 from kvtool.viewer.viewer import Viewer
+from kvtool.web.modules import MODULES, NOTEBOOK, PAGE, REPORT_MODULES, joined, sources
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -70,15 +70,15 @@ def test_without_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         run.viewer()
 
 
-@pytest.mark.parametrize("last", [PAGE, NOTEBOOK])
-def test_the_joined_module_defines_what_each_module_imports(last: str) -> None:
+@pytest.mark.parametrize("names", [(*MODULES, PAGE), (*MODULES, NOTEBOOK), REPORT_MODULES])
+def test_the_joined_module_defines_what_each_module_imports(names: tuple[str, ...]) -> None:
     """Modules stand behind those that they import, and no two define the same name."""
-    texts, names = sources(), (*MODULES, last)
+    texts = sources()
     for position, name in enumerate(names):
         for imported in re.findall(r'from "\./(.+?)"', texts[name]):
             assert names.index(imported) < position, (name, imported)
-    module = joined_module(last)
+    module = joined(names)
     bound = re.findall(r"^(?:function|class|const|let) (\w+)", module, re.MULTILINE)
     assert sorted(set(bound)) == sorted(bound)
     assert 'from "./' not in module
-    assert len(re.findall(r"^export", module, re.MULTILINE)) == (last == NOTEBOOK)
+    assert len(re.findall(r"^export", module, re.MULTILINE)) == (names[-1] == NOTEBOOK)

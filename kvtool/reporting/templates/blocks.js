@@ -93,10 +93,24 @@ function showBlock(article, block) {
   } else if (Object.keys(about.examples).length) {
     panel.append(element("p", "Pictures were drawn of other blocks: " + Object.keys(about.examples).join(", ") + " (kind/layer/head).", { class: "small" }));
   }
+  if (about.maps.length && about.best?.join("/") === block) panel.append(...mapsOf(about, { kind, layer, kv_head: head }));
   if (about.viewer?.kinds.includes(kind)) panel.append(viewerLine(viewerCommand(about.viewer, kind, layer, head)));
   panel.hidden = false;
   chosen.set(article, block);
   for (const cell of document.querySelectorAll(`[data-article="${article}"] .cell`)) cell.setAttribute("aria-pressed", cell.dataset.block === block);
+}
+
+// The module of the viewer runs when the page is read to its end, and tells what shows maps.
+const mapsShown = new Promise((resolve) => { window.tellMaps = resolve; });
+
+function mapsOf(about, block) {
+  const root = element("div");
+  mapsShown.then((show) => show(root, block, about.maps, data.pictures));
+  return [
+    element("h5", "Similarity: hover a patch"),
+    element("p", "The cosine of every patch with the one under the pointer, in this block. A click keeps a patch; arrow keys move it.", { class: "small" }),
+    root,
+  ];
 }
 
 // The command that opens a block in the viewer: its server's address is known only where it runs.

@@ -182,6 +182,7 @@ def test_pictures_of_scenes_show_the_marks(dataset: Any) -> None:
     assert dict(picture_files(questions, refs)) == files
 
 
+@pytest.mark.slow
 def test_a_folder_of_pictures_is_written_once(
     dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

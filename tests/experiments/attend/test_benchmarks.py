@@ -87,6 +87,7 @@ def test_each_question_is_asked_of_its_picture(run: Run, root: Path, name: str, 
     assert result.config["localization"]["n_chosen"] == n // n_pictures * (n_pictures // 2)
 
 
+@pytest.mark.slow
 def test_pictures_by_name_and_by_number(run: Run, root: Path) -> None:
     spec = f"pope:{root / 'pope'}"
     assert kvtool.attend(run, benchmark=spec, limit=1, from_="answer").n == 6

@@ -51,6 +51,7 @@ def put_masks(folder: Path, numbers: range) -> None:
         label_png(folder / f"masks/p{number}.png", LABELS)
 
 
+@pytest.mark.slow
 def test_no_masks_leave_nothing_out(run: Run, data: Path, shell: Callable[..., Any]) -> None:
     options: list[dict[str, Any]] = [
         {"benchmark": f"own:{data}"},
@@ -72,6 +73,7 @@ def test_a_picture_without_a_mask_is_measured(run: Run, data: Path) -> None:
     assert {row["n_masks"] for row in result.rows} == {2}
 
 
+@pytest.mark.slow
 def test_a_damaged_mask_is_named(run: Run, data: Path) -> None:
     put_masks(data, range(N_IMAGES))
     (data / "masks/p1.png").write_bytes(b"no picture")

@@ -75,6 +75,7 @@ def test_the_head_that_looks_at_the_object_is_found(result: Result, run: Run) ->
     assert max(row["auroc"] for row in strangers) < 0.95
 
 
+@pytest.mark.slow
 def test_what_knows_where_objects_lie_is_told(result: Result) -> None:
     # All cats lie on the left: the cat of another picture does as well as its own.
     finder = head(result, *FINDER)

@@ -164,6 +164,7 @@ def test_bad_requests(stores: list[Path], options: dict[str, Any], message: str)
         correlated(stores, **options)
 
 
+@pytest.mark.slow
 def test_a_new_question_needs_the_model(stores: list[Path]) -> None:
     """All answers stored, no model is loaded; one more token asked for, it is."""
     with pytest.raises(ModelError, match="planted-0"):

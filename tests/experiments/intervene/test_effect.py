@@ -80,6 +80,7 @@ def test_margins_and_tests(result: Result) -> None:
     assert_documented(result.to_json())
 
 
+@pytest.mark.slow
 def test_the_second_time_nothing_is_asked(
     result: Result, store: Path, pope: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

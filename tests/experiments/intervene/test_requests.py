@@ -69,6 +69,7 @@ def own(folder: Path, *questions: dict[str, Any]) -> str:
     return f"own:{folder}"
 
 
+@pytest.mark.slow
 def test_own_questions_with_and_without_options(tiny_store: Path, tmp_path: Path) -> None:
     """Margins are of those with options; an empty question is left out and named."""
     spec = own(

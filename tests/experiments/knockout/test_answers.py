@@ -118,6 +118,7 @@ def test_answers_are_written_in_full_and_score_the_same(
     assert first == "000.png\tis the cat on the left\tYes\tno"
 
 
+@pytest.mark.slow
 def test_a_limit_asks_about_the_first_images(
     store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def test_few_heads_have_every_order_and_too_few_no_coefficient() -> None:
     assert rank_correlations(rows[:3], "change", ["mass"], seed=0) == []
 
 
+@pytest.mark.slow
 def test_it_is_shown(study: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     emit(study, "table")
     printed = capsys.readouterr().out

@@ -53,6 +53,7 @@ def test_both_measures_find_the_planted_layer(result: Result) -> None:
     assert result.best["layer"] == PLANTED
 
 
+@pytest.mark.slow
 def test_every_field_is_documented(run: Run, result: Result) -> None:
     assert_documented(result.to_json())
     assert_documented(kvtool.lens(run, image=run.ids[0]).to_json())

@@ -50,6 +50,7 @@ def test_an_encoder_alone(tmp_path: Path, root: Path) -> None:
         assert one_line(error)
 
 
+@pytest.mark.slow
 def test_a_run_without_what_is_needed(tmp_path: Path, root: Path) -> None:
     options = {"model": str(root / "model"), "dataset": f"coco:{root / 'coco'}", "limit": 1}
     run = extracted(tmp_path / "s.kv", kinds=["key", "value"], **options)

@@ -44,6 +44,7 @@ def test_planted_conditions_exceed_it_and_noise_does_not(store: Store, result: R
     assert "chance_max" not in row_of(split, "correct", "best")
 
 
+@pytest.mark.slow
 def test_table_figure_and_page_say_it(result: Result) -> None:
     out = io.StringIO()
     emit(result, "table", out)

@@ -72,6 +72,7 @@ def test_a_planted_gain_is_found_and_measured_as_by_hand(result: Result, root: P
     assert (result.n, result.n_skipped, result.best) == (60, 0, None)
 
 
+@pytest.mark.slow
 def test_a_prefix_that_changes_nothing_makes_no_difference(result: Result) -> None:
     for condition in ("none", "incorrect"):
         for choice in ("best", "fixed"):

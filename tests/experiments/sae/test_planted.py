@@ -42,6 +42,7 @@ def test_every_row_has_every_field(scores: Scores) -> None:
     assert set(CONDITIONS) >= {row["condition"] for row in scores.rows}
 
 
+@pytest.mark.slow
 def test_closed_forms_of_aligned_tokens(scores: Scores) -> None:
     """Of each token exactly the codes of the last N_UNKNOWN directions are missed."""
     codes = np.concatenate(planted_streams().image_codes).astype(np.float64)

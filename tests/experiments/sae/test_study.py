@@ -1,5 +1,4 @@
-"""The study on a tiny real model: every number beside a slow pass over the whole prompt, and what
-is kept."""
+"""The study on a tiny real model: all beside a slow pass over the whole prompt; what is kept."""
 
 from __future__ import annotations
 
@@ -91,6 +90,7 @@ def test_the_image_is_what_a_whole_pass_gives(run: Run, result: Result) -> None:
     assert image["n_tokens"] == sum(np.prod(sample.base().grid) for sample in run.samples)
 
 
+@pytest.mark.slow
 def test_the_text_is_the_captions_by_words(run: Run, result: Result) -> None:
     language = language_of(load_run_model(run, device="cpu"))
     captions = study.dataset_of(run).captions()  # type: ignore[attr-defined]
@@ -211,6 +211,7 @@ def test_a_result_is_kept_for_what_it_was_made_of(
     assert len(calls) == 4
 
 
+@pytest.mark.slow
 def test_a_result_keeps_what_was_left_out_of_it(run: Run, saes: Path, tmp_path: Path) -> None:
     """Those that cannot be read or are of another width are named again without being read."""
     few: dict[str, Any] = {"tokens": 2, "conditions": ["text"], "layers": [0]}
@@ -278,8 +279,7 @@ def test_models_that_compare_descriptions_are_known_by_their_weights(
         assert before == settings(tiny_model, match_by, role)
         assert before[f"{role}_revision"]
         assert str(tmp_path) not in json.dumps(before)
-    path = copy / "model.safetensors"
-    weights = load_file(path)
+    weights = load_file(path := copy / "model.safetensors")
     name = next(iter(weights))
     weights[name] = weights[name] + 1
     save_file(weights, path, metadata={"format": "pt"})

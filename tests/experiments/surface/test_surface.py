@@ -103,6 +103,7 @@ def test_what_values_know_is_surfaced(surfaced: Result, scenes: Path) -> None:
     assert set(result.items[0]) <= documented()
 
 
+@pytest.mark.slow
 def test_a_second_call_is_read_from_the_store(
     planted: Run, surfaced: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:

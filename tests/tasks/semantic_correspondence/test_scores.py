@@ -55,6 +55,7 @@ def test_the_planted_block_is_named_and_scored_by_hand(run: Run) -> None:
     assert result.best["pck_image_low"] <= np.mean(by_hand) <= result.best["pck_image_high"]
 
 
+@pytest.mark.slow
 def test_other_blocks_are_at_chance(run: Run) -> None:
     result = probe(run, TASK)
     span = sample("x", 0, WH, GRID).base()
@@ -167,6 +168,7 @@ def test_two_computations_are_equal(run: Run) -> None:
     assert probe(run, TASK, fresh=True, backend="numpy").rows == probe(run, TASK).rows
 
 
+@pytest.mark.slow
 def test_the_result_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     first = probe(run, TASK, layers=[1])
     monkeypatch.setattr(Run, "stream", None)
@@ -195,6 +197,7 @@ def test_split_chooses_on_one_half(run: Run) -> None:
     assert result.best["pck_image"] == pytest.approx(scored)
 
 
+@pytest.mark.slow
 def test_every_field_is_documented(run: Run) -> None:
     assert_documented(probe(run, TASK).to_json())
     assert_documented(probe(run, TASK, select="split").to_json())

@@ -1,6 +1,6 @@
 // The viewer: one state, which the address holds, and a view of it.
 
-import { COLORS } from "./colors.js";
+import { COLORS, lookBehind } from "./colors.js";
 import { Controls } from "./controls.js";
 import { element } from "./dom.js";
 import { FeaturesView } from "./features_view.js";
@@ -11,7 +11,7 @@ import { PairView } from "./pair_view.js";
 import { PictureView } from "./picture_view.js";
 import { QuestionView } from "./question_view.js";
 import { Rail } from "./rail.js";
-import { cellOf, isToken, tokenOf } from "./stage.js";
+import { isToken, middleOf, tokenBeside } from "./stage.js";
 import { VIEWS } from "./state.js";
 import { VideoView } from "./video_view.js";
 
@@ -32,6 +32,7 @@ export class Viewer {
     this.onchange = onchange;
     this.views = {};
     this.state = {};
+    this.isShown = new Promise((resolve) => { this.tellShown = resolve; });
     this.rail = new Rail(this);
     this.controls = new Controls(this, () => this.help.showModal());
     this.note = element("p", { class: "note", role: "status", hidden: true });
@@ -86,6 +87,7 @@ export class Viewer {
       if (this.isCurrent(context)) {
         this.root.dataset.shown = context.state.view;
         this.shownAt = performance.now();
+        this.tellShown();
       }
       await Promise.all(this.fills);
     } catch (error) {
@@ -126,11 +128,10 @@ export class Viewer {
     const kv_head = choose("kv_head", Array.from({ length: heads }, (_, i) => i), 0);
     const record = await this.imageRecord(scope, image);
     const grid = this.gridOf(record, kindName);
-    const middle = tokenOf(grid, Math.floor(grid.grid[0] / 2) * grid.grid[1] + Math.floor(grid.grid[1] / 2));
     const state = {
       ...given, ...scope, image, kind: kindName, layer, kv_head,
       view: choose("view", VIEWS.map(([name]) => name), "picture"),
-      token: isToken(grid, given.token) ? given.token : middle,
+      token: isToken(grid, given.token) ? given.token : middleOf(grid),
       range: choose("range", ["auto", "full"], "auto"),
       colors: choose("colors", COLORS, "viridis"),
     };
@@ -208,23 +209,17 @@ export class Viewer {
   changeOf(key) {
     const { state, run, kind, heads, grid } = this.context;
     const step = (list, value, by) => list[(list.indexOf(value) + by + list.length) % list.length];
-    const [rows, cols] = grid.grid;
-    const cell = cellOf(grid, state.token);
-    const [row, col] = [Math.floor(cell / cols), cell % cols];
-    const go = (down, right) => ({
-      token: tokenOf(grid, Math.min(Math.max(row + down, 0), rows - 1) * cols + Math.min(Math.max(col + right, 0), cols - 1)),
-    });
     const image = (by) => ({ image: step(run.images, state.image, by), target: null, keypoint: null, feature: null });
+    const token = tokenBeside(grid, state.token, key);
+    if (token !== null) return { token };
     const changes = {
-      ArrowLeft: () => go(0, -1), ArrowRight: () => go(0, 1), ArrowUp: () => go(-1, 0), ArrowDown: () => go(1, 0),
       "[": () => ({ layer: step(kind.layers, state.layer, -1) }), "]": () => ({ layer: step(kind.layers, state.layer, 1) }),
       ",": () => ({ kv_head: (state.kv_head + heads - 1) % heads }), ".": () => ({ kv_head: (state.kv_head + 1) % heads }),
       k: () => ({ kind: step(run.kinds.map((entry) => entry.kind), state.kind, 1) }),
       n: () => image(1), p: () => image(-1),
-      r: () => ({ range: state.range === "auto" ? "full" : "auto" }), c: () => ({ colors: step(COLORS, state.colors, 1) }),
       "?": () => "help",
     };
     VIEWS.forEach(([name], at) => { changes[at + 1] = () => ({ view: name }); });
-    return changes[key]?.();
+    return changes[key]?.() ?? lookBehind(key, state);
   }
 }

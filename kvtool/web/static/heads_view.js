@@ -53,16 +53,39 @@ export class HeadsView {
     this.grid.choose(state.layer, state.kv_head);
     this.title.textContent = blockName(state);
     this.app.fill(this.stage, context, grid);
-    // Each layer is painted when it comes; the token may have moved by then.
-    const layers = groupsOf(kind, grid).flatMap((group) => library.layersOf(where, state.kind, group)
+    this.paint(state.token);
+    this.showScores(context);
+    // The maps of the chosen patch are a hundredth of the vectors, which come behind them.
+    const isHeld = library.holds(where, state.kind, kind.layers);
+    if (!isHeld) await this.showMaps(context);
+    if (!this.app.isCurrent(context)) return;
+    const layers = this.fetchLayers(context);
+    if (isHeld) await layers;
+    else this.app.fills.push(layers);
+  }
+
+  async showMaps({ state, library, where, kind }) {
+    const { context } = this;
+    const maps = await library.maps(where, state.kind, kind.layers, state.token);
+    if (this.context !== context) return;
+    let first = 0;
+    kind.layers.forEach((layer, at) => {
+      const last = first + kind.heads[at];
+      // A pointer that is elsewhere by now has the maps of its patch when the vectors are there.
+      if (!this.layers.has(layer)) maps.slice(first, last).forEach((map, head) => this.paintMap(layer, head, map, state.token));
+      first = last;
+    });
+  }
+
+  // Each layer is painted when it comes; the token may have moved by then.
+  fetchLayers(context) {
+    const { state, library, where, kind, grid } = context;
+    return Promise.all(groupsOf(kind, grid).flatMap((group) => library.layersOf(where, state.kind, group)
       .map((promise, at) => promise.then((blocks) => {
         if (this.context !== context) return;
         this.layers.set(group[at], blocks);
         this.paintLayer(group[at], this.token ?? state.token);
-      })));
-    this.paint(state.token);
-    this.showScores(context);
-    await Promise.all(layers);
+      }))));
   }
 
   paint(token) {
@@ -74,14 +97,16 @@ export class HeadsView {
   }
 
   paintLayer(layer, token) {
-    const { grid, state } = this.context;
-    const own = cellOf(grid, token);
     this.layers.get(layer).forEach((block, head) => {
-      const map = cosines(block.vector(token), block, this.cells);
-      const range = limits(map, state.range, own);
-      this.grid.paint(layer, head, map, grid.grid, range, state.colors);
-      if (layer === state.layer && head === state.kv_head) this.stage.setMap(map, range, state.colors);
+      this.paintMap(layer, head, cosines(block.vector(token), block, this.cells), token);
     });
+  }
+
+  paintMap(layer, head, map, token) {
+    const { grid, state } = this.context;
+    const range = limits(map, state.range, cellOf(grid, token));
+    this.grid.paint(layer, head, map, grid.grid, range, state.colors);
+    if (layer === state.layer && head === state.kv_head) this.stage.setMap(map, range, state.colors);
   }
 
   async showScores(context) {

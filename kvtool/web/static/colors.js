@@ -23,6 +23,13 @@ const RAMPS = {
 
 export const COLORS = Object.keys(RAMPS);
 
+// What a key changes of how numbers become colors; null for any other key.
+export function lookBehind(key, { range, colors }) {
+  if (key === "r") return { range: range === "auto" ? "full" : "auto" };
+  if (key === "c") return { colors: COLORS[(COLORS.indexOf(colors) + 1) % COLORS.length] };
+  return null;
+}
+
 function level(value, low, high) {
   return Math.max(0, Math.min(255, Math.round((255 * (value - low)) / (high - low))));
 }

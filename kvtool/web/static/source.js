@@ -120,6 +120,18 @@ export class Library {
     });
   }
 
+  holds(where, kind, layers) {
+    return layers.every((layer) => this.layers.has(this.keyOf(where, kind, layer)));
+  }
+
+  // The maps of one token in all heads of some layers, an array each, layer after layer.
+  async maps(where, kind, layers, token) {
+    const reply = await this.source.get("maps", { ...where, kind, layer: layers.join(","), token });
+    const [heads, cells] = reply.labels.shape.split(",").map(Number);
+    const values = decode(reply.body, reply.labels.dtype);
+    return Array.from({ length: heads }, (_, head) => values.subarray(head * cells, (head + 1) * cells));
+  }
+
   keyOf(where, kind, layer, head = "all") {
     return [where.store, where.run, where.image, where.version, kind, layer, head].join("\n");
   }

@@ -51,8 +51,10 @@ export class Rail {
     return button;
   }
 
-  load(button) {
+  async load(button) {
     this.seen.unobserve(button);
+    // The first view comes before all small pictures.
+    await this.app.isShown;
     const { store, run } = this.context.where;
     const name = button.dataset.image;
     this.app.library.picture("picture", { store, run, image: name, side: 96 }).then(({ url }) => {

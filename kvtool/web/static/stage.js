@@ -138,6 +138,24 @@ export function tokenOf(grid, cell) {
   return grid.start + row * grid.row_stride + (cell - row * grid.grid[1]);
 }
 
+const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+
+// The token beside another one in an arrow key's direction; null for any other key.
+export function tokenBeside(grid, token, key) {
+  if (!ARROWS[key]) return null;
+  const [rows, cols] = grid.grid;
+  const cell = cellOf(grid, token);
+  const [down, right] = ARROWS[key];
+  const row = Math.min(Math.max(Math.floor(cell / cols) + down, 0), rows - 1);
+  const col = Math.min(Math.max((cell % cols) + right, 0), cols - 1);
+  return tokenOf(grid, row * cols + col);
+}
+
+export function middleOf(grid) {
+  const [rows, cols] = grid.grid;
+  return tokenOf(grid, Math.floor(rows / 2) * cols + Math.floor(cols / 2));
+}
+
 export function isToken(grid, token) {
   if (!Number.isInteger(token)) return false;
   const row = Math.floor((token - grid.start) / grid.row_stride);
