@@ -58,7 +58,7 @@ def _submit(name: str, options: Mapping[str, Any]) -> None:
     array = SlurmArray(
         words=(sys.executable, "-m", "kvtool", *_without(sys.argv[1:], SCRIPT_FLAGS)),
         name=name,
-        devices=worker_devices(options["devices"]),
+        devices=worker_devices(options.get("devices") or options["device"]),
         cpus_per_worker=options["cpus_per_worker"],
         folder=Path.cwd(),
         waits=bool(options.get("wait")),

@@ -12,7 +12,10 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
 
 from kvtool.digests import digest_texts
 from kvtool.errors import KvtoolError, UsageError
@@ -23,36 +26,8 @@ WAIT_S = 900
 BEFORE_LIMIT_S = 120
 """How long before its time limit a task is told to end."""
 
-SCRIPT = """\
-#!/bin/bash
-# {title}: each task of the array takes what no other has claimed, and goes on where it was.
-#SBATCH --job-name=kvtool-{name}
-#SBATCH --array=0-{last}
-#SBATCH --cpus-per-task={cpus}
-{gpus}#SBATCH --signal=B:TERM@{before_limit_s}
-#SBATCH --requeue
-#SBATCH --open-mode=append
-#SBATCH --chdir={folder}
-#SBATCH --output=kvtool-{name}-%A_%a.log
-
-# Near the time limit the command releases its claims and ends, and the task is queued again.
-queue_again() {{
-    trap - TERM
-    kill -TERM "$command"
-    wait "$command"
-    scontrol requeue "$SLURM_JOB_ID"
-    exit 0
-}}
-trap queue_again TERM
-
-{command} &
-command=$!
-wait "$command"
-code=$?
-# 3: there is nothing left that another task has not in hand.
-[ "$code" -eq 3 ] && code=0
-exit "$code"
-"""
+SCRIPT = "array.sbatch"
+"""The script, as a template."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +55,13 @@ class SlurmArray:
         device, n_gpus = self._device()
         wait = () if self.waits else ("--wait", str(WAIT_S))
         words = (*self.words, "--engine", "local", "--devices", device, *wait)
-        return SCRIPT.format(
-            title=f"kvtool {self.name}",
+        text = (files(__package__) / SCRIPT).read_text(encoding="utf-8")
+        template = Environment(undefined=StrictUndefined, trim_blocks=True).from_string(text)
+        return template.render(
             name=self.name,
             last=len(self.devices) - 1,
             cpus=self.cpus_per_worker,
-            gpus=f"#SBATCH --gres=gpu:{n_gpus}\n" if n_gpus else "",
+            n_gpus=n_gpus,
             before_limit_s=BEFORE_LIMIT_S,
             folder=shlex.quote(str(self.folder)),
             command=shlex.join(words),

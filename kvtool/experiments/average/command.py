@@ -82,7 +82,7 @@ def average(
     heads: HeadsOption = None,
     select: SelectOption = "max",
     data: DataFoldersOption = None,
-    devices: DevicesOption = "auto",
+    device: DevicesOption = "auto",
     engine: EngineOption = "local",
     cpus_per_worker: CpusOption = 1,
     limit: UnitsOption = None,
@@ -110,7 +110,7 @@ def average(
         result = kvtool.average(
             stores or [need_store(None)],
             select=select,
-            devices=devices,
+            devices=device,
             engine=engine,
             cpus_per_worker=cpus_per_worker,
             seed=seed,
