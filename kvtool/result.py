@@ -47,7 +47,8 @@ class Result(Displayed):
     command, task: e.g. "probe", "semantic-correspondence". metric: the primary one, by which best
         and per_layer choose. n: sampling units scored; n_skipped: those left out because the run or
         the data set lacks what they need, with up to ten reasons in `skipped`; n_unusable: of
-        those, the ones whose annotation or picture cannot be used (of probe and paired). rows: one
+        those, the ones whose annotation or picture cannot be used (of probe and paired), or the
+        tasks that a run cannot be scored on (of average). rows: one
         per (kind, layer, kv_head) and label, each metric with <metric>_low and <metric>_high. best:
         the best row of the decoder's kinds (of all, where there are none).
     per_layer: the best row of each (kind, layer). baselines: projected and vision blocks of this

@@ -64,9 +64,14 @@ def ridge_layer(batches: Iterable[Fitted]) -> Layer:
     weights that is relative to each feature's variance.
     """
     total: Any = 0.0
+    origin: Any = None
     moments: dict[str, Any] = dict.fromkeys(("x", "y", "xx", "xy"), 0.0)
     for tokens, targets, counts in batches:
         x = tokens.flatten(0, -2).double()
+        # Around a first mean no variance is the small difference of two large squares; of a feature
+        # that never changes it is exactly zero.
+        origin = x.mean(dim=0) if origin is None else origin
+        x = x - origin
         y = targets.flatten(0, -2).double()
         weighted = x * counts.flatten().double()[:, None]
         total += counts.double().sum()
@@ -77,10 +82,10 @@ def ridge_layer(batches: Iterable[Fitted]) -> Layer:
     mean = {name: moment / total for name, moment in moments.items()}
     gram = mean["xx"] - torch.outer(mean["x"], mean["x"])
     cross = mean["xy"] - torch.outer(mean["x"], mean["y"])
-    # A feature that never changes has no variance: it gets a penalty all the same, and so no part.
+    # A feature that never changes gets a penalty all the same, and so no part.
     penalty = RIDGE * gram.diagonal().clamp_min(1e-9)
     weight = torch.linalg.solve(gram + torch.diag(penalty), cross).T
-    bias = mean["y"] - weight @ mean["x"]
+    bias = mean["y"] - weight @ (mean["x"] + origin)
     return {"weight": weight.float().contiguous(), "bias": bias.float().contiguous()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -223,8 +224,18 @@ def _extract(job: Job, device: str, progress: Progress) -> Any:
     """Extract on one device, counting the images that are done."""
     from kvtool.engine.events import Event
     from kvtool.engine.local import extract
+    from kvtool.engine.outcome import Report
 
     n_done = 0
+
+    def begin(report: Report) -> None:
+        """Say what is about to be extracted."""
+        todo = report.n_images - report.n_before
+        logging.getLogger("kvtool").info(
+            "extracting %d images into run %s, to ask from their keys and values",
+            todo,
+            report.run,
+        )
 
     def tell(event: Event) -> None:
         """Count the images that are done."""
@@ -233,4 +244,4 @@ def _extract(job: Job, device: str, progress: Progress) -> Any:
         progress(0, f"extracted {n_done}")
 
     by_crew()  # what others extract is there when this process looks
-    return extract(job, devices=(device,), wait_s=WAIT_S, tell=tell)
+    return extract(job, devices=(device,), wait_s=WAIT_S, tell=tell, begin=begin)

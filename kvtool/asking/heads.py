@@ -23,6 +23,10 @@ Change = Heads | Intervention
 """What is done while a question is asked: the heads that are blocked, or what else is done."""
 Row = dict[str, Any]
 CONTROLS = ("dependent", "random")
+SOURCES = (
+    "agnostic, lowest:N, best:TASK[:N], localization[:N], sinks[:N], all, layer:head, numbers, -"
+)
+"""What names heads, besides a file."""
 MAX_HEADS_BYTES = 1 << 24
 
 
@@ -81,7 +85,8 @@ def read_rows(source: str) -> list[tuple[str, Row]]:
         reason = getattr(error, "strerror", None) or error
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
         raise UsageError(
-            f"heads {location}: expected a readable file of JSON lines, found: {reason}"
+            f"heads {location}: expected {SOURCES} or a readable file of JSON lines, found: "
+            f"{reason}"
         ) from None
     lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
     return [

@@ -19,6 +19,9 @@ from kvtool.tasks import TASKS
 PATTERN = re.compile(r"(best:(?P<task>[\w-]+)|localization|sinks)(:(?P<count>\d+))?")
 COUNT = 3
 """Heads that are taken, unless another number is asked for."""
+FEWEST_PICTURES = 8
+"""Of fewer pictures attention says little of which heads do what: half of them choose, and in four
+a head is first by luck."""
 EXAMPLES = ("best:TASK[:N]", "localization[:N]", "sinks[:N]")
 
 
@@ -67,8 +70,21 @@ class KeptHeads:
                 f"heads {self.text}: expected {self.count} heads or more, found {len(heads)} in "
                 f"what kvtool {result.command} found of run {result.config['run']}"
             )
-        note = f"heads {self.text}: as kvtool {result.command} ranked them"
-        return heads[: self.count], f"{note} over run {result.config['run']}"
+        return heads[: self.count], self.note(result)
+
+    def note(self, result: Result) -> str:
+        """Say which result ranks the heads, and whether it is about too few pictures."""
+        n_pictures = result.config.get("images", result.n)
+        note = (
+            f"heads {self.text}: as kvtool {result.command} ranked them over "
+            f"{n_pictures} pictures of run {result.config['run']}"
+        )
+        if self.name == "best" or n_pictures >= FEWEST_PICTURES:
+            return note
+        return (
+            f"{note}, which are few: expected {FEWEST_PICTURES} or more; measure more of them, or "
+            "name the heads"
+        )
 
     def _result(self, run: Run) -> Result:
         """Return the largest result of the run, else that of another run of the same model; the

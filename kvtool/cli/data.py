@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +14,9 @@ from kvtool.cli.completion import complete_data_set
 from kvtool.cli.everywhere import epilog
 from kvtool.cli.options import FormatOption, seed_of
 from kvtool.errors import DatasetError, PartialError, UsageError
+
+if TYPE_CHECKING:
+    from kvtool.tasks.survey import Served
 
 app = typer.Typer(
     help="Check data sets, and make some.",
@@ -96,6 +101,7 @@ def check(
     from kvtool.asking.paired.tasks import survey_paired
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.datasets import open_dataset
+    from kvtool.reporting.numbers import plural
     from kvtool.tasks.survey import all_left_out, read_pictures, survey
 
     dataset = open_dataset(spec)
@@ -107,11 +113,10 @@ def check(
             f"{spec}: expected pictures that can be read, found none; first problem: {first}"
         )
     served = [*survey(dataset, pictures), *survey_paired(dataset, pictures.sizes)]
-    rows = [service.row() for service in served]
     if resolve(format) == "table":
-        hidden = ("reasons", "served")
-        rows = [{key: value for key, value in row.items() if key not in hidden} for row in rows]
-    emit_rows(rows, format, title=spec)
+        _print_served(served, spec)
+    else:
+        emit_rows([service.row() for service in served], format)
     lines = all_left_out(served)
     for line in lines[:LISTED]:
         console.log.warning("%s", line)
@@ -119,8 +124,22 @@ def check(
         console.log.warning("%s: %d more reasons", spec, len(lines) - LISTED)
     if lines:
         raise PartialError(
-            f"{spec}: expected to use all of it, found {len(lines)} reasons to leave something out"
+            f"{spec}: expected to use all of it, found {plural(len(lines), 'reason')} to leave "
+            "something out"
         )
+
+
+def _print_served(served: Sequence[Served], spec: str) -> None:
+    """Print what a data set serves as a table, and what it does not as a line each."""
+    from kvtool.cli.output import emit_rows
+
+    columns = ("what", "n", "unit", "images", "classes", "left_out")
+    rows = [asdict(service) for service in served if not service.missing]
+    emit_rows([{name: row[name] for name in columns} for row in rows], "table", title=spec)
+    print()
+    for service in served:
+        if service.missing:
+            print(f"{service.what}: {service.missing}")
 
 
 def parse_names(text: str) -> list[str]:

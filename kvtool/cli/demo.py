@@ -10,7 +10,7 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.data import Size
-from kvtool.cli.options import FormatOption, seed_of
+from kvtool.cli.options import Format, FormatOption, seed_of
 
 if TYPE_CHECKING:
     from kvtool.demo.study import DemoStudy
@@ -43,19 +43,20 @@ def demo(
     """Write scenes, extract them with the shipped model, run every analysis, say what was found,
     write a page. Offline.
 
-    On a terminal a line a step and a summary are printed, with -v each analysis' tables too; in a
-    pipe the rows of all. The page, DIR/report.html, has all of it; the store is DIR/study.kv.
-    Those of SmolLM2 are DIR/smollm2.html and DIR/smollm2.kv. A second call only reads.
+    A line a step and a summary are printed, in a pipe too, with -v each analysis' tables; with
+    --format jsonl, json or csv the rows of all. The page, DIR/report.html, has all of it; the store
+    is DIR/study.kv. Those of SmolLM2 are DIR/smollm2.html and DIR/smollm2.kv. A second call only
+    reads.
     """
     import sys
     from contextlib import ExitStack
 
-    from kvtool.cli.output import resolve
     from kvtool.demo.study import DemoStudy, program_of, run_demo
     from kvtool.reporting.emit import emit
 
     number = 0
-    resolved = resolve(format)
+    # A pipe has the rows of some 55 results only where it asks for them.
+    resolved: Format = "table" if format == "auto" else format
     has_tables = resolved != "table" or console.is_verbose()
     results = []
     with ExitStack() as bars:

@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     from kvtool.engine.outcome import Report, SizeEstimate
 
 SHOWN_FAILURES = 20
+ESTIMATED = {
+    "run": "run",
+    "n_images": "images",
+    "n_before": "already stored",
+    "n_todo": "to extract",
+    "image_bytes": "an image takes",
+    "todo_bytes": "before compression",
+    "expected_bytes": "on disk, about",
+    "free_bytes": "free",
+    "n_probed": "images measured",
+    "source": "features from run",
+}
+"""What the fields of an estimate are called on a terminal."""
 
 
 def say_source(source: str | None) -> None:
@@ -97,9 +110,15 @@ def show_estimate(estimate: SizeEstimate, format: Format) -> None:
     """Print what an extraction would take."""
     from rich.filesize import decimal
 
-    from kvtool.cli.output import emit_rows
+    from kvtool.cli.output import emit_rows, resolve
 
-    emit_rows([asdict(estimate)], format)
+    row = asdict(estimate)
+    if resolve(format) == "table":
+        row = {
+            ESTIMATED[name]: decimal(value) if name.endswith("_bytes") else value
+            for name, value in row.items()
+        }
+    emit_rows([row], format)
     if estimate.n_todo:
         say_source(estimate.source)
     console.log.info(

@@ -11,7 +11,8 @@ from kvtool.cli.options import bounded
 
 HEAD_SOURCES = (
     "agnostic; lowest:N, the keys of lowest variance; best:TASK[:N], of a kept probe; "
-    "localization[:N] and sinks[:N], of kept results of attend; all; layer:head, as 3:1,4:0; "
+    "localization[:N] and sinks[:N], of kept results of attend, the run's own first; all; "
+    "layer:head, as 3:1,4:0; "
     "numbers such as 0-3,5 in all layers; or JSON lines of layer, kv_head: a FILE, - for stdin."
 )
 """The sources of heads, for a flag's help."""

@@ -59,6 +59,13 @@ def emit_result(
     write_plots(result, plots)
 
 
+def say_notes(result: Result, format: Format, what: str = "") -> None:
+    """Say the notes of a result whose table has them itself, unless that table is printed."""
+    if resolve(format) != "table":
+        for note in result.config["notes"]:
+            console.log.warning("%s%s", what, note)
+
+
 def check_complete(result: Result, left_out: str, remainder: str) -> None:
     """Say what a result leaves out, a line each.
 

@@ -36,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-SHARED = ("model", "prefix", "settings", "kinds")
+SHARED = ("model", "prefix", "settings", "kinds", "images", "date")
 """Columns of runs that stand in the heading of a data set whose runs agree in them."""
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")

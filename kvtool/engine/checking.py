@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,16 @@ from kvtool.types import Precision
 
 if TYPE_CHECKING:
     from kvtool.engine.plan import Plan
+    from kvtool.models.cells import Stimulus
     from kvtool.models.outcome import ModelCheck
 
 COLORS = (16, 24)
 """Rows and columns of the picture of a check without one."""
 COLOR_PX = 20
+SHORT_PX = 320
+"""Shortest side of a picture of random colors on which a model is proven."""
+MOST_LONG = 4
+"""The longer side of such a picture is at most so many times the shorter one."""
 PROVEN_FRAMES = 4
 """Frames of a video on which a model is proven: two grids of tokens."""
 
@@ -72,11 +78,31 @@ def check_model(
     return tuple(outcomes)
 
 
-def colors() -> Image.Image:
-    """Return a picture of random colors in squares, which is not square itself."""
-    squares = np.random.default_rng(0).integers(0, 256, (*COLORS, 3), dtype=np.uint8)
-    size = (COLORS[1] * COLOR_PX, COLORS[0] * COLOR_PX)
-    return Image.fromarray(squares).resize(size, Image.Resampling.NEAREST)
+def colors(wh_px: tuple[int, int] = (COLORS[1] * COLOR_PX, COLORS[0] * COLOR_PX)) -> Image.Image:
+    """Return a picture of random colors in rectangles, by default one that is not square."""
+    rectangles = np.random.default_rng(0).integers(0, 256, (*COLORS, 3), dtype=np.uint8)
+    return Image.fromarray(rectangles).resize(wh_px, Image.Resampling.NEAREST)
+
+
+def colors_like(stimulus: Stimulus) -> Stimulus:
+    """Return random colors of a picture's size, or a video of them.
+
+    A picture whose shorter side has under SHORT_PX is enlarged to it, in which cells are larger
+    than what resampling spreads; the longer side is cut to MOST_LONG times the shorter one.
+    """
+    from kvtool.models.check import turned
+
+    if not isinstance(stimulus, Image.Image):
+        return turned(_colors_of(stimulus[0].size))[: len(stimulus)]
+    return _colors_of(stimulus.size)
+
+
+def _colors_of(wh_px: tuple[int, int]) -> Image.Image:
+    shorter = min(wh_px)
+    scale = max(1.0, SHORT_PX / shorter)
+    longest = round(MOST_LONG * shorter * scale)
+    width, height = (min(round(side * scale), longest) for side in wh_px)
+    return colors((width, height))
 
 
 def _opened(picture: str | PathLike[str] | Image.Image) -> Image.Image:
@@ -90,8 +116,14 @@ def _opened(picture: str | PathLike[str] | Image.Image) -> Image.Image:
 def prove_first(plan: Plan, model: Any) -> None:
     """Prove a model on the first picture of a plan that can be read, see kvtool.models.check.prove.
 
-    Raises ModelError. Where no picture can be read, nothing is proven.
+    A true map may fail on it: where the picture has fewer pixels than the grid has cells,
+    resampling spreads a changed cell over its neighbors, and a gray cell inverted is as gray. What
+    fails there must therefore hold on random colors of the picture's size, enlarged where that is
+    small. Raises ModelError. Where no picture can be read, or memory does not hold it, nothing is
+    proven.
     """
+    from torch import OutOfMemoryError
+
     from kvtool.models.cells import prepare_stimulus
     from kvtool.models.check import prove
 
@@ -102,11 +134,13 @@ def prove_first(plan: Plan, model: Any) -> None:
             prepare_stimulus(model, stimulus, plan.config.view)
         except ImageError:
             continue
-        prove(model, stimulus, plan.config.view, plan.config.kinds)
+        # A picture without room is the extraction's to name.
+        with suppress(OutOfMemoryError):
+            prove(model, stimulus, plan.config.view, plan.config.kinds, colors_like(stimulus))
         return
 
 
-def stimulus_of(ref: ImageRef) -> Image.Image | list[Image.Image]:
+def stimulus_of(ref: ImageRef) -> Stimulus:
     """Return a picture, or the first frames of a video. Raises ImageError."""
     if isinstance(ref, VideoRef):
         return load_clip(ref).pictures[:PROVEN_FRAMES]

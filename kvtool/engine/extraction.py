@@ -121,8 +121,8 @@ def extract(
         system: the text of a system message, which stands before everything else in every prompt of
             the run; by default what the chat template writes by itself.
         check: prove on the first picture of a new run that the model's map from pixels to tokens is
-            true, and that image keys and values are those of the whole prompt; of families that
-            run through transformers' own forward.
+            true, and that image keys and values are those of the whole prompt; of an encoder alone,
+            the map.
         by_layer: leave the decoder's layers on disk and bring many pictures through each in turn,
             with two layers' weights on the device at a time: for models larger than it. What is
             stored is the same.

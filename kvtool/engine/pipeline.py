@@ -47,6 +47,8 @@ def run_parts(
 
     Raises KvtoolError; whatever was committed stays.
     """
+    from kvtool.models.threads import resting_threads
+
     stop = threading.Event()
     ready: Queue[Any] = Queue(1)
     done: Queue[Any] = Queue(1)
@@ -62,9 +64,11 @@ def run_parts(
     try:
         sweep = Sweep.of(model, plan, tell)
         capture = Capture(model, plan.request, batch_size, n_images, tell, sweep)
-        for work in _captured(capture, _take(ready, stop), stop):
-            if not _give(done, work, stop):
-                break
+        # While others prepare and write, the model's threads must not spin on their cores.
+        with resting_threads():
+            for work in _captured(capture, _take(ready, stop), stop):
+                if not _give(done, work, stop):
+                    break
         _give(done, _END, stop)
         threads[1].join()
     finally:

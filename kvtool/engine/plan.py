@@ -53,7 +53,7 @@ class Job:
     text_template: what stands around class names and expressions, see kvtool.text_templates.
     size: to what size pictures are brought, where that is not the checkpoint's own way.
     system: the text of a system message before everything else; empty leaves it to the template.
-    check: prove a model of a family that asks for it on the first picture of a new run.
+    check: prove the model on the first picture of a new run.
     by_layer: leave the decoder's layers on disk, and bring many pictures through each in turn.
     """
 

@@ -80,7 +80,7 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
     check_same_model(plan.config.model, model.info)
     # Before the run is made: a refusal leaves none behind.
     is_empty = plan.is_new or not store.run(plan.config.name).samples
-    if job.check and is_empty and getattr(model, "proves_itself", False):
+    if job.check and is_empty:
         prove_first(plan, model)
     choose = partial(choose_codec, plan, model, store.path) if job.codec == "auto" else None
     run = plan.open_run(store, choose)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from kvtool.features.logistic_steps import History, Newton, Preconditioner
+from kvtool.features.threads import in_threads, lone_threads
 
 NEWTON_TO = 128
 """Largest dim for Newton's method, whose step costs dim^2 a row, in matrix products."""
@@ -52,10 +53,29 @@ def fit(
         c: the inverse strength of the regularization, as in scikit-learn.
         max_iterations: the most steps of the solver.
     """
-    count, n, dim = features.shape
+    count, n, _ = features.shape
     # C scales the losses, so it may as well scale the rows' weights.
-    sample_weight = (weights.to(features).expand(count, n) * c).contiguous()
+    sample_weight = weights.to(features).expand(count, n) * c
     truth = labels.to(features).expand(count, n)
+    with lone_threads(features.device) as threads:
+        # Some problems a thread: together they are done sooner than each by all threads.
+        shares = [
+            tensor.tensor_split(min(threads, max(count, 1)))
+            for tensor in (features, truth, sample_weight)
+        ]
+
+        def fit_share(share: tuple[Tensor, Tensor, Tensor]) -> LogisticFit:
+            """Solve a thread's problems."""
+            return _fit(*share, max_iterations)
+
+        fits = in_threads(fit_share, list(zip(*shares, strict=True)), threads)
+    return LogisticFit(*map(torch.cat, zip(*fits, strict=True)))
+
+
+def _fit(features: Tensor, truth: Tensor, sample_weight: Tensor, limit: int) -> LogisticFit:
+    """Solve problems of labels 0 or 1, `truth` (problem, n), whose rows have weights."""
+    dim = features.shape[2]
+    sample_weight = sample_weight.contiguous()
     # Center the features on their weighted mean: the intercept becomes nearly independent of the
     # weights, and the Hessian better conditioned.
     mean = torch.bmm(sample_weight[:, None], features) / sample_weight.sum(1)[
@@ -67,7 +87,7 @@ def fit(
     positive = (sample_weight * truth).sum(1) > 0
     negative = (sample_weight * (1 - truth)).sum(1) > 0
     mixed = positive & negative
-    solution, converged = _minimize(centered, signs, sample_weight, ~mixed, max_iterations)
+    solution, converged = _minimize(centered, signs, sample_weight, ~mixed, limit)
     # Take the centering back: it moved the intercept alone.
     w = solution[:, :dim]
     b = solution[:, dim]

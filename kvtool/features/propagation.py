@@ -12,16 +12,15 @@ tokens with them (on CUDA of all heads').
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from kvtool.features.products import exact_products, greatest, inverse_norms
+from kvtool.features.threads import in_threads, lone_threads
 
 BAND_TOKENS = {"cpu": 243, "cuda": 2**14}
 """Tokens of adjacent rows whose products are computed at once: what suits a CPU's cache, or fills a
@@ -65,7 +64,12 @@ class Context:
 
     def add(self, values: Tensor, masks: Tensor) -> None:
         """Add the next frame; it replaces the oldest but frame 0 once there are `last_frames`."""
-        vectors, masks = self._on_grid(values, masks)
+        with lone_threads(values.device):
+            self._add(*self._on_grid(values, masks))
+
+    def _add(self, vectors: Tensor, masks: Tensor) -> None:
+        """Add what lies on the grid: vectors (head, row, 1, col, dim), masks (head, channel, row,
+        1, col)."""
         norms = inverse_norms(vectors)
         if self._added < self.rule.last_frames:
             self.vectors = torch.cat([self.vectors, vectors], dim=2)
@@ -86,26 +90,23 @@ class Context:
         Each is the weighted mean over the `top` context tokens of all frames jointly, and those
         exactly as near as the last of them.
         """
-        queries = _full(values)
-        # The query's norm and the temperature turn products with unit vectors into exponents.
-        sharpen = inverse_norms(queries)[:, :, None] / self.rule.temperature
-        soft = queries.new_empty(*self.masks.shape[:2], queries.shape[1])
-        on_cpu = queries.device.type == "cpu"
-        rows = range(self.grid[0])
-        at_once = max(1, BAND_TOKENS[queries.device.type] // self.grid[1])
-        # On a CPU a head at a time fits the cache; on a GPU all heads fill it.
-        heads = [slice(i, i + 1) for i in range(len(queries))] if on_cpu else [slice(None)]
+        on_cpu = values.device.type == "cpu"
+        with lone_threads(values.device) as threads, exact_products(self.of_bfloat16):
+            queries = _full(values)
+            # The query's norm and the temperature turn products with unit vectors into exponents.
+            sharpen = inverse_norms(queries)[:, :, None] / self.rule.temperature
+            soft = queries.new_empty(*self.masks.shape[:2], queries.shape[1])
+            rows = range(self.grid[0])
+            at_once = max(1, BAND_TOKENS[queries.device.type] // self.grid[1])
+            # On a CPU a head at a time fits the cache; on a GPU all heads fill it.
+            heads = [slice(i, i + 1) for i in range(len(queries))] if on_cpu else [slice(None)]
 
-        def propagate_band(piece: tuple[slice, int]) -> None:
-            """Propagate one band of rows of some heads."""
-            self._band(piece[0], queries, sharpen, rows[piece[1] : piece[1] + at_once], soft)
+            def propagate_band(piece: tuple[slice, int]) -> None:
+                """Propagate one band of rows of some heads."""
+                self._band(piece[0], queries, sharpen, rows[piece[1] : piece[1] + at_once], soft)
 
-        pieces = list(product(heads, rows[::at_once]))
-        with exact_products(self.of_bfloat16):
-            if on_cpu and torch.get_num_threads() > 1:
-                _in_threads(propagate_band, pieces)
-            else:
-                list(map(propagate_band, pieces))
+            pieces = list(product(heads, rows[::at_once]))
+            in_threads(propagate_band, pieces, threads)
         return soft
 
     def _on_grid(self, values: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,20 +214,6 @@ def nearest_tokens(
     row = positions // best.shape[2]
     candidate = positions % best.shape[2]
     return scores, row * columns + torch.gather(best_at, 2, candidate)
-
-
-def _in_threads(run: Callable[[Any], None], items: Sequence[Any]) -> None:
-    """Run every item on one of torch's threads alone.
-
-    Threads that share each small operation wait for one another at its end, for a scheduler's whole
-    turn where the machine has other work.
-    """
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(run, items))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _only_within(products: Tensor, bias: Tensor, within: Sequence[slice]) -> Tensor:

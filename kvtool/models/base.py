@@ -41,11 +41,15 @@ class Prepared:
     shapes.
 
     Only images of equal signature may share a batch: nothing is ever padded.
+
+    stored: keys and values, post-rope, of the prompt up to the image as a run stores them, where it
+        may begin a prompt of several; see SeveralImages.prefill_several.
     """
 
     sample: Sample
     tensors: dict[str, Any]
     signature: Hashable
+    stored: Mapping[str, Array] | None = None
 
 
 class BeforeDecoder(NamedTuple):

@@ -13,6 +13,8 @@ from kvtool.types import Frame, GridSpan, RunView
 
 Stimulus = Image.Image | Sequence[Image.Image]
 """A picture, or the frames of a video."""
+N_FILLINGS = 2
+"""In how many ways a cell is filled."""
 
 
 def prepare_stimulus(model: Any, stimulus: Stimulus, view: RunView) -> Prepared:
@@ -27,12 +29,16 @@ def prepare_stimulus(model: Any, stimulus: Stimulus, view: RunView) -> Prepared:
 
 def nine_cells(span: GridSpan, image_wh_px: tuple[int, int]) -> list[tuple[int, int]]:
     """Return up to nine (row, col) spread over what a grid shows of an image, its corners among
-    them.
+    them; none of a grid without rows or columns, as that of the tiles of a line of pixels.
     """
+    if 0 in span.grid:
+        return []
     width, height = image_wh_px
     rows = [row for row in range(span.grid[0]) if 0 <= span.centre_px(row, 0)[1] < height]
     cols = [col for col in range(span.grid[1]) if 0 <= span.centre_px(0, col)[0] < width]
-    spread = [sorted({n[0], n[len(n) // 2], n[-1]}) for n in (rows, cols) if n]
+    if not rows or not cols:
+        return []
+    spread = [sorted({n[0], n[len(n) // 2], n[-1]}) for n in (rows, cols)]
     return [(row, col) for row in spread[0] for col in spread[1]]
 
 

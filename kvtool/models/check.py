@@ -6,6 +6,7 @@ on from them as from the whole prompt.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import isfinite
 from typing import Any, get_args
 
 import torch
@@ -15,6 +16,7 @@ from kvtool.errors import ModelError
 from kvtool.models.base import LanguageModel, Prepared
 from kvtool.models.captured import Captured
 from kvtool.models.cells import Stimulus, prepare_stimulus
+from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import from_numpy
 from kvtool.models.encoder import Encoder
 from kvtool.models.families import TAKES_VIDEOS
@@ -58,29 +60,46 @@ def turned(image: Image.Image) -> list[Image.Image]:
     return [image, mirrored, ImageOps.flip(image), ImageOps.flip(mirrored)]
 
 
-def prove(model: Any, image: Stimulus, view: RunView, kinds: Sequence[Kind] = ()) -> None:
+def prove(
+    model: Any,
+    image: Stimulus,
+    view: RunView,
+    kinds: Sequence[Kind] = (),
+    substitute: Stimulus | None = None,
+) -> None:
     """Raise ModelError where a model's map from pixels to tokens is not true, or an image's keys
-    and values are not those of the whole prompt.
+    and values are not those of the whole prompt. Of an encoder alone there is only the map.
 
-    kinds: What is to be stored: if `vision` is, the tower's map is proven too, of models whose file
-    does not say it.
+    What is not finite proves nothing and is not refused: an extraction names such pictures.
+
+    Args:
+        model: The model.
+        image: A picture or a video.
+        view: How a picture is shown.
+        kinds: What is to be stored: if `vision` is, the tower's map is proven too, of models whose
+            file does not say it.
+        substitute: A picture or a video on which a check must hold that fails on the first, which
+            may be too small, or of too few colors, to prove anything.
     """
-    checks = [pixel_map, whole_prompt]
+    checks = [pixel_map, whole_prompt] if isinstance(model, DecoderModel) else [pixel_map]
     if "vision" in kinds and getattr(model, "proves_tower", False):
         checks.append(tower_map)
     for check in checks:
         outcome = check(model, image, view)
-        if not outcome.passed and check is tower_map:
+        if not outcome.passed and substitute is not None:
+            outcome = check(model, substitute, view)
+        if outcome.passed or not isfinite(outcome.value):
+            continue
+        if check is tower_map:
             raise ModelError(
                 f"model {model.info.name}: expected the check of its tower map to hold, found "
                 f"{outcome.meaning}; leave the tower out with --kinds key,value,projected"
             )
-        if not outcome.passed:
-            raise ModelError(
-                f"model {model.info.name}: expected the check of its {outcome.check} to hold, "
-                f"found {outcome.meaning}; kvtool models check measures more, and --no-check "
-                "extracts all the same"
-            )
+        raise ModelError(
+            f"model {model.info.name}: expected the check of its {outcome.check} to hold, "
+            f"found {outcome.meaning}; kvtool models check measures more, and --no-check "
+            "extracts all the same"
+        )
 
 
 # Keys and values.
@@ -108,13 +127,14 @@ def batch(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     items = _pair(model, image, view)
     request = model.request(None, None)
     together = model.capture(items, request)
-    difference = 0.0
+    pictures: list[torch.Tensor] = []
+    singles: list[torch.Tensor] = []
     for index, item in enumerate(items):
         single = model.capture([item], request)
-        for name in together.arrays:
-            pair = [_tensor(c, name, i) for c, i in ((together, index), (single, 0))]
-            difference = max(difference, _largest([pair[0]], [pair[1]]))
-    return _difference(model, "batch", view, difference, "pictures differ by {} from each alone")
+        pictures += (_tensor(together, name, index) for name in together.arrays)
+        singles += (_tensor(single, name, 0) for name in together.arrays)
+    meaning = "pictures differ by {} from each alone"
+    return _difference(model, "batch", view, _largest(pictures, singles), meaning)
 
 
 def class_output(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
@@ -209,12 +229,20 @@ def _tensor(captured: Captured, kind: Any, index: int) -> torch.Tensor:
 
 
 def _largest(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
-    """The largest difference of two series of tensors, as a share of the largest value in each."""
+    """The largest difference of two series of tensors, as a share of the largest value in each; not
+    a number where a tensor of either has values that are none.
+    """
     shares = [
-        float((left.float().cpu() - right.float().cpu()).abs().max() / right.abs().max().float())
+        (left.float().cpu() - right.float().cpu()).abs().max() / _magnitude(right)
         for left, right in zip(first, second, strict=True)
     ]
-    return max(shares)
+    # Unlike Python's max, torch's hides no nan behind a number.
+    return float(torch.stack(shares).max())
+
+
+def _magnitude(tensor: torch.Tensor) -> torch.Tensor:
+    """The largest absolute value, of zeros alone the smallest that can be divided by."""
+    return tensor.float().cpu().abs().max().clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _difference(model: Any, check: str, view: RunView, value: float, meaning: str) -> ModelCheck:

@@ -54,8 +54,6 @@ class DecoderModel(TextReader):
     """What the chat template writes directly before the image placeholder as part of the image."""
     reads_system: ClassVar[bool] = True
     """Whether a system message can stand before the image."""
-    proves_itself: ClassVar[bool] = False
-    """Whether an extraction proves the map from pixels to tokens on its first picture."""
     has_class_token: bool = False
     """Whether the tower has a class token; then the family gives its attention, too."""
 

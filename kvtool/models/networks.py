@@ -32,7 +32,13 @@ from kvtool.models.placement import (
     spread,
 )
 from kvtool.models.quantization import check_libraries
-from kvtool.models.weights import check_missing, check_shapes, check_unexpected, warn_of_values
+from kvtool.models.weights import (
+    check_missing,
+    check_scales,
+    check_shapes,
+    check_unexpected,
+    warn_of_values,
+)
 
 if TYPE_CHECKING:
     from kvtool.models.loading import Checkpoint, ModelSettings
@@ -77,6 +83,7 @@ def load_network(
     check_shapes(name, report["mismatched_keys"])
     check_missing(name, report["missing_keys"])
     check_unexpected(name, loaded, report["unexpected_keys"])
+    check_scales(name, loaded)
     warn_of_values(name, loaded)
     if settings.by_layer:
         layers = decoder_layers(loaded)

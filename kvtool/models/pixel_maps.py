@@ -4,25 +4,33 @@ that changes most must be the one that the map names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+from math import nan
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from kvtool.models.base import Array, LanguageModel
-from kvtool.models.cells import Stimulus, changed_cell, nine_cells, prepare_stimulus
+from kvtool.models.base import Array, LanguageModel, Prepared, Request
+from kvtool.models.cells import N_FILLINGS, Stimulus, changed_cell, nine_cells, prepare_stimulus
 from kvtool.models.device import from_numpy
 from kvtool.models.outcome import ModelCheck, check_outcome
 from kvtool.types import GridSpan, Kind, RunView
 
 MOST_MISSES = 1 / 3
 """Share of the changed cells whose token may change less than another one."""
+BATCH_TOKENS = 8192
+"""About as many tokens of changed pictures run together."""
 
 
 def pixel_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Change nine cells of each grid, of a video in frames that it shows: the token that changes
     most must be the one that the map names.
+
+    Of an encoder alone, after its first layer: later ones may write what the whole picture shows
+    into any token.
     """
     kind: Kind = "projected" if isinstance(model, LanguageModel) else "vision"
     return _map("pixel map", model, image, view, kind)
@@ -34,7 +42,7 @@ def tower_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
 
 
 def _map(name: str, model: Any, image: Stimulus, view: RunView, kind: Kind) -> ModelCheck:
-    before, spans = _features(model, image, view, kind)
+    (before,), spans = _features(model, [image], view, kind)
     last = max(token for span in spans for token in span.token_indices())
     if last >= len(before):
         return check_outcome(
@@ -42,29 +50,65 @@ def _map(name: str, model: Any, image: Stimulus, view: RunView, kind: Kind) -> M
         )
     hits: list[bool] = []
     wh_px = (image if isinstance(image, Image.Image) else image[0]).size
+    n_together = max(1, BATCH_TOKENS // (N_FILLINGS * len(before)))
     # A frame of a video must change the tokens of its own grid more than those of all others.
     every_token = np.array([token for span in spans for token in span.token_indices()])
     for span in spans:
         tokens = every_token if span.frames else np.array(span.token_indices())
-        for row, col in nine_cells(span, wh_px):
-            changes = np.zeros(len(tokens))
-            # One filling alone may mean much to a tower, so that every token changes.
-            for changed in changed_cell(image, span, row, col):
-                after, _ = _features(model, changed, view, kind)
-                change = np.linalg.norm((after - before)[tokens], axis=1)
-                changes += change / max(change.max(), np.finfo(np.float32).tiny)
-            strongest = int(tokens[changes.argmax()])
-            hits.append(strongest == span.token_at(*span.centre_px(row, col)))
+        cells = nine_cells(span, wh_px)
+        for start in range(0, len(cells), n_together):
+            batch = cells[start : start + n_together]
+            stimuli = [s for cell in batch for s in changed_cell(image, span, *cell)]
+            after, _ = _features(model, stimuli, view, kind)
+            changes = np.linalg.norm((after - before)[:, tokens], axis=-1)
+            if not np.isfinite(changes).all():
+                return check_outcome(name, view, nan, MOST_MISSES, "features are not finite")
+            strongest = tokens[_strongest(changes)]
+            centers = [span.centre_px(*cell) for cell in batch]
+            expected = [span.token_at(*center) for center in centers]
+            hits.extend(strongest == expected)
+    if not hits:
+        return check_outcome(name, view, nan, MOST_MISSES, "no cell lies over the picture")
     n_missed = len(hits) - sum(hits)
     meaning = f"{sum(hits)} of {len(hits)} cells change the token over them most"
     return check_outcome(name, view, n_missed / len(hits), MOST_MISSES, meaning)
 
 
+def _strongest(changes: Array) -> Array:
+    """Return the position of the token that changes most under the fillings of a cell, (cell,), of
+    changes (cell * filling, token).
+    """
+    # One filling alone may mean much to a tower, so that every token changes.
+    largest = np.maximum(changes.max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    shares = (changes / largest).reshape(-1, N_FILLINGS, changes.shape[1])
+    strongest: Array = shares.sum(axis=1).argmax(axis=1)
+    return strongest
+
+
 def _features(
-    model: Any, image: Stimulus, view: RunView, kind: Kind
+    model: Any, stimuli: Sequence[Stimulus], view: RunView, kind: Kind
 ) -> tuple[Array, tuple[GridSpan, ...]]:
-    """Return the (token, dim) of a kind before the decoder in float32, and its grids."""
-    item = prepare_stimulus(model, image, view)
-    captured = model.capture([item], model.request((kind,), None))
-    features = from_numpy(captured.arrays[kind][0][0, 0], torch.float32)
-    return features.numpy(), item.sample.spans_of(kind)
+    """Return the (stimulus, token, dim) of a kind before the decoder in float32, and its grids."""
+    items = [prepare_stimulus(model, stimulus, view) for stimulus in stimuli]
+    is_alone = not isinstance(model, LanguageModel)
+    request = model.request((kind,), None, vision_layers=(0,) if is_alone else None)
+    features = [
+        from_numpy(array[0, 0], torch.float32).numpy()
+        for _, batch in groupby(items, lambda item: item.signature)
+        for array in _captured(model, list(batch), request, kind)
+    ]
+    return np.stack(features), items[0].sample.spans_of(kind)
+
+
+def _captured(model: Any, batch: list[Prepared], request: Request, kind: Kind) -> list[Array]:
+    """Return the (layer, 1, token, dim) of a kind of each item, alone where memory does not hold
+    all of them.
+    """
+    arrays: list[Array]
+    try:
+        arrays = model.capture(batch, request).arrays[kind]
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+        arrays = [array for item in batch for array in _captured(model, [item], request, kind)]
+    return arrays

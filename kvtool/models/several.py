@@ -128,14 +128,28 @@ class SeveralImages(Continuation):
             parts.append((text.shape[1], images[0][slot].sample))
         positions, next_position = self.prompt_positions(parts)
         prompts = torch.cat(embedded, dim=1)
-        cache = self.new_cache()
-        self.run(prompts, positions.to(self.checkpoint.device), cache)
+        cache = self._begun(images)
+        n_begun = cache.get_seq_length()
+        self.run(prompts[:, n_begun:], positions[..., n_begun:].to(prompts.device), cache)
         last = [items[-1].sample for items in images]
         # The cache ends with the last image, so that text goes on as after a single one.
         image_start = prompts.shape[1] - last[0].n_tokens
         return cache, [
             replace(sample, image_start=image_start, next_position=next_position) for sample in last
         ]
+
+    def _begun(self, images: Sequence[Sequence[Prepared]]) -> Any:
+        """Return a cache of prompts of equal shapes up to their first images, where all of these
+        bring what a run stores of them behind the same text; else an empty one.
+        """
+        firsts = [items[0] for items in images]
+        stored = [first.stored for first in firsts if first.stored is not None]
+        opening = tuple(self.prompt.several_ids(len(images[0]))[0])
+        same_text = all(first.sample.prefix_ids == opening for first in firsts)
+        # Something has to run after the cache: the prompt of a single image is not begun.
+        if len(stored) < len(firsts) or not same_text or len(images[0]) == 1:
+            return self.new_cache()
+        return self.restore([first.sample for first in firsts], stored)
 
     def _image_tokens(self, items: Sequence[Prepared]) -> list[torch.Tensor]:
         """Return each image's tokens as the decoder takes them, (token, hidden)."""

@@ -1,5 +1,5 @@
-"""Loaded weights, checked: that all the network needs were there, that none was left over, that all
-are finite.
+"""Loaded weights, checked: that all the network needs were there, that none was left over, that
+weights in 8 bits have scales, that all are finite.
 """
 
 from __future__ import annotations
@@ -83,6 +83,35 @@ def _changes_values(network: nn.Module, modules: set[str], key: str) -> bool:
     return is_parameter or is_inside or is_in_layer
 
 
+def check_scales(name: str, network: nn.Module) -> None:
+    """Raises ModelError where a module has a weight in 8-bit floats without a scale, which such
+    numbers mean nothing without: transformers leaves them so where the checkpoint has none.
+    """
+    unscaled = sorted(
+        f"{owner}.{key}"
+        for owner, module in network.named_modules()
+        for key, weight in module.named_parameters(recurse=False)
+        if _is_8_bit_float(weight) and not _has_scale(module)
+    )
+    if unscaled:
+        raise ModelError(
+            f"model {name}: expected a scale beside its weights in 8 bits, as the "
+            f"quantization_config of config.json has it, found none for {unscaled[0]} and "
+            f"{len(unscaled) - 1} others; fetch the checkpoint again, or take its plain version"
+        )
+
+
+def _has_scale(module: nn.Module) -> bool:
+    states = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    return any("scale" in key for key, _ in states)
+
+
+def _is_8_bit_float(weight: torch.Tensor) -> bool:
+    """Return whether numbers are stored as 8-bit floats, and not by a library's own tensors."""
+    is_plain = type(weight.data) is torch.Tensor
+    return is_plain and weight.is_floating_point() and weight.dtype.itemsize == 1
+
+
 def warn_of_values(name: str, network: nn.Module) -> None:
     """Warn, in one line, of weights that are not finite: what is computed with them is not finite
     either.
@@ -105,6 +134,8 @@ def _is_finite(weight: torch.Tensor) -> bool:
     """
     is_plain = type(weight.data) is torch.Tensor and not weight.is_meta
     if not is_plain or not weight.is_floating_point() or weight.numel() == 0:
+        return True
+    if _is_8_bit_float(weight):
         return True
     smallest, largest = torch.aminmax(weight.detach())
     return bool(smallest.isfinite() & largest.isfinite())

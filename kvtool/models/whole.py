@@ -40,7 +40,6 @@ class WholeModel(WholePass):
     """transformers' processor of image and text."""
     image_processor_class: Any
     """Its image processor, the PIL one."""
-    proves_itself: ClassVar[bool] = True
     exact_pixels: ClassVar[bool] = False
     """Whether the tower takes pixels in float32, whatever the precision of its weights."""
 

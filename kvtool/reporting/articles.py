@@ -10,7 +10,15 @@ from kvtool.pictures.thumbnails import Drawn
 from kvtool.registry import experiment_part
 from kvtool.reporting import sentences
 from kvtool.reporting.commands import viewer_parts
-from kvtool.reporting.numbers import in_percent, model_name, plural, scale, unit_mark
+from kvtool.reporting.numbers import (
+    AREA_DECIMALS,
+    in_percent,
+    is_area,
+    model_name,
+    plural,
+    scale,
+    unit_mark,
+)
 from kvtool.reporting.sentences import sentences_of
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, PageTable, plain_table
@@ -134,15 +142,23 @@ def clickable_blocks(result: Result, examples: Mapping[Block, list[Drawn]]) -> d
         "labels": [
             name for name in LABELS if any(row.get(name) is not None for row in result.rows)
         ],
-        "scale": scale(result),
-        "percent": in_percent(result),
-        "unit": unit_mark(result),
+        "formats": {name: _format(result, name) for name in metric_names(first)},
         "best": best,
         "legend": LEGENDS.get(drawing_of(TASKS.usable().get(str(result.task))) or "", ""),
         "examples": {
             f"{block.kind}/{block.layer}/{block.kv_head}": list(map(vars, pictures))
             for block, pictures in examples.items()
         },
+    }
+
+
+def _format(result: Result, metric: str) -> dict[str, Any]:
+    """Return how the script writes a metric: its factor, decimals (null: four digits) and unit."""
+    decimals = 1 if in_percent(result, metric) else AREA_DECIMALS if is_area(metric) else None
+    return {
+        "scale": scale(result, metric),
+        "decimals": decimals,
+        "unit": unit_mark(result, metric),
     }
 
 

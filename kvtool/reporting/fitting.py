@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -11,12 +11,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from kvtool.display import without_middle
-from kvtool.reporting.listings import GAP, column_widths
+from kvtool.reporting.listings import GAP, are_distinct, column_widths, shortened
 from kvtool.screen import WIDEST
 
 INDENT = "    "
 SEPARATOR = " · "
+BESIDE_A_LAYER = ("head", "kv")
+"""Columns that name a row together with the column before them."""
 
 
 class MapTable(Table):
@@ -49,7 +50,7 @@ def fitted(part: RenderableType, console: Console) -> RenderableType:
     # What paddings and dividers take, in place of the gaps that column_widths counts.
     available = console.width - (full_width - sum(natural)) + GAP * len(names)
     widths = column_widths(names, longest, available)
-    if widths is not None:
+    if widths is not None and are_distinct(longest, widths):
         return _narrowed(part, widths)
     return _as_lines(part, names, lines, console.width)
 
@@ -94,19 +95,23 @@ def _cut(cell: RenderableType, width: int) -> RenderableType:
     if all(cell_len(word) <= width for word in text.split()):
         return cell
     style = cell.style if isinstance(cell, Text) else ""
-    return Text(" ".join(without_middle(word, width) for word in text.split()), style=style)
+    return Text(shortened(text, width), style=style)
 
 
 def _as_lines(table: Table, names: list[str], lines: list[list[str]], width: int) -> Group:
-    """Return each row as lines of its own: its first cell, and below it names and values."""
+    """Return each row as lines of its own: what names it, and below it names and values."""
     texts = [Text(_plain(table.title))] if table.title else []
-    for first, *cells in lines:
+    n_keys = 1 + sum(1 for _ in takewhile(lambda name: name in BESIDE_A_LAYER, names[1:]))
+    for cells in lines:
         values = [
             f"{name} {' '.join(text.split())}".strip()
-            for name, text in zip(names[1:], cells, strict=True)
+            for name, text in zip(names[n_keys:], cells[n_keys:], strict=True)
             if text
         ]
-        texts.append(Text(f"{names[0]} {first}".strip()))
+        # A number needs its column's name; what goes on with the row above has no name.
+        keys = zip(names[:n_keys], cells[:n_keys], strict=True)
+        heading = " ".join(f"{name} {cell}" if cell.isdecimal() else cell for name, cell in keys)
+        texts += [Text(shortened(line, width)) for line in heading.splitlines() if line.strip()]
         texts += [
             Text(f"{INDENT}{line}", no_wrap=True, overflow="ignore")
             for line in _packed(values, width - len(INDENT))

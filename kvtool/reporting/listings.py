@@ -56,6 +56,8 @@ def print_rows(rows: Rows, title: str, stream: IO[str]) -> None:
     cells = [[text_of(row.get(name), name) for name in names] for row in rows]
     console = table_console(stream)
     widths = column_widths(names, cells, console.width)
+    if widths is not None and not are_distinct(cells, widths):
+        widths = None
     if title:
         console.print(Text(title, style="bold"))
     if widths is None:
@@ -104,6 +106,20 @@ def column_widths(
     return widths
 
 
+def are_distinct(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> bool:
+    """Tell whether names that differ still do in columns of these widths."""
+    for index, width in enumerate(widths):
+        texts = {" ".join(line[index].split()) for line in cells}
+        if len({shortened(text, width) for text in texts}) < len(texts):
+            return False
+    return True
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text whose words fit a width: longer ones lose their middle."""
+    return " ".join(without_middle(word, width) for word in text.split())
+
+
 def _least(column: Sequence[str]) -> int:
     """Return how narrow a column may become: not at all where it holds numbers."""
     if all(map(_is_number, column)):
@@ -138,10 +154,6 @@ def _table(
             Text(name.replace("_", " ")), justify="right" if numbers else "left", width=width
         )
     for line in cells:
-        table.add_row(*(_fitted(text, width) for text, width in zip(line, widths, strict=True)))
+        cuts = (shortened(text, width) for text, width in zip(line, widths, strict=True))
+        table.add_row(*map(Text, cuts))
     return table
-
-
-def _fitted(text: str, width: int) -> Text:
-    """Return a cell: words that are too long for its column lose their middle."""
-    return Text(" ".join(without_middle(word, width) for word in text.split()))

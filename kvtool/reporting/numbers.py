@@ -9,33 +9,48 @@ from typing import Any, Literal
 from kvtool.display import shorten
 from kvtool.result import Result, Row
 
+AREA = "auroc"
+"""Part of the names of areas under a ROC curve: shares of pairs, of which 0.5 is chance, and which
+are no percentages anywhere."""
+AREA_DECIMALS = 3
 SUMS_OF_PERCENTAGES = ("score", "total", "mme*")
 """MME's scores: sums of two percentages and means and sums of these, up to 200 and beyond."""
 
 Relation = Literal["above", "below", "not distinguishable", "without an interval"]
 
 
-def show(result: Result, value: float | None, sign: str = "") -> str:
-    """Return a metric in percent with one decimal, or in its unit with four digits; "-" where it is
-    not defined.
+def show(result: Result, value: float | None, sign: str = "", metric: str | None = None) -> str:
+    """Return a metric in percent with one decimal, or in its unit with four digits; an area under a
+    ROC curve with three decimals; "-" where it is not defined.
 
-    sign: "+" to write it before what is above 0, as differences have it. There is no -0.0.
+    Args:
+        result: What the metric is of.
+        value: Its number.
+        sign: "+" to write it before what is above 0, as differences have it. There is no -0.0.
+        metric: The metric's name; None is the primary one.
     """
     if value is None or math.isnan(value):
         return "-"
-    if in_percent(result):
-        return f"{round(scale(result) * value, 1) + 0.0:{sign}.1f}"
+    if in_percent(result, metric):
+        return f"{round(scale(result, metric) * value, 1) + 0.0:{sign}.1f}"
+    if is_area(metric or result.metric):
+        return f"{value + 0.0:{sign}.{AREA_DECIMALS}f}"
     return f"{value + 0.0:{sign}.4g}"
 
 
-def in_percent(result: Result) -> bool:
-    """Tell whether a metric is shown in percent."""
-    return result.unit in ("fraction", "percent")
+def is_area(metric: str) -> bool:
+    """Tell whether a metric is an area under a ROC curve."""
+    return AREA in metric
 
 
-def scale(result: Result) -> int:
+def in_percent(result: Result, metric: str | None = None) -> bool:
+    """Tell whether a metric, by default the primary one, is shown in percent."""
+    return result.unit in ("fraction", "percent") and not is_area(metric or result.metric)
+
+
+def scale(result: Result, metric: str | None = None) -> int:
     """Return the factor from a metric's number to what is shown."""
-    return 100 if result.unit == "fraction" else 1
+    return 100 if result.unit == "fraction" and in_percent(result, metric) else 1
 
 
 def unit_word(result: Result, metric: str | None = None) -> str:
@@ -44,8 +59,10 @@ def unit_word(result: Result, metric: str | None = None) -> str:
     metric = metric or result.metric
     if result.unit == "percent" and metric in SUMS_OF_PERCENTAGES:
         return "points"
-    if in_percent(result):
+    if in_percent(result, metric):
         return "%"
+    if is_area(metric):
+        return ""
     return "" if result.unit == metric else result.unit
 
 
@@ -65,8 +82,9 @@ def interval(result: Result, row: Row, name: str | None = None) -> str:
     name = name or result.metric
     value, low, high = (row.get(field) for field in (name, f"{name}_low", f"{name}_high"))
     if value is None or low is None or high is None:
-        return show(result, value)
-    return f"{show(result, value)} [{show(result, low)}, {show(result, high)}]"
+        return show(result, value, metric=name)
+    middle, first, last = (show(result, end, metric=name) for end in (value, low, high))
+    return f"{middle} [{first}, {last}]"
 
 
 def relation(first: Row, second: Row, name: str) -> Relation:

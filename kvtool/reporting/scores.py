@@ -193,7 +193,7 @@ def score_tables(result: Result) -> Iterator[RenderableType]:
     if leading:
         yield _scores(result, leading)
     if (line := against_chance(result)) is not None:
-        yield Text(f"{line}\n")
+        yield Text(line)
     yield from block_tables(result)
 
 

@@ -16,6 +16,7 @@ from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data
 from kvtool.result import Result
 
+OVERLAY_CAPTION = "each layer's best block; the band is a 95 % interval"
 BENCHMARKS = ("mme", "pope")
 """Tasks whose names are abbreviations."""
 
@@ -40,6 +41,7 @@ class ResultPanel:
         subject: which model and data it is about.
         leads: the sentences that stand open.
         overlay: the curves of several models; None for one result, which has its own face.
+        overlay_caption: what these curves are of.
         articles: a result each; their details are folded.
     """
 
@@ -49,6 +51,7 @@ class ResultPanel:
     subject: str
     leads: list[str]
     overlay: LineChart | None
+    overlay_caption: str
     articles: list[Article]
 
 
@@ -130,11 +133,17 @@ def _groups(study: Study) -> Iterator[tuple[int, ...]]:
     for position, stored in enumerate(study.kept):
         result = stored.result
         key: Any = position
-        if hasattr(experiment_part(result.command, "article"), "overlay"):
-            data = [result.config.get(name) for name in ("dataset", "split")]
-            key = (result.command, result.task, result.metric, result.unit, *map(str, data))
+        part = experiment_part(result.command, "article")
+        if hasattr(part, "overlay"):
+            data = [str(result.config.get(name)) for name in ("dataset", "split")]
+            measure = getattr(part, "overlay_key", _measure)(result)
+            key = (result.command, result.task, *measure, *data)
         groups.setdefault(key, []).append(position)
     return map(tuple, groups.values())
+
+
+def _measure(result: Result) -> tuple[str, str]:
+    return result.metric, result.unit
 
 
 def _panel(positions: Sequence[int], study: Study, data: Data, told: set[str]) -> ResultPanel:
@@ -144,8 +153,9 @@ def _panel(positions: Sequence[int], study: Study, data: Data, told: set[str]) -
     first = articles[0]
     leads = _untold(first.findings[: first.n_leads], told)
     overlay = None
+    part = experiment_part(results[0].command, "article")
     if len(results) > 1:
-        overlay = experiment_part(results[0].command, "article").overlay(results)
+        overlay = part.overlay(results)
         between = sentences.between_models(results, study.of_command("compare"))
         leads += _untold([between] if between else [], told)
     articles = [replace(article, findings=_untold(article.findings, told)) for article in articles]
@@ -156,6 +166,7 @@ def _panel(positions: Sequence[int], study: Study, data: Data, told: set[str]) -
         subject=_subject(results, first.heading),
         leads=leads,
         overlay=overlay,
+        overlay_caption=getattr(part, "OVERLAY_CAPTION", OVERLAY_CAPTION),
         articles=articles,
     )
 

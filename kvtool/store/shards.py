@@ -24,6 +24,7 @@ from kvtool.store.arrays import StoredArray
 from kvtool.store.encoding import CRC_NBYTES, Bits, decode_chunk, decode_index, to_float32
 from kvtool.store.files import os_errors
 from kvtool.store.layout import REPAIR
+from kvtool.store.writer import encode_threads
 
 READ_NBYTES = 1 << 20
 LOOKAHEAD_SHARDS = 4
@@ -216,12 +217,15 @@ def read_all(requests: Sequence[ReadRequest], out: Bits) -> None:
         with closing(OpenShard(request)) as shard:
             shard.read_into(out)
 
-    if len(requests) == 1:
-        read(requests[0])
-    elif requests:
-        with ThreadPoolExecutor(min(READ_THREADS, len(requests))) as pool:
+    threads = min(READ_THREADS, len(requests), encode_threads())
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(read, requests):
                 pass
+        return
+    # Threads on a single core displace each other's buffers; the kernel still fetches ahead.
+    for shard in open_ahead(requests):
+        shard.read_into(out)
 
 
 def _end(piece: ShardPiece) -> int:

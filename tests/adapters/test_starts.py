@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from kvtool.adapters.starts import (
@@ -42,12 +43,29 @@ def test_the_ridge_fit_equals_weighted_least_squares_with_rows_for_the_penalty()
     np.testing.assert_allclose(layer["bias"], targets_mean - weight @ rows_mean, atol=1e-5)
 
 
-def test_a_feature_that_never_changes_gets_no_weight() -> None:
-    x = torch.randn(1, 50, 3)
-    x[..., 1] = 7.0
-    layer = ridge_layer([(x, x[..., :1] * 2 + 1, torch.ones(1, 50))])
-    assert abs(float(layer["weight"][0, 1])) < 1e-3
-    torch.testing.assert_close(layer["weight"][0, 0], torch.tensor(2.0), atol=1e-2, rtol=0)
+@pytest.mark.parametrize("constant", [0.1, 7.0, 3e4])
+def test_a_feature_that_never_changes_gets_no_weight(constant: float) -> None:
+    """Not even that of rounding, whatever the other features are."""
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(2, 50, 3, generator=generator)
+        x[..., 1] = constant
+        counts = torch.rand(2, 50, generator=generator) + 0.1
+        y = x[..., :1] * 2 + 1
+        layer = ridge_layer([(x[:1], y[:1], counts[:1]), (x[1:], y[1:], counts[1:])])
+        assert float(layer["weight"][0, 1]) == 0
+        torch.testing.assert_close(layer["weight"][0, 0], torch.tensor(2.0), atol=1e-2, rtol=0)
+        torch.testing.assert_close(layer["bias"], torch.tensor([1.0]), atol=1e-2, rtol=0)
+
+
+def test_a_feature_far_from_zero_gets_the_weight_of_its_changes() -> None:
+    """Its variance is a hundred millionth of its square."""
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randn(1, 500, 2, generator=generator)
+    far = draws + torch.tensor([1e4, 0])
+    changes, counts = far - torch.tensor([1e4, 0]), torch.ones(1, 500)
+    layers = [ridge_layer([(x, changes.sum(-1, keepdim=True), counts)]) for x in (changes, far)]
+    torch.testing.assert_close(layers[1]["weight"], layers[0]["weight"], atol=1e-6, rtol=0)
 
 
 def test_targets_are_the_words_for_what_patches_show() -> None:

@@ -3,8 +3,9 @@ extractions from pixels.
 
 Both sides make the same four runs, ours with one tower pass, and what each wrote is compared file
 by file: the class names are of one length in tokens, so that batches are the same
-(docs/decisions/engine-reuse.md). The gain is bound by the tower's share s of an extraction: with s
-alone saved, four conditions are 4 / (4 - 3 s) times as fast. The row states both.
+(docs/decisions/engine-reuse.md). The gain is bound by the decoder's share: what ours leaves out is
+three of the peer's four tower passes, so that it is at best as fast as the peer without them. The
+row's name states that bound, and its target is 0.95 of it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.bench.rows import Row, row
 
 IMAGES = 500
 BATCH = 32
+REACHED = 0.95
 CONDITIONS = ("none", "correct", "random", "incorrect")
 
 
@@ -35,24 +37,19 @@ def bench() -> list[Row]:
         }
         extract(Path(folder) / "warm.kv", "none", {**options, "limit": BATCH}, reuse=False)
         reused, pixels = Path(folder) / "reused.kv", Path(folder) / "pixels.kv"
-        ours = theirs = in_tower = first = 0.0
+        ours = theirs = left_out = 0.0
         for condition in CONDITIONS:
             seconds, report, _ = extract(reused, condition, options, reuse=True)
             assert report.n_reused == (0 if condition == "none" else IMAGES)
             ours += seconds
-            seconds, second, tower = extract(pixels, condition, options, reuse=False)
+            seconds, second, in_tower = extract(pixels, condition, options, reuse=False)
             theirs += seconds
-            if condition == "none":
-                first, in_tower = seconds, tower
+            left_out += 0 if condition == "none" else in_tower
             assert contents(reused / "runs" / report.run) == contents(pixels / "runs" / second.run)
     images = IMAGES * len(CONDITIONS)
-    share = in_tower / first
-    bound = 4 / (4 - 3 * share)
-    name = (
-        f"four prefix conditions, {IMAGES} scenes, tower {share:.0%} of the time: "
-        f"{bound:.2f} at most"
-    )
-    return [row(name, "images/s", images / ours, images / theirs, 1.5)]
+    bound = theirs / (theirs - left_out)
+    name = f"four prefix conditions, {IMAGES} scenes: {bound:.2f} at most"
+    return [row(name, "images/s", images / ours, images / theirs, REACHED * bound)]
 
 
 def extract(

@@ -77,7 +77,7 @@ def linear_probe() -> Row:
         blocks,
         ours,
         peer,
-        1.0,
+        2.0,
     )
 
 

@@ -174,16 +174,21 @@ def test_every_step_of_the_demo(
     def slow(_: Path, *, step: Callable[[str], None], **__: object) -> Iterator[Result]:
         step("extracting")
         time.sleep(0.2)
-        yield Result("probe", "co-segmentation", "j_mean", 1, [{"kind": "value", "j_mean": 0.5}])
+        row = {"kind": "value", "j_mean": 0.5}
+        yield Result("probe", "co-segmentation", "j_mean", 1, [row], best=row)
         step("probing")
         time.sleep(0.2)
 
     monkeypatch.setattr("kvtool.demo.study.run_demo", slow)
+    monkeypatch.setattr("kvtool.cli.demo._next", lambda _: [])
     monkeypatch.setattr(sys, "argv", ["kvtool", "demo", str(tmp_path)])
     with pytest.raises(SystemExit):
         app.main()
     captured = capsys.readouterr()
-    assert len(captured.out.splitlines()) == 1
+    # A pipe has the summary, too, and no rows.
+    summary = captured.out.splitlines()
+    assert summary[0].startswith("best values")
+    assert summary[-1].split() == ["co-segmentation", "1", "50.0", "-"]
     lines = captured.err.splitlines()
     assert {line for line in lines if "at work" in line} == {
         f"{w}: at work for 0:00:00" for w in ("extracting", "probing")

@@ -26,10 +26,10 @@ from kvtool.demo.captions import scene_captions
 from kvtool.demo.layouts import write_scenes
 from kvtool.demo.weights import DEMO, demo_path, demo_saes_path
 from kvtool.engine.checking import colors
-from tests.cli.score_workspaces import ScoreWorkspaces
 from tests.support import datasets, results, tiny
 from tests.support.adapters import pictures
 from tests.support.correlations import answered, right_for, segmented, write_cvbench
+from tests.support.score_workspaces import ScoreWorkspaces
 from tests.support.shell import Shell
 from tests.support.tasks.language import imagenet
 

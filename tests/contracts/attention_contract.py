@@ -15,10 +15,8 @@ import torch
 from kvtool.models.attention import image_attention
 from kvtool.models.base import LanguageModel
 from tests.contracts.arrays import Array, to_array
-from tests.contracts.transformers_side import TransformersSide
+from tests.contracts.transformers_side import QUESTION, TransformersSide
 from tests.support.tiny import noise
-
-QUESTION = "what is there"
 
 
 @contextmanager

@@ -16,8 +16,11 @@ from kvtool.models.base import LanguageModel, Model, Prepared
 from kvtool.types import View
 from tests.contracts.arrays import Array, of_layer, to_array
 from tests.contracts.encoder_contract import SIZES
-from tests.contracts.transformers_side import TransformersSide
+from tests.contracts.transformers_side import QUESTION, TransformersSide
 from tests.support.tiny import noise
+
+LANES = 32
+"""Tokens that fill whole vector lanes of the CPU's attention kernel, in every precision."""
 
 
 class CacheContract(TransformersSide):
@@ -37,15 +40,29 @@ class CacheContract(TransformersSide):
         kernel.
 
         It sums over a row's keys in lanes of 16 or 32 numbers, so that its last bit depends on the
-        length of the prompt: only then can equality with a longer prompt be exact. See
-        docs/decisions/models-bit-equality.md.
+        length of the prompt: only then can equality with a longer prompt be exact, which must fill
+        lanes as well. See docs/decisions/models-bit-equality.md.
         """
-        for words in range(1, 33):
+        for words in range(1, LANES + 1):
             prefix = "red " * words
             sample = model.prepare(image, id="a", index=0, prefix=prefix, view=view).sample
-            if (sample.image_start + sample.n_tokens) % 32 == 0:
+            if (sample.image_start + sample.n_tokens) % LANES == 0:
                 return prefix
-        raise AssertionError("one of 32 lengths in a row is a multiple of 32")
+        raise AssertionError(f"one of {LANES} lengths in a row is a multiple of {LANES}")
+
+    def lane_filling_question(
+        self, reference: Any, folder: Path, image: Image.Image, view: View, prefix: str
+    ) -> str:
+        """A question with which transformers' whole prompt fills whole vector lanes."""
+
+        def n_tokens(question: str) -> int:
+            inputs = self.own_inputs(reference, folder, image, view, prefix, question)
+            tokens = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
+            return int(tokens.shape[1])
+
+        question = QUESTION + " red" * (-n_tokens(QUESTION) % LANES)
+        assert n_tokens(question) % LANES == 0
+        return question
 
     def test_keys_and_values_equal_transformers_own_cache_bit_for_bit(
         self, model: Model, reference: Any, folder: Path
@@ -55,8 +72,10 @@ class CacheContract(TransformersSide):
         for view in self.views:
             image = noise(70, 45)
             prefix = self.lane_filling_prefix(model, image, view)
+            question = self.lane_filling_question(reference, folder, image, view, prefix)
             for loaded, theirs in ((model, reference), (half, own_half)):
-                for values, expected in self.key_value_pairs(loaded, theirs, folder, view, prefix):
+                pairs = self.key_value_pairs(loaded, theirs, folder, view, prefix, question)
+                for values, expected in pairs:
                     assert values.dtype == (np.float32 if loaded is model else np.uint16)
                     np.testing.assert_array_equal(values, expected)
 
@@ -69,13 +88,19 @@ class CacheContract(TransformersSide):
                 np.testing.assert_allclose(values, expected, rtol=0, atol=self.cache_tolerance)
 
     def key_value_pairs(
-        self, model: Model, reference: Any, folder: Path, view: View, prefix: str
+        self,
+        model: Model,
+        reference: Any,
+        folder: Path,
+        view: View,
+        prefix: str,
+        question: str = QUESTION,
     ) -> Iterator[tuple[Array, Array]]:
         """(ours, transformers') of each layer: keys and values of image and of text tokens."""
         image = noise(70, 45)
         prepared = model.prepare(image, id="a", index=0, prefix=prefix, view=view)
         captured = model.capture([prepared], model.request(("key", "value"), None))
-        keys, values, _ = self.own_pass(reference, folder, image, view, prefix)
+        keys, values, _ = self.own_pass(reference, folder, image, view, prefix, question)
         start, end = (
             prepared.sample.image_start,
             prepared.sample.image_start + prepared.sample.n_tokens,

@@ -5,6 +5,7 @@ whole prompt.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from PIL import Image
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.models import load_model, several
 from kvtool.models.base import Prepared
+from kvtool.models.several import SeveralImages
 from kvtool.types import Sample, View
 from tests.contracts.model_contract import DecoderContract
 from tests.support import tiny
@@ -200,6 +202,38 @@ class SeveralContract:
             )
         answers = model.ask_several([fresh, stored, mixed], [TEXTS[0]] * 3, 12)
         assert len(set(answers)) == 1
+
+    def test_a_prompt_begins_with_the_first_images_stored_cache(
+        self, model: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its tokens do not run again, and the logits are those of the whole prompt."""
+        images = self.stored_images()
+        expected = self.logits(model, [self.prepared(model, images)], [TEXTS[0]])
+        first, *following = (
+            model.prepare(image, id=str(i), index=i, view=self.view)
+            for i, image in enumerate(images)
+        )
+        captured = model.capture([first], model.request(("key", "value"), None))
+        stored = {name: items[0] for name, items in captured.arrays.items()}
+        stored |= {f"text_{name}": items[0] for name, items in captured.text.items()}
+        lengths: list[int] = []
+        run = type(model).run
+
+        def counted(model: Any, embeddings: torch.Tensor, *args: Any, **beside: Any) -> Any:
+            """Run as ever, and count the tokens."""
+            lengths.append(embeddings.shape[1])
+            return run(model, embeddings, *args, **beside)
+
+        monkeypatch.setattr(type(model), "run", counted)
+        items = [replace(first, stored=stored), *following]
+        np.testing.assert_allclose(
+            self.logits(model, [items], [TEXTS[0]]), expected, rtol=0, atol=1e-4
+        )
+        if type(model).prefill_several is SeveralImages.prefill_several:
+            n_begun = first.sample.image_start + first.sample.n_tokens
+            whole_lengths, lengths[:] = lengths[:], []
+            self.logits(model, [[first, *following]], [TEXTS[0]])
+            assert lengths[0] - whole_lengths[0] == n_begun
 
     def test_the_order_of_images_matters(self, model: Any) -> None:
         left, middle, right = self.prepared(model, self.images(3))

@@ -26,7 +26,13 @@ class StreamContract(CacheContract):
     """The kind `hidden` is what each decoder layer puts out, before the final norm."""
 
     def own_streams(
-        self, reference: Any, folder: Path, image: Image.Image, view: View, prefix: str
+        self,
+        reference: Any,
+        folder: Path,
+        image: Image.Image,
+        view: View,
+        prefix: str,
+        question: str,
     ) -> list[Array]:
         """Outputs (token, hidden) of each decoder layer over transformers' whole prompt."""
         outputs: list[torch.Tensor] = []
@@ -35,7 +41,7 @@ class StreamContract(CacheContract):
             network.language_model if hasattr(network, "language_model") else network.text_model
         )
         with watched(dict.fromkeys(decoder.layers, outputs.append)):
-            self.own_pass(reference, folder, image, view, prefix)
+            self.own_pass(reference, folder, image, view, prefix, question)
         return [to_array(output[0]) for output in outputs]
 
     def test_the_stream_equals_transformers_own_bit_for_bit(
@@ -46,6 +52,7 @@ class StreamContract(CacheContract):
         for view in self.views:
             image = noise(70, 45)
             prefix = self.lane_filling_prefix(model, image, view)
+            question = self.lane_filling_question(reference, folder, image, view, prefix)
             for loaded, theirs in ((model, reference), (half, own_half)):
                 prepared = loaded.prepare(image, id="a", index=0, prefix=prefix, view=view)
                 captured = loaded.capture([prepared], loaded.request(["hidden"], [2, 0]))
@@ -54,7 +61,7 @@ class StreamContract(CacheContract):
                 start = prepared.sample.image_start
                 end = start + prepared.sample.n_tokens
                 assert stream.shape == (2, 1, end - start, 32)
-                expected = self.own_streams(theirs, folder, image, view, prefix)
+                expected = self.own_streams(theirs, folder, image, view, prefix, question)
                 for row, layer in enumerate((0, 2)):
                     np.testing.assert_array_equal(stream[row, 0], expected[layer][start:end])
 

@@ -14,6 +14,8 @@ from kvtool.types import Kind, View
 from tests.contracts.arrays import Array, states_of, to_array
 from tests.contracts.encoder_contract import EncoderContract
 
+QUESTION = "what is there"
+
 
 class TransformersSide(EncoderContract):
     """What transformers makes of the images that kvtool is asked about."""
@@ -51,7 +53,7 @@ class TransformersSide(EncoderContract):
         image: Image.Image,
         view: View,
         prefix: str = "",
-        question: str = "what is there",
+        question: str = QUESTION,
     ) -> dict[str, Any]:
         """transformers' inputs of the whole prompt; the base view of a family with tiles overrides
         this.
@@ -69,14 +71,20 @@ class TransformersSide(EncoderContract):
         return dict(processor(images=image, text=text, return_tensors="pt"))
 
     def own_pass(
-        self, reference: Any, folder: Path, image: Image.Image, view: View, prefix: str = ""
+        self,
+        reference: Any,
+        folder: Path,
+        image: Image.Image,
+        view: View,
+        prefix: str = "",
+        question: str = QUESTION,
     ) -> tuple[list[Any], list[Any], Array]:
         """Keys and values (kv_head, token, dim) of each layer, and logits, of transformers' whole
         prompt.
         """
         with torch.inference_mode():
             outputs = reference(
-                **self.own_inputs(reference, folder, image, view, prefix), use_cache=True
+                **self.own_inputs(reference, folder, image, view, prefix, question), use_cache=True
             )
         layers = outputs.past_key_values.layers
         keys, values = ([states_of(layer, name) for layer in layers] for name in ("key", "value"))

@@ -16,9 +16,10 @@ from kvtool.models.knockout import knocked_out
 from kvtool.types import View
 from tests.contracts.arrays import Array, states_of, to_array
 from tests.contracts.model_contract import DecoderContract
+from tests.contracts.transformers_side import QUESTION
 from tests.support.tiny import noise
 
-QUESTIONS = ("what is there", "is the cat red on the left")
+QUESTIONS = (QUESTION, "is the cat red on the left")
 
 
 class WholeContract(DecoderContract):
@@ -41,7 +42,7 @@ class WholeContract(DecoderContract):
         image: Image.Image,
         view: View,
         prefix: str = "",
-        question: str = "what is there",
+        question: str = QUESTION,
     ) -> dict[str, Any]:
         del reference
         processor = self.own_processor(folder)
@@ -146,9 +147,15 @@ class WholeContract(DecoderContract):
         return cache, logits
 
     def own_pass(
-        self, reference: Any, folder: Path, image: Image.Image, view: View, prefix: str = ""
+        self,
+        reference: Any,
+        folder: Path,
+        image: Image.Image,
+        view: View,
+        prefix: str = "",
+        question: str = QUESTION,
     ) -> tuple[list[Any], list[Any], Array]:
-        inputs = self.own_inputs(reference, folder, image, view, prefix)
+        inputs = self.own_inputs(reference, folder, image, view, prefix, question)
         cache, logits = self.run_whole(reference, inputs)
         keys, values = (
             [states_of(layer, name) for layer in cache.layers] for name in ("key", "value")

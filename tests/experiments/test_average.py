@@ -276,6 +276,6 @@ def test_the_command_line(
     assert png.read_bytes()[:4] == b"\x89PNG"
     code, _, err = average(*stores, "--tasks", f"{TASKS[1]},temporal-correspondence")
     assert code == 4
-    assert "1 of the tasks asked for are missing" in err[-1]
+    assert "1 of the tasks are missing or cannot be scored" in err[-1]
     kvtool.report(stores[0], page)
     assert "Averages over tasks" in page.read_text()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import kvtool
 from kvtool.engine.checking import colors
@@ -122,3 +125,30 @@ def test_a_knockout_that_hides_nothing_fails(model: Any, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("kvtool.models.knockout.Blocked.__call__", nothing)
     assert not check.knockout(model, colors(), "base").passed
+
+
+def test_what_is_not_finite_in_one_layer_passes_no_check(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the layers before and after it differ by."""
+    whole_pass, capture = check._whole_pass, type(model).capture
+
+    def spoiled_pass(*arguments: Any) -> Any:
+        layers, logits = whole_pass(*arguments)
+        layers[2] = torch.full_like(layers[2], torch.nan)
+        return layers, logits
+
+    def spoiled_capture(self: Any, items: Any, request: Any) -> Any:
+        captured = capture(self, items, request)
+        if len(items) == 1:
+            captured.arrays["value"][0][1] = np.nan
+        return captured
+
+    monkeypatch.setattr(check, "_whole_pass", spoiled_pass)
+    outcomes = [check.question(model, colors(), "base")]
+    monkeypatch.setattr(check, "_whole_pass", whole_pass)
+    monkeypatch.setattr(type(model), "capture", spoiled_capture)
+    outcomes += [measure(model, colors(), "base") for measure in (check.whole_prompt, check.batch)]
+    for outcome in outcomes:
+        assert not outcome.passed
+        assert isnan(outcome.value)

@@ -149,6 +149,23 @@ def test_weights_in_8_bits_are_loaded_by_transformers(llava: Path, tmp_path: Pat
         np.testing.assert_array_equal(captures[0][kind][0], arrays[0])
 
 
+@pytest.mark.parametrize("n_scales", [0, 20])
+def test_weights_in_8_bits_without_their_scales_are_refused(
+    llava: Path, tmp_path: Path, n_scales: int
+) -> None:
+    """None of 21 is there, or all but one."""
+    pytest.importorskip("accelerate")
+    folder, _ = fp8(llava, tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    scales = sorted(key for key in weights if key.endswith("_scale_inv"))
+    assert len(scales) == 21
+    for key in scales[n_scales:]:
+        del weights[key]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    weight = scales[n_scales].removesuffix("_scale_inv").partition("layers.")[2]
+    assert f"layers.{weight} and {20 - n_scales} others; fetch" in error(folder)
+
+
 def test_quantized_weights_are_not_read_layer_by_layer(llava: Path, tmp_path: Path) -> None:
     folder = with_settings(llava, tmp_path / "model", FP8)
     assert "--by-layer: expected plain weights" in error(folder, by_layer=True)

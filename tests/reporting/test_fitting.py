@@ -60,7 +60,7 @@ def test_a_row_that_cannot_stand_on_a_line_becomes_several() -> None:
     lines = text_at(table_of([("a block", "1.0 [0.5, 1.5]", "2.0 [1.5, 2.5]", "9")]), 30)
     assert [line.rstrip() for line in lines.splitlines()] == [
         "scores",
-        "block a block",
+        "a block",
         "    score 1.0 [0.5, 1.5]",
         "    difference 2.0 [1.5, 2.5]",
         "    n 9",

@@ -212,7 +212,7 @@ def test_writing_a_shard_overlaps_with_encoding_the_next_but_not_without_bound(
     encoded, gate = [], threading.Event()
     real_encode, real_write = writer._encode, durable.write_recorded
 
-    def encode(*args: Any) -> list[bytes]:
+    def encode(*args: Any) -> tuple[list[bytes], list[int]]:
         encoded.append(1)
         return real_encode(*args)
 

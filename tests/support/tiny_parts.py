@@ -31,12 +31,20 @@ VISION: dict[str, Any] = {
 
 
 def randomize(network: Any, scale: float = 0.5) -> None:
-    """Weights large enough that attention is not flat and every input matters."""
+    """Weights large enough that attention is not flat and every input matters.
+
+    They depend on nothing that ran before: vectors that transformers draws (class tokens, newlines
+    of images) are drawn again, and those that are all ones or zeros (norms, biases) stay.
+    """
     generator = torch.Generator().manual_seed(0)
+    vectors = torch.Generator().manual_seed(1)
     for name, parameter in network.named_parameters():
         if parameter.dim() > 1:
             bound = scale / parameter[0].numel() ** 0.5 if "embed" not in name else 0.2
             parameter.data = torch.empty_like(parameter).normal_(0, 2 * bound, generator=generator)
+        elif parameter.unique().numel() > 1:
+            deviation = parameter.numel() ** -0.5
+            parameter.data = torch.empty_like(parameter).normal_(0, deviation, generator=vectors)
 
 
 def save(

@@ -98,6 +98,25 @@ def test_exact_ties_all_count() -> None:
         np.testing.assert_allclose(soft[head], expected, atol=1e-6)
 
 
+def test_threads_give_the_same_bits_and_are_given_back() -> None:
+    """Two threads, a band of a head each, against a single one, frame after frame."""
+    frames = torch.randn(4, 3, 30, 8, generator=torch.Generator().manual_seed(0))
+    masks = torch.rand(3, 2, 30, generator=torch.Generator().manual_seed(1))
+    before, propagated = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            context = Context(frames[0], masks, (5, 6), Rule(radius=2))
+            for frame in frames[1:]:
+                propagated.append(context.propagate(frame))
+                context.add(frame, propagated[-1])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for single, shared in zip(propagated[:3], propagated[3:], strict=True):
+        assert torch.equal(single, shared)
+
+
 @pytest.mark.slow
 def test_stored_bfloat16_is_as_exact_as_float32() -> None:
     """A product of two bfloat16 numbers is exact in float32, so faster units may make it: both

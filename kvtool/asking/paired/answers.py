@@ -9,11 +9,12 @@ new.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvtool.asking.answering import Answer, Answerer
-from kvtool.asking.caches import cache_kinds, is_whole, spoiled_arrays
+from kvtool.asking.caches import CACHE, cache_kinds, is_whole, spoiled_arrays
 from kvtool.asking.paired.points import PointQuestion
 from kvtool.asking.paired.readings import letter
 from kvtool.asking.paired.replies import AnswerPrompt, OptionScores, PromptAnswers
@@ -23,6 +24,7 @@ from kvtool.errors import UsageError
 from kvtool.models.families import adds_features, pads_several
 from kvtool.progress import Progress
 from kvtool.store import Run
+from kvtool.types import Sample
 
 if TYPE_CHECKING:
     from kvtool.models.base import Prepared
@@ -85,6 +87,8 @@ def stored_prompt(
     def prepare() -> list[Prepared] | None:
         """Prepare the question's pictures."""
         prepared = [_prepared(answerer, image, refs, is_padded) for image in question.image_ids]
+        if prepared[0] is not None and begins_prompt(answerer, prepared[0].sample):
+            prepared[0] = _begun(answerer.run, prepared[0])
         finite = [picture for picture in prepared if picture is not None]
         return finite if len(finite) == len(prepared) else None
 
@@ -115,6 +119,31 @@ def _prepared(
     return model.prepare(
         load_image(refs[image]), id=image, index=sample.index, view=run.config.picture_view
     )
+
+
+def begins_prompt(answerer: Answerer, sample: Sample) -> bool:
+    """Return whether a prompt of several pictures begins with what the run stores of its first.
+
+    It does where that is what the model would compute, and where computing it takes longer than
+    reading it: not on a GPU.
+    """
+    from kvtool.models.device import chosen_device
+
+    config = answerer.run.config
+    return (
+        is_whole(config)
+        and not config.model.geometry.recurrent
+        and not pads_several(config.model.family, sample.image_wh_px)
+        and config.keys == "post-rope"
+        and config.model.dtype == answerer.loaded.info.dtype
+        and chosen_device(answerer.device).type == "cpu"
+    )
+
+
+def _begun(run: Run, item: Prepared) -> Prepared | None:
+    """Return an image with its stored keys and values; None where some are not finite."""
+    arrays = run.read_image(item.sample.id, CACHE, raw=True)
+    return None if spoiled_arrays(arrays) else replace(item, stored=arrays)
 
 
 def marked_prompt(

@@ -12,13 +12,16 @@ from kvtool.tasks.blocks import BASELINES
 from kvtool.types import Kind
 
 
-def check_questions(questions: PairedQuestions, run: Run, task: PairedTask, select: str) -> None:
-    """Check that enough questions remain. Raises UsageError."""
+def check_questions(
+    questions: PairedQuestions, run: Run, task: PairedTask, select: str, command: str = "paired"
+) -> None:
+    """Check that enough questions remain. Raises UsageError that names the command."""
     if not questions.questions:
-        raise UsageError(_none_left(run, task, questions.left_out.lines))
+        reason = _none_left(run, task, questions.left_out.lines)
+        raise UsageError(f"{command} {task.name}: {reason}")
     if select == "split" and len(questions.questions) < 2:
         raise UsageError(
-            f"paired {task.name}: --select split: expected two questions or more, found one; "
+            f"{command} {task.name}: --select split: expected two questions or more, found one; "
             "use max"
         )
 
@@ -40,17 +43,14 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
         what = "pairs with four common keypoints"
     reason = f" ({skipped[0]}, ...)" if skipped else ""
     if skipped and all(line.endswith(HIDDEN_ANSWER) for line in skipped):
-        return (
-            f"paired {task.name}: expected {what} with public answers, found them hidden{reason}; "
-            "use another split"
-        )
+        return f"expected {what} with public answers, found them hidden{reason}; use another split"
     if skipped and not any(NOT_HELD in line for line in skipped):
         return (
-            f"paired {task.name}: expected {what} that can be asked, found none{reason}; "
+            f"expected {what} that can be asked, found none{reason}; "
             f"{'mend them' if run.config.dataset == 'own' else 'use the official files'}"
         )
     return (
-        f"paired {task.name}: expected {what} about images that run {run.name} holds, found "
+        f"expected {what} about images that run {run.name} holds, found "
         f"none{reason}; extract them: kvtool extract {run.store} --model M --dataset "
         f"{task.spec_over(run.config.dataset)}"
     )

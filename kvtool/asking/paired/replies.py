@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -109,13 +110,19 @@ class Replies(Generic[Reply]):
         if images:
             generated = self.generate(list(images.values()), [todo[key] for key in images])
             replies |= zip(images, generated, strict=True)
+
         # What was not asked is not stored: its pictures may be extracted anew, and then have a
         # reply.
-        for key, reply in ((key, replies[key]) for key in images):
+        def keep(key: str) -> None:
+            """Store a reply."""
             labels = {"run": self.answerer.run.name, "pictures": todo[key].key}
             labels |= self.settings(todo[key])
-            record = {"kind": self.name, **labels, "text": todo[key].text, self.name: reply}
+            record = {"kind": self.name, **labels, "text": todo[key].text, self.name: replies[key]}
             self.answerer.store.keep(key, record)
+
+        # A disk syncs several files in the time of one.
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(keep, images))
         return stored | replies
 
 

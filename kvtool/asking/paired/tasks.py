@@ -17,6 +17,7 @@ from kvtool.asking.paired.questions import (
     semantic_correspondence,
 )
 from kvtool.datasets.base import QUESTIONS, DatasetBase
+from kvtool.display import listing
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.store import Run, Store
 from kvtool.tasks.evaluation import tasks_of
@@ -93,24 +94,24 @@ def paired_task(name: str, command: str = "paired") -> PairedTask:
     return PAIRED[name]
 
 
-def serving_run(store: Store, task: PairedTask, name: str | None) -> Run:
-    """Return the named run, or the only one that serves the task. Raises UsageError that says what
-    to extract."""
+def serving_run(store: Store, task: PairedTask, name: str | None, command: str = "paired") -> Run:
+    """Return the named run, or the only one that serves the task. Raises UsageError that names the
+    command and says what to extract."""
     runs = [store.run(name)] if name is not None else store.readable_runs(lambda _: True)
     reasons = {run.name: reason for run in runs if (reason := _unfit(run, task)) is not None}
     serving = [run for run in runs if run.name not in reasons]
     if len(serving) == 1:
         return serving[0]
     if serving:
-        listed = ", ".join(run.name for run in serving)
+        names = listing([run.name for run in serving])
         raise UsageError(
-            f"paired {task.name}: expected one run or a name (--run), found runs that serve it: "
-            f"{listed}"
+            f"{command} {task.name}: expected one run or a name (--run), found runs that serve it: "
+            f"{names}"
         )
     over = [reasons[run.name] for run in runs if run.config.dataset == task.dataset]
     problem = "; ".join(over or reasons.values()) or f"store {store.path} has no run"
     raise UsageError(
-        f"paired {task.name}: {problem}; extract what it needs: "
+        f"{command} {task.name}: {problem}; extract what it needs: "
         f"kvtool extract {store.path} --model M --dataset {task.spec}"
     )
 

@@ -118,8 +118,9 @@ def sentences(result: Result) -> Iterator[str]:
     masses = [row["mass"] for row in result.rows if row["mass"] is not None]
     if masses:
         strongest = max(result.rows, key=lambda row: float(row["mass"] or 0))
+        average = show(result, float(np.mean(masses)), metric="mass")
         yield (
-            f"On average over heads {show(result, float(np.mean(masses)))} % of the attention lies "
+            f"On average over heads {average} % of the attention lies "
             f"on the picture; most in {_head(strongest)}: {interval(result, strongest, 'mass')}."
         )
 
@@ -143,7 +144,8 @@ def _found(result: Result, row: Row, subject: str, scope: str) -> str:
         finding = f"{'is' if is_single else 'are'} below chance"
     return (
         f"{subject}, {finding} {scope}: AUROC {interval(result, row, 'auroc')}, chance "
-        f"{show(result, row['chance'])}, objects of other pictures {show(result, permuted)}."
+        f"{show(result, row['chance'], metric='auroc')}, objects of other pictures "
+        f"{show(result, permuted, metric='auroc')}."
     )
 
 
@@ -152,7 +154,8 @@ def _segmentation(result: Result, row: Row) -> str:
     metric = row["metric"]
     text = (
         f"Cut out of their map, objects have a {metric} of {interval(result, row, metric)}; what "
-        f"knows nothing has {show(result, row['chance'])} ({row.get('chance_kind', 'unknown')})"
+        f"knows nothing has {show(result, row['chance'], metric=metric)} "
+        f"({row.get('chance_kind', 'unknown')})"
     )
     values = row["values"]
     if not values or metric not in values:

@@ -97,9 +97,11 @@ class MapFiles:
             maps = look.attention.mean(axis=2)
             _write(folder / f"{name}.png", look, _of_heads(maps, layers, heads), picture)
             return
+        # As many digits for all, so that names sort as the tokens stand.
+        digits = len(str(len(look.words) - 1))
         for number, word in enumerate(look.words):
             maps = _of_heads(look.attention[:, :, number], layers, heads)
-            _write(folder / f"{name}-{number}-{file_name(word)}.png", look, maps, picture)
+            _write(folder / f"{name}-{number:0{digits}}-{file_name(word)}.png", look, maps, picture)
 
 
 def _of_heads(maps: Array, layers: Sequence[int], heads: Sequence[tuple[int, int]]) -> Array:

@@ -25,7 +25,7 @@ from kvtool.reporting.numbers import ranges
 from kvtool.result import Result, Row, result_key
 from kvtool.store import Run, hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
-from kvtool.store.select import Target, select_run
+from kvtool.store.select import Target, select_store
 from kvtool.store.shares import Share, chunk_name
 from kvtool.tasks.scoring import keep_result
 
@@ -54,6 +54,7 @@ def attend(
     out: str | Path | None = None,
     each_token: bool = False,
     max_new_tokens: int = MAX_NEW_TOKENS,
+    run: str | None = None,
     model: str | None = None,
     data: str | Path | None = None,
     device: str = "auto",
@@ -103,6 +104,7 @@ def attend(
         out: a folder for pictures, <id>.png, of the map of the localization heads.
         each_token: whether each token that looks has a picture of its own.
         max_new_tokens: the most tokens of an answer.
+        run: the name of a run, where the target is a store.
         model: the place of the run's model, if its name does not say it.
         data: the place of the run's data set, if it moved.
         device: the device of the model: auto, cpu, cuda or cuda:N.
@@ -115,11 +117,12 @@ def attend(
         progress: called with 1 and a note for each picture, and once with their number; True shows
             a bar.
     """
-    run = select_run(target)
+    opened, run_name = select_store(target, run)
+    base = opened.run(run_name)
     source = QuerySource(from_)
-    numbers = attended_layers(run, layers)
+    numbers = attended_layers(base, layers)
     if sinks:
-        check_alike(run, numbers)
+        check_alike(base, numbers)
     if sinks and question is None and benchmark is None and not expressions:
         question = DESCRIBE
     images = [image] if isinstance(image, str) else image
@@ -127,7 +130,7 @@ def attend(
     request.check()
     files = _files(save, out, each_token, sinks)
     advance = called(progress)
-    asking = asking_of(run, request, model, device, advance)
+    asking = asking_of(base, request, model, device, advance)
     attender = Attender(asking.run, source, numbers, model, device, max_new_tokens)
     config = {
         **_config(asking, request, attender, seed),

@@ -47,10 +47,11 @@ def _heads(result: Result) -> Table:
     has_masks = result.metric == "auroc"
     best = result.ranked(result.rows)[:HEADS_SHOWN]
     counts = f"{len(best)} of {len(result.rows)} heads"
-    at_random = f"; pointing at random {_percent(best[0]['pointing_chance'])}" if has_masks else ""
-    table = _table(
-        f"{counts}, from {result.config['from']}, the highest {result.metric}{at_random}"
-    )
+    shares = "mass and sinks"
+    if has_masks:
+        shares = f"pointing (at random {_percent(best[0]['pointing_chance'])}), {shares}"
+    source = result.config["from"]
+    table = _table(f"{counts}, from {source}, the highest {result.metric}; {shares} in %")
     names = ["layer", "head"]
     names += ["auroc", "95 %", "permuted", "pointing"] * has_masks
     names += ["mass", "entropy", "sinks"]
@@ -73,7 +74,7 @@ def _heads(result: Result) -> Table:
 def _localization(localization: Row) -> Table:
     """Return the localization heads, one a line."""
     table = _table(f"localization heads, chosen over {localization['n_chosen']} texts")
-    for name in ("layer", "head", "kv", "among the ten"):
+    for name in ("layer", "head", "kv", "among the ten, %"):
         table.add_column(name, justify="right")
     for head in localization["heads"]:
         cells = [str(head[name]) for name in ("layer", "q_head", "kv_head")]
@@ -100,21 +101,22 @@ def _lines(config: Row) -> Iterator[str]:
     if segmentation:
         metric = segmentation["metric"]
         yield (
-            f"segmentation by attention: {metric} {_percent(segmentation[metric])}, chance "
-            f"{_percent(segmentation['chance'])}"
+            f"segmentation by attention: {metric} {_percent(segmentation[metric])} %, chance "
+            f"{_percent(segmentation['chance'])} %"
         )
         values = segmentation["values"]
         if values and metric in values:
             yield (
                 f"segmentation by values, layer {values['layer']} head {values['kv_head']}: "
-                f"{_percent(values[metric])}"
+                f"{_percent(values[metric])} %"
             )
 
 
 def _sinks(result: Result) -> Table:
     """Return the keys of the highest sink share, one a line."""
     rows = result.ranked(result.rows)[:KEYS_SHOWN]
-    table = _table(f"sinks of {len(rows)} of {len(result.rows)} keys, {result.n} pictures")
+    counts = f"{len(rows)} of {len(result.rows)} keys, {result.n} pictures"
+    table = _table(f"sinks of {counts}; share to border and depends in %")
     for name in ("layer", "kv", *SINK_COLUMNS):
         table.add_column(name, justify="right")
     for row in rows:

@@ -99,7 +99,8 @@ def average(
     The tasks are the four segmentation tasks, the two correspondence tasks, and all six; each
     weighs the same, and each interval carries the tasks' own. Probes that the stores hold are used,
     others are computed. A task that a model has no run for is named, and its average is over the
-    others; exit code 4 where --tasks asked for it. Several models are set side by side on the same
+    others; exit code 4 where --tasks asked for it, and where a run cannot be scored on its task,
+    such as one of too few images. Several models are set side by side on the same
     images.
     """
     import kvtool
@@ -132,8 +133,8 @@ def average(
     for line in (*result.skipped, *result.config["notes"]):
         console.log.warning("average: %s", line)
     emit_result(result, format, plots, rows)
-    if tasks is not None and result.n_skipped:
+    if result.n_unusable or (tasks is not None and result.n_skipped):
         raise PartialError(
-            f"average: {result.n_skipped} of the tasks asked for are missing, the averages are "
-            "over the others"
+            f"average: {result.n_skipped} of the tasks are missing or cannot be scored, the "
+            "averages are over the others"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvtool.datasets.identity import listed
 from kvtool.display import shorten
@@ -112,4 +112,33 @@ def _name(identity: Identity, identities: Sequence[Identity]) -> str:
 def _missing(model: str, task: str, sources: Mapping[str, RunSource]) -> str:
     """Say which run a model lacks for a task."""
     data = str(sources[task]) if task in sources else " or ".join(datasets_for(task))
-    return f"model {model}: {task} is no part of its average: no run over {data}: extract it"
+    return without(model, task, f"no run over {data}: extract it")
+
+
+def without(model: str, task: str, reason: str) -> str:
+    """Say that a model's average is over the other tasks, and why."""
+    return f"model {model}: {task} is no part of its average: {reason}"
+
+
+def scored_models(
+    models: Sequence[AveragedModel], failures: Mapping[tuple[str, str], str]
+) -> list[AveragedModel]:
+    """Return the models that have scores, with the runs of the tasks that could be scored.
+
+    Args:
+        models: The models.
+        failures: Why a (model, task) could not be scored.
+
+    Raises KvtoolError where none could.
+    """
+    scored = []
+    for model in models:
+        runs = {task: run for task, run in model.runs.items() if (model.name, task) not in failures}
+        if runs:
+            scored.append(replace(model, runs=runs))
+    if not scored:
+        (name, task), reason = next(iter(failures.items()))
+        raise KvtoolError(
+            f"average: expected a task that can be scored, found none; {name}, {task}: {reason}"
+        )
+    return scored

@@ -23,7 +23,14 @@ from kvtool.experiments.average.means import (
     mean_rows,
     subsets,
 )
-from kvtool.experiments.average.models import AveragedModel, check_request, find_models
+from kvtool.experiments.average.models import (
+    AveragedModel,
+    check_request,
+    find_models,
+    scored_models,
+    without,
+)
+from kvtool.experiments.average.probes import TaskProbes
 from kvtool.layers import LayerChoice
 from kvtool.progress import Progress, called
 from kvtool.result import MAX_REASONS, Result, Row, best_row, is_summary, result_key, versions
@@ -34,7 +41,7 @@ from kvtool.store.shares import sharing
 from kvtool.tasks.blocks import DECODER
 from kvtool.tasks.by_model import find_runs
 from kvtool.tasks.chance import beside_chance
-from kvtool.tasks.evaluation import evaluate, options_of
+from kvtool.tasks.evaluation import options_of
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.sets import CORRESPONDENCE, SEGMENTATION, TASK_SETS
 from kvtool.types import Kind
@@ -71,12 +78,13 @@ def average(
     A row is about a model, a block and a `subset`: a task by itself, `segmentation`,
     `correspondence` or `all`. Tasks weigh the same; intervals carry each task's own, and chance is
     averaged as scores are. Probes are taken from the stores where they were computed before. Of a
-    model that lacks some tasks the average is over the others, and `skipped` says so. `items` are
+    model that lacks some tasks, or whose run cannot be scored on some, such as one of too few
+    pictures, the average is over the others, and `skipped` says so. `items` are
     the best block of each task and the means of these bests, the paper's table 6.
 
     Raises UsageError for unknown names and tasks that cannot be averaged, KvtoolError where no
-    model has any task; where other processes still probe, UnfinishedError if this process did some
-    of it, else BusyError.
+    model has any task that can be scored; where other processes still probe, UnfinishedError if
+    this process did some of it, else BusyError.
 
     Args:
         stores: their runs without prefix are sorted by model, whatever store they are in.
@@ -111,22 +119,16 @@ def average(
     request: dict[str, Any] = {"kinds": kinds, "layers": layers, "heads": heads, "limit": limit}
     probing: dict[str, Any] = {"select": select, "device": device, "seed": seed, "fresh": fresh}
     probing |= {"progress": called(progress), **request}
-    probed: dict[tuple[str, str], TaskScores] = {}
+    probes = TaskProbes(images, task_options, data or {}, probing)
     with sharing(wait_s) as share:
-
-        def score(pair: tuple[AveragedModel, str]) -> None:
-            """Probe one model on one task."""
-            model, task = pair
-            run = model.runs[task]
-            # Without a choice of images the probe is the one that `kvtool probe` keeps.
-            changes = {"data": (data or {}).get(run.config.dataset), **task_options[task]}
-            ids = None if images[task] == set(run.ids) else images[task]
-            result = evaluate(run, task, ids=ids, share=share.part, **probing, **changes)
-            probed[model.name, task] = TaskScores(task, run, result)
-
         pairs = [(model, task) for model in averaged for task in model.runs]
-        share.each(pairs, score, "probes")
-    by_model = {model.name: [probed[model.name, task] for task in model.runs] for model in averaged}
+        share.each(pairs, lambda pair: probes.score(*pair, share.part), "probes")
+    skipped = [line for model in averaged for line in model.lacks]
+    skipped += [without(*pair, reason) for pair, reason in probes.failures.items()]
+    averaged = scored_models(averaged, probes.failures)
+    by_model = {
+        model.name: [probes.scores[model.name, task] for task in model.runs] for model in averaged
+    }
     settings = {
         "request": request,
         "select": select,
@@ -134,7 +136,8 @@ def average(
         "options": {task: task_options[task] for task in images if task_options[task]},
     }
     config = _config(averaged, by_model, {task: str(source) for task, source in sources.items()})
-    return _kept(opened[0].path, _result(averaged, by_model, config | settings, notes))
+    result = _result(by_model, config | settings, notes, skipped, len(probes.failures))
+    return _kept(opened[0].path, result)
 
 
 def _kept(store: Path, result: Result) -> Result:
@@ -197,10 +200,11 @@ def _config(
 
 
 def _result(
-    models: Sequence[AveragedModel],
     by_model: Mapping[str, Sequence[TaskScores]],
     config: dict[str, Any],
     notes: Sequence[str],
+    skipped: Sequence[str],
+    n_unusable: int,
 ) -> Result:
     """Return the result: rows by model, subset and block, the best of each layer, baselines."""
     rows: list[Row] = []
@@ -214,7 +218,6 @@ def _result(
                 {"average_of": model, "subset": subset, **row} for row in baseline_means(members)
             ]
             items.append({**labels, **_mean_of_bests(members)})
-    skipped = [line for model in models for line in model.lacks]
     result = Result(
         command="average",
         task=None,
@@ -227,7 +230,8 @@ def _result(
         config=config | {"notes": [*notes, *_probe_notes(by_model)]},
         versions=versions(),
         n_skipped=len(skipped),
-        skipped=skipped[:MAX_REASONS],
+        n_unusable=n_unusable,
+        skipped=list(skipped[:MAX_REASONS]),
         chance=[_chance(model, scores) for model, scores in by_model.items()],
     )
     return replace(result, best=_best(result))

@@ -25,16 +25,8 @@ from kvtool.reporting.averages import (
 from kvtool.reporting.chance import against_chance, chance_interval
 from kvtool.reporting.numbers import interval, plural, show
 from kvtool.reporting.scores import block_tables
+from kvtool.reporting.task_names import short_name
 from kvtool.result import Result, block_name
-
-SHORT = {
-    "foreground-segmentation": "foreground",
-    "co-segmentation": "co-seg.",
-    "semantic-segmentation": "semantic",
-    "referring-expression": "referring",
-    "semantic-correspondence": "semantic corr.",
-    "temporal-correspondence": "temporal corr.",
-}
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
@@ -42,7 +34,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
     yield _bests(result)
     yield _means(result)
     if (line := against_chance(result)) is not None:
-        yield Text(f"{line}\n")
+        yield Text(line)
     for model in models_of(result):
         for subset in averaged_subsets(result):
             n_tasks = tasks_of_subset(result, subset, model)
@@ -75,7 +67,7 @@ def _bests(result: Result) -> Table:
         for model in models:
             row = items.get((model, subset))
             cells.append("-" if row is None else interval(result, row))
-        table.add_row(SHORT.get(subset, subset), *map(Text, cells))
+        table.add_row(short_name(subset), *map(Text, cells))
     return table
 
 

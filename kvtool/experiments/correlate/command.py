@@ -164,10 +164,9 @@ def correlate(
 
 def _print(result: Result, format: Format) -> None:
     """Print the rows of a result, and what is to be said of them."""
-    from kvtool.cli.output import emit_result
+    from kvtool.cli.output import emit_result, say_notes
 
-    for note in result.config["notes"]:
-        console.log.warning("correlate: %s", note)
+    say_notes(result, format, "correlate: ")
     emit_result(result, format)
 
 

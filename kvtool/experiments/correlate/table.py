@@ -13,14 +13,14 @@ from rich.text import Text
 
 from kvtool.reporting.chance import level_row
 from kvtool.reporting.numbers import interval, show
+from kvtool.reporting.task_names import short_name
 from kvtool.result import Result, Row
 
-SHORT = {
-    "foreground-segmentation": "foreground",
-    "co-segmentation": "co-seg.",
-    "semantic-segmentation": "semantic",
-    "referring-expression": "referring",
-}
+SCORES = (
+    *("foreground-segmentation", "co-segmentation", "semantic-segmentation"),
+    *("referring-expression", "cvbench", "blink"),
+)
+"""Tasks and benchmarks, in the order of their columns."""
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
@@ -38,11 +38,11 @@ def tables(result: Result) -> Iterator[RenderableType]:
         ],
         ("segmentation", "accuracy"),
     )
-    scores = [name for name in (*SHORT, "cvbench", "blink") if name in models[0]]
+    scores = [name for name in SCORES if name in models[0]]
     yield _table(
         "%: each task's best value; each benchmark's own score",
         [(name, [show(result, row[score]) for score in scores]) for name, row in labeled],
-        [SHORT.get(name, name) for name in scores],
+        [short_name(name) for name in scores],
     )
     for row in result.rows:
         if "coefficient" in row:

@@ -26,6 +26,7 @@ from kvtool.cli.options import (
     ModelOfRunsOption,
     PlotOption,
     QuestionDtypeOption,
+    RowsOption,
     RunOption,
     StoreArgument,
     StyleOption,
@@ -99,6 +100,7 @@ def intervene(
     fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
+    rows: RowsOption = "summary",
     format: FormatOption = "auto",
 ) -> None:
     """Ask a benchmark's questions while text attends otherwise to the image in chosen heads.
@@ -146,5 +148,5 @@ def intervene(
         )
     for note in result.config["notes"]:
         console.log.info("%s", note)
-    emit_result(result, format, plots)
+    emit_result(result, format, plots, rows)
     check_complete(result, "questions were left out", f"{result.n} scored")

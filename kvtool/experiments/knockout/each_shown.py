@@ -16,6 +16,7 @@ from kvtool.reporting.numbers import interval, p_value, plural, probability, sho
 from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, plain_table
+from kvtool.reporting.task_names import short_name
 from kvtool.result import Result, Row
 
 HEADS_SHOWN = 12
@@ -58,7 +59,7 @@ def _changes(result: Result) -> Table:
         lines.add_column(name, justify="right")
     for row in heads:
         cells = [str(row["layer"]), str(row["kv_head"])]
-        cells += [interval(result, row), p_value(row["margin_holm_p"])]
+        cells += [_nats(row), p_value(row["margin_holm_p"])]
         cells += [show(percent, row["accuracy_change"], "+")]
         cells += [str(row["n_lost"]), str(row["n_gained"]), p_value(row["mcnemar_holm_p"])]
         lines.add_row(*map(Text, cells))
@@ -72,9 +73,9 @@ def _measures(result: Result) -> Table:
     for name in ("layer", "head", "margin"):
         lines.add_column(name, justify="right", no_wrap=True)
     for source in sources:
-        lines.add_column(Text(source["measure"]), justify="right", overflow="fold", min_width=5)
+        lines.add_column(short_name(source["measure"]), justify="right", no_wrap=True)
     for row in strongest(result)[:HEADS_SHOWN]:
-        cells = [str(row["layer"]), str(row["kv_head"]), show(result, row["margin_change"], "+")]
+        cells = [str(row["layer"]), str(row["kv_head"]), f"{row['margin_change']:+.3f}"]
         cells += [
             show(replace(result, unit=source["unit"]), row[source["measure"]]) for source in sources
         ]
@@ -93,6 +94,13 @@ def _correlations(result: Result) -> Table:
     return lines
 
 
+def _nats(row: Row) -> str:
+    """Return the change of the margin, as wide in all rows."""
+    ends = (row[f"margin_change_{end}"] for end in ("low", "high"))
+    low, high = ("-" if end is None else f"{end:.3f}" for end in ends)
+    return f"{row['margin_change']:+.3f} [{low}, {high}]"
+
+
 def _ends(row: Row) -> str:
     """Return the interval of a coefficient; nothing where there is none."""
     if row["rho_low"] is None:
@@ -101,7 +109,13 @@ def _ends(row: Row) -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    return Table(
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
 
 
 def maps(result: Result) -> dict[str, str]:

@@ -76,8 +76,8 @@ def _cells(result: Result, row: Row, has_ranks: bool) -> Iterator[str]:
     yield show(result, row["permuted"])
     yield show(result, row["text"])
     if has_ranks:
-        yield show(result, row["rank"])
-        yield show(result, row["rank_background"])
+        yield show(result, row["rank"], metric="rank")
+        yield show(result, row["rank_background"], metric="rank")
 
 
 def sentences(result: Result) -> Iterator[str]:

@@ -68,7 +68,7 @@ def _lines(result: Result, bests: Sequence[Row]) -> list[str]:
         if result.config["select"] == "split"
         else "on the same data: optimistic"
     )
-    block = f"{fixed['kind']}, layer {fixed['layer']}, kv_head {fixed['kv_head']}"
+    block = f"{fixed['kind']}, layer {fixed['layer']}, head {fixed['kv_head']}"
     lines = [f"fixed block: {block}, the best of none; blocks chosen {choice_note}"]
     if (line := conditions_against_chance(result, bests)) is not None:
         lines.append(line)
@@ -90,9 +90,7 @@ def _chance_cells(result: Result, rows: Sequence[Row]) -> list[str]:
 
 def _block(result: Result, row: Row) -> str:
     several = len(result.config["kinds"]) > 1
-    return (
-        f"{row['kind'] + chr(10) if several else ''}layer {row['layer']}\nkv_head {row['kv_head']}"
-    )
+    return f"{row['kind'] + chr(10) if several else ''}layer {row['layer']}\nhead {row['kv_head']}"
 
 
 def _cell(result: Result, row: Row, name: str) -> str:

@@ -97,7 +97,7 @@ def draw_chance(axes: Axes, result: Result, metric: str, color: str) -> None:
         return
     score = scored(level[1], metric)
     name = level[0] if metric == result.metric else f"chance, {metric}"
-    label = f"{name}: {in_words(result, score)}"
+    label = f"{name}: {in_words(replace(result, metric=metric), score)}"
     axes.axhline(score.value, color=color, linewidth=0.8, linestyle=(0, (1, 2)), label=label)
 
 
@@ -106,7 +106,7 @@ def draw_auroc(axes: Axes, result: Result, rows: Sequence[Row]) -> None:
     by_auroc = replace(result, metric="auroc", higher_is_better=True)
     layers = sorted({row["layer"] for row in rows})
     bests = [by_auroc.best_of([row for row in rows if row["layer"] == layer]) for layer in layers]
-    label = "auroc, best of each layer"
+    label = f"auroc{' × 100' * in_percent(result)}, best of each layer"
     intervals = [scored(row or {}, "auroc") for row in bests]
     points(axes, layers, intervals, label=label, color=PALE, marker="x", zorder=2)
     draw_chance(axes, result, "auroc", color=PALE)

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.demo.weights import DEMO
+from kvtool.experiments.sae.overlaid import OVERLAY_CAPTION as OVERLAY_CAPTION
+from kvtool.experiments.sae.overlaid import overlay as overlay
+from kvtool.experiments.sae.overlaid import overlay_key as overlay_key
 from kvtool.experiments.sae.series import (
     CONTROLS,
     IMAGE,

@@ -172,7 +172,7 @@ def sae(
     for transfer masks of categories.
     """
     import kvtool
-    from kvtool.cli.output import check_complete, emit_result, plot_files, resolve
+    from kvtool.cli.output import check_complete, emit_result, plot_files, say_notes
 
     plots = plot_files(plot)
     options: dict[str, Any] = given(
@@ -200,9 +200,6 @@ def sae(
             progress=advance,
             **options,
         )
-    # A table has the notes itself.
-    if resolve(format) != "table":
-        for note in result.config["notes"]:
-            console.log.info("%s", note)
+    say_notes(result, format)
     emit_result(result, format, plots)
     check_complete(result, "images, masks or SAEs were left out", f"{result.n} images scored")

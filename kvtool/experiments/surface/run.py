@@ -6,8 +6,7 @@ that is chosen on one half of the pictures and scored on the other, both ways ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,8 @@ from kvtool.tasks.truth import sizes_of
 from kvtool.types import Kind, Precision
 
 MAX_NEW_TOKENS = 16
+
+COMMAND = "surface"
 
 
 @checked
@@ -100,18 +101,16 @@ def surface(
         progress: called with a number and a note for questions and blocks, and once with their
             number; True shows a bar.
     """
-    paired = paired_task(task, "surface")
+    paired = paired_task(task, COMMAND)
     _check(paired, blocks, n, max_new_tokens)
     wording = Wording(style, after_question)
     store, run_name = select_store(target, run)
-    with _named(paired):
-        source = serving_run(store, paired, run_name)
+    source = serving_run(store, paired, run_name, COMMAND)
     value_kinds = [kind for kind in default_kinds(source) if kind not in BASELINES]
     plan = plan_blocks(source, kinds or value_kinds, layers, heads)
     dataset = dataset_of(source, data)
     questions = paired.make(dataset, sizes_of(source), paired.subset, n, seed)
-    with _named(paired):
-        check_questions(questions, source, paired, "max")
+    check_questions(questions, source, paired, "max", COMMAND)
     _check_halves(paired, len(questions.questions))
     questions = replace(
         questions, questions=[wording.of(question) for question in questions.questions]
@@ -197,16 +196,6 @@ def _check(task: PairedTask, blocks: int, n: int | None, max_new_tokens: int) ->
         )
     if blocks < 1 or max_new_tokens < 1 or (n is not None and n < 1):
         raise UsageError("surface: expected blocks, n and max_new_tokens of 1 or more")
-
-
-@contextmanager
-def _named(task: PairedTask) -> Iterator[None]:
-    """Let the errors of what paired shares with this command name this one."""
-    try:
-        yield
-    except UsageError as error:
-        reason = str(error).removeprefix(f"paired {task.name}: ")
-        raise UsageError(f"surface {task.name}: {reason}") from error
 
 
 def _check_halves(task: PairedTask, n_questions: int) -> None:

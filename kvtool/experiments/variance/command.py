@@ -82,7 +82,7 @@ def variance(
     colors, layers across, heads down, input-agnostic blocks framed.
     """
     import kvtool
-    from kvtool.cli.output import emit_result, plot_files
+    from kvtool.cli.output import emit_result, plot_files, say_notes
 
     plots = plot_files(plot)
     cut = parse_threshold(threshold)
@@ -99,8 +99,7 @@ def variance(
             wait_s=wait,
             progress=advance,
         )
-    for note in result.config["notes"]:
-        console.log.warning("%s", note)
+    say_notes(result, format)
     if pictures := result.config.get("pictures"):
         console.log.info("%d pictures in %s", len(pictures), out)
     emit_result(result, format, plots)

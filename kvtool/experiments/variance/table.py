@@ -16,7 +16,7 @@ from kvtool.result import Result, Row
 
 HEADS_SHOWN = 8
 """More heads than this do not fit 80 columns: only a layer's range is shown."""
-BAR = 30
+BAR = 24
 
 
 def tables(result: Result) -> Iterator[RenderableType]:

@@ -61,15 +61,17 @@ const chosen = new Map(); // the block that each article shows
 
 const blockOf = (row) => `${row.kind}/${row.layer}/${row.kv_head}`;
 
-function number(about, value) {
+function number(format, value) {
   if (value === null || value === undefined) return "-";
-  return about.percent ? (about.scale * value).toFixed(1) : Number(value).toPrecision(4);
+  const shown = format.scale * value;
+  return format.decimals === null ? shown.toPrecision(4) : shown.toFixed(format.decimals);
 }
 
 function interval(about, row, metric) {
   const [value, low, high] = ["", "_low", "_high"].map((end) => row[metric + end]);
-  const text = number(about, value);
-  return low == null || high == null ? text : `${text} [${number(about, low)}, ${number(about, high)}]`;
+  const format = about.formats[metric];
+  const text = number(format, value);
+  return low == null || high == null ? text : `${text} [${number(format, low)}, ${number(format, high)}]`;
 }
 
 const isSummary = (about, row) => about.labels.every((label) => row[label] == null || row[label] === "all");
@@ -131,7 +133,7 @@ function viewerLine(command) {
 function blockTable(about, block, rows, labels) {
   const table = element("table");
   const head = element("tr");
-  for (const name of [labels.join(" · ") || "rows", ...about.metrics.map((metric) => metric + about.unit), "n"]) head.append(element("th", name, { scope: "col" }));
+  for (const name of [labels.join(" · ") || "rows", ...about.metrics.map((metric) => metric + about.formats[metric].unit), "n"]) head.append(element("th", name, { scope: "col" }));
   table.append(element("thead"), element("tbody"));
   table.tHead.append(head);
   for (const row of rows) {

@@ -13,25 +13,25 @@ from tests.support.result_rows import interval
 
 
 @pytest.mark.parametrize(
-    ("name", "level"), [("auroc", ", chance 50.0"), ("mass", ""), ("sink_share", "")]
+    ("name", "level"), [("auroc", ", chance 0.500"), ("mass", ", %"), ("sink_share", ", %")]
 )
 def test_a_map_of_heads_has_the_level_of_its_own_measure(name: str, level: str) -> None:
     result = attend_result()
     rows = level_rows([row | {"kind": "query"} for row in result.rows], name)
     chart = heatmap(replace(result, metric=name), "query", rows)
     assert chart.caption.startswith(f"query: {name}")
-    assert chart.caption.endswith(f"%{level}")
-    if not level:
+    assert chart.caption.endswith(f"{name}{level}")
+    if "chance" not in level:
         assert chart.chance_at is None
 
 
 @pytest.mark.parametrize(
-    ("name", "level"), [("overlap", ", chance 1.0"), ("mass", ""), ("sink_share", "")]
+    ("name", "level"), [("overlap", ", %, chance 1.0"), ("mass", ", %"), ("sink_share", ", %")]
 )
 def test_a_map_of_sinks_has_the_level_of_its_own_measure(name: str, level: str) -> None:
     result = sinks_result()
     chart = heatmap(replace(result, metric=name), "key", level_rows(result.rows, name))
-    assert chart.caption.endswith(f"%{level}")
+    assert chart.caption.endswith(f"{name}{level}")
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_a_sentence_says_on_which_side_of_chance_heads_are(auroc: float, words: 
 def test_a_head_below_chance() -> None:
     result = attend_result()
     result.config["chosen_head"] |= interval("auroc", 0.4)
-    assert ", is below chance on the other half: AUROC 40.0" in next(sentences(result))
+    assert ", is below chance on the other half: AUROC 0.400" in next(sentences(result))

@@ -166,3 +166,13 @@ def test_each_token_of_the_question_has_a_picture(run: Run, tmp_path: Path) -> N
     kvtool.attend(run, out=tmp_path, each_token=True, **options)
     names = sorted(path.stem.rpartition("-")[2] for path in tmp_path.iterdir())
     assert names == ["cat", "is", "the", "there"]
+
+
+def test_names_of_pictures_sort_as_the_tokens_stand(run: Run, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"question": f"{QUESTION} " * 3, "image": run.ids[1]}
+    kvtool.attend(run, out=tmp_path, each_token=True, from_="question", **options)
+    names = sorted(path.stem.removeprefix(f"{run.ids[1]}-") for path in tmp_path.iterdir())
+    assert len(names) == 12
+    words = [name.partition("-")[2] for name in names]
+    assert words == words[:4] * 3
+    assert len(set(words)) == 4

@@ -189,3 +189,10 @@ def test_the_page_has_its_articles(run: Run, tmp_path: Path, shell: Callable[...
     assert "query: auroc, %, chance 50.0" in text
     assert "query: mass, %" in text
     assert "query: mass, %, chance" not in text
+
+
+def test_a_run_of_a_store_is_named(run: Run) -> None:
+    expected = kvtool.attend(run, question=QUESTION, limit=1)
+    assert kvtool.attend(run.store, run=run.name, question=QUESTION, limit=1) == expected
+    with pytest.raises(UsageError, match="nope"):
+        kvtool.attend(run.store, run="nope", question=QUESTION)

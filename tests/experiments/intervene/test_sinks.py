@@ -115,7 +115,9 @@ def test_heads_of_attend(run: Run) -> None:
     kvtool.attend(run, sinks=True, question=QUESTION)
     heads, notes = heads_of(run, "sinks:1")
     assert heads == {SINK_KEY}
-    assert notes == [f"heads sinks:1: as kvtool attend ranked them over run {run.name}"]
+    (note,) = notes
+    assert note.startswith("heads sinks:1: as kvtool attend ranked them over ")
+    assert f" pictures of run {run.name}" in note
     kvtool.attend(run, question=QUESTION, localization=4)
     localized, _ = heads_of(run, "localization:2")
     assert len(localized) == 2
