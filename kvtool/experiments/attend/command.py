@@ -11,7 +11,7 @@ from kvtool.cli import console
 from kvtool.cli.completion import complete_benchmark
 from kvtool.cli.options import (
     DataOption,
-    DevicesOption,
+    DeviceOption,
     FormatOption,
     FreshOption,
     ImagesOption,
@@ -27,7 +27,6 @@ from kvtool.cli.options import (
     seed_of,
 )
 from kvtool.cli.parsing import parse_folder, parse_layers, parse_list, parse_model
-from kvtool.cli.worker_flags import CpusOption, EngineOption
 
 EXAMPLES = (
     "kvtool attend study.kv --expressions --plot heads.pdf",
@@ -136,9 +135,7 @@ def attend(
     max_new_tokens: MaxNewTokensOption = 16,
     model: ModelFolderOption = None,
     data: DataOption = None,
-    device: DevicesOption = "auto",
-    engine: EngineOption = "local",
-    cpus_per_worker: CpusOption = 1,
+    device: DeviceOption = "auto",
     seed: Annotated[int, seed_of("the halves, intervals and permutations")] = 0,
     fresh: FreshOption = False,
     wait: WaitOption = 0.0,
@@ -180,9 +177,7 @@ def attend(
             max_new_tokens=max_new_tokens,
             model=parse_model(model),
             data=parse_folder(data),
-            devices=device,
-            engine=engine,
-            cpus_per_worker=cpus_per_worker,
+            device=device,
             seed=seed,
             fresh=fresh,
             wait_s=wait,

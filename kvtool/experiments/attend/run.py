@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from kvtool.asking.attending import Attender, attended_layers
 from kvtool.asking.query_tokens import LAST, QuerySource
 from kvtool.bounds import checked
-from kvtool.engine.crew import Devices, crewed
 from kvtool.errors import UsageError
 from kvtool.experiments.attend.sources import DESCRIBE, AttendRequest, AttendTexts, asking_of
 from kvtool.layers import LayerChoice
@@ -37,7 +36,6 @@ MAX_NEW_TOKENS = 16
 
 
 @checked
-@crewed("save", "out", "each_token")
 def attend(
     target: Target,
     *,
@@ -58,9 +56,6 @@ def attend(
     model: str | None = None,
     data: str | Path | None = None,
     device: str = "auto",
-    devices: Devices = None,  # noqa: ARG001  the crew's
-    engine: str = "local",  # noqa: ARG001  the crew's
-    cpus_per_worker: int = 1,  # noqa: ARG001  the crew's
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
@@ -108,9 +103,6 @@ def attend(
         model: the place of the run's model, if its name does not say it.
         data: the place of the run's data set, if it moved.
         device: the device of the model: auto, cpu, cuda or cuda:N.
-        devices: in place of one device several, a worker each, who share the pictures.
-        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
-        cpus_per_worker: the CPUs that Ray sets aside for a worker.
         seed: the random seed of halves, intervals and permutations.
         fresh: whether everything is measured again.
         wait_s: how long to wait for another process that measures the same.
