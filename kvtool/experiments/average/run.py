@@ -79,8 +79,8 @@ def average(
     `correspondence` or `all`. Tasks weigh the same; intervals carry each task's own, and chance is
     averaged as scores are. Probes are taken from the stores where they were computed before. Of a
     model that lacks some tasks, or whose run cannot be scored on some, such as one of too few
-    pictures, the average is over the others, and `skipped` says so. `items` are
-    the best block of each task and the means of these bests, the paper's table 6.
+    pictures, the average is over the others, and `skipped` says so. `items` are the best block of
+    each task and the means of these bests, the paper's table 6.
 
     Raises UsageError for unknown names and tasks that cannot be averaged, KvtoolError where no
     model has any task that can be scored; where other processes still probe, UnfinishedError if
@@ -92,17 +92,12 @@ def average(
         runs: the names of the runs to use, by default all.
         tasks: the tasks to average, by default those of the four segmentation and the two
             correspondence tasks that there are runs for.
-        kinds: as in probe.
-        layers: as in probe.
-        heads: as in probe.
+        kinds, layers, heads: as in probe.
         select: how the best block of each task in `items` is chosen, as in probe. The best block of
             an average is always chosen on the same data.
         limit: the most sampling units of a task.
         device: the device.
-        devices: in place of one device several, a worker each, who share the
-            probes and their layers.
-        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
-        cpus_per_worker: the CPUs that Ray sets aside for a worker.
+        devices, engine, cpus_per_worker: several workers, as in probe.
         data: the places of data sets, by their names in the runs.
         seed: the random seed of probes and intervals.
         fresh: whether everything is probed again.
