@@ -119,9 +119,9 @@ class KeptHeads:
     def _command(self, run: Run) -> str:
         """Return the command that ranks them."""
         commands = {
-            "best": f"kvtool probe {run.store} {self.task}",
-            "localization": f"kvtool attend {run.store} --expressions",
-            "sinks": f"kvtool attend {run.store} --sinks",
+            "best": f"kvtool probe {run.address} {self.task}",
+            "localization": f"kvtool attend {run.address} --expressions",
+            "sinks": f"kvtool attend {run.address} --sinks",
         }
         return commands[self.name]
 

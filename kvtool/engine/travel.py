@@ -8,30 +8,37 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.store import Run, Store, open_store
+from kvtool.store.mirrors import address_of
 
 
 @dataclass(frozen=True)
 class StoreName:
     """An open store, as it travels."""
 
-    path: Path
+    path: str
 
 
 @dataclass(frozen=True)
 class RunName:
     """An open run, as it travels."""
 
-    store: Path
+    store: str
     name: str
 
 
 def sent(value: Any) -> Any:
     """Return a value as it travels: stores and runs, also in lists and mappings, by their names."""
     if isinstance(value, Run):
-        return RunName(Path(value.store).absolute(), value.name)
+        return RunName(_address(value.store), value.name)
     if isinstance(value, Store):
-        return StoreName(value.path.absolute())
+        return StoreName(_address(value.path))
     return _within(value, sent)
+
+
+def _address(folder: Path) -> str:
+    """Return what opens a store anywhere: its address on an object store, else its path."""
+    address = address_of(folder)
+    return str(folder.absolute()) if address == str(folder) else address
 
 
 def received(value: Any) -> Any:

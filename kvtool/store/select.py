@@ -4,7 +4,7 @@ run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 
 from kvtool.store.catalog import Store, open_store
@@ -15,14 +15,14 @@ Target = StorePath | Store | Run
 """A store by its path or open, or a run of one."""
 
 
-def select_run(target: Target) -> Run:
-    """Return the run itself, or the only run of a store.
+def select_run(target: Target, serves: Callable[[Run], bool] | None = None) -> Run:
+    """Return the run itself, or the only run of a store, of several the only one that serves.
 
     Raises StoreError where a store holds none or several.
     """
     if isinstance(target, Run):
         return target
-    return (target if isinstance(target, Store) else open_store(target)).run()
+    return (target if isinstance(target, Store) else open_store(target)).run(None, serves)
 
 
 def select_store(

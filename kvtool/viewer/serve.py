@@ -100,8 +100,12 @@ def serve(
     from kvtool.viewer.questions import Questions
     from kvtool.viewer.viewer import Viewer, runs_by_name
 
-    runs = runs_by_name(served_runs(stores))
-    viewer = Viewer(runs, dict(data or {}), Questions(model, device))
+    def look() -> Mapping[tuple[str, str], Run]:
+        """Return the runs that the stores hold by now."""
+        return runs_by_name(served_runs(stores))
+
+    runs = look()
+    viewer = Viewer(runs, dict(data or {}), Questions(model, device), look)
     listener = _listener(port)
     token = token_urlsafe(TOKEN_BYTES)
     server, thread = _started(viewer, token, listener)
@@ -122,7 +126,7 @@ def served_runs(
     opened = open_stores(stores)
     runs = [(store.path, run) for store in opened for run in store.readable_runs()]
     if not runs:
-        paths = ", ".join(str(store.path) for store in opened)
+        paths = ", ".join(store.address for store in opened)
         raise UsageError(f"serve: expected a run or more, found none in {paths}: extract one first")
     return runs
 

@@ -129,7 +129,8 @@ class ViewedRun:
         config = self.run.config
         with self.lock:
             self.run.refresh()
-            self.__dict__.pop("samples", None)
+            for name in ("samples", "results"):
+                self.__dict__.pop(name, None)
         return {
             "run": self.run.name,
             "model": config.model.name,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool._version import __version__
-from kvtool.errors import UsageError
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.store import Run
 from kvtool.viewer.nearest import NearestPatches
 from kvtool.viewer.pictures import Pictures
@@ -31,11 +31,13 @@ class Viewer:
         runs: The runs by the name of their store, and their own.
         data: The places of data sets, by name, if they moved.
         questions: What answers questions.
+        look: Returns the runs that the stores hold by now; without it they stay.
     """
 
     runs: Mapping[tuple[str, str], Run]
     data: Mapping[str, str | Path] = field(default_factory=dict)
     questions: Questions = field(default_factory=lambda: Questions(None))
+    look: Callable[[], Mapping[tuple[str, str], Run]] | None = None
     pictures: Pictures = field(default_factory=Pictures)
     nearest: NearestPatches = field(default_factory=NearestPatches)
     _viewed: dict[tuple[str, str], ViewedRun] = field(default_factory=dict)
@@ -45,7 +47,12 @@ class Viewer:
         answer = self._answers.get(resource)
         if answer is None:
             raise UsageError(f"viewer: expected one of {', '.join(self._answers)}, found another")
-        return answer(ViewRequest(texts))
+        try:
+            return answer(ViewRequest(texts))
+        except OSError as error:
+            # A store may change while it is read: files of a run that is removed are gone.
+            problem = error.strerror or type(error).__name__
+            raise KvtoolError(f"viewer: expected a file of the store, found {problem}") from error
 
     @cached_property
     def _answers(self) -> dict[str, Answer]:
@@ -75,8 +82,27 @@ class Viewer:
             "attention": lambda request: self.questions.attention(self._run(request), request),
         }
 
+    def refresh(self) -> None:
+        """Look again for runs: new ones are shown, those that are gone are not any more. A run that
+        is the same stays with what was read of it. Raises KvtoolError where none is left.
+        """
+        if self.look is None:
+            return
+        latest = self.look()
+        for key in set(self._viewed) - set(latest):
+            self._viewed.pop(key, None)
+        for key, run in latest.items():
+            before = self.runs.get(key)
+            if before is not None and before.config.hash != run.config.hash:
+                self._viewed.pop(key, None)
+        self.runs = {
+            key: self._viewed[key].run if key in self._viewed else run
+            for key, run in latest.items()
+        }
+
     def catalog(self) -> dict[str, Any]:
-        """Return the runs, and what the viewer can do with them."""
+        """Return the runs that there are now, and what the viewer can do with them."""
+        self.refresh()
         return {
             "version": __version__,
             "model": self.questions.model,

@@ -26,7 +26,7 @@ def widget(
 ) -> Any:
     """Return the viewer as a widget for a notebook's cell; there is no server, the kernel answers.
 
-    Its `state` is what is page, as in the viewer's address, and can be read and set. Raises
+    Its `state` is what is shown, as in the viewer's address, and can be read and set. Raises
     KvtoolError where anywidget is not installed, UsageError for stores without a run.
 
     Args:
@@ -34,7 +34,7 @@ def widget(
         model: The runs' model, by its name or folder, which then answers questions.
         data: The places of data sets, by name, if they moved.
         device: Where the model runs.
-        state: What is page first, e.g. "view=heads&layer=4".
+        state: What is shown first, e.g. "view=heads&layer=4".
         height: The height in pixels.
     """
     try:
@@ -47,8 +47,13 @@ def widget(
     from kvtool.viewer.serve import served_runs
     from kvtool.viewer.viewer import Viewer, runs_by_name
 
-    runs = [(target.store, target)] if isinstance(target, Run) else served_runs(target)
-    viewer = Viewer(runs_by_name(runs), dict(data or {}), Questions(model, device))
+    def look() -> Mapping[tuple[str, str], Run]:
+        """Return the run, or those that the stores hold by now."""
+        if isinstance(target, Run):
+            return runs_by_name([(target.store, target)])
+        return runs_by_name(served_runs(target))
+
+    viewer = Viewer(look(), dict(data or {}), Questions(model, device), look)
     members = {
         "_esm": joined_module(NOTEBOOK),
         "_css": sources()[STYLE],

@@ -92,15 +92,8 @@ def test_all_heads_are_shown_before_their_vectors_are_there(viewing: Viewing, ru
     """The server computes the maps of the first patch: they are the same."""
     waiting: list[Route] = []
     page = viewing.page
-    is_held = [True]
-
-    def take(route: Route) -> None:
-        if is_held[0]:
-            waiting.append(route)
-        else:
-            route.continue_()
-
-    page.route("**/get/block?*", take)
+    blocking = [True]
+    page.route("**/get/block?*", lambda r: waiting.append(r) if blocking else r.continue_())
     state = f"view=heads&image={run.ids[1]}&token=20&kind=key&{PLAIN}"
     page.goto("about:blank")
     page.goto(f"{viewing.address}#{state}")
@@ -116,7 +109,7 @@ def test_all_heads_are_shown_before_their_vectors_are_there(viewing: Viewing, ru
         expected = gray_levels(cosines(run, ("key", *name), run.ids[1], 20)).reshape(GRID)
         assert np.abs(levels - expected).max() <= 1, name
     assert waiting
-    is_held[0] = False
+    blocking.clear()
     for route in waiting:
         route.continue_()
     viewing.settle()
@@ -234,6 +227,24 @@ def test_keys_alone(viewing: Viewing, run: Run) -> None:
         viewing.page.keyboard.press("Tab")
         names.add(viewing.page.evaluate(FOCUSED))
     assert {"Run", "Picture", "Layer", "Filter pictures by name", run.ids[0]} <= names
+
+
+@pytest.mark.parametrize("key", ["1", "2", "3", "4"])
+def test_the_patch_of_every_view_is_moved_by_keys(viewing: Viewing, run: Run, key: str) -> None:
+    viewing.show(f"image={run.ids[0]}&kind=value&layer=3&kv_head=0&token=9")
+    viewing.press(key)
+    page = viewing.page
+    presses = 0
+    while not page.evaluate('document.activeElement.matches("main .frame")'):
+        page.keyboard.press("Tab")
+        presses += 1
+        assert presses < 80
+    viewing.press("ArrowRight")
+    assert viewing.state["token"] == "10"
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')")
+    # From there the other views are at hand.
+    viewing.press("7", "1")
+    assert viewing.state["view"] == "picture"
 
 
 def test_a_filter_lists_what_fits(viewing: Viewing) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 
 from kvtool.datasets.images import digest_pictures
 from kvtool.datasets.spair71k import SPair71k
+from kvtool.store import Store
 from tests.support.shell import Shell
 from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write_spair
-from tests.support.units import sample, write_run
+from tests.support.units import noise, sample, write_run
 
 RUNS = ("ours", "ours+correct", "theirs")
 TASK = "semantic-correspondence"
@@ -71,6 +73,23 @@ def test_a_task_that_no_run_serves(
     code, _, err = shell("probe", store, *words, "--run", "all")
     assert code == 2
     assert message in err[-1]
+
+
+@pytest.mark.slow
+def test_without_a_name_runs_that_serve_the_task_are_meant(
+    store: Path, shell: Shell, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(store, tmp_path / "copy.kv")
+    samples = [sample("0", 0, WH, GRID)]
+    write_run(copy, "davis2017", "val", tmp_path, samples, noise(0), name="another")
+    code, _, err = shell("probe", copy, TASK)
+    assert code == 2
+    assert err[-1].endswith("found runs that serve it: ours, theirs")
+    code, _, err = shell("probe", copy, "nothing")
+    assert code == 2
+    assert "unknown name 'nothing'" in err[-1]
+    Store(copy).remove_run("theirs")
+    assert {row["run"] for row in rows(shell, copy, TASK)} == {"ours"}
 
 
 def test_a_description_means_one_run(store: Path, shell: Shell) -> None:

@@ -109,10 +109,10 @@ def serving_run(store: Store, task: PairedTask, name: str | None, command: str =
             f"{names}"
         )
     over = [reasons[run.name] for run in runs if run.config.dataset == task.dataset]
-    problem = "; ".join(over or reasons.values()) or f"store {store.path} has no run"
+    problem = "; ".join(over or reasons.values()) or f"store {store.address} has no run"
     raise UsageError(
         f"{command} {task.name}: {problem}; extract what it needs: "
-        f"kvtool extract {store.path} --model M --dataset {task.spec}"
+        f"kvtool extract {store.address} --model M --dataset {task.spec}"
     )
 
 

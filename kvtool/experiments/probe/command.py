@@ -147,19 +147,19 @@ def _probes(store: Store, run: str | None, task: str, options: dict[str, Any]) -
     """
     from kvtool.tasks.evaluation import tasks_of
 
+    if task != ALL:
+        TASKS.load(task)
     if run != ALL:
-        one_run = store.run(run)
+        one_run = store.run(run, lambda stored: task == ALL or task in tasks_of(stored))
         return [
             _Probe(one_run, name, task_options, name if task == ALL else "")
             for name, task_options in _options_by_task(one_run, task, options).items()
         ]
-    if task != ALL:
-        TASKS.load(task)
     served = [(stored, tasks_of(stored)) for stored in store.first_runs()]
     serving = [stored for stored, tasks in served if tasks and task in (ALL, *tasks)]
     if not serving:
         expected = "a task" if task == ALL else task
-        raise UsageError(f"store {store.path}: expected runs that serve {expected}, found none")
+        raise UsageError(f"store {store.address}: expected runs that serve {expected}, found none")
     return [
         _Probe(stored, name, task_options, f"{stored.name}-{name}")
         for stored in serving

@@ -14,7 +14,7 @@ from kvtool.progress import Progress, called
 from kvtool.result import Result
 from kvtool.store.select import Target, select_run
 from kvtool.store.shares import Share
-from kvtool.tasks.evaluation import count_blocks, evaluate
+from kvtool.tasks.evaluation import count_blocks, evaluate, tasks_of
 from kvtool.types import Kind
 
 
@@ -73,7 +73,7 @@ def probe(
         progress: called with (blocks done, note), and once with their number; True shows a bar.
         options: the task's options, see options_of.
     """
-    run = select_run(target)
+    run = select_run(target, lambda stored: task in tasks_of(stored))
     advance = called(progress)
     advance(0, "", count_blocks(run, task, kinds, layers, heads))
     return evaluate(

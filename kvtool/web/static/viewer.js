@@ -36,7 +36,7 @@ export class Viewer {
     this.rail = new Rail(this);
     this.controls = new Controls(this, () => this.help.showModal());
     this.note = element("p", { class: "note", role: "status", hidden: true });
-    this.stand = element("main", {});
+    this.stand = element("main", { tabindex: -1 });
     this.help = element("dialog", { class: "help", "aria-label": "Keys" },
       element("h2", {}, "Keys"), element("dl", {}, KEYS.flatMap(([key, text]) => [element("dt", {}, key), element("dd", {}, text)])),
       element("button", { type: "button", onclick: () => this.help.close() }, "Close"));
@@ -81,7 +81,7 @@ export class Viewer {
       this.controls.show(context);
       this.rail.show(context);
       const view = this.view(context.state.view);
-      if (this.stand.firstChild !== view.root) this.stand.replaceChildren(view.root);
+      this.change(view.root);
       this.fills = [];
       await view.show(context);
       if (this.isCurrent(context)) {
@@ -96,6 +96,14 @@ export class Viewer {
       // Nothing is on its way any more.
       if (this.turn === turn) this.isSettled = true;
     }
+  }
+
+  // Show another view; where the last one had the focus, keys go on to be heard.
+  change(node) {
+    if (this.stand.firstChild === node) return;
+    const isFocused = this.stand.contains(this.root.getRootNode().activeElement);
+    this.stand.replaceChildren(node);
+    if (isFocused) this.stand.focus({ preventScroll: true });
   }
 
   view(name) {
