@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from kvtool.display import shell_path
 from kvtool.errors import UsageError
 from kvtool.store.manifest import RunConfig
 from kvtool.store.run import Run
 
 FIELDS = ("dataset", "model", "split", "prefix", "view")
+
+
+def ways_to_choose(store: Path) -> str:
+    """Return how one of the runs of a store is chosen, for errors."""
+    return f"--run, or --dataset NAME; kvtool store runs {shell_path(store)} lists them"
 
 
 def matching(description: str, runs: Sequence[Run]) -> list[Run]:
