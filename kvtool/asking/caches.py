@@ -192,16 +192,16 @@ def _job(
     if base is None:
         if model is None:
             raise UsageError(
-                f"store {store.path}: expected a run, found none; extract one, or give --model"
+                f"store {store.address}: expected a run, found none; extract one, or give --model"
             )
         from kvtool.models import load_model
 
         geometry = load_model(model, weights=False).info.geometry
-        return Job(str(store.path), model, spec, kinds=cache_kinds(geometry), limit=limit)
+        return Job(store.address, model, spec, kinds=cache_kinds(geometry), limit=limit)
     config = base.config if started is None else started.config
     kinds = cache_kinds(config.model.geometry)
     return Job(
-        store=str(store.path),
+        store=store.address,
         model=model or config.model.name,
         dataset=spec,
         prefix=config.prefix,

@@ -119,7 +119,7 @@ class KeptHeads:
 
     def _command(self, run: Run) -> str:
         """Return the command that ranks them."""
-        store = shell_path(run.store)
+        store = shell_path(run.address)
         commands = {
             "best": f"kvtool probe {store} {self.task}",
             "localization": f"kvtool attend {store} --expressions",

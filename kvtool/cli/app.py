@@ -19,7 +19,18 @@ from typer.main import get_command
 
 from kvtool._version import __version__
 from kvtool.bounds import check_text
-from kvtool.cli import adapter, console, data, demo, ending, extract, listing, report, serve, store
+from kvtool.cli import (
+    adapter,
+    console,
+    data,
+    demo,
+    ending,
+    extract,
+    listing,
+    report,
+    serve,
+    store_copy,
+)
 from kvtool.cli.ending import Stopped
 from kvtool.cli.everywhere import (
     QuietOption,
@@ -121,7 +132,7 @@ for _name in EXPERIMENTS.table:
 app.command("report", epilog=epilog(*report.EXAMPLES))(report.report)
 app.command("serve", epilog=epilog(*serve.EXAMPLES))(serve.serve)
 app.add_typer(adapter.app, name="adapter")
-app.add_typer(store.app, name="store")
+app.add_typer(store_copy.app, name="store")
 app.add_typer(data.app, name="data")
 app.add_typer(listing.models_app, name="models")
 app.command("datasets", epilog=epilog(*listing.DATASETS_EXAMPLES))(listing.datasets)

@@ -171,10 +171,10 @@ def verify(
     what = f"{n_parts} parts" if share == (1, 1) else f"share {part} of {n_parts} parts"
     if problems:
         raise CorruptError(
-            f"{opened.path}: expected no problem in {what}, found {len(problems)}: see above; "
+            f"{opened.address}: expected no problem in {what}, found {len(problems)}: see above; "
             "`kvtool store repair` mends what it can"
         )
-    console.log.info("%s: %s, no problem", opened.path, what)
+    console.log.info("%s: %s, no problem", opened.address, what)
 
 
 def _share(part: str | None) -> tuple[int, int]:
@@ -210,7 +210,7 @@ def repair(
     if not dry_run and restore_root(path):
         console.log.info("%s: zarr.json was restored from its copy", path)
     opened = open_store(path)
-    _tell(mend(opened, dry_run), format, f"{opened.path}: nothing to repair")
+    _tell(mend(opened, dry_run), format, f"{opened.address}: nothing to repair")
 
 
 @app.command(
@@ -231,7 +231,7 @@ def prune(
     from kvtool.store.repair import prune as drop
 
     opened = open_store(need_store(store))
-    _tell(drop(opened, dry_run), format, f"{opened.path}: nothing to prune")
+    _tell(drop(opened, dry_run), format, f"{opened.address}: nothing to prune")
 
 
 def _tell(rows: Sequence[Mended], format: Format, nothing: str) -> None:
@@ -270,6 +270,8 @@ def remove(
     opened = open_store(path)
     n_parts = opened.count_parts(name)
     if not yes:
-        typer.confirm(f"remove run {name} with {n_parts} parts from {path}?", abort=True, err=True)
+        typer.confirm(
+            f"remove run {name} with {n_parts} parts from {opened.address}?", abort=True, err=True
+        )
     opened.remove_run(name, force)
-    console.log.info("%s: removed run %s", path, name)
+    console.log.info("%s: removed run %s", opened.address, name)

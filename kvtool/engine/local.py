@@ -28,6 +28,7 @@ from kvtool.outputs import check_folder
 from kvtool.store import existing_store, open_store
 from kvtool.store.layout import part_range
 from kvtool.store.nonfinite import StoredBlock
+from kvtool.store.objects.addresses import remote_address
 from kvtool.store.texts import text_arrays
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ POLL_SECONDS = 0.5
 
 def estimate(job: Job) -> SizeEstimate:
     """Bytes and free space of a job; writes nothing, not even the store."""
-    from kvtool.store.estimate import expected_bytes, free_bytes
+    from kvtool.store.estimate import expected_bytes, free_bytes_of_store
 
     extraction = open_extraction(job)
     store = existing_store(job.store)
@@ -61,7 +62,7 @@ def estimate(job: Job) -> SizeEstimate:
         image_bytes=plan.image_bytes,
         todo_bytes=todo_bytes,
         expected_bytes=expected_bytes(todo_bytes, plan.config.codec, job.dtype),
-        free_bytes=free_bytes(job.store),
+        free_bytes=free_bytes_of_store(job.store),
         n_probed=plan.n_probed,
         source=plan.source,
     )
@@ -106,7 +107,8 @@ def extract(
     started = time.monotonic()
     extraction = open_extraction(job, dataset)
     store = existing_store(job.store)
-    if store is None:  # made once the model is known to be one: a refusal leaves nothing behind
+    # Made once the model is known to be one: a refusal leaves nothing behind.
+    if store is None and remote_address(job.store) is None:
         check_folder(job.store, "store")
     run = find_run(extraction, store) if store else None
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from kvtool.display import shell_path
 from kvtool.errors import UsageError
@@ -13,8 +12,8 @@ from kvtool.store.run import Run
 FIELDS = ("dataset", "model", "split", "prefix", "view")
 
 
-def ways_to_choose(store: Path) -> str:
-    """Return how one of the runs of a store is chosen, for errors."""
+def ways_to_choose(store: str) -> str:
+    """Return how one of the runs of a store is chosen, for errors; store: its address."""
     return f"--run, or --dataset NAME; kvtool store runs {shell_path(store)} lists them"
 
 

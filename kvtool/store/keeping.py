@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from kvtool import schema
 from kvtool.errors import CorruptError, KvtoolError, StoreError
-from kvtool.store import layout, ledger
+from kvtool.store import layout, ledger, mirrors
 from kvtool.store.durable import FileRecord, make_folder, read_file, read_record, write_recorded
 from kvtool.store.files import (
     close_plain_folders,
@@ -71,10 +71,11 @@ def save_result(store: Path, key: str, result: dict[str, Any]) -> Path:
     """Keep a JSON result under a key; the last one saved stays. Raises StoreError."""
     path = result_path(store, key)
     kind = "answers" if result.get("kind") in ANSWERS else "result"
+    data = sealed({SEAL: UNSEALED, "key": key, "kind": kind, "result": result})
     with os_errors(f"result {key}: cannot be written"), scratch_folder(store) as tmp:
-        replace_file(
-            path, sealed({SEAL: UNSEALED, "key": key, "kind": kind, "result": result}), tmp
-        )
+        if (mirror := mirrors.mirror_of(store)) is not None:
+            mirror.save(path, data)
+        replace_file(path, data, tmp)
     ledger.mark(store, path)
     return path
 
@@ -103,6 +104,15 @@ def find_result(path: Path, parse: Callable[[dict[str, Any]], T]) -> T | None:
         label = "" if str(path) in str(error) else f"result {path}: "
         warn_once(f"{label}{error}; it is computed again")
         return None
+
+
+def about(result: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the name and hash of a result's run and the key of its pictures, or empty texts."""
+    config = result.get("config")
+    record = config if isinstance(config, dict) else result
+    name, settings, pictures = (record.get(member) for member in ("run", "run_hash", "pictures"))
+    texts = (value if isinstance(value, str) else "" for value in (name, settings, pictures))
+    return tuple(texts)  # type: ignore[return-value]
 
 
 def _read_result(path: Path) -> dict[str, Any] | None:
@@ -175,6 +185,7 @@ def pictures(store: Path, key: str, draw: Callable[[], Iterable[tuple[str, bytes
     """
     folder = pictures_path(store, key)
     try:
+        mirrors.complete(folder)
         if folder.is_dir() and not any(picture_problems(folder)):
             return folder
         return keep_pictures(store, key, draw())

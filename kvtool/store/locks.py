@@ -25,6 +25,7 @@ from kvtool.errors import BusyError
 from kvtool.store import layout
 from kvtool.store.durable import read_file
 from kvtool.store.files import os_errors, scratch_folder, write_file
+from kvtool.store.mirrors import mirror_of
 from kvtool.store.owners import Process, beating, is_dead, this_process, untouched_s
 
 EXPIRY_S = 600.0
@@ -52,6 +53,10 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
 
     Raises BusyError, naming the owner, where another still holds it after wait_s.
     """
+    if (mirror := mirror_of(store)) is not None:
+        with mirror.lease(path, what, wait_s) as owner:
+            yield owner
+        return
     mine = Owner(this_process(), time.time(), uuid.uuid4().hex)
     deadline = time.monotonic() + wait_s
     with os_errors(f"{what}: cannot be claimed"):
@@ -61,11 +66,7 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
                 continue
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                owner = read_owner(path)
-                raise BusyError(
-                    f"{what} is held by {owner or 'an unknown process'}: wait for it, or use "
-                    "--wait SECONDS"
-                )
+                raise BusyError(held(what, read_owner(path)))
             time.sleep(min(POLL_S, left_s))
     try:
         with beating(path):
@@ -78,15 +79,28 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
                 path.unlink(missing_ok=True)
 
 
+def held(what: str, owner: Owner | None) -> str:
+    """Return that something is held, by whom, and what to do."""
+    return f"{what} is held by {owner or 'an unknown process'}: wait for it, or use --wait SECONDS"
+
+
 def read_owner(path: Path) -> Owner | None:
     """Return the owner of a claim; None where there is no claim, or its maker has not yet written
     its name.
     """
     try:
-        record = json.loads(read_file(path))
+        return parse_owner(read_file(path))
+    except OSError:
+        return None
+
+
+def parse_owner(data: bytes) -> Owner | None:
+    """Return the owner that the bytes of a claim name; None where they name none."""
+    try:
+        record = json.loads(data)
         owner = Owner(Process(**record["process"]), float(record["since_s"]), record["token"])
         time.localtime(owner.since_s)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
     return owner if Process.from_tag(owner.process.tag) == owner.process else None
 
@@ -104,10 +118,19 @@ def is_stale(path: Path) -> bool:
     return idle_s is not None and idle_s > EXPIRY_S
 
 
+def is_held(path: Path) -> bool:
+    """Return whether someone who is alive holds a claim now."""
+    if mirror_of(path) is not None:
+        return path.stem in live_claims(path.parent)
+    return path.exists() and not is_stale(path)
+
+
 def live_claims(folder: Path) -> dict[str, Owner | None]:
     """Return the owners of the claims in a folder that are not stale, by what they claim (None:
     owner unknown).
     """
+    if (mirror := mirror_of(folder)) is not None:
+        return mirror.leases(folder)
     claims = (path for path in layout.entries(folder) if path.suffix == SUFFIX)
     return {path.stem: read_owner(path) for path in claims if not is_stale(path)}
 
@@ -116,6 +139,8 @@ def sweep(folder: Path) -> None:
     """Delete the stale claims of a run's folder of locks, where it can be written, and what those
     left that dropped one with an earlier kvtool.
     """
+    if mirror_of(folder) is not None:  # a lease that has lapsed is taken over by whoever needs it
+        return
     paths: list[Path] = []
     with suppress(OSError):  # a folder that cannot be listed is not swept this time
         paths = layout.entries(folder)

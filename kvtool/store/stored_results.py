@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kvtool.errors import StoreError
-from kvtool.store import keeping, layout
+from kvtool.store import keeping, layout, mirrors
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class StoredResults:
             self.save_result(key, result)
         except StoreError as error:
             what = (
-                f"store {self.path}: answers cannot be kept"
+                f"store {mirrors.address_of(self.path)}: answers cannot be kept"
                 if result.get("kind") in keeping.ANSWERS
                 else str(error)
             )
@@ -70,7 +70,9 @@ class StoredResults:
 
     def pictures_dir(self, key: str) -> Path:
         """Return the folder that keep_pictures makes for a key; whole where it is there."""
-        return keeping.pictures_path(self.path, key)
+        folder = keeping.pictures_path(self.path, key)
+        mirrors.complete(folder)
+        return folder
 
     def pictures(self, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
         """Return the folder of a key's pictures, drawn where they are not there whole; outside of a

@@ -52,6 +52,6 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
         )
     return (
         f"expected {what} about images that run {run.name} holds, found "
-        f"none{reason}; extract them: kvtool extract {shell_path(run.store)} --model M --dataset "
+        f"none{reason}; extract them: kvtool extract {shell_path(run.address)} --model M --dataset "
         f"{task.spec_over(run.config.dataset)}"
     )

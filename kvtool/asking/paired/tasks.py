@@ -107,13 +107,13 @@ def serving_run(store: Store, task: PairedTask, name: str | None, command: str =
         names = listing([run.name for run in serving])
         raise UsageError(
             f"{command} {task.name}: expected one run or a name "
-            f"({ways_to_choose(store.path)}), found runs that serve it: {names}"
+            f"({ways_to_choose(store.address)}), found runs that serve it: {names}"
         )
     over = [reasons[run.name] for run in runs if run.config.dataset == task.dataset]
-    problem = "; ".join(over or reasons.values()) or f"store {store.path} has no run"
+    problem = "; ".join(over or reasons.values()) or f"store {store.address} has no run"
     raise UsageError(
         f"{command} {task.name}: {problem}; extract what it needs: "
-        f"kvtool extract {shell_path(store.path)} --model M --dataset {task.spec}"
+        f"kvtool extract {shell_path(store.address)} --model M --dataset {task.spec}"
     )
 
 

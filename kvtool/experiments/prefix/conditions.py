@@ -105,7 +105,7 @@ def extract_base(
     there."""
     assert model is not None
     assert spec is not None
-    name, _ = _extract(Job(str(store.path), model, spec), NONE, device, progress)
+    name, _ = _extract(Job(store.address, model, spec), NONE, device, progress)
     return store.run(name)
 
 
@@ -204,7 +204,7 @@ def _job(
     stored = set(base.ids)
     positions = [position for position, ref in enumerate(dataset.images()) if ref.id in stored]
     return Job(
-        store=str(store.path),
+        store=store.address,
         model=model or config.model.name,
         dataset=spec_of(dataset),
         prefix=condition.name,

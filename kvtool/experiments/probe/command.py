@@ -154,7 +154,7 @@ def _probes(store: Store, run: str | None, task: str, options: dict[str, Any]) -
     serving = [stored for stored, tasks in served if tasks and task in (ALL, *tasks)]
     if not serving:
         expected = "a task" if task == ALL else task
-        raise UsageError(f"store {store.path}: expected runs that serve {expected}, found none")
+        raise UsageError(f"store {store.address}: expected runs that serve {expected}, found none")
     return [
         _Probe(stored, name, task_options, f"{stored.name}-{name}")
         for stored in serving
