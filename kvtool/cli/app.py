@@ -39,6 +39,7 @@ from kvtool.cli.everywhere import (
     add_common_flags,
     epilog,
 )
+from kvtool.cli.run_flags import add_run_flags
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
 from kvtool.cli.slurm import divert
 from kvtool.errors import UsageError
@@ -57,6 +58,7 @@ class Commands(TyperGroup):
         for command in self.commands.values():
             add_common_flags(command)
             divert(command)
+            add_run_flags(command)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands, those of plug-ins last."""
@@ -76,6 +78,7 @@ class Commands(TyperGroup):
             command = _plugin_command(cmd_name)
             add_common_flags(command)
             divert(command)
+            add_run_flags(command)
         return command
 
     def make_context(self, *args: Any, **options: Any) -> Any:
