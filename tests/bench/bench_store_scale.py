@@ -2,10 +2,10 @@
 parts, in a folder, and on an object store (SeaweedFS, where it is installed).
 
 `python -m tests.bench.bench_store_scale [SIZE ...]`; 10,000 pictures take a quarter of an hour to
-write on an object store, and are measured where they are asked for. A row's ratio is the cost of a picture at the most
-pictures over that at the fewest whose fixed costs no longer count; flat is 1, and 1.2 the bound.
-Each part holds one picture of 16 tokens, so 10,000 pictures are as many parts as 320,000 pictures
-are of a real run.
+write on an object store, and are measured where they are asked for. A row's ratio is the cost of a
+picture of the largest store over that of the one before it; flat is 1, and 1.2 the bound. Each
+part holds one picture of 16 tokens, so 10,000 pictures are as many parts as 320,000 pictures are of
+a real run.
 """
 
 from __future__ import annotations
