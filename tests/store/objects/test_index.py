@@ -27,7 +27,7 @@ from tests.support.object_stores import (
 from tests.support.runs import assert_holds, commit, config, create_run, ragged
 
 obstore = pytest.importorskip("obstore")
-pytestmark = pytest.mark.usefixtures("objects")
+pytestmark = [pytest.mark.usefixtures("objects"), pytest.mark.slow]
 
 
 def test_commits_are_put_together_and_each_is_in_the_index_or_has_a_marker(
