@@ -18,6 +18,7 @@ from kvtool.experiments.probe.run import probe
 from kvtool.features import layers
 from kvtool.store import Run, Store, open_store
 from kvtool.tasks.evaluation import tasks_of
+from tests.support.messages import messages
 from tests.support.tasks.semantic_correspondence import (
     GRID,
     TASK,
@@ -123,24 +124,14 @@ def test_wrong_requests(run: Run) -> None:
 def test_a_store_that_cannot_be_written_costs_no_result(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    messages: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
-
     def closed(*_: object) -> None:
         raise StoreError("result abc: cannot be written: Read-only file system")
 
     stored = probe(run, TASK)
     monkeypatch.setattr(Store, "save_result", closed)
-    ear = Ear()
-    logging.getLogger("kvtool").addHandler(ear)
-    try:
+    with messages(logging.WARNING) as lines:
         assert probe(run, TASK, fresh=True).rows == stored.rows
-    finally:
-        logging.getLogger("kvtool").removeHandler(ear)
-    assert messages == [
+    assert lines == [
         "result abc: cannot be written: Read-only file system; the result is given all the same"
     ]
 
