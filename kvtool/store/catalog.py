@@ -13,7 +13,7 @@ from typing import Any
 from kvtool.display import ELLIPSIS, Displayed, Facts, listing
 from kvtool.errors import BusyError, StoreError, UsageError
 from kvtool.store import keeping, layout, mirrors, usage
-from kvtool.store.descriptions import matching
+from kvtool.store.descriptions import matching, ways_to_choose
 from kvtool.store.estimate import free_bytes_of_store
 from kvtool.store.files import (
     os_errors,
@@ -175,8 +175,8 @@ class Store(Displayed, StoredResults):
                 kind = "runs that serve it" if serving else "runs"
                 listed = listing([run.name for run in first] or names)
                 raise UsageError(
-                    f"store {self.address}: expected one run or a name (--run), found {kind}: "
-                    f"{listed}"
+                    f"store {self.address}: expected one run or a name "
+                    f"({ways_to_choose(self.address)}), found {kind}: {listed}"
                 )
             return first[0]
         return Run(self.path, read_config(self.path, self._full_name(name, names)))
