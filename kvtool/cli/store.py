@@ -109,19 +109,18 @@ def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
             console.log.info("run %s: held: %s", row["run"], holder)
 
 
-def _parent(places: Sequence[str]) -> str:
+def _parent(folders: Sequence[str]) -> str:
     """Return the folder that all data sets lie below, where there are several; "" for none."""
-    is_shared = len(set(places)) > 1 and all(map(os.path.isabs, places))
-    parent = os.path.commonpath(places) if is_shared else ""
+    is_shared = len(set(folders)) > 1 and all(map(os.path.isabs, folders))
+    parent = os.path.commonpath(folders) if is_shared else ""
     return "" if parent == os.sep else parent
 
 
 def _data_of(row: dict[str, Any], parent: str) -> str:
     """Return the data set of a run and where it lies, below the parent of all if they have one."""
     split = f"@{row['split']}" if row["split"] else ""
-    place = os.path.relpath(row["place"], parent) if row["place"] and parent else row["place"]
-    folder = f" · {place}" if place else ""
-    return f"{row['dataset']}{split}{folder}"
+    folder = os.path.relpath(row["place"], parent) if row["place"] and parent else row["place"]
+    return f"{row['dataset']}{split}" + (f" · {folder}" if folder else "")
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

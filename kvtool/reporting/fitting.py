@@ -125,10 +125,10 @@ def _on_one_line(line: str, width: int) -> str:
     """
     excess = cell_len(line) - width
     name = max(line.split(), key=cell_len, default="")
-    rest = cell_len(name) - excess
-    if excess <= 0 or rest < LEAST_NAME:
+    length = cell_len(name) - excess
+    if excess <= 0 or length < LEAST_NAME:
         return line
-    return line.replace(name, without_middle(name, rest))
+    return line.replace(name, without_middle(name, length))
 
 
 def _as_lines(table: Table, names: list[str], lines: list[list[str]], width: int) -> Group:

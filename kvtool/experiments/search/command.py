@@ -118,11 +118,11 @@ def search(
 
 
 def _shown(row: Row, metric: str) -> Row:
-    """Return a row as a table has it: its score under the name of the measure."""
-    measures = {"cosine": "cosine", "l2": "negated squared distance"}
+    """Return a row as a table has it: a cosine is called one, and its score rounded."""
+    measure = "cosine" if metric == "cosine" else "score"
     fields = {name: value for name, value in row.items() if name != "score"}
     pixel = {name: round(row[name], 1) for name in ("x_px", "y_px")}
-    return fields | pixel | {measures[metric]: f"{row['score']:.4f}"}
+    return fields | pixel | {measure: f"{row['score']:.4f}"}
 
 
 def parse_at(text: str) -> tuple[float, float]:
