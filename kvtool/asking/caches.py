@@ -20,6 +20,7 @@ from kvtool.store import Run, RunConfig, Store, same_numbers
 from kvtool.store.encoding import Bits
 from kvtool.store.nonfinite import WHAT, count_nonfinite
 from kvtool.store.run_arrays import TEXT_KINDS
+from kvtool.store.shares import by_crew
 from kvtool.types import Geometry, Kind
 
 CACHE: tuple[Kind, ...] = ("key", "value")
@@ -242,4 +243,5 @@ def _extract(job: Job, device: str, progress: Progress) -> Any:
         n_done += event.n if event.what == "done" else 0
         progress(0, f"extracted {n_done}")
 
+    by_crew()  # what others extract is there when this process looks
     return extract(job, devices=(device,), wait_s=WAIT_S, tell=tell, begin=begin)

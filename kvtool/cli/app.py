@@ -41,6 +41,7 @@ from kvtool.cli.everywhere import (
 )
 from kvtool.cli.run_flags import add_run_flags
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
+from kvtool.cli.slurm import divert
 from kvtool.errors import UsageError
 from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part, warn_once
 from kvtool.screen import widen
@@ -56,6 +57,7 @@ class Commands(TyperGroup):
         super().__init__(**attributes)
         for command in self.commands.values():
             add_common_flags(command)
+            divert(command)
             add_run_flags(command)
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -75,6 +77,7 @@ class Commands(TyperGroup):
         if command is None and cmd_name in EXPERIMENTS.names():
             command = _plugin_command(cmd_name)
             add_common_flags(command)
+            divert(command)
             add_run_flags(command)
         return command
 

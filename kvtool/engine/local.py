@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kvtool.engine.events import Event, Tell
@@ -19,9 +20,9 @@ from kvtool.engine.match import Extraction, find_run, open_extraction, replace_c
 from kvtool.engine.nonfinite import warn_of_nonfinite
 from kvtool.engine.outcome import Report, SizeEstimate
 from kvtool.engine.plan import Job, Plan, make_plan
-from kvtool.engine.processes import run_processes
 from kvtool.engine.windows import windows
 from kvtool.engine.worker import TEXT_CLAIM, lacks_texts, resolve_devices, work
+from kvtool.engine.workers import Hands, check_engine, run_workers
 from kvtool.errors import StoreError
 from kvtool.models.hub import resolve
 from kvtool.outputs import check_folder
@@ -88,6 +89,7 @@ def extract(
     dataset: Dataset | None = None,
     devices: Sequence[str] = ("auto",),
     engine: str = "local",
+    cpus_per_worker: int = 1,
     wait_s: float = 0.0,
     min_free_vram: int | None = None,
     tell: Tell | None = None,
@@ -98,13 +100,15 @@ def extract(
     Images that cannot be read are left out and listed in the report.
 
     dataset: one that is open already, in place of the one that the job names.
-    devices: torch device names, a process each; "auto" is cuda:0 where there is one, else cpu.
+    devices: torch device names, a process each; "auto" is cuda:0 where there is one, else cpu; of a
+    Ray cluster every GPU, else every `cpus_per_worker` CPUs.
     wait_s: how long to wait for parts that other processes hold once all others are done.
     begin: called once with the report when it is known what is to do, before the weights are
     loaded. Where there is nothing to do, neither torch nor a model is loaded. Raises KvtoolError;
     what was committed by then stays, and the same call goes on from there.
     """
     started = time.monotonic()
+    hands = Hands(tuple(devices), check_engine(engine), cpus_per_worker, min_free_vram)
     extraction = open_extraction(job, dataset)
     store = existing_store(job.store)
     # Made once the model is known to be one: a refusal leaves nothing behind.
@@ -126,9 +130,7 @@ def extract(
     if engine == "local":
         # Not yet how much is free: that is asked when the work begins.
         resolve_devices(devices, None if min_free_vram is None else 0)
-    report = _extract(
-        extraction, store, run, devices, engine, started, wait_s, min_free_vram, tell, begin
-    )
+    report = _extract(extraction, store, run, hands, started, wait_s, tell, begin)
     report.left_out = extraction.left_out
     return report
 
@@ -152,11 +154,9 @@ def _extract(
     extraction: Extraction,
     store: Store | None,
     run: Run | None,
-    devices: Sequence[str],
-    engine: str,
+    hands: Hands,
     started: float,
     wait_s: float,
-    min_free_vram: int | None,
     tell: Tell | None,
     begin: Callable[[Report], None] | None,
 ) -> Report:
@@ -190,7 +190,7 @@ def _extract(
         check_space(
             store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec, job.dtype)
         )
-        run_devices(job, plan, devices, engine, min_free_vram, hear)
+        run_hands(job, plan, hands, hear)
         run = plan.open_run(store)
         plan = plan.within(run)
         report.run = run.name
@@ -239,21 +239,14 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
     return False
 
 
-def run_devices(
-    job: Job, plan: Plan, devices: Sequence[str], engine: str, min_free_vram: int | None, tell: Tell
-) -> None:
+def run_hands(job: Job, plan: Plan, hands: Hands, tell: Tell) -> None:
     """Do what is left of a plan.
 
     A cluster's devices are those of its nodes, so that each worker looks at its own.
     """
-    plan = replace(plan, n_workers=len(devices))
-    if engine == "ray":
-        from kvtool.engine.ray import run_ray
-
-        run_ray(job, plan, devices, min_free_vram, tell)
+    hands = hands.gathered()
+    plan = replace(plan, n_workers=len(hands.devices))
+    if hands.engine == "local" and len(hands.devices) == 1:
+        work(job, plan, hands.devices[0], tell)
         return
-    devices = resolve_devices(devices, min_free_vram)
-    if len(devices) == 1:
-        work(job, plan, devices[0], tell)
-    else:
-        run_processes(job, plan, devices, tell)
+    run_workers(hands, partial(work, job, plan), lambda _, event: tell(event), [job.store])

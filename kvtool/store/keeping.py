@@ -80,6 +80,18 @@ def save_result(store: Path, key: str, result: dict[str, Any]) -> Path:
     return path
 
 
+def drop_result(store: Path, key: str) -> None:
+    """Remove what is kept under a key, where there is anything and the store can be written; on an
+    object store it stays.
+    """
+    if mirrors.mirror_of(store) is not None:
+        return
+    path = result_path(store, key)
+    with suppress(OSError):
+        ledger.unmark(store, path)
+        path.unlink(missing_ok=True)
+
+
 def load_result(path: Path) -> dict[str, Any] | None:
     """Return the result in a file, None where there is none.
 

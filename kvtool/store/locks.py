@@ -16,7 +16,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,6 +135,19 @@ def live_claims(folder: Path) -> dict[str, Owner | None]:
     return {path.stem: read_owner(path) for path in claims if not is_stale(path)}
 
 
+def release(folder: Path, processes: Collection[str]) -> None:
+    """Remove the claims in a run's folder of locks whose owners are among processes, by their tags,
+    that are known to be gone, though this system cannot see it.
+    """
+    if mirror_of(folder) is not None:  # a lease lapses by itself
+        return
+    for path in layout.entries(folder):
+        owner = read_owner(path) if path.suffix == SUFFIX else None
+        if owner is not None and owner.process.tag in processes:
+            with suppress(OSError):  # another is about to take it over
+                _drop(folder.parents[2], path, owner)
+
+
 def sweep(folder: Path) -> None:
     """Delete the stale claims of a run's folder of locks, where it can be written, and what those
     left that dropped one with an earlier kvtool.
@@ -182,20 +195,26 @@ def _create(store: Path, path: Path, owner: Owner) -> bool:
 
 
 def _drop_if_stale(store: Path, path: Path) -> bool:
-    """Remove a stale claim. True: try again now.
+    """Remove a stale claim. True: try again now."""
+    seen = read_owner(path)
+    if not is_stale(path):
+        return False
+    _drop(store, path, seen)
+    return True
+
+
+def _drop(store: Path, path: Path, seen: Owner | None) -> None:
+    """Remove the claim of the owner that was seen, and no other.
 
     It is renamed before it is deleted, so that two who find the same stale claim do not delete each
     other's new one; into a scratch folder, which others sweep if this process is killed meanwhile.
     """
-    seen = read_owner(path)
-    if not is_stale(path):
-        return False
     with scratch_folder(store) as tmp:
         grave = tmp / path.name
         try:
             path.rename(grave)
         except FileNotFoundError:
-            return True
+            return
         if (
             read_owner(grave) != seen
         ):  # someone was quicker, and this is the new claim: give it back
@@ -203,4 +222,3 @@ def _drop_if_stale(store: Path, path: Path) -> bool:
                 OSError
             ):  # a still newer one, or no hard links: a claim is lost, no image
                 os.link(grave, path)
-    return True

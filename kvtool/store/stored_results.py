@@ -47,6 +47,10 @@ class StoredResults:
             return False
         return True
 
+    def drop(self, key: str) -> None:
+        """Remove what is kept under a key, as what served only until a result was whole."""
+        keeping.drop_result(self.path, key)
+
     def load_result(self, key: str) -> dict[str, Any] | None:
         """Return the result kept under a key, or None.
 

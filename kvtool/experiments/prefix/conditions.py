@@ -19,6 +19,7 @@ from kvtool.engine.prefixes import FILE, TEXT, condition_name, prefix_texts
 from kvtool.errors import BusyError, ModelError, UsageError
 from kvtool.progress import Progress
 from kvtool.store import Run, RunConfig, Store
+from kvtool.store.shares import by_crew
 from kvtool.tasks.blocks import DECODER
 from kvtool.types import Kind
 
@@ -246,5 +247,6 @@ def _extract(
         n_done += event.n if event.what == "done" else 0
         progress(0, f"{condition}: extracted {n_done}")
 
+    by_crew()  # what others extract is there when this process looks
     report = extract(job, devices=(device,), wait_s=WAIT_S, tell=tell, begin=begin)
     return report.run, {failure.id: failure.reason for failure in report.failed.values()}
