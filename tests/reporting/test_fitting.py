@@ -71,7 +71,7 @@ RUN = "demo_tower-spair71k-test-664fa925"
 
 
 def test_a_cell_of_words_stays_a_line_where_its_name_can_give_way() -> None:
-    numbers = ("15.6 [12.6, 18.5]", "15.3 [12.2, 18.2]", "9")
+    numbers: tuple[str, ...] = ("15.6 [12.6, 18.5]", "15.3 [12.2, 18.2]", "9")
     rows = [("vision, layer 3", *numbers), (f"vision, layer 3, {RUN}", *numbers)]
     (line,) = (text for text in text_at(table_of(rows), 90).splitlines() if "layer 3, " in text)
     assert re.search(r"layer 3, demo_[\w-]*\.\.\.[\w-]*fa925", line)
