@@ -54,6 +54,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "examples": (0, 10_000),
     "blocks": (1, MOST_BLOCKS),
     "port": (1, 65_535),
+    "cpus_per_worker": (1, 10_000),
     "c": (1e-9, 1e9),
     "wait_s": (0, 1e9),
     "min_pixels": (1, 1 << 26),

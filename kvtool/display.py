@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -49,6 +51,17 @@ class Displayed:
         """Return the facts that are shown, as text."""
         facts = [(name, str(value)) for name, value in self._facts().items() if value is not None]
         return facts[:MOST_FACTS]
+
+
+def shell_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as it stands in a command that people paste: quoted, and never a flag."""
+    return shlex.quote(unlike_flag(path))
+
+
+def unlike_flag(path: str | os.PathLike[str]) -> str:
+    """Return a path that no command takes for a flag: `./-x.kv` for `-x.kv`."""
+    text = os.fspath(path)
+    return f"./{text}" if text.startswith("-") else text
 
 
 def shorten(text: str, width: int = WIDTH) -> str:

@@ -20,6 +20,7 @@ from kvtool.store import Run, RunConfig, Store, same_numbers
 from kvtool.store.encoding import Bits
 from kvtool.store.nonfinite import WHAT, count_nonfinite
 from kvtool.store.run_arrays import TEXT_KINDS
+from kvtool.store.shares import by_crew
 from kvtool.types import Geometry, Kind
 
 CACHE: tuple[Kind, ...] = ("key", "value")
@@ -192,16 +193,16 @@ def _job(
     if base is None:
         if model is None:
             raise UsageError(
-                f"store {store.path}: expected a run, found none; extract one, or give --model"
+                f"store {store.address}: expected a run, found none; extract one, or give --model"
             )
         from kvtool.models import load_model
 
         geometry = load_model(model, weights=False).info.geometry
-        return Job(str(store.path), model, spec, kinds=cache_kinds(geometry), limit=limit)
+        return Job(store.address, model, spec, kinds=cache_kinds(geometry), limit=limit)
     config = base.config if started is None else started.config
     kinds = cache_kinds(config.model.geometry)
     return Job(
-        store=str(store.path),
+        store=store.address,
         model=model or config.model.name,
         dataset=spec,
         prefix=config.prefix,
@@ -242,4 +243,5 @@ def _extract(job: Job, device: str, progress: Progress) -> Any:
         n_done += event.n if event.what == "done" else 0
         progress(0, f"extracted {n_done}")
 
+    by_crew()  # what others extract is there when this process looks
     return extract(job, devices=(device,), wait_s=WAIT_S, tell=tell, begin=begin)

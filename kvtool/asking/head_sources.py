@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from kvtool.asking.caches import WAIT_S
 from kvtool.asking.heads import HeadSet, Row, head_set, read_rows
@@ -24,7 +24,8 @@ from kvtool.result import Result
 from kvtool.store import Run
 from kvtool.types import Geometry
 
-Heads = str | Path | Iterable[Mapping[str, Any] | tuple[int, int]]
+HeadRows = Iterable[Mapping[str, Any] | tuple[int, int]]
+Heads = Union[str, Path, HeadRows, "HeadSource"]
 NAMED_HEADS = re.compile(r"\s*\d+:\d+\s*(,\s*\d+:\d+\s*)*")
 ALL = "all"
 LOWEST = re.compile(r"lowest:(\d+)")
@@ -43,13 +44,15 @@ class HeadSource:
             numbers of heads, say which they are.
     """
 
-    heads: Heads
+    heads: str | Path | HeadRows
     threshold: float | None
     rows: list[tuple[str, Row]] | None
 
     @classmethod
     def parse(cls, heads: Heads, threshold: float | None) -> HeadSource:
         """Read what does not depend on a run. Raises UsageError."""
+        if isinstance(heads, HeadSource):
+            return heads
         source = cls(heads, threshold, None)
         if threshold is not None and heads != "agnostic":
             raise UsageError(f"--threshold: expected --heads agnostic beside it, found {heads}")
@@ -121,6 +124,17 @@ class HeadSource:
         return located, [f"heads agnostic: {note}" for note in notes]
 
 
+def travelling_heads(arguments: dict[str, Any]) -> None:
+    """Make the heads of a call fit to be read by several processes: standard input, and what can be
+    gone over once, are read now. Raises UsageError.
+    """
+    heads = arguments.get("heads")
+    if heads is not None and str(heads) == "-":
+        arguments["heads"] = HeadSource.parse(heads, arguments.get("threshold"))
+    elif heads is not None and not isinstance(heads, str | Path | HeadSource):
+        arguments["heads"] = list(heads)
+
+
 def _no_agnostic_key(variances: Result, run: Run) -> str:
     reason = "; ".join(variances.config["notes"]) or "every key is above the threshold"
     return (
@@ -163,7 +177,7 @@ def _located(heads: Iterable[Mapping[str, Any] | tuple[int, int]]) -> list[tuple
     return [(f"heads: row {number}", dict(row)) for number, row in enumerate(rows, 1)]
 
 
-def _rows(heads: Heads) -> list[tuple[str, Row]]:
+def _rows(heads: str | Path | HeadRows) -> list[tuple[str, Row]]:
     """Return the rows that name heads, and the location of each."""
     if isinstance(heads, str) and NAMED_HEADS.fullmatch(heads) and not Path(heads).exists():
         pairs = (entry.split(":") for entry in heads.split(","))

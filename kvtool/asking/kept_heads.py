@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from kvtool.display import shell_path
 from kvtool.errors import UsageError
 from kvtool.models.methods import Head
 from kvtool.result import Result, is_summary
@@ -118,10 +119,11 @@ class KeptHeads:
 
     def _command(self, run: Run) -> str:
         """Return the command that ranks them."""
+        store = shell_path(run.address)
         commands = {
-            "best": f"kvtool probe {run.store} {self.task}",
-            "localization": f"kvtool attend {run.store} --expressions",
-            "sinks": f"kvtool attend {run.store} --sinks",
+            "best": f"kvtool probe {store} {self.task}",
+            "localization": f"kvtool attend {store} --expressions",
+            "sinks": f"kvtool attend {store} --sinks",
         }
         return commands[self.name]
 

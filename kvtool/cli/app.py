@@ -19,7 +19,18 @@ from typer.main import get_command
 
 from kvtool._version import __version__
 from kvtool.bounds import check_text
-from kvtool.cli import adapter, console, data, demo, ending, extract, listing, report, serve, store
+from kvtool.cli import (
+    adapter,
+    console,
+    data,
+    demo,
+    ending,
+    extract,
+    listing,
+    report,
+    serve,
+    store_copy,
+)
 from kvtool.cli.ending import Stopped
 from kvtool.cli.everywhere import (
     QuietOption,
@@ -28,7 +39,9 @@ from kvtool.cli.everywhere import (
     add_common_flags,
     epilog,
 )
+from kvtool.cli.run_flags import add_run_flags
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
+from kvtool.cli.slurm import divert
 from kvtool.errors import UsageError
 from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part, warn_once
 from kvtool.screen import widen
@@ -44,6 +57,8 @@ class Commands(TyperGroup):
         super().__init__(**attributes)
         for command in self.commands.values():
             add_common_flags(command)
+            divert(command)
+            add_run_flags(command)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands, those of plug-ins last."""
@@ -62,6 +77,8 @@ class Commands(TyperGroup):
         if command is None and cmd_name in EXPERIMENTS.names():
             command = _plugin_command(cmd_name)
             add_common_flags(command)
+            divert(command)
+            add_run_flags(command)
         return command
 
     def make_context(self, *args: Any, **options: Any) -> Any:
@@ -118,7 +135,7 @@ for _name in EXPERIMENTS.table:
 app.command("report", epilog=epilog(*report.EXAMPLES))(report.report)
 app.command("serve", epilog=epilog(*serve.EXAMPLES))(serve.serve)
 app.add_typer(adapter.app, name="adapter")
-app.add_typer(store.app, name="store")
+app.add_typer(store_copy.app, name="store")
 app.add_typer(data.app, name="data")
 app.add_typer(listing.models_app, name="models")
 app.command("datasets", epilog=epilog(*listing.DATASETS_EXAMPLES))(listing.datasets)

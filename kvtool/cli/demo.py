@@ -11,6 +11,7 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.data import Size
 from kvtool.cli.options import Format, FormatOption, seed_of
+from kvtool.display import shell_path
 
 if TYPE_CHECKING:
     from kvtool.demo.study import DemoStudy
@@ -102,8 +103,9 @@ def _next(study: DemoStudy) -> Sequence[str]:
     """Return three commands on the store that a newcomer may try."""
     analysis = next(item for item in study.program.probes if "correspondence" in item.task)
     run = study.extract(analysis.dataset, split=analysis.split)
+    store = shell_path(study.store)
     return (
-        f"kvtool probe {study.store} {analysis.task} --run {run} --select split",
-        f"kvtool report {study.store} -o study.html --examples 6",
-        f"kvtool store runs {study.store}",
+        f"kvtool probe {store} {analysis.task} --run {run} --select split",
+        f"kvtool report {store} -o study.html --examples 6",
+        f"kvtool store runs {store}",
     )

@@ -22,6 +22,7 @@ from kvtool.cli.options import (
     need_store,
 )
 from kvtool.cli.parsing import parse_batch_size, parse_bytes, parse_kinds, parse_layers
+from kvtool.cli.worker_flags import CpusOption, EngineOption
 from kvtool.models.device_names import worker_devices
 from kvtool.progress import Advance, silent
 from kvtool.types import InputSize, KeyPosition, Precision, RunView
@@ -29,6 +30,7 @@ from kvtool.types import InputSize, KeyPosition, Precision, RunView
 if TYPE_CHECKING:
     from kvtool.engine.outcome import Report
     from kvtool.engine.plan import Job
+    from kvtool.engine.workers import Hands
 
 EXAMPLES = (
     "kvtool extract study.kv --model demo --dataset scenes@spair71k --limit 20",
@@ -84,10 +86,8 @@ def extract(
         ),
     ] = "auto",
     devices: DevicesOption = "auto",
-    engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option("--engine", help="ray: workers as tasks of a Ray cluster."),
-    ] = "local",
+    engine: EngineOption = "local",
+    cpus_per_worker: CpusOption = 1,
     attention: AttentionOption = "sdpa",
     codec: Annotated[
         Literal["lz4", "none", "auto"],
@@ -219,12 +219,13 @@ def extract(
 
         show_estimate(estimate(job), format)
         return
-    finish(run_job(job, worker_devices(devices), engine, wait, vram), format)
+    from kvtool.engine.workers import Hands, check_engine
+
+    hands = Hands(worker_devices(devices), check_engine(engine), cpus_per_worker, vram)
+    finish(run_job(job, hands, wait), format)
 
 
-def run_job(
-    job: Job, devices: tuple[str, ...], engine: str, wait_s: float, min_free_vram: int | None
-) -> Report:
+def run_job(job: Job, hands: Hands, wait_s: float) -> Report:
     """Extract with a progress bar that starts where the run stands."""
     from contextlib import ExitStack
 
@@ -248,10 +249,11 @@ def run_job(
 
         return local.extract(
             job,
-            devices=devices,
-            engine=engine,
+            devices=hands.devices,
+            engine=hands.engine,
+            cpus_per_worker=hands.cpus_per_worker,
             wait_s=wait_s,
-            min_free_vram=min_free_vram,
+            min_free_vram=hands.min_free_vram,
             tell=told(proceed),
             begin=begin,
         )

@@ -122,10 +122,10 @@ def show_estimate(estimate: SizeEstimate, format: Format) -> None:
     if estimate.n_todo:
         say_source(estimate.source)
     console.log.info(
-        "%d of %d images to extract: %s before compression, about %s on disk; %s free",
+        "%d of %d images to extract: %s before compression, about %s on disk%s",
         estimate.n_todo,
         estimate.n_images,
         decimal(estimate.todo_bytes),
         decimal(estimate.expected_bytes),
-        decimal(estimate.free_bytes),
+        "" if estimate.free_bytes is None else f"; {decimal(estimate.free_bytes)} free",
     )

@@ -7,6 +7,8 @@ from typing import Any
 
 from typer.core import TyperGroup
 
+from kvtool.cli.run_flags import FIELDS
+
 _VERBOSITY = re.compile(r"-[qv]+|--quiet|--verbose")
 
 
@@ -28,7 +30,11 @@ class StoreGroup(TyperGroup):
         if first not in self.commands:
             return super().make_context(info_name, args, parent, **extra)
         # Before a subcommand stand none of the flags of the command over a store.
-        flags = [parameter for parameter in self.params if not parameter.expose_value]
+        flags = [
+            parameter
+            for parameter in self.params
+            if not parameter.expose_value and parameter.name not in FIELDS
+        ]
         group = TyperGroup(name=self.name, commands=dict(self.commands), params=flags)
         group.context_settings = self.context_settings
         return group.make_context(info_name, args, parent, **extra)

@@ -65,6 +65,7 @@ def extract(
     by_layer: bool = False,
     devices: Sequence[str] = ("auto",),
     engine: str = "local",
+    cpus_per_worker: int = 1,
     wait_s: float = 0.0,
     min_free_vram: int | None = None,
     tell: Tell | None = None,
@@ -128,7 +129,9 @@ def extract(
         devices: names of torch devices, a process each; "auto" is cuda:0 where there is one, else
             cpu. Names joined by a plus hold one model: "cuda:0+cuda:1", "cuda:0+cpu",
             "cpu+disk:DIR".
-        engine: "local", or "ray" for tasks of a Ray cluster.
+        engine: "local", or "ray" for tasks of a Ray cluster, where "auto" is every GPU, else every
+            `cpus_per_worker` CPUs.
+        cpus_per_worker: the CPUs that Ray sets aside for a worker.
         wait_s: seconds to wait for parts that other processes hold once all others are done.
         min_free_vram: bytes of a GPU that must be free.
         tell: called with every event of the work. begin: called once before the weights are loaded.
@@ -171,6 +174,7 @@ def extract(
         dataset=opened,
         devices=devices,
         engine=engine,
+        cpus_per_worker=cpus_per_worker,
         wait_s=wait_s,
         min_free_vram=min_free_vram,
         tell=told(called(progress), tell),

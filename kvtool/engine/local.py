@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kvtool.engine.events import Event, Tell
@@ -19,15 +20,16 @@ from kvtool.engine.match import Extraction, find_run, open_extraction, replace_c
 from kvtool.engine.nonfinite import warn_of_nonfinite
 from kvtool.engine.outcome import Report, SizeEstimate
 from kvtool.engine.plan import Job, Plan, make_plan
-from kvtool.engine.processes import run_processes
 from kvtool.engine.windows import windows
 from kvtool.engine.worker import TEXT_CLAIM, lacks_texts, resolve_devices, work
+from kvtool.engine.workers import Hands, check_engine, run_workers
 from kvtool.errors import StoreError
 from kvtool.models.hub import resolve
 from kvtool.outputs import check_folder
 from kvtool.store import existing_store, open_store
 from kvtool.store.layout import part_range
 from kvtool.store.nonfinite import StoredBlock
+from kvtool.store.objects.addresses import remote_address
 from kvtool.store.texts import text_arrays
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ POLL_SECONDS = 0.5
 
 def estimate(job: Job) -> SizeEstimate:
     """Bytes and free space of a job; writes nothing, not even the store."""
-    from kvtool.store.estimate import expected_bytes, free_bytes
+    from kvtool.store.estimate import expected_bytes, free_bytes_of_store
 
     extraction = open_extraction(job)
     store = existing_store(job.store)
@@ -61,7 +63,7 @@ def estimate(job: Job) -> SizeEstimate:
         image_bytes=plan.image_bytes,
         todo_bytes=todo_bytes,
         expected_bytes=expected_bytes(todo_bytes, plan.config.codec, job.dtype),
-        free_bytes=free_bytes(job.store),
+        free_bytes=free_bytes_of_store(job.store),
         n_probed=plan.n_probed,
         source=plan.source,
     )
@@ -87,6 +89,7 @@ def extract(
     dataset: Dataset | None = None,
     devices: Sequence[str] = ("auto",),
     engine: str = "local",
+    cpus_per_worker: int = 1,
     wait_s: float = 0.0,
     min_free_vram: int | None = None,
     tell: Tell | None = None,
@@ -97,16 +100,19 @@ def extract(
     Images that cannot be read are left out and listed in the report.
 
     dataset: one that is open already, in place of the one that the job names.
-    devices: torch device names, a process each; "auto" is cuda:0 where there is one, else cpu.
+    devices: torch device names, a process each; "auto" is cuda:0 where there is one, else cpu; of a
+    Ray cluster every GPU, else every `cpus_per_worker` CPUs.
     wait_s: how long to wait for parts that other processes hold once all others are done.
     begin: called once with the report when it is known what is to do, before the weights are
     loaded. Where there is nothing to do, neither torch nor a model is loaded. Raises KvtoolError;
     what was committed by then stays, and the same call goes on from there.
     """
     started = time.monotonic()
+    hands = Hands(tuple(devices), check_engine(engine), cpus_per_worker, min_free_vram)
     extraction = open_extraction(job, dataset)
     store = existing_store(job.store)
-    if store is None:  # made once the model is known to be one: a refusal leaves nothing behind
+    # Made once the model is known to be one: a refusal leaves nothing behind.
+    if store is None and remote_address(job.store) is None:
         check_folder(job.store, "store")
     run = find_run(extraction, store) if store else None
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
@@ -124,9 +130,7 @@ def extract(
     if engine == "local":
         # Not yet how much is free: that is asked when the work begins.
         resolve_devices(devices, None if min_free_vram is None else 0)
-    report = _extract(
-        extraction, store, run, devices, engine, started, wait_s, min_free_vram, tell, begin
-    )
+    report = _extract(extraction, store, run, hands, started, wait_s, tell, begin)
     report.left_out = extraction.left_out
     return report
 
@@ -150,11 +154,9 @@ def _extract(
     extraction: Extraction,
     store: Store | None,
     run: Run | None,
-    devices: Sequence[str],
-    engine: str,
+    hands: Hands,
     started: float,
     wait_s: float,
-    min_free_vram: int | None,
     tell: Tell | None,
     begin: Callable[[Report], None] | None,
 ) -> Report:
@@ -188,7 +190,7 @@ def _extract(
         check_space(
             store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec, job.dtype)
         )
-        run_devices(job, plan, devices, engine, min_free_vram, hear)
+        run_hands(job, plan, hands, hear)
         run = plan.open_run(store)
         plan = plan.within(run)
         report.run = run.name
@@ -237,21 +239,14 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
     return False
 
 
-def run_devices(
-    job: Job, plan: Plan, devices: Sequence[str], engine: str, min_free_vram: int | None, tell: Tell
-) -> None:
+def run_hands(job: Job, plan: Plan, hands: Hands, tell: Tell) -> None:
     """Do what is left of a plan.
 
     A cluster's devices are those of its nodes, so that each worker looks at its own.
     """
-    plan = replace(plan, n_workers=len(devices))
-    if engine == "ray":
-        from kvtool.engine.ray import run_ray
-
-        run_ray(job, plan, devices, min_free_vram, tell)
+    hands = hands.gathered()
+    plan = replace(plan, n_workers=len(hands.devices))
+    if hands.engine == "local" and len(hands.devices) == 1:
+        work(job, plan, hands.devices[0], tell)
         return
-    devices = resolve_devices(devices, min_free_vram)
-    if len(devices) == 1:
-        work(job, plan, devices[0], tell)
-    else:
-        run_processes(job, plan, devices, tell)
+    run_workers(hands, partial(work, job, plan), lambda _, event: tell(event), [job.store])

@@ -189,7 +189,7 @@ def _runs_of_these_settings(extraction: Extraction, store: Store) -> list[Run]:
             runs.append(run)
         elif name is not None:
             raise RunConflictError(
-                f"run {name} of {store.path} has another configuration: "
+                f"run {name} of {store.address} has another configuration: "
                 f"{'; '.join(run.config.differences(requested))}: use another --run name"
             )
     return runs

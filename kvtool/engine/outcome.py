@@ -106,6 +106,6 @@ class SizeEstimate:
     image_bytes: int
     todo_bytes: int
     expected_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     n_probed: int
     source: str | None

@@ -1,77 +1,261 @@
-"""Extraction on a Ray cluster: the same worker as local.py, one Ray task a device.
+"""Workers as tasks of a Ray cluster: one a GPU, or a slot of CPUs, of whatever nodes there are.
 
-Needs a store every node can see.
+Ray's scheduler places the tasks, and starts those of a lost node again elsewhere, as often as it
+takes. What its processes claimed in a store is released as soon as Ray knows that they are gone, so
+that others go on with it. What tasks tell comes through a queue on the caller's node while they
+work. Every node sees the store, and what else is named, at the same paths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from kvtool.engine.events import Event, Tell
-from kvtool.engine.plan import Job, Plan
-from kvtool.engine.worker import resolve_devices, work
+from kvtool.engine.processes import POLL_S, Hear, Work
+from kvtool.engine.worker import resolve_devices
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.models.device_names import parse_devices
+from kvtool.models.device_names import numbered
+from kvtool.store.owners import this_process
+
+MOST_DEATHS = 3
+"""How often a task's process may die on nodes that live: what kills it each time is its input."""
+PATIENCE_S = 20.0
+"""How long tasks that are told to stop have to release their claims."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """The first thing that each attempt at a task tells.
+
+    Attributes:
+        process: The tag of its process, as claims name it.
+        node: The id of its node.
+    """
+
+    process: str
+    node: str
+
+
+@dataclass(frozen=True)
+class RayTask:
+    """What a task does, as it travels.
+
+    Attributes:
+        work: What each worker does.
+        device: Its device, as its process knows it.
+        number: Of the worker.
+        min_free_vram: Bytes that must be free there.
+        folder: The caller's working directory, in which relative paths mean what they mean there.
+        variables: The caller's variables of kvtool.
+    """
+
+    work: Work
+    device: str
+    number: int
+    min_free_vram: int | None
+    folder: str
+    variables: Mapping[str, str]
+
+    def run(self, messages: Any) -> KvtoolError | None:
+        """Work on the device of this node, and return the error of it that is the user's."""
+        import ray
+
+        self.enter()
+        node = ray.get_runtime_context().get_node_id()
+        messages.put((self.number, Started(this_process().tag, node)))
+        return self.work_on(lambda message: messages.put((self.number, message)))
+
+    def enter(self) -> None:
+        """Take over the caller's surroundings."""
+        os.environ.update(self.variables)
+        with suppress(OSError):  # a node without it may see all that absolute paths name
+            os.chdir(self.folder)
+
+    def work_on(self, tell: Callable[[Any], None]) -> KvtoolError | None:
+        """Look at the device, which is this node's, and work."""
+        try:
+            (device,) = resolve_devices((self.device,), self.min_free_vram)
+            self.work(device, tell)
+        except KvtoolError as error:
+            return error
+        return None
+
+
+@dataclass
+class Attempts:
+    """The processes of tasks, and which of them are gone.
+
+    Attributes:
+        lost: Called with the tags of processes that are gone.
+        last: The last attempt at each task.
+    """
+
+    lost: Callable[[set[str]], None]
+    last: dict[int, Started] = field(default_factory=dict)
+    deaths: dict[int, int] = field(default_factory=dict)
+    _released: set[str] = field(default_factory=set)
+
+    def start(self, number: int, attempt: Started, alive: set[str]) -> None:
+        """Take a new attempt at a task: the one before is gone. Raises KvtoolError where its node
+        is not, time after time.
+        """
+        before = self.last.get(number)
+        self.last[number] = attempt
+        if before is None:
+            return
+        self._release([before])
+        self.deaths[number] = self.deaths.get(number, 0) + (before.node in alive)
+        if self.deaths[number] >= MOST_DEATHS:
+            raise KvtoolError(
+                f"worker {number} of the Ray cluster: expected it to finish, found its process "
+                f"dead {MOST_DEATHS} times on nodes that live; what it had committed stays: see "
+                "Ray's logs of it, perhaps it needs more memory"
+            )
+
+    def look(self, alive: set[str]) -> None:
+        """Release what those claimed whose nodes are lost."""
+        self._release(attempt for attempt in self.last.values() if attempt.node not in alive)
+
+    def _release(self, attempts: Iterable[Started]) -> None:
+        tags = {attempt.process for attempt in attempts} - self._released
+        if tags:
+            self._released |= tags
+            self.lost(tags)
 
 
 def run_ray(
-    job: Job, plan: Plan, devices: Sequence[str], min_free_vram: int | None, tell: Tell
+    work: Work,
+    devices: Sequence[str],
+    hear: Hear,
+    is_over: Callable[[int], bool],
+    lost: Callable[[set[str]], None],
+    *,
+    cpus_per_worker: int = 1,
+    min_free_vram: int | None = None,
 ) -> None:
-    """Run one worker per entry of `devices` as a Ray task; cuda devices ask Ray for a GPU each, and
-    "auto" is one where the cluster has any. Whether a device is there and free is looked at where
-    the task runs.
+    """Do some work in a task for each device.
 
-    Joins the cluster that RAY_ADDRESS names, else starts Ray on this machine. Raises UsageError
-    without ray.
+    Joins the cluster that RAY_ADDRESS names, else starts Ray on this machine.
+
+    Args:
+        work: what each does.
+        devices: a task each; a GPU of its own for each cuda device, whatever its number.
+        hear: called in this process with all that tasks tell, as they tell it.
+        is_over: asked now and then, with the number of tasks; once it is true, those that are left
+            are stopped.
+        lost: called with the tags of processes that are gone before their task ended.
+        cpus_per_worker: the CPUs that Ray sets aside for a task.
+        min_free_vram: bytes of a GPU that must be free where the task runs.
+
+    Raises the first KvtoolError of any task, and stops all others then; UsageError without ray.
     """
+    ray = joined_cluster()
+    messages = _queue(ray)
+    attempts = Attempts(lost)
+    tasks: list[Any] = []
+    try:
+        tasks = _submitted(ray, work, devices, messages, cpus_per_worker, min_free_vram)
+        n_tasks, running = len(tasks), tasks
+        while running and not is_over(n_tasks):
+            ended, running = ray.wait(running, num_returns=len(running), timeout=POLL_S)
+            alive = live_nodes(ray)
+            for number, message in _told(messages):
+                if isinstance(message, Started):
+                    attempts.start(number, message, alive)
+                else:
+                    hear(number, message)
+            attempts.look(alive)
+            for error in ray.get(ended):
+                if error is not None:
+                    raise error
+    finally:
+        _stop(ray, tasks)
+        messages.shutdown(force=True)
+
+
+def joined_cluster() -> Any:
+    """Return the module ray, connected to a cluster. Raises UsageError where it is not there."""
     try:
         import ray
     except ImportError:
         raise UsageError(
             "--engine ray: expected the package ray, found none; pip install 'kvtool[ray]'"
         ) from None
-
     if not ray.is_initialized():
-        ray.init(log_to_driver=False)
-    if tuple(devices) == ("auto",):
-        devices = ("cuda:0",) if ray.cluster_resources().get("GPU") else ("cpu",)
-    remote = ray.remote(max_retries=1)(collect)
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
+    return ray
+
+
+def live_nodes(ray: Any) -> set[str]:
+    """Return the ids of the nodes that live."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def every_device(ray: Any, cpus_per_worker: int) -> tuple[str, ...]:
+    """Return a device for each GPU of the cluster, or where it has none, for each slot of CPUs.
+    Raises UsageError where no node has so many CPUs.
+    """
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    n_gpus = sum(int(node.get("GPU", 0)) for node in resources)
+    n_slots = sum(int(node.get("CPU", 0)) // cpus_per_worker for node in resources)
+    if not n_gpus and not n_slots:
+        raise UsageError(
+            f"cpus_per_worker: expected as many as a node of the cluster has, found "
+            f"{cpus_per_worker}"
+        )
+    return ("cuda:0",) * n_gpus or ("cpu",) * n_slots
+
+
+def _queue(ray: Any) -> Any:
+    """Return a queue on the caller's node, which is lost with the caller alone."""
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    node = ray.get_runtime_context().get_node_id()
+    affinity = NodeAffinitySchedulingStrategy(node, soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": affinity})
+
+
+def _told(messages: Any) -> list[tuple[int, Any]]:
+    """Return what tasks told since the last look."""
+    return list(messages.get_nowait_batch(messages.qsize()))
+
+
+def _submitted(
+    ray: Any,
+    work: Work,
+    devices: Sequence[str],
+    messages: Any,
+    cpus_per_worker: int,
+    min_free_vram: int | None,
+) -> list[Any]:
+    """Hand the tasks to Ray."""
+    # A lost node, or a process that dies, is no fault of the task: it runs again. Errors are.
+    remote = ray.remote(max_retries=-1, retry_exceptions=False)(RayTask.run)
+    variables = {name: value for name, value in os.environ.items() if name.startswith("KVTOOL_")}
     tasks = []
-    for device in devices:
-        names, n_gpus = numbered(device)
-        worker = remote.options(num_gpus=n_gpus) if n_gpus else remote
-        tasks.append(worker.remote(job, plan, names, min_free_vram))
-    while tasks:
-        finished, tasks = ray.wait(tasks)
-        events, error = ray.get(finished[0])
-        for event in events:
-            tell(event)
-        if error is not None:
-            raise error
+    for number, device in enumerate(devices):
+        name, n_gpus = numbered(device)
+        task = RayTask(work, name, number, min_free_vram, str(Path.cwd()), variables)
+        resources = {"num_cpus": cpus_per_worker, "num_gpus": n_gpus}
+        tasks.append(remote.options(**resources).remote(task, messages))
+    return tasks
 
 
-def numbered(device: str) -> tuple[str, int]:
-    """Return the device of a worker as its task knows it, and the number of its GPUs.
-
-    A task sees the GPUs that Ray gave it, and only those, as cuda:0, cuda:1 and so on.
-    """
-    names = parse_devices(device).names
-    gpus = [name for name in names if name != "cpu"]
-    gpus_of_task = [f"cuda:{n}" for n in range(len(gpus))]
-    return device.replace("+".join(gpus), "+".join(gpus_of_task), 1), len(gpus)
-
-
-def collect(
-    job: Job, plan: Plan, device: str, min_free_vram: int | None = None
-) -> tuple[list[Event], KvtoolError | None]:
-    """Return a worker's events, gathered: they return with the task.
-
-    The device is looked at here, on the worker's node.
-    """
-    events: list[Event] = []
-    try:
-        (device,) = resolve_devices((device,), min_free_vram)
-        work(job, plan, device, events.append)
-    except KvtoolError as error:
-        return events, error
-    return events, None
+def _stop(ray: Any, tasks: Sequence[Any]) -> None:
+    """Tell tasks that still run to release their claims and end; those that do not are ended."""
+    deadline = time.monotonic() + PATIENCE_S
+    _, running = ray.wait(list(tasks), num_returns=len(tasks), timeout=0) if tasks else ([], [])
+    for task in running:
+        ray.cancel(task, force=False)
+    while running and time.monotonic() < deadline:
+        _, running = ray.wait(running, num_returns=len(running), timeout=POLL_S)
+    for task in running:
+        with suppress(ValueError):  # it has just ended
+            ray.cancel(task, force=True)

@@ -83,7 +83,8 @@ def centers_px(span: GridSpan) -> Array:
 class Layer:
     """One (kind, layer) of a run, with chosen heads.
 
-    Memory: HELD_BYTES, one part's slice, and the images in use.
+    Memory: HELD_BYTES, on the device, one part's slice, and the images in use. An image that is
+    held goes to the device once, whatever asks for it.
 
     nonfinite (head,) counts the NaNs and infinities of the vectors handed out so far, each image
     once: the images' base grids, and vectors of texts (see count_nonfinite). What is computed from
@@ -105,7 +106,7 @@ class Layer:
         self.heads = list(heads)
         self.device = device
         self._budget = HELD_BYTES if held_bytes is None else held_bytes
-        self._held: OrderedDict[str, tuple[Sample, Array]] = OrderedDict()
+        self._held: OrderedDict[str, tuple[Sample, torch.Tensor]] = OrderedDict()
         self.held_bytes = 0
         self.nonfinite = np.zeros(len(self.heads), np.int64)
         # Parts record where such values are, so that images of sound blocks need no look.
@@ -122,13 +123,18 @@ class Layer:
         by part."""
         images = dict.fromkeys(ids)
         unread = [image for image in images if image not in self._held]
-        for entry in [self._held[image] for image in images if image in self._held]:
-            yield self._on_grid(*entry)
+        # Those in memory are taken first: what the caller reads meanwhile may let go of them.
+        entries = [self._held[image] for image in images if image in self._held]
+        for sample, vectors in entries:
+            if sample.id in self._held:
+                self._held.move_to_end(sample.id)
+            yield self._grid_image(sample, vectors)
         if unread:
             for _, part in self.run.stream(self.kind, [self.layer], unread, raw=True):
                 for sample, stored in self._images(part):
-                    self._hold(sample, stored)
-                    yield self._on_grid(sample, stored)
+                    vectors = self._on_device(sample, stored)
+                    self._hold(sample, vectors)
+                    yield self._grid_image(sample, vectors)
 
     def get(self, ids: Iterable[str]) -> dict[str, GridImage]:
         """Return some images at once, by id."""
@@ -139,37 +145,39 @@ class Layer:
         for sample, start, stop in zip(part.samples, bounds, bounds[1:], strict=False):
             yield sample, part.values[self.heads, start:stop]
 
-    def _hold(self, sample: Sample, stored: Array) -> None:
-        """Keep a copy of an image's bits; the longest unused go first."""
-        if stored.nbytes > self._budget:
+    def _hold(self, sample: Sample, vectors: torch.Tensor) -> None:
+        """Keep an image; the longest unused go first."""
+        if vectors.nbytes > self._budget:
             return
-        self._held[sample.id] = sample, stored
-        self.held_bytes += stored.nbytes
+        self._held[sample.id] = sample, vectors
+        self.held_bytes += vectors.nbytes
         while self.held_bytes > self._budget:
             _, (_, oldest) = self._held.popitem(last=False)
             self.held_bytes -= oldest.nbytes
 
-    def _on_grid(self, sample: Sample, stored: Array) -> GridImage:
+    def _on_device(self, sample: Sample, stored: Array) -> torch.Tensor:
+        """Return an image's vectors on the base grid, (head, row * col, dim), in the run's
+        precision.
+        """
         import torch
 
-        if sample.id in self._held:
-            self._held.move_to_end(sample.id)
         span = sample.base(self.kind)
         rows, cols = span.grid
         # Torch has no uint16: bfloat16 bits travel as int16 and are viewed again.
         bits = stored.view(np.int16) if stored.dtype == np.uint16 else stored
-        values = torch.from_numpy(np.ascontiguousarray(bits)).to(self.device)
-        if stored.dtype == np.uint16:
-            values = values.view(torch.bfloat16)
         # Without newline tokens the grid is one piece of memory, else its tokens are gathered.
         if span.row_stride == cols:
-            values = values[:, span.start : span.start + rows * cols]
+            bits = bits[:, span.start : span.start + rows * cols]
         else:
-            values = values[:, torch.tensor(span.token_indices(), device=self.device)]
+            bits = bits[:, span.token_indices()]
+        vectors = torch.from_numpy(np.ascontiguousarray(bits)).to(self.device)
+        return vectors.view(torch.bfloat16) if stored.dtype == np.uint16 else vectors
+
+    def _grid_image(self, sample: Sample, vectors: torch.Tensor) -> GridImage:
         if self._suspect and sample.id not in self._counted:
             self._counted.add(sample.id)
-            self.count_nonfinite(values)
-        return GridImage(sample, span, values)
+            self.count_nonfinite(vectors)
+        return GridImage(sample, sample.base(self.kind), vectors)
 
 
 def upsampling(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:

@@ -91,7 +91,7 @@ def build_index(
     index first, that one is opened. Raises StoreError where the store cannot be written.
     """
     name = index_name(patches)
-    with os_errors(f"store {patches.run.store}: cannot be swept"):
+    with os_errors(f"store {patches.run.address}: cannot be swept"):
         open_store(patches.run.store).sweep_tmp()
     for older in indexes.names(patches.run):
         if older != name and older.rpartition("-")[0] == name.rpartition("-")[0]:

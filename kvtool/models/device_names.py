@@ -105,3 +105,13 @@ def worker_devices(text: str) -> tuple[str, ...]:
         if name != AUTO or len(workers) > 1:
             check_device(name)
     return workers
+
+
+def numbered(name: str) -> tuple[str, int]:
+    """Return the device of a worker that sees no other GPUs than its own, as cuda:0, cuda:1 and so
+    on, as the tasks of a cluster do; and the number of these. Raises UsageError.
+    """
+    names = parse_devices(name).names
+    gpus = [device for device in names if device != "cpu"]
+    renamed = [f"cuda:{number}" for number in range(len(gpus))]
+    return name.replace("+".join(gpus), "+".join(renamed), 1), len(gpus)

@@ -17,7 +17,7 @@ from typing import Any
 from rich.filesize import decimal
 
 from kvtool.bounds import checked
-from kvtool.display import Displayed, Facts, listing
+from kvtool.display import Displayed, Facts, listing, shell_path
 from kvtool.errors import UsageError
 from kvtool.outputs import check_output, write_output
 from kvtool.pictures.thumbnails import Thumbnails
@@ -92,7 +92,7 @@ def report(
         (name, record) for name, store in opened.items() for record in _own_results(store)
     )
     if not results:
-        first = next(iter(opened), "STORE")
+        first = shell_path(next(iter(opened), "STORE"))
         raise UsageError(
             "report: expected results of an analysis, found none in "
             f"{', '.join(opened) or 'no store'}: run one first, e.g. kvtool probe {first} all"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from kvtool.display import unlike_flag
 from kvtool.registry import experiment_part
 from kvtool.reporting.numbers import ranges
 from kvtool.reporting.study import KeptResult
@@ -21,7 +23,7 @@ def extract_command(info: Row) -> str:
     path = f":{info['dataset_path']}" if info.get("dataset_path") else ""
     arguments = [
         "extract",
-        info["store"],
+        unlike_flag(info["store"]),
         "--model",
         info["model"],
         "--dataset",
@@ -48,6 +50,7 @@ EXTRACT_DEFAULTS = {
 
 def result_command(stored: KeptResult, info: Row | None) -> str:
     """Return the command of a result; of one that is not known, its name and the store."""
+    stored = replace(stored, store=unlike_flag(stored.store))
     part = experiment_part(stored.result.command, "article")
     if not hasattr(part, "command"):
         return _command([stored.result.command, stored.store])
@@ -67,7 +70,7 @@ def viewer_parts(stored: KeptResult, info: Row | None) -> Row | None:
     if info is None or any(row.get("run") not in (None, stored.run) for row in result.rows):
         return None
     return {
-        "command": _command(["serve", stored.store]),
+        "command": _command(["serve", unlike_flag(stored.store)]),
         "run": stored.run,
         "kinds": [kind for kind in info["kinds"] if kind in VECTOR_KINDS],
         "score": result.task if result.command == "probe" else None,

@@ -12,9 +12,9 @@ from typing import Any
 
 from kvtool.display import ELLIPSIS, Displayed, Facts, listing
 from kvtool.errors import BusyError, StoreError, UsageError
-from kvtool.store import keeping, layout, usage
-from kvtool.store.descriptions import matching
-from kvtool.store.estimate import free_bytes
+from kvtool.store import keeping, layout, mirrors, usage
+from kvtool.store.descriptions import matching, ways_to_choose
+from kvtool.store.estimate import free_bytes_of_store
 from kvtool.store.files import (
     os_errors,
     remove_committed,
@@ -22,6 +22,8 @@ from kvtool.store.files import (
 )
 from kvtool.store.locks import live_claims, sweep
 from kvtool.store.manifest import RunConfig
+from kvtool.store.objects.addresses import remote_address
+from kvtool.store.objects.connect import connect
 from kvtool.store.roster import segment_attributes
 from kvtool.store.run import Run
 from kvtool.store.run_folder import read_config, write_run
@@ -37,10 +39,12 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
 
     Raises StoreError where the path is a file, no store, or a store of another version.
     """
+    if (address := remote_address(path)) is not None:
+        return Store(_connected(path, address, create))
     if _URL.match(os.fspath(path)) and not Path(path).exists():
         raise StoreError(
-            f"store {path}: expected a local folder, found a URL: copy or mount it, then name "
-            "that folder"
+            f"store {path}: expected a folder or an address s3://, gs:// or az://, found another "
+            "URL: copy or mount it, then name that folder"
         )
     folder = Path(path)
     with os_errors(f"store {folder}: cannot be opened"):
@@ -54,10 +58,25 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
 
 def existing_store(path: str | os.PathLike[str]) -> Store | None:
     """Return the store at `path` if there is one already; writes nothing. Raises as open_store."""
+    if (address := remote_address(path)) is not None:
+        root = connect(address)
+        return None if root is None else Store(root)
     folder = Path(path)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     return open_store(folder)
+
+
+def _connected(path: str | os.PathLike[str], address: str, create: bool) -> Path:
+    """Return the mirror's folder of a store on an object store. Raises StoreError."""
+    if mirrors.mirror_of(Path(path)) is not None:  # its folder, as an open store or run names it
+        return Path(path)
+    root = connect(address, create)
+    if root is None:
+        raise StoreError(
+            f"store {address}: expected a kvtool store, found nothing: `kvtool extract` makes one"
+        )
+    return root
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,8 +109,13 @@ class Store(Displayed, StoredResults):
         """
         return self.run(name)
 
+    @property
+    def address(self) -> str:
+        """What a user calls the store: its address on an object store, else its path."""
+        return mirrors.address_of(self.path)
+
     def _title(self) -> str:
-        return f"Store {self.path}"
+        return f"Store {self.address}"
 
     def _facts(self) -> Facts:
         """Return the names of the runs; what cannot be listed is said, since `repr` must never
@@ -105,7 +129,8 @@ class Store(Displayed, StoredResults):
 
     def runs(self) -> list[str]:
         """Return the names of the runs, sorted; of damaged ones too."""
-        with os_errors(f"store {self.path}: its runs cannot be listed"):
+        mirrors.refresh(self.path)
+        with os_errors(f"store {self.address}: its runs cannot be listed"):
             return [
                 path.name for path in layout.entries(layout.runs_path(self.path)) if path.is_dir()
             ]
@@ -150,7 +175,8 @@ class Store(Displayed, StoredResults):
                 kind = "runs that serve it" if serving else "runs"
                 listed = listing([run.name for run in first] or names)
                 raise UsageError(
-                    f"store {self.path}: expected one run or a name (--run), found {kind}: {listed}"
+                    f"store {self.address}: expected one run or a name "
+                    f"({ways_to_choose(self.address)}), found {kind}: {listed}"
                 )
             return first[0]
         return Run(self.path, read_config(self.path, self._full_name(name, names)))
@@ -171,7 +197,7 @@ class Store(Displayed, StoredResults):
             return self._described_name(name, names)
         several = f"{len(first)} runs begin so: {listing(first)}" if first else ""
         raise UsageError(
-            f"store {self.path}: no run {name!r}; {several or f'it has: {listing(names)}'}"
+            f"store {self.address}: no run {name!r}; {several or f'it has: {listing(names)}'}"
         )
 
     def _described_name(self, description: str, names: Sequence[str]) -> str:
@@ -180,10 +206,10 @@ class Store(Displayed, StoredResults):
         first = [full for full in described if full.rpartition("+")[0] not in described]
         if len(first) != 1:
             raise UsageError(
-                f"store {self.path}: expected one run with {description}, found "
+                f"store {self.address}: expected one run with {description}, found "
                 f"{len(first)}: {listing(first or names)}"
                 if first
-                else f"store {self.path}: no run with {description}; it has: {listing(names)}"
+                else f"store {self.address}: no run with {description}; it has: {listing(names)}"
             )
         return first[0]
 
@@ -203,7 +229,7 @@ class Store(Displayed, StoredResults):
         None where another process has just made one of that name.
         """
         full_config = replace(config, name=layout.check_name(config.run_name, "run name"))
-        with os_errors(f"run {full_config.name}: cannot be made in {self.path}"):
+        with os_errors(f"run {full_config.name}: cannot be made in {self.address}"):
             new = write_run(self.path, full_config, segment_attributes(ids, dataset_path))
         return Run(self.path, full_config) if new else None
 
@@ -225,7 +251,9 @@ class Store(Displayed, StoredResults):
         unless `force`.
         """
         if name not in self.runs():
-            raise UsageError(f"store {self.path}: no run {name!r}; it has: {listing(self.runs())}")
+            raise UsageError(
+                f"store {self.address}: no run {name!r}; it has: {listing(self.runs())}"
+            )
         folder = layout.run_path(self.path, name)
         with os_errors(f"run {name}: cannot be removed"):
             for owner in () if force else live_claims(folder / "locks").values():
@@ -250,7 +278,7 @@ class Store(Displayed, StoredResults):
         names = self.runs()
         if run is not None and run not in names:
             raise UsageError(
-                f"store {self.path}: no run {run!r}; it has: {', '.join(names) or 'none'}"
+                f"store {self.address}: no run {run!r}; it has: {', '.join(names) or 'none'}"
             )
         folders = [layout.run_path(self.path, name) / "parts" for name in ([run] if run else names)]
         return sum(len(layout.entries(folder)) for folder in folders)
@@ -261,11 +289,11 @@ class Store(Displayed, StoredResults):
         """
         rows = [run.info() for run in self.readable_runs()]
         return {
-            "store": str(self.path),
+            "store": self.address,
             "version": layout.FORMAT_VERSION,
             "runs": len(self.runs()),
             "images": sum(row["images"] for row in rows),
             "parts": self.count_parts(),
             **usage.measure(self.path).row(),
-            "free_bytes": free_bytes(self.path),
+            "free_bytes": free_bytes_of_store(self.path),
         }

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kvtool.display import shell_path
 from kvtool.errors import UsageError
 from kvtool.store.manifest import RunConfig
 from kvtool.store.run import Run
 
 FIELDS = ("dataset", "model", "split", "prefix", "view")
+
+
+def ways_to_choose(store: str) -> str:
+    """Return how one of the runs of a store is chosen, for errors; store: its address."""
+    return f"--run, or --dataset NAME; kvtool store runs {shell_path(store)} lists them"
 
 
 def matching(description: str, runs: Sequence[Run]) -> list[Run]:

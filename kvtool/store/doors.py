@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvtool.errors import UsageError
 from kvtool.store.manifest import RunConfig
+from kvtool.store.mirrors import mirror_of
 from kvtool.store.parts import Part
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def open_arrays(parts: Sequence[Part], config: RunConfig, name: str) -> list[Zar
     opened = []
     for part in parts:
         if name in part.arrays:
-            array = zarr.open_array(part.folder / name, mode="r")
+            folder = part.folder / name
+            mirror = mirror_of(folder)
+            location = folder if mirror is None else mirror.zarr_store(folder)
+            array = zarr.open_array(location, mode="r")
             ids = tuple(sample.id for sample in part.samples)
             opened.append(ZarrPart(array, ids, tuple(part.offsets(name))))
     return opened

@@ -12,6 +12,7 @@ import numpy as np
 
 from kvtool.digests import open_regular, read_stamped
 from kvtool.errors import StoreError
+from kvtool.store.mirrors import remote_file
 
 _BLOCK_BYTES = 1 << 20
 _MOST_BYTES = 1 << 31
@@ -55,11 +56,16 @@ def make_folder(folder: Path) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of a regular file.
+    """Return the bytes of a regular file, or of the object that stands for it.
 
     Raises OSError for anything else in its place: a FIFO would wait for ever.
     """
-    return read_stamped(path, _MOST_BYTES)[0]
+    try:
+        return read_stamped(path, _MOST_BYTES)[0]
+    except FileNotFoundError:
+        if (remote := remote_file(path)) is None:
+            raise
+        return remote.read()
 
 
 def write_file(path: Path, *buffers: Any) -> int:
@@ -98,10 +104,15 @@ def read_record(path: Path) -> FileRecord:
     """
     size = checksum = 0
     buffer = np.empty(_BLOCK_BYTES, np.uint8)
-    with open_regular(path) as fd:
-        while count := os.readv(fd, [buffer.data]):
-            checksum = google_crc32c.extend(checksum, buffer[:count])
-            size += count
+    try:
+        with open_regular(path) as fd:
+            while count := os.readv(fd, [buffer.data]):
+                checksum = google_crc32c.extend(checksum, buffer[:count])
+                size += count
+    except FileNotFoundError:
+        if (remote := remote_file(path)) is None:
+            raise
+        return remote.record()
     return FileRecord(size, checksum)
 
 

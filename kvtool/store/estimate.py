@@ -12,6 +12,7 @@ from rich.filesize import decimal
 
 from kvtool.errors import SpaceError
 from kvtool.store.encoding import STORED_DTYPE
+from kvtool.store.objects.addresses import remote_address
 from kvtool.types import Geometry, Kind, ModelInfo, Precision, Sample
 
 LZ4_RATIO: dict[Precision, float] = {"bfloat16": 0.8, "float16": 0.96, "float32": 0.9}
@@ -77,6 +78,11 @@ def expected_bytes(raw_bytes: int, codec: str, dtype: Precision = "bfloat16") ->
     return raw_bytes if codec == "none" else round(raw_bytes * LZ4_RATIO[dtype])
 
 
+def free_bytes_of_store(path: str | PathLike[str]) -> int | None:
+    """Return the free bytes of a store's file system; None of an object store, never full."""
+    return None if remote_address(path) is not None else free_bytes(path)
+
+
 def free_bytes(path: str | PathLike[str]) -> int:
     """Free bytes of the file system that holds `path`, or will."""
     folder = Path(path).absolute()
@@ -87,8 +93,8 @@ def free_bytes(path: str | PathLike[str]) -> int:
 
 def check_space(path: str | PathLike[str], needed_bytes: int) -> None:
     """Raise SpaceError where fewer than the needed bytes and a small margin are free."""
-    free = free_bytes(path)
-    if needed_bytes + MARGIN_BYTES > free:
+    free = free_bytes_of_store(path)
+    if free is not None and needed_bytes + MARGIN_BYTES > free:
         raise SpaceError(
             f"store {path}: expected {decimal(needed_bytes)} and {decimal(MARGIN_BYTES)} to spare, "
             f"found {decimal(free)} free: free some, or keep fewer --kinds, --layers or images "

@@ -24,6 +24,7 @@ from kvtool.store.durable import (
     write_file,
 )
 from kvtool.store.layout import PLAIN_FOLDERS, ZARR_JSON, entries, tmp_path
+from kvtool.store.mirrors import mirror_of
 from kvtool.store.owners import (
     Process,
     Watch,
@@ -79,6 +80,8 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
     The target is never created first: renaming onto an empty folder silently succeeds, onto a full
     one fails.
     """
+    if (mirror := mirror_of(tmp)) is not None:
+        return mirror.commit(tmp, target, files or {})
     check_files(tmp, files or {})
     # Names in a folder survive a power cut only once the folder itself is synced, the inner first.
     expected = sizes(tmp)
@@ -110,6 +113,8 @@ def remove_committed(store: Path, target: Path) -> None:
 
     None is fine.
     """
+    if (mirror := mirror_of(store)) is not None:
+        mirror.remove(target)
     ledger.unmark(store, target)
     with scratch_folder(store) as scratch, suppress(FileNotFoundError):
         target.rename(scratch / target.name)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from kvtool import schema
 from kvtool.errors import CorruptError
-from kvtool.store import layout
+from kvtool.store import layout, mirrors
 from kvtool.store.files import (
     commit_folder,
     crc32c,
@@ -111,6 +111,7 @@ def load(run: Run, name: str) -> tuple[dict[str, Any], dict[str, CheckedFile]] |
     Raises DamagedIndexError.
     """
     folder = folder_of(run) / name
+    mirrors.complete(folder)
     try:
         if not folder.is_dir():
             return None

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from kvtool import schema
 from kvtool.errors import CorruptError, KvtoolError, StoreError
-from kvtool.store import layout, ledger
+from kvtool.store import layout, ledger, mirrors
 from kvtool.store.durable import FileRecord, make_folder, read_file, read_record, write_recorded
 from kvtool.store.files import (
     close_plain_folders,
@@ -71,12 +71,25 @@ def save_result(store: Path, key: str, result: dict[str, Any]) -> Path:
     """Keep a JSON result under a key; the last one saved stays. Raises StoreError."""
     path = result_path(store, key)
     kind = "answers" if result.get("kind") in ANSWERS else "result"
+    data = sealed({SEAL: UNSEALED, "key": key, "kind": kind, "result": result})
     with os_errors(f"result {key}: cannot be written"), scratch_folder(store) as tmp:
-        replace_file(
-            path, sealed({SEAL: UNSEALED, "key": key, "kind": kind, "result": result}), tmp
-        )
+        if (mirror := mirrors.mirror_of(store)) is not None:
+            mirror.save(path, data)
+        replace_file(path, data, tmp)
     ledger.mark(store, path)
     return path
+
+
+def drop_result(store: Path, key: str) -> None:
+    """Remove what is kept under a key, where there is anything and the store can be written; on an
+    object store it stays.
+    """
+    if mirrors.mirror_of(store) is not None:
+        return
+    path = result_path(store, key)
+    with suppress(OSError):
+        ledger.unmark(store, path)
+        path.unlink(missing_ok=True)
 
 
 def load_result(path: Path) -> dict[str, Any] | None:
@@ -105,6 +118,15 @@ def find_result(path: Path, parse: Callable[[dict[str, Any]], T]) -> T | None:
         return None
 
 
+def about(result: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the name and hash of a result's run and the key of its pictures, or empty texts."""
+    config = result.get("config")
+    record = config if isinstance(config, dict) else result
+    name, settings, pictures = (record.get(member) for member in ("run", "run_hash", "pictures"))
+    texts = (value if isinstance(value, str) else "" for value in (name, settings, pictures))
+    return tuple(texts)  # type: ignore[return-value]
+
+
 def _read_result(path: Path) -> dict[str, Any] | None:
     label = f"result {path}"
     with os_errors(f"{label}: cannot be read"):
@@ -118,9 +140,12 @@ def _read_result(path: Path) -> dict[str, Any] | None:
     return record.result
 
 
-def results(store: Path) -> Iterator[dict[str, Any]]:
+def results(store: Path, mention: str = "") -> Iterator[dict[str, Any]]:
     """Yield all results, the last saved first; damaged files are left out, and a warning names
     each.
+
+    mention: only those in whose file this text stands, such as a run's hash; the others, of which
+        there may be thousands, are neither checked nor parsed.
     """
     paths = []
     for path in layout.entries(layout.results_path(store)):
@@ -130,12 +155,21 @@ def results(store: Path) -> Iterator[dict[str, Any]]:
     # By the time of the last save, the newest first.
     for _, path in sorted(paths, reverse=True):
         try:
+            if mention and not _mentions(path, mention):
+                continue
             result = load_result(path)
         except StoreError as error:
             warn_once(f"{error}; it is left out")
             continue
         if result is not None:
             yield result
+
+
+def _mentions(path: Path, text: str) -> bool:
+    """Return whether a text of plain letters and digits stands in a result's file."""
+    with os_errors(f"result {path}: cannot be read"), suppress(FileNotFoundError):
+        return text.encode() in read_file(path)
+    return False
 
 
 def pictures_path(store: Path, key: str) -> Path:
@@ -175,6 +209,7 @@ def pictures(store: Path, key: str, draw: Callable[[], Iterable[tuple[str, bytes
     """
     folder = pictures_path(store, key)
     try:
+        mirrors.complete(folder)
         if folder.is_dir() and not any(picture_problems(folder)):
             return folder
         return keep_pictures(store, key, draw())

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kvtool.store import layout
 from kvtool.store.durable import fsync_folder, read_file, walk, write_file
+from kvtool.store.mirrors import mirror_of
 
 RUN_COPY = "run.json"
 """The copy of a run's zarr.json, in the run's folder of the ledger."""
@@ -28,6 +29,8 @@ def entry_of(store: Path, target: Path) -> Path:
 
 def mark(store: Path, target: Path) -> None:
     """Enter what was just committed. A ledger that cannot be written costs nobody the commit."""
+    if mirror_of(store) is not None:  # an object store has commits in place of a ledger
+        return
     depth = len(target.relative_to(store).parts)
     if depth not in (
         2,

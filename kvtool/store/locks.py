@@ -16,7 +16,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from kvtool.errors import BusyError
 from kvtool.store import layout
 from kvtool.store.durable import read_file
 from kvtool.store.files import os_errors, scratch_folder, write_file
+from kvtool.store.mirrors import mirror_of
 from kvtool.store.owners import Process, beating, is_dead, this_process, untouched_s
 
 EXPIRY_S = 600.0
@@ -52,6 +53,10 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
 
     Raises BusyError, naming the owner, where another still holds it after wait_s.
     """
+    if (mirror := mirror_of(store)) is not None:
+        with mirror.lease(path, what, wait_s) as owner:
+            yield owner
+        return
     mine = Owner(this_process(), time.time(), uuid.uuid4().hex)
     deadline = time.monotonic() + wait_s
     with os_errors(f"{what}: cannot be claimed"):
@@ -61,11 +66,7 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
                 continue
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                owner = read_owner(path)
-                raise BusyError(
-                    f"{what} is held by {owner or 'an unknown process'}: wait for it, or use "
-                    "--wait SECONDS"
-                )
+                raise BusyError(held(what, read_owner(path)))
             time.sleep(min(POLL_S, left_s))
     try:
         with beating(path):
@@ -78,15 +79,28 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
                 path.unlink(missing_ok=True)
 
 
+def held(what: str, owner: Owner | None) -> str:
+    """Return that something is held, by whom, and what to do."""
+    return f"{what} is held by {owner or 'an unknown process'}: wait for it, or use --wait SECONDS"
+
+
 def read_owner(path: Path) -> Owner | None:
     """Return the owner of a claim; None where there is no claim, or its maker has not yet written
     its name.
     """
     try:
-        record = json.loads(read_file(path))
+        return parse_owner(read_file(path))
+    except OSError:
+        return None
+
+
+def parse_owner(data: bytes) -> Owner | None:
+    """Return the owner that the bytes of a claim name; None where they name none."""
+    try:
+        record = json.loads(data)
         owner = Owner(Process(**record["process"]), float(record["since_s"]), record["token"])
         time.localtime(owner.since_s)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
     return owner if Process.from_tag(owner.process.tag) == owner.process else None
 
@@ -104,18 +118,42 @@ def is_stale(path: Path) -> bool:
     return idle_s is not None and idle_s > EXPIRY_S
 
 
+def is_held(path: Path) -> bool:
+    """Return whether someone who is alive holds a claim now."""
+    if mirror_of(path) is not None:
+        return path.stem in live_claims(path.parent)
+    return path.exists() and not is_stale(path)
+
+
 def live_claims(folder: Path) -> dict[str, Owner | None]:
     """Return the owners of the claims in a folder that are not stale, by what they claim (None:
     owner unknown).
     """
+    if (mirror := mirror_of(folder)) is not None:
+        return mirror.leases(folder)
     claims = (path for path in layout.entries(folder) if path.suffix == SUFFIX)
     return {path.stem: read_owner(path) for path in claims if not is_stale(path)}
+
+
+def release(folder: Path, processes: Collection[str]) -> None:
+    """Remove the claims in a run's folder of locks whose owners are among processes, by their tags,
+    that are known to be gone, though this system cannot see it.
+    """
+    if mirror_of(folder) is not None:  # a lease lapses by itself
+        return
+    for path in layout.entries(folder):
+        owner = read_owner(path) if path.suffix == SUFFIX else None
+        if owner is not None and owner.process.tag in processes:
+            with suppress(OSError):  # another is about to take it over
+                _drop(folder.parents[2], path, owner)
 
 
 def sweep(folder: Path) -> None:
     """Delete the stale claims of a run's folder of locks, where it can be written, and what those
     left that dropped one with an earlier kvtool.
     """
+    if mirror_of(folder) is not None:  # a lease that has lapsed is taken over by whoever needs it
+        return
     paths: list[Path] = []
     with suppress(OSError):  # a folder that cannot be listed is not swept this time
         paths = layout.entries(folder)
@@ -157,20 +195,26 @@ def _create(store: Path, path: Path, owner: Owner) -> bool:
 
 
 def _drop_if_stale(store: Path, path: Path) -> bool:
-    """Remove a stale claim. True: try again now.
+    """Remove a stale claim. True: try again now."""
+    seen = read_owner(path)
+    if not is_stale(path):
+        return False
+    _drop(store, path, seen)
+    return True
+
+
+def _drop(store: Path, path: Path, seen: Owner | None) -> None:
+    """Remove the claim of the owner that was seen, and no other.
 
     It is renamed before it is deleted, so that two who find the same stale claim do not delete each
     other's new one; into a scratch folder, which others sweep if this process is killed meanwhile.
     """
-    seen = read_owner(path)
-    if not is_stale(path):
-        return False
     with scratch_folder(store) as tmp:
         grave = tmp / path.name
         try:
             path.rename(grave)
         except FileNotFoundError:
-            return True
+            return
         if (
             read_owner(grave) != seen
         ):  # someone was quicker, and this is the new claim: give it back
@@ -178,4 +222,3 @@ def _drop_if_stale(store: Path, path: Path) -> bool:
                 OSError
             ):  # a still newer one, or no hard links: a claim is lost, no image
                 os.link(grave, path)
-    return True

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import escape
 
+from kvtool.display import unlike_flag
+
 if TYPE_CHECKING:
     from kvtool.store.run import Run
 
@@ -47,6 +49,7 @@ def without_places(text: str, paths: Iterable[str], stores: Sequence[Path] = ())
         name = "~" if path == str(Path.home()) else folder_name(path)  # else it is the user's
         if names[name] > 1:
             name = f"{Path(path).parent.name}/{name}"
+        name = unlike_flag(name)  # it may stand in a command
         for spelling, short in _spellings(path, name):
             text = text.replace(spelling, short)
     return text

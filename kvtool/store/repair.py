@@ -7,10 +7,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kvtool.errors import CorruptError, StoreError
-from kvtool.store import keeping, layout, ledger, owners
+from kvtool.store import keeping, layout, ledger, mirrors, owners
 from kvtool.store.catalog import Store
 from kvtool.store.durable import read_file, write_file
 from kvtool.store.files import (
@@ -124,6 +123,11 @@ def prune(store: Store, dry_run: bool = False) -> list[Mended]:
         Mended("", "", "removed", f"tmp/{path.name}: left by a process that is gone")
         for path in stale
     ]
+    if (mirror := mirrors.mirror_of(store.path)) is not None:
+        rows += [
+            Mended("", "", "removed", f"{folder}: objects that were never committed")
+            for folder in mirror.prune(dry_run)
+        ]
     if not dry_run:
         with os_errors(f"store {store.path}: cannot be pruned"):
             for path, _ in [*orphans, *pictures]:
@@ -145,7 +149,7 @@ def _orphans(store: Store) -> tuple[list[tuple[Path, str]], list[tuple[Path, str
             result = keeping.load_result(path)
         except StoreError:
             continue
-        name, settings, pictures = _about(result or {})
+        name, settings, pictures = keeping.about(result or {})
         is_orphan = name not in runs or (settings and settings != runs[name])
         if name and name not in damaged and is_orphan:
             orphans.append((path, name))
@@ -160,15 +164,6 @@ def _orphans(store: Store) -> tuple[list[tuple[Path, str]], list[tuple[Path, str
     return orphans, [
         (folder, run) for key, folder, run in folders if key not in shown_keys and folder.is_dir()
     ]
-
-
-def _about(result: dict[str, Any]) -> tuple[str, str, str]:
-    """Return the name and hash of a result's run and the key of its pictures, or empty texts."""
-    config = result.get("config")
-    record = config if isinstance(config, dict) else result
-    name, settings, pictures = (record.get(member) for member in ("run", "run_hash", "pictures"))
-    texts = (value if isinstance(value, str) else "" for value in (name, settings, pictures))
-    return tuple(texts)  # type: ignore[return-value]
 
 
 def _mend(store: Store, problem: Problem, dry_run: bool) -> Mended:

@@ -99,8 +99,7 @@ class Run(StoredRun):
 
     def claimed(self, name: str) -> bool:
         """Return whether someone holds the claim on `name` now."""
-        path = self._claim_path(name)
-        return path.exists() and not locks.is_stale(path)
+        return locks.is_held(self._claim_path(name))
 
     def holders(self) -> dict[str, locks.Owner | None]:
         """Return who works on what now, by the claim's name; None where the owner is not known."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kvtool.errors import CorruptError, StoreError
 from kvtool.geometry import array_kind
-from kvtool.store import layout
+from kvtool.store import layout, mirrors
 from kvtool.store.files import member_names, os_errors
 from kvtool.store.manifest import RunConfig
 from kvtool.store.nonfinite import StoredBlock
@@ -30,6 +30,11 @@ class RunParts:
     def name(self) -> str:
         """The run's name in its store."""
         return self.config.name
+
+    @property
+    def address(self) -> str:
+        """What a user calls the run's store: its address on an object store, else its path."""
+        return mirrors.address_of(self.store)
 
     @property
     def folder(self) -> Path:
@@ -63,8 +68,11 @@ class RunParts:
         """Raise CorruptError where a file of a committed part or text is missing or has another
         size.
 
-        This looks at every folder and reads no file.
+        This looks at every folder and reads no file. On an object store nothing is looked at:
+        objects were compared when they were committed, and are missed when they are read.
         """
+        if mirrors.mirror_of(self.store) is not None:
+            return
         parts = [*self._scan("parts"), *self._scan("text")]
         with os_errors(f"run {self.name}: its parts cannot be looked at"):
             whats = [what for part in parts if (what := part.lacking()) and part.folder.exists()]
@@ -127,6 +135,7 @@ class RunParts:
         """Return the committed parts or texts by name; with a range, only parts that may hold
         images of it.
         """
+        mirrors.refresh(self.store)
         parts = []
         for entry in sorted(member_names(self.folder / group)):
             span = layout.part_range(entry)

@@ -7,11 +7,10 @@ the same files more slowly; tests/store/test_shards.py compares.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from kvtool.errors import CorruptError
 from kvtool.store.arrays import StoredArray
+from kvtool.store.byte_sources import open_bytes
 from kvtool.store.encoding import CRC_NBYTES, Bits, decode_chunk, decode_index, to_float32
 from kvtool.store.files import os_errors
 from kvtool.store.layout import REPAIR
@@ -78,30 +78,20 @@ class OpenShard:
         path = request.array.folder / spec.shard_name(shard)
         with os_errors(f"{self.location}: cannot be read"):
             try:
-                self.fd = os.open(path, os.O_RDONLY)
+                self._source = open_bytes(path)
             except FileNotFoundError:
                 raise CorruptError(f"{self.location} is missing: {REPAIR}") from None
         try:
             self.spans = list(_spans(self._pieces(self._index())))
-            self._announce()
+            with os_errors(f"{self.location}: cannot be read"):
+                self._source.announce([(span[0].offset, _end(span[-1])) for span in self.spans])
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """What was read was checked: a file that does not close costs nobody the values."""
-        with suppress(OSError):
-            os.close(self.fd)
-
-    def _announce(self) -> None:
-        """Let the kernel fetch the wanted bytes while others are decoded, where it takes such
-        advice.
-        """
-        if hasattr(os, "posix_fadvise"):
-            for span in self.spans:
-                start = span[0].offset
-                with suppress(OSError):  # some file systems take none
-                    os.posix_fadvise(self.fd, start, _end(span[-1]) - start, os.POSIX_FADV_WILLNEED)
+        """Let go of the shard's file."""
+        self._source.close()
 
     def read_into(self, out: Bits) -> None:
         """Fill `out` (head, row, dim): stored values, or float32 where its dtype is float32 and the
@@ -133,16 +123,20 @@ class OpenShard:
 
     def _index(self) -> NDArray[np.uint64]:
         """Return (layer, head, chunk, 2) offsets and sizes of the shard's inner chunks."""
+        spec = self.request.array.spec
+        # The index lies at the end of the file.
         with os_errors(f"{self.location}: cannot be read"):
-            nbytes = os.fstat(self.fd).st_size
+            try:
+                tail, nbytes = self._source.tail(self.nbytes - spec.index_nbytes, self.nbytes)
+            except FileNotFoundError:  # an object is only missed when it is read
+                raise CorruptError(f"{self.location} is missing: {REPAIR}") from None
         if nbytes != self.nbytes:
             raise CorruptError(
                 f"{self.location}: expected {self.nbytes} bytes, found {nbytes}: {REPAIR}"
             )
-        spec = self.request.array.spec
-        # The index lies at the end of the file.
-        tail = np.empty(spec.index_nbytes, np.uint8)
-        index = decode_index(self._pread(tail, self.nbytes - tail.nbytes), self.location)
+        if tail.nbytes < spec.index_nbytes:
+            raise self._shorter()
+        index = decode_index(tail, self.location)
         # As floats, offset and size cannot overflow, whatever a damaged index says.
         end = index.astype(np.float64).sum(1).max(initial=0)
         if end > self.nbytes or index[:, 1].min(initial=CRC_NBYTES) < CRC_NBYTES:
@@ -173,17 +167,14 @@ class OpenShard:
                     )
 
     def _pread(self, buffer: NDArray[np.uint8], offset: int) -> NDArray[np.uint8]:
-        done = 0
-        # A read may give less than was asked for, e.g. on network file systems.
-        while done < buffer.nbytes:
-            with os_errors(f"{self.location}: cannot be read"):
-                count = os.preadv(self.fd, [buffer[done:].data], offset + done)
-            if count == 0:
-                raise CorruptError(
-                    f"{self.location}: the file became shorter while it was read: {REPAIR}"
-                )
-            done += count
+        with os_errors(f"{self.location}: cannot be read"):
+            count = self._source.read(buffer, offset)
+        if count < buffer.nbytes:
+            raise self._shorter()
         return buffer
+
+    def _shorter(self) -> CorruptError:
+        return CorruptError(f"{self.location}: the file became shorter while it was read: {REPAIR}")
 
 
 def open_ahead(requests: Iterable[ReadRequest]) -> Iterator[OpenShard]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from kvtool.errors import BusyError, StoreError, UnfinishedError
 from kvtool.store.locks import POLL_S
@@ -22,6 +23,73 @@ from kvtool.store.run import Run
 
 Chunk = TypeVar("Chunk")
 Outcome = TypeVar("Outcome")
+SHORTEST_POLL_S = 0.02
+"""The first pause between two looks at chunks of other processes; each pause is twice as long."""
+
+
+class Crew(Protocol):
+    """The processes that work at a command together, as one of them sees them; see
+    kvtool.engine.crew.
+    """
+
+    def work(self) -> Sequence[str] | None:
+        """Let others do what lacks, before this process does it itself; return the names of the
+        chunks that they did, None where nobody worked. They do so once.
+        """
+        ...
+
+    def rest(self, is_idle: bool) -> None:
+        """Hear that this process waits for chunks in other hands, or has one in its own."""
+        ...
+
+    def did(self, name: str) -> None:
+        """Hear that this process did a chunk."""
+        ...
+
+    def end(self) -> None:
+        """Hear that all chunks of a command are done. Raises UnfinishedError in a process that has
+        no use for the result.
+        """
+        ...
+
+
+class Alone:
+    """The crew of a process that has none."""
+
+    def work(self) -> Sequence[str] | None:
+        """There is nobody to let work."""
+        return None
+
+    def rest(self, is_idle: bool) -> None:
+        """There is nobody to tell."""
+
+    def did(self, name: str) -> None:
+        """There is nobody to tell."""
+
+    def end(self) -> None:
+        """The process is to give the result."""
+
+
+_crew: ContextVar[Crew | None] = ContextVar("crew", default=None)
+
+
+@contextmanager
+def within(crew: Crew) -> Iterator[None]:
+    """Share the work of all commands that are called meanwhile with a crew."""
+    token = _crew.set(crew)
+    try:
+        yield
+    finally:
+        _crew.reset(token)
+
+
+def _this_crew() -> Crew:
+    return _crew.get() or Alone()
+
+
+def by_crew() -> Sequence[str] | None:
+    """Let the crew of this command, if there is one, do what lacks; see Crew.work."""
+    return _this_crew().work()
 
 
 @dataclass
@@ -51,11 +119,13 @@ class Share:
         todo = list(chunks)
         total = len(todo)
         deadline = None
+        pause_s = SHORTEST_POLL_S
         while todo:
             before = len(todo), len(self.done)
             busy_chunks = _go_over(todo, do)
             todo = [chunk for chunk, _ in busy_chunks]
             if not todo or (len(todo), len(self.done)) != before:
+                pause_s = SHORTEST_POLL_S
                 continue  # what was held a moment ago may be free or done by now
             # Nothing was done in this round: wait for the others, as long as was asked for.
             now = time.monotonic()
@@ -63,7 +133,9 @@ class Share:
             if now >= deadline:
                 which = f"{len(todo)} of {total} {what} are held by others: " if total > 1 else ""
                 raise BusyError(f"{which}{busy_chunks[0][1]}")
-            time.sleep(min(POLL_S, deadline - now))
+            _this_crew().rest(True)
+            time.sleep(min(pause_s, deadline - now))
+            pause_s = min(2 * pause_s, POLL_S)
 
     def once(
         self, run: Run, name: str, stored: Callable[[], Outcome | None], make: Callable[[], Outcome]
@@ -75,13 +147,18 @@ class Share:
         it.
         """
         outcome = stored()
+        if outcome is None and (names := by_crew()) is not None:
+            self.done += names
+            outcome = stored()
         if outcome is not None:
             return outcome
         with _held(run, name):
+            _this_crew().rest(False)
             outcome = stored()  # another process may have made it since
             if outcome is None:
                 outcome = make()
                 self.done.append(name)
+                _this_crew().did(name)
         return outcome
 
     def result(
@@ -113,6 +190,7 @@ def sharing(wait_s: float, share: Share | None = None) -> Iterator[Share]:
             "this process did its share, and the same command gives the result once all is "
             f"done; {busy}"
         ) from None
+    _this_crew().end()
 
 
 def chunk_name(what: str, subject: str, key: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kvtool.errors import StoreError
-from kvtool.store import keeping, layout
+from kvtool.store import keeping, layout, mirrors
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class StoredResults:
             self.save_result(key, result)
         except StoreError as error:
             what = (
-                f"store {self.path}: answers cannot be kept"
+                f"store {mirrors.address_of(self.path)}: answers cannot be kept"
                 if result.get("kind") in keeping.ANSWERS
                 else str(error)
             )
@@ -46,6 +46,10 @@ class StoredResults:
             )
             return False
         return True
+
+    def drop(self, key: str) -> None:
+        """Remove what is kept under a key, as what served only until a result was whole."""
+        keeping.drop_result(self.path, key)
 
     def load_result(self, key: str) -> dict[str, Any] | None:
         """Return the result kept under a key, or None.
@@ -62,15 +66,21 @@ class StoredResults:
         """
         return keeping.find_result(keeping.result_path(self.path, key), parse)
 
-    def results(self) -> Iterator[dict[str, Any]]:
+    def results(self, mention: str = "") -> Iterator[dict[str, Any]]:
         """Return all that save_result kept, the last saved first; damaged files are left out, and a
         warning names each.
+
+        Args:
+            mention: only those in whose file this text stands, such as the hash of a run's
+                settings; the others are not parsed.
         """
-        return keeping.results(self.path)
+        return keeping.results(self.path, mention)
 
     def pictures_dir(self, key: str) -> Path:
         """Return the folder that keep_pictures makes for a key; whole where it is there."""
-        return keeping.pictures_path(self.path, key)
+        folder = keeping.pictures_path(self.path, key)
+        mirrors.complete(folder)
+        return folder
 
     def pictures(self, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
         """Return the folder of a key's pictures, drawn where they are not there whole; outside of a

@@ -277,7 +277,7 @@ class StoredRun(Displayed, RunParts):
     def _facts(self) -> Facts:
         config = self.config
         return {
-            "store": self.store,
+            "store": self.address,
             "model": f"{config.model.name} ({config.model.dtype})",
             "weights": config.model.quantization or None,
             "data set": f"{config.dataset}, split {config.split}, prefix {config.prefix}",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kvtool.store import layout
+from kvtool.store.mirrors import REMOTE_FOLDERS, mirror_of
 
 _ANSWERS = re.compile(rb'^\{"kvtool_crc32c": "\w{8}", "key": "[^"]*", "kind": "answers"')
 _HEAD_BYTES = 400
@@ -50,15 +52,12 @@ def measure(store: Path) -> Usage:
     """Return the bytes of all files below a store; files that go meanwhile are left out."""
     sizes: Counter[str] = Counter()
     counts: Counter[str] = Counter()
-    for folder, _, names in os.walk(store):
-        path = Path(folder)
-        for name in names:
-            # Another process may remove the file at this moment.
-            with suppress(OSError):
-                nbytes = (path / name).lstat().st_size
-                purpose = _purpose(path.relative_to(store).parts, path / name)
-                sizes[purpose] += nbytes
-                counts[purpose] += 1
+    for path, nbytes in _files(store):
+        # Another process may remove the file at this moment.
+        with suppress(OSError):
+            purpose = _purpose(path.relative_to(store).parts[:-1], path)
+            sizes[purpose] += nbytes
+            counts[purpose] += 1
     purposes = (
         "parts",
         "texts",
@@ -78,6 +77,19 @@ def measure(store: Path) -> Usage:
     )
 
 
+def _files(store: Path) -> Iterator[tuple[Path, int]]:
+    """Yield each file and its size; of an object store each object, under the path that it would
+    have in a folder.
+    """
+    if (mirror := mirror_of(store)) is not None:
+        yield from ((store / key, nbytes) for key, nbytes in mirror.nbytes().items())
+        return
+    for folder, _, names in os.walk(store):
+        for name in names:
+            with suppress(OSError):
+                yield Path(folder, name), Path(folder, name).lstat().st_size
+
+
 def _purpose(folders: tuple[str, ...], path: Path) -> str:
     """Return what a file is for, by the folders from the store down to it."""
     root = folders[0] if folders else ""
@@ -89,7 +101,7 @@ def _purpose(folders: tuple[str, ...], path: Path) -> str:
         return "answers" if _holds_answers(path) else "results"
     if root in ("tmp", layout.PICTURES):
         return root
-    if root == layout.LEDGER or path.name == layout.ZARR_JSON:
+    if root in (layout.LEDGER, *REMOTE_FOLDERS) or path.name == layout.ZARR_JSON:
         return "metadata"
     group = folders[2] if root == "runs" and len(folders) > 2 else ""
     return {"parts": "parts", "text": "texts", layout.INDEXES: "indexes", "locks": "metadata"}.get(

@@ -19,6 +19,7 @@ from kvtool.store.encoding import STORED_DTYPE, Bits, encode_chunk, encode_index
 from kvtool.store.files import commit_folder, os_errors, scratch_folder
 from kvtool.store.layout import ZARR_JSON, part_range
 from kvtool.store.manifest import RunConfig
+from kvtool.store.mirrors import address_of
 from kvtool.store.nonfinite import count_nonfinite, records
 from kvtool.store.run_arrays import TEXT_KINDS, dimension_names, token_counts, token_offsets
 from kvtool.store.sample_records import samples_to_json
@@ -104,7 +105,7 @@ def _commit(
         name: _check_pieces(pieces, config, name, sum(lengths[name]), f"{location}, array {name}")
         for name, pieces in arrays.items()
     }
-    with os_errors(f"{location}: cannot be written in {store}"):
+    with os_errors(f"{location}: cannot be written in {address_of(store)}"):
         try:
             return _write_and_rename(store, folder, checked, lengths, config, attributes)
         except (FileNotFoundError, TornError):

@@ -60,6 +60,13 @@ class Chances:
 
     def of(self, run: Run, kind: Kind, table: Table) -> ChanceLevel | None:
         """The level of a table of the task on a run's grids; None where the task has none."""
+        on_grids = self.on_grids(run, kind)
+        return None if on_grids is None else on_grids.level(table)
+
+    def on_grids(self, run: Run, kind: Kind) -> _OnGrids | None:
+        """What knows nothing on the grids of a run's kind, whose rows are among `rows` from then
+        on; None where the task has none.
+        """
         if not any(getattr(self.task, name, None) for name in ("guesses", "ceiling", "unseen")):
             return None
         images = self.task.images()
@@ -75,7 +82,7 @@ class Chances:
             on_grids = _OnGrids(self.task, self.seed, grids, run if by_run else None)
             self.rows += [{"kind": kind, **row} for row in on_grids.rows()]
             self._computed.append((grids, name, on_grids))
-        return on_grids.level(table)
+        return on_grids
 
 
 class _OnGrids:

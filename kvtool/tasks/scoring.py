@@ -20,6 +20,7 @@ from kvtool.store.shares import Share, chunk_name
 from kvtool.tasks.base import BlockPlan, Task, nonfinite_lines
 from kvtool.tasks.blocks import BASELINES, DECODER, baseline_plan, torch_device
 from kvtool.tasks.chance import Chances, beside_chance
+from kvtool.tasks.layer_shares import LayerShares, Rows
 from kvtool.tasks.walk import score_blocks
 
 if TYPE_CHECKING:
@@ -87,10 +88,13 @@ class Scoring:
 
         def make() -> Result:
             result = None if fresh else self.store.kept(self.key, Result.from_json)
-            return self._with_baselines(
-                result or keep_result(self.store, self.key, self._score()), other_runs, fresh
-            )
+            if result is None:
+                result = keep_result(self.store, self.key, self._score())
+                self._layers.drop()
+            return self._with_baselines(result, other_runs, fresh)
 
+        if not fresh:  # the layers come first, since several processes share them
+            self._layers.do(lambda plan: self._walk(plan, None))
         name = chunk_name("scores", str(self.config["task"]), self.key)
         result = self.share.result(
             self.plan.run, name, lambda: None if fresh else self._whole(other_runs), make
@@ -112,16 +116,16 @@ class Scoring:
         return self._with_baselines(result, other_runs, fresh=False)
 
     def _score(self) -> Result:
-        run, task, seed = self.plan.run, self.task, self.config["seed"]
+        run, task = self.plan.run, self.task
         select = self.config["select"]
         if select == "split" and task.n < 2:
             raise UsageError(
                 f"{task.name}: --select split: expected two sampling units or more, found "
                 f"{task.n}; use max"
             )
-        rows, halves = score_blocks(
-            task, self.plan, self.compute_device, select, seed, self.progress, self.chances.of
-        )
+        rows, halves = self._layers.joined() or self._walk(self.plan, self.progress)
+        for kind, _, _ in self.plan.blocks:  # where others scored its layers
+            self.chances.on_grids(run, kind)
         result = Result(
             command="probe",
             task=task.name,
@@ -147,6 +151,15 @@ class Scoring:
         # The best was chosen among these alone: baselines are no candidates.
         n_blocks = len(eligible(rows))
         return replace(result, best=beside_chance(result.best, result, n_blocks, select))
+
+    @cached_property
+    def _layers(self) -> LayerShares:
+        common = (str(self.config["task"]), self.key, self.share, self.progress)
+        return LayerShares(self.store, self.plan, *common)
+
+    def _walk(self, plan: BlockPlan, progress: Callable[..., None] | None) -> Rows:
+        settings = (self.config["select"], self.config["seed"], progress, self.chances.of)
+        return score_blocks(self.task, plan, self.compute_device, *settings)
 
     def _baseline_runs(
         self, other_runs: Sequence[Run], images: Sequence[str]
@@ -210,15 +223,9 @@ class Scoring:
 
     def _of(self, run: Run) -> list[Row]:
         """The summary rows of another run's projected and vision blocks."""
-        rows, _ = score_blocks(
-            self.task,
-            baseline_plan(run, self.task.kinds),
-            self.compute_device,
-            "max",
-            self.config["seed"],
-            self.progress,
-            self.chances.of,
-        )
+        settings = ("max", self.config["seed"], self.progress, self.chances.of)
+        plan = baseline_plan(run, self.task.kinds)
+        rows, _ = score_blocks(self.task, plan, self.compute_device, *settings)
         return [_named(run, row) for row in rows if is_summary(row)]
 
     def _images(self, fresh: bool) -> list[str]:

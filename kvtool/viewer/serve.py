@@ -126,7 +126,7 @@ def served_runs(
     opened = open_stores(stores)
     runs = [(store.path, run) for store in opened for run in store.readable_runs()]
     if not runs:
-        paths = ", ".join(str(store.path) for store in opened)
+        paths = ", ".join(store.address for store in opened)
         raise UsageError(f"serve: expected a run or more, found none in {paths}: extract one first")
     return runs
 

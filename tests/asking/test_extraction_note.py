@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ from kvtool.asking import caches
 from kvtool.engine import local
 from kvtool.engine.outcome import Report
 from kvtool.engine.plan import Job
+from tests.support.messages import messages
 
 
-def test_an_extraction_is_said_in_a_line_before_it_begins(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_extraction_is_said_in_a_line_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     report = Report("study+mme", 60, n_before=12)
 
     def extract(*_: Any, begin: Any, **__: Any) -> Report:
@@ -23,9 +21,6 @@ def test_an_extraction_is_said_in_a_line_before_it_begins(
         return report
 
     monkeypatch.setattr(local, "extract", extract)
-    monkeypatch.setattr(logging.getLogger("kvtool"), "propagate", True)
-    with caplog.at_level(logging.INFO, "kvtool"):
+    with messages() as lines:
         caches._extract(Job("study.kv", "demo", "mme:MME"), "cpu", lambda *_: None)
-    assert caplog.messages == [
-        "extracting 48 images into run study+mme, to ask from their keys and values"
-    ]
+    assert lines == ["extracting 48 images into run study+mme, to ask from their keys and values"]

@@ -6,7 +6,7 @@ import io
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ from kvtool.demo.weights import DEMO, demo_path, demo_saes_path
 from kvtool.engine.checking import colors
 from tests.support import datasets, results, tiny
 from tests.support.adapters import pictures
+from tests.support.command_lines import stand_in
 from tests.support.correlations import answered, right_for, segmented, write_cvbench
+from tests.support.object_stores import study_at_address
 from tests.support.score_workspaces import ScoreWorkspaces
 from tests.support.shell import Shell
 from tests.support.tasks.language import imagenet
@@ -265,6 +267,8 @@ def test_an_example_does_what_it_says(
 ) -> None:
     workspaces.copy(words_of(line), tmp_path)
     monkeypatch.chdir(tmp_path)
+    if "s3://" in line:
+        study_at_address(monkeypatch, tmp_path)
     # "y" answers the question of `store remove`.
     model = workspaces.video_model if "video:" in line else workspaces.model
     run_line(line, shell, monkeypatch, model, "y\n")
@@ -288,13 +292,3 @@ def run_line(
         if target is not None:
             assert text
             target.write_text(text)
-
-
-def stand_in(words: Sequence[str], model: Path) -> list[str]:
-    """The tiny model for every other, and this machine's processor for cards that it may lack."""
-    stand_ins = {"--model": str(model), "--devices": "cpu"}
-    if "demo" in words and ("--sae" in words or words[0] == "demo"):
-        # SAEs are of one model alone, and the demo takes its own by name.
-        del stand_ins["--model"]
-    before = ["", *words[:-1]]
-    return [stand_ins.get(flag, word) for flag, word in zip(before, words, strict=True)]

@@ -14,7 +14,7 @@ from tests.support.shell import Shell
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("probe s TASK --nope", "kvtool: probe: No such option: --nope: see kvtool probe -h"),
+        ("probe s TASK --zzz", "kvtool: probe: No such option: --zzz: see kvtool probe -h"),
         ("extract", "kvtool: extract: Missing option '--model': see kvtool extract -h"),
         ("nosuch", "kvtool: No such command 'nosuch': see kvtool -h"),
         ("store nosuch", "kvtool: store: No such command 'nosuch': see kvtool store -h"),

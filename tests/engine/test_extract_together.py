@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kvtool.engine import processes
 from kvtool.engine.events import Event
 from kvtool.engine.outcome import Report
 from kvtool.engine.plan import Job
+from kvtool.engine.worker import work
 from kvtool.errors import ImageError, KvtoolError
 from kvtool.store import open_store
 from kvtool.store.verify import verify
@@ -30,7 +32,7 @@ def test_a_worker_that_dies_is_an_error(
     job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{tmp_path}")
     no_plan: Any = None
     with pytest.raises(KvtoolError, match="found it dead"):
-        processes.run_processes(job, no_plan, ("cpu",), lambda _: None)
+        processes.run_processes(partial(work, job, no_plan), ("cpu",), lambda *_: None)
     assert "AttributeError" in capfd.readouterr().err
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from kvtool.engine.outcome import Report
 from kvtool.engine.prefixes import read_texts
 from kvtool.errors import UsageError
 from kvtool.store import Run
+from tests.support.messages import messages
 
 
 @pytest.fixture
@@ -71,19 +71,13 @@ def test_empty_cells_are_no_text(tmp_path: Path) -> None:
     assert read_texts(str(tmp_path / "a.csv")) == {"c": "cat"}
 
 
-def test_unknown_images_are_counted(
-    tmp_path: Path, tiny_model: Path, few: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unknown_images_are_counted(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     rows = ["image,text", "000.png,cat", "x.png,cat", "y.png,cat"]
     (tmp_path / "a.csv").write_text("\n".join(rows))
-    log = logging.getLogger("kvtool")
-    log.addHandler(caplog.handler)
-    try:
+    with messages() as lines:
         report, _ = extracted(tmp_path, tiny_model, few, f"file:{tmp_path / 'a.csv'}", limit=1)
-    finally:
-        log.removeHandler(caplog.handler)
     assert (report.n_done, report.failed) == (1, {})
-    assert "2 of 3 images are not in the data set, e.g. 'x.png'" in caplog.messages[0]
+    assert "2 of 3 images are not in the data set, e.g. 'x.png'" in lines[0]
 
 
 @pytest.mark.parametrize(

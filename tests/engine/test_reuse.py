@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import pytest
 
 import kvtool
 from kvtool.engine import local
+from kvtool.engine.events import Event
 from kvtool.engine.match import open_extraction
 from kvtool.engine.outcome import Report
 from kvtool.engine.plan import Job, make_plan
-from kvtool.engine.ray import collect
+from kvtool.engine.ray import RayTask
 from kvtool.engine.ready_parts import prepare_one
 from kvtool.engine.reuse import open_source
+from kvtool.engine.worker import work
 from kvtool.errors import UsageError
 from kvtool.models import load_model
 from kvtool.models.families.llava_onevision import LlavaOnevision
@@ -274,12 +277,13 @@ def test_a_worker_on_another_machine_reuses_and_looks_at_its_own_device(
     job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{many}", prefix=PREFIX, limit=3)
     model = load_model(job.model, weights=False)
     plan = make_plan(open_extraction(job), model, None, open_store(job.store))
+    events: list[Event] = []
     for device, free in (("cuda:0", None), ("cpu", 1), ("gpu", None)):
-        events, error = collect(job, plan, device, free)
+        task = RayTask(partial(work, job, plan), device, 0, free, str(tmp_path), {})
+        assert isinstance(task.work_on(events.append), UsageError)
         assert events == []
-        assert isinstance(error, UsageError)
-    events, error = collect(job, plan, "cpu", None)
-    assert error is None
+    task = RayTask(partial(work, job, plan), "cpu", 0, None, str(tmp_path), {})
+    assert task.work_on(events.append) is None
     assert {event.what: event.n for event in events if event.what != "bytes"} == {
         "reused": 3,
         "batch": 3,

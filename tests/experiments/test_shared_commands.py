@@ -1,5 +1,6 @@
-"""paired, correlate, prefix and variance in two processes at once over the same stores: nothing is
-asked, probed or measured twice, and both give what one process alone gives.
+"""paired, correlate, prefix and variance in two processes at once over the same stores, and in one
+call with two workers: nothing is asked, probed or measured twice, and all give what one process
+alone gives.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def two_share(stores: Path, what: str, command: Command, n_done_by_second: int) 
     n_done_by_second: how many those are.
     """
     lone = Path(shutil.copytree(stores, stores.parent / "lone"))
+    by_crew = Path(shutil.copytree(stores, stores.parent / "crew"))
     log, lone_log = stores.parent / "log", stores.parent / "lone-log"
     code, rows, _ = Worker(lone_log, what, *command(lone)).end()
     assert code == 0
@@ -54,7 +56,12 @@ def two_share(stores: Path, what: str, command: Command, n_done_by_second: int) 
     # Whoever comes later is given the stored result.
     assert Worker(log, what, *command(stores)).end()[:2] == (0, rows)
     assert sorted(counts(log)) == sorted(counts(lone_log))
-    for path in stores.iterdir():
+    # One call with two workers does the same.
+    crew_log = stores.parent / "crew-log"
+    code, out, err = Worker(crew_log, what, *command(by_crew), "--devices", "cpu,cpu").end()
+    assert (code, out) == (0, rows), err
+    assert sorted(counts(crew_log)) == sorted(counts(lone_log))
+    for path in (*stores.iterdir(), *by_crew.iterdir()):
         assert verify(kvtool.open(path)) == []
 
 

@@ -33,9 +33,10 @@ COUNTED: dict[str, tuple[str, str, str, Callable[..., int]]] = {
         lambda _, __, texts, *___: len(texts),
     ),
     "probes": ("kvtool.tasks.scoring", "", "score_blocks", lambda *_: 1),
+    "layers": ("kvtool.tasks.scoring", "", "score_blocks", lambda *_: 1),
     "variance": ("kvtool.features.variances", "", "measure", lambda *_: 1),
 }
-"""Module, class, function, and how much one call computes."""
+"""Module, class, function, and how much one call computes; "layers" also shares small ones."""
 
 
 class Worker:
@@ -86,6 +87,12 @@ def main() -> None:
         return original(*args, **options)
 
     setattr(target, name, counted)
+    from kvtool.engine import processes
+    from kvtool.tasks import layer_shares
+
+    processes.START = "fork"  # so that the workers of a crew count, too
+    if what == "layers":
+        layer_shares.LEAST_BYTES = 0
     from kvtool.cli import app
 
     sys.argv = ["kvtool", *arguments]

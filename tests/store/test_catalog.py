@@ -98,7 +98,7 @@ def test_a_run_by_name_or_the_only_one(tmp_path: Path) -> None:
     assert store.run().name == "tiny"
     create_run(store, config(name="full", view="full"))
     with pytest.raises(
-        UsageError, match=r"expected one run or a name \(--run\), found runs: full, tiny"
+        UsageError, match=r"expected one run or a name \(--run, .*\), found runs: full, tiny"
     ):
         store.run()
     assert store.run("full").config.view == "full"

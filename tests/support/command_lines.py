@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from typer.main import get_command
@@ -36,3 +37,13 @@ def parse(words: list[str]) -> Any:
         name, command, arguments = context.command.resolve_command(context, arguments)
         context = command.make_context(name, arguments, parent=context)
     return context
+
+
+def stand_in(words: Sequence[str], model: Path) -> list[str]:
+    """The tiny model for every other, and this machine's processor for cards that it may lack."""
+    stand_ins = {"--model": str(model), "--devices": "cpu"}
+    if "demo" in words and ("--sae" in words or words[0] == "demo"):
+        # SAEs are of one model alone, and the demo takes its own by name.
+        del stand_ins["--model"]
+    before = ["", *words[:-1]]
+    return [stand_ins.get(flag, word) for flag, word in zip(before, words, strict=True)]

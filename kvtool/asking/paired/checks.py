@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kvtool.asking.paired.questions import HIDDEN_ANSWER, NOT_HELD, PairedQuestions
 from kvtool.asking.paired.tasks import PairedTask
+from kvtool.display import shell_path
 from kvtool.errors import UsageError
 from kvtool.store import Run
 from kvtool.tasks.blocks import BASELINES
@@ -51,6 +52,6 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
         )
     return (
         f"expected {what} about images that run {run.name} holds, found "
-        f"none{reason}; extract them: kvtool extract {run.store} --model M --dataset "
+        f"none{reason}; extract them: kvtool extract {shell_path(run.address)} --model M --dataset "
         f"{task.spec_over(run.config.dataset)}"
     )

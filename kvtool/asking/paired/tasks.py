@@ -17,9 +17,10 @@ from kvtool.asking.paired.questions import (
     semantic_correspondence,
 )
 from kvtool.datasets.base import QUESTIONS, DatasetBase
-from kvtool.display import listing
+from kvtool.display import listing, shell_path
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.store import Run, Store
+from kvtool.store.descriptions import ways_to_choose
 from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.survey import Served
 from kvtool.tasks.truth import Sizes
@@ -105,14 +106,14 @@ def serving_run(store: Store, task: PairedTask, name: str | None, command: str =
     if serving:
         names = listing([run.name for run in serving])
         raise UsageError(
-            f"{command} {task.name}: expected one run or a name (--run), found runs that serve it: "
-            f"{names}"
+            f"{command} {task.name}: expected one run or a name "
+            f"({ways_to_choose(store.address)}), found runs that serve it: {names}"
         )
     over = [reasons[run.name] for run in runs if run.config.dataset == task.dataset]
-    problem = "; ".join(over or reasons.values()) or f"store {store.path} has no run"
+    problem = "; ".join(over or reasons.values()) or f"store {store.address} has no run"
     raise UsageError(
         f"{command} {task.name}: {problem}; extract what it needs: "
-        f"kvtool extract {store.path} --model M --dataset {task.spec}"
+        f"kvtool extract {shell_path(store.address)} --model M --dataset {task.spec}"
     )
 
 

@@ -10,7 +10,7 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.options import (
     DataFoldersOption,
-    DeviceOption,
+    DevicesOption,
     FormatOption,
     FreshOption,
     HeadsOption,
@@ -35,6 +35,7 @@ from kvtool.cli.parsing import (
     parse_list,
 )
 from kvtool.cli.task_flags import command_with
+from kvtool.cli.worker_flags import CpusOption, EngineOption
 from kvtool.errors import PartialError
 
 EXAMPLES = (
@@ -81,7 +82,9 @@ def average(
     heads: HeadsOption = None,
     select: SelectOption = "max",
     data: DataFoldersOption = None,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
+    engine: EngineOption = "local",
+    cpus_per_worker: CpusOption = 1,
     limit: UnitsOption = None,
     seed: Annotated[int, seed_of("the episodes and the intervals")] = 0,
     fresh: FreshOption = False,
@@ -108,7 +111,9 @@ def average(
         result = kvtool.average(
             stores or [need_store(None)],
             select=select,
-            device=device,
+            devices=device,
+            engine=engine,
+            cpus_per_worker=cpus_per_worker,
             seed=seed,
             fresh=fresh,
             wait_s=wait,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.bounds import checked
+from kvtool.engine.crew import Devices, crewed
 from kvtool.errors import UsageError
 from kvtool.experiments.average.means import (
     SCORE,
@@ -49,6 +50,7 @@ TASKS_AVERAGED = (*SEGMENTATION, *CORRESPONDENCE)
 
 
 @checked
+@crewed()
 def average(
     stores: StorePath | Store | Sequence[StorePath | Store],
     *,
@@ -61,6 +63,9 @@ def average(
     select: str = "max",
     limit: int | None = None,
     device: str = "auto",
+    devices: Devices = None,  # noqa: ARG001  the crew's
+    engine: str = "local",  # noqa: ARG001  the crew's
+    cpus_per_worker: int = 1,  # noqa: ARG001  the crew's
     data: Mapping[str, str] | None = None,
     seed: int = 0,
     fresh: bool = False,
@@ -74,8 +79,8 @@ def average(
     `correspondence` or `all`. Tasks weigh the same; intervals carry each task's own, and chance is
     averaged as scores are. Probes are taken from the stores where they were computed before. Of a
     model that lacks some tasks, or whose run cannot be scored on some, such as one of too few
-    pictures, the average is over the others, and `skipped` says so. `items` are
-    the best block of each task and the means of these bests, the paper's table 6.
+    pictures, the average is over the others, and `skipped` says so. `items` are the best block of
+    each task and the means of these bests, the paper's table 6.
 
     Raises UsageError for unknown names and tasks that cannot be averaged, KvtoolError where no
     model has any task that can be scored; where other processes still probe, UnfinishedError if
@@ -87,13 +92,12 @@ def average(
         runs: the names of the runs to use, by default all.
         tasks: the tasks to average, by default those of the four segmentation and the two
             correspondence tasks that there are runs for.
-        kinds: as in probe.
-        layers: as in probe.
-        heads: as in probe.
+        kinds, layers, heads: as in probe.
         select: how the best block of each task in `items` is chosen, as in probe. The best block of
             an average is always chosen on the same data.
         limit: the most sampling units of a task.
         device: the device.
+        devices, engine, cpus_per_worker: several workers, as in probe.
         data: the places of data sets, by their names in the runs.
         seed: the random seed of probes and intervals.
         fresh: whether everything is probed again.

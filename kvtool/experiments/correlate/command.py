@@ -11,7 +11,7 @@ from kvtool.cli import console
 from kvtool.cli.options import (
     AfterQuestionOption,
     DataFoldersOption,
-    DeviceOption,
+    DevicesOption,
     Format,
     FormatOption,
     MaxNewTokensOption,
@@ -28,6 +28,7 @@ from kvtool.cli.options import (
 )
 from kvtool.cli.parsing import given, parse_folders, parse_list
 from kvtool.cli.task_flags import command_with
+from kvtool.cli.worker_flags import CpusOption, EngineOption
 from kvtool.errors import PartialError
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ def correlate(
     model: ModelFoldersOption = None,
     data: DataFoldersOption = None,
     select: SelectOption = "max",
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
+    engine: EngineOption = "local",
+    cpus_per_worker: CpusOption = 1,
     seed: Annotated[int, seed_of("the episodes and the intervals")] = 0,
     fresh: FreshScoresOption = False,
     wait: WaitOption = 0.0,
@@ -139,7 +142,9 @@ def correlate(
             model=parse_folders(model, "--model"),
             data=parse_folders(data, "--data"),
             select=select,
-            device=device,
+            devices=device,
+            engine=engine,
+            cpus_per_worker=cpus_per_worker,
             seed=seed,
             fresh=fresh,
             wait_s=wait,

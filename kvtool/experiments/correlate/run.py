@@ -17,6 +17,7 @@ from kvtool.asking.choices import BENCHMARKS, score_choices
 from kvtool.asking.image_replies import ATTENTION
 from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
+from kvtool.engine.crew import Devices, crewed
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.correlate.coefficients import correlations
 from kvtool.experiments.correlate.measures import Common
@@ -38,6 +39,7 @@ MAX_NEW_TOKENS = 16
 
 
 @checked
+@crewed()
 def correlate(
     stores: StorePath | Store | Sequence[StorePath | Store],
     *,
@@ -55,6 +57,9 @@ def correlate(
     model: Mapping[str, str] | None = None,
     data: Mapping[str, str] | None = None,
     device: str = "auto",
+    devices: Devices = None,  # noqa: ARG001  the crew's
+    engine: str = "local",  # noqa: ARG001  the crew's
+    cpus_per_worker: int = 1,  # noqa: ARG001  the crew's
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
@@ -91,6 +96,10 @@ def correlate(
         model: the places of models, by their names in the runs.
         data: the places of data sets, by their names in the runs.
         device: the device, as in probe.
+        devices: in place of one device several, a worker each, who share the
+            models, the layers of probes and the images.
+        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
+        cpus_per_worker: the CPUs that Ray sets aside for a worker.
         seed: the random seed of probes and intervals.
         fresh: whether everything is probed and asked again.
         wait_s: how long to wait for models that other processes probe and ask, once all others are

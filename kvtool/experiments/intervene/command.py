@@ -17,7 +17,7 @@ from kvtool.cli.head_flags import (
 from kvtool.cli.options import (
     AfterQuestionOption,
     AnswersOption,
-    DeviceOption,
+    DevicesOption,
     FormatOption,
     FreshAnswersOption,
     ImagesOption,
@@ -35,6 +35,7 @@ from kvtool.cli.options import (
     seed_of,
 )
 from kvtool.cli.parsing import parse_layers, parse_list, parse_model
+from kvtool.cli.worker_flags import CpusOption, EngineOption
 
 EXAMPLES = (
     "kvtool intervene study.kv --benchmark pope:POPE --heads agnostic --limit 2 \\\n"
@@ -92,7 +93,9 @@ def intervene(
     model: ModelOfRunsOption = None,
     run: RunOption = None,
     limit: ImagesOption = None,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
+    engine: EngineOption = "local",
+    cpus_per_worker: CpusOption = 1,
     seed: Annotated[int, seed_of("the halves, controls and intervals")] = 0,
     fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
@@ -135,7 +138,9 @@ def intervene(
             answers=answers,
             run=run,
             model=parse_model(model),
-            device=device,
+            devices=device,
+            engine=engine,
+            cpus_per_worker=cpus_per_worker,
             seed=seed,
             fresh=fresh,
             wait_s=wait,

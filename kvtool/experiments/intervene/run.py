@@ -14,10 +14,11 @@ from pathlib import Path
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
 from kvtool.asking.head_questions import Asking, HeadPlan, prepare
-from kvtool.asking.head_sources import Heads, HeadSource
+from kvtool.asking.head_sources import Heads, HeadSource, travelling_heads
 from kvtool.asking.head_work import HeadWork
 from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
+from kvtool.engine.crew import Devices, crewed
 from kvtool.errors import UsageError
 from kvtool.experiments.intervene.conditions import MethodConditions
 from kvtool.experiments.intervene.study import InterventionStudy
@@ -33,6 +34,7 @@ SPLIT = "split"
 
 
 @checked
+@crewed("answers", ready=travelling_heads)
 def intervene(
     target: Target,
     benchmark: str,
@@ -53,6 +55,9 @@ def intervene(
     run: str | None = None,
     model: str | None = None,
     device: str = "auto",
+    devices: Devices = None,  # noqa: ARG001  the crew's
+    engine: str = "local",  # noqa: ARG001  the crew's
+    cpus_per_worker: int = 1,  # noqa: ARG001  the crew's
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
@@ -100,6 +105,9 @@ def intervene(
         run: the name of a run, where the target is a store.
         model: the place of the run's model, if its name does not say it.
         device: the device of the model.
+        devices: in place of one device several, a worker each, who share the images.
+        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
+        cpus_per_worker: the CPUs that Ray sets aside for a worker.
         seed: the random seed of halves, controls and intervals.
         fresh: whether everything is asked and scored again; else an interrupted call goes on.
         wait_s: how long to wait for images that other processes ask about.

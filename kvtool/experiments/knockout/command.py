@@ -18,7 +18,7 @@ from kvtool.cli.head_flags import (
 from kvtool.cli.options import (
     AfterQuestionOption,
     AnswersOption,
-    DeviceOption,
+    DevicesOption,
     FormatOption,
     FreshAnswersOption,
     ImagesOption,
@@ -36,6 +36,7 @@ from kvtool.cli.options import (
     seed_of,
 )
 from kvtool.cli.parsing import parse_layers, parse_list, parse_model
+from kvtool.cli.worker_flags import CpusOption, EngineOption
 
 EXAMPLES = (
     "kvtool knockout study.kv --benchmark pope:POPE --heads agnostic",
@@ -89,7 +90,9 @@ def knockout(
     model: ModelOfRunsOption = None,
     run: RunOption = None,
     limit: ImagesOption = None,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
+    engine: EngineOption = "local",
+    cpus_per_worker: CpusOption = 1,
     seed: Annotated[int, seed_of("the controls and the intervals")] = 0,
     fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
@@ -133,7 +136,9 @@ def knockout(
             official=official,
             run=run,
             model=parse_model(model),
-            device=device,
+            devices=device,
+            engine=engine,
+            cpus_per_worker=cpus_per_worker,
             seed=seed,
             fresh=fresh,
             wait_s=wait,

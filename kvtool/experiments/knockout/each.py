@@ -27,16 +27,21 @@ TESTS = {"margin_p": "margin_holm_p", "mcnemar_p": "mcnemar_holm_p"}
 """Each test's p, and the same corrected for the number of heads."""
 
 
-def single_heads(work: HeadWork, answerer: Answerer, progress: Progress) -> Result:
-    """Ask with every head alone blocked, and score it.
+def ask_alone(work: HeadWork, answerer: Answerer, progress: Progress) -> SingleHeads:
+    """Ask with every head alone blocked. Raises BusyError; see SingleHeads.ask."""
+    heads = tuple(sorted(head for entry in work.conditions[1:2] for head in entry.heads))
+    study = SingleHeads(answerer, heads)
+    study.ask(work.questions, [*map(work.benchmark.truth, work.questions)], progress)
+    return study
+
+
+def single_heads(work: HeadWork, study: SingleHeads) -> Result:
+    """Score what was asked with every head alone blocked.
 
     Questions without options, and those whose logits are not finite, are left out and named. Raises
     KvtoolError where none remains.
     """
     benchmark = work.benchmark
-    heads = tuple(sorted(head for entry in work.conditions[1:2] for head in entry.heads))
-    study = SingleHeads(answerer, heads)
-    study.ask(work.questions, [*map(benchmark.truth, work.questions)], progress)
     skipped = [*study.skipped, *work.skipped]
     indices = sorted(study.margins)
     if not indices:
@@ -54,7 +59,7 @@ def single_heads(work: HeadWork, answerer: Answerer, progress: Progress) -> Resu
         task=benchmark.name,
         metric="margin_change",
         n=len(questions),
-        rows=head_rows(margins, heads, sheet),
+        rows=head_rows(margins, study.heads, sheet),
         config=work.settings | {"none": none, "notes": []},
         versions=versions(),
         n_skipped=len(skipped),

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.asking.answer_files import check_answers
-from kvtool.asking.answering import Answerer
+from kvtool.asking.answering import Answer, Answerer
 from kvtool.asking.head_questions import Asking, HeadPlan, prepare
-from kvtool.asking.head_sources import ALL, Heads, HeadSource
+from kvtool.asking.head_sources import ALL, Heads, HeadSource, travelling_heads
+from kvtool.asking.head_work import HeadWork
 from kvtool.asking.heads import make_conditions
 from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
+from kvtool.engine.crew import Devices, crewed
 from kvtool.errors import UsageError
-from kvtool.experiments.knockout.each import single_heads
+from kvtool.experiments.knockout.each import ask_alone, single_heads
 from kvtool.experiments.knockout.each_beside import with_others
 from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
@@ -36,6 +38,7 @@ SINGLE_HEADS = {"each": True, "algorithm": ALGORITHMS["knockout-each"], "conditi
 
 
 @checked
+@crewed("answers", "official", ready=travelling_heads)
 def knockout(
     target: Target,
     benchmark: str,
@@ -56,6 +59,9 @@ def knockout(
     run: str | None = None,
     model: str | None = None,
     device: str = "auto",
+    devices: Devices = None,  # noqa: ARG001  the crew's
+    engine: str = "local",  # noqa: ARG001  the crew's
+    cpus_per_worker: int = 1,  # noqa: ARG001  the crew's
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
@@ -99,6 +105,9 @@ def knockout(
         run: the name of a run, where the target is a store.
         model: the place of the run's model, if its name does not say it.
         device: the device of the model.
+        devices: in place of one device several, a worker each, who share the images.
+        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
+        cpus_per_worker: the CPUs that Ray sets aside for a worker.
         seed: the random seed of controls and intervals.
         fresh: whether everything is asked and scored again; else an interrupted call goes on.
         wait_s: how long to wait for images that other processes ask about, once all others are
@@ -137,14 +146,27 @@ def knockout(
             store, work.run, model, device, max_new_tokens, fresh, share=share, dtype=question_dtype
         )
         if each_head:
-            result = single_heads(work, answerer, asking.progress)
+            study = ask_alone(work, answerer, asking.progress)
         else:
             asking.progress(0, "", work.n_images)
-            work, conditions = work.answered(work.ask(answerer, asking.progress))
-            result = work.result(conditions)
-            work.write(conditions, answers, official)
+            replies = work.ask(answerer, asking.progress)
+    files = (answers, official)
+    result = single_heads(work, study) if each_head else _scored(work, replies, *files)
     store.keep(key, result.to_json())
     return with_others(result, store, key)
+
+
+def _scored(
+    work: HeadWork,
+    replies: Sequence[Sequence[Answer]],
+    answers: str | Path | None,
+    official: str | Path | None,
+) -> Result:
+    """Score what was answered under each condition, and write the answers that are asked for."""
+    work, conditions = work.answered(replies)
+    result = work.result(conditions)
+    work.write(conditions, answers, official)
+    return result
 
 
 def _blocked(heads: Heads | None, each_head: bool, options: Mapping[str, Any]) -> Heads:

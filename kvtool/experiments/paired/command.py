@@ -13,7 +13,7 @@ from kvtool.cli.options import (
     AfterQuestionOption,
     AnswersOption,
     DataOption,
-    DeviceOption,
+    DevicesOption,
     Format,
     FormatOption,
     FreshAnswersOption,
@@ -43,6 +43,7 @@ from kvtool.cli.parsing import (
     parse_layers,
     parse_model,
 )
+from kvtool.cli.worker_flags import CpusOption, EngineOption
 from kvtool.errors import PartialError
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def paired(
     max_new_tokens: MaxNewTokensOption = 16,
     model: ModelFolderOption = None,
     data: DataOption = None,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
+    engine: EngineOption = "local",
+    cpus_per_worker: CpusOption = 1,
     seed: Annotated[int, seed_of("the questions, folds, halves and intervals")] = 0,
     fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
@@ -154,7 +157,9 @@ def paired(
             question_dtype=question_dtype,
             max_new_tokens=max_new_tokens,
             model=parse_model(model),
-            device=device,
+            devices=device,
+            engine=engine,
+            cpus_per_worker=cpus_per_worker,
             seed=seed,
             fresh=fresh,
             wait_s=wait,

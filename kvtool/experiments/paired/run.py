@@ -18,6 +18,7 @@ from kvtool.asking.paired.tasks import PairedTask, paired_task, serving_run
 from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.datasets.identity import dataset_of
+from kvtool.engine.crew import Devices, crewed
 from kvtool.errors import UsageError
 from kvtool.experiments.paired.work import PairedWork
 from kvtool.layers import LayerChoice
@@ -42,6 +43,7 @@ READINGS = {"choice": "value", "pck": "value_pck"}
 
 
 @checked
+@crewed("answers", "pictures")
 def paired(
     target: Target,
     task: str,
@@ -61,6 +63,9 @@ def paired(
     model: str | None = None,
     data: str | Path | None = None,
     device: str = "auto",
+    devices: Devices = None,  # noqa: ARG001  the crew's
+    engine: str = "local",  # noqa: ARG001  the crew's
+    cpus_per_worker: int = 1,  # noqa: ARG001  the crew's
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
@@ -94,6 +99,9 @@ def paired(
         model: the place of the run's model, if its name does not say it.
         data: the place of the run's data set, if it moved.
         device: the device of model and scores.
+        devices: in place of one device several, a worker each, who share the questions.
+        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
+        cpus_per_worker: the CPUs that Ray sets aside for a worker.
         seed: the random seed of generated questions, folds, halves and intervals.
         fresh: whether everything is asked and scored again.
         wait_s: how long to wait for questions that other processes ask, and for their scores, once

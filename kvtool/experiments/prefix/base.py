@@ -12,6 +12,7 @@ from kvtool.display import listing
 from kvtool.errors import DatasetError, UsageError
 from kvtool.experiments.prefix.conditions import NONE, model_revision
 from kvtool.store import Run, Store
+from kvtool.store.descriptions import ways_to_choose
 from kvtool.tasks import datasets_for, lack_of
 from kvtool.tasks.evaluation import check_served, tasks_of
 from kvtool.types import Kind
@@ -47,12 +48,12 @@ def find_base(
         return runs[0] if runs else None
     if runs:
         raise UsageError(
-            f"store {store.path}: expected one run without prefix for {task} or a name (--run), "
-            f"found runs: {listing([run.name for run in runs])}"
+            f"store {store.address}: expected one run without prefix for {task} or a name "
+            f"({ways_to_choose(store.address)}), found runs: {listing([run.name for run in runs])}"
         )
     serving = datasets_for(task)
     raise UsageError(
-        f"store {store.path}: expected a run without prefix that holds {', '.join(kinds)} over "
+        f"store {store.address}: expected a run without prefix that holds {', '.join(kinds)} over "
         f"{' or '.join(serving)}{f' ({spec})' if spec else ''}{f' by {model}' if model else ''}, "
         f"found runs: {listing([run.name for run in all_runs])}; give --model and "
         f"--dataset {serving[0]}:PATH to extract it"

@@ -10,7 +10,7 @@ from kvtool.cli import console
 from kvtool.cli.completion import complete_prefix, complete_run
 from kvtool.cli.options import (
     DataOption,
-    DeviceOption,
+    DevicesOption,
     FormatOption,
     FreshOption,
     LayersOption,
@@ -34,6 +34,7 @@ from kvtool.cli.parsing import (
     parse_model,
 )
 from kvtool.cli.task_flags import command_with
+from kvtool.cli.worker_flags import CpusOption, EngineOption
 from kvtool.tasks import promptable_tasks
 
 Command = command_with(promptable_tasks)
@@ -91,7 +92,9 @@ def prefix(
     dataset: DataSetOption = None,
     data: DataOption = None,
     select: SelectOption = "max",
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
+    engine: EngineOption = "local",
+    cpus_per_worker: CpusOption = 1,
     limit: UnitsOption = None,
     seed: Annotated[int, seed_of("the halves and the intervals")] = 0,
     fresh: FreshOption = False,
@@ -125,7 +128,9 @@ def prefix(
             dataset=dataset,
             data=parse_folder(data),
             select=select,
-            device=device,
+            devices=device,
+            engine=engine,
+            cpus_per_worker=cpus_per_worker,
             limit=limit,
             seed=seed,
             fresh=fresh,

@@ -19,6 +19,7 @@ from kvtool.engine.prefixes import FILE, TEXT, condition_name, prefix_texts
 from kvtool.errors import BusyError, ModelError, UsageError
 from kvtool.progress import Progress
 from kvtool.store import Run, RunConfig, Store
+from kvtool.store.shares import by_crew
 from kvtool.tasks.blocks import DECODER
 from kvtool.types import Kind
 
@@ -105,7 +106,7 @@ def extract_base(
     there."""
     assert model is not None
     assert spec is not None
-    name, _ = _extract(Job(str(store.path), model, spec), NONE, device, progress)
+    name, _ = _extract(Job(store.address, model, spec), NONE, device, progress)
     return store.run(name)
 
 
@@ -204,7 +205,7 @@ def _job(
     stored = set(base.ids)
     positions = [position for position, ref in enumerate(dataset.images()) if ref.id in stored]
     return Job(
-        store=str(store.path),
+        store=store.address,
         model=model or config.model.name,
         dataset=spec_of(dataset),
         prefix=condition.name,
@@ -246,5 +247,6 @@ def _extract(
         n_done += event.n if event.what == "done" else 0
         progress(0, f"{condition}: extracted {n_done}")
 
+    by_crew()  # what others extract is there when this process looks
     report = extract(job, devices=(device,), wait_s=WAIT_S, tell=tell, begin=begin)
     return report.run, {failure.id: failure.reason for failure in report.failed.values()}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvtool.bounds import checked
+from kvtool.engine.crew import Devices, crewed
 from kvtool.errors import UsageError
 from kvtool.experiments.prefix.base import find_base, open_data
 from kvtool.experiments.prefix.compared import ComparedRuns, compare_runs
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 
 @checked
+@crewed()
 def prefix(
     target: Target,
     task: str,
@@ -61,6 +63,9 @@ def prefix(
     dataset: str | None = None,
     data: str | Path | None = None,
     device: str = "auto",
+    devices: Devices = None,  # noqa: ARG001  the crew's
+    engine: str = "local",  # noqa: ARG001  the crew's
+    cpus_per_worker: int = 1,  # noqa: ARG001  the crew's
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
@@ -92,6 +97,10 @@ def prefix(
         dataset: the data set to extract, NAME[:PATH][@SPLIT].
         data: the place of the run's data set, if it moved.
         device: the device of model and scores.
+        devices: in place of one device several, a worker each, who share the
+            pictures, and the layers of each condition.
+        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
+        cpus_per_worker: the CPUs that Ray sets aside for a worker.
         seed: the random seed, as in probe.
         fresh: whether everything is scored again.
         wait_s: how long to wait for conditions that other processes score, once all others are

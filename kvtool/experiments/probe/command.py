@@ -12,7 +12,7 @@ from kvtool.cli import console
 from kvtool.cli.completion import complete_probe
 from kvtool.cli.options import (
     DataOption,
-    DeviceOption,
+    DevicesOption,
     Format,
     FormatOption,
     FreshOption,
@@ -32,6 +32,7 @@ from kvtool.cli.options import (
 )
 from kvtool.cli.parsing import given, parse_folder, parse_heads, parse_kinds, parse_layers
 from kvtool.cli.task_flags import command_with
+from kvtool.cli.worker_flags import CpusOption, EngineOption
 from kvtool.errors import PartialError, UsageError
 from kvtool.tasks import TASKS
 
@@ -69,7 +70,9 @@ def probe(
     heads: HeadsOption = None,
     select: SelectOption = "max",
     data: DataOption = None,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
+    engine: EngineOption = "local",
+    cpus_per_worker: CpusOption = 1,
     limit: UnitsOption = None,
     seed: Annotated[int, seed_of("the episodes and the intervals")] = 0,
     fresh: FreshOption = False,
@@ -106,7 +109,9 @@ def probe(
                 probe.run,
                 probe.task,
                 select=select,
-                device=device,
+                devices=device,
+                engine=engine,
+                cpus_per_worker=cpus_per_worker,
                 seed=seed,
                 fresh=fresh,
                 share=share.part,
@@ -154,7 +159,7 @@ def _probes(store: Store, run: str | None, task: str, options: dict[str, Any]) -
     serving = [stored for stored, tasks in served if tasks and task in (ALL, *tasks)]
     if not serving:
         expected = "a task" if task == ALL else task
-        raise UsageError(f"store {store.path}: expected runs that serve {expected}, found none")
+        raise UsageError(f"store {store.address}: expected runs that serve {expected}, found none")
     return [
         _Probe(stored, name, task_options, f"{stored.name}-{name}")
         for stored in serving

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.bounds import checked
+from kvtool.engine.crew import Devices, crewed
 from kvtool.layers import LayerChoice
 from kvtool.progress import Progress, called
 from kvtool.result import Result
@@ -18,6 +19,7 @@ from kvtool.types import Kind
 
 
 @checked
+@crewed("save_predictions", "share")
 def probe(
     target: Target,
     task: str,
@@ -29,6 +31,9 @@ def probe(
     select: str = "max",
     limit: int | None = None,
     device: str = "auto",
+    devices: Devices = None,  # noqa: ARG001  the crew's
+    engine: str = "local",  # noqa: ARG001  the crew's
+    cpus_per_worker: int = 1,  # noqa: ARG001  the crew's
     data: str | Path | None = None,
     seed: int = 0,
     fresh: bool = False,
@@ -56,6 +61,9 @@ def probe(
             chooses on one half of the sampling units and scores on the other.
         limit: the most sampling units.
         device: the device.
+        devices: in place of one device several, a worker each, who share the layers.
+        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
+        cpus_per_worker: the CPUs that Ray sets aside for a worker.
         data: the place of the run's data set, if it moved.
         seed: the random seed of episodes, halves and intervals.
         fresh: whether everything is scored again.

@@ -9,7 +9,7 @@ from kvtool.cli.completion import complete_surface
 from kvtool.cli.options import (
     AfterQuestionOption,
     DataOption,
-    DeviceOption,
+    DevicesOption,
     FormatOption,
     FreshAnswersOption,
     HeadsOption,
@@ -37,6 +37,7 @@ from kvtool.cli.parsing import (
     parse_layers,
     parse_model,
 )
+from kvtool.cli.worker_flags import CpusOption, EngineOption
 from kvtool.errors import PartialError
 
 EXAMPLES = (
@@ -76,7 +77,9 @@ def surface(
     max_new_tokens: MaxNewTokensOption = 16,
     model: ModelFolderOption = None,
     data: DataOption = None,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
+    engine: EngineOption = "local",
+    cpus_per_worker: CpusOption = 1,
     seed: Annotated[int, seed_of("the questions, halves, intervals and permutations")] = 0,
     fresh: FreshAnswersOption = False,
     wait: WaitOption = 0.0,
@@ -113,7 +116,9 @@ def surface(
             question_dtype=question_dtype,
             max_new_tokens=max_new_tokens,
             model=parse_model(model),
-            device=device,
+            devices=device,
+            engine=engine,
+            cpus_per_worker=cpus_per_worker,
             seed=seed,
             fresh=fresh,
             wait_s=wait,

@@ -186,7 +186,7 @@ def test_the_page_has_its_articles(run: Run, tmp_path: Path, shell: Callable[...
     assert f"kvtool attend {Path(run.store).name}" in text
     assert "--sinks" in text
     # Chance is AUROC's, and no level for how much heads look at the picture.
-    assert "query: auroc, %, chance 50.0" in text
+    assert "query: auroc, chance 0.500" in text
     assert "query: mass, %" in text
     assert "query: mass, %, chance" not in text
 

@@ -117,7 +117,7 @@ def test_several_runs_need_a_name(tmp_path: Path, model: Path, pope: Path) -> No
         kvtool.extract(path, model=str(model), dataset=f"pope:{pope}", prefix=p).run
         for p in ("none", "random")
     ]
-    with pytest.raises(UsageError, match=r"expected one run or a name \(--run\)"):
+    with pytest.raises(UsageError, match=r"expected one run or a name \(--run, "):
         kvtool.knockout(path, f"pope:{pope}", sorted(NOISY), **OPTIONS)
     result = kvtool.knockout(path, f"pope:{pope}", sorted(NOISY), run=runs[1], **OPTIONS)
     assert (result.config["run"], result.config["prefix"]) == (runs[1], "random")

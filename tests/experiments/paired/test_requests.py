@@ -108,7 +108,7 @@ def test_asking_about_one_image_needs_its_whole_cache(
         tmp_path / "s.kv", model=str(tiny_model), dataset=spec, kinds=("key", "value"), run="whole"
     )
     with pytest.raises(
-        UsageError, match=r"expected one run or a name \(--run\), found runs that serve it: .*whole"
+        UsageError, match=r"one run or a name \(--run, .*\), found runs that serve it: .*whole"
     ):
         kvtool.paired(tmp_path / "s.kv", "relative-depth")
     result = kvtool.paired(tmp_path / "s.kv", "relative-depth", run="whole", max_new_tokens=2)

@@ -18,6 +18,7 @@ from kvtool.experiments.probe.run import probe
 from kvtool.features import layers
 from kvtool.store import Run, Store, open_store
 from kvtool.tasks.evaluation import tasks_of
+from tests.support.messages import messages
 from tests.support.tasks.semantic_correspondence import (
     GRID,
     TASK,
@@ -123,24 +124,14 @@ def test_wrong_requests(run: Run) -> None:
 def test_a_store_that_cannot_be_written_costs_no_result(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    messages: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
-
     def closed(*_: object) -> None:
         raise StoreError("result abc: cannot be written: Read-only file system")
 
     stored = probe(run, TASK)
     monkeypatch.setattr(Store, "save_result", closed)
-    ear = Ear()
-    logging.getLogger("kvtool").addHandler(ear)
-    try:
+    with messages(logging.WARNING) as lines:
         assert probe(run, TASK, fresh=True).rows == stored.rows
-    finally:
-        logging.getLogger("kvtool").removeHandler(ear)
-    assert messages == [
+    assert lines == [
         "result abc: cannot be written: Read-only file system; the result is given all the same"
     ]
 
@@ -156,3 +147,11 @@ def test_memory_is_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         assert {image.id for image in layer.each(run.ids)} == set(run.ids)
         assert layer.held_bytes == 2 * one_image
+
+
+def test_an_image_in_memory_goes_to_the_device_once(run: Run) -> None:
+    layer = layers.Layer(run, "value", 5, [0, 1], torch.device("cpu"))
+    images = layer.get(run.ids)
+    for image, again in zip(images.values(), layer.get(run.ids).values(), strict=True):
+        assert image.stored.data_ptr() == again.stored.data_ptr()
+        assert image.values is not again.values  # float32 is not held

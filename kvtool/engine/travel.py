@@ -1,0 +1,75 @@
+"""Arguments of a call that travels to another process: open stores and runs go by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvtool.store import Run, Store, open_store
+from kvtool.store.mirrors import address_of
+
+
+@dataclass(frozen=True)
+class StoreName:
+    """An open store, as it travels."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class RunName:
+    """An open run, as it travels."""
+
+    store: str
+    name: str
+
+
+def sent(value: Any) -> Any:
+    """Return a value as it travels: stores and runs, also in lists and mappings, by their names."""
+    if isinstance(value, Run):
+        return RunName(_address(value.store), value.name)
+    if isinstance(value, Store):
+        return StoreName(_address(value.path))
+    return _within(value, sent)
+
+
+def _address(folder: Path) -> str:
+    """Return what opens a store anywhere: its address on an object store, else its path."""
+    address = address_of(folder)
+    return str(folder.absolute()) if address == str(folder) else address
+
+
+def received(value: Any) -> Any:
+    """Return a value as it was before it traveled: stores and runs are opened again."""
+    if isinstance(value, RunName):
+        return open_store(value.store).run(value.name)
+    if isinstance(value, StoreName):
+        return open_store(value.path)
+    return _within(value, received)
+
+
+def store_folders(arguments: Mapping[str, Any]) -> set[str]:
+    """Return the folders of the stores that a call's travelling arguments name: `target`, or
+    `stores`.
+    """
+    targets = arguments.get("stores", arguments.get("target"))
+    several = targets if isinstance(targets, list | tuple) else [targets]
+    return {str(_folder(target)) for target in several if target is not None}
+
+
+def _folder(target: Any) -> Any:
+    """Return the folder of a store, by its path or as it travels."""
+    if isinstance(target, RunName):
+        return target.store
+    return target.path if isinstance(target, StoreName) else target
+
+
+def _within(value: Any, change: Any) -> Any:
+    """Return a list, tuple or mapping whose members are changed; anything else as it is."""
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(change(member) for member in value)
+    if isinstance(value, Mapping) and type(value) is dict:
+        return {name: change(member) for name, member in value.items()}
+    return value

@@ -1,0 +1,99 @@
+"""Workers of a command: processes of this machine, or tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from kvtool.engine.processes import Hear, Work, run_processes
+from kvtool.engine.worker import resolve_devices
+from kvtool.errors import UsageError
+from kvtool.models.device_names import AUTO
+from kvtool.store import Store, existing_store
+from kvtool.store.locks import release
+
+Engine = Literal["local", "ray"]
+"""What runs the workers: processes of this machine, or the tasks of a Ray cluster."""
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+
+@dataclass(frozen=True)
+class Hands:
+    """The workers of a command.
+
+    Attributes:
+        devices: Torch's names, a worker each.
+        engine: What runs them.
+        cpus_per_worker: The CPUs that Ray sets aside for one.
+        min_free_vram: Bytes that must be free on each GPU.
+    """
+
+    devices: tuple[str, ...]
+    engine: Engine = "local"
+    cpus_per_worker: int = 1
+    min_free_vram: int | None = None
+
+    def gathered(self) -> Hands:
+        """Return the same with the devices that "auto" stands for. Raises UsageError where one is
+        not there, BusyError where too little of it is free; those of a cluster are looked at where
+        they are.
+        """
+        if self.engine == "local":
+            return replace(self, devices=resolve_devices(self.devices, self.min_free_vram))
+        if self.devices != (AUTO,):
+            return self
+        from kvtool.engine.ray import every_device, joined_cluster
+
+        return replace(self, devices=every_device(joined_cluster(), self.cpus_per_worker))
+
+
+def check_engine(name: str) -> Engine:
+    """Return the name of an engine. Raises UsageError."""
+    for engine in ENGINES:
+        if name == engine:
+            return engine
+    hint = "; the command line writes and submits jobs of Slurm" if name == "slurm" else ""
+    raise UsageError(f"engine: expected {' or '.join(ENGINES)}, found {name!r}{hint}")
+
+
+def run_workers(
+    hands: Hands,
+    work: Work,
+    hear: Hear,
+    stores: Iterable[str],
+    is_over: Callable[[int], bool] = lambda _: False,
+) -> None:
+    """Do some work in each worker. Raises the first error of any, and stops all others then.
+
+    Args:
+        hands: the workers, gathered.
+        work: what each does.
+        hear: called in this process with all that workers tell, as they tell it.
+        stores: the folders of stores in which workers claim; what those claimed that are lost is
+            released.
+        is_over: asked now and then, with the number of workers; once it is true, those that are
+            left are stopped.
+    """
+    if hands.engine == "ray":
+        from kvtool.engine.ray import run_ray
+
+        folders = tuple(stores)
+        vram, cpus = hands.min_free_vram, hands.cpus_per_worker
+
+        def lost(processes: set[str]) -> None:
+            """Release what processes claimed that are gone."""
+            for folder in folders:
+                _release(existing_store(folder), processes)
+
+        run_ray(
+            *(work, hands.devices, hear, is_over, lost), cpus_per_worker=cpus, min_free_vram=vram
+        )
+        return
+    run_processes(work, hands.devices, hear, lambda: is_over(len(hands.devices)))
+
+
+def _release(store: Store | None, processes: set[str]) -> None:
+    """Release what processes claimed in a store."""
+    for run in store.readable_runs() if store else ():
+        release(run.folder / "locks", processes)

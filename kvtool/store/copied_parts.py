@@ -1,0 +1,160 @@
+"""A part of a run as it is copied: file by file, or the chosen kinds and layers of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kvtool.errors import CorruptError, UsageError
+from kvtool.geometry import array_kind
+from kvtool.layers import LayerChoice, resolve_layers
+from kvtool.store import layout
+from kvtool.store.durable import FileRecord, crc32c, read_file, write_recorded
+from kvtool.store.encoding import STORED_DTYPE, Bits
+from kvtool.store.files import commit_folder, os_errors, scratch_folder
+from kvtool.store.manifest import RunConfig
+from kvtool.store.parts import Part
+from kvtool.store.run import Run
+from kvtool.store.run_arrays import TEXT_KINDS
+from kvtool.store.shards import ReadRequest, Rows, read_all
+from kvtool.types import Kind
+
+_FILES_AT_ONCE = 8
+
+
+def chosen_config(
+    config: RunConfig, kinds: Sequence[Kind] | None, layers: LayerChoice | None
+) -> RunConfig:
+    """Return the settings of a run that holds these kinds and layers of another one.
+
+    Raises UsageError for what the run does not store.
+    """
+    chosen_kinds = config.kinds if kinds is None else tuple(k for k in config.kinds if k in kinds)
+    _refuse(config, "kinds", set(kinds or ()) - set(config.kinds), config.kinds)
+    # An encoder alone has layers of its tower only.
+    is_decoder = bool(config.model.geometry.layers)
+    stored_layers = config.layers if is_decoder else config.vision_layers
+    depth = config.model.geometry.layers or config.model.geometry.vision_layers
+    chosen_layers = resolve_layers(layers, depth)
+    if isinstance(layers, str):  # late layers are those of them that are stored
+        chosen_layers = tuple(n for n in stored_layers if n in (chosen_layers or ()))
+    if chosen_layers is None:
+        chosen_layers = stored_layers
+    _refuse(config, "layers", set(chosen_layers) - set(stored_layers), stored_layers)
+    if not chosen_layers or not chosen_kinds:
+        _refuse(config, "kinds and layers", {"none"}, (*config.kinds, *stored_layers))
+    new_config = replace(
+        config,
+        kinds=chosen_kinds,
+        layers=chosen_layers if is_decoder else config.layers,
+        vision_layers=config.vision_layers if is_decoder else chosen_layers,
+    )
+    if new_config.hash == config.hash:
+        return config
+    is_named = replace(config, name="").run_name != config.name
+    name = (
+        f"{config.name}-{new_config.hash[:8]}"
+        if is_named
+        else replace(new_config, name="").run_name
+    )
+    return replace(new_config, name=name)
+
+
+def _refuse(
+    config: RunConfig, what: str, absent: set[str] | set[Kind] | set[int], stored: Sequence[object]
+) -> None:
+    if absent:
+        raise UsageError(
+            f"run {config.name}: expected {what} among {', '.join(map(str, stored))}, found "
+            f"{', '.join(map(str, sorted(absent)))}"
+        )
+
+
+CopyTask = tuple[Part, str, FileRecord | int, Path]
+"""A file of a part: what it is expected to be, and where it is written."""
+
+
+def copy_files(part: Part, group: str, target: Run) -> bool:
+    """Commit a copy of a part or text, file by file. False: another writer was first.
+
+    Raises CorruptError where a file is not what was written.
+    """
+    label = f"{target.name}, {part.location}"
+    with os_errors(f"run {label}: cannot be copied"), scratch_folder(target.store) as scratch:
+        tmp = scratch / part.folder.name
+        records = _expected(part)
+        for folder in {(tmp / name).parent for name in records}:
+            folder.mkdir(parents=True, exist_ok=True)
+        write = [(part, name, record, tmp / name) for name, record in records.items()]
+        with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+            files = dict(pool.map(_copy_file, write))
+        # Last, as a writer does, what has the checksums of the others.
+        root = layout.ZARR_JSON
+        files[root] = write_recorded(tmp / root, read_file(part.folder / root))
+        return commit_folder(tmp, target.folder / group / part.folder.name, files)
+
+
+def _expected(part: Part) -> dict[str, FileRecord | int]:
+    """Return what a part records of its files: size and crc32c, or of metadata the crc32c."""
+    records: dict[str, FileRecord | int] = {}
+    for name, array in part.arrays.items():
+        records[f"{name}/{layout.ZARR_JSON}"] = int(array.metadata_crc32c, 16)
+        for shard, record in enumerate(map(FileRecord, array.shard_nbytes, array.shard_crc32c)):
+            records[f"{name}/{array.spec.shard_name(shard)}"] = record
+    return records
+
+
+def _copy_file(task: CopyTask) -> tuple[str, FileRecord]:
+    """Copy a file, and return its name and what was written. Raises CorruptError."""
+    part, name, expected, path = task
+    label = f"{part.location}: file {name}"
+    with os_errors(f"{label}: cannot be copied"):
+        try:
+            data = read_file(part.folder / name)
+        except FileNotFoundError:
+            raise CorruptError(f"{label} is missing: {layout.REPAIR}") from None
+        record = FileRecord(len(data), crc32c(data))
+        if expected not in (record, record.crc32c):
+            raise CorruptError(
+                f"{label}: expected the bytes that were written, found {record.nbytes} of crc32c "
+                f"{record.crc32c:08x}: {layout.REPAIR}"
+            )
+        return name, write_recorded(path, data)
+
+
+def copy_arrays(part: Part, source: RunConfig, target: Run) -> int:
+    """Commit the arrays of a part that another run keeps of it, read and written anew; return the
+    bytes. Images that the run holds already are left out.
+    """
+    arrays = {
+        name: values
+        for name in target.config.array_names()
+        if (values := _array(part, source, target.config, name)) is not None
+    }
+    text = {kind: arrays.pop(name) for name, kind in TEXT_KINDS.items() if name in arrays}
+    unlike = [name for name in arrays if array_kind(name) in TEXT_KINDS]
+    text |= {name.removeprefix("text_"): arrays.pop(name) for name in unlike}
+    return target.commit_part(part.folder.name, part.samples, arrays, text)
+
+
+def _array(part: Part, source: RunConfig, config: RunConfig, name: str) -> Bits | None:
+    """Return the (layer, head, token, dim) of an array of the copied run; None of one that has no
+    value.
+    """
+    kind = array_kind(name)
+    layers = next(a.layers for a in config.arrays_of(kind) if a.name == name)
+    heads, dim = config.heads_and_dim(name)
+    stored = source.array_at(kind, layers[0])
+    if stored.name not in part.arrays:
+        return None
+    tokens = part.offsets(stored.name)[-1]
+    values = np.empty((len(layers), heads, tokens, dim), STORED_DTYPE[config.model.dtype])
+    rows = [Rows(0, tokens, 0)]
+    array = part.arrays[stored.name]
+    for layer, out in zip(layers, values, strict=True):
+        read_all([ReadRequest(array, stored.layers.index(layer), range(heads), rows)], out)
+    return values

@@ -1,0 +1,241 @@
+"""Copy runs from one store to another, in folders or on object stores, part by part.
+
+What is copied is compared with the checksums that were written with it, committed as a writer
+commits it, and left alone where it is there already: so the same copy, ended at any moment, goes
+on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kvtool.errors import CorruptError, RunConflictError, StoreError, UsageError
+from kvtool.layers import LayerChoice
+from kvtool.store import keeping, layout, mirrors
+from kvtool.store.catalog import Store
+from kvtool.store.copied_parts import chosen_config, copy_arrays, copy_files
+from kvtool.store.durable import read_file, write_file
+from kvtool.store.estimate import check_space
+from kvtool.store.files import commit_folder, member_names, os_errors, scratch_folder
+from kvtool.store.manifest import RunConfig
+from kvtool.store.parts import Part
+from kvtool.store.roster import segment_name
+from kvtool.store.run import Run
+from kvtool.store.run_folder import write_run
+from kvtool.store.texts import text_arrays
+from kvtool.types import Kind
+
+Progress = Callable[[int], object]
+
+
+@dataclass
+class CopiedRun:
+    """What became of a run.
+
+    parts, images, bytes: committed by this copy; already_there: parts that were. failed: a line
+    for each part that is damaged, which is left out.
+    """
+
+    run: str
+    images: int = 0
+    parts: int = 0
+    already_there: int = 0
+    bytes: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns of a table."""
+        return asdict(self) | {"failed": len(self.failed)}
+
+
+@dataclass
+class Copied:
+    """What a copy did: run by run, and the results and answers that came with them."""
+
+    runs: list[CopiedRun]
+    results: int = 0
+
+
+def copy(
+    source: Store,
+    target: Store,
+    *,
+    runs: Sequence[str] | None = None,
+    kinds: Sequence[Kind] | None = None,
+    layers: LayerChoice | None = None,
+    progress: Progress | None = None,
+) -> Copied:
+    """Copy runs to another store; parts that are damaged are left out and named.
+
+    A run comes with its texts and the results of it; its search indexes are built again when they
+    are needed. Of chosen kinds or layers it becomes another run, as an extraction of these would
+    make it, without results.
+
+    Args:
+        source, target: the open stores.
+        runs: names, or their beginnings; all runs by default.
+        kinds, layers: what to copy of them; all by default. Layers are the decoder's, or the
+            tower's of an encoder alone.
+        progress: called with 1 after each part.
+
+    Raises UsageError for a run, kind or layer that is not there; RunConflictError where the target
+    has another run of the name; StoreError where it cannot be written.
+    """
+    if source.path == target.path:
+        raise UsageError(f"store {target.address}: expected another store to copy to")
+    chosen_runs = source.readable_runs() if runs is None else [source.run(name) for name in runs]
+    if not chosen_runs:
+        raise UsageError(f"store {source.address}: expected a run to copy, found none")
+    # All that can be refused is refused before anything is written.
+    configs = [chosen_config(run.config, kinds, layers) for run in chosen_runs]
+    for config in configs:
+        _check_conflict(target, config)
+    target.sweep_tmp()
+    outcome = Copied([])
+    for run, config in zip(chosen_runs, configs, strict=True):
+        outcome.runs.append(_copy_run(run, config, target, progress))
+    if kinds is None and layers is None:
+        names = None if runs is None else {run.name for run in chosen_runs}
+        outcome.results = _copy_results(source, target, names)
+    return outcome
+
+
+def _check_conflict(target: Store, config: RunConfig) -> None:
+    if config.name in target.runs() and target.run(config.name).config.hash != config.hash:
+        raise RunConflictError(
+            f"store {target.address}: expected no run {config.name}, or one of the same settings, "
+            "found one of others: remove it, or copy to another store"
+        )
+
+
+def _copy_run(run: Run, config: RunConfig, target: Store, progress: Progress | None) -> CopiedRun:
+    """Copy a run, or what `config` says of it."""
+    copied = CopiedRun(config.name)
+    if config.name not in target.runs():
+        with os_errors(f"run {config.name}: cannot be made in {target.address}"):
+            write_run(target.path, config)
+    target_run = target.run(config.name)
+    _copy_roster(run, target_run)
+    is_whole = config.hash == run.config.hash
+    parts = list(_open_parts(run, "parts", copied))
+    texts = list(_open_parts(run, "text", copied)) if is_whole else []
+    stored = set(member_names(target_run.folder / "parts"))
+    todo_bytes = sum(part.nbytes for part in parts if part.folder.name not in stored)
+    share = len(config.layers) / len(run.config.layers) if run.config.layers else 1.0
+    check_space(target.path, round(todo_bytes * share))
+    for part in texts:
+        _copy_part(part, run, target_run, "text", copied)
+    for part in parts:
+        _copy_part(part, run, target_run, "parts", copied)
+        if progress:
+            progress(1)
+    if not is_whole:
+        _copy_texts(run, target_run)
+    return copied
+
+
+def _open_parts(run: Run, group: str, copied: CopiedRun) -> Iterator[Part]:
+    """Yield the parts of a run that open; the others are noted."""
+    for name in sorted(member_names(run.folder / group)):
+        try:
+            yield run.open_part(group, name)
+        except CorruptError as error:
+            copied.failed.append(str(error))
+
+
+def _copy_part(part: Part, run: Run, target: Run, group: str, copied: CopiedRun) -> None:
+    """Copy a part that the target lacks; one that is damaged is noted."""
+    folder = target.folder / group / part.folder.name
+    is_whole = target.config.hash == run.config.hash
+    images = set(part.indices) if group == "parts" else set()
+    covered = images & target.covered_indices(range(min(images), max(images) + 1)) if images else ()
+    if folder.is_dir() or (images and images <= set(covered)):
+        copied.already_there += 1
+        return
+    try:
+        if is_whole and not covered:
+            committed = part.nbytes if copy_files(part, group, target) else 0
+        else:  # what another part of the target holds is left out of this one
+            committed = copy_arrays(part, run.config, target)
+    except CorruptError as error:
+        copied.failed.append(str(error))
+        return
+    target.refresh()
+    if not committed:
+        copied.already_there += 1
+        return
+    copied.bytes += committed
+    if group == "parts":
+        copied.parts += 1
+        copied.images += len(images) - len(covered)
+
+
+def _copy_roster(run: Run, target: Run) -> None:
+    """Copy the segments of a run's roster that the target lacks.
+
+    Raises RunConflictError where it has others: then an index would mean two images.
+    """
+    for number in range(run.roster.n_segments):
+        name = segment_name(number)
+        document = read_file(run.folder / layout.ROSTER / name / layout.ZARR_JSON)
+        folder = target.folder / layout.ROSTER / name
+        if not folder.is_dir():
+            with (
+                os_errors(f"run {run.name}: its roster cannot be copied"),
+                scratch_folder(target.store) as scratch,
+            ):
+                (scratch / name).mkdir()
+                write_file(scratch / name / layout.ZARR_JSON, document)
+                commit_folder(scratch / name, folder)
+        if read_file(folder / layout.ZARR_JSON) != document:
+            raise RunConflictError(
+                f"run {run.name}: expected images in the order of the run to be copied, found "
+                f"others in {mirrors.address_of(target.store)}: remove it there, or copy to "
+                "another store"
+            )
+
+
+def _copy_texts(run: Run, target: Run) -> None:
+    """Copy the vectors of texts that a run of chosen kinds or layers keeps."""
+    arrays = text_arrays(target.config)
+    if not arrays:
+        return
+    for template in run.text_templates:
+        texts = run.texts(template)
+        names = texts.names(arrays[0])
+        vectors = texts.vectors_for(target.config, names) if names else None
+        if vectors:
+            counts = texts.token_counts
+            token_counts = [counts[name] for name in names] if names[0] in counts else []
+            target.commit_text(names, vectors, template, token_counts)
+
+
+def _copy_results(source: Store, target: Store, runs: set[str] | None) -> int:
+    """Copy the results and answers of runs, or all, with the pictures that they show; return how
+    many were not there.
+    """
+    count = 0
+    for path in layout.entries(source.results_dir):
+        with suppress(StoreError):  # a damaged one is computed again
+            result = keeping.load_result(path)
+            if result is None or (runs is not None and keeping.about(result)[0] not in runs):
+                continue
+            if keeping.result_path(target.path, path.stem).exists():
+                continue
+            _copy_pictures(source, target, keeping.about(result)[2])
+            target.save_result(path.stem, result)
+            count += 1
+    return count
+
+
+def _copy_pictures(source: Store, target: Store, key: str) -> None:
+    if not key or keeping.pictures_path(target.path, key).is_dir():
+        return
+    folder = keeping.pictures_path(source.path, key)
+    mirrors.complete(folder)
+    names = keeping.picture_files(folder) - {keeping.MANIFEST} if folder.is_dir() else set()
+    if names and not any(keeping.picture_problems(folder)):
+        target.keep_pictures(key, ((name, read_file(folder / name)) for name in sorted(names)))

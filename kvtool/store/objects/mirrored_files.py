@@ -1,0 +1,45 @@
+"""Files of a mirror: written as a whole, and results fetched with the time of their objects."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from kvtool.store import layout
+from kvtool.store.objects.bucket import Bucket, ObjectEntry
+
+_REQUESTS = 16
+
+
+def write_mirrored(path: Path, data: bytes) -> None:
+    """Write a file of the mirror, as a whole; it can be fetched again at any time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{secrets.token_hex(4)}.part")
+    aside.write_bytes(data)
+    aside.replace(path)
+
+
+def fetch_results(bucket: Bucket, folder: Path) -> None:
+    """Bring the folder of results up to date: those saved since are fetched, others removed."""
+    entries = {
+        folder / Path(entry.key).name: entry
+        for entry in bucket.list(layout.RESULTS)
+        if entry.key.endswith(".json")
+    }
+    for path in set(layout.entries(folder)) - entries.keys():
+        path.unlink(missing_ok=True)
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        list(pool.map(lambda item: _fetch_result(bucket, *item), entries.items()))
+
+
+def _fetch_result(bucket: Bucket, path: Path, entry: ObjectEntry) -> None:
+    """Fetch a result that is not the one that the mirror has, by its size and time."""
+    status = path.stat() if path.exists() else None
+    if status and (status.st_size, status.st_mtime) == (entry.nbytes, entry.modified_s):
+        return
+    data = bucket.get(entry.key)
+    if data is not None:
+        write_mirrored(path, data)
+        os.utime(path, (entry.modified_s, entry.modified_s))

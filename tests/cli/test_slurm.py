@@ -1,0 +1,164 @@
+"""`--engine slurm`: the script that is written, what it does when it is run, what is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import kvtool
+from kvtool.engine.slurm import SlurmArray
+from kvtool.store.verify import verify
+from tests.support.shell import Shell
+
+SBATCH = """#!/bin/bash
+# Runs the tasks of an array at once, as a cluster with free nodes does.
+tasks=$(sed -n 's/^#SBATCH --array=0-//p' "$1")
+for task in $(seq 0 "$tasks"); do
+    SLURM_JOB_ID=$((70 + task)) SLURM_ARRAY_TASK_ID=$task bash "$1" >"task-$task.log" 2>&1 &
+done
+wait
+echo Submitted batch job 70
+"""
+REFUSAL = "#!/bin/bash\necho 'sbatch: error: invalid partition specified' >&2\nexit 1\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, whose programs come before all others."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+def program(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def options_of(script: str) -> list[str]:
+    """What a script asks sbatch for."""
+    lines = [line for line in script.splitlines() if line.startswith("#SBATCH ")]
+    return [line.removeprefix("#SBATCH ") for line in lines]
+
+
+def last_command(script: str) -> str:
+    """The command of a script, without its interpreter."""
+    (line,) = (line for line in script.splitlines() if line.endswith("&"))
+    return line.partition(" -m ")[2].removesuffix(" &")
+
+
+def array(folder: Path, *words: str) -> SlurmArray:
+    """An array of one task that runs other words than a command's."""
+    return SlurmArray(words, "probe", ("cpu",), cpus_per_worker=1, folder=folder)
+
+
+def test_the_script_is_written_and_how_to_submit_it_is_told(
+    folder: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    line = ("knockout", "s.kv", "--benchmark", "pope:a b", "--heads=0:1", "--engine=slurm")
+    devices = ("--devices", "cuda:0+cuda:1,cuda:2+cuda:3", "--cpus-per-worker", 8)
+    code, out, err = shell(*line, *devices)
+    (script,) = folder.glob("kvtool-knockout-*.sbatch")
+    assert (code, out) == (0, "")
+    assert err == [
+        f"{script}: written for 2 tasks",
+        f"no sbatch here: submit it where there is one, with sbatch {script}",
+        "the same command without --engine gives the result once they are done",
+    ]
+    text = script.read_text()
+    for option in ("--array=0-1", "--gres=gpu:2", "--cpus-per-task=8", "--requeue"):
+        assert option in options_of(text)
+    assert "--signal=B:TERM@120" in options_of(text)
+    assert f"--chdir={folder}" in options_of(text)
+    assert last_command(text) == (
+        "kvtool knockout s.kv --benchmark 'pope:a b' --heads=0:1 --engine local "
+        "--devices cuda:0+cuda:1 --wait 900"
+    )
+    # The same command has the same script.
+    shell(*line, *devices)
+    assert list(folder.glob("*.sbatch")) == [script]
+
+
+def test_tasks_wait_as_long_as_the_command_line_says(folder: Path, shell: Shell) -> None:
+    program(folder / "sbatch", "#!/bin/bash\n")
+    assert shell("probe", "s.kv", "all", "--engine", "slurm", "--wait", "5")[0] == 0
+    (script,) = folder.glob("*.sbatch")
+    command = last_command(script.read_text())
+    assert command == "kvtool probe s.kv all --wait 5 --engine local --devices auto"
+    assert not [line for line in options_of(script.read_text()) if "gres" in line]
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (("--answers", "a.jsonl"), "expected no --answers"),
+        (("--plot", "a.pdf"), "expected no --plot"),
+        (("--fresh",), "expected no --fresh"),
+        (("--devices", "cpu,cuda:0"), "expected workers on equal devices"),
+    ],
+)
+def test_what_tasks_cannot_share_is_refused(
+    folder: Path, shell: Shell, flags: tuple[str, ...], reason: str
+) -> None:
+    line = ("knockout", "s.kv", "--benchmark", "pope:a", "--heads", "0:1", "--engine", "slurm")
+    code, _, err = shell(*line, *flags)
+    assert (code, len(err)) == (2, 1)
+    assert reason in err[0]
+    assert not list(folder.glob("*.sbatch"))
+
+
+def test_a_refusal_of_sbatch_is_told(folder: Path, shell: Shell) -> None:
+    program(folder / "sbatch", REFUSAL)
+    code, _, err = shell("probe", "s.kv", "all", "--engine", "slurm")
+    assert (code, len(err)) == (1, 1)
+    assert "invalid partition specified; options of this cluster" in err[0]
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_near_the_limit_a_task_ends_and_is_queued_again(folder: Path) -> None:
+    """The signal goes to the script alone, as sbatch's `B:` has it."""
+    program(folder / "scontrol", '#!/bin/bash\necho "$@" >queued\n')
+    stand_in = "trap 'echo released >ended; exit 143' TERM; echo >begun; sleep 100 & wait"
+    job = array(folder, "bash", "-c", stand_in)
+    script = job.write()
+    environment = os.environ | {"SLURM_JOB_ID": "77"}
+    process = subprocess.Popen(["bash", script], env=environment, start_new_session=True)
+    while not (folder / "begun").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    assert (folder / "ended").read_text() == "released\n"
+    assert (folder / "queued").read_text() == "requeue 77\n"
+    os.killpg(process.pid, signal.SIGKILL)  # the stand-in's sleep
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (3, 0), (1, 1), (4, 4)])
+def test_a_task_that_has_nothing_left_to_do_is_no_failure(
+    tmp_path: Path, code: int, expected: int
+) -> None:
+    job = array(tmp_path, "bash", "-c", f"exit {code}")
+    assert subprocess.run(["bash", job.write()], check=False).returncode == expected
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_the_tasks_of_an_array_share_the_work(
+    folder: Path, tiny_model: Path, pictures: Path, shell: Shell
+) -> None:
+    program(folder / "sbatch", SBATCH)
+    line = ("extract", "s.kv", "--model", tiny_model, "--dataset", f"folder:{pictures}")
+    code, out, err = shell(*line, "--engine", "slurm", "--devices", "cpu,cpu")
+    assert (code, out, err[1]) == (0, "", "Submitted batch job 70")
+    logs = [path.read_text() for path in sorted(folder.glob("task-*.log"))]
+    store = kvtool.open(folder / "s.kv")
+    assert (len(logs), len(store.run().samples)) == (2, 70), logs
+    assert verify(store) == []
+    # Whoever asks after them is given what there is: nothing is left to do.
+    assert shell(*line)[0] == 0
