@@ -26,7 +26,7 @@ from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, label_table, scores_table
 from kvtool.result import Result, Row, block_name, is_summary
 
-BOTH = "best and fixed"
+BEST_AND_FIXED = "best and fixed"
 """The choice of a line whose best block is the fixed one."""
 
 
@@ -52,12 +52,12 @@ def conditions_of(
     kinds = {row.get("kind") for row in rows}
     kind = kinds.pop() if len(kinds) == 1 else None
     # A kind that all blocks have stands once, above them.
-    drawn = [
+    lines = [
         (name.replace(f", {kind},", ","), row, style)
         for name, row, style in _drawn(rows, label or condition_label)
     ]
     caption = f"{f'{kind}: ' if kind else ''}{plain_name(result.metric)}{unit_mark(result)}"
-    chart = charts.whiskers(result, [*drawn, *levels], result.metric, caption)
+    chart = charts.whiskers(result, [*lines, *levels], result.metric, caption)
     scores = [((label or condition_label)(row), row) for row in rows]
     scores += [(name, row) for name, row, _ in levels]
     tables = [
@@ -84,15 +84,15 @@ def _drawn(rows: Sequence[Row], label: Callable[[Row], str]) -> Iterator[tuple[s
         line = tuple(row.get(name) for name in ("condition", "draw", "kind", "layer", "kv_head"))
         lines.setdefault(line, []).append(row)
     for first, *repeated in lines.values():
-        row = {**first, "choice": BOTH} if repeated else first
+        row = {**first, "choice": BEST_AND_FIXED} if repeated else first
         yield label(row), row, "s-key" if row["condition"] == "none" else "s-value"
 
 
 def condition_label(row: Row) -> str:
     """Return a condition's name with its block and its number of heads."""
     parts = [condition_name(row)]
-    choice = row.get("choice") or BOTH
-    parts += [f"{choice} block"] if choice != BOTH else []
+    choice = row.get("choice") or BEST_AND_FIXED
+    parts += [f"{choice} block"] if choice != BEST_AND_FIXED else []
     parts += [block_name({**row, "condition": None, "choice": None})] if row.get("kind") else []
     parts += [plural(row["n_heads"], "head")] if row.get("n_heads") else []
     return ", ".join(parts)

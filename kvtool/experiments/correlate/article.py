@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kvtool.reporting import chapters, charts
+from kvtool.reporting import chapters
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import level_row
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
 from kvtool.reporting.numbers import amount, capitalized, plural, probability
+from kvtool.reporting.scatters import scatter
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
@@ -30,9 +31,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
             coefficients, "Coefficients", data.add(f"{summary.rows}-coefficients", coefficients)
         ),
     ]
-    chart = charts.scatter(
-        result, models, "segmentation", "accuracy", "model", list(_levels(models))
-    )
+    chart = scatter(result, models, "segmentation", "accuracy", "model", list(_levels(models)))
     visible_chart = chart if chart.points else None
     return replace(
         summary,

@@ -164,8 +164,10 @@ def _map(result: Result) -> Heatmap:
     """Return the map of a measure; of a change the strongest is marked, whichever its sign."""
     if result.metric not in MAPS:
         return heatmap(result, KIND, result.rows)
-    most = max(result.rows, key=lambda row: abs(row.get(result.metric) or 0.0), default=None)
-    return heatmap(result, KIND, result.rows, best=most)
+    strongest_row = max(
+        result.rows, key=lambda row: abs(row.get(result.metric) or 0.0), default=None
+    )
+    return heatmap(result, KIND, result.rows, best=strongest_row)
 
 
 def _related(result: Result) -> list[Row]:

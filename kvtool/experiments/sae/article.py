@@ -17,6 +17,7 @@ from kvtool.experiments.sae.series import (
     CONTROLS,
     IMAGE,
     TEXT,
+    aligned_since,
     alignment,
     best_image,
     condition_rows,
@@ -193,22 +194,12 @@ def found_patches(result: Result) -> str:
     score = f"AUROC {interval(result, best, field)} in layer {best['layer']}{choice}"
     ends = control_range(result.rows, field)
     chance = f"chance is {_half(result)}"
-    notes = "; ".join(filter(None, [_since(result), _controls(result, ends), chance]))
+    notes = "; ".join(filter(None, [aligned_since(result), _controls(result, ends), chance]))
     if exceeds_chance(best, field, ends):
         return f"{subject} find the patches of these words: {score} ({notes})."
     return (
         f"{subject} do not find the patches of these words better than chance: {score} ({notes})."
     )
-
-
-def _since(result: Result) -> str | None:
-    """Say from which layer on image tokens read as text does; None where it was not computed."""
-    entry = alignment(result, sought(result))
-    if entry is None:
-        return None
-    if entry["layer"] is None:
-        return "aligned with text from no layer on"
-    return f"aligned with text from layer {layer_interval(entry)} on"
 
 
 def _controls(result: Result, ends: tuple[float, float] | None) -> str:
