@@ -116,8 +116,8 @@ class PictureShares:
     fresh: bool
     progress: Progress
     _keys: set[str] = field(default_factory=set)
-    _made: set[str] = field(default_factory=set)
-    _unkept: dict[str, PictureNumbers] = field(default_factory=dict)
+    _new_keys: set[str] = field(default_factory=set)
+    _in_memory: dict[str, PictureNumbers] = field(default_factory=dict)
 
     def measured(
         self, step: str, inquiries: Sequence[Inquiry], measure: Measure
@@ -164,9 +164,9 @@ class PictureShares:
 
     def _stored(self, key: str) -> PictureNumbers | None:
         """Return what is kept of a picture; nothing is to be done where the whole is."""
-        if key in self._unkept:
-            return self._unkept[key]
-        if self.fresh and key not in self._made:
+        if key in self._in_memory:
+            return self._in_memory[key]
+        if self.fresh and key not in self._new_keys:
             return None
         numbers = self.store.kept(key, PictureNumbers.from_json)
         if numbers is None and not self.fresh and self._is_whole():
@@ -178,10 +178,10 @@ class PictureShares:
 
     def _keep(self, key: str, numbers: PictureNumbers, labels: Mapping[str, str]) -> None:
         """Keep numbers; in memory where the store cannot be written, which is said once."""
-        self._made.add(key)
+        self._new_keys.add(key)
         record = {"kind": "looks", **labels, **numbers.to_json()}
-        if self._unkept or not self.store.keep(key, record):
-            self._unkept[key] = numbers
+        if self._in_memory or not self.store.keep(key, record):
+            self._in_memory[key] = numbers
 
     def drop(self) -> None:
         """Remove what is kept of the pictures, once the whole is kept."""

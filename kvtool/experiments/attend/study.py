@@ -66,9 +66,9 @@ class AttendStudy:
     masks: AttentionMasks | None = None
     _truths: Truths = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
-    _asked: tuple[list[Inquiry], list[Inquiry]] = ([], [])
-    _chosen_by: dict[str, Numbers] = field(default_factory=dict)
-    _scored: dict[str, Numbers] = field(default_factory=dict)
+    _parts: tuple[list[Inquiry], list[Inquiry]] = ([], [])
+    _first_numbers: dict[str, Numbers] = field(default_factory=dict)
+    _second_numbers: dict[str, Numbers] = field(default_factory=dict)
     _heads: Sequence[int] = ()
 
     @cached_property
@@ -89,43 +89,43 @@ class AttendStudy:
             reason = (self._lines or ["nothing"])[0]
             raise KvtoolError(f"attend: expected texts about pictures, found none: {reason}")
         shares.progress(0, "", len({inquiry.image for inquiry in inquiries}))
-        first, second = self._asked = self._halves(inquiries)
-        self._chosen_by = self._taken(shares.measured("choice", first, self._choosing))
+        first, second = self._parts = self._halves(inquiries)
+        self._first_numbers = self._read(shares.measured("choice", first, self._choosing))
         self._heads = self._choice().heads(self.n_heads)
         # What is measured of the other half depends on the heads that are chosen.
         step = f"heads {self._heads}"
-        self._scored = self._taken(shares.measured(step, second, self._scoring))
+        self._second_numbers = self._read(shares.measured(step, second, self._scoring))
 
     def result(self) -> Result:
         """Return the rows of all heads. Raises KvtoolError where no token looked."""
-        numbers = self._chosen_by | self._scored
+        numbers = self._first_numbers | self._second_numbers
         if not numbers:
             reason = (self._lines or [""])[0]
             raise KvtoolError(f"attend: expected texts whose tokens look, found none: {reason}")
         units = {name: arrays["units"] for name, arrays in numbers.items()}
-        measured = [[entry for entry in half if entry.id in units] for half in self._asked]
+        measured = [[entry for entry in half if entry.id in units] for half in self._parts]
         localization = self._localization(self._choice(), self._heads)
         joined = JoinedHeads(self._heads, self.masks)
         by_id = {inquiry.id: inquiry for inquiry in self.inquiries}
-        for name, arrays in self._scored.items():
+        for name, arrays in self._second_numbers.items():
             joined.add(by_id[name], arrays)
         if joined.units:
             localization |= self._joined(joined, measured[0])
         return self._result(measured, units, self._lines, localization)
 
-    def _taken(self, reads: Sequence[ReadPicture]) -> dict[str, Numbers]:
+    def _read(self, reads: Sequence[ReadPicture]) -> dict[str, Numbers]:
         """Return the numbers of all texts about some pictures, by the texts' ids."""
-        taken: dict[str, Numbers] = {}
+        numbers: dict[str, Numbers] = {}
         for read in reads:
             picture = read()
-            taken |= picture.entries
+            numbers |= picture.entries
             self._lines += picture.skipped
-        return taken
+        return numbers
 
     def _choice(self) -> HeadChoice:
         """Return the sums by which the localization heads are chosen."""
         choice = HeadChoice(len(self.blocks))
-        for arrays in self._chosen_by.values():
+        for arrays in self._first_numbers.values():
             choice.add(arrays["entropies"], arrays["mass"])
         return choice
 
