@@ -92,7 +92,7 @@ class PictureNumbers:
 
 ReadPicture = Callable[[], PictureNumbers]
 """Reads what was measured of a picture; should it be damaged since, it is measured again."""
-WHOLE = PictureNumbers()
+NO_NUMBERS = PictureNumbers()
 """In place of a picture's numbers where the whole result is kept, so that nobody needs them."""
 
 
@@ -170,7 +170,7 @@ class PictureShares:
             return None
         numbers = self.store.kept(key, PictureNumbers.from_json)
         if numbers is None and not self.fresh and self._is_whole():
-            return WHOLE
+            return NO_NUMBERS
         return numbers
 
     def _is_whole(self) -> bool:
