@@ -10,11 +10,12 @@ from itertools import chain, pairwise
 
 from kvtool.reporting.axes import Axis, Tick, with_room
 from kvtool.reporting.heatmap import cell_label
-from kvtool.reporting.numbers import interval, scale, unit_mark
+from kvtool.reporting.measures import column_beside, plain_name
+from kvtool.reporting.numbers import interval, scale, unit_mark, unit_word
 from kvtool.result import Result, Row
 
 WIDTH = 560
-HEIGHT = 250
+HEIGHT = 226
 LEFT = 58
 RIGHT = 14
 TOP = 12
@@ -44,7 +45,7 @@ class ChartLine:
 
 @dataclass(frozen=True)
 class LineChart:
-    """Lines with their axes."""
+    """Lines with their axes, their title, and the name of the column that they show."""
 
     lines: list[ChartLine]
     x_ticks: list[Tick]
@@ -52,6 +53,8 @@ class LineChart:
     x_name: str
     y_name: str
     label: str
+    title: str = ""
+    column: str = ""
 
 
 def layers_chart(
@@ -81,9 +84,19 @@ def layers_chart(
             level = y(scale(result) * row[metric])
             path = f"M{LEFT} {level} L{WIDTH - RIGHT} {level}"
             lines.append(ChartLine(f"{name} {interval(result, row)}", style, path, "", []))
-    label = f"{metric} over layers: " + "; ".join(line.name for line in lines)
-    ticks = layer_ticks(layers, x)
-    return LineChart(lines, ticks, y.ticks(), "layer", f"{metric}{unit_mark(result)}", label)
+    name = plain_name(metric)
+    label = f"{name} over layers: " + "; ".join(line.name for line in lines)
+    return LineChart(
+        lines,
+        layer_ticks(layers, x),
+        y.ticks(),
+        "layer",
+        # The title has the name: along an axis only short words fit.
+        unit_word(result),
+        label,
+        f"{name}{unit_mark(result)}",
+        column_beside(metric),
+    )
 
 
 def layer_ticks(layers: Sequence[int], x: Axis) -> list[Tick]:
@@ -210,17 +223,35 @@ class Scatter:
     x_name: str
     y_name: str
     label: str
+    levels: list[ChartLine]
 
 
 def scatter(
-    result: Result, rows: Sequence[Row], x_field: str, y_field: str, name_field: str
+    result: Result,
+    rows: Sequence[Row],
+    x_field: str,
+    y_field: str,
+    name_field: str,
+    levels: Sequence[tuple[str, float | None, float | None]] = (),
 ) -> Scatter:
-    """Return a point for each row that has both fields, with its intervals."""
+    """Return a point for each row that has both fields, with its intervals.
+
+    Args:
+        result: the result.
+        rows: a row a point.
+        x_field: the field to the right.
+        y_field: the field upward.
+        name_field: the field of a point's name.
+        levels: (name, x, y) of lines over the whole chart, one of the two numbers None.
+    """
     rows = [row for row in rows if row.get(x_field) is not None and row.get(y_field) is not None]
     x_values = [_value_and_ends(result, row, x_field) for row in rows]
     y_values = [_value_and_ends(result, row, y_field) for row in rows]
-    x = _fitted(x_values, LEFT, WIDTH - RIGHT)
-    y = _fitted(y_values, HEIGHT - BOTTOM, TOP)
+    factor = scale(result)
+    x_levels = [(factor * level,) * 3 for _, level, _ in levels if level is not None]
+    y_levels = [(factor * level,) * 3 for _, _, level in levels if level is not None]
+    x = _fitted([*x_values, *x_levels], LEFT, WIDTH - RIGHT)
+    y = _fitted([*y_values, *y_levels], HEIGHT - BOTTOM, TOP)
     points = []
     for row, (px, x_low, x_high), (py, y_low, y_high) in zip(rows, x_values, y_values, strict=True):
         name = str(row.get(name_field))
@@ -232,10 +263,22 @@ def scatter(
         points,
         x.ticks(6),
         y.ticks(),
-        f"{x_field}{unit_mark(result)}",
-        f"{y_field}{unit_mark(result)}",
+        f"{plain_name(x_field)}{unit_mark(result)}",
+        f"{plain_name(y_field)}{unit_mark(result)}",
         label,
+        [_level(*level, factor, x, y) for level in levels],
     )
+
+
+def _level(
+    name: str, right: float | None, upward: float | None, factor: int, x: Axis, y: Axis
+) -> ChartLine:
+    """Return a line over the whole chart, upright where `right` is its number."""
+    number = factor * float((right if upward is None else upward) or 0.0)
+    path = f"M{x(number)} {TOP} L{x(number)} {HEIGHT - BOTTOM}"
+    if upward is not None:
+        path = f"M{LEFT} {y(number)} L{WIDTH - RIGHT} {y(number)}"
+    return ChartLine(f"{name} {number:.1f}", "s-other s-dashed", path, "", [])
 
 
 def _value_and_ends(result: Result, row: Row, name: str) -> tuple[float, float, float]:
@@ -274,6 +317,7 @@ class Whiskers:
     rows: list[Whisker]
     ticks: list[Tick]
     caption: str
+    column: str = ""
     bars: bool = False
 
 
@@ -297,4 +341,4 @@ def whiskers(
         bounds = (row.get(end_name) for end_name in (field, f"{field}_low", f"{field}_high"))
         middle, start, stop = (None if end is None else axis(factor * end) for end in bounds)
         rows.append(Whisker(name, middle, start, stop, interval(result, row, field), style))
-    return Whiskers(rows, axis.ticks(4), caption, bars)
+    return Whiskers(rows, axis.ticks(4), caption, column_beside(field), bars)

@@ -78,9 +78,12 @@ def _parent(pid: int) -> int | None:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    nodes = Nodes()
-    yield nodes
-    nodes.end()
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray's own server may be slow to answer on a busy machine, which is not what is tested.
+        patch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "300")
+        nodes = Nodes()
+        yield nodes
+        nodes.end()
 
 
 def arrays_of(run: Run) -> dict[str, dict[str, Any]]:

@@ -76,6 +76,7 @@ def test_a_damaged_part_is_left_out_and_named(source: Store, target: Store) -> N
     assert_holds(target.run(), IMAGES[3:])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("kinds", "layers", "arrays"),
     [

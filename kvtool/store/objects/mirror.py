@@ -224,14 +224,18 @@ class BucketMirror:
         if version_of(target) == commit.version or (run != target and not run.is_dir()):
             return
         target.parent.mkdir(exist_ok=True)
-        aside = self._root.parent / "aside" / secrets.token_hex(8)
+        # Written aside and renamed, so that a reader sees the folder whole.
+        aside = self._root.parent / f"aside-{secrets.token_hex(8)}"
         for name, text in commit.texts.items():
-            write_mirrored(aside / "new" / name, text.encode())
-            os.utime(aside / "new" / name, (commit.committed_s, commit.committed_s))
+            path = aside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode())
+            os.utime(path, (commit.committed_s, commit.committed_s))
         if target.exists():
-            target.rename(aside / "old")
-        (aside / "new").rename(target)
-        shutil.rmtree(aside, ignore_errors=True)
+            replaced = aside.with_name(f"{aside.name}-replaced")
+            target.rename(replaced)
+            shutil.rmtree(replaced)
+        aside.rename(target)
 
     def _drop_others(self, view: View) -> None:
         """Remove folders that the store has no longer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +11,23 @@ import pytest
 
 from kvtool.store import open_store
 from kvtool.store.objects import index, mirror, orphans
+from kvtool.store.objects.bucket import Bucket
 from kvtool.store.repair import prune
 from tests.support.object_stores import (
     ADDRESS,
     IMAGES,
     fill,
     filled,
+    forget_mirrors,
     keys_of,
     mirror_of,
+    on_machine,
     opened_elsewhere,
 )
-from tests.support.runs import assert_holds, commit, config, create_run
+from tests.support.runs import assert_holds, commit, config, create_run, ragged
 
 obstore = pytest.importorskip("obstore")
-pytestmark = pytest.mark.usefixtures("objects")
+pytestmark = [pytest.mark.usefixtures("objects"), pytest.mark.slow]
 
 
 def test_commits_are_put_together_and_each_is_in_the_index_or_has_a_marker(
@@ -101,3 +106,43 @@ def test_prune_deletes_old_objects_that_no_commit_names(
     prune(store)
     assert keys_of(store) == before
     assert_holds(store.run(), IMAGES)
+
+
+def requests_of(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Counter[str]:
+    """How often each request is made while something is done."""
+    counts: Counter[str] = Counter()
+
+    def counted(name: str, request: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*arguments: Any) -> Any:
+            counts[name] += 1
+            return request(*arguments)
+
+        return count
+
+    with monkeypatch.context() as patch:
+        for name in ("fetch", "list", "_put", "delete", "get_range", "get_ranges"):
+            patch.setattr(Bucket, name, counted(name, getattr(Bucket, name)))
+        act()
+    return counts
+
+
+def test_a_store_is_opened_with_as_many_requests_however_many_parts_it_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(mirror, "COMPACT_COMMITS", 8)
+    store = open_store(ADDRESS, create=True)
+    run = create_run(store, config(kinds=("value",)))
+    images = [ragged(index) for index in range(31)]
+    opened, fetched = [], []
+    for first, last in ((0, 15), (15, 31)):
+        for image in images[first:last]:
+            commit(run, [image])
+        forget_mirrors(monkeypatch)
+        on_machine(f"new {last}", monkeypatch, tmp_path)
+        fetched.append(requests_of(monkeypatch, lambda: open_store(ADDRESS).run().ids)["fetch"])
+        opened.append(requests_of(monkeypatch, lambda: open_store(ADDRESS).run().ids))
+        run = open_store(ADDRESS).run()
+    # Known segments are not asked for again; of new ones each takes a request, of 8 commits.
+    assert opened[0] == opened[1] == {"fetch": 1, "list": 3}
+    assert fetched == [1 + 2, 1 + 4]
+    assert_holds(run, images)

@@ -59,6 +59,7 @@ def test_what_one_machine_commits_another_reads(
     assert str(second) == f"Store {ADDRESS}\n  runs: 1: tiny"
 
 
+@pytest.mark.slow
 def test_an_array_is_read_as_plain_zarr_from_the_objects() -> None:
     run = filled(ADDRESS).run()
     for array, ids, offsets in run.zarr("value"):
@@ -169,6 +170,7 @@ def test_a_service_that_ignores_conditions_is_refused_before_anything_is_written
     assert store.runs() == []
 
 
+@pytest.mark.slow
 def test_an_object_that_is_lost_or_damaged_is_named_and_dropped_by_repair(
     objects: Any,
 ) -> None:
@@ -192,6 +194,7 @@ def test_an_object_that_is_lost_or_damaged_is_named_and_dropped_by_repair(
     assert [key for key in keys_of(store) if "/parts/" in key] == []
 
 
+@pytest.mark.slow
 def test_a_store_is_copied_to_objects_and_back_byte_for_byte(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -209,6 +212,7 @@ def test_a_store_is_copied_to_objects_and_back_byte_for_byte(
     assert verify(target) == []
 
 
+@pytest.mark.slow
 def test_a_mirror_that_is_lost_is_made_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
