@@ -37,9 +37,9 @@ from kvtool.store.store_folder import check_version
 from kvtool.store.verify import verify
 from kvtool.types import Kind
 
-_OF_THIS_MACHINE = (
+_LOCAL_FILES = (
     "tmp/*",
-    f"runs/*/{layout.LOCKS}/*",
+    f"runs/*/{layout.LOCKS}/[!z]*",  # all but zarr.json, which makes it a group
     f"runs/*/{layout.INDEXES}/*",
     f"{layout.LEDGER}/runs/*/{layout.INDEXES}/*",
     "*.DS_Store",
@@ -101,7 +101,7 @@ def push(
         names = store.runs()
         _check_hub_runs(folder, [store.run(name) for name in names])
         with os_errors(f"store {source.address}: cannot be read"):
-            commit = folder.upload(store.path, _OF_THIS_MACHINE)
+            commit = folder.upload(store.path, _LOCAL_FILES)
         return Pushed(folder.address, len(names), store.count_parts(), is_private, commit, failed)
 
 
