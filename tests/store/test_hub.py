@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import pytest
-from huggingface_hub import errors
 
-from kvtool.errors import KvtoolError, RunConflictError, StoreError, UsageError
+from kvtool.errors import RunConflictError, StoreError
 from kvtool.store import Store, mirrors, open_store
 from kvtool.store.hub import pull, push
-from kvtool.store.hub_folder import HubFolder
 from kvtool.store.verify import verify
-from tests.support.hub_data import FakeHub, fake_hub, files_in, http_error
+from tests.support.hub_data import FakeHub, fake_hub, files_in
 from tests.support.object_stores import IMAGES, files_of, filled, in_memory
 from tests.support.runs import assert_holds, commit, config, create_run
 from tests.support.shell import Shell
@@ -210,112 +207,6 @@ def test_a_public_data_set_is_pushed_to_only_where_that_is_meant(source: Store) 
     assert not push(source, ADDRESS, public=True).private
 
 
-@pytest.mark.parametrize(
-    ("address", "parsed"),
-    [
-        (ADDRESS, HubFolder("acme/study")),
-        (f"{ADDRESS}/", HubFolder("acme/study")),
-        (f"{ADDRESS}@v1.0", HubFolder("acme/study", "", "v1.0")),
-        (f"{ADDRESS}/a/b.kv@try/one", HubFolder("acme/study", "a/b.kv", "try/one")),
-        (f"{ADDRESS}@v1/a/b.kv", HubFolder("acme/study", "a/b.kv", "v1")),
-        (f"{ADDRESS}@refs/pr/3/a", HubFolder("acme/study", "a", "refs/pr/3")),
-    ],
-)
-def test_addresses(address: str, parsed: HubFolder) -> None:
-    assert HubFolder.parse(address) == parsed
-
-
-@pytest.mark.usefixtures("hub")
-@pytest.mark.parametrize(
-    "address",
-    [
-        "study.kv",
-        "hf://acme/study",
-        "hf://datasets/study",
-        "hf://datasets/acme/study/../other",
-        f"{ADDRESS}@",
-        f"{ADDRESS}@v1/a@v2",
-        f"{ADDRESS}/a b",
-    ],
-)
-def test_what_is_no_address_is_refused(target: Store, address: str) -> None:
-    with pytest.raises(UsageError, match="expected hf://datasets/OWNER/NAME"):
-        pull(address, target)
-
-
-def test_wrong_requests_reach_no_hub(hub: FakeHub, source: Store, target: Store) -> None:
-    for call, message in (
-        (lambda: push(source, f"{ADDRESS}@v1"), "pushed to the main branch"),
-        (lambda: push(source, ADDRESS, runs=["absent"]), "no run 'absent'"),
-        (lambda: push(target, ADDRESS), "expected a run to copy, found none"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            call()
-    assert hub.private == {}
-
-
-@pytest.mark.usefixtures("hub")
-def test_what_the_hub_lacks_is_told(
-    source: Store, target: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(address: str) -> str:
-        with pytest.raises(StoreError) as caught:
-            pull(address, target)
-        return str(caught.value)
-
-    assert "expected a data set acme/study on the hub, found none" in refused(ADDRESS)
-    push(source, ADDRESS)
-    assert "expected a branch, tag or commit v9, found none" in refused(f"{ADDRESS}@v9")
-    assert "expected a kvtool store in the main branch, found none" in refused(f"{ADDRESS}/x")
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
-    with pytest.raises(StoreError, match="found none; log in with `hf auth login`"):
-        push(source, ADDRESS)
-
-
-@pytest.mark.parametrize(
-    ("failure", "message"),
-    [
-        (http_error(errors.GatedRepoError, 403), "expected access to a gated data set"),
-        (http_error(errors.HfHubHTTPError, 401), "expected a token of the hub, found none that"),
-        (http_error(errors.HfHubHTTPError, 403), "expected a token that may write acme/study"),
-        (http_error(errors.HfHubHTTPError, 503), "expected an answer of the hub, found: 503"),
-        (errors.OfflineModeIsEnabled("x"), "found HF_HUB_OFFLINE set; unset it"),
-        (errors.LocalTokenNotFoundError("x"), "expected a token of the hub"),
-        (errors.LocalEntryNotFoundError("No network\nat all"), "found: No network"),
-        (ConnectionResetError(104, "reset"), "expected an answer of the hub"),
-        (ValueError("any\nthing"), "expected an answer of the hub, found: any; try again"),
-        (OSError(28, "No space left on device"), "no space left on the disk"),
-    ],
-)
-def test_what_the_client_raises_is_one_line(
-    hub: FakeHub, source: Store, failure: Exception, message: str
-) -> None:
-    hub.failure = failure
-    for call in (
-        lambda: push(source, ADDRESS),
-        lambda: pull(ADDRESS, source),
-        lambda: HubFolder("acme/study").download(source.path / "tmp" / "x", "0001", ["*"]),
-    ):
-        with pytest.raises(KvtoolError) as caught:
-            call()
-        assert message in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-
-@pytest.mark.usefixtures("source")
-def test_without_a_network_the_real_client_ends_in_one_line(
-    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    code, _, err = shell("store", "pull", ADDRESS, str(tmp_path / "new.kv"))
-    assert code == 1
-    assert err[-1].endswith("expected the hub in reach, found HF_HUB_OFFLINE set; unset it")
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_token")
-    code, _, err = shell("store", "push", str(tmp_path / "source.kv"), ADDRESS)
-    assert code == 1
-    assert "HF_HUB_OFFLINE set" in err[-1]
-
-
 @pytest.mark.usefixtures("hub")
 def test_the_commands_are_the_functions(source: Store, tmp_path: Path, shell: Shell) -> None:
     code, out, _ = shell("-q", "store", "push", str(source.path), ADDRESS, "--public")
@@ -330,12 +221,3 @@ def test_the_commands_are_the_functions(source: Store, tmp_path: Path, shell: Sh
     code, _, err = shell("store", "push", str(source.path), ADDRESS, "--public")
     assert code == 4
     assert "1 parts were left out" in err[-1]
-
-
-def test_the_real_client_takes_what_is_passed_to_make_it_and_has_bars() -> None:
-    """The stand-in binds all other calls to the real functions."""
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
-
-    inspect.signature(huggingface_hub.HfApi).bind(library_name="kvtool", library_version="1")
-    for function in (disable_progress_bars, enable_progress_bars):
-        inspect.signature(function).bind()

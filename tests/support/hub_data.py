@@ -17,7 +17,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.utils._paths import filter_repo_objects
 
 REAL = {
     name: getattr(huggingface_hub.HfApi, name)
@@ -88,7 +88,8 @@ class FakeHub:
 
     def file_exists(self, *args: Any, **kwargs: Any) -> bool:
         call = self.bind("file_exists", *args, **kwargs)
-        return (self.head(call["repo_id"]) / call["filename"]).is_file()
+        path: Path = self.head(call["repo_id"]) / call["filename"]
+        return path.is_file()
 
     def upload_folder(self, *args: Any, **kwargs: Any) -> Any:
         call = self.bind("upload_folder", *args, **kwargs)
