@@ -29,7 +29,7 @@ from kvtool.cli import (
     listing,
     report,
     serve,
-    store_copy,
+    store_hub,
 )
 from kvtool.cli.ending import Stopped
 from kvtool.cli.everywhere import (
@@ -135,7 +135,7 @@ for _name in EXPERIMENTS.table:
 app.command("report", epilog=epilog(*report.EXAMPLES))(report.report)
 app.command("serve", epilog=epilog(*serve.EXAMPLES))(serve.serve)
 app.add_typer(adapter.app, name="adapter")
-app.add_typer(store_copy.app, name="store")
+app.add_typer(store_hub.app, name="store")
 app.add_typer(data.app, name="data")
 app.add_typer(listing.models_app, name="models")
 app.command("datasets", epilog=epilog(*listing.DATASETS_EXAMPLES))(listing.datasets)

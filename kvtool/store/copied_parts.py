@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.errors import CorruptError, UsageError
-from kvtool.geometry import array_kind
+from kvtool.geometry import LayerArray, array_kind
 from kvtool.layers import LayerChoice, resolve_layers
 from kvtool.store import layout
 from kvtool.store.durable import FileRecord, crc32c, read_file, write_recorded
@@ -141,14 +141,32 @@ def copy_arrays(part: Part, source: RunConfig, target: Run) -> int:
     return target.commit_part(part.folder.name, part.samples, arrays, text)
 
 
+def source_array(
+    name: str, source: RunConfig, config: RunConfig
+) -> tuple[tuple[int, ...], LayerArray]:
+    """Return the layers of an array of the copied run, and the array of the source with them."""
+    kind = array_kind(name)
+    layers = next(a.layers for a in config.arrays_of(kind) if a.name == name)
+    return layers, source.array_at(kind, layers[0])
+
+
+def source_files(part: Part, source: RunConfig, config: RunConfig) -> set[str]:
+    """Return the files of a part, beside every zarr.json, that a copy with other settings reads."""
+    names = set()
+    for name in config.array_names():
+        layers, stored = source_array(name, source, config)
+        if (array := part.arrays.get(stored.name)) is not None:
+            shards = {stored.layers.index(layer) // array.spec.shard_layers for layer in layers}
+            names |= {f"{stored.name}/{array.spec.shard_name(shard)}" for shard in shards}
+    return names
+
+
 def _array(part: Part, source: RunConfig, config: RunConfig, name: str) -> Bits | None:
     """Return the (layer, head, token, dim) of an array of the copied run; None of one that has no
     value.
     """
-    kind = array_kind(name)
-    layers = next(a.layers for a in config.arrays_of(kind) if a.name == name)
+    layers, stored = source_array(name, source, config)
     heads, dim = config.heads_and_dim(name)
-    stored = source.array_at(kind, layers[0])
     if stored.name not in part.arrays:
         return None
     tokens = part.offsets(stored.name)[-1]

@@ -86,27 +86,38 @@ def copy(
     """
     if source.path == target.path:
         raise UsageError(f"store {target.address}: expected another store to copy to")
-    chosen_runs = source.readable_runs() if runs is None else [source.run(name) for name in runs]
-    if not chosen_runs:
-        raise UsageError(f"store {source.address}: expected a run to copy, found none")
     # All that can be refused is refused before anything is written.
-    configs = [chosen_config(run.config, kinds, layers) for run in chosen_runs]
-    for config in configs:
-        _check_conflict(target, config)
+    choice = chosen_runs(source, runs, kinds, layers)
+    for _, config in choice:
+        check_conflict(target, config, target.address)
     target.sweep_tmp()
     outcome = Copied([])
-    for run, config in zip(chosen_runs, configs, strict=True):
+    for run, config in choice:
         outcome.runs.append(_copy_run(run, config, target, progress))
     if kinds is None and layers is None:
-        names = None if runs is None else {run.name for run in chosen_runs}
+        names = None if runs is None else {run.name for run, _ in choice}
         outcome.results = _copy_results(source, target, names)
     return outcome
 
 
-def _check_conflict(target: Store, config: RunConfig) -> None:
+def chosen_runs(
+    source: Store,
+    runs: Sequence[str] | None,
+    kinds: Sequence[Kind] | None,
+    layers: LayerChoice | None,
+) -> list[tuple[Run, RunConfig]]:
+    """Return each run to copy with the settings that its copy has. Raises UsageError."""
+    opened = source.readable_runs() if runs is None else [source.run(name) for name in runs]
+    if not opened:
+        raise UsageError(f"store {source.address}: expected a run to copy, found none")
+    return [(run, chosen_config(run.config, kinds, layers)) for run in opened]
+
+
+def check_conflict(target: Store, config: RunConfig, address: str) -> None:
+    """Raise RunConflictError where the store at an address has another run of the name."""
     if config.name in target.runs() and target.run(config.name).config.hash != config.hash:
         raise RunConflictError(
-            f"store {target.address}: expected no run {config.name}, or one of the same settings, "
+            f"store {address}: expected no run {config.name}, or one of the same settings, "
             "found one of others: remove it, or copy to another store"
         )
 
@@ -120,8 +131,8 @@ def _copy_run(run: Run, config: RunConfig, target: Store, progress: Progress | N
     target_run = target.run(config.name)
     _copy_roster(run, target_run)
     is_whole = config.hash == run.config.hash
-    parts = list(_open_parts(run, "parts", copied))
-    texts = list(_open_parts(run, "text", copied)) if is_whole else []
+    parts = list(open_parts(run, "parts", copied.failed))
+    texts = list(open_parts(run, "text", copied.failed)) if is_whole else []
     stored = set(member_names(target_run.folder / "parts"))
     todo_bytes = sum(part.nbytes for part in parts if part.folder.name not in stored)
     share = len(config.layers) / len(run.config.layers) if run.config.layers else 1.0
@@ -137,13 +148,13 @@ def _copy_run(run: Run, config: RunConfig, target: Store, progress: Progress | N
     return copied
 
 
-def _open_parts(run: Run, group: str, copied: CopiedRun) -> Iterator[Part]:
-    """Yield the parts of a run that open; the others are noted."""
+def open_parts(run: Run, group: str, failed: list[str]) -> Iterator[Part]:
+    """Yield the parts of a run that open; a line for each of the others is added to `failed`."""
     for name in sorted(member_names(run.folder / group)):
         try:
             yield run.open_part(group, name)
         except CorruptError as error:
-            copied.failed.append(str(error))
+            failed.append(str(error))
 
 
 def _copy_part(part: Part, run: Run, target: Run, group: str, copied: CopiedRun) -> None:
@@ -191,11 +202,15 @@ def _copy_roster(run: Run, target: Run) -> None:
                 write_file(scratch / name / layout.ZARR_JSON, document)
                 commit_folder(scratch / name, folder)
         if read_file(folder / layout.ZARR_JSON) != document:
-            raise RunConflictError(
-                f"run {run.name}: expected images in the order of the run to be copied, found "
-                f"others in {mirrors.address_of(target.store)}: remove it there, or copy to "
-                "another store"
-            )
+            raise other_images(run.name, mirrors.address_of(target.store))
+
+
+def other_images(run: str, address: str) -> RunConflictError:
+    """Return the error of a run that has other images in the store at an address."""
+    return RunConflictError(
+        f"run {run}: expected images in the order of the run to be copied, found others in "
+        f"{address}: remove it there, or copy to another store"
+    )
 
 
 def _copy_texts(run: Run, target: Run) -> None:

@@ -30,6 +30,7 @@ from tests.support import datasets, results, tiny
 from tests.support.adapters import pictures
 from tests.support.command_lines import stand_in
 from tests.support.correlations import answered, right_for, segmented, write_cvbench
+from tests.support.hub_data import study_on_hub
 from tests.support.object_stores import study_at_address
 from tests.support.score_workspaces import ScoreWorkspaces
 from tests.support.shell import Shell
@@ -269,6 +270,8 @@ def test_an_example_does_what_it_says(
     monkeypatch.chdir(tmp_path)
     if "s3://" in line:
         study_at_address(monkeypatch, tmp_path)
+    if "hf://" in line:
+        study_on_hub(monkeypatch, tmp_path)
     # "y" answers the question of `store remove`.
     model = workspaces.video_model if "video:" in line else workspaces.model
     run_line(line, shell, monkeypatch, model, "y\n")

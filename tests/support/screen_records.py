@@ -16,6 +16,8 @@ from kvtool.experiments.show.run import Shown
 from kvtool.models.outcome import ModelCheck
 from kvtool.reporting.collect import Page
 from kvtool.result import Result, Row
+from kvtool.store.copying import Copied, CopiedRun
+from kvtool.store.hub import Pushed
 from kvtool.store.problems import Problem
 from kvtool.store.repair import Mended
 from kvtool.tasks.survey import Served
@@ -191,3 +193,5 @@ MENDED = (
     Mended("", "", "left as it is", "notes.txt is none of kvtool's files"),
 )
 PRUNED = (Mended("", "", "removed", "results/001e79397b41fbae.json is of a run that is gone"),)
+COPIED = Copied([CopiedRun(RUN, 1800, 57, 2, 41_943_040_000)], results=3)
+PUSHED = Pushed("hf://datasets/acme/study", 2, 59, True, "0123456789abcdef0123456789abcdef01234567")

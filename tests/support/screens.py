@@ -185,6 +185,17 @@ SCREENS = {
         "store prune study.kv", {"kvtool.store.repair.prune": returning(records.PRUNED)}
     ),
     "store-remove": Screen("store remove study.kv tiny --yes"),
+    "store-copy": Screen(
+        "store copy study.kv copy.kv", {"kvtool.store.copying.copy": returning(records.COPIED)}
+    ),
+    "store-push": Screen(
+        "store push study.kv hf://datasets/acme/study",
+        {"kvtool.store.hub.push": returning(records.PUSHED)},
+    ),
+    "store-pull": Screen(
+        "store pull hf://datasets/acme/study copy.kv",
+        {"kvtool.store.hub.pull": returning(records.COPIED)},
+    ),
 }
 
 
