@@ -21,7 +21,7 @@ def best_block(result: Result) -> str:
     """Say which block is best, and how it was chosen."""
     best = result.best
     if best is None or best.get(result.metric) is None:
-        return f"{capitalized(plain_name(result.metric))}: defined for no block."
+        return f"{capitalized(plain_name(result.metric))} is defined for no block."
     direction = "" if result.higher_is_better else "; lower is better"
     score = f"{amount(result, best)} ({short_measure(result.metric)}, n = {best['n']}{direction})"
     return f"The best block, {block_name(best)}, scores {score}. {chosen_how(result)}"

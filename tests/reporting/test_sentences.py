@@ -43,7 +43,7 @@ def test_best_block_and_its_choice() -> None:
     assert "Optimistic" not in split
     assert (
         sentences.best_block(replace(studies.probe_result(), best=None))
-        == "Points found (PCK): defined for no block."
+        == "Points found (PCK) is defined for no block."
     )
 
 
