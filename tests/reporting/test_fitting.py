@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ tables = st.lists(
 )
 
 
-def table_of(rows: list[tuple[str, ...]]) -> Table:
+def table_of(rows: Sequence[tuple[str, ...]]) -> Table:
     table = Table(title=Text("scores"), box=box.SIMPLE_HEAD, title_justify="left")
     for name in ("block", "score", "difference", "n"):
         table.add_column(name)
