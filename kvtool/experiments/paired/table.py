@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kvtool.reporting.numbers import interval, p_value, show
+from kvtool.reporting.numbers import interval, p_value, probability, show
 from kvtool.reporting.scores import block_tables
 from kvtool.result import Result, Row, best_row, block_name, metric_names
 
@@ -64,7 +64,7 @@ def _tests(best: Row) -> Iterator[Text]:
         ("better_p", "more right than the model (one-sided)"),
     ):
         if best.get(name) is not None:
-            yield Text(f"{among}, {claim}: p = {p_value(best[name])}")
+            yield Text(f"{among}, {claim}: {probability(best[name])}")
 
 
 def _guessing(result: Result, best: Row) -> Iterator[Text]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvtool.reporting.chance import conditions_against_chance, level_row
-from kvtool.reporting.numbers import p_value, show, unit_mark
+from kvtool.reporting.numbers import probability, show, unit_mark
 from kvtool.result import Result, Row
 
 CHOICES = ("best", "fixed")
@@ -104,7 +104,7 @@ def _cell(result: Result, row: Row, name: str) -> str:
 def _difference(result: Result, row: Row) -> str:
     """Return the difference to none, its interval, and the p corrected for all conditions."""
     p = row.get("swap_holm_p")
-    return _cell(result, row, "difference") + ("" if p is None else f"\np = {p_value(p)}")
+    return _cell(result, row, "difference") + ("" if p is None else f"\n{probability(p)}")
 
 
 def _text(item: Row) -> str:
