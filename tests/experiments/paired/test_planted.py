@@ -72,7 +72,7 @@ def test_the_table_shows_the_papers_lines(tmp_path: Path, scenes: Path, no_model
     lines = {line.split("  ")[0].strip(): line.split()[-4:] for line in text.splitlines()}
     assert "art-style" in text and "n = 12" in text  # noqa: PT018
     assert "blink@val · Art_Style · chance 50.0 %" in text
-    assert "value: value, layer 5, head 1, the best of all, which is optimistic; n = 12" in text
+    assert "layer 5, head 1, the best of all, which is optimistic; n = 12" in " ".join(text.split())
     for name, count, share in (
         ("model right", "6", "50.0"), ("value right, model wrong", "5", "41.7"),
         ("value wrong, model right", "2", "16.7"), ("model or value right", "11", "91.7"),
@@ -107,7 +107,7 @@ def test_split_chooses_on_one_half_and_reports_on_the_other(
     assert best["n_both"] == sum(item["model"] for item in scored)
     out = StringIO()
     emit(result, "table", out)
-    assert "chosen on the other half; n = 6 of 12" in out.getvalue()
+    assert "chosen on the other half; n = 6 of 12" in " ".join(out.getvalue().split())
     lines = out.getvalue().split("right, %, 95 % interval")[1].splitlines()
     counts = {line.split()[0].rstrip(","): line.split()[-1] for line in lines if "," in line}
     assert counts["value"] == "6"
