@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -56,10 +57,14 @@ def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
 
     bytes is their sum; parts_bytes, texts_bytes and so on say what they are for.
     """
-    from kvtool.cli.output import emit_rows
+    from kvtool.cli.output import emit_rows, resolve
     from kvtool.store import open_store
 
-    emit_rows([open_store(need_store(store)).info()], format)
+    row = open_store(need_store(store)).info()
+    if resolve(format) == "table":
+        # What there is none of takes no line of a record.
+        row = {name: value for name, value in row.items() if value or not name.endswith("_bytes")}
+    emit_rows([row], format)
 
 
 @app.command(
@@ -84,9 +89,12 @@ def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     if resolve(format) != "table":
         emit_rows(rows, format)
         return
+    parent = _parent([row["place"] for row in rows if row["place"]])
+    if parent:
+        sys.stdout.write(f"data sets below {parent}\n\n")
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(_data_of(row), []).append(_shown(row))
+        groups.setdefault(_data_of(row, parent), []).append(_shown(row))
     for number, (data, shown_rows) in enumerate(groups.items()):
         if number:
             sys.stdout.write("\n")
@@ -101,11 +109,18 @@ def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
             console.log.info("run %s: held: %s", row["run"], holder)
 
 
-def _data_of(row: dict[str, Any]) -> str:
-    """Return the data set of a run and where it lies."""
+def _parent(folders: Sequence[str]) -> str:
+    """Return the folder that all data sets lie below, where there are several; "" for none."""
+    is_shared = len(set(folders)) > 1 and all(map(os.path.isabs, folders))
+    parent = os.path.commonpath(folders) if is_shared else ""
+    return "" if parent == os.sep else parent
+
+
+def _data_of(row: dict[str, Any], parent: str) -> str:
+    """Return the data set of a run and where it lies, below the parent of all if they have one."""
     split = f"@{row['split']}" if row["split"] else ""
-    folder = f" · {row['place']}" if row["place"] else ""
-    return f"{row['dataset']}{split}{folder}"
+    folder = os.path.relpath(row["place"], parent) if row["place"] and parent else row["place"]
+    return f"{row['dataset']}{split}" + (f" · {folder}" if folder else "")
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +144,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "model": row["model"],
         "prefix": row["prefix"],
         "settings": ", ".join(settings),
-        "kinds": ", ".join(row["kinds"]),
+        "kinds": ",".join(row["kinds"]),
         "images": images,
         "bytes": row["bytes"],
         "date": (row["last_commit"] or "")[:10],

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kvtool.features.attention_maps import Array, spatial_entropy
+from kvtool.features.attention_maps import Array
 
 CANDIDATES = 10
 """Heads of the lowest spatial entropy that count for a text."""
@@ -52,12 +52,12 @@ class HeadChoice:
     def __post_init__(self) -> None:
         self.mass = np.zeros(self.n_heads)
 
-    def add(self, maps: Array, mass: Array, grid: tuple[int, int]) -> None:
-        """Take in a text's maps on the base grid (head, cell), and each head's attention on all of
-        the picture (head,).
+    def add(self, entropies: Array, mass: Array) -> None:
+        """Take in a text: the spatial entropy of each head's map, and its attention on all of the
+        picture, (head,) each.
         """
         self.mass += mass
-        self.entropies.append(spatial_entropy(maps, grid))
+        self.entropies.append(entropies)
 
     def candidates(self) -> Array:
         """Return the heads that look at the picture at all, (candidate,) indices."""

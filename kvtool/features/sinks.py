@@ -7,6 +7,7 @@ with the pictures but for the numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,60 @@ COLUMNS = (
 COLUMN = {name: number for number, name in enumerate(COLUMNS)}
 
 
+class PictureSinks(NamedTuple):
+    """The sinks of each key on one picture, and what is summed up over pictures.
+
+    Attributes:
+        sinks: Their cells, (key, sink).
+        units: Numbers of the picture, (key, COLUMNS).
+        sink_total, other_total: Sums of the values at sinks and at other cells, (key, dim).
+        sink_squares, other_squares: Sums of their squared lengths, (key,).
+    """
+
+    sinks: Array
+    units: Array
+    sink_total: Array
+    other_total: Array
+    sink_squares: Array
+    other_squares: Array
+
+    @classmethod
+    def of(
+        cls, maps: Array, mass: Array, keys: Array, values: Array, grid: tuple[int, int]
+    ) -> PictureSinks:
+        """Measure a picture.
+
+        Args:
+            maps: Attention on the cells of the base grid, (key, cell).
+            mass: Attention on all tokens of the picture, (key,).
+            keys: The key vectors of the cells, (key, cell, dim).
+            values: The value vectors of the cells, (key, cell, dim).
+            grid: Rows and columns of the base grid.
+        """
+        sinks = sink_tokens(maps)
+        is_sink = np.zeros(maps.shape, bool)
+        np.put_along_axis(is_sink, sinks, values=True, axis=1)
+        columns = [np.ones(len(maps)), mass, np.nan_to_num(sink_share(maps))]
+        columns.append(border_cells(grid)[sinks].mean(axis=1))
+        for vectors in (keys, values):
+            norms = np.linalg.norm(vectors, axis=-1)
+            columns += [_mean(norms, is_sink), _mean(norms, ~is_sink)]
+        # Each key has as many sinks as any other, so that both are arrays.
+        dim = values.shape[-1]
+        sink_values, other_values = (
+            values[selection].reshape(len(maps), -1, dim).astype(np.float64)
+            for selection in (is_sink, ~is_sink)
+        )
+        return cls(
+            sinks,
+            np.stack(columns, axis=1),
+            sink_values.sum(axis=1),
+            other_values.sum(axis=1),
+            (sink_values**2).sum(axis=(1, 2)),
+            (other_values**2).sum(axis=(1, 2)),
+        )
+
+
 @dataclass
 class VectorSpread:
     """Sums of vectors (key, dim) by which it is known what they have in common.
@@ -41,11 +96,11 @@ class VectorSpread:
     squares: Array
     count: int = 0
 
-    def add(self, vectors: Array) -> None:
-        """Take in vectors (key, n, dim)."""
-        self.total = self.total + vectors.sum(axis=1)
-        self.squares = self.squares + (vectors**2).sum(axis=(1, 2))
-        self.count += vectors.shape[1]
+    def add(self, total: Array, squares: Array, count: int) -> None:
+        """Take in the sums of further vectors."""
+        self.total = self.total + total
+        self.squares = self.squares + squares
+        self.count += count
 
     def dependence(self) -> Array:
         """Return the share of the mean squared length that is not that of the mean vector, (key,):
@@ -76,42 +131,19 @@ class SinkSums:
     counts: dict[tuple[int, int], Array] = field(default_factory=dict)
     n_pictures: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def add(
-        self, maps: Array, mass: Array, keys: Array, values: Array, grid: tuple[int, int]
-    ) -> Array:
-        """Take in a picture; returns the sinks of each key, (key, sink) cells.
-
-        Args:
-            maps: Attention on the cells of the base grid, (key, cell).
-            mass: Attention on all tokens of the picture, (key,).
-            keys: The key vectors of the cells, (key, cell, dim).
-            values: The value vectors of the cells, (key, cell, dim).
-            grid: Rows and columns of the base grid.
-        """
-        sinks = sink_tokens(maps)
-        is_sink = np.zeros(maps.shape, bool)
-        np.put_along_axis(is_sink, sinks, values=True, axis=1)
-        columns = [np.ones(self.n_keys), mass, np.nan_to_num(sink_share(maps))]
-        columns.append(border_cells(grid)[sinks].mean(axis=1))
-        for vectors in (keys, values):
-            norms = np.linalg.norm(vectors, axis=-1)
-            columns += [_mean(norms, is_sink), _mean(norms, ~is_sink)]
-        self.units.append(np.stack(columns, axis=1))
-        self._spread(values, is_sink)
-        self.counts.setdefault(grid, np.zeros(maps.shape))
-        self.counts[grid] += is_sink
-        self.n_pictures[grid] = self.n_pictures.get(grid, 0) + 1
-        return sinks
-
-    def _spread(self, values: Array, is_sink: Array) -> None:
-        """Add a picture's values at sinks and at the other cells."""
-        dim = values.shape[-1]
+    def add(self, picture: PictureSinks, grid: tuple[int, int]) -> None:
+        """Take in a picture; grid: rows and columns of its base grid."""
+        n_cells, n_sinks = grid[0] * grid[1], picture.sinks.shape[1]
         if self.at_sinks is None or self.at_others is None:
-            zeros = np.zeros((self.n_keys, dim)), np.zeros(self.n_keys)
+            zeros = np.zeros(picture.sink_total.shape), np.zeros(self.n_keys)
             self.at_sinks, self.at_others = VectorSpread(*zeros), VectorSpread(*zeros)
-        # Each key has as many sinks as any other, so that both are arrays.
-        self.at_sinks.add(values[is_sink].reshape(self.n_keys, -1, dim).astype(np.float64))
-        self.at_others.add(values[~is_sink].reshape(self.n_keys, -1, dim).astype(np.float64))
+        self.at_sinks.add(picture.sink_total, picture.sink_squares, n_sinks)
+        self.at_others.add(picture.other_total, picture.other_squares, n_cells - n_sinks)
+        self.units.append(picture.units)
+        is_sink = np.zeros((self.n_keys, n_cells))
+        np.put_along_axis(is_sink, picture.sinks, values=1, axis=1)
+        self.counts[grid] = self.counts.get(grid, 0) + is_sink
+        self.n_pictures[grid] = self.n_pictures.get(grid, 0) + 1
 
     def overlap(self) -> tuple[Array, float]:
         """Return for which share of a picture's sinks the same cell is a sink of another picture

@@ -63,6 +63,7 @@ class Article:
         tables: its tables.
         notes: its notes.
         blocks: what a script needs to show one block.
+        n_leads: how many sentences stand open.
     """
 
     id: str

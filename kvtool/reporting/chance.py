@@ -3,10 +3,19 @@ sentence about it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kvtool.metrics.ranking import COMPANIONS
-from kvtool.reporting.numbers import better, capitalized, interval, show
+from kvtool.reporting.condition_names import condition_name
+from kvtool.reporting.numbers import (
+    amount,
+    better,
+    capitalized,
+    gap,
+    interval,
+    show,
+    unit_word,
+)
 from kvtool.result import Result, Row, best_row, chance_kind_of, is_summary
 
 NO_BETTER = "no better than chance"
@@ -52,26 +61,33 @@ def level_row(result: Result, rows: Sequence[Row]) -> tuple[str, Row] | None:
     return f"chance, {row['chance_kind']}", level
 
 
-def conditions_against_chance(result: Result, rows: Sequence[Row]) -> str | None:
+def conditions_against_chance(
+    result: Result, rows: Sequence[Row], label: Callable[[Row], str] = condition_name
+) -> str | None:
     """Say which conditions exceed what knows nothing gets; None where nothing is known.
 
     Args:
         result: the result.
         rows: a row of each condition.
+        label: returns the name of a row's condition, as the figure has it.
     """
     level = level_row(result, rows)
     if level is None:
         return None
     name, guess = level
-    text = f"{capitalized(name)}: {interval(result, guess)}"
+    text = f"{capitalized(name)}: {amount(result, guess)}"
     maximum = next((row["chance_max"] for row in rows if row.get("chance_max") is not None), None)
     if maximum is not None:
-        text += f"; the best of as many blocks that know nothing would get {show(result, maximum)}"
+        expected = f"{show(result, maximum)} {unit_word(result)}".rstrip()
+        text += f"; the best of as many blocks that know nothing would get {expected}"
     sides = {
-        verdict: [str(row["condition"]) for row in rows if row.get("exceeds_chance") is verdict]
+        verdict: [label(row) for row in rows if row.get("exceeds_chance") is verdict]
         for verdict in (True, False)
     }
     verdicts = []
+    if bool(sides[True]) != bool(sides[False]) and len(rows) > 1:
+        side = f"{better(result)} chance" if sides[True] else NO_BETTER
+        return f"{text}. All conditions are {side}."
     if sides[True]:
         verdicts.append(f"{better(result)} chance: {', '.join(sides[True])}")
     if sides[False]:
@@ -83,7 +99,8 @@ def chance_of(result: Result, row: Row, name: str = "chance") -> str | None:
     """Return a row's chance level in words, with its interval; None where it is not known."""
     if row.get(name) is None:
         return None
-    return f"{row[f'{name}_kind']}, {interval(result, row, name)}"
+    unit = unit_word(result)
+    return f"{row[f'{name}_kind']}, {interval(result, row, name)} {unit}".rstrip()
 
 
 def chance_interval(result: Result, row: Row) -> str:
@@ -96,15 +113,16 @@ def against_chance(result: Result) -> str | None:
     best = result.best
     if best is None or best.get("chance") is None or best.get(result.metric) is None:
         return None
-    what = f"{best['chance_kind']}, {chance_interval(result, best)}"
+    unit = unit_word(result)
+    what = f"{best['chance_kind']}, {chance_interval(result, best)} {unit}".rstrip()
     if best.get("select") == "split":
         what += f" on the same {best['n']}"
     if (maximum := best.get("chance_max")) is not None:
-        expected = show(result, maximum)
+        expected = f"{show(result, maximum)} {unit}".rstrip()
         what += f"; the best of as many blocks that know nothing would get {expected}"
     match best.get("exceeds_chance"):
         case True:
-            difference = interval(result, best, "chance_difference")
+            difference = gap(result, best, "chance_difference")
             return f"It is {better(result)} chance ({what}); the difference is {difference}."
         case False:
             return f"It is {NO_BETTER} ({what})."

@@ -10,11 +10,12 @@ from itertools import chain, pairwise
 
 from kvtool.reporting.axes import Axis, Tick, with_room
 from kvtool.reporting.heatmap import cell_label
-from kvtool.reporting.numbers import interval, scale, unit_mark
+from kvtool.reporting.measures import column_beside, plain_name
+from kvtool.reporting.numbers import interval, scale, unit_mark, unit_word
 from kvtool.result import Result, Row
 
 WIDTH = 560
-HEIGHT = 250
+HEIGHT = 226
 LEFT = 58
 RIGHT = 14
 TOP = 12
@@ -44,7 +45,7 @@ class ChartLine:
 
 @dataclass(frozen=True)
 class LineChart:
-    """Lines with their axes."""
+    """Lines with their axes, their title, and the name of the column that they show."""
 
     lines: list[ChartLine]
     x_ticks: list[Tick]
@@ -52,6 +53,8 @@ class LineChart:
     x_name: str
     y_name: str
     label: str
+    title: str = ""
+    column: str = ""
 
 
 def layers_chart(
@@ -81,9 +84,19 @@ def layers_chart(
             level = y(scale(result) * row[metric])
             path = f"M{LEFT} {level} L{WIDTH - RIGHT} {level}"
             lines.append(ChartLine(f"{name} {interval(result, row)}", style, path, "", []))
-    label = f"{metric} over layers: " + "; ".join(line.name for line in lines)
-    ticks = layer_ticks(layers, x)
-    return LineChart(lines, ticks, y.ticks(), "layer", f"{metric}{unit_mark(result)}", label)
+    name = plain_name(metric)
+    label = f"{name} over layers: " + "; ".join(line.name for line in lines)
+    return LineChart(
+        lines,
+        layer_ticks(layers, x),
+        y.ticks(),
+        "layer",
+        # The title has the name: along an axis only short words fit.
+        unit_word(result),
+        label,
+        f"{name}{unit_mark(result)}",
+        column_beside(metric),
+    )
 
 
 def layer_ticks(layers: Sequence[int], x: Axis) -> list[Tick]:
@@ -187,75 +200,6 @@ def histogram(
 
 
 @dataclass(frozen=True)
-class Point:
-    """A point with its intervals and its label."""
-
-    name: str
-    x: float
-    y: float
-    x_low: float
-    x_high: float
-    y_low: float
-    y_high: float
-    tip: str
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Points with their axes."""
-
-    points: list[Point]
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    x_name: str
-    y_name: str
-    label: str
-
-
-def scatter(
-    result: Result, rows: Sequence[Row], x_field: str, y_field: str, name_field: str
-) -> Scatter:
-    """Return a point for each row that has both fields, with its intervals."""
-    rows = [row for row in rows if row.get(x_field) is not None and row.get(y_field) is not None]
-    x_values = [_value_and_ends(result, row, x_field) for row in rows]
-    y_values = [_value_and_ends(result, row, y_field) for row in rows]
-    x = _fitted(x_values, LEFT, WIDTH - RIGHT)
-    y = _fitted(y_values, HEIGHT - BOTTOM, TOP)
-    points = []
-    for row, (px, x_low, x_high), (py, y_low, y_high) in zip(rows, x_values, y_values, strict=True):
-        name = str(row.get(name_field))
-        scores = [f"{field} {interval(result, row, field)}" for field in (x_field, y_field)]
-        tip = f"{name}: {', '.join(scores)}"
-        points.append(Point(name, x(px), y(py), x(x_low), x(x_high), y(y_low), y(y_high), tip))
-    label = "; ".join(point.tip for point in points)
-    return Scatter(
-        points,
-        x.ticks(6),
-        y.ticks(),
-        f"{x_field}{unit_mark(result)}",
-        f"{y_field}{unit_mark(result)}",
-        label,
-    )
-
-
-def _value_and_ends(result: Result, row: Row, name: str) -> tuple[float, float, float]:
-    """Return a field's value and its ends, which are the value where there is no interval."""
-    value = float(row[name])
-    bounds = (row.get(f"{name}_low"), row.get(f"{name}_high"))
-    low, high = (value if end is None else float(end) for end in bounds)
-    factor = scale(result)
-    return factor * value, factor * low, factor * high
-
-
-def _fitted(ends: Sequence[tuple[float, float, float]], start_px: float, stop_px: float) -> Axis:
-    low = min((low for _, low, _ in ends), default=0.0)
-    high = max((high for _, _, high in ends), default=1.0)
-    # Intervals stay off the chart's edges.
-    room = (high - low or 1.0) * 0.12
-    return Axis(low - room, high + room, start_px, stop_px)
-
-
-@dataclass(frozen=True)
 class Whisker:
     """One row of an interval chart, positions in percent of its width."""
 
@@ -274,6 +218,7 @@ class Whiskers:
     rows: list[Whisker]
     ticks: list[Tick]
     caption: str
+    column: str = ""
     bars: bool = False
 
 
@@ -297,4 +242,4 @@ def whiskers(
         bounds = (row.get(end_name) for end_name in (field, f"{field}_low", f"{field}_high"))
         middle, start, stop = (None if end is None else axis(factor * end) for end in bounds)
         rows.append(Whisker(name, middle, start, stop, interval(result, row, field), style))
-    return Whiskers(rows, axis.ticks(4), caption, bars)
+    return Whiskers(rows, axis.ticks(4), caption, column_beside(field), bars)

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from kvtool.reporting import charts
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import level_row
-from kvtool.reporting.numbers import interval, plural, probability, relation, unit_mark
+from kvtool.reporting.condition_names import condition_name
+from kvtool.reporting.measures import plain_name
+from kvtool.reporting.numbers import (
+    amount,
+    interval,
+    plural,
+    probability,
+    relation,
+    unit_mark,
+)
 from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, label_table, scores_table
 from kvtool.result import Result, Row, block_name, is_summary
+
+BEST_AND_FIXED = "best and fixed"
+"""The choice of a line whose best block is the fixed one."""
 
 
 def conditions_article(summary: Article, position: int, study: Study, data: Data) -> Article:
@@ -23,19 +35,31 @@ def conditions_article(summary: Article, position: int, study: Study, data: Data
     return conditions_of(summary, study.kept[position].result, data)
 
 
-def conditions_of(summary: Article, result: Result, data: Data) -> Article:
-    """Return a summary with a chart and tables of a result's conditions."""
+def conditions_of(
+    summary: Article, result: Result, data: Data, label: Callable[[Row], str] | None = None
+) -> Article:
+    """Return a summary with a chart and tables of a result's conditions.
+
+    Args:
+        summary: the article without its face.
+        result: the result.
+        data: the rows of the page.
+        label: returns the name of a row; by default its condition, block and number of heads.
+    """
     rows = condition_rows(result)
-    labeled = [
-        (condition_label(row), row, "s-key" if row["condition"] == "none" else "s-value")
-        for row in rows
+    level = level_row(result, rows)
+    levels = [] if level is None else [(*level, "s-other")]
+    kinds = {row.get("kind") for row in rows}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    # A kind that all blocks have stands once, above them.
+    lines = [
+        (name.replace(f", {kind},", ","), row, style)
+        for name, row, style in _drawn(rows, label or condition_label)
     ]
-    if (level := level_row(result, rows)) is not None:
-        labeled.append((*level, "s-other"))
-    chart = charts.whiskers(
-        result, labeled, result.metric, f"{result.metric}{unit_mark(result)}, 95 % intervals"
-    )
-    scores = [(name, row) for name, row, _ in labeled]
+    caption = f"{f'{kind}: ' if kind else ''}{plain_name(result.metric)}{unit_mark(result)}"
+    chart = charts.whiskers(result, [*lines, *levels], result.metric, caption)
+    scores = [((label or condition_label)(row), row) for row in rows]
+    scores += [(name, row) for name, row, _ in levels]
     tables = [
         scores_table(result, scores, "Conditions", data.add(f"{summary.rows}-conditions", rows))
     ]
@@ -52,21 +76,23 @@ def condition_rows(result: Result) -> list[Row]:
     return [row for row in result.rows if is_summary({**row, "condition": None, "choice": None})]
 
 
-def condition(row: Row) -> str:
-    """Return a condition's name in words."""
-    names = {"chosen": "the heads given", "dependent": "control: as many that depend on the input"}
-    names |= {"random": "control: as many at random"}
-    names |= {name: f"those in {name} layers" for name in ("early", "middle", "late")}
-    name = str(row["condition"])
-    draw = row.get("draw")
-    return names.get(name, name) + (f", draw {draw}" if draw not in (None, "all") else "")
+def _drawn(rows: Sequence[Row], label: Callable[[Row], str]) -> Iterator[tuple[str, Row, str]]:
+    """Yield name, row and style of each line of the figure: a condition whose best block is the
+    fixed one has a single line."""
+    lines: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        line = tuple(row.get(name) for name in ("condition", "draw", "kind", "layer", "kv_head"))
+        lines.setdefault(line, []).append(row)
+    for first, *repeated in lines.values():
+        row = {**first, "choice": BEST_AND_FIXED} if repeated else first
+        yield label(row), row, "s-key" if row["condition"] == "none" else "s-value"
 
 
 def condition_label(row: Row) -> str:
     """Return a condition's name with its block and its number of heads."""
-    is_knockout = "n_heads" in row and row["condition"] != "none"
-    parts = [condition(row) if is_knockout else str(row["condition"])]
-    parts += [f"{row['choice']} block"] if row.get("choice") else []
+    parts = [condition_name(row)]
+    choice = row.get("choice") or BEST_AND_FIXED
+    parts += [f"{choice} block"] if choice != BEST_AND_FIXED else []
     parts += [block_name({**row, "condition": None, "choice": None})] if row.get("kind") else []
     parts += [plural(row["n_heads"], "head")] if row.get("n_heads") else []
     return ", ".join(parts)
@@ -79,7 +105,7 @@ def condition_effect(result: Result, none: Row, row: Row, subject: str) -> str:
     one, else McNemar's, which takes questions as independent. Where nothing was tested, the
     intervals of the score decide.
     """
-    scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
+    scores = f"{interval(result, row)} against {amount(result, none)}"
     side = relation(row, none, result.metric)
     p = _corrected_p(row)
     test = ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kvtool.reporting.chance import chance_of
-from kvtool.reporting.numbers import capitalized, interval, probability, show
+from kvtool.reporting.numbers import capitalized, gap, probability, show, unit_word
 from kvtool.result import Result, Row, block_name
 
 SURE = 0.05
@@ -47,15 +47,16 @@ def paired_sentence(result: Result, row: Row) -> str:
     value = row.get("difference")
     if value is None:
         return f"Nothing is known of the difference of {ours} and {base}."
-    amount = f"{interval(result, row, 'difference')} {result.metric}, paired over {row['n']} units"
+    difference = f"{gap(result, row)}, paired over {row['n']} units"
     if row.get("holm_p") is None:
-        return f"{capitalized(ours)} differs from {base} by {amount}; nothing more can be said."
-    test = f"{amount}, {probability(row['holm_p'])}"
+        return f"{capitalized(ours)} differs from {base} by {difference}; nothing more can be said."
+    test = f"{difference}, {probability(row['holm_p'])}"
     if not differs(row):
         return f"{capitalized(ours)} cannot be told from {base}: {test}."
     side = "above" if value > 0 else "below"
-    scores = f"{show(result, row[result.metric])} against {show(result, row['base_score'])}"
-    return f"{capitalized(ours)} is {side} {base}: {scores}, difference {test}."
+    unit = unit_word(result)
+    scores = f"{show(result, row[result.metric])} against {show(result, row['base_score'])} {unit}"
+    return f"{capitalized(ours)} is {side} {base}: {scores.rstrip()}, difference {test}."
 
 
 def chance_sentence(result: Result, row: Row) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import takewhile, zip_longest
 
 from rich.cells import cell_len
@@ -11,11 +11,20 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from kvtool.reporting.listings import GAP, are_distinct, column_widths, shortened
+from kvtool.display import without_middle
+from kvtool.reporting.listings import (
+    GAP,
+    LEAST_NAME,
+    SEPARATOR,
+    are_distinct,
+    column_widths,
+    headline,
+    packed,
+    shortened,
+)
 from kvtool.screen import WIDEST
 
 INDENT = "    "
-SEPARATOR = " · "
 BESIDE_A_LAYER = ("head", "kv")
 """Columns that name a row together with the column before them."""
 
@@ -31,12 +40,16 @@ def fitted(part: RenderableType, console: Console) -> RenderableType:
 
     A table that is too wide is replaced by its narrow form; else its long names lose their middle
     and its sentences go on in the next line, and if that does not help, each row becomes lines.
-    Whatever else there is stays.
+    A headline goes on between two of its parts. Whatever else there is stays.
     """
     if isinstance(part, Group):
         return Group(*(fitted(member, console) for member in part.renderables))
+    if isinstance(part, Text) and SEPARATOR in part.plain:
+        return Text(headline(part.plain.split(SEPARATOR), console.width), style=part.style)
     if not isinstance(part, Table):
         return part
+    if part.min_width is not None:  # room for the title, which may go on in the next line
+        part.min_width = min(part.min_width, console.width)
     full_width = _full_width(part, console)
     if full_width <= console.width:
         return part
@@ -80,22 +93,42 @@ def _narrowed(table: Table, widths: list[int]) -> Table:
         padding=table.padding,
         show_edge=table.show_edge,
     )
+    columns = []
     for column, width in zip(table.columns, widths, strict=True):
         narrow.add_column(column.header, justify=column.justify, width=width)
-    rows = zip(*(column.cells for column in table.columns), strict=True)
-    for row, cells in zip(table.rows, rows, strict=True):
-        fitting = (_cut(cell, width) for cell, width in zip(cells, widths, strict=True))
-        narrow.add_row(*fitting, style=row.style, end_section=row.end_section)
+        columns.append(list(_cuts(list(column.cells), width)))
+    for row, cells in zip(table.rows, zip(*columns, strict=True), strict=True):
+        narrow.add_row(*cells, style=row.style, end_section=row.end_section)
     return narrow
 
 
-def _cut(cell: RenderableType, width: int) -> RenderableType:
-    """Return a cell that fits its column: as it is, or each word shortened."""
-    text = _plain(cell)
-    if all(cell_len(word) <= width for word in text.split()):
-        return cell
-    style = cell.style if isinstance(cell, Text) else ""
-    return Text(shortened(text, width), style=style)
+def _cuts(cells: Sequence[RenderableType], width: int) -> Iterator[RenderableType]:
+    """Yield the cells of a column as they fit it: as they are, or their names without the middle.
+
+    A line stays one, where its longest name can give so much way and cells that differ still do;
+    else it goes on behind a word.
+    """
+    texts = [_plain(cell) for cell in cells]
+    lines = [[_on_one_line(line, width) for line in text.split("\n")] for text in texts]
+    cut_texts = ["\n".join(cell_lines) for cell_lines in lines]
+    if len(set(cut_texts)) < len(set(texts)):
+        cut_texts = texts
+    for cell, text, cut_text in zip(cells, texts, cut_texts, strict=True):
+        fitting = "\n".join(shortened(line, width) for line in cut_text.split("\n"))
+        style = cell.style if isinstance(cell, Text) else ""
+        yield cell if fitting == text else Text(fitting, style=style)
+
+
+def _on_one_line(line: str, width: int) -> str:
+    """Return a line whose longest word lost as much of its middle as is too much for a width; the
+    line as it is, where the word would become too short for a name.
+    """
+    excess = cell_len(line) - width
+    name = max(line.split(), key=cell_len, default="")
+    length = cell_len(name) - excess
+    if excess <= 0 or length < LEAST_NAME:
+        return line
+    return line.replace(name, without_middle(name, length))
 
 
 def _as_lines(table: Table, names: list[str], lines: list[list[str]], width: int) -> Group:
@@ -114,19 +147,6 @@ def _as_lines(table: Table, names: list[str], lines: list[list[str]], width: int
         texts += [Text(shortened(line, width)) for line in heading.splitlines() if line.strip()]
         texts += [
             Text(f"{INDENT}{line}", no_wrap=True, overflow="ignore")
-            for line in _packed(values, width - len(INDENT))
+            for line in packed(values, width - len(INDENT))
         ]
     return Group(*texts)
-
-
-def _packed(values: list[str], width: int) -> Iterator[str]:
-    """Yield lines of as many values as fit, a value on one line."""
-    line = ""
-    for value in values:
-        longer = f"{line}{SEPARATOR}{value}" if line else value
-        if line and cell_len(longer) > width:
-            yield line
-            longer = value
-        line = longer
-    if line:
-        yield line

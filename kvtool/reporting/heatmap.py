@@ -3,12 +3,15 @@ print."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kvtool.reporting.axes import share_of
-from kvtool.reporting.numbers import in_percent, interval, scale, show, unit_mark
+from kvtool.reporting.measures import column_beside, level_words, plain_name
+from kvtool.reporting.numbers import in_percent, interval, is_area, scale, show, unit_mark
 from kvtool.result import Result, Row
 
 VIRIDIS = (
@@ -27,6 +30,12 @@ VIRIDIS = (
 
 NUMBERS_UP_TO = 16
 """Columns beyond which a cell has no room for one decimal."""
+DIGITS = 3
+"""Digits in a cell, of numbers that are neither percent nor areas under a curve."""
+CHARACTER_REM = 0.49
+TIGHT_CHARACTER_REM = 0.43
+"""Widths of a digit in the style sheet's cells."""
+PADDING_REM = 0.3
 
 
 @dataclass(frozen=True)
@@ -60,20 +69,45 @@ class Heatmap:
     caption: str
     tight: bool
     chance_at: float | None = None
+    column: str = ""
+
+    @property
+    def cell_rem(self) -> float:
+        """The least width of a cell in which every number of the map fits."""
+        texts = (cell.text for row in self.cells for cell in row if cell is not None)
+        character = TIGHT_CHARACTER_REM if self.tight else CHARACTER_REM
+        return round(max(map(len, texts), default=0) * character + PADDING_REM, 2)
+
+
+BEST: Row = {}
+"""Stands for the best row of a map, see heatmap."""
 
 
 def heatmap(
-    result: Result, kind: str, rows: Sequence[Row], *, logarithmic: bool = False
+    result: Result,
+    kind: str,
+    rows: Sequence[Row],
+    *,
+    logarithmic: bool = False,
+    best: Row | None = BEST,
 ) -> Heatmap:
-    """Return the metric of summary rows of one kind. The best is marked, input-agnostic blocks
-    framed."""
+    """Return the metric of summary rows of one kind, input-agnostic blocks framed.
+
+    Args:
+        result: the result.
+        kind: the kind of its blocks.
+        rows: a row a block.
+        logarithmic: whether colors are on a logarithmic scale.
+        best: the row that is marked, by default that of the best metric; None for none.
+    """
     layers = sorted({row["layer"] for row in rows})
     heads = sorted({row["kv_head"] for row in rows})
     scored = [float(row[result.metric]) for row in rows if row.get(result.metric) is not None]
     low, high = min(scored, default=0.0), max(scored, default=1.0)
     # The brightest is the best: of an error the lowest.
     ends = (low, high) if result.higher_is_better else (high, low)
-    best = None if result.command == "variance" else result.best_of(rows)
+    marked = result.best_of(rows) if best is BEST else best
+    text_of = _number(result, scored)
     tight = len(layers) > NUMBERS_UP_TO
     cell_of = {}
 
@@ -90,24 +124,44 @@ def heatmap(
             row["kv_head"],
             f"#{color}" if color else "var(--hole)",
             "#fff" if color and _is_dark(color) else "#111",
-            _short(result, value) if tight else show(result, value),
+            _short(result, value) if tight else text_of(value),
             cell_label(result, row),
-            row is best,
+            row is marked,
             row.get("input_agnostic") is True,
         )
     cells = [[cell_of.get((head, layer)) for layer in layers] for head in heads]
     chance = rows[0].get("chance") if rows else None
     is_within = chance is not None and low <= chance <= high
     chance_at = 100 * brightness(float(chance or 0)) if is_within else None
-    low_text, high_text = (show(result, end) for end in ends)
+    low_text, high_text = map(text_of, ends)
     caption = _caption(result, kind, chance)
-    return Heatmap(kind, layers, heads, cells, low_text, high_text, caption, tight, chance_at)
+    column = column_beside(result.metric)
+    return Heatmap(
+        kind, layers, heads, cells, low_text, high_text, caption, tight, chance_at, column
+    )
 
 
 def _caption(result: Result, kind: str, chance: float | None) -> str:
-    level = "" if chance is None else f", chance {show(result, chance)}"
+    level = level_words(result.metric) if chance is None else f"chance {show(result, chance)}"
     gaps = gap_note(result.config)
-    return f"{kind}: {result.metric}{unit_mark(result)}{level}{gaps and f'; {gaps}'}"
+    name = f"{plain_name(result.metric)}{unit_mark(result)}"
+    return f"{kind}: {name}{level and f', {level}'}{gaps and f'; {gaps}'}"
+
+
+def _number(result: Result, values: Sequence[float]) -> Callable[[float | None], str]:
+    """Return how a map's numbers are written: percent and areas as everywhere, others with as many
+    decimals as give the largest its digits, with signs where some are below 0."""
+    if in_percent(result) or is_area(result.metric):
+        return partial(show, result)
+    largest = max(map(abs, values), default=0.0)
+    magnitude = math.floor(math.log10(largest)) if largest > 0 else 0
+    decimals = max(DIGITS - 1 - magnitude, 0)
+    sign = "+" if min(values, default=0.0) < 0 else ""
+    if abs(magnitude) > DIGITS:
+        # Beyond some zeros the exponent is shorter.
+        return lambda value: "" if value is None else format(value, f"{sign}.1e")
+    style = f"{sign}.{decimals}f"
+    return lambda value: "" if value is None else format(round(value, decimals) + 0.0, style)
 
 
 def gap_note(config: Mapping[str, Any]) -> str:

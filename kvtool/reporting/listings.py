@@ -6,7 +6,7 @@ middle, sentences go on in the next line, and if that does not help, each row be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from rich import box
@@ -25,6 +25,7 @@ GAP = 2
 LEAST_NAME = 15
 """A name is never cut below this; two runs of a store mostly differ within it or at the end."""
 LEAST_PROSE = 18
+SEPARATOR = " · "
 
 
 def text_of(value: Any, name: str = "") -> str:
@@ -59,11 +60,29 @@ def print_rows(rows: Rows, title: str, stream: IO[str]) -> None:
     if widths is not None and not are_distinct(cells, widths):
         widths = None
     if title:
-        console.print(Text(title, style="bold"))
+        console.print(Text(headline(title.split(SEPARATOR), console.width), style="bold"))
     if widths is None:
         stream.write("\n".join(map(record, rows)))
     else:
         console.print(_table(rows, names, cells, widths))
+
+
+def headline(parts: Sequence[str], width: int) -> str:
+    """Return the parts of a headline behind each other; no line begins or ends between two."""
+    return "\n".join(packed(parts, width))
+
+
+def packed(parts: Sequence[str], width: int) -> Iterator[str]:
+    """Yield lines of as many parts as fit a width, a part on one line."""
+    line = ""
+    for part in parts:
+        longer = f"{line}{SEPARATOR}{part}" if line else part
+        if line and cell_len(longer) > width:
+            yield line
+            longer = part
+        line = longer
+    if line:
+        yield line
 
 
 def record(row: Mapping[str, Any]) -> str:

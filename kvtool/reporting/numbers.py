@@ -12,9 +12,14 @@ from kvtool.result import Result, Row
 AREA = "auroc"
 """Part of the names of areas under a ROC curve: shares of pairs, of which 0.5 is chance, and which
 are no percentages anywhere."""
+AREAS = ("transfer", "directions")
+"""Areas under a ROC curve whose names do not say so."""
 AREA_DECIMALS = 3
 SUMS_OF_PERCENTAGES = ("score", "total", "mme*")
 """MME's scores: sums of two percentages and means and sums of these, up to 200 and beyond."""
+
+LEAST_P = 0.0001
+"""Of a p below it no digits are told."""
 
 Relation = Literal["above", "below", "not distinguishable", "without an interval"]
 
@@ -40,7 +45,7 @@ def show(result: Result, value: float | None, sign: str = "", metric: str | None
 
 def is_area(metric: str) -> bool:
     """Tell whether a metric is an area under a ROC curve."""
-    return AREA in metric
+    return AREA in metric or metric in AREAS
 
 
 def in_percent(result: Result, metric: str | None = None) -> bool:
@@ -87,6 +92,22 @@ def interval(result: Result, row: Row, name: str | None = None) -> str:
     return f"{middle} [{first}, {last}]"
 
 
+def amount(result: Result, row: Row, name: str | None = None) -> str:
+    """Return a metric with its interval and its unit: "46.1 [45.2, 47.0] %"."""
+    return f"{interval(result, row, name)} {unit_word(result, name)}".rstrip()
+
+
+def gap(result: Result, row: Row, name: str = "difference") -> str:
+    """Return a difference of two scores with its interval and its unit."""
+    return f"{interval(result, row, name)} {gap_unit(result)}".rstrip()
+
+
+def gap_unit(result: Result) -> str:
+    """Return the unit of a difference of two scores: of percentages it is no percentage."""
+    word = unit_word(result)
+    return "percentage points" if word == "%" else word
+
+
 def relation(first: Row, second: Row, name: str) -> Relation:
     """Return what two 95 % intervals say of two scores: apart, or not."""
     low = first.get(f"{name}_low")
@@ -101,13 +122,15 @@ def relation(first: Row, second: Row, name: str) -> Relation:
 
 
 def p_value(p: float) -> str:
-    """Return a test's p with three decimals, or its order of magnitude below 0.001."""
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+    """Return a test's p with three decimals, with four below 0.001, and no smaller one."""
+    if p >= 0.001:
+        return f"{p:.3f}"
+    return f"{p:.4f}" if p >= LEAST_P else f"< {LEAST_P}"
 
 
 def probability(p: float) -> str:
-    """Return a test's p as in "p = 0.022"."""
-    return f"p = {p_value(p)}"
+    """Return a test's p as in "p = 0.022", "p < 0.0001"."""
+    return f"p {'= ' * (p >= LEAST_P)}{p_value(p)}"
 
 
 def model_name(result: Result) -> str:

@@ -22,6 +22,7 @@ from kvtool.reporting.charts import (
     layer_ticks,
 )
 from kvtool.reporting.heatmap import cell_label
+from kvtool.reporting.measures import plain_name, short_measure
 from kvtool.reporting.numbers import in_percent, interval, scale, show
 from kvtool.reporting.sentences import baseline_name, leading_baselines
 from kvtool.result import Result, Row, best_row, block_name, is_summary
@@ -120,7 +121,7 @@ def score_tracks(probes: Sequence[Result]) -> ScoreTracks | None:
     rows = [
         ScoreTrack(
             task_name(result),
-            " · ".join(filter(None, [data_name(result, results), result.metric])),
+            " · ".join(filter(None, [data_name(result, results), short_measure(result.metric)])),
             [_mark(result, axis, *score) for score in scores],
             interval(result, result.best or {}),
         )
@@ -176,7 +177,8 @@ def layers_figure(probes: Sequence[Result]) -> LayersFigure | None:
     chart_lines = [_line(name, index, course, x, y) for index, (name, course) in enumerate(courses)]
     ticks = [Tick(y(share), text) for share, text in WAY_TICKS]
     label = "Tasks over layers, from chance to the best: " + "; ".join(name for name, _ in courses)
-    chart = LineChart(chart_lines, layer_ticks(layers, x), ticks, "layer", "", label)
+    title = "Tasks over layers"
+    chart = LineChart(chart_lines, layer_ticks(layers, x), ticks, "layer", "", label, title)
     return LayersFigure(chart, [name for name, course in lines if course is None])
 
 
@@ -235,12 +237,12 @@ def _line(name: str, index: int, course: _Course, x: Axis, y: Axis) -> ChartLine
         Dot(
             x(row["layer"]),
             y(course.share(row)),
-            f"{name}, {result.metric}: {cell_label(result, row)}; {course.share(row):.2f} of the "
-            f"way from {ends}",
+            f"{name}, {plain_name(result.metric)}: {cell_label(result, row)}; "
+            f"{course.share(row):.2f} of the way from {ends}",
         )
         for row in course.rows
     ]
     path = "M" + " L".join(f"{dot.x} {dot.y}" for dot in dots)
     is_matching = str(result.task) in TASKS_OF_MATCHING
     style = f"m{index % 8}{' dashed' * is_matching}"
-    return ChartLine(f"{name}, {result.metric}", style, path, "", dots)
+    return ChartLine(f"{name}, {short_measure(result.metric)}", style, path, "", dots)

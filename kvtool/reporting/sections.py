@@ -179,7 +179,8 @@ def _untold(lines: Sequence[str], told: set[str]) -> list[str]:
 
 
 def _subject(results: Sequence[Result], heading: str) -> str:
-    """Return which data a panel is about, and of one result which model or runs."""
+    """Return which data a panel is about, and of one result which model or runs. The measure stands
+    above the figure, whose it is."""
     config = results[0].config
     is_named = len(results) == 1 and heading != results[0].command
     models = [heading] if is_named else []
@@ -187,4 +188,4 @@ def _subject(results: Sequence[Result], heading: str) -> str:
     count = f"n = {results[0].n}" if len({result.n for result in results}) == 1 else ""
     n_skipped = max(result.n_skipped for result in results)
     skipped = f"{n_skipped} left out" if n_skipped else ""
-    return " · ".join(filter(None, [data, *models, results[0].metric, count, skipped]))
+    return " · ".join(filter(None, [data, *models, count, skipped]))

@@ -7,14 +7,8 @@ from collections.abc import Sequence
 
 from kvtool.registry import experiment_part
 from kvtool.reporting.differences import comparisons
-from kvtool.reporting.numbers import (
-    better,
-    capitalized,
-    in_percent,
-    interval,
-    relation,
-    unit_word,
-)
+from kvtool.reporting.measures import plain_name, short_measure
+from kvtool.reporting.numbers import amount, better, capitalized, ranges, relation
 from kvtool.result import Result, Row, block_name
 
 SURE = 0.05
@@ -27,17 +21,10 @@ def best_block(result: Result) -> str:
     """Say which block is best, and how it was chosen."""
     best = result.best
     if best is None or best.get(result.metric) is None:
-        return f"{result.metric} is defined for no block."
+        return f"{capitalized(plain_name(result.metric))} is defined for no block."
     direction = "" if result.higher_is_better else "; lower is better"
-    score = f"{interval(result, best)} {_metric(result)} (n = {best['n']}{direction})"
+    score = f"{amount(result, best)} ({short_measure(result.metric)}, n = {best['n']}{direction})"
     return f"The best block, {block_name(best)}, scores {score}. {chosen_how(result)}"
-
-
-def _metric(result: Result) -> str:
-    """Return the metric as it follows a number: percent stand without a mark, a physical unit
-    before the metric's name."""
-    unit = "" if in_percent(result) else unit_word(result)
-    return f"{unit} in {result.metric}" if unit else result.metric
 
 
 def chosen_how(result: Result) -> str:
@@ -50,6 +37,9 @@ def chosen_how(result: Result) -> str:
         if row["kind"] in ("key", "value")
     }
     among = f" of {len(blocks)}" if len(blocks) > 1 else ""
+    layers = sorted({int(layer) for _, layer, _ in blocks})
+    if layers and layers[0] > 0:
+        among += f" in layers {ranges(layers)}, the only ones that were probed,"
     return f"Optimistic: chosen as the best{among} on the same data that it is scored on."
 
 
@@ -67,7 +57,7 @@ def against_baseline(
         if paired is not None:
             return paired
     what = baseline_name(result, baseline)
-    score = interval(result, baseline)
+    score = amount(result, baseline)
     match relation(best, baseline, result.metric):
         case "not distinguishable":
             return f"It is not distinguishable from {what}, {score}: the intervals overlap."
@@ -107,7 +97,7 @@ def between_models(results: Sequence[Result], compared: Sequence[Result] = ()) -
     if paired is not None:
         return f"Of {len(scored)} models these two are the best. {paired}"
     names = [
-        f"{result.config.get('model')} ({interval(result, best)})" for best, result in ranked[:2]
+        f"{result.config.get('model')} ({amount(result, best)})" for best, result in ranked[:2]
     ]
     match relation(first, second, results[0].metric):
         case relative if relative == side:

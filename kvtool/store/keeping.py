@@ -140,9 +140,12 @@ def _read_result(path: Path) -> dict[str, Any] | None:
     return record.result
 
 
-def results(store: Path) -> Iterator[dict[str, Any]]:
+def results(store: Path, mention: str = "") -> Iterator[dict[str, Any]]:
     """Yield all results, the last saved first; damaged files are left out, and a warning names
     each.
+
+    mention: only those in whose file this text stands, such as a run's hash; the others, of which
+        there may be thousands, are neither checked nor parsed.
     """
     paths = []
     for path in layout.entries(layout.results_path(store)):
@@ -152,12 +155,21 @@ def results(store: Path) -> Iterator[dict[str, Any]]:
     # By the time of the last save, the newest first.
     for _, path in sorted(paths, reverse=True):
         try:
+            if mention and not _mentions(path, mention):
+                continue
             result = load_result(path)
         except StoreError as error:
             warn_once(f"{error}; it is left out")
             continue
         if result is not None:
             yield result
+
+
+def _mentions(path: Path, text: str) -> bool:
+    """Return whether a text of plain letters and digits stands in a result's file."""
+    with os_errors(f"result {path}: cannot be read"), suppress(FileNotFoundError):
+        return text.encode() in read_file(path)
+    return False
 
 
 def pictures_path(store: Path, key: str) -> Path:

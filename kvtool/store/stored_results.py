@@ -66,11 +66,15 @@ class StoredResults:
         """
         return keeping.find_result(keeping.result_path(self.path, key), parse)
 
-    def results(self) -> Iterator[dict[str, Any]]:
+    def results(self, mention: str = "") -> Iterator[dict[str, Any]]:
         """Return all that save_result kept, the last saved first; damaged files are left out, and a
         warning names each.
+
+        Args:
+            mention: only those in whose file this text stands, such as the hash of a run's
+                settings; the others are not parsed.
         """
-        return keeping.results(self.path)
+        return keeping.results(self.path, mention)
 
     def pictures_dir(self, key: str) -> Path:
         """Return the folder that keep_pictures makes for a key; whole where it is there."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from kvtool.reporting.chance import against_chance, level_row
+from kvtool.reporting.numbers import interval, show, unit_word
 from kvtool.result import Result, Row, is_summary
 from kvtool.store.kept import extent
 from kvtool.viewer.viewed_run import ViewedRun
@@ -22,16 +25,67 @@ def scores_record(viewed: ViewedRun) -> dict[str, Any]:
 
 
 def _probe_record(task: str, result: Result) -> dict[str, Any]:
-    """Return the scores of one probe."""
-    rows = [row for row in (*result.rows, *result.baselines) if _is_scored(row, result)]
+    """Return the scores of one probe, numbers as the terminal and the page write them.
+
+    blocks, baselines: of each block its kind, layer and head, the score, the score as text without
+    and with its interval, and whether knowing nothing of the images does better. best: the block
+    that the probe names. chance: what knowing nothing gets, of each kind. verdict: what is to be
+    said of the best block and chance.
+    """
+    scored = [row for row in result.rows if _is_scored(row, result)]
+    blocks = {_block(row): row for row in scored}
+    baseline_rows = {_block(row): row for row in result.baselines if _is_scored(row, result)}
+    baselines = [row for block, row in baseline_rows.items() if block not in blocks]
     return {
         "task": task,
         "metric": result.metric,
+        "unit": unit_word(result),
         "higher_is_better": result.higher_is_better,
-        "blocks": [
-            [row["kind"], row["layer"], row["kv_head"], round(float(row[result.metric]), 6)]
-            for row in rows
-        ],
+        "blocks": [_scored_block(result, row) for row in blocks.values()],
+        "baselines": [_scored_block(result, row) for row in baselines],
+        "best": _best_record(result),
+        "chance": _chance_record(result, [*blocks.values(), *baselines]),
+        "verdict": against_chance(result),
+    }
+
+
+def _block(row: Row) -> tuple[str, int, int]:
+    """Return what names a row's block."""
+    return row["kind"], row["layer"], row["kv_head"]
+
+
+def _scored_block(result: Result, row: Row) -> list[Any]:
+    """Return a block with its score, see _probe_record."""
+    score, chance = row[result.metric], row.get("chance")
+    difference = 0.0 if chance is None else score - chance
+    is_worse = difference < 0 if result.higher_is_better else difference > 0
+    texts = show(result, score), interval(result, row)
+    return [*_block(row), round(float(score), 6), *texts, is_worse]
+
+
+def _best_record(result: Result) -> dict[str, Any] | None:
+    """Return the block that a probe names as the best, with its score as text."""
+    best = result.best
+    if best is None or best.get(result.metric) is None:
+        return None
+    is_split = best.get("select") == "split"
+    return {
+        "block": list(_block(best)),
+        "text": interval(result, best),
+        "choice": f"chosen on the other half, n = {best['n']} of {result.n}" if is_split else "",
+    }
+
+
+def _chance_record(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what knowing nothing gets, by the kind of block; of some kinds it may be unknown."""
+    levels = {
+        kind: level_row(result, [row for row in rows if row["kind"] == kind])
+        for kind in dict.fromkeys(row["kind"] for row in rows)
+    }
+    return {
+        kind: {"name": level[0], "text": show(result, level[1][result.metric])}
+        for kind, level in levels.items()
+        if level
     }
 
 
@@ -48,8 +102,8 @@ def _is_scored(row: Row, result: Result) -> bool:
 
 
 def features_record(viewed: ViewedRun, image: str) -> dict[str, Any]:
-    """Return the features that kept results of `kvtool sae` have of an image, and the images that
-    have some.
+    """Return the features that kept results of `kvtool sae` have of an image, the strongest first,
+    and the images that have some.
     """
     items = [
         item
@@ -59,7 +113,8 @@ def features_record(viewed: ViewedRun, image: str) -> dict[str, Any]:
         if item.get("image") in viewed.samples and item.get("cells")
     ]
     unique = {(item["layer"], item["sae"], item["feature"], item["image"]): item for item in items}
+    features = [item for item in unique.values() if item["image"] == image]
     return {
         "images": list(dict.fromkeys(item["image"] for item in unique.values())),
-        "features": [item for item in unique.values() if item["image"] == image],
+        "features": sorted(features, key=lambda item: -item["activation"]),
     }

@@ -102,12 +102,11 @@ class ViewedRun:
 
     @cached_property
     def results(self) -> list[Result]:
-        """The kept results of the run, the last first."""
-        records = open_store(self.run.store).results()
+        """The kept results of the run, the last first; those of other runs are not parsed."""
+        run_hash = self.run.config.hash
+        records = open_store(self.run.store).results(mention=run_hash)
         return [
-            result
-            for result in results_among(records)
-            if result.config.get("run_hash") == self.run.config.hash
+            result for result in results_among(records) if result.config.get("run_hash") == run_hash
         ]
 
     def kinds(self) -> list[dict[str, Any]]:

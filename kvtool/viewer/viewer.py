@@ -15,7 +15,6 @@ from kvtool.viewer.nearest import NearestPatches
 from kvtool.viewer.pictures import Pictures
 from kvtool.viewer.questions import Questions
 from kvtool.viewer.replies import Reply, ViewRequest
-from kvtool.viewer.scores import features_record, scores_record
 from kvtool.viewer.truth import pairs_record, videos_record
 from kvtool.viewer.vectors import block_reply, maps_reply
 from kvtool.viewer.viewed_run import ViewedRun
@@ -67,20 +66,29 @@ class Viewer:
             "maps": lambda request: maps_reply(self._run(request), request),
             "picture": lambda request: self.pictures.whole(self._run(request), request),
             "piece": lambda request: self.pictures.piece(self._run(request), request),
-            "scores": lambda request: Reply.of_json(scores_record(self._run(request))),
+            "scores": self._scores,
             "pairs": lambda request: Reply.of_json(pairs_record(self._run(request))),
             "videos": lambda request: Reply.of_json(videos_record(self._run(request))),
             "nearest": lambda request: Reply.of_json(
                 self.nearest.record(self._run(request), request)
             ),
-            "features": lambda request: Reply.of_json(
-                features_record(self._run(request), request.text("image"))
-            ),
+            "features": self._features,
             "question": lambda request: Reply.of_json(
                 self.questions.answer(self._run(request), request)
             ),
             "attention": lambda request: self.questions.attention(self._run(request), request),
         }
+
+    def _scores(self, request: ViewRequest) -> Reply:
+        # Imported when they are asked for: what writes numbers is not needed before the first map.
+        from kvtool.viewer.scores import scores_record
+
+        return Reply.of_json(scores_record(self._run(request)))
+
+    def _features(self, request: ViewRequest) -> Reply:
+        from kvtool.viewer.scores import features_record
+
+        return Reply.of_json(features_record(self._run(request), request.text("image")))
 
     def refresh(self) -> None:
         """Look again for runs: new ones are shown, those that are gone are not any more. A run that

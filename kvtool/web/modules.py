@@ -7,16 +7,16 @@ from importlib.resources import files
 
 MODULES = (
     *("dom.js", "state.js", "cosine.js", "colors.js", "source.js", "stage.js", "panel.js"),
-    *("picture_view.js", "head_grid.js", "heads_view.js", "pair_view.js", "nearest_view.js"),
-    *("question_view.js", "video_view.js", "features_view.js", "rail.js", "controls.js"),
-    "viewer.js",
+    *("scores.js", "picture_view.js", "head_grid.js", "heads_view.js", "pair_view.js"),
+    *("nearest_view.js", "question_view.js", "video_view.js", "features_view.js", "rail.js"),
+    *("controls.js", "viewer.js"),
 )
 """The modules that the server's page and the notebook share, each behind those that it imports."""
 PAGE, NOTEBOOK = "start.js", "notebook.js"
 """What begins in either."""
 REPORT_MODULES = (
-    *("dom.js", "cosine.js", "colors.js", "stage.js", "panel.js", "picture_view.js"),
-    "page_pictures.js",
+    *("dom.js", "cosine.js", "colors.js", "stage.js", "panel.js", "scores.js"),
+    *("picture_view.js", "page_pictures.js"),
 )
 """The modules of a page of results: those of one picture, and what begins there."""
 STYLE = "viewer.css"

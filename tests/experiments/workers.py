@@ -34,6 +34,12 @@ COUNTED: dict[str, tuple[str, str, str, Callable[..., int]]] = {
     ),
     "probes": ("kvtool.tasks.scoring", "", "score_blocks", lambda *_: 1),
     "layers": ("kvtool.tasks.scoring", "", "score_blocks", lambda *_: 1),
+    "looks": (
+        "kvtool.asking.attending",
+        "Attender",
+        "_looks_at",
+        lambda _, __, inquiries: len(inquiries),
+    ),
     "variance": ("kvtool.features.variances", "", "measure", lambda *_: 1),
 }
 """Module, class, function, and how much one call computes; "layers" also shares small ones."""

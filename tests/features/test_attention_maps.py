@@ -18,7 +18,7 @@ from kvtool.features.attention_maps import (
     spatial_entropy,
 )
 from kvtool.features.localization import HeadChoice, elbow
-from kvtool.features.sinks import COLUMN, SinkSums
+from kvtool.features.sinks import COLUMN, PictureSinks, SinkSums
 
 GRID = (6, 7)
 N_CELLS = 42
@@ -106,7 +106,7 @@ def test_planted_localization_heads_are_chosen() -> None:
             maps[head] = np.eye(N_CELLS)[rng.integers(N_CELLS)]
         mass = np.full(20, 0.6)
         mass[[7, 8, 9]] = 0.001
-        choice.add(maps, mass, GRID)
+        choice.add(spatial_entropy(maps, GRID), mass)
     assert set(choice.heads(2)) == {3, 11}
     frequencies = choice.frequencies()
     assert frequencies[[3, 11]].tolist() == [1, 1]
@@ -124,7 +124,7 @@ def test_sums_of_sinks_equal_slow_ones() -> None:
         maps[0, 9] = 5  # a sink in every picture
         keys, values = rng.normal(size=(2, n_keys, N_CELLS, dim))
         pictures.append((maps, keys, values))
-        sums.add(maps, maps.sum(axis=1), keys, values, GRID)
+        sums.add(PictureSinks.of(maps, maps.sum(axis=1), keys, values, GRID), GRID)
     overlap, chance = sums.overlap()
     assert chance == pytest.approx(1 / N_CELLS)
     for key in range(n_keys):

@@ -16,6 +16,7 @@ from kvtool.experiments.prefix import article as prefix_article
 from kvtool.experiments.prefix import table as prefix_table
 from kvtool.reporting import numbers, render, sentences, trimming
 from kvtool.reporting.heatmap import heatmap
+from kvtool.reporting.measures import plain_name
 from kvtool.reporting.plots import figure
 from kvtool.reporting.terminal import render as render_tables
 from kvtool.result import Result, Row, best_row, is_summary
@@ -128,14 +129,14 @@ def test_heatmap_of_the_page() -> None:
             for fill in (cell.fill, mirror.fill)
         ]
         assert all(abs(a - b) <= 1 for a, b in zip(*ends, strict=True))
-    assert error.caption == f"value: {METRIC}, m"
+    assert (error.caption, error.column) == (f"value: {plain_name(METRIC)}, m", METRIC)
     assert float(error.low) > float(error.high)
 
 
 def test_sentences() -> None:
     best, beside = SCORE.best, sentences.leading_baselines(ERROR)
     assert best is not None
-    assert "m in pck_image (n = 60; lower is better)" in sentences.best_block(ERROR)
+    assert "] m (PCK, n = 60; lower is better)" in sentences.best_block(ERROR)
     assert "lower" not in sentences.best_block(SCORE)
     tower = next(row for row in beside if row["kind"] == "vision")
     assert ERROR.best is not None
@@ -154,7 +155,7 @@ def test_sentences() -> None:
 def test_the_page_has_each_metrics_unit() -> None:
     page = render(study(SCORE, ERROR))
     assert '<th scope="col">score, %</th>' not in page
-    assert f"{METRIC}, m" in page
+    assert f"{plain_name(METRIC)}, m" in page
     assert "score, %" in render(study(SCORE))
 
 
@@ -175,8 +176,8 @@ def test_prefixes() -> None:
         study, unit="m", higher_is_better=False, config={**study.config, "kinds": ["value"]}
     )
     lines = list(prefix_article.sentences(result))
-    assert any("raised the error by" in line for line in lines)
-    assert not any("the score by" in line for line in lines)
+    assert any("raised the error: difference" in line for line in lines)
+    assert not any("the score" in line for line in lines)
     table = next(iter(prefix_table.tables(result)))
     assert isinstance(table, Table)
     assert str(table.title) == (

@@ -106,8 +106,8 @@ def test_tasks_no_better_than_chance_go_by_auroc_or_are_left_out() -> None:
     assert figure is not None
     assert figure.left_out == ["Referring expression"]
     assert [line.name for line in figure.chart.lines] == [
-        "Foreground segmentation, miou",
-        "Semantic segmentation, auroc",
+        "Foreground segmentation, IoU",
+        "Semantic segmentation, AUROC",
     ]
     page = Reader(render(studies.study(probe(TASKS[0]), hopeless, ranked))).text
     assert "No better than chance, and not drawn: Referring expression." in page

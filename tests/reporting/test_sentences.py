@@ -35,7 +35,7 @@ def best_of(result: Result, value: float) -> Result:
 def test_best_block_and_its_choice() -> None:
     sentence = sentences.best_block(best_of(studies.probe_result(), 0.461))
     assert (
-        "46.1 [44.1, 48.1] pck_image (n = 60). Optimistic: chosen as the best of 8 on the same data"
+        "46.1 [44.1, 48.1] % (PCK, n = 60). Optimistic: chosen as the best of 8 on the same data"
         in sentence
     )
     split = sentences.best_block(studies.probe_result(select="split"))
@@ -43,20 +43,20 @@ def test_best_block_and_its_choice() -> None:
     assert "Optimistic" not in split
     assert (
         sentences.best_block(replace(studies.probe_result(), best=None))
-        == "pck_image is defined for no block."
+        == "Points found (PCK) is defined for no block."
     )
 
 
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (0.5, "It is above the projected features, 30.0 [28.0, 32.0]."),
+        (0.5, "It is above the projected features, 30.0 [28.0, 32.0] %."),
         (
             0.33,
-            "It is not distinguishable from the projected features, 30.0 [28.0, 32.0]: the "
+            "It is not distinguishable from the projected features, 30.0 [28.0, 32.0] %: the "
             "intervals overlap.",
         ),
-        (0.1, "It is below the projected features, 30.0 [28.0, 32.0]."),
+        (0.1, "It is below the projected features, 30.0 [28.0, 32.0] %."),
     ],
 )
 def test_against_a_baseline(value: float, sentence: str) -> None:
@@ -91,8 +91,8 @@ def test_between_models() -> None:
         best_of(studies.probe_result(model=name), value) for name, value in (("a", 0.6), ("b", 0.5))
     )
     assert sentences.between_models([second, first]) == (
-        "Of 2 models the best block of a (60.0 [58.0, 62.0]) is above that of the next, b (50.0 "
-        "[48.0, 52.0])."
+        "Of 2 models the best block of a (60.0 [58.0, 62.0] %) is above that of the next, b "
+        "(50.0 [48.0, 52.0] %)."
     )
     assert "are not distinguishable" in str(
         sentences.between_models([first, best_of(second, 0.59)])
@@ -133,8 +133,8 @@ def test_knockouts() -> None:
         result, none, target
     )
     lowered = knockout_article.knockout_effect(result, none, dependent)
-    assert "lowered the score: 60.0 [58.0, 62.0] f1 against 80.0" in lowered
-    assert "20 answers lost, 1 gained, p = 2e-05" in lowered
+    assert "lowered the score: 60.0 [58.0, 62.0] against 80.0" in lowered
+    assert "20 answers lost, 1 gained, p < 0.0001" in lowered
     close = {**target, "n_lost": 12, "n_gained": 1, "mcnemar_p": 0.003}
     assert (
         "left fewer answers right (12 answers lost, 1 gained, p = 0.003), though"
@@ -154,14 +154,14 @@ def test_prefixes() -> None:
     result = studies.prefix_result()
     correct, random = result.rows[1:]
     assert (
-        "raised the score by 10.0 pck_image; difference 10.0 [8.0, 12.0]"
+        "raised the score: difference 10.0 [8.0, 12.0] percentage points"
         in prefix_article.prefix_effect(result, correct)
     )
     assert "made no difference that could be told: 1.0 [-1.0, 3.0]" in prefix_article.prefix_effect(
         result, random
     )
     worse = {**correct, **scored("difference", -0.1)}
-    assert "lowered the score by 10.0" in prefix_article.prefix_effect(result, worse)
+    assert "lowered the score: difference -10.0" in prefix_article.prefix_effect(result, worse)
     bare = {**correct, "difference_low": None}
     assert "nothing more is said" in prefix_article.prefix_effect(result, bare)
     assert len(sentences.sentences_of(result)) == 2

@@ -99,3 +99,14 @@ def test_answers_of_other_types_are_none(store: Store) -> None:
     assert store.kept("abc", parse) == ["a"]
     store.save_result("abc", {"ids": {"a": 1}})
     assert store.kept("abc", parse) is None
+
+
+def test_results_that_mention_a_text_are_all_results_of_it(store: Store) -> None:
+    records = [{"command": "probe", "config": {"run_hash": name}} for name in ("ab12", "cd34")]
+    for number, record in enumerate(records):
+        store.save_result(f"key{number}", record)
+    for record in records:
+        name = record["config"]["run_hash"]  # type: ignore[index]
+        assert list(store.results(mention=name)) == [record]
+    assert list(store.results(mention="ef56")) == []
+    assert len(list(store.results())) == 2

@@ -14,7 +14,8 @@ from kvtool.reporting import chapters
 from kvtool.reporting.articles import Article, clickable_blocks
 from kvtool.reporting.commands import flags
 from kvtool.reporting.heatmap import heatmap
-from kvtool.reporting.numbers import interval, plural, probability, ranges, show
+from kvtool.reporting.measures import plain_name
+from kvtool.reporting.numbers import amount, gap, plural, probability, ranges, show
 from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
@@ -121,7 +122,7 @@ def sentences(result: Result) -> Iterator[str]:
         average = show(result, float(np.mean(masses)), metric="mass")
         yield (
             f"On average over heads {average} % of the attention lies "
-            f"on the picture; most in {_head(strongest)}: {interval(result, strongest, 'mass')}."
+            f"on the picture; most in {_head(strongest)}: {amount(result, strongest, 'mass')}."
         )
 
 
@@ -143,7 +144,7 @@ def _found(result: Result, row: Row, subject: str, scope: str) -> str:
     elif high is not None and high < row["chance"]:
         finding = f"{'is' if is_single else 'are'} below chance"
     return (
-        f"{subject}, {finding} {scope}: AUROC {interval(result, row, 'auroc')}, chance "
+        f"{subject}, {finding} {scope}: AUROC {amount(result, row, 'auroc')}, chance "
         f"{show(result, row['chance'], metric='auroc')}, objects of other pictures "
         f"{show(result, permuted, metric='auroc')}."
     )
@@ -153,7 +154,8 @@ def _segmentation(result: Result, row: Row) -> str:
     """Set masks cut from attention beside those of values and of what knows nothing."""
     metric = row["metric"]
     text = (
-        f"Cut out of their map, objects have a {metric} of {interval(result, row, metric)}; what "
+        f"Cut out of their map, objects have {amount(result, row, metric)} "
+        f"{plain_name(metric)}; what "
         f"knows nothing has {show(result, row['chance'], metric=metric)} "
         f"({row.get('chance_kind', 'unknown')})"
     )
@@ -162,8 +164,8 @@ def _segmentation(result: Result, row: Row) -> str:
         return f"{text}."
     block = f"layer {values['layer']} head {values['kv_head']}"
     return (
-        f"{text}, the values of {block} {interval(result, values, metric)}: attention less values "
-        f"is {interval(result, values, 'difference')}."
+        f"{text}, the values of {block} {amount(result, values, metric)}: attention less values "
+        f"is {gap(result, values)}."
     )
 
 

@@ -11,7 +11,7 @@ from kvtool.cli import console
 from kvtool.cli.completion import complete_benchmark
 from kvtool.cli.options import (
     DataOption,
-    DeviceOption,
+    DevicesOption,
     FormatOption,
     FreshOption,
     ImagesOption,
@@ -27,6 +27,7 @@ from kvtool.cli.options import (
     seed_of,
 )
 from kvtool.cli.parsing import parse_folder, parse_layers, parse_list, parse_model
+from kvtool.cli.worker_flags import CpusOption, EngineOption
 
 EXAMPLES = (
     "kvtool attend study.kv --expressions --plot heads.pdf",
@@ -135,7 +136,9 @@ def attend(
     max_new_tokens: MaxNewTokensOption = 16,
     model: ModelFolderOption = None,
     data: DataOption = None,
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
+    engine: EngineOption = "local",
+    cpus_per_worker: CpusOption = 1,
     seed: Annotated[int, seed_of("the halves, intervals and permutations")] = 0,
     fresh: FreshOption = False,
     wait: WaitOption = 0.0,
@@ -177,7 +180,9 @@ def attend(
             max_new_tokens=max_new_tokens,
             model=parse_model(model),
             data=parse_folder(data),
-            device=device,
+            devices=device,
+            engine=engine,
+            cpus_per_worker=cpus_per_worker,
             seed=seed,
             fresh=fresh,
             wait_s=wait,

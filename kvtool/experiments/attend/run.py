@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kvtool.asking.attending import Attender, attended_layers
 from kvtool.asking.query_tokens import LAST, QuerySource
 from kvtool.bounds import checked
+from kvtool.engine.crew import Devices, crewed
 from kvtool.errors import UsageError
 from kvtool.experiments.attend.sources import DESCRIBE, AttendRequest, AttendTexts, asking_of
 from kvtool.layers import LayerChoice
@@ -25,17 +26,19 @@ from kvtool.result import Result, Row, result_key
 from kvtool.store import Run, hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.select import Target, select_store
-from kvtool.store.shares import Share, chunk_name
-from kvtool.tasks.scoring import keep_result
+from kvtool.store.shares import chunk_name, sharing
 
 if TYPE_CHECKING:
     from kvtool.experiments.attend.drawing import MapFiles
+    from kvtool.experiments.attend.sinks import SinkStudy
+    from kvtool.experiments.attend.study import AttendStudy
 
 HEADS = 3
 MAX_NEW_TOKENS = 16
 
 
 @checked
+@crewed("save", "out", "each_token")
 def attend(
     target: Target,
     *,
@@ -56,6 +59,9 @@ def attend(
     model: str | None = None,
     data: str | Path | None = None,
     device: str = "auto",
+    devices: Devices = None,  # noqa: ARG001  the crew's
+    engine: str = "local",  # noqa: ARG001  the crew's
+    cpus_per_worker: int = 1,  # noqa: ARG001  the crew's
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
@@ -76,8 +82,8 @@ def attend(
     No picture is run again: the run's keys and values serve, and the model runs the texts. The
     result is kept in the store and returned again when the same is asked for, unless `fresh`.
     Raises UsageError for a run without keys and values of all layers, an empty question, unknown
-    ids and layers, ModelError where the run's model is not there, BusyError where another process
-    measures the same.
+    ids and layers, ModelError where the run's model is not there; where other processes still hold
+    pictures, UnfinishedError if this process measured some, else BusyError.
 
     Args:
         target: the run, or the store that holds it.
@@ -103,9 +109,14 @@ def attend(
         model: the place of the run's model, if its name does not say it.
         data: the place of the run's data set, if it moved.
         device: the device of the model: auto, cpu, cuda or cuda:N.
+        devices: in place of one device several, a worker each, who share the pictures; files are
+            written by the caller.
+        engine: "local" for processes of this machine, "ray" for tasks of a Ray cluster.
+        cpus_per_worker: the CPUs that Ray sets aside for a worker.
         seed: the random seed of halves, intervals and permutations.
-        fresh: whether everything is measured again.
-        wait_s: how long to wait for another process that measures the same.
+        fresh: whether everything is measured again; else an interrupted call goes on.
+        wait_s: how long to wait for pictures that other processes measure, once all others are
+            done.
         progress: called with 1 and a note for each picture, and once with their number; True shows
             a bar.
     """
@@ -128,20 +139,8 @@ def attend(
         **_config(asking, request, attender, seed),
         **({"sinks": True} if sinks else {"localization_heads": localization}),
     }
-    key = result_key(config)
-    store = open_store(asking.run.store)
-
-    def stored() -> Result | None:
-        """Return what is kept, unless all is to be measured anew."""
-        return None if fresh else store.kept(key, Result.from_json)
-
-    def make() -> Result:
-        """Measure all heads, or the sinks of all keys, and keep what came of it."""
-        result = _measured(asking, attender, config, localization, sinks, seed, advance)
-        return keep_result(store, key, result)
-
-    name = chunk_name("attend", "sinks" if sinks else "maps", key)
-    result = Share(wait_s).result(asking.run, name, stored, make)
+    study = _study(asking, attender, config, localization, sinks, seed)
+    result = _shared(study, result_key(config), fresh, wait_s, advance)
     if files is not None:
         notes = files.write(attender, asking.inquiries, _heads_of(result), data)
         config = result.config | {"notes": [*result.config["notes"], *notes]}
@@ -179,27 +178,25 @@ def _config(asking: AttendTexts, request: AttendRequest, attender: Attender, see
     }
 
 
-def _measured(
+def _study(
     asking: AttendTexts,
     attender: Attender,
     config: Row,
     localization: int,
     sinks: bool,
     seed: int,
-    progress: Progress,
-) -> Result:
-    """Measure what is asked."""
+) -> AttendStudy | SinkStudy:
+    """Return what measures what is asked."""
     if sinks:
         from kvtool.experiments.attend.sinks import SinkStudy
 
-        lines, notes = asking.skipped, asking.notes
-        return SinkStudy(attender, asking.inquiries, config, seed, lines, notes).measure(progress)
+        return SinkStudy(attender, asking.inquiries, config, seed, asking.skipped, asking.notes)
     from kvtool.experiments.attend.segmentation import AttentionMasks
     from kvtool.experiments.attend.study import AttendStudy
 
     has_masks = asking.truth is not None
     masks = AttentionMasks(asking.run, asking.sentences, attender.device, seed)
-    study = AttendStudy(
+    return AttendStudy(
         attender,
         asking.inquiries,
         config,
@@ -209,7 +206,37 @@ def _measured(
         asking.notes,
         masks if has_masks else None,
     )
-    return study.measure(progress)
+
+
+def _shared(
+    study: AttendStudy | SinkStudy, key: str, fresh: bool, wait_s: float, progress: Progress
+) -> Result:
+    """Return the result of a study that is kept under a key, or measure its pictures together with
+    the other processes that do, and keep it. Raises BusyError; see sharing.
+    """
+    from kvtool.experiments.attend.pictures import PictureShares
+
+    attender = study.attender
+    store = open_store(attender.run.store)
+
+    def stored() -> Result | None:
+        """Return what is kept, unless all is to be measured anew."""
+        return None if fresh else store.kept(key, Result.from_json)
+
+    if (result := stored()) is not None:
+        return result
+    with sharing(wait_s) as share:
+        shares = PictureShares(attender, store, key, share, fresh, progress)
+        study.look(shares)
+
+        def make() -> Result:
+            """Keep the whole result in place of what was kept of the pictures."""
+            new_result = study.result()
+            if store.keep(key, new_result.to_json()):
+                shares.drop()
+            return new_result
+
+        return share.result(attender.run, chunk_name("attend", "", key), stored, make)
 
 
 def _files(

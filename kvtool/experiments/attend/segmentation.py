@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kvtool.asking.attending import Look
-from kvtool.asking.inquiries import Array
+from kvtool.asking.inquiries import Array, Inquiry
 from kvtool.asking.records import numbered
 from kvtool.datasets.protocols import HasExpressions
 from kvtool.errors import KvtoolError
@@ -27,6 +27,7 @@ from kvtool.tasks.language import foreground
 from kvtool.tasks.maps import COUNTS, TruthMask, guessed_counts, map_counts
 from kvtool.tasks.referring_expression import ReferringExpression
 from kvtool.tasks.truth import sizes_of
+from kvtool.types import Sample
 
 if TYPE_CHECKING:
     import torch
@@ -58,18 +59,25 @@ class AttentionMasks:
     truths: dict[str, TruthMask] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
 
-    def add(self, look: Look, cells: Array) -> None:
-        """Cut an object out of a map on the base grid (cell,); nothing of a look without one."""
+    def measured(self, look: Look, cells: Array) -> Array | None:
+        """Cut an object out of a map on the base grid (cell,) and count the pixels (7,); None of a
+        look without one.
+        """
         import torch
 
-        inquiry, span = look.inquiry, look.sample.base()
-        if inquiry.mask is None:
-            return
-        mask = inquiry.mask()
-        truth = TruthMask(mask == 1, mask != VOID if (mask == VOID).any() else None, span)
+        truth = _truth_of(look.inquiry, look.sample)
+        if truth is None:
+            return None
         maps = torch.from_numpy(cells[None].astype(np.float32))
-        predicted = foreground(maps, span, look.sample.image_wh_px, CUTOFF)
-        self.counts[inquiry.id] = map_counts(predicted, maps.numpy(), truth)[0]
+        predicted = foreground(maps, truth.span, look.sample.image_wh_px, CUTOFF)
+        counts: Array = map_counts(predicted, maps.numpy(), truth)[0]
+        return counts
+
+    def add(self, inquiry: Inquiry, counts: Array) -> None:
+        """Take in the counts (7,) of an inquiry about an object."""
+        truth = _truth_of(inquiry, self.run.image(inquiry.image).sample)
+        assert truth is not None, "what was counted has a mask"
+        self.counts[inquiry.id] = counts
         self.truths[inquiry.id] = truth
         self.images[inquiry.id] = inquiry.image
 
@@ -158,6 +166,15 @@ class AttentionMasks:
         assert counts.shape[-1] == COUNTS
         (row,) = table_rows([{}], self._table(counts, names), self.seed)
         return {name: row[name] for name in (METRIC, f"{METRIC}_low", f"{METRIC}_high", "n")}
+
+
+def _truth_of(inquiry: Inquiry, sample: Sample) -> TruthMask | None:
+    """Return the true mask of an inquiry; None for one without."""
+    if inquiry.mask is None:
+        return None
+    mask = inquiry.mask()
+    keep = mask != VOID if (mask == VOID).any() else None
+    return TruthMask(mask == 1, keep, sample.base())
 
 
 def _units(counts: Array) -> Array:

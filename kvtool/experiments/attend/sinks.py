@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,11 @@ from kvtool.asking.caches import CACHE
 from kvtool.asking.inquiries import Array, Inquiry
 from kvtool.asking.records import numbered
 from kvtool.errors import BusyError, KvtoolError
+from kvtool.experiments.attend.pictures import Numbers, PictureShares, ReadPicture
 from kvtool.experiments.attend.relations import compared, correlations
-from kvtool.experiments.attend.streams import StreamPeaks
-from kvtool.features.sinks import COLUMN, SinkSums
+from kvtool.experiments.attend.streams import PicturePeaks, StreamPeaks
+from kvtool.features.sinks import COLUMN, PictureSinks, SinkSums
 from kvtool.features.variances import kept_variances
-from kvtool.progress import Progress
 from kvtool.result import MAX_REASONS, Result, Row, best_row, versions
 from kvtool.stats.resampling import ratio
 from kvtool.tasks.base import Table, table_rows
@@ -50,30 +49,38 @@ class SinkStudy:
     skipped: Sequence[str] = ()
     notes: Sequence[str] = ()
     pictures: list[str] = field(default_factory=list)
+    _reads: Sequence[ReadPicture] = ()
 
-    def measure(self, progress: Progress) -> Result:
-        """Measure the sinks of all keys. Raises KvtoolError where nothing can be asked."""
-        attender, run = self.attender, self.attender.run
-        sums = SinkSums(len(attender.layers) * self._kv_heads)
-        peaks = StreamPeaks.of(attender, self.seed)
-        progress(0, "", len({inquiry.image for inquiry in self.inquiries}))
-        looks = attender.looks(self.inquiries, progress)
-        for image, image_looks in groupby(looks, key=lambda look: look.inquiry.image):
-            sample = run.image(image).sample
-            span = sample.base()
-            cells = np.array(span.token_indices())
-            maps = self._maps(image_looks)
-            keys, values = self._vectors(image, cells)
-            sinks = sums.add(maps[:, cells], maps.sum(axis=1), keys, values, span.grid)
-            peaks.add(sample, cells, sinks)
-            self.pictures.append(image)
+    def look(self, shares: PictureShares) -> None:
+        """Measure the pictures, with the others who do. Raises BusyError."""
+        shares.progress(0, "", len({inquiry.image for inquiry in self.inquiries}))
+        self._reads = shares.measured("sinks", self.inquiries, self._numbers)
+
+    def result(self) -> Result:
+        """Return the sinks of all keys, summed up over pictures. Raises KvtoolError where nothing
+        could be asked.
+        """
+        sums = SinkSums(len(self.attender.layers) * self._kv_heads)
+        peaks = StreamPeaks.of(self.attender, self.seed)
+        skipped = list(self.skipped)
+        self.pictures = []
+        for read in self._reads:
+            # A picture at a time, so that the memory does not grow with them.
+            numbers = read()
+            skipped += numbers.skipped
+            for image, arrays in numbers.entries.items():
+                sinks, picture_peaks = _parts(arrays)
+                sums.add(sinks, self.attender.run.image(image).sample.base().grid)
+                if picture_peaks is not None:
+                    peaks.add(picture_peaks)
+                self.pictures.append(image)
         if not self.pictures:
-            lines = [*self.skipped, *attender.skipped, "nothing was asked"]
+            lines = [*skipped, "nothing was asked"]
             raise KvtoolError(f"attend: expected pictures to look at, found none: {lines[0]}")
         rows = self._rows(sums, peaks)
         variances, notes = self._variances()
         rows = [row | variances.get((row["layer"], row["kv_head"]), _UNKNOWN) for row in rows]
-        skipped = list(dict.fromkeys([*self.skipped, *attender.skipped]))
+        skipped = list(dict.fromkeys(skipped))
         outcome = {
             "correlations": correlations(rows),
             "agnostic": compared(rows, self.seed),
@@ -92,14 +99,27 @@ class SinkStudy:
             skipped=skipped[:MAX_REASONS],
         )
 
+    def _numbers(self, image: str, looks: Iterator[Look]) -> dict[str, Numbers]:
+        """Measure a picture by the looks at it; nothing where there are none."""
+        maps = self._maps(looks)
+        if maps is None:
+            return {}
+        sample = self.attender.run.image(image).sample
+        span = sample.base()
+        cells = np.array(span.token_indices())
+        vectors = self._vectors(image, cells)
+        picture = PictureSinks.of(maps[:, cells], maps.sum(axis=1), *vectors, span.grid)
+        peaks = StreamPeaks.of(self.attender, self.seed).measured(sample, cells, picture.sinks)
+        return {image: picture._asdict() | ({} if peaks is None else peaks._asdict())}
+
     @property
     def _kv_heads(self) -> int:
         """The number of keys of each layer, which all layers have in common."""
         return self.attender.run.config.model.geometry.shape(self.attender.layers[0])[0]
 
-    def _maps(self, looks: Iterable[Look]) -> Array:
+    def _maps(self, looks: Iterable[Look]) -> Array | None:
         """Return the attention that each key draws, the mean over texts, query tokens and the query
-        heads that share it, (layer * kv_head, image_token).
+        heads that share it, (layer * kv_head, image_token); None where nothing looks.
         """
         n_keys = len(self.attender.layers) * self._kv_heads
         # One text's maps are in memory at a time, however many are asked about the image.
@@ -110,7 +130,8 @@ class SinkStudy:
             maps = grouped.mean(axis=1, dtype=np.float64)
             total = maps if total is None else total + maps
             n_texts += 1
-        assert total is not None, "an image is there for the texts about it"
+        if total is None:
+            return None
         mean: Array = total / n_texts
         return mean
 
@@ -169,6 +190,14 @@ class SinkStudy:
             for row in result.rows
         }
         return by_key, [f"variance: {note}" for note in result.config["notes"]]
+
+
+def _parts(arrays: Numbers) -> tuple[PictureSinks, PicturePeaks | None]:
+    """Return a picture's numbers as what they were before they were kept."""
+    sinks = PictureSinks(*(arrays[name] for name in PictureSinks._fields))
+    if not arrays.keys() >= set(PicturePeaks._fields):
+        return sinks, None
+    return sinks, PicturePeaks(*(arrays[name] for name in PicturePeaks._fields))
 
 
 _UNKNOWN: Row = {"variance": None, "input_agnostic": None}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,18 @@ from kvtool.types import Sample
 
 REST_CELLS = 16
 """Cells of each picture that are no sinks of a key, drawn at random, beside the sinks."""
+
+
+class PicturePeaks(NamedTuple):
+    """What one picture adds to the sums.
+
+    Attributes:
+        peaks: The sum of peaks at sinks and at others, and their numbers, (key, 4).
+        sizes: The sum of the sizes of all dimensions at sinks, (key, hidden) float32.
+    """
+
+    peaks: Array
+    sizes: Array
 
 
 @dataclass
@@ -61,31 +74,40 @@ class StreamPeaks:
         """The layers whose stream the attention of the layers above reads."""
         return [layer - 1 for layer in self.attender.layers if layer]
 
-    def add(self, sample: Sample, cells: Array, sinks: Array) -> None:
-        """Take in a picture: the tokens of its cells (cell,), and the sinks of each key (key, sink)
-        as indices of cells.
+    def measured(self, sample: Sample, cells: Array, sinks: Array) -> PicturePeaks | None:
+        """Measure a picture: the tokens of its cells (cell,), and the sinks of each key (key, sink)
+        as indices of cells; None where there is no stream.
         """
         if self.peaks is None or self.sizes is None or not self._layers:
-            return
+            return None
         rng = np.random.default_rng([self.seed, sample.index])
         rest_cells = rng.permutation(len(cells))[: REST_CELLS + sinks.shape[1]]
         read = np.union1d(sinks, rest_cells)
         (stream,) = image_streams(
             self.attender.run, self._layers, {sample.id: cells[read]}, self.attender.model
         )
-        sizes = np.abs(stream.states.float().cpu().numpy())
+        states = np.abs(stream.states.float().cpu().numpy())
         kv_heads = len(self.peaks) // len(self.attender.layers)
+        peaks, sizes = np.zeros_like(self.peaks), np.zeros(self.sizes.shape, states.dtype)
         for row, layer in enumerate(self._layers):
             # How far the largest dimension is above the common one, token by token.
-            peak = ratio(sizes[row].max(axis=-1), np.median(sizes[row], axis=-1))
+            peak = ratio(states[row].max(axis=-1), np.median(states[row], axis=-1))
             first = self.attender.layers.index(layer + 1) * kv_heads
             for key in range(first, first + kv_heads):
                 is_sink = np.isin(read, sinks[key])
                 is_other = np.isin(read, rest_cells) & ~is_sink
                 for column, selection in ((0, is_sink), (1, is_other)):
-                    self.peaks[key, column] += np.nansum(peak[selection])
-                    self.peaks[key, column + 2] += (~np.isnan(peak[selection])).sum()
-                self.sizes[key] += sizes[row][is_sink].sum(axis=0)
+                    peaks[key, column] = np.nansum(peak[selection])
+                    peaks[key, column + 2] = (~np.isnan(peak[selection])).sum()
+                sizes[key] = states[row][is_sink].sum(axis=0)
+        return PicturePeaks(peaks, sizes)
+
+    def add(self, picture: PicturePeaks) -> None:
+        """Take in a picture."""
+        assert self.peaks is not None, "a picture that was measured has a stream"
+        assert self.sizes is not None
+        self.peaks += picture.peaks
+        self.sizes += picture.sizes
 
     def columns(self) -> Mapping[str, Array]:
         """Return the mean peak at sinks and at others, and the largest dimension at sinks, (key,)

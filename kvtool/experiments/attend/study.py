@@ -24,11 +24,11 @@ from kvtool.experiments.attend.measures import (
     scores_of,
     unit_rows,
 )
+from kvtool.experiments.attend.pictures import Numbers, PictureShares, ReadPicture
 from kvtool.experiments.attend.segmentation import AttentionMasks
 from kvtool.experiments.attend.truths import Truths, read_truths, strangers_of
-from kvtool.features.attention_maps import smoothed_sum
+from kvtool.features.attention_maps import smoothed_sum, spatial_entropy
 from kvtool.features.localization import HeadChoice, elbow
-from kvtool.progress import Progress
 from kvtool.result import MAX_REASONS, Result, Row, best_row, versions
 from kvtool.stats.halves import halves
 
@@ -65,44 +65,90 @@ class AttendStudy:
     notes: Sequence[str] = ()
     masks: AttentionMasks | None = None
     _truths: Truths = field(default_factory=dict)
+    _lines: list[str] = field(default_factory=list)
+    _parts: tuple[list[Inquiry], list[Inquiry]] = ([], [])
+    _first_numbers: dict[str, Numbers] = field(default_factory=dict)
+    _second_numbers: dict[str, Numbers] = field(default_factory=dict)
+    _heads: Sequence[int] = ()
 
     @cached_property
     def blocks(self) -> list[Row]:
         """The labels of all heads, in the order of maps."""
         return blocks_of(self.attender.layers, self.attender.run.config.model.geometry)
 
-    def measure(self, progress: Progress) -> Result:
-        """Measure all heads over all inquiries. Raises KvtoolError where nothing can be asked."""
+    def look(self, shares: PictureShares) -> None:
+        """Measure all heads over all inquiries, with the others who do. Raises BusyError, and
+        KvtoolError where nothing can be asked.
+        """
         self._truths, unusable = read_truths(self.attender.run, self.inquiries)
-        lines = [*self.skipped, *unusable]
+        self._lines = [*self.skipped, *unusable]
         # An object that cannot be used costs its inquiry.
         spoiled = {inquiry.id for inquiry in self.inquiries if inquiry.mask} - self._truths.keys()
         inquiries = [inquiry for inquiry in self.inquiries if inquiry.id not in spoiled]
         if not inquiries:
-            raise KvtoolError(
-                f"attend: expected texts about pictures, found none: {(lines or ['nothing'])[0]}"
-            )
-        progress(0, "", len({inquiry.image for inquiry in inquiries}))
-        first, second = self._halves(inquiries)
-        units: dict[str, Array] = {}
-        choice = HeadChoice(len(self.blocks))
-        for look in self._looks(first, units, progress):
-            span, maps = look.sample.base(), look.mean
-            choice.add(maps[:, span.token_indices()], maps.sum(axis=1), span.grid)
-        heads = choice.heads(self.n_heads)
-        joined = JoinedHeads(heads, self.masks)
-        for look in self._looks(second, units, progress):
-            joined.add(look, self._units)
-        lines += self.attender.skipped
-        if not units:
-            raise KvtoolError(
-                f"attend: expected texts whose tokens look, found none: {(lines or [''])[0]}"
-            )
-        measured = [[entry for entry in half if entry.id in units] for half in (first, second)]
-        localization = self._localization(choice, heads)
+            reason = (self._lines or ["nothing"])[0]
+            raise KvtoolError(f"attend: expected texts about pictures, found none: {reason}")
+        shares.progress(0, "", len({inquiry.image for inquiry in inquiries}))
+        first, second = self._parts = self._halves(inquiries)
+        self._first_numbers = self._read(shares.measured("choice", first, self._choosing))
+        self._heads = self._choice().heads(self.n_heads)
+        # What is measured of the other half depends on the heads that are chosen.
+        step = f"heads {self._heads}"
+        self._second_numbers = self._read(shares.measured(step, second, self._scoring))
+
+    def result(self) -> Result:
+        """Return the rows of all heads. Raises KvtoolError where no token looked."""
+        numbers = self._first_numbers | self._second_numbers
+        if not numbers:
+            reason = (self._lines or [""])[0]
+            raise KvtoolError(f"attend: expected texts whose tokens look, found none: {reason}")
+        units = {name: arrays["units"] for name, arrays in numbers.items()}
+        measured = [[entry for entry in half if entry.id in units] for half in self._parts]
+        localization = self._localization(self._choice(), self._heads)
+        joined = JoinedHeads(self._heads, self.masks)
+        by_id = {inquiry.id: inquiry for inquiry in self.inquiries}
+        for name, arrays in self._second_numbers.items():
+            joined.add(by_id[name], arrays)
         if joined.units:
             localization |= self._joined(joined, measured[0])
-        return self._result(measured, units, lines, localization)
+        return self._result(measured, units, self._lines, localization)
+
+    def _read(self, reads: Sequence[ReadPicture]) -> dict[str, Numbers]:
+        """Return the numbers of all texts about some pictures, by the texts' ids."""
+        numbers: dict[str, Numbers] = {}
+        for read in reads:
+            picture = read()
+            numbers |= picture.entries
+            self._lines += picture.skipped
+        return numbers
+
+    def _choice(self) -> HeadChoice:
+        """Return the sums by which the localization heads are chosen."""
+        choice = HeadChoice(len(self.blocks))
+        for arrays in self._first_numbers.values():
+            choice.add(arrays["entropies"], arrays["mass"])
+        return choice
+
+    def _choosing(self, _: str, looks: Iterator[Look]) -> dict[str, Numbers]:
+        """Measure the looks at a picture by which heads are chosen."""
+        return {look.inquiry.id: self._choosing_numbers(look) for look in looks}
+
+    def _choosing_numbers(self, look: Look) -> Numbers:
+        span, maps = look.sample.base(), look.mean
+        return {
+            "units": self._units(look, maps),
+            "mass": maps.sum(axis=1),
+            "entropies": spatial_entropy(maps[:, span.token_indices()], span.grid),
+        }
+
+    def _scoring(self, _: str, looks: Iterator[Look]) -> dict[str, Numbers]:
+        """Measure the looks at a picture by which heads, and those chosen, are scored."""
+        joined = JoinedHeads(self._heads, self.masks)
+        return {
+            look.inquiry.id: {"units": self._units(look, look.mean)}
+            | joined.measured(look, self._units)
+            for look in looks
+        }
 
     def _halves(self, inquiries: Sequence[Inquiry]) -> tuple[list[Inquiry], list[Inquiry]]:
         """Return the inquiries about one half of the pictures, and those about the other."""
@@ -110,14 +156,6 @@ class AttendStudy:
         if not len(first):  # one picture: it chooses, and nothing is left to score
             first, second = second, first
         return [inquiries[i] for i in first], [inquiries[i] for i in second]
-
-    def _looks(
-        self, inquiries: Sequence[Inquiry], units: dict[str, Array], progress: Progress
-    ) -> Iterator[Look]:
-        """Yield the looks of inquiries, whose units are put by their ids."""
-        for look in self.attender.looks(inquiries, progress):
-            units[look.inquiry.id] = self._units(look, look.mean)
-            yield look
 
     def _units(self, look: Look, maps: Array) -> Array:
         """Measure maps (map, token) of a look."""
@@ -225,17 +263,27 @@ class JoinedHeads:
     inquiries: list[Inquiry] = field(default_factory=list)
     units: list[Array] = field(default_factory=list)
 
-    def add(self, look: Look, measure: Callable[[Look, Array], Array]) -> None:
-        """Measure the heads' common map of a look."""
+    def measured(self, look: Look, measure: Callable[[Look, Array], Array]) -> Numbers:
+        """Measure the heads' common map of a look, and count the pixels of the object cut out of
+        it; nothing where there are no heads.
+        """
         if not self.heads:
-            return
+            return {}
         span = look.sample.base()
         cells = span.token_indices()
         maps = look.mean[self.heads]
         joined = maps.sum(axis=0)
         # Where it lies on the grid it is smoothed, as it is before it is cut to a mask.
         joined[cells] = smoothed_sum(maps[:, cells], span.grid)
-        self.inquiries.append(look.inquiry)
-        self.units.append(measure(look, joined[None]))
-        if self.masks is not None:
-            self.masks.add(look, joined[cells])
+        counts = None if self.masks is None else self.masks.measured(look, joined[cells])
+        numbers = {"joined": measure(look, joined[None])}
+        return numbers if counts is None else numbers | {"counts": counts}
+
+    def add(self, inquiry: Inquiry, numbers: Numbers) -> None:
+        """Take in what was measured of a look."""
+        if "joined" not in numbers:
+            return
+        self.inquiries.append(inquiry)
+        self.units.append(numbers["joined"])
+        if self.masks is not None and "counts" in numbers:
+            self.masks.add(inquiry, numbers["counts"])

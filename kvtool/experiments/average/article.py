@@ -18,7 +18,7 @@ from kvtool.reporting.averages import (
 from kvtool.reporting.chance import against_chance
 from kvtool.reporting.commands import flags, request_flags
 from kvtool.reporting.heatmap import Heatmap, heatmap
-from kvtool.reporting.numbers import interval, plural
+from kvtool.reporting.numbers import amount, plural
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, PageTable, scores_table
 from kvtool.result import Result, Row, block_name
@@ -110,7 +110,8 @@ def sentences(result: Result) -> Iterator[str]:
             if best is not None:
                 tasks = plural(tasks_of_subset(result, subset, model), "task")
                 subject = f"Over {tasks} ({subset}) the block of {model} with the best mean"
-                yield f"{subject} is {block_name(best)}: {interval(result, best)} %."
+                guess = amount(result, best, "chance") if best.get("chance") is not None else "-"
+                yield f"{subject} is {block_name(best)}: {amount(result, best)}, chance {guess}."
     if result.best is not None:
         yield "Optimistic: these were chosen as the best on the same data that they are scored on."
     if (line := against_chance(result)) is not None:

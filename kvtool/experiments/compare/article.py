@@ -19,7 +19,15 @@ from kvtool.reporting.differences import (
     paired_sentence,
 )
 from kvtool.reporting.heatmap import Heatmap, heatmap
-from kvtool.reporting.numbers import interval, p_value, plural, probability, unit_mark
+from kvtool.reporting.numbers import (
+    gap,
+    gap_unit,
+    interval,
+    p_value,
+    plural,
+    probability,
+    unit_mark,
+)
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, block_name
@@ -34,12 +42,15 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     by_difference = replace(result, metric="difference")
     bests = best_rows(result)
     labeled = [(str(row["run"]), row, "s-value") for row in bests]
-    name = f"difference to {result.config.get('run')}, best against best, 95 % intervals"
+    unit = f", {gap_unit(result)}" if gap_unit(result) else ""
+    name = f"difference to {result.config.get('run')}, best against best{unit}"
     tables = [_table(result, bests, data.add(f"{summary.rows}-best", bests))]
     return replace(
         summary,
         heading=f"{', '.join(_others(result))} against {result.config.get('run')}",
         template="compare.html",
+        # How the two differ, and chance.
+        n_leads=2,
         charts={
             "whiskers": charts.whiskers(by_difference, labeled, "difference", name),
             "heatmaps": list(_maps(by_difference)),
@@ -90,7 +101,7 @@ def _maps(result: Result) -> Iterator[Heatmap]:
         rows = block_rows(result, run)
         for kind in dict.fromkeys(row["kind"] for row in rows):
             if is_grid(rows, kind):
-                chart = heatmap(result, kind, block_rows(result, run, kind))
+                chart = heatmap(result, kind, block_rows(result, run, kind), best=None)
                 yield replace(chart, caption=f"{run}, {chart.caption}")
 
 
@@ -112,7 +123,7 @@ def headline(results: Sequence[Result]) -> str | None:
     verb = "differ" if differs(row) else "cannot be told apart"
     return (
         f"The best blocks of {pair} {verb} in {str(result.task).replace('-', ' ')}: "
-        f"{interval(result, row, 'difference')} {result.metric}, {probability(row['holm_p'])}."
+        f"{gap(result, row)}, {probability(row['holm_p'])}."
     )
 
 

@@ -36,12 +36,15 @@ def tables(result: Result) -> Iterator[RenderableType]:
 
 
 def _best_table(result: Result, rows: list[Row]) -> Table:
-    """Return a line for each run, its best block beside that of the first run."""
+    """Return a line for the first run and for each other one: its best block, and by how much that
+    is better than the first run's.
+    """
     choice = "chosen on the other half" if result.config.get("select") == "split" else "optimistic"
+    mark = unit_mark(result)
     table = Table(
         title=Text(
-            f"best blocks, {choice}: {result.metric}{unit_mark(result)}, 95 % interval; "
-            f"compared with {rows[0]['base']}"
+            f"best blocks, {choice}, 95 % intervals; differences to the first run, paired over "
+            f"{rows[0]['n']} units"
         ),
         title_justify="left",
         box=box.SIMPLE_HEAD,
@@ -49,15 +52,18 @@ def _best_table(result: Result, rows: list[Row]) -> Table:
         padding=(0, 1, 0, 0),
     )
     table.add_column("run", overflow="fold")
-    for name in ("score", "its score", "difference", "p", "p by Holm"):
+    test = "p by Holm" if len(rows) > 1 else "p"
+    for name in (f"{result.metric}{mark}", f"difference{mark}", test):
         table.add_column(Text(name), justify="right", overflow="fold")
+    first = [f"{rows[0]['base']}\n{base_block(rows[0])}", interval(result, rows[0], "base_score")]
+    table.add_row(*map(Text, first))
     for row in rows:
+        p = row.get("holm_p")
         cells = [
             f"{row['run']}\n{block_name({**row, 'choice': None})}",
             interval(result, row),
-            f"{interval(result, row, 'base_score')}\n{base_block(row)}",
             interval(result, row, "difference"),
-            *("-" if row.get(name) is None else p_value(row[name]) for name in ("p", "holm_p")),
+            "-" if p is None else p_value(p),
         ]
         table.add_row(*map(Text, cells))
     return table
@@ -71,8 +77,8 @@ def _maps(result: Result, run: str) -> Iterator[RenderableType]:
     n_different = sum(map(differs, rows))
     base = rows[0]["base"]
     yield Text(
-        f"{run} less {base}, block by block: {n_different} of {plural(len(rows), 'block')} differ "
-        "(p < 0.05 by Holm)"
+        f"{run} less {base}, block by block: of {plural(len(rows), 'block')} that both have, "
+        f"{n_different} with a difference (p < 0.05 by Holm)"
     )
     unlabeled = [{**row, "choice": None} for row in rows]
     yield from block_tables(replace(result, metric="difference", rows=unlabeled))

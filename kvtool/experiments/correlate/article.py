@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kvtool.reporting import chapters, charts
+from kvtool.reporting import chapters
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import level_row
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
-from kvtool.reporting.numbers import capitalized, interval, plural, probability
+from kvtool.reporting.numbers import amount, capitalized, plural, probability
+from kvtool.reporting.scatters import scatter
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
@@ -30,11 +31,25 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
             coefficients, "Coefficients", data.add(f"{summary.rows}-coefficients", coefficients)
         ),
     ]
-    chart = charts.scatter(result, models, "segmentation", "accuracy", "model")
+    chart = scatter(result, models, "segmentation", "accuracy", "model", list(_levels(models)))
     visible_chart = chart if chart.points else None
     return replace(
-        summary, template="correlate.html", charts={"scatter": visible_chart}, tables=tables
+        summary,
+        template="correlate.html",
+        n_leads=len(summary.findings),
+        charts={"scatter": visible_chart},
+        tables=tables,
     )
+
+
+def _levels(models: Sequence[Row]) -> Iterator[tuple[str, float | None, float | None]]:
+    """Yield what knows nothing gets, to the right and upward, where all models have the same."""
+    for field, name in (("segmentation_chance", "segmentation"), ("chance", "accuracy")):
+        levels = {float(row[field]) for row in models if row.get(field) is not None}
+        if len(levels) == 1:
+            level = levels.pop()
+            is_right = field == "segmentation_chance"
+            yield f"chance, {name}", level if is_right else None, None if is_right else level
 
 
 def correlation(row: Row) -> str:
@@ -76,7 +91,7 @@ def sentences(result: Result) -> Iterator[str]:
     models = [row for row in result.rows if "model" in row]
     if (level := level_row(result, models)) is not None:
         name, guess = level
-        yield f"Accuracy by {name}: {interval(result, guess)}."
+        yield f"Accuracy by {name}: {amount(result, guess)}."
 
 
 def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:

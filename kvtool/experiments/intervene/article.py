@@ -12,6 +12,7 @@ from kvtool.experiments.intervene.words import (
     condition_rows,
     control_rows,
     has_margins,
+    label,
     method_rows,
     none_row,
     of_margins,
@@ -27,7 +28,7 @@ from kvtool.reporting.conditions import (
     heads_flag,
     piped_heads,
 )
-from kvtool.reporting.numbers import capitalized, interval, probability, ranges
+from kvtool.reporting.numbers import amount, capitalized, probability, ranges
 from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, scores_table
@@ -47,7 +48,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         {name: value for name, value in row.items() if not name.startswith(MARGIN)}
         for row in result.rows
     ]
-    page = conditions_of(summary, replace(result, rows=rows), data)
+    page = conditions_of(summary, replace(result, rows=rows), data, label)
     if not has_margins(result):
         return page
     margins = [
@@ -55,7 +56,8 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         | {"n": row["n_margins"]}
         for row in condition_rows(result)
     ]
-    labeled = [(str(row["condition"]), row) for row in margins]
+    names = map(label, condition_rows(result))
+    labeled = list(zip(names, margins, strict=True))
     name = data.add(f"{summary.rows}-margins", margins)
     table = scores_table(of_margins(result), labeled, "Margins of right options", name)
     return replace(page, tables=[*page.tables, table])
@@ -75,12 +77,12 @@ def sentences(result: Result) -> Iterator[str]:
         yield condition_effect(result, none, row, capitalized(action(row)))
         yield from _margin(result, row)
         controls = [
-            f"{control['control']} {interval(result, control)}"
+            f"{control['control']} {amount(result, control)}"
             for control in control_rows(result, row)
         ]
         if controls:
             yield f"The same in as many heads of the same layers: {', '.join(controls)}."
-    if (line := conditions_against_chance(result, condition_rows(result))) is not None:
+    if (line := conditions_against_chance(result, condition_rows(result), label)) is not None:
         yield line
 
 
@@ -88,9 +90,9 @@ def _margin(result: Result, row: Row) -> Iterator[str]:
     """Say by how much the margin of the right option changes, where a test is sure of it."""
     p = row.get("margin_holm_p")
     if p is not None and p < SURE:
-        change = interval(of_margins(result), row)
+        change = amount(of_margins(result), row)
         yield (
-            f"The margin of the right option changes by {change} nats ({row['condition']}; "
+            f"The margin of the right option changes by {change} ({row['condition']}; "
             f"Wilcoxon's test by picture, {probability(p)} by Holm)."
         )
 

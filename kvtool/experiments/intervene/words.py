@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kvtool.reporting.condition_names import condition_name
 from kvtool.reporting.numbers import plural
 from kvtool.result import Result, Row, part_label
 
@@ -17,6 +18,9 @@ ACTIONS = {
     "temperature": "attention within the image at temperature {:g}",
 }
 """Method -> what it does, in words, with its strength."""
+
+CONTROLS = {"random": " at random", "dependent": " that depend on the input"}
+"""Control -> which heads it has, after their number."""
 
 
 def condition_rows(result: Result) -> list[Row]:
@@ -47,10 +51,23 @@ def control_rows(result: Result, row: Row) -> list[Row]:
 
 def action(row: Row) -> str:
     """Return what a condition does and in how many heads."""
+    return f"{_change(row)} in {plural(row['n_heads'], 'head')} ({row['condition']})"
+
+
+def label(row: Row) -> str:
+    """Return the name of a condition in a figure, e.g. "blocking the image, 2 heads at random"."""
+    if row.get("method") is None:
+        return condition_name(row)
+    control = CONTROLS.get(str(row.get("control")), "")
+    draw = "" if row.get("draw", "all") == "all" else f", draw {row['draw']}"
+    return f"{_change(row)}, {plural(row['n_heads'], 'head')}{control}{draw}"
+
+
+def _change(row: Row) -> str:
+    """Return what a condition changes, with its strength."""
     words = ACTIONS[row["method"]]
     strength = row.get("strength")
-    done = words if strength is None else words.format(strength, percent=100 * strength)
-    return f"{done} in {plural(row['n_heads'], 'head')} ({row['condition']})"
+    return words if strength is None else words.format(strength, percent=100 * strength)
 
 
 def of_margins(result: Result) -> Result:

@@ -11,8 +11,8 @@ from kvtool.reporting import chapters
 from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import UNWORDED, WORDED, flags
+from kvtool.reporting.condition_names import condition_name
 from kvtool.reporting.conditions import (
-    condition,
     condition_effect,
     condition_rows,
     conditions_article,
@@ -35,13 +35,13 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     """Return the article of conditions, or of every head alone."""
     is_single = each_shown.is_each(study.kept[position].result)
     make = each_shown.article if is_single else conditions_article
-    # Each sentence is about another condition.
-    return make(replace(summary, n_leads=len(summary.findings)), position, study, data)
+    # The figure says what the others did.
+    return make(replace(summary, n_leads=2), position, study, data)
 
 
 def knockout_effect(result: Result, none: Row, row: Row) -> str:
     """Set a condition beside no knockout, see condition_effect."""
-    blocking = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
+    blocking = f"Blocking {plural(row['n_heads'], 'head')} ({condition_name(row)})"
     return condition_effect(result, none, row, blocking)
 
 
@@ -53,17 +53,20 @@ def headline(results: Sequence[Result]) -> str | None:
 
 
 def sentences(result: Result) -> Iterator[str]:
-    """Say what each condition did, a sentence each, and which conditions exceed chance."""
+    """Say what each condition did, a sentence each, and after the first one which conditions exceed
+    chance."""
     if each_shown.is_each(result):
         yield from each_shown.sentences(result)
         return
     rows = condition_rows(result)
     none = next((row for row in rows if row["condition"] == "none"), None)
-    for row in rows:
-        if none is not None and row is not none:
-            yield knockout_effect(result, none, row)
+    effects = [
+        knockout_effect(result, none, row) for row in rows if none is not None and row is not none
+    ]
+    yield from effects[:1]
     if (line := conditions_against_chance(result, rows)) is not None:
         yield line
+    yield from effects[1:]
 
 
 def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:

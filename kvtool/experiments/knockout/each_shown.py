@@ -11,8 +11,8 @@ from rich.text import Text
 
 from kvtool.experiments.knockout.each_beside import measures_of
 from kvtool.reporting.articles import Article, clickable_blocks
-from kvtool.reporting.heatmap import heatmap
-from kvtool.reporting.numbers import interval, p_value, plural, probability, show
+from kvtool.reporting.heatmap import Heatmap, heatmap
+from kvtool.reporting.numbers import amount, interval, p_value, plural, probability, show
 from kvtool.reporting.sentences import SURE
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, plain_table
@@ -139,8 +139,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     rows = [row | {"kind": KIND} for row in result.rows]
     page_result = replace(result, rows=rows)
     heatmaps = [
-        heatmap(replace(page_result, metric=name, unit=unit), KIND, rows)
-        for name, unit in maps(result).items()
+        _map(replace(page_result, metric=name, unit=unit)) for name, unit in maps(result).items()
     ]
     q_heads = result.config.get("q_heads", [])
     entries = {
@@ -159,6 +158,16 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         ],
         blocks=clickable_blocks(page_result, {}) | {"best": None},
     )
+
+
+def _map(result: Result) -> Heatmap:
+    """Return the map of a measure; of a change the strongest is marked, whichever its sign."""
+    if result.metric not in MAPS:
+        return heatmap(result, KIND, result.rows)
+    strongest_row = max(
+        result.rows, key=lambda row: abs(row.get(result.metric) or 0.0), default=None
+    )
+    return heatmap(result, KIND, result.rows, best=strongest_row)
 
 
 def _related(result: Result) -> list[Row]:
@@ -180,7 +189,7 @@ def sentences(result: Result) -> Iterator[str]:
     head = f"layer {sure[0]['layer']} head {sure[0]['kv_head']}"
     yield (
         f"Blocked alone, {count} change the answers' margin {scope} (Wilcoxon's test by picture, "
-        f"Holm over heads), most {head}: {interval(result, sure[0])} nats."
+        f"Holm over heads), most {head}: {amount(result, sure[0])}."
     )
     lost = sum(row["mcnemar_holm_p"] < SURE for row in result.rows)
     verb = "changes" if lost == 1 else "change"

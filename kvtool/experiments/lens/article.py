@@ -42,11 +42,13 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         _table(result, measure, data.add(f"{summary.rows}-{measure}", rows_of(result, measure)))
         for measure in measures_of(result)
     ]
+    panels = [_chart(result, measure) for measure in measures_of(result)]
     return replace(
         summary,
         template="lens.html",
         charts={
-            "panels": panels_of([_chart(result, measure) for measure in measures_of(result)]),
+            "face": panels_of(panels[:1]),
+            "panels": panels_of(panels[1:]),
             "plates": study.plates.get(position, []),
         },
         tables=tables,
@@ -95,7 +97,9 @@ def _sentence(result: Result, measure: str, best: Row, rows: Sequence[Row]) -> s
     low = best["auroc_low"]
     verb = "find" if low is not None and low > floor else "do not find"
     than = "" if verb == "find" else " better than chance or than words of other concepts"
-    beside = f"chance {best['chance']:g}, words of other concepts {show(result, permuted)}"
+    beside = (
+        f"chance {show(result, best['chance'])}, words of other concepts {show(result, permuted)}"
+    )
     choice = f", the best of {len(rows)}" if len(rows) > 1 else ""
     return (
         f"{SUBJECTS.get(measure, measure)} {verb} the patches that words name{than}: AUROC "

@@ -10,7 +10,7 @@ from kvtool.asking.paired.readings import letter
 from kvtool.reporting import chapters, charts
 from kvtool.reporting.articles import Article
 from kvtool.reporting.commands import UNWORDED, WORDED, block_flags, flags
-from kvtool.reporting.numbers import interval, plural, probability
+from kvtool.reporting.numbers import amount, interval, plural, probability
 from kvtool.reporting.sentences import SURE, chosen_how
 from kvtool.reporting.study import ITEMS_SHOWN, KeptResult, Study
 from kvtool.reporting.tables import Data, scores_table
@@ -113,7 +113,7 @@ def paired_test(result: Result, row: Row) -> str:
     # Chosen as the best on these questions, a block is better than the model by the choice alone.
     if value is not None and model is not None and value > model:
         p = row.get("better_p", p)
-    sides = f"values {interval(result, row, 'value')}, model {interval(result, row, 'model')}"
+    sides = f"values {amount(result, row, 'value')}, model {amount(result, row, 'model')}"
     if value is None or model is None or p is None:
         return f"Which of them answers better was not tested: {sides}."
     if p < SURE and value != model:
@@ -134,7 +134,7 @@ def beside_guessing(result: Result, row: Row) -> Iterator[str]:
         p = row.get(test)
         if p is None:
             continue
-        sides = f"{interval(result, row, score)} against {interval(result, row, guess)}"
+        sides = f"{interval(result, row, score)} against {amount(result, row, guess)}"
         if p < SURE:
             yield f"The values have more {what} than {guessing}: {sides} ({probability(p)})."
         else:

@@ -86,8 +86,8 @@ def _cells(result: Result, best: Row) -> Table:
     )
     total = f" of {result.n}" if best["n"] < result.n else ""
     n = f"n = {best['n']}{total}"
-    table = _table(f"{result.metric}: {block_name(best)}, {choice}; {n}")
-    for name in ("", "questions", "%, 95 % interval"):
+    table = _table(f"{result.metric}, 95 % intervals: {block_name(best)}, {choice}; {n}")
+    for name in ("", "questions", "share, %"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name, label in LINES:
         count = sum(best[f"n_{cell}"] for cell in COUNTED.get(name, (name,)))

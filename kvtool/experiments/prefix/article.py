@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kvtool.reporting import chapters
+from kvtool.reporting.articles import Article
 from kvtool.reporting.chance import conditions_against_chance
 from kvtool.reporting.commands import flags
 from kvtool.reporting.conditions import condition_rows, conditions_article
-from kvtool.reporting.numbers import interval, plural, probability, ranges, show
+from kvtool.reporting.numbers import amount, gap, gap_unit, plural, probability, ranges, show
 from kvtool.reporting.sentences import SURE
-from kvtool.reporting.study import KeptResult
+from kvtool.reporting.study import KeptResult, Study
+from kvtool.reporting.tables import Data
 from kvtool.result import Result, Row
 
 CHAPTER = chapters.PREFIXES
 TITLE = "Prefixes"
 
-article = conditions_article
+LEADS = 2
+"""Sentences that stand open: what the first prefix did, and which layers were compared."""
+
+
+def article(summary: Article, position: int, study: Study, data: Data) -> Article:
+    """Return the article of prefixes."""
+    return conditions_article(replace(summary, n_leads=LEADS), position, study, data)
 
 
 def prefix_effect(result: Result, row: Row) -> str:
@@ -27,21 +36,19 @@ def prefix_effect(result: Result, row: Row) -> str:
     )
     subject = f"The {row['condition']} prefix ({_choice(row)})"
     if value is None:
-        return f"{subject} scores {interval(result, row)}; its difference to none is not known."
+        return f"{subject} scores {amount(result, row)}; its difference to none is not known."
     if low is None or high is None:
         return (
-            f"{subject} differs from none by {show(result, value)}; without an interval nothing "
-            "more is said."
+            f"{subject} differs from none by {show(result, value)} {gap_unit(result)}; without an "
+            "interval nothing more is said."
         )
-    difference = interval(result, row, "difference")
-    if row.get("swap_holm_p") is not None:
-        difference += f" ({probability(row['swap_holm_p'])} by Holm)"
+    p = row.get("swap_holm_p")
+    test = "" if p is None else f", {probability(p)} by Holm"
     if low > 0 or high < 0:
         verb = "raised" if low > 0 else "lowered"
         what = "score" if result.higher_is_better else "error"
-        amount = f"{show(result, abs(value))} {result.metric}; difference {difference}"
-        return f"{subject} {verb} the {what} by {amount}."
-    return f"{subject} made no difference that could be told: {difference} {result.metric}."
+        return f"{subject} {verb} the {what}: difference {gap(result, row)}{test}."
+    return f"{subject} made no difference that could be told: {gap(result, row)}{test}."
 
 
 def headline(results: Sequence[Result]) -> str | None:
@@ -72,10 +79,19 @@ def _side(row: Row) -> int:
 
 
 def sentences(result: Result) -> Iterator[str]:
-    """Say what each prefix did, a sentence each, and which best blocks exceed chance."""
-    for row in condition_rows(result):
-        if row["condition"] != "none":
-            yield prefix_effect(result, row)
+    """Say what each prefix did, a sentence each, why layer 0 may be missing, and which best blocks
+    exceed chance."""
+    effects = [
+        prefix_effect(result, row) for row in condition_rows(result) if row["condition"] != "none"
+    ]
+    yield from effects[:1]
+    layers = result.config.get("layers") or [0]
+    if 0 not in layers:
+        yield (
+            f"Blocks of layers {ranges(layers)} were compared: those of layer 0 do not see the "
+            "text before the picture."
+        )
+    yield from effects[1:]
     bests = [row for row in result.rows if row.get("choice") == "best"]
     if (line := conditions_against_chance(result, bests)) is not None:
         yield line

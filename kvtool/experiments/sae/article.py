@@ -17,6 +17,7 @@ from kvtool.experiments.sae.series import (
     CONTROLS,
     IMAGE,
     TEXT,
+    aligned_since,
     alignment,
     best_image,
     condition_rows,
@@ -123,7 +124,7 @@ def _layers_table(result: Result, rows: Sequence[Row], data: str) -> PageTable:
             _layer_name(row),
             *(interval(result, row, name) for name in names),
             *(show(result, row[f"text_{name}"]) for name in text_names),
-            _range(result, row[f"controls_{field}_min"], row[f"controls_{field}_max"]),
+            _range(result, field, row[f"controls_{field}_min"], row[f"controls_{field}_max"]),
         ]
         for row in rows
     ]
@@ -136,9 +137,15 @@ def _layer_name(row: Row) -> str:
     return " · ".join(words(row[name]) for name in ("layer", "sae") if row.get(name) is not None)
 
 
-def _range(result: Result, lowest: float | None, highest: float | None) -> str:
-    """Say a range of numbers; "-" where there is none."""
-    return f"{show(result, lowest)} to {show(result, highest)}" if lowest is not None else "-"
+def _range(result: Result, field: str, lowest: float | None, highest: float | None) -> str:
+    """Say a range of a field's numbers; "-" where there is none."""
+    ends = (show(result, end, metric=field) for end in (lowest, highest))
+    return " to ".join(ends) if lowest is not None else "-"
+
+
+def _half(result: Result) -> str:
+    """Return chance as the scores beside it are written."""
+    return show(result, CHANCE[sought(result)], metric=sought(result))
 
 
 def alignment_words(result: Result) -> str | None:
@@ -154,7 +161,7 @@ def controls_words(result: Result) -> str | None:
     """Say what the controls reach; None where none was run."""
     field = sought(result)
     ends = control_range(result.rows, field)
-    return None if ends is None else f"{field} of controls: {_range(result, *ends)}"
+    return None if ends is None else f"{field} of controls: {_range(result, field, *ends)}"
 
 
 def headline(results: Sequence[Result]) -> str | None:
@@ -186,8 +193,8 @@ def found_patches(result: Result) -> str:
     choice = f", the best of {n_layers}" if n_layers > 1 else ""
     score = f"AUROC {interval(result, best, field)} in layer {best['layer']}{choice}"
     ends = control_range(result.rows, field)
-    aligned = alignment_words(result)
-    notes = "; ".join(filter(None, [aligned, _controls(result, ends), "chance is 0.5"]))
+    chance = f"chance is {_half(result)}"
+    notes = "; ".join(filter(None, [aligned_since(result), _controls(result, ends), chance]))
     if exceeds_chance(best, field, ends):
         return f"{subject} find the patches of these words: {score} ({notes})."
     return (
@@ -197,7 +204,9 @@ def found_patches(result: Result) -> str:
 
 def _controls(result: Result, ends: tuple[float, float] | None) -> str:
     """Say what the controls reach, in the middle of a sentence."""
-    return "no control was run" if ends is None else f"controls: {_range(result, *ends)}"
+    if ends is None:
+        return "no control was run"
+    return f"controls: {_range(result, sought(result), *ends)}"
 
 
 def falling_error(result: Result) -> str | None:

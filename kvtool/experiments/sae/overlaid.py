@@ -13,10 +13,6 @@ from kvtool.reporting.numbers import model_name
 from kvtool.result import Result
 
 OVERLAY_CAPTION = "of the image's tokens; the band is a 95 % interval, chance is 0.5"
-NAMES = {
-    "transfer": "Features chosen on words find their patches (AUROC)",
-    "directions": "Word directions find their patches (AUROC)",
-}
 
 
 def overlay_key(result: Result) -> tuple[str, ...]:
@@ -50,7 +46,7 @@ def overlay(results: Sequence[Result]) -> charts.LineChart | None:
     chart = charts.layers_chart(by_field, series, levels)
     # Bands of several models would hide each other: points say their intervals.
     lines = [replace(line, band="") if index else line for index, line in enumerate(chart.lines)]
-    return replace(chart, lines=lines, y_name=NAMES[field])
+    return replace(chart, lines=lines)
 
 
 def _name(result: Result, line: str) -> str:

@@ -125,3 +125,13 @@ def layer_interval(entry: Row) -> str:
     """Say a layer of alignment with its interval, of which an end may be none: "3 [2, none]"."""
     layer, low, high = ("none" if entry[name] is None else str(entry[name]) for name in ENDS)
     return layer if entry["layer"] is None else f"{layer} [{low}, {high}]"
+
+
+def aligned_since(result: Result) -> str | None:
+    """Say from which layer on image tokens read as text does; None where it was not computed."""
+    entry = alignment(result, sought(result))
+    if entry is None:
+        return None
+    if entry["layer"] is None:
+        return "aligned with text from no layer on"
+    return f"aligned with text from layer {layer_interval(entry)} on"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +19,9 @@ from kvtool.cli.options import (
     need_store,
 )
 from kvtool.errors import UsageError
+
+if TYPE_CHECKING:
+    from kvtool.result import Row
 
 EXAMPLES = (
     "kvtool search study.kv --image bird/2026_000092 --at 40,30",
@@ -107,16 +110,19 @@ def search(
     for note in result.config["notes"]:
         console.log.info("%s", note)
     if resolve(format) == "table":
-        rounded = [
-            row | {name: round(row[name], 1) for name in ("x_px", "y_px")} for row in result.rows
-        ]
-        emit_rows(
-            [row | {"score": f"{row['score']:.4f}"} for row in rounded],
-            "table",
-            title=f"nearest of {result.n}",
-        )
+        itself = "" if exclude_self else "; rank 1 is the patch itself"
+        rows = [_shown(row, metric) for row in result.rows]
+        emit_rows(rows, "table", title=f"nearest of {result.n}{itself}")
     else:
         emit_result(result, format)
+
+
+def _shown(row: Row, metric: str) -> Row:
+    """Return a row as a table has it: a cosine is called one, and its score rounded."""
+    measure = "cosine" if metric == "cosine" else "score"
+    fields = {name: value for name, value in row.items() if name != "score"}
+    pixel = {name: round(row[name], 1) for name in ("x_px", "y_px")}
+    return fields | pixel | {measure: f"{row['score']:.4f}"}
 
 
 def parse_at(text: str) -> tuple[float, float]:

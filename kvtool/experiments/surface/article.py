@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kvtool.experiments.surface.words import half_rows, row_of
+from kvtool.experiments.surface.words import half_rows, label, row_of
 from kvtool.reporting import chapters
+from kvtool.reporting.articles import Article
 from kvtool.reporting.commands import UNWORDED, WORDED, block_flags, flags
-from kvtool.reporting.conditions import conditions_article
-from kvtool.reporting.numbers import interval, probability, show
+from kvtool.reporting.conditions import conditions_of
+from kvtool.reporting.numbers import amount, interval, probability, show, unit_word
 from kvtool.reporting.sentences import SURE
-from kvtool.reporting.study import KeptResult
+from kvtool.reporting.study import KeptResult, Study
+from kvtool.reporting.tables import Data
 from kvtool.result import Result, Row, block_name
 
 CHAPTER = chapters.ANSWERS
 TITLE = "Model and values together"
 
-article = conditions_article
+
+def article(summary: Article, position: int, study: Study, data: Data) -> Article:
+    """Return the article of the model, its values, and both together."""
+    return conditions_of(summary, study.kept[position].result, data, label)
 
 
 def headline(results: Sequence[Result]) -> str | None:
@@ -37,14 +42,15 @@ def sentences(result: Result) -> Iterator[str]:
     model, value, fused = (row_of(result, name) for name in ("model", "value", "fused"))
     yield _effect(result, model, fused)
     yield (
-        f"The values alone have {interval(result, value)} right, either of both "
-        f"{interval(result, row_of(result, 'either'))}, the model as it writes "
-        f"{interval(result, row_of(result, 'written'))}; chance is {show(result, model['chance'])}."
+        f"The values alone have {amount(result, value)} right, either of both "
+        f"{amount(result, row_of(result, 'either'))}, the model as it writes "
+        f"{amount(result, row_of(result, 'written'))}; chance is {show(result, model['chance'])} "
+        f"{unit_word(result)}."
     )
     if fused["gained"] is not None and fused["lost"] is not None:
         yield (
-            f"Of what the values alone have right {interval(result, fused, 'gained')} is gained, "
-            f"of what the model has right {interval(result, fused, 'lost')} is lost."
+            f"Of what the values alone have right {amount(result, fused, 'gained')} is gained, "
+            f"of what the model has right {amount(result, fused, 'lost')} is lost."
         )
     halves = [
         f"{block_name({**row, 'condition': None, 'subset': None})} with weight {row['weight']:.3g}"
@@ -57,9 +63,9 @@ def _effect(result: Result, model: Row, fused: Row) -> str:
     """Say whether model and values together answer more questions right than the model."""
     p = fused["permuted_p"]
     permuted = row_of(result, "permuted")
-    scores = f"{interval(result, fused)} right against {interval(result, model)}"
+    scores = f"{interval(result, fused)} right against {amount(result, model)}"
     test = (
-        f"with permuted values {interval(result, permuted)}, {probability(p)}; "
+        f"with values of other questions {amount(result, permuted)}, {probability(p)}; "
         f"McNemar's {probability(fused['mcnemar_p'])}"
     )
     if p < SURE and fused["difference"] > 0:

@@ -13,6 +13,22 @@ NAMES = {
     "permuted": "permuted values",
 }
 
+LABELS = {
+    "model": "the model's likeliest option",
+    "written": "the model as it writes",
+    "value": "its values alone",
+    "fused": "model and values together",
+    "either": "either of both right",
+    "permuted": "together, values of other questions",
+}
+"""The conditions where there is room for what they are."""
+
+
+def label(row: Row) -> str:
+    """Return the name of a condition in a figure."""
+    name = str(row["condition"])
+    return LABELS.get(name, name)
+
 
 def summary_rows(result: Result) -> list[Row]:
     """Return the rows about all questions, in their order."""

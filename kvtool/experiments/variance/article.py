@@ -47,7 +47,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         template="variance.html",
         charts={
             "histogram": chart,
-            "heatmaps": [heatmap(result, kind, result.rows, logarithmic=True)]
+            "heatmaps": [heatmap(result, kind, result.rows, logarithmic=True, best=None)]
             if result.rows
             else [],
             "plates": study.plates.get(position, []),

@@ -27,6 +27,8 @@ def tables(result: Result) -> Iterator[RenderableType]:
     yield _map(result)
     if config["groups"]:
         yield _groups(config["groups"])
+        if any(group["n_input_agnostic"] is None for group in config["groups"]):
+            yield Text("-: not decided, since no cut is taken")
     for note in config["notes"]:
         yield Text(note)
 
@@ -53,7 +55,8 @@ def _histogram(distribution: dict[str, Any], threshold: float | None) -> Table:
 
 def _map(result: Result) -> Table:
     """Put layers down and heads across; input-agnostic ones stand in brackets."""
-    table = _table("L2 variance, [input-agnostic]")
+    has_agnostic = any(row["input_agnostic"] for row in result.rows)
+    table = _table("L2 variance" + "; [in brackets]: input-agnostic" * has_agnostic)
     table.add_column("layer", justify="right")
     heads = sorted({row["kv_head"] for row in result.rows})
     is_wide = len(heads) > HEADS_SHOWN

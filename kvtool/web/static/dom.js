@@ -39,3 +39,16 @@ export function dropdown(label, options, chosen, onchoose) {
   list.value = chosen;
   return list;
 }
+
+const FOCUSABLE = "button, select, input";
+
+// Put other nodes into a parent. Where one of the last had the focus, its successor at the same
+// place has it, or the view as a whole, so that keys go on to be heard.
+export function refill(parent, ...nodes) {
+  const { activeElement } = parent.getRootNode();
+  const at = [...parent.querySelectorAll(FOCUSABLE)].indexOf(activeElement);
+  parent.replaceChildren(...nodes);
+  if (at === -1) return;
+  const successor = parent.querySelectorAll(FOCUSABLE)[at] ?? parent.closest("main");
+  successor?.focus({ preventScroll: true });
+}

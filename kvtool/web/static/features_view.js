@@ -1,6 +1,6 @@
 // Features of sparse autoencoders on the picture, of which `kvtool sae` kept where they fire.
 
-import { element } from "./dom.js";
+import { element, refill } from "./dom.js";
 import { legend, notice } from "./panel.js";
 import { Stage } from "./stage.js";
 
@@ -32,7 +32,7 @@ export class FeaturesView {
     }
     const chosen = features.find((feature) => nameOf(feature) === state.feature) ?? features[0];
     this.paintFeature(chosen, state);
-    this.list.replaceChildren(element("h3", {}, "Strongest features of this picture"), ...features.map((feature) => element("button", {
+    refill(this.list, element("h3", {}, "Strongest features of this picture"), ...features.map((feature) => element("button", {
       type: "button", class: "feature", "aria-pressed": String(feature === chosen),
       onclick: () => app.set({ feature: nameOf(feature) }),
     }, element("span", {}, `layer ${feature.layer} · feature ${feature.feature}`),
@@ -50,7 +50,7 @@ export class FeaturesView {
     this.stage.setMarks([]);
     this.legend.set(range, state.colors, 1);
     this.title.textContent = `Layer ${feature.layer}, feature ${feature.feature}`;
-    const words = feature.words.length ? ` · fires on ${feature.words.join(" ")}` : "";
+    const words = feature.words.length ? ` · fires on ${feature.words.map((word) => `“${word}”`).join(", ")}` : "";
     this.facts.textContent = `${feature.description ?? "no description"}${words} · in ${(100 * feature.presence).toFixed(0)} % of the pictures`;
   }
 
@@ -58,7 +58,7 @@ export class FeaturesView {
     this.stage.setMap(null);
     this.title.textContent = "No features of this picture";
     this.facts.textContent = "";
-    this.list.replaceChildren(...(images.length
+    refill(this.list, ...(images.length
       ? [element("p", { class: "faint" }, "kvtool sae kept features of these pictures:"),
         element("div", { class: "chips" }, images.map((image) => element("button", { type: "button", class: "chip", onclick: () => this.app.set({ image, token: null }) }, image)))]
       : [notice("No result of this run holds features: kvtool sae STORE --sae FOLDER")]));

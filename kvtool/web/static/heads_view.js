@@ -4,9 +4,9 @@ import { cellOf, Stage } from "./stage.js";
 import { cellsOf, cosines, limits } from "./cosine.js";
 import { blockName, legend, placeOf } from "./panel.js";
 import { colorOf, inkOn } from "./colors.js";
-import { bestOf } from "./picture_view.js";
-import { dropdown, element } from "./dom.js";
+import { dropdown, element, refill } from "./dom.js";
 import { HeadGrid } from "./head_grid.js";
+import { chanceOf, rangeOf, scoresOf, withUnit } from "./scores.js";
 
 const GROUP_NUMBERS = 3 * 2 ** 20;
 
@@ -54,14 +54,14 @@ export class HeadsView {
     this.title.textContent = blockName(state);
     this.app.fill(this.stage, context, grid);
     this.paint(state.token);
-    this.showScores(context);
+    this.app.follow(this.showScores(context));
     // The maps of the chosen patch are a hundredth of the vectors, which come behind them.
     const isHeld = library.holds(where, state.kind, kind.layers);
     if (!isHeld) await this.showMaps(context);
     if (!this.app.isCurrent(context)) return;
     const layers = this.fetchLayers(context);
     if (isHeld) await layers;
-    else this.app.fills.push(layers);
+    else this.app.follow(layers);
   }
 
   async showMaps({ state, library, where, kind }) {
@@ -111,33 +111,46 @@ export class HeadsView {
 
   async showScores(context) {
     const { state } = context;
-    const scores = await this.app.scores(context);
+    const probes = await this.app.scores(context);
     if (!this.app.isCurrent(context)) return;
-    const usable = scores.filter((probe) => probe.blocks.some((row) => row[0] === state.kind));
+    const usable = probes.filter((probe) => scoresOf(probe, state.kind).length);
     if (!usable.length) {
       this.grid.label(null);
       this.bar.replaceChildren(element("span", { class: "faint" }, "No probe of this kind is kept: kvtool probe STORE all"));
       return;
     }
     const probe = usable.find((entry) => entry.task === state.score) ?? usable[0];
-    const rows = new Map(probe.blocks.filter((row) => row[0] === state.kind).map((row) => [`${row[1]}:${row[2]}`, row[3]]));
-    const range = [Math.min(...rows.values()), Math.max(...rows.values())];
-    if (range[0] === range[1]) range[1] += 1;
-    this.grid.label((layer, head) => {
-      const value = rows.get(`${layer}:${head}`);
-      if (value === undefined) return null;
-      const digits = Math.abs(value) < 10 ? value.toFixed(2) : value.toFixed(0);
-      return {
-        text: digits.replace(/^0\./, "."), color: colorOf(value, ...range), ink: inkOn(value, ...range),
-        title: `${probe.metric} ${value.toFixed(3)} of ${probe.task}`,
-      };
-    });
-    const best = bestOf(probe);
-    this.grid.mark("best", (layer, head) => best[0] === state.kind && best[1] === layer && best[2] === head);
-    this.legend.set(range, "viridis");
-    this.bar.replaceChildren(
+    this.labelHeads(probe, scoresOf(probe, state.kind));
+    refill(this.bar,
       element("span", { class: "faint" }, "Scores of"),
       dropdown("Probe", usable.map((entry) => [entry.task, entry.task]), probe.task, (score) => this.app.set({ score })),
-      this.legend.root);
+      this.legend.root, element("span", { class: "faint" }, chanceLine(probe, state.kind)));
   }
+
+  // Under each map its score; gray where knowing nothing of the pictures does better.
+  labelHeads(probe, scores) {
+    const { state } = this.context;
+    const byHead = new Map(scores.map((score) => [`${score.layer}:${score.head}`, score]));
+    const range = rangeOf(scores);
+    this.grid.label((layer, head) => {
+      const score = byHead.get(`${layer}:${head}`);
+      if (!score) return null;
+      const chance = chanceOf(probe, state.kind, score);
+      const colors = score.isWorse ? {} : { color: colorOf(score.value, ...range), ink: inkOn(score.value, ...range) };
+      return {
+        text: score.text.replace(/^(-?)0\./, "$1."), ...colors,
+        title: `${probe.task}: ${probe.metric} ${withUnit(score.interval, probe)}${chance ? `, ${chance}` : ""}`,
+      };
+    });
+    const [kind, layer, head] = probe.best?.block ?? [];
+    this.grid.mark("best", (...name) => kind === state.kind && name[0] === layer && name[1] === head);
+    const textOf = (value) => withUnit(scores.find((score) => score.value === value)?.text ?? "", probe);
+    const values = scores.map((score) => score.value);
+    this.legend.write([textOf(Math.min(...values)), textOf(Math.max(...values))], "viridis");
+  }
+}
+
+function chanceLine(probe, kind) {
+  const chance = chanceOf(probe, kind);
+  return chance ? `${chance}; gray: ${probe.higher_is_better ? "below" : "above"} it` : "";
 }

@@ -64,6 +64,8 @@ class PagePictures {
     return [];
   }
 
+  follow() {}
+
   fill(stage, { image }, grid) {
     stage.setGrid(image.wh_px, grid);
     stage.setPicture({ url: this.uris[image.picture] });

@@ -3,7 +3,7 @@
 import { cellOf, Stage, tokenOf } from "./stage.js";
 import { cellsOf, cosines, limits, strongest } from "./cosine.js";
 import { blockName, legend, placeOf, rounded } from "./panel.js";
-import { dropdown, element } from "./dom.js";
+import { dropdown, element, refill } from "./dom.js";
 
 export class PairView {
   constructor(app) {
@@ -43,10 +43,11 @@ export class PairView {
     this.cells = cellsOf(otherGrid);
     this.title.textContent = blockName(state);
     this.matches = this.pair ? this.pair.source_px.map((point) => this.match(this.left.tokenOver(point))) : [];
-    const point = this.pair?.source_px[state.keypoint];
-    if (point && this.left.tokenOver(point) !== state.token) {
+    const keypoint = this.keypoint(context);
+    const point = this.pair?.source_px[keypoint];
+    if (point && (keypoint !== state.keypoint || this.left.tokenOver(point) !== state.token)) {
       // A link that names a keypoint need not know its patch.
-      app.set({ keypoint: state.keypoint, token: this.left.tokenOver(point) });
+      app.set({ keypoint, token: this.left.tokenOver(point) });
       return;
     }
     this.showPoints();
@@ -60,12 +61,17 @@ export class PairView {
     return run.images[(run.images.indexOf(state.image) + 1) % run.images.length];
   }
 
+  // The keypoint that is meant: the first, as long as neither one nor a patch was chosen.
+  keypoint({ state, isChosen }) {
+    return state.keypoint ?? (isChosen ? undefined : 0);
+  }
+
   showChoice(context, pairs, target, note) {
     const names = pairs.map((pair) => pair.target);
     const options = [...new Set([...names, ...context.run.images])].slice(0, 1000);
     if (!options.includes(target)) options.unshift(target);
     const label = (name) => (names.includes(name) ? `${name} · pair with keypoints` : name);
-    this.choice.replaceChildren(
+    refill(this.choice,
       element("span", { class: "faint" }, "Target"),
       dropdown("Target", options.map((name) => [name, label(name)]), target, (name) => this.app.set({ target: name, keypoint: null })),
       element("button", {
@@ -94,13 +100,13 @@ export class PairView {
     }
     const right = this.matches.filter((_, index) => this.isRight(index)).length;
     const { state } = this.context;
-    this.points.replaceChildren(
+    refill(this.points,
       element("h3", {}, `Keypoints: ${right} of ${this.matches.length} within the circle`),
       element("p", { class: "faint" }, "The circle is a tenth of the longer side of the object's box, as PCK at 0.1 has it."),
       element("div", { class: "chips" }, this.pair.names.map((name, index) => element("button", {
         type: "button", class: `chip ${this.isRight(index) ? "right" : "wrong"}`, "aria-pressed": String(state.keypoint === index),
         onclick: () => this.app.set({ keypoint: index, token: this.left.tokenOver(this.pair.source_px[index]) }),
-      }, `${this.isRight(index) ? "✓" : "✗"} ${name}`))));
+      }, `${this.isRight(index) ? "✓" : "✗"} keypoint ${name}`))));
   }
 
   paint(token) {
@@ -111,13 +117,12 @@ export class PairView {
     this.left.setMap(null);
     this.legend.set(range, state.colors);
     const index = this.keypointAt(token);
-    this.left.setMarks([...this.keypointMarks(index), ...this.left.cellMark(cellOf(grid, token), "query")]);
-    const marks = this.right.cellMark(cell, "match");
+    this.left.setMarks([...this.keypointMarks(this.left, "source_px", index), ...this.left.cellMark(cellOf(grid, token), "query")]);
+    const marks = [...this.keypointMarks(this.right, "target_px", index), ...this.right.cellMark(cell, "match")];
     let outcome = "";
     if (index !== -1) {
       const name = this.isRight(index) ? "right" : "wrong";
       marks.push(...this.right.circleMark(this.pair.target_px[index], this.pair.radius_px, `truth ${name}`),
-        ...this.right.circleMark(this.pair.target_px[index], 0.012 * Math.max(...this.right.wh), "dot-mark"),
         ...this.right.lineMark([this.right.center(cell), this.pair.target_px[index]], "error"));
       outcome = ` · keypoint ${this.pair.names[index]}: ${name === "right" ? "within" : "outside"} the circle`;
     }
@@ -132,9 +137,10 @@ export class PairView {
     return tokens[keypoint] === token ? keypoint : tokens.indexOf(token);
   }
 
-  keypointMarks(chosen) {
+  // The true points of the pair on one of its pictures.
+  keypointMarks(stage, points, chosen) {
     if (!this.pair) return [];
-    const radius = 0.014 * Math.max(...this.left.wh);
-    return this.pair.source_px.flatMap((point, index) => this.left.circleMark(point, radius, index === chosen ? "dot-mark chosen" : "dot-mark"));
+    const radius = 0.014 * Math.max(...stage.wh);
+    return this.pair[points].flatMap((point, index) => stage.circleMark(point, radius, index === chosen ? "dot-mark chosen" : "dot-mark"));
   }
 }

@@ -24,9 +24,13 @@ export function legend(label = "cosine") {
   const root = element("div", { class: "legend" }, element("span", { class: "faint" }, label), low, ramp, high);
   return {
     root,
-    set([least, most], colors, digits = 2) {
-      low.textContent = least.toFixed(digits);
-      high.textContent = most.toFixed(digits);
+    set(range, colors, digits = 2) {
+      this.write(range.map((value) => value.toFixed(digits)), colors);
+    },
+    // The two ends as texts.
+    write([least, most], colors) {
+      low.textContent = least;
+      high.textContent = most;
       ramp.style.background = gradient(colors);
     },
   };

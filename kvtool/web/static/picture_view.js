@@ -4,7 +4,8 @@ import { cellOf, Stage } from "./stage.js";
 import { cellsOf, cosines, limits } from "./cosine.js";
 import { blockName, legend, placeOf, ranking, rounded } from "./panel.js";
 import { colorOf } from "./colors.js";
-import { element } from "./dom.js";
+import { element, refill } from "./dom.js";
+import { chanceOf, rangeOf, scoresOf, withUnit } from "./scores.js";
 
 export class PictureView {
   constructor(app) {
@@ -30,7 +31,7 @@ export class PictureView {
     this.cells = cellsOf(grid);
     this.title.textContent = blockName(state);
     this.paint(state.token);
-    this.showProbes(context);
+    this.app.follow(this.showProbes(context));
   }
 
   paint(token) {
@@ -59,32 +60,26 @@ export class PictureView {
 
   async showProbes(context) {
     const { state } = context;
-    const scores = await this.app.scores(context);
+    const probes = await this.app.scores(context);
     if (!this.app.isCurrent(context)) return;
-    const rows = scores.map((probe) => {
-      const here = probe.blocks.find((row) => isBlock(row, state));
-      const best = bestOf(probe);
-      const values = probe.blocks.map((row) => row[3]);
-      const range = [Math.min(...values), Math.max(...values)];
-      const jump = element("button", {
-        type: "button", class: "link",
-        onclick: () => this.app.set({ kind: best[0], layer: best[1], kv_head: best[2] }),
-      }, `best: ${blockName({ kind: best[0], layer: best[1], kv_head: best[2] })} ${best[3].toFixed(3)}`);
-      const dot = element("span", { class: "dot" });
-      if (here) dot.style.background = colorOf(here[3], ...range);
-      return element("div", { class: "probe" }, element("div", {}, dot, `${probe.task} `,
-        element("span", { class: "number" }, here ? here[3].toFixed(3) : "no score")),
-      element("div", { class: "faint" }, `${probe.metric} · `, jump));
-    });
-    this.probes.replaceChildren(...(rows.length ? [element("h3", {}, "Kept probes of this block"), ...rows] : []));
+    const nodes = probes.map((probe) => this.probe(probe, state));
+    refill(this.probes, ...(nodes.length ? [element("h3", {}, "Kept probes of this block"), ...nodes] : []));
   }
-}
 
-export function isBlock([kind, layer, head], state) {
-  return kind === state.kind && layer === state.layer && head === state.kv_head;
-}
-
-export function bestOf(probe) {
-  const sign = probe.higher_is_better ? 1 : -1;
-  return probe.blocks.reduce((best, row) => (sign * row[3] > sign * best[3] ? row : best));
+  // A probe's score of the block, beside chance and the best block.
+  probe(probe, state) {
+    const score = scoresOf(probe, state.kind).find((row) => row.layer === state.layer && row.head === state.kv_head);
+    const dot = element("span", { class: "dot" });
+    if (score) dot.style.background = colorOf(score.value, ...rangeOf(scoresOf(probe, state.kind)));
+    const { best } = probe;
+    const [kind, layer, kv_head] = best?.block ?? [];
+    const jump = best && element("button", {
+      type: "button", class: "link", onclick: () => this.app.set({ kind, layer, kv_head }),
+    }, `best: ${blockName({ kind, layer, kv_head })}`);
+    return element("div", { class: "probe" },
+      element("div", {}, dot, `${probe.task} `, element("strong", { class: "number" }, score ? withUnit(score.interval, probe) : "no score")),
+      element("div", { class: "faint" }, [probe.metric, chanceOf(probe, state.kind, score)].filter(Boolean).join(" · ")),
+      best && element("div", { class: "faint" }, jump, ` ${withUnit(best.text, probe)}${best.choice ? ` (${best.choice})` : ""}`),
+      probe.verdict && element("div", { class: "faint" }, probe.verdict));
+  }
 }

@@ -94,7 +94,7 @@ export class QuestionView {
 
   showAnswers(answer, changed, blocked) {
     const line = (label, text, name) => element("div", { class: `answer ${name}` }, element("span", { class: "faint" }, label),
-      element("strong", {}, text === null ? "no answer: its numbers are not finite" : text || "(empty)"));
+      element("strong", {}, text === null ? "no answer: its numbers are not finite" : text || "(no word: the model ended at once)"));
     this.answers.replaceChildren(line("Answer", answer.answer, ""),
       changed ? line(`With ${blocked.length} ${blocked.length === 1 ? "head" : "heads"} blocked`, changed.answer, changed.answer === answer.answer ? "same" : "changed") : "");
   }

@@ -10,7 +10,7 @@ export class Rail {
     this.filter = element("input", {
       type: "search", placeholder: "Filter", "aria-label": "Filter pictures by name", oninput: () => this.list(),
     });
-    this.items = element("div", { class: "items", role: "group", "aria-label": "Pictures" });
+    this.items = element("div", { class: "items", role: "group", "aria-label": "Pictures", onkeydown: (event) => this.pressed(event) });
     this.more = element("p", { class: "faint more" });
     this.root = element("nav", { class: "rail", "aria-label": "Pictures" }, this.filter, this.items, this.more);
     this.seen = new IntersectionObserver((entries) => {
@@ -46,9 +46,19 @@ export class Rail {
   item(name) {
     const button = element("button", {
       type: "button", class: "item", title: name, onclick: () => this.app.set({ image: name, target: null, keypoint: null, feature: null }),
-    }, element("span", { class: "thumb" }), element("span", { class: "name" }, name));
+    }, element("span", { class: "thumb" }), element("span", { class: "name" }, piecesOf(name)));
     button.dataset.image = name;
     return button;
+  }
+
+  // Tab comes to the chosen picture alone; arrows go on from there.
+  pressed(event) {
+    const by = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const buttons = [...this.buttons.values()];
+    buttons[buttons.indexOf(event.target) + by]?.focus();
   }
 
   async load(button) {
@@ -63,11 +73,22 @@ export class Rail {
   }
 
   choose(image) {
+    const first = this.buttons.has(image) ? image : this.buttons.keys().next().value;
     for (const [name, button] of this.buttons) {
+      button.tabIndex = name === first ? 0 : -1;
       const isChosen = name === image;
       if (isChosen && button.getAttribute("aria-current") !== "true") button.scrollIntoView({ block: "nearest", inline: "nearest" });
       if (isChosen) button.setAttribute("aria-current", "true");
       else button.removeAttribute("aria-current");
     }
   }
+}
+
+const LONGEST_PIECE = 18; // characters that a line of the list has room for
+
+// A name in pieces between which a line may break: behind a folder, else behind a word or number.
+function piecesOf(name) {
+  const folders = name.match(/[^/]*[/]|[^/]+/g) ?? [];
+  const pieces = folders.flatMap((piece) => (piece.length > LONGEST_PIECE ? piece.match(/[^_-]*[_-]|[^_-]+/g) : piece));
+  return pieces.map((piece) => element("span", { class: "name-piece" }, piece));
 }

@@ -3,7 +3,7 @@
 import { cellOf, Stage } from "./stage.js";
 import { cellsOf, cosines, limits, strongest } from "./cosine.js";
 import { blockName, notice, placeOf } from "./panel.js";
-import { dropdown, element } from "./dom.js";
+import { dropdown, element, refill } from "./dom.js";
 
 const MOST_FRAMES = 32;
 
@@ -38,7 +38,7 @@ export class VideoView {
       app.fill(this.stage, context, context.grid);
       return;
     }
-    this.choice.replaceChildren(element("span", { class: "faint" }, "Video"),
+    refill(this.choice, element("span", { class: "faint" }, "Video"),
       dropdown("Video", videos.map((entry) => [entry.frames[0], entry.video]), video.frames[0], (image) => app.set({ image, token: null })));
     const ids = spread(video.frames, MOST_FRAMES);
     if (ids.length < video.frames.length) this.choice.append(element("span", { class: "faint" }, `${ids.length} of ${video.frames.length} frames`));

@@ -21,7 +21,8 @@ const CLASSES = {
 };
 const KEYS = [
   ["← ↑ ↓ →", "the patch"], ["[ ]", "layer"], [", .", "head"], ["k", "kind"], ["n p", "next or previous picture"],
-  ["1 – 7", "view"], ["r", "range of the colors"], ["c", "colors"], ["Shift", "held: read values off the map"], ["?", "these keys"],
+  ["1 – 7", "view"], ["r", "range of the colors"], ["c", "colors"], ["Shift", "held: read values off the map"],
+  ["/", "to the question, or to the filter of the pictures"], ["Esc", "out of either"], ["?", "these keys"],
 ];
 
 export class Viewer {
@@ -59,7 +60,9 @@ export class Viewer {
   set(changes) {
     // A patch that is chosen by itself is no keypoint any more.
     const point = "token" in changes && !("keypoint" in changes) ? { keypoint: null } : {};
-    this.state = { ...this.state, ...point, ...changes };
+    // A keypoint that is left takes its patch along.
+    const patch = changes.keypoint === null && Number.isInteger(this.state.keypoint) ? { token: null } : {};
+    this.state = { ...this.state, ...point, ...patch, ...changes };
     return this.update();
   }
 
@@ -75,9 +78,10 @@ export class Viewer {
       const context = await this.completed(this.state);
       if (this.turn !== turn) return;
       this.context = context;
-      this.state = context.state;
-      this.onchange(context.state);
-      this.showNote(context.lacking.join(" "));
+      // A patch that nobody chose is no part of the address: a view may know a better one.
+      this.state = { ...context.state, token: context.isChosen ? context.state.token : null };
+      this.onchange(this.state);
+      this.showNote(...context.lacking);
       this.controls.show(context);
       this.rail.show(context);
       const view = this.view(context.state.view);
@@ -136,15 +140,16 @@ export class Viewer {
     const kv_head = choose("kv_head", Array.from({ length: heads }, (_, i) => i), 0);
     const record = await this.imageRecord(scope, image);
     const grid = this.gridOf(record, kindName);
+    const isChosen = isToken(grid, given.token);
     const state = {
       ...given, ...scope, image, kind: kindName, layer, kv_head,
       view: choose("view", VIEWS.map(([name]) => name), "picture"),
-      token: isToken(grid, given.token) ? given.token : middleOf(grid),
+      token: isChosen ? given.token : middleOf(grid),
       range: choose("range", ["auto", "full"], "auto"),
       colors: choose("colors", COLORS, "viridis"),
     };
     const where = { ...scope, image, version: record.version };
-    return { state, catalog: this.catalog, run, kind, heads, image: record, grid, where, lacking, library: this.library };
+    return { state, catalog: this.catalog, run, kind, heads, image: record, grid, isChosen, where, lacking, library: this.library };
   }
 
   imageRecord(scope, image) {
@@ -160,6 +165,11 @@ export class Viewer {
     return (await this.record("scores", context)).scores;
   }
 
+  // What comes behind a view that is shown: until then the page is not settled.
+  follow(promise) {
+    this.fills.push(promise);
+  }
+
   gridOf(record, kind) {
     return record.grids[kind === "vision" ? "vision" : "value"] ?? Object.values(record.grids)[0];
   }
@@ -173,7 +183,7 @@ export class Viewer {
     const key = JSON.stringify(parameters);
     if (stage.key === key) return;
     stage.expect(key);
-    this.fills.push(this.library.picture("picture", parameters).then((picture) => {
+    this.follow(this.library.picture("picture", parameters).then((picture) => {
       if (stage.key === key) stage.setPicture(picture);
     }));
   }
@@ -182,7 +192,7 @@ export class Viewer {
   pointing() {
     return {
       onhover: (token) => this.hover(token),
-      onleave: () => this.hover(this.state.token),
+      onleave: () => this.hover(this.context.state.token),
       onpick: (token) => this.set({ token }),
     };
   }
@@ -194,9 +204,10 @@ export class Viewer {
     else view.paint(token);
   }
 
-  showNote(text) {
-    this.note.hidden = !text;
-    this.note.textContent = text;
+  // What is to be said above the view, a line each.
+  showNote(...lines) {
+    this.note.hidden = !lines.length;
+    this.note.replaceChildren(...lines.map((line) => element("div", {}, line)));
   }
 
   pressed(event) {
@@ -206,11 +217,14 @@ export class Viewer {
       return;
     }
     if (event.ctrlKey || event.metaKey || event.altKey || !this.context) return;
-    if (event.target.closest?.("input, select, textarea, dialog")) return;
+    const field = event.target.closest?.("input, select, textarea, dialog");
+    if (field?.matches("input") && event.key === "Escape") this.stand.focus({ preventScroll: true });
+    if (field) return;
     const change = this.changeOf(event.key);
     if (!change) return;
     event.preventDefault();
     if (change === "help") this.help.showModal();
+    else if (change === "field") (this.view(this.state.view).input ?? this.rail.filter).focus();
     else this.set(change);
   }
 
@@ -225,7 +239,7 @@ export class Viewer {
       ",": () => ({ kv_head: (state.kv_head + heads - 1) % heads }), ".": () => ({ kv_head: (state.kv_head + 1) % heads }),
       k: () => ({ kind: step(run.kinds.map((entry) => entry.kind), state.kind, 1) }),
       n: () => image(1), p: () => image(-1),
-      "?": () => "help",
+      "?": () => "help", "/": () => "field",
     };
     VIEWS.forEach(([name], at) => { changes[at + 1] = () => ({ view: name }); });
     return changes[key]?.() ?? lookBehind(key, state);

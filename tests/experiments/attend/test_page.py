@@ -8,30 +8,40 @@ import pytest
 
 from kvtool.experiments.attend.article import level_rows, sentences
 from kvtool.reporting.heatmap import heatmap
+from kvtool.reporting.measures import plain_name
 from tests.support.attend_results import attend_result, sinks_result
 from tests.support.result_rows import interval
 
 
 @pytest.mark.parametrize(
-    ("name", "level"), [("auroc", ", chance 0.500"), ("mass", ", %"), ("sink_share", ", %")]
+    ("name", "level"),
+    [
+        ("auroc", ", chance 0.500"),
+        ("mass", ", %"),
+        ("sink_share", ", %, 1 were all tokens alike"),
+    ],
 )
 def test_a_map_of_heads_has_the_level_of_its_own_measure(name: str, level: str) -> None:
     result = attend_result()
     rows = level_rows([row | {"kind": "query"} for row in result.rows], name)
     chart = heatmap(replace(result, metric=name), "query", rows)
-    assert chart.caption.startswith(f"query: {name}")
-    assert chart.caption.endswith(f"{name}{level}")
+    assert chart.caption == f"query: {plain_name(name)}{level}"
     if "chance" not in level:
         assert chart.chance_at is None
 
 
 @pytest.mark.parametrize(
-    ("name", "level"), [("overlap", ", %, chance 1.0"), ("mass", ", %"), ("sink_share", ", %")]
+    ("name", "level"),
+    [
+        ("overlap", ", %, chance 1.0"),
+        ("mass", ", %"),
+        ("sink_share", ", %, 1 were all tokens alike"),
+    ],
 )
 def test_a_map_of_sinks_has_the_level_of_its_own_measure(name: str, level: str) -> None:
     result = sinks_result()
     chart = heatmap(replace(result, metric=name), "key", level_rows(result.rows, name))
-    assert chart.caption.endswith(f"{name}{level}")
+    assert chart.caption == f"key: {plain_name(name)}{level}"
 
 
 @pytest.mark.parametrize(

@@ -186,9 +186,9 @@ def test_the_page_has_its_articles(run: Run, tmp_path: Path, shell: Callable[...
     assert f"kvtool attend {Path(run.store).name}" in text
     assert "--sinks" in text
     # Chance is AUROC's, and no level for how much heads look at the picture.
-    assert "query: auroc, chance 0.500" in text
-    assert "query: mass, %" in text
-    assert "query: mass, %, chance" not in text
+    assert "query: AUROC, chance 0.500" in text
+    assert "query: share of attention on the picture, %" in text
+    assert "query: share of attention on the picture, %, chance" not in text
 
 
 def test_a_run_of_a_store_is_named(run: Run) -> None:

@@ -58,4 +58,4 @@ def test_table_figure_and_page_say_it(result: Result) -> None:
     marks = [np.asarray(line.get_xdata()) for line in scores.lines]
     assert any(np.allclose(mark, chance["chance"]) for mark in marks if mark.size == 2)
     assert len(differences.lines) < len(scores.lines)
-    assert any("No better than chance: random." in line for line in sentences_of(result))
+    assert any("No better than chance: random prefix." in line for line in sentences_of(result))

@@ -90,7 +90,7 @@ def test_the_layer_of_alignment_is_a_mark_and_in_the_title() -> None:
     assert [marked_layers(axes) for axes in unaligned.axes] == [[]] * 4
     words = " ".join(title(unaligned).split())
     assert "layer of alignment by transfer: none" in words
-    assert "transfer of controls: 0.49 to 0.55" in words
+    assert "transfer of controls: 0.490 to 0.550" in words
 
 
 @pytest.mark.slow

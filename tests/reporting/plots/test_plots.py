@@ -89,7 +89,7 @@ def test_nothing_defined() -> None:
     ]),
     ("knockout", ["pope", "N = 900", "f1", "none"]),
     ("prefix", ["referring-expression", "refcoco@val", "miou_fgbg", "N = 54"]),
-    ("paired 28 x 4", ["art-style", "N = 117", "best (framed): value, layer", "p = 3e-05"]),
+    ("paired 28 x 4", ["art-style", "N = 117", "best (framed): value, layer", "p < 0.0001"]),
     ("correlate", [
         "pearson 0.93 [0.88, 0.98], p = 0.040", "spearman not defined", "N = 3 models",
         "cvbench, blink",
