@@ -24,7 +24,7 @@ HUB = "hf://datasets/OWNER/NAME"
     "push",
     epilog=epilog(
         "kvtool store push study.kv hf://datasets/acme/study",
-        "kvtool store push study.kv hf://datasets/acme/study/values --kinds value --layers late",
+        "kvtool store push study.kv hf://datasets/acme/study/late --layers late",
     ),
 )
 def push(
@@ -78,7 +78,7 @@ def push(
     "pull",
     epilog=epilog(
         "kvtool store pull hf://datasets/acme/study pulled.kv",
-        "kvtool store pull hf://datasets/acme/study@main pulled.kv --kinds value --layers late",
+        "kvtool store pull hf://datasets/acme/study@main pulled.kv --layers late",
     ),
 )
 def pull(
