@@ -148,9 +148,7 @@ def test_the_report(kvtool: Kvtool, store: Path) -> None:
     done = kvtool.run("report", store, "-o", "page.html")
     assert done.returncode == 0, done.stderr
     page = (kvtool.folder / "page.html").read_text()
-    assert re.search(
-        r"scores [\d.]+ \[[\d., ]+\] m in depth_error \(n = 5; lower is better\)", page
-    )
+    assert re.search(r"scores [\d.]+ \[[\d., ]+\] m \(depth error, n = 5; lower is better\)", page)
     assert "Relative depth per pixel" in page
     (examples,) = (entry["examples"] for entry in Reader(page).data["blocks"].values())
     assert {row["width_px"] for rows in examples.values() for row in rows} == {2 * SIDE_PX}

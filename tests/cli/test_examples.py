@@ -248,6 +248,7 @@ def short_demo(monkeypatch: pytest.MonkeyPatch) -> None:
         yield results.probe()
 
     monkeypatch.setattr(study, "run_demo", demo)
+    monkeypatch.setattr(study.DemoStudy, "extract", lambda *_, **__: "demo-spair71k-test")
 
 
 def words_of(line: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def test_extract_twice_and_look(
     (run,) = json.loads("\n".join(out))
     assert run["images"] == 4
     code, out, _ = kvtool("store", "runs", tmp_path / "s.kv", "--format", "table")
-    assert " 4/4 " in "".join(out)
+    assert "images 4/4" in " ".join(out)
     assert max(map(len, out)) <= 80
     code, out, _ = kvtool("store", "verify", tmp_path / "s.kv")
     assert (code, out) == (0, [])

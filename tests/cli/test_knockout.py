@@ -71,7 +71,8 @@ def test_pope_and_mme_from_nothing_but_a_model(
     code, rows, err = knockout(
         tmp_path / "s.kv", *origin, *common, *controls, *answers, stdin=HEADS
     )
-    middle, draws, empty = err
+    extraction, middle, draws, empty = err
+    assert extraction.startswith("extracting ")
     assert (code, middle) == (0, "condition middle: no chosen head in layers 1-1, left out")
     assert draws == "control dependent: distinct draws in these layers: 1, not 2"
     assert empty.startswith("empty answers count as yes, as POPE's script reads them: ")
@@ -133,7 +134,7 @@ def test_a_missing_image_is_exit_4(knockout: Knockout, tmp_path: Path, tiny_mode
         (["--heads", "-", "--layers", "3-x"], HEADS, 2, "--layers"),
         (["--heads", "-", "--layers", "top"], HEADS, 2, "found 'top'"),
         (["--heads", "-", "--controls", "all"], HEADS, 2, "found 'all'"),
-        (["--heads", "nowhere.jsonl"], "", 2, "nowhere.jsonl: expected a readable file"),
+        (["--heads", "nowhere.jsonl"], "", 2, "nowhere.jsonl: expected agnostic, "),
         (
             ["--heads", "-", "--benchmark", "coco:."],
             HEADS,

@@ -168,7 +168,6 @@ def test_texts_that_came_later_are_stored_too(tmp_path: Path, tiny_model: Path) 
         ({"kinds": ("values",)}, "values"),
         ({"prefix": "correct"}, "correct"),
         ({"limit": 0}, "limit"),
-        ({"engine": "ray"}, "kvtool\\[ray\\]"),
         ({"devices": ("cuda:x",)}, "cuda:x"),
         ({"run": "a/b"}, "run name"),
         ({"keys": "pre-rope", "kinds": ("value", "vision")}, "--keys pre-rope"),
@@ -179,6 +178,16 @@ def test_bad_options(
 ) -> None:
     with pytest.raises((UsageError, BusyError), match=message):
         kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", **options)
+
+
+def test_ray_that_is_not_installed(
+    tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"kvtool\[ray\]"):
+        kvtool.extract(
+            tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", engine="ray"
+        )
 
 
 def test_pictures_of_every_make(tmp_path: Path, tiny_model: Path) -> None:

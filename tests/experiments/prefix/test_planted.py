@@ -204,7 +204,8 @@ def test_a_table_fits_eighty_columns(result: Result) -> None:
     assert (
         f"[{100 * correct['difference_low']:.1f}, {100 * correct['difference_high']:.1f}]" in text
     )
-    assert "fixed block: value, layer 2, kv_head 0, the best of none" in text
+    words = " ".join(text.split())
+    assert "fixed block: value, layer 2, kv_head 0, the best of none" in words
     assert 'correct: "cat0" and another text' in text
     assert "-0.0" not in text
 

@@ -110,6 +110,6 @@ def test_several_runs_without_prefix_are_listed(tmp_path: Path, root: Path) -> N
         model="another",
     )
     with pytest.raises(
-        UsageError, match=r"expected one run .* or a name \(--run\), found runs: none, other"
+        UsageError, match=r"expected one run .* or a name \(--run.*\), found runs: none, other"
     ):
         kvtool.prefix(store, TASK)

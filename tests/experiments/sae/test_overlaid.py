@@ -9,6 +9,7 @@ import pytest
 from kvtool.experiments.sae.overlaid import overlay
 from kvtool.experiments.sae.series import IMAGE, condition_rows
 from kvtool.reporting import render
+from kvtool.reporting.measures import plain_name
 from kvtool.reporting.sections import sections_of
 from kvtool.reporting.tables import Data
 from kvtool.result import Result
@@ -43,7 +44,7 @@ def test_models_share_the_measure_that_both_have(with_sae: Result, without_sae: 
     names = [line.name for line in chart.lines]
     assert names[:2] == ["a, n = 120", "b, n = 120"]
     assert names[2].startswith("chance 0.5")
-    assert chart.label.startswith("directions over layers")
+    assert chart.label.startswith(f"{plain_name('directions')} over layers")
     first, second, _ = chart.lines
     assert (bool(first.band), second.band) == (True, "")
     for line, result in ((first, with_sae), (second, without_sae)):
@@ -57,7 +58,7 @@ def test_features_are_overlaid_where_all_have_them(with_sae: Result) -> None:
     twin = named(with_sae, "c")
     chart = overlay([with_sae, twin])
     assert chart is not None
-    assert chart.label.startswith("transfer over layers")
+    assert chart.label.startswith(f"{plain_name('transfer')} over layers")
     # Results of one model are numbered.
     again = overlay([with_sae, with_sae])
     assert again is not None
