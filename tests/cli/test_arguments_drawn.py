@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import typer
 
+import kvtool
 from kvtool.cli.app import app
 from tests.support.runs import new_run
 from tests.support.shell import Shell

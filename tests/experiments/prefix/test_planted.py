@@ -205,7 +205,7 @@ def test_a_table_fits_eighty_columns(result: Result) -> None:
         f"[{100 * correct['difference_low']:.1f}, {100 * correct['difference_high']:.1f}]" in text
     )
     words = " ".join(text.split())
-    assert "fixed block: value, layer 2, kv_head 0, the best of none" in words
+    assert "fixed block: value, layer 2, head 0, the best of none" in words
     assert 'correct: "cat0" and another text' in text
     assert "-0.0" not in text
 
