@@ -55,6 +55,11 @@ class Advanced:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A worker tells that it begins, once more where the node of its first attempt is lost."""
+
+
+@dataclass(frozen=True)
 class Rest:
     """A worker tells whether it waits for chunks in other hands."""
 
@@ -119,7 +124,7 @@ class _WorkersCrew:
     def __init__(self, tell: Tell) -> None:
         self.tell = tell
         self.is_idle = False
-        tell(Rest(False))  # where a task is begun again, the attempt before may have waited
+        tell(Begun())
 
     def work(self) -> Sequence[str] | None:
         """There is nobody to let work."""
@@ -186,6 +191,10 @@ class CallersCrew:
             case Done():
                 assert self.names is not None
                 self.names.append(message.name)
+            case Begun():
+                # The attempt before may have waited, and what it counted is counted anew.
+                self._idle.discard(worker)
+                self.progress.begin(worker)
             case Rest(is_idle=True):
                 self._idle.add(worker)
                 self._idle_since_s = time.monotonic()

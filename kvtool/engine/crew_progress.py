@@ -33,6 +33,10 @@ class CrewProgress:
         """Take what the caller tells, who goes over the work, too."""
         self.advance(CALLER, n, note, total)
 
+    def begin(self, worker: int) -> None:
+        """Forget what a worker told: it goes over all the work from its beginning."""
+        self._told.pop(worker, None)
+
     def advance(self, worker: int, n: int, note: str, total: int | None) -> None:
         """Take what a worker tells, and pass on what no other told before."""
         if total is not None and total != self._total:

@@ -232,7 +232,9 @@ def _reference_head(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, 
             norms_q = (q[part] ** 2).sum(-1)[:, None]
             norms_t = (t**2).sum(-1)[None]
             exact = 2 * exact - norms_q - norms_t
-            scale = np.maximum(norms_q + norms_t.max(), 1e-300)
+            # A target that is not finite takes no part in what rounds the others.
+            largest = norms_t.max(initial=0.0, where=np.isfinite(norms_t))
+            scale = np.maximum(norms_q + largest, 1e-300)
         # Not a number is never best.
         exact = np.where(np.isnan(exact), -np.inf, exact)
         # A stable sort of rounded scores leaves ties in the order of their indices.
@@ -248,6 +250,7 @@ def _reference_on_device(
     """Search as _reference_head does, where the tensors lie: targets stay there."""
     t = t.double()
     norms_t = t.square().sum(-1)
+    largest = torch.where(norms_t.isfinite(), norms_t, 0.0).max()
     orders, scores = [], []
     for part in torch.split(q.double(), max(1, CHUNK // (4 * len(t)))):
         exact = part @ t.T
@@ -255,7 +258,7 @@ def _reference_on_device(
         if metric == "l2":
             norms_q = part.square().sum(-1, keepdim=True)
             exact = 2 * exact - norms_q - norms_t
-            scale = (norms_q + norms_t.max()).clamp_min(1e-300)
+            scale = (norms_q + largest).clamp_min(1e-300)
         exact = torch.where(exact.isnan(), -torch.inf, exact)
         rounded = torch.round(exact / scale, decimals=10)
         orders.append(rounded.sort(dim=-1, descending=True, stable=True).indices[:, :k])

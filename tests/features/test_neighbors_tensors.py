@@ -66,6 +66,20 @@ def test_the_reference_on_a_device_is_numpys(seed: int, metric: Metric, k: int) 
     np.testing.assert_allclose(scores, expected[0])
 
 
+@pytest.mark.parametrize("hole", [np.nan, np.inf])
+def test_a_target_that_is_not_finite_leaves_the_others_in_order(hole: float) -> None:
+    rng = np.random.default_rng(0)
+    queries, targets = rng.normal(size=(6, 3)), rng.normal(size=(30, 3))
+    expected = neighbors._reference_head(queries, targets[:-1], 3, "l2")
+    targets[-1, 0] = hole
+    with np.errstate(invalid="ignore"):
+        result = neighbors._reference_head(queries, targets, 3, "l2")
+    tensors = torch.from_numpy(queries), torch.from_numpy(targets)
+    for search in (result, neighbors._reference_on_device(*tensors, 3, "l2")):
+        np.testing.assert_array_equal(search[1], expected[1])
+        np.testing.assert_allclose(search[0], expected[0])
+
+
 def test_the_reference_on_a_device_is_the_whole_of_its_chunks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -39,8 +39,10 @@ def test_few_tokens_equal_the_whole_pass(
     )
     assert streams.shape == (2, 2, 3, expected.shape[-1])
     for image, positions in enumerate(tokens + samples[0].image_start):
+        # A processor may sum three rows in another order than all: docs/decisions names the bound.
+        bound = 3e-6 if dtype == "float32" else 0.0
         torch.testing.assert_close(
-            streams[:, image], expected[[2, 0], image][:, positions], rtol=0, atol=0
+            streams[:, image], expected[[2, 0], image][:, positions], rtol=0, atol=bound
         )
 
 
