@@ -99,6 +99,7 @@ def test_no_experiment_imports_another(module: str) -> None:
     assert experiments == set()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("experiment", EXPERIMENTS.names())
 def test_every_experiment_is_a_folder_with_a_library_side_and_a_command(experiment: str) -> None:
     """Each is called by one name: in the table, as folder, as function of kvtool and as command."""
@@ -183,11 +184,13 @@ RESULT_MODULES = [
 """What gives a kept result, or finds that nothing is left to do."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("module", RESULT_MODULES)
 def test_what_gives_a_kept_result_computes_nothing_on_import(module: str) -> None:
     assert not loaded_after(f"import {module}") & HEAVY
 
 
+@pytest.mark.slow
 def test_tasks_load_without_what_computes() -> None:
     statement = "from kvtool.tasks import TASKS\nfor name in TASKS.names(): TASKS.load(name)"
     loaded = loaded_after(statement)

@@ -164,7 +164,7 @@ def test_a_name_that_is_not_there_without_the_plugin(kvtool: Kvtool, store: Path
     assert page.returncode == 0, page.stderr
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
@@ -205,6 +205,7 @@ def test_bad_files_are_one_line(tmp_path: Path, name: str, code: str | None, mes
     assert message in line
 
 
+@pytest.mark.slow
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text("DATASETS = {'birds': 'birds:Birds'}")
@@ -213,6 +214,7 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
     assert f"that of {tmp_path / 'a.py'}" in line
 
 
+@pytest.mark.slow
 def test_an_experiment_without_a_command(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("EXPERIMENTS = {'empty': object()}")
     line = Kvtool(tmp_path, [], "--plugin", "a.py").error("empty")

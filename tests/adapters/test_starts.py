@@ -83,6 +83,7 @@ def test_targets_are_the_words_for_what_patches_show() -> None:
     assert counts.tolist() == [SHOWN_WEIGHT, SHOWN_WEIGHT, 1, 0]
 
 
+@pytest.mark.slow
 def test_a_random_start_is_as_long_as_words_are(tmp_path: Path) -> None:
     model = begun(tmp_path)
     tokens, _ = lesson(model)

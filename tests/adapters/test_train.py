@@ -67,6 +67,7 @@ def test_an_adapter_learns_what_pictures_show(root: Path, tmp_path: Path) -> Non
     assert kvtool.adapter_info(adapter.path).training["loss"] == adapter.loss
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_repeated(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +130,7 @@ def test_an_interrupted_call_goes_on_bit_for_bit(
     assert all(torch.equal(layers[0][part], layers[1][part]) for part in layers[0])
 
 
+@pytest.mark.slow
 def test_a_ridge_start_is_nearer_to_words(root: Path, tmp_path: Path) -> None:
     """Before any training soft tokens on a cat are the word for it, as far as features tell."""
     adapter = trained(root, tmp_path / "adapter", start="ridge", steps=1, learning_rate=1e-9)
@@ -144,6 +146,7 @@ def test_a_ridge_start_is_nearer_to_words(root: Path, tmp_path: Path) -> None:
         assert int(nearness.amax(dim=1).argmax()) == number
 
 
+@pytest.mark.slow
 def test_the_marker_stands_before_the_question(root: Path, tmp_path: Path) -> None:
     adapter = trained(root, tmp_path / "adapter", steps=1, keep_marker=True)
     model: Any = load_model(adapter.path)
@@ -151,6 +154,7 @@ def test_the_marker_stands_before_the_question(root: Path, tmp_path: Path) -> No
     assert kvtool.adapter_info(adapter.path).marker == "<image>\n"
 
 
+@pytest.mark.slow
 def test_features_that_are_not_finite_are_left_out(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +172,7 @@ def test_features_that_are_not_finite_are_left_out(
     assert adapter.n_images + adapter.n_held_out == 19
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_on(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     with pytest.raises(DatasetError, match=r"folder: expected captions, found none; .* coco"):
@@ -200,6 +205,7 @@ def test_an_adapter_for_another_decoder_is_refused(root: Path, tmp_path: Path) -
         load_model(adapter.path)
 
 
+@pytest.mark.slow
 def test_settings_say_all_of_it(root: Path, tmp_path: Path) -> None:
     adapter = trained(root, tmp_path / "adapter", steps=1)
     record = json.loads((tmp_path / "adapter/config.json").read_text())

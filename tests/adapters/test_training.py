@@ -29,6 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LinearAdapter:
     return begun(tmp_path_factory.mktemp("adapter"))
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_frozen_models_stay(model: LinearAdapter) -> None:
     tokens, examples_ = lesson(model)
     first = random_layer(model, tokens, seed=0)
@@ -50,6 +51,7 @@ def test_the_loss_falls_and_the_frozen_models_stay(model: LinearAdapter) -> None
             assert torch.equal(weight, frozen[name])
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_bit_for_bit(
     model: LinearAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +100,7 @@ def test_every_example_is_read_once_an_epoch(model: LinearAdapter) -> None:
     assert epochs[0] != epochs[1]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("pool", [1, 2])
 def test_training_reads_the_prompt_that_the_model_is_asked_in(tmp_path: Path, pool: int) -> None:
     """Logits behind the features in training equal those of kvtool's own pass over the picture."""

@@ -126,6 +126,7 @@ def test_without_a_difference_five_percent_are_sure(monkeypatch: pytest.MonkeyPa
     assert sure_of_nothing("pictures", 200)[1] < 0.11
 
 
+@pytest.mark.slow
 def test_conditions_that_do_the_same_are_one_test() -> None:
     """And one that does what the first does is shown, but not tested."""
     questions = pope_questions(6)

@@ -70,6 +70,7 @@ def embed(texts: Sequence[str]) -> Array:
     return np.hstack([np.array(counts), np.full((len(texts), 1), 50.0)])
 
 
+@pytest.mark.slow
 def test_embeddings_find_planted_descriptions_and_not_permuted_ones() -> None:
     rng = np.random.default_rng(2)
     names = [f"{a}{b}" for a, b in rng.choice(CATEGORIES, size=(80, 2))]

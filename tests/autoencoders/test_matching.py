@@ -111,6 +111,7 @@ def test_retrieval_equals_a_slow_reference() -> None:
         assert scores.low[name] <= value <= scores.high[name]
 
 
+@pytest.mark.slow
 def test_chance_of_retrieval_is_that_of_all_permutations() -> None:
     rng = np.random.default_rng(0)
     images, captions = activations(rng, 5, 9), activations(rng, 5, 9)
@@ -223,6 +224,7 @@ def test_captions_that_are_permuted_have_no_lift_and_their_interval_covers_it() 
     assert 0.91 <= covered / STUDIES <= 0.985
 
 
+@pytest.mark.slow
 def test_intervals_of_the_rate_hold_the_rate() -> None:
     rng = np.random.default_rng(9)
     covered = 0

@@ -139,6 +139,7 @@ def test_a_wrong_place(tmp_path: Path, hook: str) -> None:
     assert f"on layer {LAYER}" in row.verdict
 
 
+@pytest.mark.slow
 def test_a_place_that_is_not_told(tmp_path: Path) -> None:
     row = check(planted(tmp_path, metadata={"hook_name": "mlp_out"}))
     assert (row.layer, row.fits, row.fvu) == (None, False, None)
@@ -152,22 +153,26 @@ def test_a_wrong_scale(tmp_path: Path) -> None:
     assert "fits with a scale of 0.0" in row.verdict
 
 
+@pytest.mark.slow
 def test_a_bias_that_is_not_subtracted(tmp_path: Path) -> None:
     row = check(planted(tmp_path, apply_b_dec_to_input=False))
     assert row.verdict == "does not fit as published; fits with the decoder's bias subtracted"
 
 
+@pytest.mark.slow
 def test_swapped_axes(tmp_path: Path) -> None:
     row = check(planted(tmp_path, square, d_sae=128, metadata={"l0": 8.0}))
     assert row.verdict == "does not fit as published; fits with rows and columns swapped"
 
 
+@pytest.mark.slow
 def test_another_model(tmp_path: Path) -> None:
     row = check(planted(tmp_path, turned))
     assert not row.fits
     assert row.verdict == "does not fit, in no reading: is it of another model?"
 
 
+@pytest.mark.slow
 def test_another_number_of_features(tmp_path: Path) -> None:
     """Four times as many were published as fire."""
     row = check(planted(tmp_path, metadata={"l0": 50.0}))
@@ -176,6 +181,7 @@ def test_another_number_of_features(tmp_path: Path) -> None:
     assert row.l0 == pytest.approx(12, abs=1.5)
 
 
+@pytest.mark.slow
 def test_another_width(language_folder: Path) -> None:
     (row,) = kvtool.sae_check(
         [demo_saes_path() / "layer_0"], model=str(language_folder), dtype="float32", device="cpu"
@@ -185,6 +191,7 @@ def test_another_width(language_folder: Path) -> None:
     assert row.verdict.endswith("have 32")
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_read_does_not_end_the_whole(tmp_path: Path, shell: Shell) -> None:
     def broken(weights: Tensors) -> Tensors:
         weights["W_enc"][0, 0] = float("nan")
@@ -228,6 +235,7 @@ def test_what_cannot_be_used(options: dict[str, Any], message: str) -> None:
         kvtool.sae_check(**{"sae": ["demo"], "model": DEMO, "device": "cpu", **options})
 
 
+@pytest.mark.slow
 def test_a_model_that_gives_nan(tmp_path: Path, language_folder: Path) -> None:
     shutil.copytree(language_folder, tmp_path / "broken")
     weights = load_file(tmp_path / "broken/model.safetensors")
@@ -237,6 +245,7 @@ def test_a_model_that_gives_nan(tmp_path: Path, language_folder: Path) -> None:
         kvtool.sae_check(["demo"], model=str(tmp_path / "broken"), dtype="float32", device="cpu")
 
 
+@pytest.mark.slow
 def test_the_streams_are_those_of_every_layer(language_folder: Path, text: Path) -> None:
     """Against transformers' hidden states of one document at a time."""
     language = load_language(str(language_folder), dtype="float32")

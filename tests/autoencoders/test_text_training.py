@@ -99,6 +99,7 @@ def test_a_kill_costs_nothing(
         assert (tmp_path / "saes" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_states_are_collected_once(
     tmp_path: Path, language_folder: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +151,7 @@ def test_more_layers_later(tmp_path: Path, language_folder: Path, text: Path) ->
     assert rows[1] == first
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_training_is_refused(
     tmp_path: Path, language_folder: Path, text: Path
 ) -> None:

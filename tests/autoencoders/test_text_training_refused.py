@@ -16,6 +16,7 @@ from kvtool.errors import ModelError, SpaceError, UsageError
 from tests.support.sae.text import QUICK, train
 
 
+@pytest.mark.slow
 def test_a_model_that_gives_nan(tmp_path: Path, language_folder: Path, text: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -29,6 +30,7 @@ def test_a_model_that_gives_nan(tmp_path: Path, language_folder: Path, text: Pat
     assert len(train(tmp_path / "saes", broken, text, layers=[0])) == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_too_small(
     tmp_path: Path, language_folder: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_missing_shard_is_named(shell: Shell, model: Path, photos: Path, tmp_p
     assert SHARDS[1] in line
 
 
+@pytest.mark.slow
 def test_code_is_refused_and_not_run(
     shell: Shell, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

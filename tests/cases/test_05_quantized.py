@@ -78,6 +78,7 @@ def scaled(weights: Weights) -> Weights:
     return out
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("method", METHODS)
 def test_quantized_checkpoints_are_refused_in_one_line(
     shell: Shell, qwen: Path, photos: Path, tmp_path: Path, method: str
@@ -94,6 +95,7 @@ def test_quantized_checkpoints_are_refused_in_one_line(
     assert not list(tmp_path.glob("s.kv/runs/*/"))
 
 
+@pytest.mark.slow
 def test_scales_that_nobody_applies_are_refused(
     shell: Shell, qwen: Path, photos: Path, tmp_path: Path
 ) -> None:

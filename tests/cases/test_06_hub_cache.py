@@ -43,6 +43,7 @@ def test_every_reference_resolves(extract: Extract, hub: Path, tiny_model: Path)
     assert str(snapshot) in refusal(extract(hub / "models--acme--tiny", "--dry-run"))
 
 
+@pytest.mark.slow
 def test_without_references_the_cached_commit_is_named(
     extract: Extract, hub: Path, tiny_model: Path
 ) -> None:
@@ -53,6 +54,7 @@ def test_without_references_the_cached_commit_is_named(
     assert code == 0 or COMMIT in refusal((code, out, err))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("file", "word"), [("model.safetensors", "weights"), ("tokenizer.json", "tokenizer")]
 )

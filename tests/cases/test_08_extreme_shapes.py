@@ -66,7 +66,7 @@ def test_qwen_names_the_one_that_is_too_long(
 
 @pytest.mark.parametrize("view", ["base", "full"])
 @pytest.mark.parametrize("family", [tiny.llava_onevision, tiny.llava_next])
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_the_others_take_all(
     shell: Shell, shapes: Path, tmp_path: Path, family: Callable[[Path], Path], view: str
 ) -> None:

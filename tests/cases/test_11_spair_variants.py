@@ -138,6 +138,7 @@ def test_pictures_of_half_the_size_are_never_scored(probed: Probed) -> None:
     assert "says 32 x 24 pixels, the picture has 16 x 12" in refusal(probed(shrink))
 
 
+@pytest.mark.slow
 def test_names_without_their_colon(probed: Probed) -> None:
     """Unpacked on a file system that has no colons: the line knows the cause."""
 

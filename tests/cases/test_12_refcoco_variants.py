@@ -188,6 +188,7 @@ def renamed(old: str, new: str) -> Change:
     return lambda root: (root / old).rename(root / new)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("change", "words"),
     [

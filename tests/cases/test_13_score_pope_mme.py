@@ -71,6 +71,7 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", READ)
 def test_pope_is_scored(score: Shell, tmp_path: Path, case: str) -> None:
     records = rows(score("pope", "--answers", write(tmp_path / "a", READ[case])))
@@ -78,12 +79,14 @@ def test_pope_is_scored(score: Shell, tmp_path: Path, case: str) -> None:
     assert records[0]["n"] == len(GOOD)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", REFUSED)
 def test_pope_is_refused_with_place_and_cause(score: Shell, tmp_path: Path, case: str) -> None:
     content, words = REFUSED[case]
     assert words in refusal(score("pope", "--answers", write(tmp_path / "a", content)))
 
 
+@pytest.mark.slow
 def test_the_official_pairs_of_files(score: Shell, tmp_path: Path) -> None:
     """POPE's own evaluate.py and LLaVA's eval_pope.py take answers and labels from two files."""
     labels = write(tmp_path / "labels", lines(LABELED))
@@ -102,6 +105,7 @@ def test_the_official_pairs_of_files(score: Shell, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_two_files_and_standard_input(
     score: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +164,7 @@ def test_mme(score: Shell, tmp_path: Path, case: str) -> None:
         assert rows(outcome)[0]["score"] == expected
 
 
+@pytest.mark.slow
 def test_mme_beside_other_files(score: Shell, tmp_path: Path) -> None:
     for subset in ("existence", "count", "position", "color"):
         write(tmp_path / f"m/{subset}.txt", PAIR)

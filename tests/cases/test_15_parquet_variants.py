@@ -150,7 +150,7 @@ def test_a_broken_picture_leaves_out_its_question(commands: Commands) -> None:
     assert {json.loads(line)["n"] for line in paired[1].splitlines()} == {QUESTIONS - 1}
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -168,6 +168,7 @@ def test_questions_without_a_picture_or_choices_are_named(
     assert f"val_{SUB_TASK}_1" in refusal(paired, 2)
 
 
+@pytest.mark.slow
 def test_a_pointer_and_an_empty_file(commands: Commands, tmp_path: Path) -> None:
     line = refusal(commands(lambda path: path.write_text(POINTER))[0])
     assert "found a git-lfs pointer, not the file; fetch it: git lfs pull" in line

@@ -50,6 +50,7 @@ def picture(photos: Path, tmp_path: Path) -> Callable[[str], Path]:
 Picture = Callable[[str], Path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["a b@test", "[red]old[/red]", "tab\there", "-dash", "ünï", "e:colon", "end/", "größe [x]"],
@@ -137,6 +138,7 @@ TEXTS: dict[str, tuple[bytes, str]] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", TEXTS)
 def test_files_of_texts(extract: Extract, picture: Picture, tmp_path: Path, case: str) -> None:
     picture("pics/p0.png")
@@ -170,6 +172,7 @@ def test_odd_places_of_stores(extract: Extract, shell: Shell, picture: Picture) 
     assert [path.name for path in Path("pics").iterdir()] == ["p0.png"]
 
 
+@pytest.mark.slow
 def test_a_store_inside_its_folder(extract: Extract, picture: Picture) -> None:
     """Its own pictures are none of the folder's."""
     picture("p0.png")

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from tests.support.shell import Shell
 
 
+@pytest.mark.slow
 def test_an_adapter_has_a_line_for_each_value(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

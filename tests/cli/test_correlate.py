@@ -113,6 +113,7 @@ def test_bad_requests_are_one_line(
     assert message in err[-1]
 
 
+@pytest.mark.slow
 def test_parquet_without_its_columns(
     correlate: Shell, stores: list[Path], data: Path, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def counts(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("served", "n", "unit", "images", "classes", "left_out"))
 
 
+@pytest.mark.slow
 def test_check_of_a_whole_data_set(tmp_path: Path, check: Callable[[str], Run]) -> None:
     code, rows, _ = check(f"own:{builders.own(tmp_path)}")
     assert code == 0
@@ -90,6 +91,7 @@ def test_check_of_a_whole_data_set(tmp_path: Path, check: Callable[[str], Run]) 
     assert rows["prefix random"]["n"] == 22
 
 
+@pytest.mark.slow
 def test_check_says_what_is_left_out_and_what_is_missing(
     tmp_path: Path, check: Callable[[str], Run]
 ) -> None:

@@ -102,6 +102,7 @@ def test_a_long_argument_does_not_fill_the_screen() -> None:
     assert len(ending.one_line("x" * 1_000_000)) < 2100
 
 
+@pytest.mark.slow
 def test_tracebacks_where_they_are_asked_for(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -231,6 +232,7 @@ def test_streams_that_are_closed_or_full(words: str) -> None:
         assert (full.returncode, full.stderr) == (1, "kvtool: output: No space left on device\n")
 
 
+@pytest.mark.slow
 def test_a_closed_error_stream_does_not_hide_the_exit_code() -> None:
     assert shell_line("kvtool nosuch 2>&-").returncode == 2
 

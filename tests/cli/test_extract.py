@@ -91,6 +91,7 @@ def test_what_another_prefix_left_is_reused_and_said(
     assert (code, json.loads(out[0])["reused"], err) == (0, 0, [])
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_named(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_flipped_byte_is_named(
     assert "found 1" in err[-1]
 
 
+@pytest.mark.slow
 def test_the_log_file_has_the_command_and_what_came_of_it(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:

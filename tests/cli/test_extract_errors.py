@@ -12,6 +12,7 @@ import pytest
 from tests.support.shell import LineShell
 
 
+@pytest.mark.slow
 def test_failed_images_are_exit_4_and_listed(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -25,6 +26,7 @@ def test_failed_images_are_exit_4_and_listed(
     assert err[-1].startswith("kvtool: ")
 
 
+@pytest.mark.slow
 def test_where_all_images_fail_nothing_was_done(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -65,6 +67,7 @@ def test_pictures_that_cannot_be_listed_are_exit_4_too(
     assert kvtool(*command)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_name_that_no_id_can_be_is_exit_4_in_a_benchmark(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -145,6 +148,7 @@ def test_bad_requests_are_one_line(
     assert [path.name for path in (tmp_path / "s.kv").glob("runs/*")] in ([], ["zarr.json"])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", ["info", "runs", "verify"])
 def test_what_is_no_store(kvtool: LineShell, tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("x")
@@ -182,6 +186,7 @@ def test_a_store_of_another_version(
     assert "999" in err[-1]
 
 
+@pytest.mark.slow
 def test_probe_all_where_there_is_no_task(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:

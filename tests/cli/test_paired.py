@@ -106,6 +106,7 @@ def test_bad_requests_are_one_line(
     assert expected in err[0]
 
 
+@pytest.mark.slow
 def test_hidden_answers_are_refused(
     paired: Shell, tmp_path: Path, tiny_model: Path, scenes: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_hidden_answers_are_refused(
     assert "answers hidden: use @val" in err[-1]
 
 
+@pytest.mark.slow
 def test_missing_columns_are_named(
     paired: Shell, store: Path, scenes: Path, tmp_path: Path
 ) -> None:

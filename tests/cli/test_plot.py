@@ -76,6 +76,7 @@ def test_variance_of_a_store(command: Command, tmp_path: Path) -> None:
     assert (tmp_path / "a.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_probe_all_has_a_file_for_each_task(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_probe_all_has_a_file_for_each_task(
     assert [path.name for path in tmp_path.glob("*.png")] == ["a.b-semantic-correspondence.png"]
 
 
+@pytest.mark.slow
 def test_a_cell_of_paired_has_its_plot(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -96,7 +98,7 @@ def test_a_cell_of_paired_has_its_plot(
 
 
 @pytest.mark.parametrize("name", [*RESULTS, "variance"])
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_refused_before_any_work(
     name: str, command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def test_all_runs_that_are_no_additions_are_scored(
     assert sorted(path.name for path in files.iterdir()) == [f"ours-{TASK}", f"theirs-{TASK}"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -92,6 +93,7 @@ def test_without_a_name_runs_that_serve_the_task_are_meant(
     assert {row["run"] for row in rows(shell, copy, TASK)} == {"ours"}
 
 
+@pytest.mark.slow
 def test_a_description_means_one_run(store: Path, shell: Shell) -> None:
     code, _, err = shell("probe", store, TASK, "--run", "dataset=spair71k")
     assert code == 2

@@ -41,6 +41,7 @@ def commands(command: Any, words: str = "kvtool") -> Iterator[tuple[str, dict[st
         yield from commands(subcommand, f"{words} {name}")
 
 
+@pytest.mark.slow
 def test_every_command_that_takes_a_run_takes_its_data_set() -> None:
     assert set(FIELDS) <= set(descriptions.FIELDS)
     takers = {
@@ -86,6 +87,7 @@ def test_a_run_that_is_not_clear(
     assert message.format(store=store) in err[-1]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["-x.kv", "a b.kv", "it's.kv", "--run.kv"])
 def test_the_command_of_an_error_can_be_pasted(
     name: str, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

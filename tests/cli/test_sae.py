@@ -73,6 +73,7 @@ def test_the_table_fits_80_columns(
         assert word in text
 
 
+@pytest.mark.slow
 def test_the_table_of_a_check_fits_80_columns(
     shell: Shell, tiny_model: Path, saes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_the_table_of_a_check_fits_80_columns(
     assert verdicts[2].count(str(cut)) == 1
 
 
+@pytest.mark.slow
 def test_csv_and_json(sae: LineShell, run: Run) -> None:
     code, out, _ = sae(run.store, "--sae", "none", *FEW, "--format", "csv")
     assert code == 0
@@ -111,6 +113,7 @@ def test_an_sae_of_another_width(sae: LineShell, run: Run, tmp_path: Path) -> No
     assert f"expected an SAE of the model's width {WIDTH}, found one of width 40" in line
 
 
+@pytest.mark.slow
 def test_an_sae_of_another_width_among_sound_ones(
     sae: LineShell, run: Run, saes: Path, tmp_path: Path
 ) -> None:
@@ -127,6 +130,7 @@ def test_layers_without_an_sae(sae: LineShell, run: Run, saes: Path) -> None:
     assert "after layers 1, found none of them" in line
 
 
+@pytest.mark.slow
 def test_a_path_that_is_not_there_and_a_format_that_is_not_known(
     sae: LineShell, run: Run, tmp_path: Path
 ) -> None:
@@ -166,6 +170,7 @@ def test_a_pickle_with_a_program_is_refused_and_not_run(
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite(sae: LineShell, run: Run, saes: Path, tmp_path: Path) -> None:
     """Alone it is refused; beside a sound one it is left out, named and counted."""
     broken = shutil.copytree(saes, tmp_path / "broken")
@@ -182,6 +187,7 @@ def test_weights_that_are_not_finite(sae: LineShell, run: Run, saes: Path, tmp_p
     assert any("layer_0" in line for line in err)
 
 
+@pytest.mark.slow
 def test_a_data_set_without_captions(
     sae: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -194,6 +200,7 @@ def test_a_data_set_without_captions(
     assert "refcoco" in line
 
 
+@pytest.mark.slow
 def test_a_run_that_lacks_what_the_stream_follows_from(
     sae: LineShell, tmp_path: Path, tiny_model: Path
 ) -> None:
@@ -216,6 +223,7 @@ def test_images_without_a_caption_are_left_out_and_counted(
     assert any("image p7: no caption" in line for line in err)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

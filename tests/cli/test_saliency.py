@@ -21,6 +21,7 @@ def options(tmp_path: Path) -> list[str]:
     return ["--model", folder, "--dataset", dataset, "--limit", "2"]
 
 
+@pytest.mark.slow
 def test_extract_and_what_reads_its_run(
     tmp_path: Path, options: list[str], shell: Callable[..., Any]
 ) -> None:
@@ -39,6 +40,7 @@ def test_extract_and_what_reads_its_run(
     assert code == 0, lines
 
 
+@pytest.mark.slow
 def test_wrong_kinds(tmp_path: Path, options: list[str], shell: Callable[..., Any]) -> None:
     store = tmp_path / "s.kv"
     code, _, lines = shell("extract", store, *options, "--kinds", "saliency")

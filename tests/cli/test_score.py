@@ -49,6 +49,7 @@ OFFICIAL_DAVIS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_davis(score: Shell, tmp_path: Path) -> None:
     expected, root = golden("davis_tree_a"), unzipped("davis_tree_a", tmp_path)
     record = whole(score, "davis", "--data", root / "DAVIS", "--results", root / "results")

@@ -207,6 +207,7 @@ def test_bad_input_is_one_line(score: Shell, tmp_path: Path, case: str) -> None:
     assert re.search(message, err[0]), err[0]
 
 
+@pytest.mark.slow
 def test_missing_maps_are_misses_and_counted(score: Shell, tmp_path: Path) -> None:
     arguments = bdd_case(lambda t: (t / "results/day1.png").unlink())(tmp_path)
     first = json.loads(score(*arguments, "--format", "json")[1])["rows"][0]

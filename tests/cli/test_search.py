@@ -35,6 +35,7 @@ def search(run: Run, shell: Shell) -> Shell:
     return call
 
 
+@pytest.mark.slow
 def test_rows_and_notes(search: Shell, run: Run) -> None:
     code, out, err = search("--image", "cat[2]", "--at", "15,25", "-k", 5)
     rows = list(map(json.loads, out.splitlines()))
@@ -67,6 +68,7 @@ def test_rows_and_notes(search: Shell, run: Run) -> None:
     assert search("--image", "cat[2]", "--at", "15,25", flags=("-q",))[2] == []
 
 
+@pytest.mark.slow
 def test_formats(search: Shell) -> None:
     command = ("--image", "cat[2]", "--at", "15,25", "-k", 3, "--metric", "l2", "--exclude-self")
     _, out, _ = search(*command, "--format", "csv")
@@ -102,7 +104,7 @@ def test_formats(search: Shell) -> None:
         (["--device", "cuda:9"], 2, "cuda:9"),
     ],
 )
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_bad_requests_are_one_line(
     search: Shell, run: Run, arguments: list[str], code: int, expected: str
 ) -> None:

@@ -30,6 +30,7 @@ def run(tmp_path: Path) -> Run:
     return RUNS["referring-expression"](tmp_path)
 
 
+@pytest.mark.slow
 def test_maps(show: LineShell, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "maps.png"
     images = ("--image", run.ids[0], "--image", run.ids[2])
@@ -65,6 +66,7 @@ def test_predictions_of_a_block_and_of_the_best(show: LineShell, run: Run, tmp_p
     assert json.loads(rows[0])["layer"] in range(6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -57,6 +57,7 @@ def array(folder: Path, *words: str) -> SlurmArray:
     return SlurmArray(words, "probe", ("cpu",), cpus_per_worker=1, folder=folder)
 
 
+@pytest.mark.slow
 def test_the_script_is_written_and_how_to_submit_it_is_told(
     folder: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_signal_releases_claims(
     assert [path.name for path in (store / "tmp").iterdir()] == ["zarr.json"]
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_silent() -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -79,6 +80,7 @@ def test_a_closed_pipe_is_silent() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_full_output_is_one_line() -> None:
     with Path("/dev/full").open("w") as full:
@@ -87,6 +89,7 @@ def test_full_output_is_one_line() -> None:
     assert done.stderr == "kvtool: output: No space left on device\n"
 
 
+@pytest.mark.slow
 def test_a_log_file_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     command = [*MODELS[:-1], "--log-file", str(tmp_path / "missing" / "log"), "models"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -49,6 +49,7 @@ def test_the_parent_of_folders(folders: list[str], parent: str) -> None:
     assert _parent(folders) == parent
 
 
+@pytest.mark.slow
 def test_sizes_of_nothing_take_no_line(store: Path, shell: Shell) -> None:
     _, out, _ = shell("store", "info", store, "--format", "table")
     assert "0 bytes" not in out

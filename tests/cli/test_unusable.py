@@ -52,6 +52,7 @@ def test_probe_ends_with_4_where_an_annotation_cannot_be_used(shell: Shell, tmp_
     assert shell("probe", run.store, TASK, *BLOCK)[0] == 4
 
 
+@pytest.mark.slow
 def test_probe_of_a_run_over_some_images_ends_with_0(shell: Shell, tmp_path: Path) -> None:
     run = RUNS[TASK](tmp_path)
     pair = json.loads(pair_files(run)[0].read_text())

@@ -11,6 +11,7 @@ from tests.support.runs import new_run
 from tests.support.shell import Shell
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -36,6 +37,7 @@ def test_a_group_alone_prints_its_help(arguments: tuple[str, ...], shell: Shell)
     assert "Commands:" in "\n".join(err)
 
 
+@pytest.mark.slow
 def test_help_and_version_are_no_errors(shell: Shell) -> None:
     for arguments in (("--version",), ("-h",), ("store", "info", "-h")):
         code, out, err = shell(*arguments)

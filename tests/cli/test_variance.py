@@ -34,6 +34,7 @@ def plain(tmp_path: Path) -> Run:
     return planted(tmp_path / "plain.kv", layers=8, heads=2)
 
 
+@pytest.mark.slow
 def test_rows_are_what_a_knockout_reads(variance: LineShell, run: Run, tmp_path: Path) -> None:
     code, out, err = variance(run.store)
     assert (code, err) == (0, [])
@@ -49,6 +50,7 @@ def test_rows_are_what_a_knockout_reads(variance: LineShell, run: Run, tmp_path:
     assert len(heads.dependent) == 12
 
 
+@pytest.mark.slow
 def test_the_whole_result(variance: LineShell, run: Run) -> None:
     code, out, _ = variance(run.store, "--format", "json")
     assert code == 0
@@ -60,6 +62,7 @@ def test_the_whole_result(variance: LineShell, run: Run) -> None:
     assert [group["n_input_agnostic"] for group in result["config"]["groups"]] == [3, 0, 1]
 
 
+@pytest.mark.slow
 def test_a_table(variance: LineShell, run: Run) -> None:
     code, out, _ = variance(run.store, "--format", "table")
     assert code == 0
@@ -70,6 +73,7 @@ def test_a_table(variance: LineShell, run: Run) -> None:
     assert any(line.split() == ["early", "0-1", "4", "3"] for line in out)
 
 
+@pytest.mark.slow
 def test_one_mode_is_said_on_standard_error(variance: LineShell, plain: Run) -> None:
     code, out, err = variance(plain.store)
     assert code == 0
@@ -83,6 +87,7 @@ def test_one_mode_is_said_on_standard_error(variance: LineShell, plain: Run) -> 
     assert "not bimodal" in "\n".join(variance(plain.store, "--format", "table")[1])
 
 
+@pytest.mark.slow
 def test_pictures(variance: LineShell, run: Run, tmp_path: Path) -> None:
     ids = f"{run.ids[1]}, {run.ids[3]}"
     code, out, err = variance(run.store, "--pca", ids, "-o", tmp_path / "p")
@@ -91,6 +96,7 @@ def test_pictures(variance: LineShell, run: Run, tmp_path: Path) -> None:
     assert len(list((tmp_path / "p").glob("*.png"))) == 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -181,6 +181,7 @@ class EncoderContract:
                     for array in arrays
                 )
 
+    @pytest.mark.slow
     def test_half_precisions_are_transformers_own_bits(self, folder: Path) -> None:
         sample, full = self.capture(load_model(str(folder), dtype="float32"), noise(70, 45))
         for dtype, stored in (("bfloat16", np.uint16), ("float16", np.float16)):

@@ -8,6 +8,7 @@ from kvtool.datasets import open_dataset
 from kvtool.errors import DatasetError, UsageError
 
 
+@pytest.mark.slow
 def test_scenes_need_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KVTOOL_CACHE", str(tmp_path))
     dataset = open_dataset("scenes@msrc")
@@ -18,6 +19,7 @@ def test_scenes_need_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]
 
 
+@pytest.mark.slow
 def test_scenes_at_a_path_and_by_default_coco(tmp_path: Path) -> None:
     assert open_dataset(f"scenes:{tmp_path}/world").root == tmp_path / "world" / "coco"
 

@@ -49,6 +49,7 @@ def test_a_row_has_project_size_and_licence(name: str) -> None:
     assert access
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_commands_are_shell_and_end_with_a_check_of_the_data_set(name: str) -> None:
     script = commands(name)

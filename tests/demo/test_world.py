@@ -47,6 +47,7 @@ def test_categories_are_told_apart_by_their_outline() -> None:
             assert first == second or shared < 0.8, (first, second)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_same_seed_same_pixels(seed: int) -> None:
@@ -69,6 +70,7 @@ def renderings() -> list[tuple[Scene, Rendered]]:
     return [sample_rendered(rng) for _ in range(60)]
 
 
+@pytest.mark.slow
 def test_maps_have_the_size_of_the_scene(renderings: list[tuple[Scene, Rendered]]) -> None:
     for scene, rendered in renderings:
         width, height = scene.size_wh
@@ -223,6 +225,7 @@ def test_streets_have_a_class_everywhere(kind: str) -> None:
     assert dark < 0.6 * render_street(replace(street, time="day")).image.mean()
 
 
+@pytest.mark.slow
 def test_comparisons_are_answered_by_their_scenes() -> None:
     rng = np.random.default_rng(0)
     for _ in range(10):

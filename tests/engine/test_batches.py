@@ -74,6 +74,7 @@ def extracted(store: Path, model: str, mixed: Path, **options: Any) -> dict[str,
     return {str(path.relative_to(parts)): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("parts_of_four")
 def test_pictures_of_one_size_run_together_over_parts(
     tmp_path: Path, model: str, mixed: Path, sizes: list[int]

@@ -82,6 +82,7 @@ def test_few_layers_before_their_rotation(model: str, few: Path, tmp_path: Path)
     assert stored_bytes(one_by_one) == stored_bytes(ordinary)
 
 
+@pytest.mark.slow
 def test_batches_pass_a_layer_together_and_two_layers_are_there_at_most(model: str) -> None:
     loaded: Any = load_model(model, dtype="float32", by_layer=True)
     layers = loaded.language_model.layers
@@ -201,6 +202,7 @@ def test_a_device_that_is_full_halves_a_batch(model: str, few: Path, tmp_path: P
     assert stored_bytes(halved) == stored_bytes(ordinary)
 
 
+@pytest.mark.slow
 def test_what_cannot_go_layer_by_layer_is_refused(few: Path, tmp_path: Path, shell: Shell) -> None:
     encoder = tiny.siglip(tmp_path / "siglip")
     command = ["extract", tmp_path / "s.kv", "--dataset", f"folder:{few}", "--by-layer"]

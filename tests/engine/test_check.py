@@ -44,6 +44,7 @@ def test_a_map_that_is_not_true_is_refused(
     assert [sample.id for sample in kvtool.open(store).run().samples] == ["1.png"]
 
 
+@pytest.mark.slow
 def test_a_map_that_is_true_is_extracted(tmp_path: Path, options: dict[str, Any]) -> None:
     """The first picture that can be read is the one that is looked at."""
     assert len(kvtool.extract(tmp_path / "s.kv", **options).failed) == 1

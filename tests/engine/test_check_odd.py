@@ -48,6 +48,7 @@ def moved(sample: Any) -> Any:
     return replace(sample, spans=spans, vision_spans=vision_spans)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("family", "base"), [("llava_onevision", Llava), ("dinov2", Encoder)])
 def test_a_map_that_is_not_true_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, base: Any

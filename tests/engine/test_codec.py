@@ -64,6 +64,7 @@ def plan_of(store: Path, model: str, images: Path, **options: Any) -> Plan:
     return make_plan(open_extraction(job), load_model(model, weights=False), None, None)
 
 
+@pytest.mark.slow
 def test_workers_that_measure_otherwise_share_a_run(tmp_path: Path, model: str, few: Path) -> None:
     store = open_store(tmp_path / "s.kv", create=True)
     first, second = (plan_of(tmp_path / "s.kv", model, few, codec="auto") for _ in range(2))
@@ -74,6 +75,7 @@ def test_workers_that_measure_otherwise_share_a_run(tmp_path: Path, model: str, 
     assert compressed.open_run(store).name != run.name
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_of_the_first_pictures(
     tmp_path: Path, model: str, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +95,7 @@ def test_what_is_measured_is_of_the_first_pictures(
     assert not list(store.path.rglob("measured")), "nothing is left behind"
 
 
+@pytest.mark.slow
 def test_where_no_picture_can_be_read_it_is_lz4(tmp_path: Path, model: str, few: Path) -> None:
     plan = plan_of(tmp_path / "s.kv", model, few)
     for path in few.iterdir():

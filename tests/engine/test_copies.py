@@ -68,6 +68,7 @@ def assert_equal(actual: dict[str, Any], expected: dict[str, Any]) -> None:
         assert all(np.array_equal(actual[name][kind], arrays[kind]) for kind in arrays)
 
 
+@pytest.mark.slow
 def test_a_part_is_written_when_its_copies_have_ended(
     tmp_path: Path, model: str, request: pytest.FixtureRequest
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_part_is_written_when_its_copies_have_ended(
     assert [len(copy.values) for copy in copies] == [6 * 4, 6 * 4, 6 * 2]
 
 
+@pytest.mark.slow
 def test_batches_grow_by_bits_that_have_come(
     tmp_path: Path,
     model: str,

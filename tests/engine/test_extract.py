@@ -17,6 +17,7 @@ from kvtool.errors import BusyError, DatasetError, ModelError, RunConflictError,
 from kvtool.store.verify import verify
 
 
+@pytest.mark.slow
 def test_values_are_those_of_the_model(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     from kvtool.datasets import open_dataset
     from kvtool.datasets.images import load_image
@@ -60,6 +61,7 @@ def test_again_is_nothing_to_do_and_more_goes_on(
     assert len(kvtool.open(tmp_path / "s.kv").run().samples) == 6
 
 
+@pytest.mark.slow
 def test_bad_images_are_listed_and_mended_ones_follow(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -78,6 +80,7 @@ def test_bad_images_are_listed_and_mended_ones_follow(
     assert verify(opened) == []
 
 
+@pytest.mark.slow
 def test_mended_images_at_both_ends_of_a_part(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     """The part of those between must not stand in the way of theirs."""
     ends = [few / "000.png", few / "005.png"]
@@ -105,6 +108,7 @@ def test_a_request_that_fails_leaves_no_run(tmp_path: Path, tiny_model: Path, fe
     assert kvtool.open(tmp_path / "s.kv").runs() == []
 
 
+@pytest.mark.slow
 def test_same_name_other_configuration(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     store = tmp_path / "s.kv"
     options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}", "run": "mine"}
@@ -114,6 +118,7 @@ def test_same_name_other_configuration(tmp_path: Path, tiny_model: Path, few: Pa
     assert len(kvtool.open(store).run("mine").samples) == 6
 
 
+@pytest.mark.slow
 def test_prefixes_reach_the_model(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     store = tmp_path / "s.kv"
     options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
@@ -128,6 +133,7 @@ def test_prefixes_reach_the_model(tmp_path: Path, tiny_model: Path, few: Path) -
     assert not np.array_equal(with_text.read("value", 1).values, without.read("value", 1).values)
 
 
+@pytest.mark.slow
 def test_prefixes_that_some_or_all_images_lack(tmp_path: Path, tiny_model: Path) -> None:
     from tests.support.datasets import coco
 
@@ -145,6 +151,7 @@ def test_prefixes_that_some_or_all_images_lack(tmp_path: Path, tiny_model: Path)
         kvtool.extract(tmp_path / "s.kv", **options)
 
 
+@pytest.mark.slow
 def test_texts_that_came_later_are_stored_too(tmp_path: Path, tiny_model: Path) -> None:
     from tests.support.datasets import coco
 
@@ -191,6 +198,7 @@ def test_ray_that_is_not_installed(
         )
 
 
+@pytest.mark.slow
 def test_pictures_of_every_make(tmp_path: Path, tiny_model: Path) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()

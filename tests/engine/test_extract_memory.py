@@ -17,6 +17,7 @@ from kvtool.errors import KvtoolError
 from kvtool.store import Run
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_blocks_whatever_the_images_seem_to_take(
     tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,6 +37,7 @@ def test_a_run_keeps_its_blocks_whatever_the_images_seem_to_take(
     ]
 
 
+@pytest.mark.slow
 def test_estimate_writes_nothing_and_is_true(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{few}", codec="none")
     estimate = local.estimate(job)

@@ -36,6 +36,7 @@ def test_a_worker_that_dies_is_an_error(
     assert "AttributeError" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_strict_stops_and_keeps_what_was_stored(
     tmp_path: Path, tiny_model: Path, pictures: Path
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_part_held_by_another_is_busy_and_named(
     assert kvtool.extract(store, **options).n_done == 5
 
 
+@pytest.mark.slow
 def test_wait_takes_over_when_the_other_ends(
     tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

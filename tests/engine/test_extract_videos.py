@@ -153,6 +153,7 @@ def test_what_cannot_be_given_is_refused_in_one_line(
         kvtool.extract(store, view="video", **pictures)
 
 
+@pytest.mark.slow
 def test_a_model_is_proven_on_the_first_frames(
     tmp_path: Path, models: dict[str, str], clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

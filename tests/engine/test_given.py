@@ -32,6 +32,7 @@ def values(store: Path, run: str) -> dict[str, bytes]:
     return {name: opened.read_image(name, raw=True)["value"].tobytes() for name in opened.ids}
 
 
+@pytest.mark.slow
 def test_a_list_of_paths_is_the_same_run_as_their_lines(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_picture_in_memory_is_turned_upright(tmp_path: Path) -> None:
         assert picture_bytes(picture, "a").startswith(b"P6\n24 32\n")
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_read_any_more_fails_alone(tmp_path: Path, model: str) -> None:
     path = builders.picture(tmp_path / "a.png", 320, 240)
     path.write_bytes(path.read_bytes()[:5000])

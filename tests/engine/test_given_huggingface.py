@@ -67,6 +67,7 @@ def cells(path: Path) -> Iterator[dict[str, Any]]:
     yield {"bytes": None, "path": None}
 
 
+@pytest.mark.slow
 def test_a_hugging_face_data_set(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

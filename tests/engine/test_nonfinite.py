@@ -41,6 +41,7 @@ def warnings(
     return caplog
 
 
+@pytest.mark.slow
 def test_an_overflow_is_told_once_and_again_by_who_finds_it_stored(
     tmp_path: Path, loud_model: Path, pictures: Path, warnings: pytest.LogCaptureFixture
 ) -> None:
@@ -68,6 +69,7 @@ def test_an_overflow_is_told_once_and_again_by_who_finds_it_stored(
     assert len([line for line in warnings.messages if "value: layer 2" in line]) == 1
 
 
+@pytest.mark.slow
 def test_bfloat16_holds_them_and_nothing_is_said(
     tmp_path: Path, loud_model: Path, pictures: Path, warnings: pytest.LogCaptureFixture
 ) -> None:

@@ -34,6 +34,7 @@ def extracted(
     return report, kvtool.open(tmp_path / "s.kv").run(report.run)
 
 
+@pytest.mark.slow
 def test_each_image_gets_its_text(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     table = tmp_path / "texts.csv"
     table.write_bytes(
@@ -50,6 +51,7 @@ def test_each_image_gets_its_text(tmp_path: Path, tiny_model: Path, few: Path) -
     assert "expected a text for --prefix file" in report.failed[2].reason
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_wherever_its_file_lies_and_another_for_other_texts(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -71,6 +73,7 @@ def test_empty_cells_are_no_text(tmp_path: Path) -> None:
     assert read_texts(str(tmp_path / "a.csv")) == {"c": "cat"}
 
 
+@pytest.mark.slow
 def test_unknown_images_are_counted(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     rows = ["image,text", "000.png,cat", "x.png,cat", "y.png,cat"]
     (tmp_path / "a.csv").write_text("\n".join(rows))

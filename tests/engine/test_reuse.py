@@ -137,7 +137,7 @@ def test_images_that_the_source_lacks_come_from_pixels(
     assert run.samples == pixels.samples
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -176,6 +176,7 @@ def test_other_pictures_under_the_same_names_do_not_serve(
     assert contents(run) == contents(pixels)
 
 
+@pytest.mark.slow
 def test_no_picture_left_is_no_source(tmp_path: Path, tiny_model: Path, many: Path) -> None:
     extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=1)
     noise(40, 40, 999).save(many / "000.png")
@@ -235,6 +236,7 @@ def test_a_damaged_source_is_named_and_stops_nobody(
     assert contents(last) == contents(pixels)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_tower")
 def test_estimate_decodes_no_picture(
     tmp_path: Path, tiny_model: Path, many: Path, monkeypatch: pytest.MonkeyPatch

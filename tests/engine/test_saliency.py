@@ -31,7 +31,7 @@ def extracted(store: Path, model: Path, dataset: str, **options: Any) -> Run:
     return kvtool.open(store).run(report.run)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "kinds", "layer"),
     [
@@ -65,6 +65,7 @@ def test_a_run_holds_what_the_model_gives(
     assert "saliency" not in plain.config.kinds
 
 
+@pytest.mark.slow
 def test_other_kinds_have_the_bytes_that_they_have_without_it(tmp_path: Path, data: str) -> None:
     folder = tiny.llava_next(tmp_path / "model")
     kinds: tuple[Kind, ...] = ("value", "projected", "vision")

@@ -34,6 +34,7 @@ def scenes(embedded_world: World) -> Path:
     return embedded_world("spair71k", "blink")
 
 
+@pytest.mark.slow
 def test_a_run_is_told_apart_by_it(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
     store, dataset = tmp_path / "s.kv", f"folder:{pictures}"
     plain = extracted(store, tiny_model, dataset)
@@ -54,6 +55,7 @@ def test_a_run_is_told_apart_by_it(tmp_path: Path, tiny_model: Path, pictures: P
     assert [token for token in run.samples[0].prefix_ids if token in words] == words
 
 
+@pytest.mark.slow
 def test_the_command_says_it(
     tmp_path: Path, tiny_model: Path, pictures: Path, shell: Shell
 ) -> None:

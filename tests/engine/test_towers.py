@@ -93,7 +93,7 @@ def test_a_tower_that_feeds_from_an_earlier_layer(
         ("dinov3_vit", None, "norm"),
     ],
 )
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_the_norm_is_in_the_runs_record(
     tmp_path: Path, models: dict[str, str], data: str, model: str, layers: Any, norm: str
 ) -> None:
@@ -170,6 +170,7 @@ def test_texts_are_stored_by_template_without_running_images(
         extracted(store, models["llava_onevision"], data, text_template="a cat")
 
 
+@pytest.mark.slow
 def test_encoders_store_the_texts_of_their_own_towers(
     tmp_path: Path, models: dict[str, str], data: str
 ) -> None:

@@ -102,6 +102,7 @@ def test_only_blocks_that_all_tasks_score_are_averaged(result: Result) -> None:
     assert layers["all"] == layers["segmentation"] == set(range(6))
 
 
+@pytest.mark.slow
 def test_each_layer_has_its_best_head(result: Result) -> None:
     rows = [row for row in result.rows if (row["subset"], row["kind"]) == ("all", "value")]
     bests = [row for row in result.per_layer if (row["subset"], row["kind"]) == ("all", "value")]

@@ -157,6 +157,7 @@ def test_a_run_and_its_copy_do_not_differ(root: Path, tmp_path: Path) -> None:
     assert "cannot be told from" in sentence
 
 
+@pytest.mark.slow
 def test_holm_counts_runs_and_blocks_apart(result: Result) -> None:
     for choice in ("best", "block"):
         rows = [row for row in result.rows if row["choice"] == choice]
@@ -181,6 +182,7 @@ def test_images_that_a_run_lacks_or_holds_another_picture_of(root: Path, tmp_pat
         kvtool.compare(path, ["all", "other"], TASK)
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_have_no_difference(root: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"kinds": ("value",), "layers": 2}
     pair_run(tmp_path / "s.kv", root, "one", noise(1), **options)

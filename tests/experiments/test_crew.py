@@ -135,6 +135,7 @@ def test_an_error_of_a_worker_is_the_callers(tmp_path: Path, store: Path, pope: 
         call(store, pope, devices=("cpu", "cuda:77"))
 
 
+@pytest.mark.slow
 def test_a_call_travels_as_plain_data(store: Path, pope: Path) -> None:
     """What a worker process, or a task of Ray, gets and does; here in this process."""
     run = kvtool.open(store).run()

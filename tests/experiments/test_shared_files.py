@@ -132,6 +132,7 @@ def test_a_folder_keeps_its_name_and_home_is_nobodys(monkeypatch: pytest.MonkeyP
     assert (folder_name("/a/b"), folder_name("org/name")) == ("b", "org/name")
 
 
+@pytest.mark.slow
 def test_pictures_of_a_list_are_found_where_they_are_now(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

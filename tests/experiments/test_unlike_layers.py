@@ -43,6 +43,7 @@ def test_a_probe_scores_the_heads_that_there_are(run: Run) -> None:
     }
 
 
+@pytest.mark.slow
 def test_variance_is_that_of_each_layers_own_dimensions(run: Run) -> None:
     rows = kvtool.variance(run).rows
     assert {(row["layer"], row["kv_head"]) for row in rows} == expected_heads(run)
@@ -56,6 +57,7 @@ def test_variance_is_that_of_each_layers_own_dimensions(run: Run) -> None:
         assert row["variance"] == pytest.approx(trace.mean(), rel=1e-5)
 
 
+@pytest.mark.sampled
 def test_a_knockout_of_all_heads_counts_those_that_there_are(run: Run) -> None:
     heads = sorted(expected_heads(run))
     options: dict[str, Any] = {"max_new_tokens": 1, "limit": 4, "device": "cpu"}

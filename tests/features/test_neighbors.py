@@ -52,6 +52,7 @@ def test_backends_agree_with_the_loop(backend: Backend, metric: Metric, k: int) 
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["cosine", "l2"]), st.integers(1, 4))
 def test_ties_go_to_the_lowest_index(seed: int, metric: Metric, k: int) -> None:

@@ -51,6 +51,7 @@ def test_faiss_takes_vectors_that_lie_in_any_order(metric: Metric) -> None:
     np.testing.assert_array_equal(result[1], expected[1])
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["cosine", "l2"]), st.integers(1, 4))
 def test_the_reference_on_a_device_is_numpys(seed: int, metric: Metric, k: int) -> None:

@@ -120,6 +120,7 @@ def test_some_tokens_of_some_images(tmp_path: Path, data: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_stream_of_a_part_of_the_layers_is_stored_alone(tmp_path: Path, data: str) -> None:
     folder = tiny.qwen2_vl(tmp_path / "model")
     run = extracted(
@@ -132,6 +133,7 @@ def test_the_stream_of_a_part_of_the_layers_is_stored_alone(tmp_path: Path, data
         run.hidden(0)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("options", [{"layers": [0, 1]}, {"kinds": ["key", "value"]}])
 def test_a_run_without_what_is_needed(tmp_path: Path, data: str, options: dict[str, Any]) -> None:
     folder = tiny.llava_next(tmp_path / "model")
@@ -165,6 +167,7 @@ def test_a_layer_or_a_model_that_is_not_there(tmp_path: Path, data: str) -> None
     assert np.isfinite(moved.values).all()
 
 
+@pytest.mark.slow
 def test_probes_take_it_as_a_kind(tmp_path: Path, data: str) -> None:
     folder = tiny.llava_onevision(tmp_path / "model")
     run = extracted(

@@ -17,6 +17,7 @@ from tests.support.tiny_words import LLAVA_TEMPLATE
 SENTENCES = ["a red cat", "the dog is on the left", "there is no cat in the image", "blue dogs"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("template", [LLAVA_TEMPLATE, None])
 def test_tokens_that_are_words(tmp_path: Path, template: str | None) -> None:
     language = load_language(str(llama(tmp_path, template)), dtype="float32")

@@ -79,6 +79,7 @@ def test_always_a_choice_or_nothing(answer: str, choices: list[str]) -> None:
     assert choice in {"", *(f"({letter})" for letter in string.ascii_uppercase[: len(choices)])}
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 7),
     st.integers(1, 8),
@@ -95,6 +96,7 @@ words = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(words, st.permutations(["cat", "dog", "red dog", "owl"]))
 def test_texts_are_the_definition(names: list[str], choices: list[str]) -> None:
     """Slow: word by word, a choice counts where no longer choice covers it."""

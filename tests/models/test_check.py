@@ -78,7 +78,7 @@ def moved(sample: Sample, **changes: Any) -> Sample:
     return replace(sample, spans=(replace(span, **changes),))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"start": 1}, {"row_stride": 1}, {"cover_xyxy_px": (0.0, 0.0, 600.0, 320.0)}]
 )
@@ -127,6 +127,7 @@ def test_a_knockout_that_hides_nothing_fails(model: Any, monkeypatch: pytest.Mon
     assert not check.knockout(model, colors(), "base").passed
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_in_one_layer_passes_no_check(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def model_type(folder: Path) -> str:
     return str(json.loads((folder / "config.json").read_text())["model_type"])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["llava_15", "gemma3", "qwen3_vl", "internvl"])
 def test_with_its_file_taken_away_a_family_is_the_same(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -145,6 +146,7 @@ def test_a_tower_whose_patches_lie_elsewhere_is_refused_where_it_is_stored(
     check.prove(model, colors(), "base", ("key", "value"))
 
 
+@pytest.mark.slow
 def test_a_map_that_is_not_true_is_refused(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     spans = type(model).spans
 

@@ -103,7 +103,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return Checkpoint(request.param, tmp_path_factory.mktemp(request.param))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_texts_are_those_of_the_classs_own_text_tower(checkpoint: Checkpoint) -> None:
     vectors = checkpoint.model.text_vectors(TEXTS, [], ("projected", "vision"), "{}")
     assert list(vectors.arrays) == ["projected"]

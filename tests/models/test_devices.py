@@ -194,6 +194,7 @@ def test_layers_read_one_by_one_compute_the_same_bits(llava: Path) -> None:
     assert_same(load_model(str(llava), dtype="float32", by_layer=True), expected)
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_written_to_the_folder(llava: Path, tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
     folder = Path(shutil.copytree(llava, tmp_path / "model"))

@@ -165,6 +165,7 @@ def test_weights_are_changed_as_written_out_query_by_query(case: Case, label: st
     assert (logits - case.logits("scale:1")).abs().max() > 1e-4
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("label", ["mean-key", "mean-value"])
 def test_means_stand_in_the_cache(case: Case, label: str) -> None:
     arrays = {name: array.copy() for name, array in case.arrays.items()}

@@ -116,7 +116,7 @@ def placeholders(case: Case, view: View, sample: Sample) -> tuple[int, int]:
     return sample.image_start, index + 1
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_logits_equal_an_eager_forward_of_the_whole_prompt(case: Case) -> None:
     generator = random.Random(1)
     for view in case.contract.views:
@@ -215,7 +215,7 @@ def test_questions_about_one_image_run_together_and_answer_as_each_alone(
     assert cache.layers[0].keys.shape[0] == 1
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CONTRACTS[3:], ids=lambda contract: contract.build, indirect=True)
 def test_images_of_one_length_and_two_places_are_blocked_each_in_its_own(case: Case) -> None:
     """Rows whose images start at different positions: one has a shorter image and a longer text

@@ -83,6 +83,7 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "adapter.safetensors")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("pool", [1, 2])
 @pytest.mark.parametrize("scheme", ["", "adapter:"])
 def test_keys_values_and_logits_are_those_by_hand(tmp_path: Path, pool: int, scheme: str) -> None:

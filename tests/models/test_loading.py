@@ -115,6 +115,7 @@ def test_missing_shard_and_missing_weights(folder: Path) -> None:
     assert "expected weights in model-00001-of-00002.safetensors" in error(folder)
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_read_without_running_code(
     folder: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +135,7 @@ def test_pickled_weights_are_read_without_running_code(
     assert "ran" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_published_layout_of_qwen(folder: Path, source: Path) -> None:
     """Hub checkpoints keep the decoder's settings at the top of config.json."""
     config = json.loads((folder / "config.json").read_text())
@@ -167,6 +169,7 @@ def test_devices_precisions_and_attentions(source: Path) -> None:
     assert eager.language_model.config._attn_implementation == "eager"  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_weights_are_loaded_in_the_asked_precision(source: Path) -> None:
     for precision in ("float16", "bfloat16", "float32"):
         model: Any = load_model(str(source), dtype=precision)

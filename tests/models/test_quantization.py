@@ -136,6 +136,7 @@ def fp8(llava: Path, folder: Path) -> tuple[Path, Path]:
     return quantized, plain
 
 
+@pytest.mark.slow
 def test_weights_in_8_bits_are_loaded_by_transformers(llava: Path, tmp_path: Path) -> None:
     """On a CPU transformers brings them to the asked precision: the values that they stand for."""
     pytest.importorskip("accelerate")
@@ -171,6 +172,7 @@ def test_quantized_weights_are_not_read_layer_by_layer(llava: Path, tmp_path: Pa
     assert "--by-layer: expected plain weights" in error(folder, by_layer=True)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_quantized_model_says_so(llava: Path, tmp_path: Path, shell: Shell) -> None:
     pytest.importorskip("accelerate")
     quantized, _ = fp8(llava, tmp_path)

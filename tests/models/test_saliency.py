@@ -98,6 +98,7 @@ def test_the_class_token_of_the_last_layer(build: str, attention: str, tmp_path:
     np.testing.assert_array_equal(plain["vision"][1], only_first["vision"][1])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("build", ["siglip", "siglip_of_two"])
 def test_the_probe_of_siglips_pooling_head(build: str, tmp_path: Path) -> None:
     folder = getattr(tiny, build)(tmp_path)
@@ -115,6 +116,7 @@ def test_the_probe_of_siglips_pooling_head(build: str, tmp_path: Path) -> None:
     assert values.std(1).min() > 1e-3
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kinds", [("saliency", "projected"), ("saliency", "value", "vision")])
 def test_the_class_token_of_llavas_tower(kinds: tuple[Kind, ...], tmp_path: Path) -> None:
     folder = tiny.llava_next(tmp_path)

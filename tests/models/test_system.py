@@ -58,7 +58,7 @@ def own_inputs(contract: DecoderContract, folder: Path, n_images: int) -> dict[s
     return dict(processor(images=[pictures], text=[text], return_tensors="pt"))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_the_cache_and_what_follows_equal_transformers_whole_prompt(
     contract: DecoderContract, folder: Path
 ) -> None:
@@ -114,7 +114,7 @@ def test_a_prompt_of_several_images_begins_with_it(contract: DecoderContract, fo
     assert SYSTEM.split()[0] not in model.prompt.tokenizer.decode(between)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_a_class_name_is_read_after_the_system_message(folder: Path) -> None:
     model: Any = load_model(str(folder), dtype="float32", system=SYSTEM)
     plain: Any = load_model(str(folder), dtype="float32")

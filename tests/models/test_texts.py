@@ -26,6 +26,7 @@ def test_templates_that_are_none(template: str) -> None:
         TextTemplate.parse(template)
 
 
+@pytest.mark.slow
 def test_a_text_alone_at_position_0_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -60,6 +60,7 @@ def prepared(model: Any, frames: list[Image.Image], prefix: str = PREFIX) -> Pre
     return item
 
 
+@pytest.mark.sampled
 def test_pixels_and_tokens_are_those_of_transformers(model: Any, inputs: dict[str, Any]) -> None:
     item = prepared(model, FRAMES)
     (pixels,) = (item.tensors[n] for n in item.tensors if n.startswith("pixel"))
@@ -194,7 +195,7 @@ def test_a_batch_of_videos_is_each_alone(model: Any) -> None:
             np.testing.assert_allclose(together.arrays[kind][row], arrays[0], rtol=0, atol=2e-5)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_frames_are_brought_to_the_size_that_is_asked_for(folder: Path) -> None:
     areas = {}
     for name, size in (

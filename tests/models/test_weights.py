@@ -49,6 +49,7 @@ def error(folder: Path, **options: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name",
     [

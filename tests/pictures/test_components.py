@@ -25,6 +25,7 @@ def cell(picture: Array, sheet: Sheet, column: int, head: int) -> Array:
     return picture[y - FRAME_PX : y + height + FRAME_PX, x - FRAME_PX : x + width + FRAME_PX]
 
 
+@pytest.mark.slow
 def test_two_images_of_a_run(tmp_path: Path) -> None:
     run = planted(tmp_path / "s", 12, CONSTANT, layers=8, heads=2)
     ids = ["folder/image 7", "folder/image 2"]

@@ -126,6 +126,7 @@ def test_what_is_gone_is_said_and_the_page_is_whole(tmp_path: Path) -> None:
     assert "their runs are not in the stores any more" in read(bare).text
 
 
+@pytest.mark.slow
 def test_components_of_two_images(tmp_path: Path) -> None:
     run = spair_run(tmp_path)
     kvtool.variance(run, threshold=1.0)

@@ -25,6 +25,7 @@ def slow_p(coefficient: float, x: Array, y: Array) -> float:
     return float(np.mean([value >= abs(coefficient) - 1e-9 for value in coefficients]))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(points)
 def test_as_scipy_has_them(pair: tuple[list[int], list[int]]) -> None:

@@ -67,6 +67,7 @@ def test_few_far_away_are_outliers() -> None:
     assert shape.modes == [pytest.approx(np.exp(5), rel=0.3)]
 
 
+@pytest.mark.slow
 def test_an_outlier_does_not_hide_two_modes() -> None:
     shape = describe(np.append(as_in_the_paper(0), 30_000), 0)
     assert shape.bimodal

@@ -72,7 +72,7 @@ def test_questions_alone_are_permuted_as_they_were_without_clusters() -> None:
 
 
 @pytest.mark.parametrize("by_picture", [True, False])
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_what_a_picture_makes_of_all_its_questions_is_no_evidence_several_times(
     by_picture: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_sealed_json_round_trips(document: dict[str, object]) -> None:
     content = sealed.unsealed(

@@ -71,6 +71,7 @@ def test_a_pushed_folder_that_is_downloaded_by_other_means_is_a_store(
     assert verify(open_store(hub.head())) == []
 
 
+@pytest.mark.slow
 def test_a_pull_that_was_ended_goes_on(
     hub: FakeHub, source: Store, target: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ def test_chosen_kinds_are_pushed_as_a_run_of_their_own(
     assert verify(target) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hub")
 def test_a_damaged_part_is_left_out_of_a_push_and_named(source: Store, target: Store) -> None:
     damage(source.path / DAMAGED)
@@ -132,6 +134,7 @@ def test_a_damaged_part_is_left_out_of_a_push_and_named(source: Store, target: S
     assert_holds(target.run(), IMAGES[3:])
 
 
+@pytest.mark.slow
 def test_what_the_hub_damages_or_loses_is_left_out_of_a_pull_and_comes_later(
     hub: FakeHub, source: Store, target: Store, shell: Shell
 ) -> None:
@@ -149,6 +152,7 @@ def test_what_the_hub_damages_or_loses_is_left_out_of_a_pull_and_comes_later(
     assert files_of(target.run()) == files_of(source.run())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hub")
 def test_a_store_on_an_object_store_is_pushed_and_pulled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Store
@@ -207,6 +211,7 @@ def test_a_public_data_set_is_pushed_to_only_where_that_is_meant(source: Store) 
     assert not push(source, ADDRESS, public=True).private
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hub")
 def test_the_commands_are_the_functions(source: Store, tmp_path: Path, shell: Shell) -> None:
     code, out, _ = shell("-q", "store", "push", str(source.path), ADDRESS, "--public")

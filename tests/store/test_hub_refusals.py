@@ -126,6 +126,7 @@ def test_what_the_client_raises_is_one_line(
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("source")
 def test_without_a_network_the_real_client_ends_in_one_line(
     tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch

@@ -81,6 +81,7 @@ def test_texts_come_back_after_the_first_of_several_was_dropped(store: Store) ->
     assert store.run().text_names == ["cow", "pig", "cat", "dog"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "path",
     [f"runs/tiny/parts/{FIRST}", "runs/tiny/text/0000000", "results/abc.json",

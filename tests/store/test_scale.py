@@ -53,6 +53,7 @@ def test_peak_memory_of_reading_a_head_is_little_more_than_its_values(tmp_path: 
         assert nbytes <= grown <= nbytes * 1.2 + 40e6  # a few chunks of 2 MB a thread
 
 
+@pytest.mark.slow
 def test_a_thousand_parts_open_by_reading_one_file_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def test_random_values_do_not_exceed_chance(tmp_path: Path) -> None:
         assert ("chance_max" in best) == (select == "max")
 
 
+@pytest.mark.slow
 def test_a_random_point_of_the_box_and_the_best_patch(tmp_path: Path) -> None:
     run = spair.make_run(tmp_path)
     result = probe(run, spair.TASK, layers=[0, 5])
@@ -166,6 +167,7 @@ def test_episodes_are_resampled_by_query(tmp_path: Path) -> None:
         assert (row["n"], row["n_resampled"]) == (70, 35)
 
 
+@pytest.mark.slow
 def test_classes_that_no_episode_is_of_are_named(tmp_path: Path) -> None:
     result = probe(pascal.make_run(tmp_path, 1), pascal.TASK, episodes=3, layers=[5])
     assert result.best is not None
@@ -196,6 +198,7 @@ def test_what_a_crop_leaves_out_is_counted_beside_every_score(tmp_path: Path) ->
         assert row["unseen"] == pytest.approx(share)
 
 
+@pytest.mark.slow
 def test_tables_and_sentences_say_what_is_no_better_than_chance(
     segmentation: Result, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_golden_votes() -> None:
         )
 
 
+@pytest.mark.slow
 def test_kmeans_is_as_good_as_scikit_learns() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(5, 12)) * 3

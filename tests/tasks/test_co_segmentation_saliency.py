@@ -88,6 +88,7 @@ def test_the_golden_chain_through_a_store(tmp_path: Path) -> None:
     assert max(row["j_mean"] for row in inverted.rows) < 0.5
 
 
+@pytest.mark.slow
 def test_attention_is_stretched_before_it_is_cut(tmp_path: Path) -> None:
     """A tower's attention sums to 1 over all patches, so that 0.065 would cut nearly all."""
     small = [values / values.sum() for values in golden_saliency()]
@@ -120,6 +121,7 @@ def test_a_baseline_without_attention_is_left_out_and_named(tmp_path: Path) -> N
     assert {row["run"] for row in by_border.baselines} == {"own", "other"}
 
 
+@pytest.mark.slow
 def test_chance_is_judged_by_the_attention_too(tmp_path: Path) -> None:
     """Regions of patches that know nothing of values, of which attention tells the object."""
     saliency = golden_saliency()

@@ -80,6 +80,7 @@ def dense(patch_map: Array, height: int, width: int) -> Array:
     )
 
 
+@pytest.mark.slow
 def test_semantic_segmentation_agrees_with_the_slow_reference(tmp_path: Path) -> None:
     run = imagenet_run(tmp_path, scale=3)
     commit_texts(run, NAMES)
@@ -115,6 +116,7 @@ def test_semantic_segmentation_agrees_with_the_slow_reference(tmp_path: Path) ->
         )
 
 
+@pytest.mark.slow
 def test_bdd_has_every_class_of_an_image_in_turn(tmp_path: Path) -> None:
     run = bdd_run(tmp_path)
     dataset = Bdd10k(tmp_path / "data", "val")
@@ -171,6 +173,7 @@ def test_cuts() -> None:
     assert (maps > language.thresholds(maps, "fraction:0.4")[:, None]).sum(1).tolist() == [2, 1]
 
 
+@pytest.mark.slow
 def test_referring_expression_by_hand(tmp_path: Path) -> None:
     """The first sentence of each image finds its box but in one image, where two more patches look
     like it; the second sentence's vector is the background's: it finds exactly what is not the box.

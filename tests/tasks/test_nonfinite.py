@@ -142,6 +142,7 @@ def test_spoiled_baselines_have_no_score(tmp_path: Path, root: Path) -> None:
     assert any(second.name in line and "vision: layer 3" in line for line in result.skipped)
 
 
+@pytest.mark.slow
 def test_vectors_of_texts_spoil_their_block(tmp_path: Path) -> None:
     masks = imagenet(tmp_path / "data")
     refs = ImageNetS(tmp_path / "data").images()

@@ -177,6 +177,7 @@ def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path, propagati
     assert probe(run, TASK, propagation=propagation, fresh=True).to_json() == result.to_json()
 
 
+@pytest.mark.slow
 def test_void_in_the_first_mask_is_no_object(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     path = tmp_path / "data/Annotations/480p/one/00000.png"

@@ -125,6 +125,7 @@ def test_all_rows_of_the_table_come_by_one_command(store: Path) -> None:
     ), result.skipped
 
 
+@pytest.mark.slow
 def test_an_encoder_without_a_text_side_says_so(store: Path) -> None:
     with pytest.raises(UsageError, match="stored: vision; vit has no text tower here"):
         probe(kvtool.open(store).run("vit"))
@@ -153,6 +154,7 @@ def test_another_template_is_another_result(store: Path) -> None:
     assert bare.baselines[0] == turn.baselines[0]
 
 
+@pytest.mark.slow
 def test_texts_of_values_alone_leave_projected_out(tmp_path: Path) -> None:
     run = language.imagenet_run(tmp_path)
     language.commit_texts(run, NAMES)

@@ -99,6 +99,7 @@ SEGMENTATIONS: dict[str, Any] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "damage", [*SEGMENTATIONS, "no segmentation", "no annotation", "other width", "no height"]
 )
@@ -132,6 +133,7 @@ def test_a_broken_object_is_as_good_as_none(tmp_path: Path, damage: str) -> None
         assert all(line.startswith(f"{path}") for line in result.skipped)
 
 
+@pytest.mark.slow
 def test_widths_written_as_texts_are_read(tmp_path: Path) -> None:
     run = RUNS["referring-expression"](tmp_path)
     full = scored(run, "referring-expression")
@@ -143,6 +145,7 @@ def test_widths_written_as_texts_are_read(tmp_path: Path) -> None:
     assert scored(run, "referring-expression").rows == full.rows
 
 
+@pytest.mark.slow
 def test_sentences_listed_twice_count_once_and_empty_ones_not(tmp_path: Path) -> None:
     run = RUNS["referring-expression"](tmp_path)
     full = scored(run, "referring-expression")

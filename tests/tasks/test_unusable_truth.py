@@ -64,7 +64,7 @@ def test_a_broken_mask_is_as_good_as_none(
     assert all("\n" not in line for line in result.skipped)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MASKS)
 def test_where_nothing_can_be_used_one_line_says_so(tmp_path: Path, name: str) -> None:
     run = RUNS[name](tmp_path)
@@ -129,6 +129,7 @@ def test_frames_of_two_sizes_leave_out_their_sequence(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_msrc_v2_maps_in_other_colors_are_left_out(tmp_path: Path) -> None:
     """Channels swapped, a plane's color is no class's, and a cow's would be a building's."""
     for number in range(4):

@@ -71,6 +71,7 @@ def run(tmp_path: Path, root: Path, labels: dict[str, Array]) -> Run:
     return write_videos(tmp_path / "store", root, labels, carrying(labels))
 
 
+@pytest.mark.slow
 def test_vectors_that_carry_the_labels_reach_the_top(run: Run) -> None:
     result = probe(run, TASK)
     assert result.best is not None
@@ -126,6 +127,7 @@ def test_soft_masks_are_those_of_a_walk_from_pair_to_pair(run: Run, rule: Any) -
                 np.testing.assert_allclose(soft[frame][head], mask, atol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("replaced", "n_objects"), [("", 4), ("one/00002", 2)])
 def test_the_same_objects_are_compared_with_frames_one_by_one(
     root: Path, labels: dict[str, Array], run: Run, replaced: str, n_objects: int

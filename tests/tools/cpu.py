@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-LIMIT_S = 1.5
+LIMIT_S = 0.35
 SECONDS: dict[str, float] = {}
 
 

@@ -63,6 +63,7 @@ def test_the_batch_script_is_short_and_a_script_and_on_the_page() -> None:
     assert parse(words).params["model"] == needs.NAME.format(size="7b")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("words", LINES, ids=" ".join)
 def test_a_command_of_the_page_can_be_parsed(words: list[str]) -> None:
     parse(words)

@@ -75,6 +75,7 @@ def test_of_a_run_that_is_gone_errors_are_one_line(
     assert client.get(f"{BASE}catalog").json()["error"].startswith("serve: expected a run")
 
 
+@pytest.mark.slow
 def test_probes_that_are_added_are_seen(client: TestClient, run: Run) -> None:
     scope = {"store": "changing.kv", "run": run.name}
     assert client.get(f"{BASE}scores", params=scope).json() == {"scores": []}

@@ -35,6 +35,7 @@ def planted(run: Run) -> Any:
     return next(probe for probe in scores if probe["task"] == TASK)
 
 
+@pytest.mark.slow
 def test_scores_are_texts_of_the_terminal_in_percent(copy: Run) -> None:
     result = keep_usual_probe(copy)
     probe = planted(copy)

@@ -29,6 +29,7 @@ def fetched(address: str) -> Any:
         return response.read()
 
 
+@pytest.mark.slow
 def test_it_serves_until_it_is_stopped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)

@@ -39,6 +39,7 @@ def maps_of(viewer: Viewer, scope: Scope, **texts: str) -> np.ndarray[Any, Any]:
     return np.frombuffer(reply.body, np.float32).reshape(heads, cells)
 
 
+@pytest.mark.slow
 def test_maps_of_all_heads_are_cosines(viewer: Viewer, scope: Scope, run: Run) -> None:
     maps = maps_of(viewer, scope, kind="value", layer="3,5", token="20")
     vectors = run.read("value", [3, 5], run.kv_heads, [scope["image"]]).values.astype(np.float64)

@@ -29,6 +29,7 @@ class Sent:
         self.messages.append((message, list(buffers)))
 
 
+@pytest.mark.slow
 def test_it_answers_as_the_server_does(
     run: Run, viewer: Viewer, scope: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

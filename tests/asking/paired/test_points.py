@@ -204,6 +204,7 @@ def test_a_folder_of_pictures_is_written_once(
         write_pictures(folder, questions[:1], refs)
 
 
+@pytest.mark.slow
 def test_a_missing_picture_leaves_no_folder(dataset: Any, tmp_path: Path) -> None:
     questions = make_questions(dataset.pairs(), 1, seed=0)
     refs = {ref.id: type(ref)(ref.id, tmp_path / "gone.jpg") for ref in dataset.images()}

@@ -96,6 +96,7 @@ def test_iou_by_hand() -> None:
     assert iou((0, 0, 4, 4), (4, 0, 8, 4)) == 0
 
 
+@pytest.mark.slow
 def test_the_closer_point_is_marked_on_the_thing_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
     """The letters' points, caught on their way to the picture, lie on the thing that the answer
     says.

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=9))
 
 
+@pytest.mark.slow
 @given(masks)
 def test_run_lengths_decode_to_the_mask(mask: npt.NDArray[np.bool_]) -> None:
     encoded = run_lengths(mask)
@@ -25,6 +26,7 @@ def test_run_lengths_decode_to_the_mask(mask: npt.NDArray[np.bool_]) -> None:
     assert np.array_equal(coco_mask.decode(packed), mask)
 
 
+@pytest.mark.slow
 @given(masks)
 def test_polygons_decode_to_the_mask_or_refuse_holes(mask: npt.NDArray[np.bool_]) -> None:
     outlines = polygons(mask)

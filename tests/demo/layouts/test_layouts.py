@@ -47,6 +47,7 @@ def test_another_seed_gives_other_pictures(world: Path, tmp_path: Path) -> None:
         assert path.read_bytes() != (world / path.relative_to(tmp_path)).read_bytes()
 
 
+@pytest.mark.slow
 def test_reports_what_it_wrote_and_then_has_nothing_to_do(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     counts = write_scenes(tmp_path, only=["msrc"], progress=lambda *step: seen.append(step))
@@ -60,6 +61,7 @@ def test_pope_brings_the_images_it_asks_about(tmp_path: Path) -> None:
     assert list(write_scenes(tmp_path, only=["pope"])) == ["coco", "pope"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "options"), [("seed", {"seed": 3}), ("size", {"size": "medium"})]
 )
@@ -106,6 +108,7 @@ def _fails(folder: Path, _seed: int, _size: Size) -> int:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interrupted_data_set_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from tests.engine.match.folders import counts, extract, replace_pictures, values
 from tests.support.tiny import noise
 
 
+@pytest.mark.slow
 def test_replaced_pictures_are_named_and_nothing_is_touched(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_picture_that_comes_back_is_extracted_again(
     assert verify(kvtool.open(store)) == []
 
 
+@pytest.mark.slow
 def test_touched_but_unchanged_pictures_are_the_same(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -84,6 +86,7 @@ def test_touched_but_unchanged_pictures_are_the_same(
     assert counts(extract(store, tiny_model, few)) == (6, 0)
 
 
+@pytest.mark.slow
 def test_a_named_run_keeps_both(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     store = tmp_path / "s.kv"
     first = extract(store, tiny_model, few)
@@ -95,6 +98,7 @@ def test_a_named_run_keeps_both(tmp_path: Path, tiny_model: Path, few: Path) -> 
     )
 
 
+@pytest.mark.slow
 def test_another_processes_part_is_not_replaced(
     tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +112,7 @@ def test_another_processes_part_is_not_replaced(
     assert len(run.ids) == 6
 
 
+@pytest.mark.slow
 def test_pictures_of_other_contents_are_refused_to_analyses(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:

@@ -54,6 +54,7 @@ def test_a_copy_with_some_pictures_changed_is_another_run_even_while_the_first_i
     assert counts(extract(store, tiny_model, few)) == (2, 4)
 
 
+@pytest.mark.slow
 def test_a_moved_folder_is_recognized_and_its_new_place_kept(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:

@@ -14,6 +14,7 @@ from kvtool.errors import RunConflictError, UsageError
 from tests.engine.match.folders import counts, extract
 
 
+@pytest.mark.slow
 def test_same_name_and_settings_differ_is_a_conflict(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -22,6 +23,7 @@ def test_same_name_and_settings_differ_is_a_conflict(
         extract(tmp_path / "s.kv", tiny_model, few, run="mine", view="full")
 
 
+@pytest.mark.slow
 def test_the_same_weights_elsewhere_are_the_same_model(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
@@ -78,6 +80,7 @@ def test_a_worker_that_planned_before_the_run_was_there_joins_it(
     assert store.runs() == [first.name]
 
 
+@pytest.mark.slow
 def test_no_layer_at_all_is_no_default(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     extract(tmp_path / "s.kv", tiny_model, few)
     with pytest.raises(UsageError, match="expected at least one"):

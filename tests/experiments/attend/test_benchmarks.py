@@ -96,6 +96,7 @@ def test_pictures_by_name_and_by_number(run: Run, root: Path) -> None:
     assert "expected the word 'cat' in it" in words.skipped[0]
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_not_there_costs_its_questions(run: Run, tmp_path: Path) -> None:
     folder = planted_pope(tmp_path / "pope", N_IMAGES)
     (folder / "val2014" / "001.png").write_bytes(b"no picture")

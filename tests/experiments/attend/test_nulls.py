@@ -5,6 +5,7 @@ input-agnostic keys that are like the others.
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from kvtool.experiments.attend.measures import blocks_of, map_units, unit_rows
 from kvtool.experiments.attend.relations import compared
@@ -17,6 +18,7 @@ GEOMETRY = Geometry(
 )
 
 
+@pytest.mark.slow
 def test_intervals_of_auroc_hold_chance_by_picture_and_would_not_by_text() -> None:
     """Each head is a study by itself: maps that know nothing of objects, but are much alike for all
     texts of a picture, and so are the objects.
@@ -46,6 +48,7 @@ def test_intervals_of_auroc_hold_chance_by_picture_and_would_not_by_text() -> No
     assert n_missed(np.arange(len(pictures))) > 40
 
 
+@pytest.mark.slow
 def test_keys_that_are_alike_are_told_apart_as_often_as_p_says() -> None:
     rng = np.random.default_rng(0)
     p = []

@@ -66,6 +66,7 @@ def test_no_masks_leave_nothing_out(run: Run, data: Path, shell: Callable[..., A
     assert code == 0, lines
 
 
+@pytest.mark.slow
 def test_a_picture_without_a_mask_is_measured(run: Run, data: Path) -> None:
     put_masks(data, range(2))
     result = kvtool.attend(run, question=QUESTION)

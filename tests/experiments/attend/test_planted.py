@@ -84,6 +84,7 @@ def test_what_knows_where_objects_lie_is_told(result: Result) -> None:
     assert {row["chance"] for row in result.rows} == {0.5}
 
 
+@pytest.mark.slow
 def test_the_finder_is_a_localization_head(result: Result) -> None:
     # Half of the grid is one piece, and so has no spatial entropy.
     localization = result.config["localization"]
@@ -95,6 +96,7 @@ def test_the_finder_is_a_localization_head(result: Result) -> None:
     assert segmentation["n"] == localization["n_masks"]
 
 
+@pytest.mark.slow
 def test_the_finder_alone_cuts_the_object_out(run: Run) -> None:
     single = kvtool.attend(run, question=QUESTION, layers=[FINDER[0]], localization=1)
     localization = single.config["localization"]
@@ -108,6 +110,7 @@ def test_the_finder_alone_cuts_the_object_out(run: Run) -> None:
     assert segmentation["chance"] < 0.7
 
 
+@pytest.mark.slow
 def test_the_sink_is_found(sinks: Result) -> None:
     assert sinks.best is not None
     assert (sinks.best["layer"], sinks.best["kv_head"]) == SINK_KEY
@@ -146,6 +149,7 @@ def test_a_kept_result_is_given_again(run: Run, result: Result, sinks: Result) -
         assert again.to_json() == stored.to_json()
 
 
+@pytest.mark.slow
 def test_maps_are_saved_and_drawn(run: Run, tmp_path: Path) -> None:
     image = next(name for name in run.ids if shows_cat(name))
     options: dict[str, Any] = {"question": QUESTION, "image": image, "save": tmp_path / "maps"}
@@ -161,6 +165,7 @@ def test_maps_are_saved_and_drawn(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "pictures" / f"{image}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_each_token_of_the_question_has_a_picture(run: Run, tmp_path: Path) -> None:
     options: dict[str, Any] = {"question": QUESTION, "image": run.ids[1], "from_": "question"}
     kvtool.attend(run, out=tmp_path, each_token=True, **options)
@@ -168,6 +173,7 @@ def test_each_token_of_the_question_has_a_picture(run: Run, tmp_path: Path) -> N
     assert names == ["cat", "is", "the", "there"]
 
 
+@pytest.mark.slow
 def test_names_of_pictures_sort_as_the_tokens_stand(run: Run, tmp_path: Path) -> None:
     options: dict[str, Any] = {"question": f"{QUESTION} " * 3, "image": run.ids[1]}
     kvtool.attend(run, out=tmp_path, each_token=True, from_="question", **options)

@@ -61,6 +61,7 @@ def test_options_that_cannot_be(run: Run, options: dict[str, Any], message: str)
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_run_without_keys(tmp_path: Path, root: Path) -> None:
     for options in ({"kinds": ["value"]}, {"kinds": ["key", "value"], "layers": [0, 1]}):
         run = extracted(root, tmp_path / f"{len(options)}.kv", limit=1, **options)
@@ -84,6 +85,7 @@ def test_keys_before_the_rotary_embedding_give_the_same(tmp_path: Path, run: Run
             assert ours[name] == pytest.approx(theirs[name], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_each_thing_of_a_picture_is_asked_about(run: Run) -> None:
     result = kvtool.attend(run, question="is the {concept} there")
     # Every third picture shows both.
@@ -91,6 +93,7 @@ def test_each_thing_of_a_picture_is_asked_about(run: Run) -> None:
     assert {row["n_masks"] for row in result.rows} == {8}
 
 
+@pytest.mark.slow
 def test_things_that_nothing_has_masks_of(tmp_path: Path, root: Path) -> None:
     tiny.noise(64, 64).save(tmp_path / "a.png")
     run = extracted(root, tmp_path / "s.kv", dataset=f"folder:{tmp_path}")
@@ -105,6 +108,7 @@ def test_things_that_nothing_has_masks_of(tmp_path: Path, root: Path) -> None:
     assert plain.config["chosen_head"] is None
 
 
+@pytest.mark.slow
 def test_masses_add_up_to_one(run: Run) -> None:
     result = kvtool.attend(run, question=QUESTION, from_="question")
     for row in result.rows:
@@ -118,6 +122,7 @@ def test_a_word_that_is_not_in_the_text(run: Run) -> None:
         kvtool.attend(run, question=QUESTION, from_="dog")
 
 
+@pytest.mark.slow
 def test_texts_without_the_word_are_left_out_named_and_counted(
     run: Run, shell: Callable[..., Any]
 ) -> None:
@@ -143,6 +148,7 @@ def test_tokens_of_answers_look(run: Run, tmp_path: Path) -> None:
     assert result.rows[0]["mass"] == pytest.approx(saved["attention"][0, 0].sum(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_an_image_that_is_not_finite_is_left_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Run.read_image
 
@@ -174,6 +180,7 @@ def test_the_command(run: Run, tmp_path: Path, shell: Callable[..., Any]) -> Non
         assert plot.read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_the_page_has_its_articles(run: Run, tmp_path: Path, shell: Callable[..., Any]) -> None:
     kvtool.attend(run, question=QUESTION)
     kvtool.attend(run, sinks=True)

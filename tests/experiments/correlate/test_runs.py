@@ -171,6 +171,7 @@ def test_a_new_question_needs_the_model(stores: list[Path]) -> None:
         correlated(stores, max_new_tokens=17)
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_no_choice(tmp_path: Path, data: Path) -> None:
     root = write_cvbench(tmp_path / "cvbench")
     segmented(tmp_path / "s.kv", data, "planted", 1)

@@ -95,6 +95,7 @@ def test_the_second_time_nothing_is_asked(
         assert after[name] == before[name]
 
 
+@pytest.mark.slow
 def test_the_table_fits_a_terminal(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
     emit(result, "table")
     lines = capsys.readouterr().out.splitlines()

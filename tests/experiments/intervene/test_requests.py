@@ -85,6 +85,7 @@ def test_own_questions_with_and_without_options(tiny_store: Path, tmp_path: Path
     assert "line 3: expected" in result.skipped[0]
 
 
+@pytest.mark.slow
 def test_means_are_those_of_keys_that_text_looks_at(
     tiny_store: Path, tiny_model: Path, scenes: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_run_without_keys_is_not_asked(model: Path, pope: str, tmp_path: Path)
     assert (result.config["heads_run"], result.config["run"]) == ("values", "values+pope")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -11,6 +11,7 @@ from tests.support.shell import Shell
 COMMAND = ("intervene", "study.kv", "--benchmark", "mme:MME", "--heads", "all", "--method", "block")
 
 
+@pytest.mark.slow
 def test_rows_about_parts_are_printed_on_request(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_no_picture_is_on_both_halves(store: Path, pope: str, tmp_path: Path) ->
     assert result.config["selection"]["n_pictures"] == 2
 
 
+@pytest.mark.slow
 def test_one_picture_cannot_be_halved(store: Path, pope: str) -> None:
     with pytest.raises(UsageError, match="--select split: expected questions about 2 pictures or"):
         kvtool.intervene(store, pope, [(4, 1)], "block", limit=1, **OPTIONS)
@@ -117,6 +118,7 @@ def test_controls_go_with_what_is_chosen() -> None:
     assert group[-1].heads == {(0, 0)}
 
 
+@pytest.mark.slow
 def test_choosing_brings_no_luck_to_the_other_half() -> None:
     """Twenty conditions that only guess: the best of them is sure of something on the half that
     chose it, and hardly ever on the other one.

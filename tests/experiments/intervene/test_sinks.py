@@ -67,6 +67,7 @@ def maps(run: Run) -> dict[str, np.ndarray[Any, Any]]:
     return seen
 
 
+@pytest.mark.slow
 def test_the_mass_of_a_planted_sink_goes_to_the_other_tokens(
     run: Run, maps: dict[str, np.ndarray[Any, Any]]
 ) -> None:
@@ -95,6 +96,7 @@ def heads_of(run: Run, source: str) -> tuple[set[tuple[int, int]], list[str]]:
     return set(heads.selected), notes
 
 
+@pytest.mark.slow
 def test_what_has_to_be_kept_is_said(run: Run, tmp_path: Path) -> None:
     path, data = tmp_path / "study.kv", f"coco:{run.place}"
     kvtool.extract(path, model=run.config.model.name, dataset=data, limit=1)

@@ -58,6 +58,7 @@ def test_a_planted_head_stands_out(result: Result) -> None:
         assert row["margin_holm_p"] == (24 * 2 / 256 if head in changed else 1.0)
 
 
+@pytest.mark.slow
 def test_scores_equal_sums_over_questions_and_nothing_is_found_in_noise() -> None:
     """Eight heads that change nothing but by chance: one of them is called sure in 5 % of studies
     at most, though three questions share each picture's noise.

@@ -105,6 +105,7 @@ def test_a_planted_relation_is_found_and_no_other(study: Result) -> None:
     assert "No relation of the change with heads' semantic-correspondence" in text
 
 
+@pytest.mark.slow
 def test_p_equals_scipys_and_finds_nothing_in_noise() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(2, 12))

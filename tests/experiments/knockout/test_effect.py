@@ -90,6 +90,7 @@ def test_input_agnostic_keys_are_found_and_blocked(
     assert {tuple(h) for h in piped.config["conditions"][1]["heads"]} == CONSTANT
 
 
+@pytest.mark.slow
 def test_no_input_agnostic_key_is_said(tmp_path: Path, tiny_model: Path, pope: Path) -> None:
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"pope:{pope}")
     with pytest.raises(

@@ -33,6 +33,7 @@ def chosen(run: Run, heads: Any, threshold: float | None = None) -> set[tuple[in
     return set(head_set.selected)
 
 
+@pytest.mark.slow
 def test_heads_by_name_are_pairs(study: tuple[Run, str]) -> None:
     run, _ = study
     pairs = {(3, 1), (4, 0)}

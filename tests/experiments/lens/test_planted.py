@@ -59,6 +59,7 @@ def test_every_field_is_documented(run: Run, result: Result) -> None:
     assert_documented(kvtool.lens(run, image=run.ids[0]).to_json())
 
 
+@pytest.mark.slow
 def test_sentences_hold_their_words_in_every_layer(result: Result) -> None:
     for layer in range(3):
         assert row(result, "lens", layer)["text"] > 0.99
@@ -100,6 +101,7 @@ def test_items_are_the_words_of_the_images_with_most_patches(result: Result, run
     assert item["words"][cols - 1] == "dog"
 
 
+@pytest.mark.slow
 def test_layers_one_by_one_give_what_all_together_give(
     run: Run, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +110,7 @@ def test_layers_one_by_one_give_what_all_together_give(
     assert one_by_one.rows == result.rows
 
 
+@pytest.mark.slow
 def test_a_kept_result_is_given_again(run: Run, result: Result) -> None:
     again = kvtool.lens(run, tokens="all", model="nothing-there")
     assert again.to_json() == result.to_json()
@@ -116,6 +119,7 @@ def test_a_kept_result_is_given_again(run: Run, result: Result) -> None:
     assert seeded.rows != result.rows
 
 
+@pytest.mark.slow
 def test_sentences_of_a_file(run: Run, result: Result, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("the cat is in the image\nwhat is the dog\nno dog on the left\n a cat\n")

@@ -41,6 +41,7 @@ def one_line(error: pytest.ExceptionInfo[KvtoolError]) -> bool:
     return len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_an_encoder_alone(tmp_path: Path, root: Path) -> None:
     model = str(tiny.clip(tmp_path / "clip"))
     run = extracted(tmp_path / "s.kv", model=model, dataset=f"coco:{root / 'coco'}")
@@ -59,6 +60,7 @@ def test_a_run_without_what_is_needed(tmp_path: Path, root: Path) -> None:
     assert one_line(error)
 
 
+@pytest.mark.slow
 def test_a_data_set_without_concepts_names_those_that_have_some(tmp_path: Path, root: Path) -> None:
     datasets.picture(tmp_path / "pictures" / "a.png", seed=0)
     run = extracted(
@@ -72,6 +74,7 @@ def test_a_data_set_without_concepts_names_those_that_have_some(tmp_path: Path, 
     assert len(words.rows) == 3 * words.n
 
 
+@pytest.mark.slow
 def test_without_captions_there_are_no_directions(tmp_path: Path, root: Path) -> None:
     data = cats_and_dogs(tmp_path / "coco", 6)
     (data / "annotations/captions_val2014.json").unlink()
@@ -89,6 +92,7 @@ def test_without_captions_there_are_no_directions(tmp_path: Path, root: Path) ->
     assert "coco" in note.partition("have captions")[2]
 
 
+@pytest.mark.slow
 def test_no_picture_shows_a_concept(run: Run) -> None:
     # One patch of one image may show nothing; nothing is kept then.
     with pytest.raises(KvtoolError, match="expected patches that show one of 2 concepts"):
@@ -114,6 +118,7 @@ def test_options_that_cannot_be(run: Run, options: dict[str, Any], message: str)
     assert one_line(error)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_another_one(run: Run, tmp_path: Path) -> None:
     stranger = tiny.llava_onevision(tmp_path / "other")
     with pytest.raises(ModelError, match="give the folder that holds it with --model"):
@@ -132,6 +137,7 @@ def spoiled_run(run: Run, name: str, image: int) -> Run:
     return spoiled
 
 
+@pytest.mark.slow
 def test_an_image_that_is_not_finite_is_left_out_named_and_counted(
     run: Run, shell: Callable[..., Any]
 ) -> None:

@@ -137,6 +137,7 @@ def test_relative_depth_reads_a_planted_answer(
     assert all(row["value"] < 1 for row in result.rows if (row["layer"], row["kv_head"]) != PLANTED)
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_said(tmp_path: Path, scenes: Path, no_model: None) -> None:
     """Images that the run lacks, and --n."""
     del no_model

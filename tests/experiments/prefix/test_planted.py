@@ -120,6 +120,7 @@ def images_of_pairs(root: Path) -> Array:
     return np.array([(pair.src_id, pair.trg_id) for pair in SPair71k(root, "test").pairs()])
 
 
+@pytest.mark.slow
 def test_the_paired_interval_is_of_the_differences(result: Result, root: Path) -> None:
     """Pair by pair the difference of both, resampled by image within categories."""
     right, half = planted_pck(root)

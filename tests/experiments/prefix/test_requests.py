@@ -48,6 +48,7 @@ def test_requests_that_cannot_be_served(store: Store) -> None:
         ask(cutoff="otsu")
 
 
+@pytest.mark.slow
 def test_requests_that_the_runs_cannot_serve(store: Store, root: Path, tmp_path: Path) -> None:
     ask = partial(kvtool.prefix, store, TASK)
     with pytest.raises(

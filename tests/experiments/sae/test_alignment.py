@@ -52,7 +52,7 @@ def test_what_does_not_hold_to_the_end_is_no_alignment() -> None:
     assert alignment == {"by": "fvu", "layer": None, "low": None, "high": None}
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.5, 0.6])
 def test_nothing_is_aligned_where_transfer_is_not_above_its_bound(level: float) -> None:
     """Curves at what knows nothing: a layer is reported as seldom as an interval allows."""
@@ -65,6 +65,7 @@ def test_nothing_is_aligned_where_transfer_is_not_above_its_bound(level: float) 
     assert n_found <= 12
 
 
+@pytest.mark.slow
 def test_nothing_is_aligned_where_the_ratio_is_at_its_bound() -> None:
     rng = np.random.default_rng(3)
     bound = np.full(len(LAYERS), 1.25)
@@ -72,6 +73,7 @@ def test_nothing_is_aligned_where_the_ratio_is_at_its_bound() -> None:
     assert n_found <= 12
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_change_point_holds_the_true_layer() -> None:
     """Noise as large as makes the change point wander: its interval still holds the truth."""
     rng = np.random.default_rng(4)

@@ -63,6 +63,7 @@ def test_closed_forms_of_aligned_tokens(scores: Scores) -> None:
         assert row["fvu_low"] < row["fvu"] < row["fvu_high"]
 
 
+@pytest.mark.slow
 def test_fvu_text_is_about_the_text_of_the_training_half(scores: Scores) -> None:
     streams = planted_streams()
     codes = np.concatenate(streams.image_codes).astype(np.float64)
@@ -136,6 +137,7 @@ def test_differences_are_those_of_the_rows(scores: Scores) -> None:
             assert low <= image[f"{name}_difference"] <= high
 
 
+@pytest.mark.slow
 def test_outliers_are_dropped_and_counted(tmp_path: Path) -> None:
     """Image tokens twenty times as long as text are all dropped, and scores of none are none."""
     image = rows_of(planted_scores(tmp_path, scale=20.0, outlier=10.0), "image")[0]

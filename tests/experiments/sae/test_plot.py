@@ -48,6 +48,7 @@ def legend_labels(drawing: Figure) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
 
 
+@pytest.mark.slow
 def test_a_line_for_each_condition_in_each_panel() -> None:
     result = sae_result()
     drawing = drawn(result)
@@ -61,6 +62,7 @@ def test_a_line_for_each_condition_in_each_panel() -> None:
     assert "chance: 0.5" in legend_labels(drawing)
 
 
+@pytest.mark.slow
 def test_bands_are_the_intervals() -> None:
     result = sae_result(conditions=("text", "image"))
     transfer = drawn(result).axes[3]
@@ -120,6 +122,7 @@ def test_without_any_measure_there_is_no_figure(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_single_layer_shows_points_with_bars_side_by_side() -> None:
     result = sae_result(layers=[5], aligned=(5, 5, 5))
     axes = drawn(result).axes[3]
@@ -130,6 +133,7 @@ def test_a_single_layer_shows_points_with_bars_side_by_side() -> None:
     assert len(bars) == sum(row["transfer"] is not None for row in result.rows)
 
 
+@pytest.mark.slow
 def test_several_saes_of_a_layer_are_lines_of_their_own() -> None:
     result = sae_result(conditions=("text", "image"), saes=("layer_{}/16k", "layer_{}/65k"))
     axes = drawn(result).axes[0]

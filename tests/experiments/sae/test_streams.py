@@ -72,6 +72,7 @@ def entering(
     return dict(zip(REPLACED, recorded, strict=True))
 
 
+@pytest.mark.slow
 def test_random_norm_has_the_lengths_of_each_token(run: Run, entering: Any) -> None:
     vectors, _ = entering["random-norm"]
     torch.testing.assert_close(vectors.norm(dim=-1), projected(run).norm(dim=-1))

@@ -66,6 +66,7 @@ def test_planted_patches_are_found_in_order(tmp_path: Path) -> None:
     assert found(elsewhere)[1:] != found(result)[1:]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.parametrize(
     ("kind", "layer", "head"), [("value", 5, 1), ("projected", 0, 0), ("vision", 3, 0)]
@@ -167,6 +168,7 @@ def test_a_run_of_an_encoder_alone(tmp_path: Path) -> None:
         kvtool.search(run, "img08", (1, 1), kind="value")
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["cosine", "l2"]), st.integers(1, 12))
 def test_the_best_do_not_depend_on_the_chunks(seed: int, metric: Metric, k: int) -> None:
@@ -184,6 +186,7 @@ def test_the_best_do_not_depend_on_the_chunks(seed: int, metric: Metric, k: int)
     np.testing.assert_allclose(best.scores, scores[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gather_gives_the_chunks_patches(tmp_path: Path) -> None:
     patches = Patches(make_run(tmp_path), Block("value", LAYER, HEAD), "l2")
     everything = [np.concatenate(chunks) for chunks in zip(*patches.chunks(), strict=True)]

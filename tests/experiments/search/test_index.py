@@ -106,6 +106,7 @@ def test_recall_of_inverted_lists_is_what_faiss_gives_by_hand(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_all_lists_probed_are_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patch_index, "PROBED", 8)
@@ -148,6 +149,7 @@ def test_twice_the_same(tmp_path: Path) -> None:
     assert {file: file.read_bytes() for file in files} == files
 
 
+@pytest.mark.slow
 def test_a_longer_run_has_a_new_index_in_place_of_the_old(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     last = sorted((run.folder / "parts").glob("0*"))[-1]

@@ -38,6 +38,7 @@ def block(run: Run, **options: Any) -> tuple[Any, ...]:
     return config["kind"], config["layer"], config["kv_head"], config["block_from"].split(" ")[0]
 
 
+@pytest.mark.slow
 def test_the_block_is_the_best_of_the_last_correspondence_probe(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     assert block(run) == ("value", 4, 0, "no")

@@ -134,6 +134,7 @@ def test_a_line_ends_where_the_prediction_is(tmp_path: Path, sheet_tiles: list[T
         )
 
 
+@pytest.mark.slow
 def test_the_frames_of_a_sequence(tmp_path: Path, sheet_tiles: list[Tile]) -> None:
     run = davis.make_run(tmp_path)
     frames = [image for image in run.ids if image.startswith("two/")]

@@ -75,6 +75,7 @@ def test_bad_requests(tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_an_image_that_the_task_does_not_know(tmp_path: Path) -> None:
     """In the run, but in no pair that the kept probe scored."""
     run = RUNS["semantic-correspondence"](tmp_path)

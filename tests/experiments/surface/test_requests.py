@@ -26,6 +26,7 @@ def refusal(run: Run, task: str, n: int | None = None) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_single_question_cannot_be_halved(run: Run) -> None:
     line = refusal(run, "art-style", n=1)
     assert line.startswith("surface art-style: expected two questions or more")

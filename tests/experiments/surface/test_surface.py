@@ -115,6 +115,7 @@ def test_a_second_call_is_read_from_the_store(
         kvtool.surface(planted, "art-style", seed=1, **BLOCKS)
 
 
+@pytest.mark.slow
 def test_table_figure_and_sentences(surfaced: Result) -> None:
     out = StringIO()
     emit(surfaced, "table", out)

@@ -136,6 +136,7 @@ def test_other_kinds(tmp_path: Path) -> None:
     assert_documented(result.to_json())
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(6, 6, 2, 12, 8))
     values[2, 1, 0, 5, 3] = np.inf
@@ -160,6 +161,7 @@ def shifted(path: Path) -> Run:
     return write(path, images, np.zeros((4, 2, 2, 12, 8)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [

@@ -123,6 +123,7 @@ def test_intervals_are_from_the_groups_distances_to_the_mean_of_all() -> None:
     assert spreads[0, :, 1].tolist() == [12, 4, 20, 12]
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth() -> None:
     """200 data sets of 60 images of unit variance in 16 x 2 numbers: the true variance is 2."""
     rng = np.random.default_rng(3)

@@ -72,6 +72,7 @@ def test_names_are_text(tmp_path: Path) -> None:
     plot(result, tmp_path / "a.png")
 
 
+@pytest.mark.slow
 def test_fitted() -> None:
     assert fitted("short", 1) == "short"
     cut = fitted(LONG, 1)

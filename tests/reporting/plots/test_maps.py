@@ -104,6 +104,7 @@ def test_histogram_and_cut() -> None:
     assert sorted(np.asarray(cells).ravel()) == sorted(row["variance"] for row in result.rows)
 
 
+@pytest.mark.slow
 def test_no_cut_where_there_is_one_mode() -> None:
     drawing = drawn(SHAPES["not bimodal"])
     assert [np.asarray(line.get_xdata())[0] for line in drawing.axes[0].lines] == [900]

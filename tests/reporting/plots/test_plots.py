@@ -23,7 +23,7 @@ def bars(axes: Axes) -> list[list[float]]:
     return [[x, *sorted((y0, y1))] for c in lines for (x, y0), (_, y1) in c.get_segments()]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["probe", "32 x 8, two kinds", "some layers", "nulls", "encoder, layers"]
 )
@@ -62,6 +62,7 @@ def test_curves_are_the_best_of_each_layer(name: str) -> None:
     assert len(styles) == len(lines)
 
 
+@pytest.mark.slow
 def test_an_undefined_layer_is_a_gap() -> None:
     """The result's per_layer has a layer's best row, and none where no head is defined."""
     result = results.probe(range(8), 2)
@@ -70,6 +71,7 @@ def test_an_undefined_layer_is_a_gap() -> None:
     assert [isfinite(y) for y in np.asarray(line.get_ydata())] == [True] * 3 + [False] + [True] * 4
 
 
+@pytest.mark.slow
 def test_nothing_defined() -> None:
     result = results.probe(range(8), 2)
     none = {"pck_image": None, "pck_image_low": None, "pck_image_high": None}
@@ -102,7 +104,7 @@ def test_titles(name: str, words: list[str]) -> None:
         assert word in text
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["knockout", "draws", "one file"])
 def test_conditions_and_their_parts(name: str) -> None:
     result = SHAPES[name]
@@ -142,7 +144,7 @@ def test_prefix_choices_and_differences() -> None:
             ]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["value", "value_pck"])
 def test_bars_of_the_best_block(metric: str) -> None:
     result = results.paired(8, 2, metric)

@@ -102,6 +102,7 @@ def test_the_slow_reference_agrees(run: Run) -> None:
     assert row["n"] == len(category_pairs) == 30
 
 
+@pytest.mark.slow
 def test_awkward_grids(tmp_path: Path) -> None:
     """Newline tokens, tokens before the grid, padding beyond the image, a crop inside it, other
     sizes, float32.
