@@ -184,7 +184,7 @@ RESULT_MODULES = [
 """What gives a kept result, or finds that nothing is left to do."""
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("module", RESULT_MODULES)
 def test_what_gives_a_kept_result_computes_nothing_on_import(module: str) -> None:
     assert not loaded_after(f"import {module}") & HEAVY

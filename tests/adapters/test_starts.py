@@ -98,6 +98,7 @@ def test_a_random_start_is_as_long_as_words_are(tmp_path: Path) -> None:
     assert not torch.equal(layer["weight"], random_layer(model, tokens, seed=4)["weight"])
 
 
+@pytest.mark.slow
 def test_the_embedding_of_a_word_is_the_mean_over_its_pieces(tmp_path: Path) -> None:
     model = begun(tmp_path)
     table = model.net.get_input_embeddings().weight.detach()

@@ -80,6 +80,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
     assert all(torch.equal(uninterrupted[name], resumed[name]) for name in uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_training_is_refused(model: LinearAdapter, tmp_path: Path) -> None:
     tokens, examples_ = lesson(model)
     path = tmp_path / "checkpoint.pt"
@@ -100,7 +101,7 @@ def test_every_example_is_read_once_an_epoch(model: LinearAdapter) -> None:
     assert epochs[0] != epochs[1]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [1, 2])
 def test_training_reads_the_prompt_that_the_model_is_asked_in(tmp_path: Path, pool: int) -> None:
     """Logits behind the features in training equal those of kvtool's own pass over the picture."""

@@ -34,6 +34,7 @@ def imported(root: Path, file: Path, out: Path, **options: Any) -> Any:
     return kvtool.adapter_import(file, out, **models | options)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("form", ["state", "module", "safetensors"])
 def test_a_layer_becomes_a_model(root: Path, tmp_path: Path, form: str) -> None:
     d_vision = load_model(str(root / "vision"), weights=False).info.geometry.vision_dim

@@ -78,7 +78,7 @@ def scaled(weights: Weights) -> Weights:
     return out
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_quantized_checkpoints_are_refused_in_one_line(
     shell: Shell, qwen: Path, photos: Path, tmp_path: Path, method: str

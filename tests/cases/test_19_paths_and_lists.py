@@ -138,7 +138,7 @@ TEXTS: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TEXTS)
 def test_files_of_texts(extract: Extract, picture: Picture, tmp_path: Path, case: str) -> None:
     picture("pics/p0.png")

@@ -65,7 +65,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("line", REFUSED, ids=lambda line: line[:60])
 def test_refused_in_one_line(
     line: str, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -43,6 +43,7 @@ def test_extract_twice_and_look(
     assert kvtool("store", "runs", tmp_path / "s.kv")[1] == []
 
 
+@pytest.mark.slow
 def test_dry_run_writes_nothing(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:

@@ -148,7 +148,7 @@ def test_bad_requests_are_one_line(
     assert [path.name for path in (tmp_path / "s.kv").glob("runs/*")] in ([], ["zarr.json"])
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["info", "runs", "verify"])
 def test_what_is_no_store(kvtool: LineShell, tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("x")

@@ -86,7 +86,7 @@ def test_a_seed_says_what_is_drawn() -> None:
     assert all(text.startswith("Random seed of the ") for text in helps)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "has_notes", "has_debug"),
     [

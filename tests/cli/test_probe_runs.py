@@ -60,7 +60,7 @@ def test_all_runs_that_are_no_additions_are_scored(
     assert sorted(path.name for path in files.iterdir()) == [f"ours-{TASK}", f"theirs-{TASK}"]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

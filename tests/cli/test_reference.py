@@ -19,6 +19,7 @@ def test_reference_is_current() -> None:
     assert DOCS.read_text() == reference(), "docs/cli.md is stale: run `make docs`"
 
 
+@pytest.mark.slow
 def test_reference_names_every_command() -> None:
     paths: set[tuple[str, ...]] = {()}
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]

@@ -54,6 +54,7 @@ def test_every_command_that_takes_a_run_takes_its_data_set() -> None:
     assert "--dataset" not in dict(commands(get_command(app)))["kvtool store remove"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("flags", "run"),
     [
@@ -70,6 +71,7 @@ def test_the_run_that_is_meant(store: Path, shell: Shell, flags: Sequence[str], 
     assert f"run {run}" in err[-1], "an empty run is refused by its name"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -87,7 +89,7 @@ def test_a_run_that_is_not_clear(
     assert message.format(store=store) in err[-1]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["-x.kv", "a b.kv", "it's.kv", "--run.kv"])
 def test_the_command_of_an_error_can_be_pasted(
     name: str, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

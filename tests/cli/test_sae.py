@@ -107,6 +107,7 @@ def test_csv_and_json(sae: LineShell, run: Run) -> None:
     assert {entry["by"] for entry in result["config"]["alignment_layer"]} == {"directions"}
 
 
+@pytest.mark.slow
 def test_an_sae_of_another_width(sae: LineShell, run: Run, tmp_path: Path) -> None:
     code, line = refusal(sae, run, "--sae", write_saes(tmp_path / "wide", (1,), 40))
     assert code == 2

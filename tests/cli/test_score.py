@@ -105,6 +105,7 @@ def test_bdd10k(score: Shell, tmp_path: Path) -> None:
     assert [row["class_id"] for row in classes if row["n"]] == expected["classes_in_gt"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", ["pck_float_a", "pck_integer_a"])
 @pytest.mark.parametrize("as_list", [False, True])
 def test_spair(score: Shell, tmp_path: Path, case: str, as_list: bool) -> None:

@@ -196,7 +196,7 @@ BAD: dict[str, tuple[Make, int, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_bad_input_is_one_line(score: Shell, tmp_path: Path, case: str) -> None:
     make, status, message = BAD[case]
     arguments = make(tmp_path)

@@ -66,7 +66,7 @@ def test_predictions_of_a_block_and_of_the_best(show: LineShell, run: Run, tmp_p
     assert json.loads(rows[0])["layer"] in range(6)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -30,6 +30,7 @@ def test_one_line(arguments: str, message: str, shell: Shell) -> None:
     assert line.startswith(message)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("arguments", [(), ("store",)])
 def test_a_group_alone_prints_its_help(arguments: tuple[str, ...], shell: Shell) -> None:
     code, _, err = shell(*arguments)

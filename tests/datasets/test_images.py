@@ -226,6 +226,7 @@ def test_broken_files(tmp_path: Path) -> None:
     assert "broken or truncated PNG" in failure(tmp_path / "short.png")
 
 
+@pytest.mark.slow
 def test_every_truncation_is_an_image_error(tmp_path: Path) -> None:
     """Wherever a file is cut, it loads or raises ImageError; nothing else comes out."""
     for suffix in ("png", "gif", "tif", "webp", "bmp", "jpg"):

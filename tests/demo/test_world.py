@@ -79,6 +79,7 @@ def test_maps_have_the_size_of_the_scene(renderings: list[tuple[Scene, Rendered]
         assert rendered.thing_map.shape == rendered.part_map.shape == (height, width)
 
 
+@pytest.mark.slow
 def test_parts_lie_within_things_and_boxes_around_them(
     renderings: list[tuple[Scene, Rendered]],
 ) -> None:

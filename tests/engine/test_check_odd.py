@@ -48,7 +48,7 @@ def moved(sample: Any) -> Any:
     return replace(sample, spans=spans, vision_spans=vision_spans)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "base"), [("llava_onevision", Llava), ("dinov2", Encoder)])
 def test_a_map_that_is_not_true_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, base: Any
@@ -78,6 +78,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return load_model(str(folder), dtype="bfloat16")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("view", ["base", "full"])
 @pytest.mark.parametrize("name", ODD)
 def test_no_picture_makes_a_true_map_be_refused(model: Any, name: str, view: Any) -> None:

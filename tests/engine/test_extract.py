@@ -98,6 +98,7 @@ def test_mended_images_at_both_ends_of_a_part(tmp_path: Path, tiny_model: Path, 
     assert verify(opened) == []
 
 
+@pytest.mark.slow
 def test_a_request_that_fails_leaves_no_run(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     broken = tmp_path / "model"
     shutil.copytree(tiny_model, broken)

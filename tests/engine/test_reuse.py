@@ -184,6 +184,7 @@ def test_no_picture_left_is_no_source(tmp_path: Path, tiny_model: Path, many: Pa
     assert (report.source, report.n_reused) == (None, 0)
 
 
+@pytest.mark.slow
 def test_layers_of_the_tower_are_found_by_number(
     tmp_path: Path, tiny_model: Path, many: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_each_layer_has_its_best_head(result: Result) -> None:
     assert result.best["subset"] == "all"
 
 
+@pytest.mark.slow
 def test_bests_of_each_task_and_their_means(result: Result, probes: dict[str, Result]) -> None:
     items = {row["subset"]: row for row in result.items}
     for task, probe in probes.items():

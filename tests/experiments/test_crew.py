@@ -154,6 +154,7 @@ def test_a_call_travels_as_plain_data(store: Path, pope: Path) -> None:
     assert not [message for message in told if isinstance(message, Done)]
 
 
+@pytest.mark.slow
 def test_open_stores_travel_by_name(store: Path) -> None:
     opened = kvtool.open(store)
     run = opened.run()

@@ -57,7 +57,7 @@ def test_variance_is_that_of_each_layers_own_dimensions(run: Run) -> None:
         assert row["variance"] == pytest.approx(trace.mean(), rel=1e-5)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_a_knockout_of_all_heads_counts_those_that_there_are(run: Run) -> None:
     heads = sorted(expected_heads(run))
     options: dict[str, Any] = {"max_new_tokens": 1, "limit": 4, "device": "cpu"}
@@ -67,6 +67,7 @@ def test_a_knockout_of_all_heads_counts_those_that_there_are(run: Run) -> None:
     assert max(counts.values()) == len(heads)
 
 
+@pytest.mark.sampled
 def test_the_table_of_runs_names_layers_without_keys_and_values(run: Run, shell: Shell) -> None:
     _, out, _ = shell("store", "runs", run.store, "--format", "table")
     heads = {

@@ -133,7 +133,7 @@ def test_the_stream_of_a_part_of_the_layers_is_stored_alone(tmp_path: Path, data
         run.hidden(0)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"layers": [0, 1]}, {"kinds": ["key", "value"]}])
 def test_a_run_without_what_is_needed(tmp_path: Path, data: str, options: dict[str, Any]) -> None:
     folder = tiny.llava_next(tmp_path / "model")

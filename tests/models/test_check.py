@@ -23,6 +23,7 @@ from tests.support import tiny, tiny_encoders
 FAMILIES = ("llava_onevision", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3", "gemma4", "mistral3")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_checks_hold(tmp_path: Path, family: str, dtype: Any) -> None:
@@ -119,6 +120,7 @@ def test_an_image_that_depends_on_the_question_fails(
         check.prove(model, colors(), "base")
 
 
+@pytest.mark.slow
 def test_a_knockout_that_hides_nothing_fails(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(_blocked: Any, call: Any) -> Any:
         return call.visible()

@@ -71,7 +71,7 @@ def model_type(folder: Path) -> str:
     return str(json.loads((folder / "config.json").read_text())["model_type"])
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llava_15", "gemma3", "qwen3_vl", "internvl"])
 def test_with_its_file_taken_away_a_family_is_the_same(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -96,6 +96,7 @@ def test_with_its_file_taken_away_a_family_is_the_same(
             assert arrays[0].tobytes() == theirs.arrays[kind][0].tobytes()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -160,6 +161,7 @@ def test_a_map_that_is_not_true_is_refused(model: Any, monkeypatch: pytest.Monke
         check.prove(model, colors(), "base")
 
 
+@pytest.mark.slow
 def test_images_that_see_each_other_are_asked_about_one_by_one(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,7 +128,7 @@ def test_patterns_are_averaged_as_clips_users_do(checkpoint: Checkpoint) -> None
         )
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_a_patch_is_what_the_class_makes_of_an_image_that_is_this_patch_alone(
     checkpoint: Checkpoint,
 ) -> None:

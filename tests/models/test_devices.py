@@ -208,6 +208,7 @@ def test_pickled_weights_are_written_to_the_folder(llava: Path, tmp_path: Path) 
     assert_same(model, results(load_model(str(llava), dtype="float32")))
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_said_before_loading(
     llava: Path, room: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +227,7 @@ def test_what_does_not_fit_is_said_before_loading(
         assert "spread it (--devices cpu+disk:DIR), extract it layer by layer" in message
 
 
+@pytest.mark.slow
 def test_without_accelerate_one_line_says_what_to_install(
     llava: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_weights_changed_at_the_same_place_are_another_model(folder: Path) -> No
     assert not same_model(info(before.revision), after)
 
 
+@pytest.mark.slow
 def test_one_checkpoint_by_any_name(hub: Path, qwen: Path, tmp_path: Path) -> None:
     """A folder, its copy, a hub id, its commit, a branch, a pull request, a tag and the snapshot's
     folder.

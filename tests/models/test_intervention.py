@@ -165,7 +165,7 @@ def test_weights_are_changed_as_written_out_query_by_query(case: Case, label: st
     assert (logits - case.logits("scale:1")).abs().max() > 1e-4
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["mean-key", "mean-value"])
 def test_means_stand_in_the_cache(case: Case, label: str) -> None:
     arrays = {name: array.copy() for name, array in case.arrays.items()}
@@ -178,6 +178,7 @@ def test_means_stand_in_the_cache(case: Case, label: str) -> None:
     assert (expected - case.logits("scale:1")).abs().max() > 1e-4
 
 
+@pytest.mark.sampled
 def test_contrast_is_by_how_much_logits_exceed_blocked_ones(case: Case) -> None:
     expected = case.logits("scale:1") + 1.5 * (case.logits("scale:1") - case.logits("block"))
     torch.testing.assert_close(case.logits("contrast:1.5"), expected, rtol=0, atol=1e-4)

@@ -136,7 +136,7 @@ def test_logits_equal_an_eager_forward_of_the_whole_prompt(case: Case) -> None:
             assert np.abs(logits - plain).max() > 1e-3
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_answers_equal_eager_greedy_decoding_of_the_whole_prompt(case: Case) -> None:
     """transformers runs the whole prompt again for each token, so that its masks are written out in
     full too.

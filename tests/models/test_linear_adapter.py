@@ -83,7 +83,7 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "adapter.safetensors")
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [1, 2])
 @pytest.mark.parametrize("scheme", ["", "adapter:"])
 def test_keys_values_and_logits_are_those_by_hand(tmp_path: Path, pool: int, scheme: str) -> None:
@@ -117,6 +117,7 @@ def test_a_system_text_stands_where_the_chat_template_puts_it(tmp_path: Path) ->
     assert model.prepare(noise(70, 45), id="a", index=0).sample.prefix_ids == tuple(ids)
 
 
+@pytest.mark.slow
 def test_a_batch_is_its_images(tmp_path: Path) -> None:
     model: Any = load_model(str(adapter(tmp_path)), dtype="float32")
     batch = [model.prepare(noise(70, 45, seed), id=str(seed), index=seed) for seed in range(2)]
@@ -136,6 +137,7 @@ def test_another_decoder_is_refused(tmp_path: Path) -> None:
         load_model(str(folder))
 
 
+@pytest.mark.slow
 def test_a_layer_of_other_widths_is_refused(tmp_path: Path) -> None:
     folder = adapter(tmp_path)
     save_file({"weight": torch.zeros(5, 7), "bias": torch.zeros(5)}, folder / "adapter.safetensors")

@@ -35,7 +35,7 @@ class TestLlavaNextMistral(LlavaNextMistral, TestLlavaNextLlama):
     """The same with a Mistral decoder."""
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [8, 64])
 def test_sliding_windows_go_on_from_a_whole_cache(tmp_path: Path, window: int) -> None:
     tiny.llava_next(tmp_path, "mistral", sliding_window=window)

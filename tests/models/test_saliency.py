@@ -116,7 +116,7 @@ def test_the_probe_of_siglips_pooling_head(build: str, tmp_path: Path) -> None:
     assert values.std(1).min() > 1e-3
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [("saliency", "projected"), ("saliency", "value", "vision")])
 def test_the_class_token_of_llavas_tower(kinds: tuple[Kind, ...], tmp_path: Path) -> None:
     folder = tiny.llava_next(tmp_path)
@@ -131,6 +131,7 @@ def test_the_class_token_of_llavas_tower(kinds: tuple[Kind, ...], tmp_path: Path
     np.testing.assert_allclose(captured(model, batch, kinds), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_tiles_have_a_class_token_each(tmp_path: Path) -> None:
     """Each tile's map lies where the tile's patches lie in the stitched grid."""
     folder = tiny.llava_next(tmp_path)
@@ -150,6 +151,7 @@ def test_tiles_have_a_class_token_each(tmp_path: Path) -> None:
     np.testing.assert_allclose(values[16:], expected.reshape(-1), atol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("build", ["siglip2_vision", "siglip2_of_two"])
 def test_the_probe_of_siglip_2s_pooling_head(build: str, tmp_path: Path) -> None:
     """Over 4 x 4 patches, which transformers pads to 24 and masks."""
@@ -166,6 +168,7 @@ def test_the_probe_of_siglip_2s_pooling_head(build: str, tmp_path: Path) -> None
     assert values.std() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_token_of_aimv2s_pooling_head(tmp_path: Path) -> None:
     """The head's own forward, over values that are one in one patch and zero elsewhere."""
     folder = tiny_encoders.aimv2_of_two(tmp_path)

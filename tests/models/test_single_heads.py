@@ -26,7 +26,7 @@ QUESTIONS = ("what is there", "what is", "is it a cat or a dog", "what colour is
 """Two begin alike, one is the beginning of another, and all have other numbers of tokens."""
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.build)
 def test_logits_equal_one_knockout_a_head(
     contract: type[DecoderContract], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -103,7 +103,7 @@ def test_a_picture_too_long_for_its_shorter_side_is_left_out(tmp_path: Path) -> 
         model.prepare(tiny.noise(100, 3), id="a", index=0)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("generation", ["qwen2_vl", "qwen2_5_vl"])
 def test_qwens_grids(generation: str, tmp_path: Path) -> None:
     """A token is a square of 8 px here; the checkpoint's bounds are 16 and 80 tokens."""

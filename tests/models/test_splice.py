@@ -85,6 +85,7 @@ def test_losses_equal_a_whole_pass(tmp_path: Path, family: str, keys: KeyPositio
     assert image.loss() == pytest.approx(plain, abs=2e-5)
 
 
+@pytest.mark.slow
 def test_the_stream_in_its_own_place_changes_nothing(tmp_path: Path) -> None:
     model, item = loaded(tmp_path, "llava_onevision")
     arrays = stored(model.capture([item], model.request(None, None)), 0)

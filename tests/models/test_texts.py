@@ -44,6 +44,7 @@ def test_a_text_alone_at_position_0_is_said(
     assert "2 of 3 texts are one token alone at position 0" in caplog.messages[0]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("text", ["", "  "])
 def test_a_text_without_a_word_is_refused(tmp_path: Path, text: str) -> None:
     model = load_model(str(tiny.llava_onevision(tmp_path)), dtype="float32")

@@ -80,7 +80,7 @@ def test_an_image_processor_with_code_of_its_own(folder: Path) -> None:
     assert "found 'RadioImageProcessor', which brings code of its own" in message
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["CLIPImageProcessorFast", "CLIPFeatureExtractor"])
 def test_a_class_of_transformers_serves_where_there_is_code_too(folder: Path, kind: str) -> None:
     rewrite(folder, image_processor_type=kind, auto_map={"AutoImageProcessor": "processing.Clip"})

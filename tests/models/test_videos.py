@@ -60,7 +60,7 @@ def prepared(model: Any, frames: list[Image.Image], prefix: str = PREFIX) -> Pre
     return item
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_pixels_and_tokens_are_those_of_transformers(model: Any, inputs: dict[str, Any]) -> None:
     item = prepared(model, FRAMES)
     (pixels,) = (item.tensors[n] for n in item.tensors if n.startswith("pixel"))
@@ -79,6 +79,7 @@ def test_pixels_and_tokens_are_those_of_transformers(model: Any, inputs: dict[st
     assert [span.frames for span in sample.vision_spans] == [(0, 1), (2, 3), (4,)]
 
 
+@pytest.mark.sampled
 def test_keys_and_values_are_those_of_the_whole_prompt(
     model: Any, folder: Path, inputs: dict[str, Any]
 ) -> None:

@@ -105,6 +105,7 @@ def test_a_broken_line_ends_at_its_end() -> None:
     assert dashes((1, 1), (2, 2), 12, 8) == [((1, 1), (2, 2))]
 
 
+@pytest.mark.slow
 def test_a_sheet_holds_every_tile_and_cuts_texts_that_do_not_fit() -> None:
     pictures = [noise(300, 200 - 10 * i, i) for i in range(5)]
     tiles = [
@@ -124,6 +125,7 @@ def test_a_sheet_holds_every_tile_and_cuts_texts_that_do_not_fit() -> None:
     assert (pixels[:, -20:] == 255).all()
 
 
+@pytest.mark.slow
 def test_texts() -> None:
     face = font(CAPTION_PX)
     assert shorten("short", face, 500) == "short"

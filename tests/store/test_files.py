@@ -181,6 +181,7 @@ def test_a_scratch_folder_whose_lock_is_held_is_never_swept(
         assert list((tmp_path / "tmp").iterdir()) == [mine]
 
 
+@pytest.mark.slow
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path

@@ -126,6 +126,7 @@ def test_one_image_with_the_text_before_it(run: Run, images: list[Sample]) -> No
     assert run.read_image(images[5].id)["key"].dtype == np.float32
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("ask", "message"),
     [

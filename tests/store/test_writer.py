@@ -187,6 +187,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_clear_error_and_a_clean_store(small_disk: Path) -> None:
     run = new_run(small_disk, codec="none")
     images = [sample(index, n_tokens=200) for index in range(60)]

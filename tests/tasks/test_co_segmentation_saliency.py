@@ -144,6 +144,7 @@ def test_chance_is_judged_by_the_attention_too(tmp_path: Path) -> None:
     assert row["j_mean"] == pytest.approx(summed.scores(summed.units.sum(1))["j_mean"].mean())
 
 
+@pytest.mark.slow
 def test_attention_that_is_not_finite_has_no_scores(tmp_path: Path) -> None:
     saliency = golden_saliency()
     saliency[0] = np.where(np.arange(len(saliency[0])) == 3, np.nan, saliency[0])

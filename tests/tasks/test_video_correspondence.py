@@ -127,7 +127,7 @@ def test_soft_masks_are_those_of_a_walk_from_pair_to_pair(run: Run, rule: Any) -
                 np.testing.assert_allclose(soft[frame][head], mask, atol=1e-5)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(("replaced", "n_objects"), [("", 4), ("one/00002", 2)])
 def test_the_same_objects_are_compared_with_frames_one_by_one(
     root: Path, labels: dict[str, Array], run: Run, replaced: str, n_objects: int

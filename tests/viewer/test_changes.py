@@ -39,6 +39,7 @@ def names_of(client: TestClient) -> list[str]:
     return [entry["run"] for entry in client.get(f"{BASE}catalog").json()["runs"]]
 
 
+@pytest.mark.slow
 def test_a_new_run_is_listed_and_one_that_is_gone_is_not(client: TestClient, run: Run) -> None:
     store = open_store(run.store)
     folder = Path(run.store) / "runs" / run.name
@@ -56,6 +57,7 @@ def test_a_new_run_is_listed_and_one_that_is_gone_is_not(client: TestClient, run
     assert store.runs() == [run.name]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("is_read", [False, True])
 def test_of_a_run_that_is_gone_errors_are_one_line(
     client: TestClient, run: Run, is_read: bool

@@ -49,6 +49,7 @@ def test_scores_are_texts_of_the_terminal_in_percent(copy: Run) -> None:
         assert texts in [entry[4:6] for entry in probe["blocks"]]
 
 
+@pytest.mark.slow
 def test_the_best_is_the_probes_and_no_baseline(copy: Run) -> None:
     result = keep_usual_probe(copy)
     probe = planted(copy)

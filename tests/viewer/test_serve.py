@@ -51,6 +51,7 @@ def test_it_serves_until_it_is_stopped(run: Run, monkeypatch: pytest.MonkeyPatch
         fetched(base)
 
 
+@pytest.mark.slow
 def test_it_listens_on_this_machine_alone(run: Run) -> None:
     served = kvtool.serve(run.store)
     (listener,) = served.server.servers[0].sockets

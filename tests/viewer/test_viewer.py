@@ -65,6 +65,7 @@ def picture_of(body: bytes) -> np.ndarray[Any, Any]:
         return np.asarray(image.convert("RGB"))
 
 
+@pytest.mark.slow
 def test_a_block_is_sent_as_it_is_stored(viewer: Viewer, scope: Scope, run: Run) -> None:
     reply = viewer.answer("block", {**scope, **BLOCK})
     stored = run.read("value", *PLANTED, [scope["image"]], raw=True).values
@@ -109,6 +110,7 @@ def test_scores_are_those_of_the_kept_probe(viewer: Viewer, scope: Scope, run: R
     assert best[3] == pytest.approx(result.best[probe["metric"]], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_probe_of_one_block_hides_none_that_was_kept(
     viewer: Viewer, scope: Scope, run: Run
 ) -> None:

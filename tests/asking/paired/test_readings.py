@@ -180,6 +180,7 @@ def test_the_probe_equals_scikit_learn_fold_by_fold(run: Run) -> None:
         assert measured[head, :, 0].tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 def test_the_probe_finds_a_planted_answer_and_nothing_in_noise(tmp_path: Path) -> None:
     """One channel of block (1, 1) says the answer; everything else is noise, where it must not do
     better than chance allows: what a question's own label told would show here.

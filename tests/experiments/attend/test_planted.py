@@ -127,6 +127,7 @@ def test_the_sink_is_found(sinks: Result) -> None:
     assert max(r["overlap"] for r in sinks.rows if r["layer"] == 2) < 0.9
 
 
+@pytest.mark.slow
 def test_border_cells_are_told(sinks: Result, run: Run) -> None:
     rows, cols = run.samples[0].base().grid
     row, col = divmod(SINK, cols)
@@ -137,6 +138,7 @@ def test_border_cells_are_told(sinks: Result, run: Run) -> None:
     assert key["border_chance"] == pytest.approx(1 - inner / (rows * cols))
 
 
+@pytest.mark.slow
 def test_every_field_is_documented(result: Result, sinks: Result) -> None:
     assert_documented(result.to_json())
     assert_documented(sinks.to_json())

@@ -104,6 +104,7 @@ def test_the_table_fits_a_terminal(result: Result, capsys: pytest.CaptureFixture
     assert block == ["block", "2", "100.0", "[51.0,", "100.0]", "0.732", "+1.451", "0.750"]
 
 
+@pytest.mark.slow
 def test_answers_are_written(result: Result, store: Path, pope: str, tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     kvtool.intervene(store, pope, HEADS, "scale:0.5", answers=path, limit=1, **OPTIONS)

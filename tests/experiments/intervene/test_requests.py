@@ -119,7 +119,7 @@ def test_a_run_without_keys_is_not_asked(model: Path, pope: str, tmp_path: Path)
     assert (result.config["heads_run"], result.config["run"]) == ("values", "values+pope")
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -130,6 +130,7 @@ def test_heads_of_attend(run: Run) -> None:
     assert FINDER[0] in {layer for layer, _ in heads_of(run, "sinks:6")[0]}
 
 
+@pytest.mark.slow
 def test_heads_of_a_probe(run: Run) -> None:
     """The largest probe, whenever it was kept: its best blocks first; heads stand once."""
     from kvtool.result import result_key

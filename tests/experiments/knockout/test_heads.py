@@ -44,6 +44,7 @@ def test_heads_by_name_are_pairs(study: tuple[Run, str]) -> None:
         chosen(run, "6:0")
 
 
+@pytest.mark.slow
 def test_the_lowest_are_those_of_the_variance(study: tuple[Run, str]) -> None:
     run, _ = study
     ranked = sorted(variance(run).rows, key=lambda row: row["variance"])

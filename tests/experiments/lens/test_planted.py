@@ -66,6 +66,7 @@ def test_sentences_hold_their_words_in_every_layer(result: Result) -> None:
         assert row(result, "directions", layer)["text"] > 0.99
 
 
+@pytest.mark.slow
 def test_ranks_of_planted_words(result: Result) -> None:
     planted = row(result, "lens", PLANTED)
     assert planted["rank"] == 1

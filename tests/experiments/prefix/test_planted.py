@@ -183,6 +183,7 @@ def test_other_layers_kinds_and_conditions(store: Store) -> None:
     assert not [note for note in kvtool.prefix(store, TASK).config["notes"] if "layer 0" in note]
 
 
+@pytest.mark.slow
 def test_a_table_fits_eighty_columns(result: Result) -> None:
     longest = replace(
         result,

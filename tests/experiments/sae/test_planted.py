@@ -74,6 +74,7 @@ def test_fvu_text_is_about_the_text_of_the_training_half(scores: Scores) -> None
         assert row["fvu_text"] == pytest.approx(missed / energy)
 
 
+@pytest.mark.slow
 def test_transfer_is_one_where_images_align_and_chance_elsewhere(scores: Scores) -> None:
     image = rows_of(scores, "image")
     text = rows_of(scores, "text")

@@ -107,6 +107,7 @@ def test_what_is_not_defined_is_a_gap() -> None:
     assert [layer for layer, _ in curve(axes, "image")] == [0, 1, 2, 3, 5, 6, 7]
 
 
+@pytest.mark.slow
 def test_a_measure_that_no_row_has_has_no_panel() -> None:
     result = sae_result(conditions=("text", "image"))
     rows = [row | {"transfer": None, "norm_ratio": nan} for row in result.rows]

@@ -80,6 +80,7 @@ def test_random_norm_has_the_lengths_of_each_token(run: Run, entering: Any) -> N
     assert abs(float(cosines.mean())) < 0.05
 
 
+@pytest.mark.slow
 def test_random_has_mean_and_deviation_of_each_channel(run: Run, entering: Any) -> None:
     vectors = entering["random"][0].flatten(0, 1)
     images = projected(run).flatten(0, 1)

@@ -66,7 +66,7 @@ def test_planted_patches_are_found_in_order(tmp_path: Path) -> None:
     assert found(elsewhere)[1:] != found(result)[1:]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.parametrize(
     ("kind", "layer", "head"), [("value", 5, 1), ("projected", 0, 0), ("vision", 3, 0)]
@@ -137,6 +137,7 @@ def test_more_asked_than_there_are(tmp_path: Path) -> None:
     assert kvtool.search(run, "a", (0, 0), exclude_self=True, **BLOCK).rows == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.usefixtures("small")
 def test_vectors_that_are_not_finite_are_left_out(tmp_path: Path, exact: bool) -> None:

@@ -184,6 +184,7 @@ def test_maps_of_two_images_beside_their_pictures(tmp_path: Path) -> None:
         kvtool.show(run, run.ids[0], tmp_path / "d.png", data=tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_input_agnostic_keys_are_framed_where_they_are_known(tmp_path: Path) -> None:
     run = planted(tmp_path / "s", 12, [(0, 0), (1, 1), (4, 0), (5, 1)], layers=8, heads=2)
     before = kvtool.show(run, run.ids[0], tmp_path / "a.png", kind="key")

@@ -36,6 +36,7 @@ def test_a_single_question_cannot_be_halved(run: Run) -> None:
     assert "paired" not in line
 
 
+@pytest.mark.slow
 def test_a_run_that_holds_none_of_the_pictures(run: Run) -> None:
     line = refusal(run, "visual-similarity")
     assert line.startswith("surface visual-similarity: expected questions of Visual_Similarity")

@@ -131,6 +131,7 @@ def test_table_figure_and_sentences(surfaced: Result) -> None:
     assert last.startswith("Chosen on the other half of the pictures: value, layer 5, head 1")
 
 
+@pytest.mark.slow
 def test_sentences_claim_no_gain_without_one(surfaced: Result) -> None:
     rows = [
         row | ({"permuted_p": 0.3} if row["condition"] == "fused" else {}) for row in surfaced.rows

@@ -134,6 +134,7 @@ def test_conditions_and_their_parts(name: str) -> None:
         assert sorted(ends) == sorted([row["f1_low"], row["f1_high"]] for row in rows)
 
 
+@pytest.mark.slow
 def test_prefix_choices_and_differences() -> None:
     result = SHAPES["prefix"]
     for panel, metric in zip(drawn(result).axes, ("miou_fgbg", "difference"), strict=True):
