@@ -12,8 +12,7 @@ from kvtool.cli import console
 from kvtool.cli.everywhere import epilog
 from kvtool.cli.options import FormatOption, KindsOption, LayersOption
 from kvtool.cli.parsing import parse_kinds, parse_layers
-from kvtool.cli.store_copy import CopiedRunsOption, app, tell_copied
-from kvtool.errors import PartialError
+from kvtool.cli.store_copy import CopiedRunsOption, app, check_whole, tell_copied
 
 __all__ = ["app"]  # with the commands of this module
 
@@ -67,11 +66,7 @@ def push(
     emit_rows([pushed.row()], format)
     for line in pushed.failed:
         console.log.warning("%s", line)
-    if pushed.failed:
-        raise PartialError(
-            f"store {pushed.store}: {len(pushed.failed)} parts were left out, see above: mend the "
-            "store that they are pushed from, then run the same command again"
-        )
+    check_whole(pushed.failed, pushed.store, "pushed")
 
 
 @app.command(

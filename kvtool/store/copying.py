@@ -14,7 +14,7 @@ from typing import Any
 
 from kvtool.errors import CorruptError, RunConflictError, StoreError, UsageError
 from kvtool.layers import LayerChoice
-from kvtool.store import keeping, layout, mirrors
+from kvtool.store import keeping, layout, ledger, mirrors
 from kvtool.store.catalog import Store
 from kvtool.store.copied_parts import chosen_config, copy_arrays, copy_files
 from kvtool.store.durable import read_file, write_file
@@ -29,6 +29,10 @@ from kvtool.store.texts import text_arrays
 from kvtool.types import Kind
 
 Progress = Callable[[int], object]
+REMEDY = "`kvtool store repair` forgets it, then extract again"
+"""What to do about what was committed and is gone."""
+_RESTORE = "`kvtool store repair` restores it, then run the same command again"
+"""What to do about what the ledger has a copy of."""
 
 
 @dataclass
@@ -36,7 +40,7 @@ class CopiedRun:
     """What became of a run.
 
     parts, images, bytes: committed by this copy; already_there: parts that were. failed: a line
-    for each part that is damaged, which is left out.
+    for each part that is damaged or gone, which is left out.
     """
 
     run: str
@@ -67,8 +71,9 @@ def copy(
     kinds: Sequence[Kind] | None = None,
     layers: LayerChoice | None = None,
     progress: Progress | None = None,
+    remedy: str = REMEDY,
 ) -> Copied:
-    """Copy runs to another store; parts that are damaged are left out and named.
+    """Copy runs to another store; what is damaged or gone is left out and named.
 
     A run comes with its texts and the results of it; its search indexes are built again when they
     are needed. Of chosen kinds or layers it becomes another run, as an extraction of these would
@@ -80,6 +85,7 @@ def copy(
         kinds, layers: what to copy of them; all by default. Layers are the decoder's, or the
             tower's of an encoder alone.
         progress: called with 1 after each part.
+        remedy: what to do about a part or run of the source that is gone.
 
     Raises UsageError for a run, kind or layer that is not there; RunConflictError where the target
     has another run of the name; StoreError where it cannot be written.
@@ -93,7 +99,11 @@ def copy(
     target.sweep_tmp()
     outcome = Copied([])
     for run, config in choice:
-        outcome.runs.append(_copy_run(run, config, target, progress))
+        row = _copy_run(run, config, target, progress)
+        row.failed += _gone_members(run, target.run(config.name), remedy)
+        outcome.runs.append(row)
+    if runs is None:
+        outcome.runs += _left_out_runs(source, remedy)
     if kinds is None and layers is None:
         names = None if runs is None else {run.name for run, _ in choice}
         outcome.results = _copy_results(source, target, names)
@@ -155,6 +165,35 @@ def open_parts(run: Run, group: str, failed: list[str]) -> Iterator[Part]:
             yield run.open_part(group, name)
         except CorruptError as error:
             failed.append(str(error))
+
+
+def _gone_members(run: Run, target: Run, remedy: str) -> Iterator[str]:
+    """Yield a line for each part, text and segment of the roster that the ledger lists, and that
+    neither the run nor its copy has.
+    """
+    for path in ledger.gone_of_run(run.store, run.folder):
+        group = path.parent.name
+        # Indexes are built again when they are needed.
+        if group == layout.INDEXES or (target.folder / group / path.name).is_dir():
+            continue
+        name = path.name if group == "parts" else f"{group}/{path.name}"
+        yield (
+            f"run {run.name}, part {name}: expected its folder, found it in the ledger alone: "
+            f"{_RESTORE if group == layout.ROSTER else remedy}"
+        )
+
+
+def _left_out_runs(source: Store, remedy: str) -> Iterator[CopiedRun]:
+    """Yield a row for each run that does not open or is gone as a whole."""
+    opened = {run.name for run in source.readable_runs()}
+    for name in source.runs():
+        if name not in opened:
+            line = f"run {name}: expected a run that opens, found it damaged: {_RESTORE}"
+            yield CopiedRun(name, failed=[line])
+    for path in ledger.gone(source.path):
+        if path.parent == layout.runs_path(source.path):
+            line = f"run {path.name}: expected its folder, found it in the ledger alone: {remedy}"
+            yield CopiedRun(path.name, failed=[line])
 
 
 def _copy_part(part: Part, run: Run, target: Run, group: str, copied: CopiedRun) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from kvtool.digests import cache_folder
 from kvtool.errors import KvtoolError
 from kvtool.layers import LayerChoice
-from kvtool.store import copying, layout, ledger
+from kvtool.store import copying, layout
 from kvtool.store.catalog import Store, open_store
 from kvtool.store.copied_parts import source_files
 from kvtool.store.copying import (
@@ -54,7 +54,7 @@ class Pushed:
     """What a push did.
 
     store: the address; commit, private: of its data set. runs, parts: there by now that were
-    pushed. failed: a line for each part that is damaged, which is left out.
+    pushed. failed: a line for each part that is damaged or gone, which is left out.
     """
 
     store: str
@@ -81,11 +81,12 @@ def push(
     """Push runs to a data set of the Hugging Face hub, which is made where there is none.
 
     What the hub has already is not sent again, so the same push, ended at any moment, goes on.
-    Every byte is compared with its checksum before; parts that are damaged are left out and named.
+    Every byte is compared with its checksum before; parts that are damaged or gone are left out and
+    named.
 
     Args:
-        source: the open store. Where runs, kinds or layers are chosen, where a part is damaged, and
-            of a store on an object store, a copy in a temporary folder is pushed.
+        source: the open store. Where runs, kinds or layers are chosen, where a part is damaged or
+            gone, and of a store on an object store, a copy in a temporary folder is pushed.
         address: hf://datasets/OWNER/NAME[/path].
         runs, kinds, layers: what to push, as in kvtool.store.copying.copy; all by default.
         public: whether all may read a data set that is made by this.
@@ -144,18 +145,11 @@ def pull(
         if is_new:
             shutil.rmtree(download, ignore_errors=True)
         raise
-    # What was committed and has no zarr.json was lost on the hub, or its push was not ended.
-    lost = list(ledger.gone(source.path))
     names, ignored = _needed(choice, target)
     folder.download(download, commit, names, ignored)
-    copied = copying.copy(source, target, runs=runs, kinds=kinds, layers=layers)
-    for (run, _), row in zip(choice, copied.runs, strict=True):
-        row.failed += [
-            f"run {run.name}, part {path.name}: expected it on the hub, found it in the ledger "
-            "alone: push the run again"
-            for path in lost
-            if path.parent == run.folder / "parts"
-        ]
+    # What was committed and has no zarr.json was lost on the hub, or its push was not ended.
+    remedy = "push the run again"
+    copied = copying.copy(source, target, runs=runs, kinds=kinds, layers=layers, remedy=remedy)
     shutil.rmtree(download, ignore_errors=True)
     return copied
 

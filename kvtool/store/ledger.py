@@ -77,9 +77,18 @@ def gone(store: Path) -> Iterator[Path]:
     for run in layout.entries(ledger / layout.runs_path(store).name):
         folder = layout.run_path(store, run.name)
         if folder.is_dir():
-            yield from _gone_of_run(run, folder)
+            yield from gone_of_run(store, folder)
         elif (run / RUN_COPY).exists():
             yield folder
+
+
+def gone_of_run(store: Path, run: Path) -> Iterator[Path]:
+    """Yield what was committed to a run (its folder) and is not there."""
+    for group in layout.entries(entry_of(store, run)):
+        if group.is_dir():
+            for entry in layout.entries(group):
+                if not entry.name.startswith(".") and not (run / group.name / entry.name).exists():
+                    yield run / group.name / entry.name
 
 
 def spoiled(store: Path) -> Iterator[Path]:
@@ -139,11 +148,3 @@ def _copy(folder: Path, entry: Path) -> None:
     write_file(aside, read_file(folder / layout.ZARR_JSON))
     aside.replace(entry)
     fsync_folder(entry.parent)
-
-
-def _gone_of_run(entries: Path, run: Path) -> Iterator[Path]:
-    for group in layout.entries(entries):
-        if group.is_dir():
-            for entry in layout.entries(group):
-                if not entry.name.startswith(".") and not (run / group.name / entry.name).exists():
-                    yield run / group.name / entry.name

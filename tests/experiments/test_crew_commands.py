@@ -1,4 +1,4 @@
-"""intervene with two workers: what one worker gives, and nothing twice."""
+"""intervene, average and surface with two workers: what one worker gives, and nothing twice."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import kvtool
 from kvtool.store.verify import verify
 from tests.experiments.workers import Worker, counts
 from tests.support.planted import NOISY, planted_model, planted_pope
+from tests.support.scenes import World
+from tests.support.tasks.runs import RUNS
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -42,3 +44,18 @@ def test_intervene(tmp_path: Path) -> None:
     heads = ",".join(f"{layer}:{head}" for layer, head in sorted(NOISY))
     options = ("--benchmark", dataset, "--heads", heads, "--method", "scale:0.5")
     assert len(two_workers(tmp_path / "stores", "answers", "intervene", *options)) >= 3
+
+
+def test_average(tmp_path: Path) -> None:
+    tasks = ("referring-expression", "semantic-correspondence")
+    for task in tasks:
+        run = RUNS[task](tmp_path / task)
+        shutil.copytree(run.store, tmp_path / f"stores/{task}.kv")
+    assert two_workers(tmp_path / "stores", "probes", "average") == [1, 1]
+
+
+def test_surface(tmp_path: Path, tiny_model: Path, embedded_world: World) -> None:
+    data = f"blink:{embedded_world('blink') / 'blink/Art_Style@val'}"
+    kvtool.extract(tmp_path / "stores/s.kv", model=str(tiny_model), dataset=data)
+    options = ("art-style", "--max-new-tokens", 1, "--layers", 1)
+    assert sum(two_workers(tmp_path / "stores", "several", "surface", *options)) > 0

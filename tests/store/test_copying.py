@@ -16,6 +16,7 @@ from kvtool.store.verify import verify
 from kvtool.types import Kind
 from tests.support.object_stores import IMAGES, files_of, filled
 from tests.support.runs import assert_holds, commit, config, create_run, image_arrays
+from tests.support.shell import Shell
 
 
 @pytest.fixture
@@ -154,3 +155,54 @@ def test_a_lost_file_is_told_as_damage(source: Store, target: Store) -> None:
     assert [sample.id for sample in target.run().samples] == [image.id for image in IMAGES]
     with pytest.raises(CorruptError):
         source.run().text_values(3, 1)
+
+
+def test_what_the_ledger_lists_and_is_gone_is_named(source: Store, target: Store) -> None:
+    run = source.run()
+    shutil.rmtree(run.folder / "parts" / "0000000-0000003")
+    shutil.rmtree(run.folder / "text" / "0000000")
+    row = copy(source, target).runs[0]
+    assert (row.parts, row.images) == (1, 2)
+    assert sorted(row.failed) == [
+        f"run tiny, part {name}: expected its folder, found it in the ledger alone: "
+        "`kvtool store repair` forgets it, then extract again"
+        for name in ("0000000-0000003", "text/0000000")
+    ]
+    assert_holds(target.run(), IMAGES[3:])
+    assert verify(target) == []
+    # What the target has is not missed.
+    commit(target.run(), IMAGES[:3])
+    assert len(copy(source, target).runs[0].failed) == 1
+
+
+def test_runs_that_are_gone_or_damaged_are_named_and_the_others_copied(
+    source: Store, target: Store
+) -> None:
+    lost_run = create_run(source, config(name="lost"))
+    bad_run = create_run(source, config(name="bad"))
+    shutil.rmtree(lost_run.folder)
+    (bad_run.folder / "zarr.json").write_text("{")
+    rows = copy(source, target).runs
+    assert [(row.run, row.parts, len(row.failed)) for row in rows] == [
+        ("tiny", 2, 0),
+        ("bad", 0, 1),
+        ("lost", 0, 1),
+    ]
+    assert "expected a run that opens, found it damaged" in rows[1].failed[0]
+    assert "expected its folder, found it in the ledger alone" in rows[2].failed[0]
+    # Who names the runs to copy hears of those alone.
+    assert [row.failed for row in copy(source, target, runs=["tiny"]).runs] == [[]]
+
+
+def test_the_command_ends_with_what_to_do_and_leaves_what_it_copied(
+    source: Store, tmp_path: Path, shell: Shell
+) -> None:
+    shutil.rmtree(source.run().folder / "parts" / "0000003-0000005")
+    command = ("store", "copy", source.path, tmp_path / "target.kv")
+    code, _, err = shell(*command)
+    assert code == 4
+    assert any("part 0000003-0000005: expected its folder" in line for line in err)
+    assert "1 part or run left out" in err[-1]
+    assert_holds(open_store(tmp_path / "target.kv").run(), IMAGES[:3])
+    assert shell("store", "repair", source.path)[0] == 0
+    assert shell(*command)[0] == 0

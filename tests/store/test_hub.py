@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,21 @@ def test_a_damaged_part_is_left_out_of_a_push_and_named(source: Store, target: S
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hub")
+def test_a_part_that_is_gone_is_left_out_of_a_push_and_named(
+    source: Store, target: Store, shell: Shell
+) -> None:
+    shutil.rmtree(source.run().folder / "parts" / "0000000-0000003")
+    code, _, err = shell("store", "push", source.path, ADDRESS)
+    assert code == 4
+    line = "run tiny, part 0000000-0000003: expected its folder, found it in the ledger alone"
+    assert any(line in text for text in err)
+    assert "1 part or run left out" in err[-1]
+    pull(ADDRESS, target)
+    assert_holds(target.run(), IMAGES[3:])
+
+
+@pytest.mark.slow
 def test_what_the_hub_damages_or_loses_is_left_out_of_a_pull_and_comes_later(
     hub: FakeHub, source: Store, target: Store, shell: Shell
 ) -> None:
@@ -225,4 +241,4 @@ def test_the_commands_are_the_functions(source: Store, tmp_path: Path, shell: Sh
     damage(source.path / DAMAGED)
     code, _, err = shell("store", "push", str(source.path), ADDRESS, "--public")
     assert code == 4
-    assert "1 parts were left out" in err[-1]
+    assert "1 part or run left out" in err[-1]

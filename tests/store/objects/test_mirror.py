@@ -18,6 +18,7 @@ from kvtool.store.objects import mirror
 from kvtool.store.objects.bucket import Bucket
 from kvtool.store.repair import repair
 from kvtool.store.verify import verify
+from kvtool.types import Kind
 from tests.support.object_stores import (
     ADDRESS,
     IMAGES,
@@ -210,6 +211,21 @@ def test_a_store_is_copied_to_objects_and_back_byte_for_byte(
     assert files_of(target.run()) == files_of(source.run())
     assert (target.pictures_dir("drawn") / "1.png").read_bytes() == b"one"
     assert verify(target) == []
+
+
+@pytest.mark.parametrize("kinds", [None, ["value"]])
+def test_a_part_whose_objects_are_gone_is_left_out_of_a_copy_and_named(
+    objects: Any, tmp_path: Path, kinds: list[Kind] | None
+) -> None:
+    store = filled(ADDRESS)
+    keys = [key for key in keys_of(store, "runs/tiny/parts/0000000-0000003") if "/c." in key]
+    for key in keys:
+        obstore.delete(objects, key)
+    row = copy(store, open_store(tmp_path / "target.kv", create=True), kinds=kinds).runs[0]
+    assert (row.parts, row.images) == (1, 2)
+    (line,) = row.failed
+    assert line.startswith("run tiny, part 0000000-0000003")
+    assert "is missing: `kvtool store repair` drops it, then extract again" in line
 
 
 @pytest.mark.slow
