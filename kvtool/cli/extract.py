@@ -221,7 +221,9 @@ def extract(
         return
     from kvtool.engine.workers import Hands, check_engine
 
-    hands = Hands(worker_devices(devices), check_engine(engine), cpus_per_worker, vram)
+    hands = Hands(
+        worker_devices(devices), check_engine(engine, cpus_per_worker), cpus_per_worker, vram
+    )
     finish(run_job(job, hands, wait), format)
 
 

@@ -1,16 +1,22 @@
-"""`--engine slurm`: a command is written as a script for sbatch, and submitted, in place of run."""
+"""`--engine slurm`: a command of which something lacks is written as a script for sbatch and
+submitted, in place of run.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from functools import wraps
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvtool.cli import console
 from kvtool.cli.options import DEVICE_FLAGS
 from kvtool.errors import UsageError
+from kvtool.store.shares import Alone, within
+
+if TYPE_CHECKING:
+    from kvtool.engine.slurm import SlurmArray
 
 CALLERS = (
     *("answers", "official", "save_predictions", "pictures", "save", "out", "each_token"),
@@ -35,18 +41,45 @@ def divert(command: Any) -> None:
     def run_or_submit(*args: Any, **options: Any) -> Any:
         """Run the command, or submit it."""
         if options.get("engine") == "slurm":
-            return _submit(command.name, options)
+            return _run_or_submit(partial(run, *args), command.name, options)
         return run(*args, **options)
 
     command.callback = run_or_submit
 
 
-def _submit(name: str, options: Mapping[str, Any]) -> None:
-    """Write the script of a command and submit it. Raises UsageError for what tasks cannot share,
-    KvtoolError where it is refused.
+class _Lacks(BaseException):
+    """Something of a command's work is not there yet. No error of a part, which others survive."""
+
+
+class _Cluster(Alone):
+    """A crew that is elsewhere: at the first piece of work that lacks, the command ends here."""
+
+    def work(self) -> Sequence[str] | None:
+        """Leave the work to jobs."""
+        raise _Lacks
+
+
+def _run_or_submit(run: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
+    """Run a command as far as nothing lacks, on this machine's CPU; submit it where something does.
+
+    So what is wrong with a request is said before a job waits for its turn, and what is kept is
+    given at once. Raises UsageError for what tasks cannot share, KvtoolError where sbatch refuses.
     """
-    from kvtool.engine.slurm import SlurmArray, submit
-    from kvtool.models.device_names import worker_devices
+    array = _array(name, options)
+    script = array.script()
+    devices = "devices" if "devices" in options else "device"
+    here = {"engine": "local", "cpus_per_worker": 1, devices: "cpu"}
+    try:
+        with within(_Cluster()):
+            return run(**options | here)
+    except _Lacks:
+        return _submit(array, script)
+
+
+def _array(name: str, options: Mapping[str, Any]) -> SlurmArray:
+    """Return the jobs of a command. Raises UsageError for what they cannot share."""
+    from kvtool.engine.slurm import SlurmArray
+    from kvtool.models.device_names import AUTO, worker_devices
 
     flags = [flag for flag in CALLERS if options.get(flag)]
     if flags or options.get("heads") == "-":
@@ -55,19 +88,32 @@ def _submit(name: str, options: Mapping[str, Any]) -> None:
             f"--engine slurm: expected no --{flag} beside it, for its tasks share the work; give "
             "it to the same command without --engine, once they are done"
         )
-    array = SlurmArray(
+    devices = worker_devices(options.get("devices") or options["device"])
+    if devices == (AUTO,):
+        raise UsageError(
+            "--engine slurm: expected --devices, a task for each, found none; say what each task "
+            "asks for, as --devices cuda:0,cuda:1 or --devices cpu,cpu"
+        )
+    return SlurmArray(
         words=(sys.executable, "-m", "kvtool", *_without(sys.argv[1:], SCRIPT_FLAGS)),
         name=name,
-        devices=worker_devices(options.get("devices") or options["device"]),
+        devices=devices,
         cpus_per_worker=options["cpus_per_worker"],
         folder=Path.cwd(),
         waits=bool(options.get("wait")),
     )
-    script = array.write()
-    answer = submit(script)
-    console.log.info("%s: written for %d tasks", script, len(array.devices))
+
+
+def _submit(array: SlurmArray, script: str) -> None:
+    """Write a script and submit it. Raises KvtoolError where it is refused."""
+    from kvtool.engine.slurm import submit
+    from kvtool.reporting.numbers import plural
+
+    path = array.write(script)
+    answer = submit(path)
+    console.log.info("%s: written for %s", path, plural(len(array.devices), "task"))
     if answer is None:
-        console.log.info("no sbatch here: submit it where there is one, with sbatch %s", script)
+        console.log.info("no sbatch here: submit it where there is one, with sbatch %s", path)
     else:
         console.log.info("%s", answer)
     console.log.info("the same command without --engine gives the result once they are done")

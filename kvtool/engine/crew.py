@@ -225,8 +225,8 @@ def crewed(
         def call(*args: Parameters.args, **options: Parameters.kwargs) -> Returned:
             """Call the function, with a crew where several devices are named."""
             arguments = _by_name(function, args, options)
-            engine = check_engine(arguments.pop("engine", "local"))
             cpus = arguments.pop("cpus_per_worker", 1)
+            engine = check_engine(arguments.pop("engine", "local"), cpus)
             devices = chosen_devices(arguments.pop("devices", None), arguments.get("device", AUTO))
             run: Callable[..., Returned] = function
             if engine == "local" and len(devices) == 1:

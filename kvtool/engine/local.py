@@ -30,6 +30,7 @@ from kvtool.store import existing_store, open_store
 from kvtool.store.layout import part_range
 from kvtool.store.nonfinite import StoredBlock
 from kvtool.store.objects.addresses import remote_address
+from kvtool.store.shares import by_crew
 from kvtool.store.texts import text_arrays
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ def extract(
     what was committed by then stays, and the same call goes on from there.
     """
     started = time.monotonic()
-    hands = Hands(tuple(devices), check_engine(engine), cpus_per_worker, min_free_vram)
+    hands = Hands(
+        tuple(devices), check_engine(engine, cpus_per_worker), cpus_per_worker, min_free_vram
+    )
     extraction = open_extraction(job, dataset)
     store = existing_store(job.store)
     # Made once the model is known to be one: a refusal leaves nothing behind.
@@ -244,6 +247,7 @@ def run_hands(job: Job, plan: Plan, hands: Hands, tell: Tell) -> None:
 
     A cluster's devices are those of its nodes, so that each worker looks at its own.
     """
+    by_crew()  # a command that submits itself leaves the work to its jobs
     hands = hands.gathered()
     plan = replace(plan, n_workers=len(hands.devices))
     if hands.engine == "local" and len(hands.devices) == 1:

@@ -19,7 +19,7 @@ from jinja2 import Environment, StrictUndefined
 
 from kvtool.digests import digest_texts
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.models.device_names import AUTO, numbered
+from kvtool.models.device_names import numbered
 
 WAIT_S = 900
 """How long a task waits for the others: longer than claims of a lost node last."""
@@ -69,8 +69,6 @@ class SlurmArray:
 
     def _device(self) -> tuple[str, int]:
         """Return the device as each task sees it, and its number of GPUs. Raises UsageError."""
-        if self.devices == (AUTO,):
-            return AUTO, 0
         kinds = {numbered(device) for device in self.devices}
         if len(kinds) > 1:
             raise UsageError(
@@ -79,12 +77,12 @@ class SlurmArray:
             )
         return kinds.pop()
 
-    def write(self) -> Path:
-        """Write the script into the working directory, under a name that is the command's own."""
+    def write(self, script: str) -> Path:
+        """Write its script into the working directory, under a name that is the command's own."""
         digest = digest_texts(self.words)[:8]
         path = self.folder / f"kvtool-{self.name}-{digest}.sbatch"
         try:
-            path.write_text(self.script(), encoding="utf-8")
+            path.write_text(script, encoding="utf-8")
         except OSError as error:
             raise KvtoolError(
                 f"{path}: expected a folder to write the script in, found {error.strerror}; change "

@@ -48,8 +48,13 @@ class Hands:
         return replace(self, devices=every_device(joined_cluster(), self.cpus_per_worker))
 
 
-def check_engine(name: str) -> Engine:
-    """Return the name of an engine. Raises UsageError."""
+def check_engine(name: str, cpus_per_worker: int = 1) -> Engine:
+    """Return the name of an engine. Raises UsageError, for CPUs that it does not set aside, too."""
+    if name == "local" and cpus_per_worker != 1:
+        raise UsageError(
+            "cpus_per_worker: expected it beside the engine ray or slurm alone, found "
+            f"{cpus_per_worker} with local; OMP_NUM_THREADS says how many threads a process has"
+        )
     for engine in ENGINES:
         if name == engine:
             return engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ import pytest
 import kvtool
 from kvtool.engine.slurm import SlurmArray
 from kvtool.store.verify import verify
+from tests.support.planted import planted_model, planted_pope
 from tests.support.shell import Shell
 
 SBATCH = """#!/bin/bash
@@ -25,6 +27,25 @@ wait
 echo Submitted batch job 70
 """
 REFUSAL = "#!/bin/bash\necho 'sbatch: error: invalid partition specified' >&2\nexit 1\n"
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, a benchmark, and a store of its pictures, of which nothing was asked."""
+    folder = tmp_path_factory.mktemp("extracted")
+    model, pope = planted_model(folder / "model"), planted_pope(folder / "pope", 2)
+    kvtool.extract(
+        folder / "s.kv", model=str(model), dataset=f"pope:{pope}", kinds=("key", "value")
+    )
+    return folder
+
+
+@pytest.fixture
+def knockout(extracted: Path, folder: Path) -> tuple[str, ...]:
+    """A command of which all work lacks."""
+    shutil.copytree(extracted / "s.kv", folder / "s.kv")
+    (folder / "a pope").symlink_to(extracted / "pope")
+    return ("knockout", "s.kv", "--benchmark", "pope:a pope", "--heads=0:1")
 
 
 @pytest.fixture
@@ -59,10 +80,10 @@ def array(folder: Path, *words: str) -> SlurmArray:
 
 @pytest.mark.slow
 def test_the_script_is_written_and_how_to_submit_it_is_told(
-    folder: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+    folder: Path, knockout: tuple[str, ...], shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(folder))
-    line = ("knockout", "s.kv", "--benchmark", "pope:a b", "--heads=0:1", "--engine=slurm")
+    line = (*knockout, "--engine=slurm")
     devices = ("--devices", "cuda:0+cuda:1,cuda:2+cuda:3", "--cpus-per-worker", 8)
     code, out, err = shell(*line, *devices)
     (script,) = folder.glob("kvtool-knockout-*.sbatch")
@@ -78,7 +99,7 @@ def test_the_script_is_written_and_how_to_submit_it_is_told(
     assert "--signal=B:TERM@120" in options_of(text)
     assert f"--chdir={folder}" in options_of(text)
     assert last_command(text) == (
-        "kvtool knockout s.kv --benchmark 'pope:a b' --heads=0:1 --engine local "
+        "kvtool knockout s.kv --benchmark 'pope:a pope' --heads=0:1 --engine local "
         "--devices cuda:0+cuda:1 --wait 900"
     )
     # The same command has the same script.
@@ -86,13 +107,47 @@ def test_the_script_is_written_and_how_to_submit_it_is_told(
     assert list(folder.glob("*.sbatch")) == [script]
 
 
-def test_tasks_wait_as_long_as_the_command_line_says(folder: Path, shell: Shell) -> None:
+def test_tasks_wait_as_long_as_the_command_line_says(
+    folder: Path, knockout: tuple[str, ...], shell: Shell
+) -> None:
     program(folder / "sbatch", "#!/bin/bash\n")
-    assert shell("probe", "s.kv", "all", "--engine", "slurm", "--wait", "5")[0] == 0
+    code, _, err = shell(*knockout, "--wait", 5, "--engine", "slurm", "--devices", "cpu")
+    assert (code, err[0].endswith("written for 1 task")) == (0, True)
     (script,) = folder.glob("*.sbatch")
     command = last_command(script.read_text())
-    assert command == "kvtool probe s.kv all --wait 5 --engine local --devices auto"
+    assert command.endswith("--heads=0:1 --wait 5 --engine local --devices cpu")
     assert not [line for line in options_of(script.read_text()) if "gres" in line]
+
+
+def test_what_is_kept_is_given_at_once(
+    folder: Path, knockout: tuple[str, ...], shell: Shell
+) -> None:
+    code, expected, _ = shell(*knockout, "--format", "json")
+    line = (*knockout, "--format", "json", "--engine", "slurm", "--devices", "cuda:0,cuda:1")
+    assert (code, shell(*line)[:2]) == (0, (0, expected))
+    assert not list(folder.glob("*.sbatch"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"s.kv": "gone.kv"}, "gone.kv"),
+        ({"pope:a pope": "pope:gone"}, "gone"),
+        ({"--heads=0:1": "--heads=99:0"}, "heads"),
+    ],
+)
+def test_a_request_that_is_wrong_is_not_submitted(
+    folder: Path,
+    knockout: tuple[str, ...],
+    shell: Shell,
+    changes: dict[str, str],
+    reason: str,
+) -> None:
+    line = [changes.get(word, word) for word in knockout]
+    code, out, err = shell(*line, "--engine", "slurm", "--devices", "cuda:0")
+    assert (code in (1, 2), out, len(err)) == (True, "", 1)
+    assert reason in err[0]
+    assert not list(folder.glob("*.sbatch"))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +157,8 @@ def test_tasks_wait_as_long_as_the_command_line_says(folder: Path, shell: Shell)
         (("--plot", "a.pdf"), "expected no --plot"),
         (("--fresh",), "expected no --fresh"),
         (("--devices", "cpu,cuda:0"), "expected workers on equal devices"),
+        (("--devices", "auto"), "expected --devices, a task for each, found none"),
+        ((), "expected --devices, a task for each, found none"),
     ],
 )
 def test_what_tasks_cannot_share_is_refused(
@@ -114,9 +171,9 @@ def test_what_tasks_cannot_share_is_refused(
     assert not list(folder.glob("*.sbatch"))
 
 
-def test_a_refusal_of_sbatch_is_told(folder: Path, shell: Shell) -> None:
+def test_a_refusal_of_sbatch_is_told(folder: Path, knockout: tuple[str, ...], shell: Shell) -> None:
     program(folder / "sbatch", REFUSAL)
-    code, _, err = shell("probe", "s.kv", "all", "--engine", "slurm")
+    code, _, err = shell(*knockout, "--engine", "slurm", "--devices", "cpu")
     assert (code, len(err)) == (1, 1)
     assert "invalid partition specified; options of this cluster" in err[0]
 
@@ -128,7 +185,7 @@ def test_near_the_limit_a_task_ends_and_is_queued_again(folder: Path) -> None:
     program(folder / "scontrol", '#!/bin/bash\necho "$@" >queued\n')
     stand_in = "trap 'echo released >ended; exit 143' TERM; echo >begun; sleep 100 & wait"
     job = array(folder, "bash", "-c", stand_in)
-    script = job.write()
+    script = job.write(job.script())
     environment = os.environ | {"SLURM_JOB_ID": "77"}
     process = subprocess.Popen(["bash", script], env=environment, start_new_session=True)
     while not (folder / "begun").exists():
@@ -145,7 +202,7 @@ def test_a_task_that_has_nothing_left_to_do_is_no_failure(
     tmp_path: Path, code: int, expected: int
 ) -> None:
     job = array(tmp_path, "bash", "-c", f"exit {code}")
-    assert subprocess.run(["bash", job.write()], check=False).returncode == expected
+    assert subprocess.run(["bash", job.write(job.script())], check=False).returncode == expected
 
 
 @pytest.mark.slow

@@ -193,6 +193,8 @@ def test_devices_are_named_in_one_way(store: Path, pope: Path) -> None:
         call(store, pope, engine="slurm")
     with pytest.raises(UsageError, match="cpus_per_worker"):
         call(store, pope, cpus_per_worker=0)
+    with pytest.raises(UsageError, match="cpus_per_worker: expected it beside the engine ray"):
+        call(store, pope, cpus_per_worker=2)
 
 
 def test_a_request_that_is_wrong_starts_no_worker(

@@ -27,6 +27,7 @@ from tests.bench.gpu.sections import SECTIONS, Record, run_section
 from tests.bench.table import table_of
 
 OUT = Path("build/bench-gpu.json")
+DRY_OUT = Path("build/bench-gpu-dry.json")
 SECONDS = 450.0
 """For all sections together: what is left of eight minutes after imports and the table."""
 MEMORY = Path("/dev/shm")
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--dry", action="store_true", help="on the CPU, at tiny sizes")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for all sections")
     parser.add_argument("--folder", type=Path, help="on the disk to write to")
-    parser.add_argument("--out", type=Path, default=OUT, help="the JSON file")
+    parser.add_argument("--out", type=Path, help=f"the JSON file; {OUT}, {DRY_OUT} with --dry")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(SECTIONS):
         parser.error(f"sections are {', '.join(SECTIONS)}, found {', '.join(sorted(unknown))}")
@@ -51,7 +52,13 @@ def main(arguments: Sequence[str]) -> None:
         tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as memory,
     ):
         bench = dry_bench(disk, memory) if options.dry else cuda_bench(disk, memory)
-        records = run(options.names or list(SECTIONS), bench, options.seconds, options.out)
+        out = options.out or (DRY_OUT if options.dry else OUT)
+        records = run(options.names or list(SECTIONS), bench, options.seconds, out)
+    if options.dry:
+        print(
+            "dry: tiny sizes on the CPU; rows and targets are of a GPU, and mean nothing here",
+            file=sys.stderr,
+        )
     report(records)
 
 
