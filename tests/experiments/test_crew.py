@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import kvtool
+from kvtool.engine import processes
 from kvtool.engine.crew import Advanced, Begun, Call, Done, Rest, chosen_devices
 from kvtool.engine.crew_progress import CrewProgress
 from kvtool.engine.travel import received, sent, store_folders
@@ -20,6 +21,7 @@ from kvtool.errors import DatasetError, UsageError
 from kvtool.store.verify import verify
 from tests.experiments.workers import Worker, counts
 from tests.support.planted import NOISY, planted_model, planted_pope
+from tests.support.shell import Shell
 
 N_IMAGES, N_ANSWERS = 4, 4 * 6 * 2
 """Six questions an image, with no head blocked and with the chosen ones, all of which are late."""
@@ -108,6 +110,29 @@ def test_a_probe_is_shared_by_layers(tmp_path: Path) -> None:
     # What was kept of layers goes once the whole is kept.
     assert len(list(kvtool.open(store).results())) == len(list(kvtool.open(lone).results()))
     assert verify(kvtool.open(store)) == []
+
+
+@pytest.mark.slow
+def test_the_workers_of_one_task_go_on_with_the_next(
+    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "s.kv"
+    for dataset in ("scenes@spair71k", "scenes@msrc"):
+        kvtool.extract(store, model="demo", dataset=dataset, limit=4)
+    lone = shutil.copytree(store, tmp_path / "lone.kv")
+    command = ("all", "--run", "all", "--layers", 1, "--format", "json")
+    code, expected, _ = shell("probe", lone, *command, "--devices", "cpu")
+    assert code == 0
+    calls: list[tuple[str, ...]] = []
+    begin = processes.Processes.__init__
+
+    def counted(self: processes.Processes, devices: tuple[str, ...]) -> None:
+        calls.append(devices)
+        begin(self, devices)
+
+    monkeypatch.setattr(processes.Processes, "__init__", counted)
+    assert shell("probe", store, *command, *TWO)[:2] == (0, expected)
+    assert calls == [("cpu", "cpu")]
 
 
 @pytest.mark.slow
