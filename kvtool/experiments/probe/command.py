@@ -126,7 +126,6 @@ def probe(
         write_plots(result, plots[probe])
         unusable[probe.label or probe.task] = result.n_unusable
 
-    # The workers of the first task go on with the next ones.
     with standing(), sharing(wait) as share:
         share.each(probes, score, "tasks")
     _check_usable(unusable)
