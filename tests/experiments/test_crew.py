@@ -16,7 +16,8 @@ import kvtool
 from kvtool.engine import processes
 from kvtool.engine.crew import Advanced, Begun, Call, Done, Rest, chosen_devices
 from kvtool.engine.crew_progress import CrewProgress
-from kvtool.engine.travel import received, sent, store_folders
+from kvtool.engine.ray import RayTask
+from kvtool.engine.travel import received, sent, store_folders, variables_for
 from kvtool.errors import DatasetError, UsageError
 from kvtool.store.verify import verify
 from tests.experiments.workers import Worker, counts
@@ -185,6 +186,23 @@ def test_open_stores_travel_by_name(store: Path) -> None:
     assert store_folders(travelling) == {str(store)}
     first, second, third = received(pickle.loads(pickle.dumps(travelling)))["stores"]
     assert (first.path, second.name, third) == (store, run.name, str(store))
+
+
+def test_credentials_travel_where_a_store_is_on_an_object_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("KVTOOL_CACHE", "AWS_REGION", "AZURE_STORAGE_ACCOUNT_KEY")
+    for name in names:
+        monkeypatch.setenv(name, str(tmp_path))
+    services = {
+        (str(tmp_path / "s.kv"),): {"KVTOOL_CACHE"},
+        ("s3://bucket/s.kv", str(tmp_path / "s.kv")): {"KVTOOL_CACHE", "AWS_REGION"},
+        ("az://bucket/s.kv",): {"KVTOOL_CACHE", "AZURE_STORAGE_ACCOUNT_KEY"},
+    }
+    for stores, expected in services.items():
+        assert variables_for(stores).keys() & {*names} == expected
+    task = RayTask(lambda *_: None, "cpu", 0, None, "", variables_for(["s3://bucket/s.kv"]))
+    assert "AWS_REGION" not in repr(task)
 
 
 def test_what_several_workers_count_is_counted_once() -> None:
