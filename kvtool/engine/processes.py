@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import multiprocessing
 import queue
@@ -11,6 +10,8 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,27 @@ def never() -> bool:
     return False
 
 
+_standing: ContextVar[dict[tuple[str, ...], Processes] | None] = ContextVar(
+    "standing", default=None
+)
+"""Processes that wait for work, by their devices; None where none are kept."""
+
+
+@contextmanager
+def standing() -> Iterator[None]:
+    """Keep processes for the next work on the same devices, so that those of several calls of
+    run_processes made meanwhile begin once.
+    """
+    waiting: dict[tuple[str, ...], Processes] = {}
+    token = _standing.set(waiting)
+    try:
+        yield
+    finally:
+        _standing.reset(token)
+        for processes in waiting.values():
+            processes.end()
+
+
 def run_processes(
     work: Work, devices: Sequence[str], hear: Hear, is_over: Callable[[], bool] = never
 ) -> None:
@@ -55,35 +77,96 @@ def run_processes(
 
     Raises the first error of any worker, and stops all others then.
     """
-    context: Any = multiprocessing.get_context(START)
-    messages = context.Queue()
-    _name_shared(devices)
-    processes = [
-        context.Process(target=_process, args=(work, device, number, messages), daemon=True)
-        for number, device in enumerate(devices)
-    ]
+    waiting = _standing.get()
+    processes = (waiting or {}).pop(tuple(devices), None) or Processes(devices)
     try:
-        with _interrupts_ignored():
-            for process in processes:
-                process.start()
-        for number, message in _messages(messages, processes, is_over):
-            hear(number, message)
-        if is_over():
-            _stop(processes)
+        has_ended = processes.do(work, hear, is_over)
     except BaseException:
-        _stop(processes)
+        processes.stop()
         raise
-    finally:
-        for process in processes:
+    if not has_ended:
+        processes.stop()
+    elif waiting is None:
+        processes.end()
+    else:
+        waiting[tuple(devices)] = processes
+
+
+class Processes:
+    """A process for each device, which do one work after another."""
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        context: Any = multiprocessing.get_context(START)
+        self._messages = context.Queue()
+        self._orders = []
+        self._processes = []
+        _name_shared(devices)
+        for number, device in enumerate(devices):
+            orders, order = context.Pipe(duplex=False)
+            arguments = (device, number, orders, self._messages)
+            self._orders.append(order)
+            self._processes.append(context.Process(target=_process, args=arguments, daemon=True))
+
+    def do(self, work: Work, hear: Hear, is_over: Callable[[], bool]) -> bool:
+        """Let all do some work, and return whether all ended it; see run_processes."""
+        with _interrupts_ignored():
+            for process in self._processes:
+                if process.pid is None:
+                    process.start()
+        self._send(work)
+        n_ended = 0
+        while n_ended < len(self._processes) and not is_over():
+            told = self._told()
+            if told is None:
+                continue
+            number, message = told
+            if not isinstance(message, _Ended):
+                hear(number, message)
+            elif message.error is None:
+                n_ended += 1
+            else:
+                raise message.error
+        return n_ended == len(self._processes)
+
+    def _told(self) -> tuple[int, Any] | None:
+        """Return what one tells next, None where that takes long. Raises KvtoolError where one
+        died.
+        """
+        try:
+            told: tuple[int, Any] = self._messages.get(timeout=POLL_S)
+        except queue.Empty:
+            dead = [p for p in self._processes if p.exitcode not in (None, 0)]
+            if dead:
+                raise KvtoolError(
+                    f"worker process {dead[0].pid}: expected it to finish, found it dead (exit "
+                    f"{dead[0].exitcode}); "
+                    "what it had committed stays: run the same command again"
+                ) from None
+            return None
+        return told
+
+    def end(self) -> None:
+        """Let all end, once they have no more work."""
+        self._send(None)
+        self._join()
+
+    def stop(self) -> None:
+        """Tell all to release their claims and end."""
+        for process in self._processes:
+            if process.pid is not None:
+                process.terminate()
+        self._join()
+
+    def _send(self, work: Work | None) -> None:
+        """Send some work to all; that one is dead is found where it is waited for."""
+        for order in self._orders:
+            with suppress(BrokenPipeError):
+                order.send(work)
+
+    def _join(self) -> None:
+        for process in self._processes:
             if process.pid is not None:
                 process.join()
-
-
-def _stop(processes: Sequence[Any]) -> None:
-    """Tell workers to release their claims and end."""
-    for process in processes:
-        if process.pid is not None:
-            process.terminate()
 
 
 def _name_shared(devices: Sequence[str]) -> None:
@@ -95,7 +178,7 @@ def _name_shared(devices: Sequence[str]) -> None:
             )
 
 
-@contextlib.contextmanager
+@contextmanager
 def _interrupts_ignored() -> Iterator[None]:
     """Processes started meanwhile ignore Ctrl-C, which reaches all of a terminal's, from their
     first moment on.
@@ -110,44 +193,31 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _process(work: Work, device: str, number: int, messages: Any) -> None:
-    """A worker that its parent stops with SIGTERM releases its claims first.
+def _process(device: str, number: int, orders: Any, messages: Any) -> None:
+    """A worker, which does what it is sent until it is sent None or its parent is gone. One that
+    its parent stops with SIGTERM releases its claims first.
 
     An error that is no KvtoolError keeps its traceback, and the parent finds the process dead.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
-    try:
-        work(device, lambda message: messages.put((number, message)))
-    except KvtoolError as error:
-        messages.put((number, _Ended(error)))
-    else:
-        messages.put((number, _Ended()))
-
-
-def _messages(
-    messages: Any, processes: Sequence[Any], is_over: Callable[[], bool]
-) -> Iterator[tuple[int, Any]]:
-    """Yield what workers tell until each of them has told its end, or it is over.
-
-    Raises what a process raised, or names one that died.
-    """
-    n_ended = 0
-    while n_ended < len(processes) and not is_over():
+    while (work := _sent(orders)) is not None:
         try:
-            number, message = messages.get(timeout=POLL_S)
-        except queue.Empty:
-            dead = [p for p in processes if p.exitcode not in (None, 0)]
-            if dead:
-                raise KvtoolError(
-                    f"worker process {dead[0].pid}: expected it to finish, found it dead (exit "
-                    f"{dead[0].exitcode}); "
-                    "what it had committed stays: run the same command again"
-                ) from None
-            continue
-        if not isinstance(message, _Ended):
-            yield number, message
-        elif message.error is None:
-            n_ended += 1
+            work(device, lambda message: messages.put((number, message)))
+        except KvtoolError as error:
+            messages.put((number, _Ended(error)))
         else:
-            raise message.error
+            messages.put((number, _Ended()))
+
+
+def _sent(orders: Any) -> Work | None:
+    """Return the next work that the parent sends; None where there is no more, or no parent."""
+    parent = multiprocessing.parent_process()
+    while not orders.poll(POLL_S):
+        if parent is None or not parent.is_alive():
+            return None
+    try:
+        work: Work | None = orders.recv()
+    except EOFError:
+        return None
+    return work

@@ -52,7 +52,7 @@ class RayTask:
         number: Of the worker.
         min_free_vram: Bytes that must be free there.
         folder: The caller's working directory, in which relative paths mean what they mean there.
-        variables: The caller's variables of kvtool.
+        variables: The caller's variables that it needs; credentials among them are not shown.
     """
 
     work: Work
@@ -60,7 +60,7 @@ class RayTask:
     number: int
     min_free_vram: int | None
     folder: str
-    variables: Mapping[str, str]
+    variables: Mapping[str, str] = field(repr=False)
 
     def run(self, messages: Any) -> KvtoolError | None:
         """Work on the device of this node, and return the error of it that is the user's."""
@@ -136,6 +136,7 @@ def run_ray(
     is_over: Callable[[int], bool],
     lost: Callable[[set[str]], None],
     *,
+    variables: Mapping[str, str],
     cpus_per_worker: int = 1,
     min_free_vram: int | None = None,
 ) -> None:
@@ -150,6 +151,7 @@ def run_ray(
         is_over: asked now and then, with the number of tasks; once it is true, those that are left
             are stopped.
         lost: called with the tags of processes that are gone before their task ended.
+        variables: of the environment, as each task is to have them.
         cpus_per_worker: the CPUs that Ray sets aside for a task.
         min_free_vram: bytes of a GPU that must be free where the task runs.
 
@@ -160,7 +162,11 @@ def run_ray(
     attempts = Attempts(lost)
     tasks: list[Any] = []
     try:
-        tasks = _submitted(ray, work, devices, messages, cpus_per_worker, min_free_vram)
+        new_tasks = [
+            RayTask(work, numbered(device)[0], number, min_free_vram, str(Path.cwd()), variables)
+            for number, device in enumerate(devices)
+        ]
+        tasks = _submitted(ray, new_tasks, devices, messages, cpus_per_worker)
         n_tasks, running = len(tasks), tasks
         while running and not is_over(n_tasks):
             ended, running = ray.wait(running, num_returns=len(running), timeout=POLL_S)
@@ -228,24 +234,16 @@ def _told(messages: Any) -> list[tuple[int, Any]]:
 
 
 def _submitted(
-    ray: Any,
-    work: Work,
-    devices: Sequence[str],
-    messages: Any,
-    cpus_per_worker: int,
-    min_free_vram: int | None,
+    ray: Any, tasks: Sequence[RayTask], devices: Sequence[str], messages: Any, cpus_per_worker: int
 ) -> list[Any]:
-    """Hand the tasks to Ray."""
+    """Hand the tasks to Ray, one for each device."""
     # A lost node, or a process that dies, is no fault of the task: it runs again. Errors are.
     remote = ray.remote(max_retries=-1, retry_exceptions=False)(RayTask.run)
-    variables = {name: value for name, value in os.environ.items() if name.startswith("KVTOOL_")}
-    tasks = []
-    for number, device in enumerate(devices):
-        name, n_gpus = numbered(device)
-        task = RayTask(work, name, number, min_free_vram, str(Path.cwd()), variables)
-        resources = {"num_cpus": cpus_per_worker, "num_gpus": n_gpus}
-        tasks.append(remote.options(**resources).remote(task, messages))
-    return tasks
+    submitted = []
+    for task, device in zip(tasks, devices, strict=True):
+        resources = {"num_cpus": cpus_per_worker, "num_gpus": numbered(device)[1]}
+        submitted.append(remote.options(**resources).remote(task, messages))
+    return submitted
 
 
 def _stop(ray: Any, tasks: Sequence[Any]) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kvtool.store import Run, Store, open_store
 from kvtool.store.mirrors import address_of
+from kvtool.store.objects.addresses import remote_address
+
+SERVICES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+"""How the variables of an object store's service begin, by the scheme of its addresses."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,16 @@ def store_folders(arguments: Mapping[str, Any]) -> set[str]:
     targets = arguments.get("stores", arguments.get("target"))
     several = targets if isinstance(targets, list | tuple) else [targets]
     return {str(_folder(target)) for target in several if target is not None}
+
+
+def variables_for(stores: Iterable[str]) -> dict[str, str]:
+    """Return the variables of this process that workers on other machines need: kvtool's own, and
+    where some of the stores are on object stores, the endpoints and credentials of their services.
+    """
+    addresses = [address for store in stores if (address := remote_address(store)) is not None]
+    services = {SERVICES[address.partition(":")[0]] for address in addresses}
+    prefixes = ("KVTOOL_", *services)
+    return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
 
 def _folder(target: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from kvtool.engine.processes import Hear, Work, run_processes
+from kvtool.engine.travel import variables_for
 from kvtool.engine.worker import resolve_devices
 from kvtool.errors import UsageError
 from kvtool.models.device_names import AUTO
@@ -92,7 +93,10 @@ def run_workers(
                 _release(existing_store(folder), processes)
 
         run_ray(
-            *(work, hands.devices, hear, is_over, lost), cpus_per_worker=cpus, min_free_vram=vram
+            *(work, hands.devices, hear, is_over, lost),
+            variables=variables_for(folders),
+            cpus_per_worker=cpus,
+            min_free_vram=vram,
         )
         return
     run_processes(work, hands.devices, hear, lambda: is_over(len(hands.devices)))

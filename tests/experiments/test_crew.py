@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 
 import kvtool
+from kvtool.engine import processes
 from kvtool.engine.crew import Advanced, Begun, Call, Done, Rest, chosen_devices
 from kvtool.engine.crew_progress import CrewProgress
-from kvtool.engine.travel import received, sent, store_folders
+from kvtool.engine.ray import RayTask
+from kvtool.engine.travel import received, sent, store_folders, variables_for
 from kvtool.errors import DatasetError, UsageError
 from kvtool.store.verify import verify
 from tests.experiments.workers import Worker, counts
 from tests.support.planted import NOISY, planted_model, planted_pope
+from tests.support.shell import Shell
 
 N_IMAGES, N_ANSWERS = 4, 4 * 6 * 2
 """Six questions an image, with no head blocked and with the chosen ones, all of which are late."""
@@ -111,6 +114,29 @@ def test_a_probe_is_shared_by_layers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_workers_of_one_task_go_on_with_the_next(
+    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "s.kv"
+    for dataset in ("scenes@spair71k", "scenes@msrc"):
+        kvtool.extract(store, model="demo", dataset=dataset, limit=4)
+    lone = shutil.copytree(store, tmp_path / "lone.kv")
+    command = ("all", "--run", "all", "--layers", 1, "--format", "json")
+    code, expected, _ = shell("probe", lone, *command, "--devices", "cpu")
+    assert code == 0
+    calls: list[tuple[str, ...]] = []
+    begin = processes.Processes.__init__
+
+    def counted(self: processes.Processes, devices: tuple[str, ...]) -> None:
+        calls.append(devices)
+        begin(self, devices)
+
+    monkeypatch.setattr(processes.Processes, "__init__", counted)
+    assert shell("probe", store, *command, *TWO)[:2] == (0, expected)
+    assert calls == [("cpu", "cpu")]
+
+
+@pytest.mark.slow
 def test_a_worker_killed_while_it_scores_loses_its_layer_alone(tmp_path: Path) -> None:
     """And the layers before, which it kept, serve the next call."""
     store = tmp_path / "s.kv"
@@ -162,6 +188,23 @@ def test_open_stores_travel_by_name(store: Path) -> None:
     assert store_folders(travelling) == {str(store)}
     first, second, third = received(pickle.loads(pickle.dumps(travelling)))["stores"]
     assert (first.path, second.name, third) == (store, run.name, str(store))
+
+
+def test_credentials_travel_where_a_store_is_on_an_object_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("KVTOOL_CACHE", "AWS_REGION", "AZURE_STORAGE_ACCOUNT_KEY")
+    for name in names:
+        monkeypatch.setenv(name, str(tmp_path))
+    services = {
+        (str(tmp_path / "s.kv"),): {"KVTOOL_CACHE"},
+        ("s3://bucket/s.kv", str(tmp_path / "s.kv")): {"KVTOOL_CACHE", "AWS_REGION"},
+        ("az://bucket/s.kv",): {"KVTOOL_CACHE", "AZURE_STORAGE_ACCOUNT_KEY"},
+    }
+    for stores, expected in services.items():
+        assert variables_for(stores).keys() & {*names} == expected
+    task = RayTask(lambda *_: None, "cpu", 0, None, "", variables_for(["s3://bucket/s.kv"]))
+    assert "AWS_REGION" not in repr(task)
 
 
 def test_what_several_workers_count_is_counted_once() -> None:

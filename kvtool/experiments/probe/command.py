@@ -91,6 +91,7 @@ def probe(
     """
     import kvtool
     from kvtool.cli.output import plot_files, write_plots
+    from kvtool.engine.processes import standing
     from kvtool.store.shares import sharing
     from kvtool.tasks.predictions import check_free
 
@@ -125,7 +126,7 @@ def probe(
         write_plots(result, plots[probe])
         unusable[probe.label or probe.task] = result.n_unusable
 
-    with sharing(wait) as share:
+    with standing(), sharing(wait) as share:
         share.each(probes, score, "tasks")
     _check_usable(unusable)
 
