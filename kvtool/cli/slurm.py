@@ -68,10 +68,9 @@ def _run_or_submit(run: Callable[..., Any], name: str, options: Mapping[str, Any
     array = _array(name, options)
     script = array.script()
     devices = "devices" if "devices" in options else "device"
-    here = {"engine": "local", "cpus_per_worker": 1, devices: "cpu"}
     try:
         with within(_Cluster()):
-            return run(**options | here)
+            return run(**{**options, "engine": "local", "cpus_per_worker": 1, devices: "cpu"})
     except _Lacks:
         return _submit(array, script)
 

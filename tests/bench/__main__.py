@@ -33,8 +33,8 @@ def main(names: list[str]) -> None:
     # Rows of benchmarks that were not run again stay as they were.
     names_now = {row["name"] for row in rows}
     before = json.loads(OUT.read_text()) if OUT.exists() else []
-    kept = [row for row in before if row["name"] not in names_now]
-    OUT.write_text(json.dumps(kept + rows, indent=2) + "\n")
+    former = [row for row in before if row["name"] not in names_now]
+    OUT.write_text(json.dumps(former + rows, indent=2) + "\n")
     Console().print(table_of(rows))
     print(f"written to {OUT}", file=sys.stderr)
 
