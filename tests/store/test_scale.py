@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from cProfile import Profile
 from dataclasses import replace
 from pathlib import Path
+from pstats import Stats
 
 import numpy as np
 import pytest
@@ -53,17 +57,51 @@ def test_peak_memory_of_reading_a_head_is_little_more_than_its_values(tmp_path: 
         assert nbytes <= grown <= nbytes * 1.2 + 40e6  # a few chunks of 2 MB a thread
 
 
+def run_of_parts(path: Path, n_parts: int) -> Run:
+    """Parts of one image each, whose arrays are those of the first."""
+    run = new_run(path, kinds=("projected",))
+    run.commit_part(part_name(0, 1), [sample(0)], {"projected": np.zeros((1, 1, 6, 12), np.uint16)})
+    first = run.folder / "parts" / part_name(0, 1)
+    template = (first / "zarr.json").read_bytes()
+    for index in range(1, n_parts):
+        folder = run.folder / "parts" / part_name(index, index + 1)
+        shutil.copytree(first, folder)
+        _write_like(folder / "zarr.json", template, index)
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["opening", "resuming", "reading"])
+def test_the_work_for_a_part_does_not_grow_with_their_number(tmp_path: Path, step: str) -> None:
+    """Counted in calls of functions, which no other process changes."""
+    costs = []
+    for n_parts in (50, 500):
+        store = run_of_parts(tmp_path / str(n_parts), n_parts).store
+        profile = Profile()
+        profile.runcall(STEPS[step], store)
+        costs.append(Stats(profile).total_calls / n_parts)  # type: ignore[attr-defined]
+    assert 0.8 < costs[1] / costs[0] < 1.2
+
+
+def _resume(store: Path) -> None:
+    """Look which images are there, and at their files."""
+    run = open_store(store).run()
+    run.check_files()
+    assert run.covered_indices()
+
+
+STEPS: dict[str, Callable[[Path], object]] = {
+    "opening": lambda store: open_store(store).run().ids,
+    "resuming": _resume,
+    "reading": lambda store: open_store(store).run().read("projected", 0, 0),
+}
+
+
 @pytest.mark.slow
 def test_a_thousand_parts_open_by_reading_one_file_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = new_run(tmp_path, kinds=("projected",))
-    run.commit_part(part_name(0, 1), [sample(0)], {"projected": np.zeros((1, 1, 6, 12), np.uint16)})
-    template = (run.folder / "parts" / part_name(0, 1) / "zarr.json").read_bytes()
-    for index in range(1, 1000):
-        folder = run.folder / "parts" / part_name(index, index + 1)
-        folder.mkdir()
-        _write_like(folder / "zarr.json", template, index)
+    run = run_of_parts(tmp_path, 1000)
     read: list[Path] = []
     real_read = durable.read_file
 
