@@ -25,7 +25,7 @@ app = typer.Typer(
     help="Join a frozen language model and a frozen vision tower by one linear layer.",
     epilog=epilog(
         "kvtool adapter info demo-adapter",
-        "kvtool adapter train --lm demo --vision demo-tower --dataset own:mine -o trained",
+        "kvtool adapter train --lm demo --vision demo-tower --dataset own:mine \\\n    -o trained",
     ),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -187,8 +187,8 @@ def info(
     "import",
     epilog=epilog(
         "kvtool adapter import layer.pth --lm demo --vision demo-tower -o imported",
-        "kvtool adapter import adapter/adapter.safetensors --lm demo --vision demo-tower \\\n"
-        "    --keep-marker -o marked",
+        "kvtool adapter import adapter/adapter.safetensors --lm demo \\\n"
+        "    --vision demo-tower --keep-marker -o marked",
     ),
 )
 def import_(

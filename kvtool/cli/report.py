@@ -13,7 +13,7 @@ from kvtool.cli.parsing import parse_folders
 
 EXAMPLES = (
     "kvtool report study.kv -o page.html",
-    'kvtool report first.kv second.kv -o page.html --title "Two models" --examples 0',
+    'kvtool report first.kv second.kv -o page.html --title "Two models" \\\n    --examples 0',
 )
 
 

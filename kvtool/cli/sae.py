@@ -79,9 +79,9 @@ MaxTokensOption = Annotated[
 @app.command(
     "train",
     epilog=epilog(
-        "kvtool sae train --model demo --text captions.txt --layers 1 --steps 300 -o saes",
-        "kvtool sae train --model demo --text captions.txt --layers last:2 --width 4x \\\n"
-        "    --k 12 --steps 300 -o saes --format json",
+        "kvtool sae train --model demo --text captions.txt --layers 1 \\\n    --steps 300 -o saes",
+        "kvtool sae train --model demo --text captions.txt --layers last:2 \\\n"
+        "    --width 4x --k 12 --steps 300 -o saes --format json",
     ),
 )
 def train(

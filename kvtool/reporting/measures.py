@@ -3,6 +3,7 @@ before the name of its column."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -23,6 +24,8 @@ class Measure:
 
 MEASURES = {
     "miou": Measure("overlap of mask and object (IoU)", "IoU"),
+    "miou_present": Measure("overlap, classes in the ground truth alone (IoU)", "IoU"),
+    "iou": Measure("overlap of mask and class (IoU)", "IoU"),
     "miou_fg": Measure("overlap of mask and object (IoU)", "IoU"),
     "miou_fgbg": Measure("overlap, object and background (IoU)", "IoU"),
     "j_mean": Measure("overlap of mask and object (J)", "J"),
@@ -38,6 +41,9 @@ MEASURES = {
     "accuracy": Measure("right answers"),
     "accuracy_change": Measure("change of right answers", level="0 is no change"),
     "f1": Measure("F1 of the answer yes", "F1"),
+    "macro_f1": Measure("F1, mean over the files", "F1"),
+    "acc": Measure("right answers"),
+    "acc_plus": Measure("pictures with both questions right"),
     "score": Measure("score"),
     "margin_change": Measure("change of the right answer's margin", level="0 is no change"),
     "mass": Measure("share of attention on the picture"),
@@ -46,7 +52,7 @@ MEASURES = {
     ),
     "overlap": Measure("sinks that two pictures have in common"),
     "variance": Measure("L2 variance"),
-    "value": Measure("questions that values answer right"),
+    "value": Measure("questions that values answer right", "right answers"),
     "value_pck": Measure("points that values find (PCK)", "PCK"),
 }
 """By the name of the column."""
@@ -73,3 +79,10 @@ def level_words(metric: str) -> str:
 def column_beside(metric: str) -> str:
     """Return the column's name to stand behind the plain one; "" where they are alike."""
     return "" if plain_name(metric).lower() == metric else metric
+
+
+def legend(metrics: Iterable[str]) -> str:
+    """Return the plain names of columns, "miou: overlap of mask and object (IoU)"; "" of columns
+    that say it themselves."""
+    names = {metric: plain_name(metric) for metric in metrics if metric in MEASURES}
+    return "; ".join(f"{metric}: {name}" for metric, name in names.items() if column_beside(metric))

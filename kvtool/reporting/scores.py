@@ -13,6 +13,7 @@ from rich.text import Text
 
 from kvtool.reporting.chance import against_chance, guess_rows
 from kvtool.reporting.fitting import MapTable
+from kvtool.reporting.measures import legend, short_measure
 from kvtool.reporting.numbers import interval, show, unit_mark
 from kvtool.result import LABELS, Result, Row, block_name, is_summary, metric_names
 
@@ -57,10 +58,15 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
     return rows + guess_rows(result)
 
 
+def _metrics(rows: Sequence[tuple[str, Row]]) -> list[str]:
+    """Return the columns of the leading rows that fit."""
+    names = dict.fromkeys(name for _, row in rows for name in metric_names(row))
+    return list(names)[:MAX_METRICS]
+
+
 def _scores(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
     """Return a table of the leading rows with their intervals."""
-    names = dict.fromkeys(name for _, row in rows for name in metric_names(row))
-    metrics = list(names)[:MAX_METRICS]
+    metrics = _metrics(rows)
     title = Text(f"scores{unit_mark(result)}, 95 % interval")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("block" if result.best is not None else "", overflow="fold")
@@ -124,7 +130,7 @@ def _map_table(result: Result, kind: str, rows: Sequence[Row], has_numbers: bool
     low = min(values, default=0.0)
     high = max(values, default=1.0)
     table = MapTable(
-        title=Text(f"{kind}: {result.metric}{unit_mark(result)}"),
+        title=Text(f"{kind}: {short_measure(result.metric)}{unit_mark(result)}"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -192,6 +198,8 @@ def score_tables(result: Result) -> Iterator[RenderableType]:
     leading = _leading_rows(result)
     if leading:
         yield _scores(result, leading)
+        if names := legend(_metrics(leading)):
+            yield Text(names)
     if (line := against_chance(result)) is not None:
         yield Text(line)
     yield from block_tables(result)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kvtool.reporting.chance import against_chance, level_row
+from kvtool.reporting.measures import short_measure
 from kvtool.reporting.numbers import interval, show, unit_word
 from kvtool.result import Result, Row, is_summary
 from kvtool.store.kept import extent
@@ -38,7 +39,7 @@ def _probe_record(task: str, result: Result) -> dict[str, Any]:
     baselines = [row for block, row in baseline_rows.items() if block not in blocks]
     return {
         "task": task,
-        "metric": result.metric,
+        "metric": short_measure(result.metric),
         "unit": unit_word(result),
         "higher_is_better": result.higher_is_better,
         "blocks": [_scored_block(result, row) for row in blocks.values()],

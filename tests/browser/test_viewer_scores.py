@@ -59,7 +59,7 @@ def test_a_block_below_chance_says_so(viewing: Viewing) -> None:
     lines = viewing.page.inner_text(".probe").split("\n")
     assert lines[:3] == [
         f"{TASK} 3.0 [2.0, 4.0] %",
-        "pck_image · chance, random point: 4.5 %; this block is below it",
+        "PCK · chance, random point: 4.5 %; this block is below it",
         "best: value, layer 3, head 1 10.7 [9.7, 11.7] %",
     ]
     viewing.page.click(".probe .link")
@@ -74,7 +74,7 @@ def test_heads_are_labeled_in_percent_and_gray_below_chance(viewing: Viewing) ->
     assert head(".head.best").get_attribute("aria-label") == "layer 3, head 1"
     assert head(".head.best .score").inner_text() == "10.7"
     below = head('.head[aria-label="layer 2, head 0"]')
-    title = f"{TASK}: pck_image 3.0 [2.0, 4.0] %, chance, random point: 4.5 %; this block is below"
+    title = f"{TASK}: PCK 3.0 [2.0, 4.0] %, chance, random point: 4.5 %; this block is below"
     assert (below.get_attribute("title") or "").startswith(title)
     colors = [
         node.locator(".score").evaluate("node => node.style.background")

@@ -62,7 +62,7 @@ def test_help_ends_with_examples_of_the_command(words: tuple[str, ...]) -> None:
     assert all(shlex.join(("kvtool", *words)) in line for line in lines)
     text = help_text(words)
     assert examples_in(text) == lines
-    assert max(map(len, text.partition(HEADING)[2].splitlines())) <= 88
+    assert max(map(len, text.partition(HEADING)[2].splitlines())) <= 80
 
 
 class Workspaces(ScoreWorkspaces):

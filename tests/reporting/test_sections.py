@@ -112,6 +112,34 @@ def test_the_headline_of_probes_counts_what_exceeds_chance() -> None:
     assert headline.target == "values"
 
 
+def test_the_headline_of_a_single_set_of_questions_says_guessing() -> None:
+    paired = studies.paired_result()
+    level = {"n_blocks": 16, "value_only_p": 0.01, "guess_best_value_only": 0.2}
+    (headline,) = headlines_of(
+        studies.study(replace(paired, best={**(paired.best or {}), **level}))
+    )
+    assert headline.text.startswith(
+        "The values have more right where the model is wrong than the best of 16 guessing blocks: "
+    )
+    assert headline.text.endswith("against 20.0 % (p = 0.010).")
+
+
+def test_the_headline_of_a_single_probe_says_chance() -> None:
+    probe = studies.probe_result()
+    level = {"chance": 0.05, "chance_kind": "random point", "chance_max": 0.1}
+    for exceeds, words in ((True, "above chance"), (False, "no better than chance")):
+        best = {**(probe.best or {}), **level, "exceeds_chance": exceeds}
+        study = studies.study(replace(probe, best=best))
+        (headline,) = headlines_of(study)
+        what = "random point, 5.0 %; the best of as many blocks that know nothing 10.0"
+        assert headline.text.endswith(f", {words} ({what}).")
+        # The panel names the block again, so that its "It" stands for something.
+        (section,) = sections_of(study, Data(), [headline])
+        leads = section.panels[0].leads
+        assert leads[0].startswith("The best block, value, layer ")
+        assert leads[1].startswith(f"It is {words}")
+
+
 @pytest.mark.parametrize(
     ("metric", "mark"), [("score", ", points"), ("acc", ", %"), ("total", ", points")]
 )

@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 from kvtool.reporting.digest import findings
+from kvtool.reporting.measures import short_measure
 from kvtool.reporting.numbers import interval, p_value, show
 from kvtool.reporting.plots import plot
 from kvtool.reporting.study import choose
@@ -123,7 +124,8 @@ def table(demo: Mapping[str, Result]) -> str:
         if not exceeds_chance(result):
             chance = f"**{chance}**"
         cells = [
-            f"{task.replace('-', ' ').replace('co seg', 'co-seg')}, `{result.metric}`",
+            f"{task.replace('-', ' ').replace('co seg', 'co-seg')}: "
+            f"{short_measure(result.metric)}, `{result.metric}`",
             f"{result.n} {unit}",
         ]
         cells += [interval(result, best), chance]

@@ -39,7 +39,7 @@ def planted(run: Run) -> Any:
 def test_scores_are_texts_of_the_terminal_in_percent(copy: Run) -> None:
     result = keep_usual_probe(copy)
     probe = planted(copy)
-    assert probe["unit"] == "%"
+    assert (probe["metric"], probe["unit"]) == ("PCK", "%")
     below = ["value", 2, 0, 0.03, "3.0", "3.0 [2.0, 4.0]", True]
     above = ["value", 2, 1, 0.0621, "6.2", "6.2 [5.2, 7.2]", False]
     assert below in probe["blocks"]

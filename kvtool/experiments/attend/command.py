@@ -31,7 +31,7 @@ from kvtool.cli.worker_flags import CpusOption, EngineOption
 
 EXAMPLES = (
     "kvtool attend study.kv --expressions --plot heads.pdf",
-    'kvtool attend study.kv --question "Is there a cat?" --limit 4 --save maps -o drawn',
+    'kvtool attend study.kv --question "Is there a cat?" --limit 4 \\\n    --save maps -o drawn',
     "kvtool attend study.kv --sinks --limit 6",
 )
 

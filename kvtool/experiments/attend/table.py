@@ -28,15 +28,33 @@ SINK_COLUMNS = {
     "variance": "variance",
 }
 """Columns of the table of sinks, and the fields of rows that they show."""
+FINDING = (
+    "auroc: does attention find what a text names; permuted: the same with objects of other "
+    "pictures; pointing: the strongest patch lies in the object; "
+)
+LOOKING = (
+    "mass: attention on the picture, the rest is on text; entropy: of attention within it, 1 where "
+    "all tokens draw alike; sinks: share of mass on the strongest 1 % of its tokens"
+)
+SINKS = (
+    "sinks are the strongest 1 % of a picture's tokens; share: of mass that they draw; mass: "
+    "attention on the picture; same: sinks that another picture has, too; border: sinks on the "
+    "grid's border; key, value: their length over that of other tokens; depends: share of their "
+    "value that depends on the picture; peak: the residual stream's largest dimension there over "
+    "the median; variance: L2 variance of the keys"
+)
+"""What the columns say."""
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
     """Yield what `kvtool attend` shows below the headline."""
     if result.task == "sinks":
         yield _sinks(result)
+        yield Text(SINKS)
         yield from _relations(result)
         return
     yield _heads(result)
+    yield Text(FINDING * (result.metric == "auroc") + LOOKING)
     if result.config["localization"]["heads"]:
         yield _localization(result.config["localization"])
     yield from map(Text, _lines(result.config))
@@ -133,13 +151,14 @@ def _sinks(result: Result) -> Table:
 
 def _relations(result: Result) -> Iterator[RenderableType]:
     """Yield what sinks have to do with the keys' variance."""
+    columns = {field: name for name, field in SINK_COLUMNS.items()}
     if result.config["correlations"]:
         table = _table("over keys: variance with ...")
         for name in ("measure", "rho", "95 %", "p (Holm)"):
             table.add_column(name, justify="left" if name == "measure" else "right")
         for row in result.config["correlations"]:
             cells = [number(row["rho"], 2), _ends(row, "rho", 2), number(row["holm_p"])]
-            table.add_row(Text(row["measure"]), *map(Text, cells))
+            table.add_row(columns.get(row["measure"], row["measure"]), *map(Text, cells))
         yield table
     if result.config["agnostic"]:
         table = _table("input-agnostic keys (*) and the others")
@@ -147,7 +166,7 @@ def _relations(result: Result) -> Iterator[RenderableType]:
             table.add_column(name, justify="left" if name == "measure" else "right")
         for row in result.config["agnostic"]:
             cells = [number(row["agnostic"]), number(row["others"]), number(row["holm_p"])]
-            table.add_row(Text(row["measure"]), *map(Text, cells))
+            table.add_row(columns.get(row["measure"], row["measure"]), *map(Text, cells))
         yield table
 
 

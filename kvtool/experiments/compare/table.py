@@ -18,6 +18,7 @@ from kvtool.reporting.differences import (
     differs,
     paired_sentence,
 )
+from kvtool.reporting.measures import plain_name
 from kvtool.reporting.numbers import interval, p_value, plural, unit_mark
 from kvtool.reporting.scores import block_tables
 from kvtool.result import Result, Row, block_name
@@ -43,8 +44,8 @@ def _best_table(result: Result, rows: list[Row]) -> Table:
     mark = unit_mark(result)
     table = Table(
         title=Text(
-            f"best blocks, {choice}, 95 % intervals; differences to the first run, paired over "
-            f"{rows[0]['n']} units"
+            f"{plain_name(result.metric)}: best blocks, {choice}, 95 % intervals; differences to "
+            f"the first run, paired over {rows[0]['n']} units"
         ),
         title_justify="left",
         box=box.SIMPLE_HEAD,
@@ -53,7 +54,7 @@ def _best_table(result: Result, rows: list[Row]) -> Table:
     )
     table.add_column("run", overflow="fold")
     test = "p by Holm" if len(rows) > 1 else "p"
-    for name in (f"{result.metric}{mark}", f"difference{mark}", test):
+    for name in (f"score{mark}", f"difference{mark}", test):
         table.add_column(Text(name), justify="right", overflow="fold")
     first = [f"{rows[0]['base']}\n{base_block(rows[0])}", interval(result, rows[0], "base_score")]
     table.add_row(*map(Text, first))

@@ -9,7 +9,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kvtool.experiments.intervene.words import condition_rows, has_margins, of_margins
+from kvtool.experiments.intervene.words import (
+    condition_rows,
+    has_margins,
+    label,
+    legend,
+    of_margins,
+)
 from kvtool.reporting.chance import conditions_against_chance, level_row
 from kvtool.reporting.conditions import shares_pictures
 from kvtool.reporting.numbers import interval, p_value, show, unit_word
@@ -22,7 +28,8 @@ def tables(result: Result) -> Iterator[RenderableType]:
         yield Text(selection_line(result, selection))
     total = condition_rows(result)
     yield _table(result, total)
-    if (line := conditions_against_chance(result, total)) is not None:
+    yield Text(legend(result))
+    if (line := conditions_against_chance(result, total, label)) is not None:
         yield Text(line)
 
 
@@ -44,8 +51,9 @@ def _table(result: Result, total: list[Row]) -> Table:
     """Return a line for each condition, and one of what knows nothing."""
     is_by_picture = shares_pictures(result.rows)
     tested = "picture" if is_by_picture else "mcnemar"
-    label = part_label(result.rows)
-    title = f"n heads changed; {unit_word(result)}, 95 % interval; margins in nats"
+    part = part_label(result.rows)
+    title = f"n heads changed; {unit_word(result)}, 95 % interval"
+    title += "; margin in nats, below none its change"
     title += "; p by picture" if is_by_picture else "; McNemar's p"
     table = Table(
         title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
@@ -55,7 +63,7 @@ def _table(result: Result, total: list[Row]) -> Table:
     for name in ("n", result.metric, "Holm", *["margin", "Holm"] * with_margins):
         table.add_column(Text(name), justify="right", no_wrap=True)
     for row in result.rows:
-        if label not in row:
+        if part not in row:
             cells = _cells(result, row, tested) + _margin_cells(result, row) * with_margins
             table.add_row(*map(Text, cells))
     if (level := level_row(result, total)) is not None:

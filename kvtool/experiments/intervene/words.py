@@ -63,6 +63,16 @@ def label(row: Row) -> str:
     return f"{_change(row)}, {plural(row['n_heads'], 'head')}{control}{draw}"
 
 
+def legend(result: Result) -> str:
+    """Say what the conditions of a table do: each method, and whose heads a control has."""
+    rows = [row for row in condition_rows(result) if row.get("method")]
+    methods = {str(row["condition"]): _change(row) for row in rows if "control" not in row}
+    lines = [f"{name}: {words}" for name, words in methods.items()]
+    controls = dict.fromkeys(str(row["control"]) for row in rows if "control" in row)
+    lines += [f"{name}: the same in as many heads{CONTROLS[name]}" for name in controls]
+    return "\n".join(lines)
+
+
 def _change(row: Row) -> str:
     """Return what a condition changes, with its strength."""
     words = ACTIONS[row["method"]]

@@ -16,6 +16,19 @@ from kvtool.result import Result, Row
 
 WORDS_SHOWN = 10
 """Words of a layer that are listed."""
+MEASURES = {
+    "lens": "lens: the decoder's own head reads the layer",
+    "directions": "directions: along directions made of sentences, without the head",
+}
+COLUMNS = (
+    "auroc: do words find the patches that show what they name; permuted: words of other "
+    "concepts; text: the words in sentences"
+)
+RANKS = (
+    "; rank: the word's place in the vocabulary where patches show what it names, 1 the likeliest; "
+    "elsewhere: where they do not; top 10: patches that show it and have it among the first ten"
+)
+"""What the columns say."""
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
@@ -23,8 +36,11 @@ def tables(result: Result) -> Iterator[RenderableType]:
     if result.task == "words":
         yield _words(result)
         return
-    for measure in dict.fromkeys(row["measure"] for row in result.rows):
+    measures = list(dict.fromkeys(row["measure"] for row in result.rows))
+    for measure in measures:
         yield _measure(result, [row for row in result.rows if row["measure"] == measure])
+    has_ranks = any(row["rank"] is not None for row in result.rows)
+    yield Text("; ".join([*(MEASURES[name] for name in measures), COLUMNS]) + RANKS * has_ranks)
 
 
 def _measure(result: Result, rows: Sequence[Row]) -> Table:

@@ -146,11 +146,13 @@ def beside_guessing(result: Result, row: Row) -> Iterator[str]:
 
 def headline(results: Sequence[Result]) -> str | None:
     """Say in how many sets of questions the values have more right, where the model is wrong, than
-    blocks that guess."""
+    blocks that guess; of a single set whether they have."""
     tests = [(result.best or {}).get("value_only_p") for result in results]
     p_values = [p for p in tests if p is not None]
-    if len(results) < 2 or not p_values:
+    if not p_values:
         return None
+    if len(results) == 1:
+        return list(beside_guessing(results[0], results[0].best or {}))[-1]
     count = sum(p < SURE for p in p_values)
     return (
         f"In {count} of {len(p_values)} sets of questions the values know more of what the model "

@@ -22,6 +22,8 @@ LINES = (
     ("neither", "both wrong"),
 )
 """The first four are the paper's, in its order."""
+ANSWERED = {"value": "questions", "value_pck": "points (PCK)"}
+"""What a block has right, and the heads of the columns."""
 COUNTED = {"model": ("both", "model_only"), "union": ("both", "value_only", "model_only")}
 """The cells that make up the lines that are no cells."""
 
@@ -86,7 +88,7 @@ def _cells(result: Result, best: Row) -> Table:
     )
     total = f" of {result.n}" if best["n"] < result.n else ""
     n = f"n = {best['n']}{total}"
-    table = _table(f"{result.metric}, 95 % intervals: {block_name(best)}, {choice}; {n}")
+    table = _table(f"{block_name(best)}, {choice}; {n}, 95 % intervals")
     for name in ("", "questions", "share, %"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name, label in LINES:
@@ -97,11 +99,11 @@ def _cells(result: Result, best: Row) -> Table:
 
 def _blocks(result: Result, best: Row) -> Table:
     """Set the values' accuracy beside that of this run's baselines, each kind's best block."""
-    names = [name for name in metric_names(best) if name in ("value", "value_pck")]
+    names = [name for name in metric_names(best) if name in ANSWERED]
     table = _table("right, %, 95 % interval")
     table.add_column("")
     for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(ANSWERED[name], justify="right", no_wrap=True)
     # Of a block that was chosen on the other half, and of baselines over all questions.
     table.add_column("n", justify="right", no_wrap=True)
     kinds = dict.fromkeys(row["kind"] for row in result.baselines)

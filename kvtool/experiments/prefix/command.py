@@ -41,7 +41,7 @@ Command = command_with(promptable_tasks)
 
 EXAMPLES = (
     "kvtool prefix study.kv referring-expression",
-    "kvtool prefix study.kv referring-expression --conditions none,random --layers late",
+    "kvtool prefix study.kv referring-expression --conditions none,random \\\n    --layers late",
     "kvtool prefix study.kv referring-expression --prefix 'text:a photo of a cat'",
 )
 

@@ -16,10 +16,18 @@ from kvtool.reporting.articles import (
     is_grid,
     level_style,
 )
-from kvtool.reporting.chance import against_chance, chance_level, companions, guess_rows
+from kvtool.reporting.chance import (
+    NO_BETTER,
+    against_chance,
+    chance_level,
+    chance_of,
+    companions,
+    guess_rows,
+)
 from kvtool.reporting.commands import DECODER, block_flags, flags
 from kvtool.reporting.heatmap import heatmap
-from kvtool.reporting.numbers import better, interval, model_name, plural, relation
+from kvtool.reporting.measures import short_measure
+from kvtool.reporting.numbers import amount, better, interval, model_name, plural, relation, show
 from kvtool.reporting.overview import leading_probes
 from kvtool.reporting.sentences import against_baseline, best_block, leading_baselines
 from kvtool.reporting.study import KeptResult, Study
@@ -86,12 +94,14 @@ def overlay(results: Sequence[Result]) -> charts.LineChart | None:
 
 def headline(results: Sequence[Result]) -> str | None:
     """Say in how many tasks the best block exceeds chance and the features that the decoder is
-    given, of the model with most probes."""
+    given, of the model with most probes; of a single probe whether its best block does."""
     probes = leading_probes(results)
     verdicts = [(result.best or {}).get("exceeds_chance") for result in probes]
     judgments = [verdict for verdict in verdicts if verdict is not None]
-    if len(probes) < 2 or not judgments:
+    if not judgments:
         return None
+    if len(probes) == 1:
+        return _single_headline(probes[0])
     text = (
         f"The best block of {model_name(probes[0])} scores better than chance in {sum(judgments)} "
         f"of {plural(len(judgments), 'probe')}"
@@ -107,6 +117,21 @@ def headline(results: Sequence[Result]) -> str | None:
             f", and better than the projected features it is given in {sum(sides)} of {len(sides)}"
         )
     return f"{text}."
+
+
+def _single_headline(result: Result) -> str:
+    """Say what the best block of a probe scores, and whether that exceeds chance."""
+    best = result.best or {}
+    side = f"{better(result)} chance" if best["exceeds_chance"] else NO_BETTER
+    level = str(chance_of(result, best))
+    if (maximum := best.get("chance_max")) is not None:
+        # Its interval alone would hide that the best of many blocks is high by luck, too.
+        level += f"; the best of as many blocks that know nothing {show(result, maximum)}"
+    return (
+        f"The best block of {model_name(result)}, {block_name(best)}, scores "
+        f"{amount(result, best)} ({short_measure(result.metric)}, n = {best['n']}), {side} "
+        f"({level})."
+    )
 
 
 def _tables(result: Result, baselines: Sequence[Row], rows: str, data: Data) -> Iterator[PageTable]:

@@ -22,15 +22,18 @@ from kvtool.experiments.sae.series import (
     is_number,
     sought,
 )
+from kvtool.reporting.measures import legend
 from kvtool.result import Result, Row
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
     """Yield what `kvtool sae` shows below the headline."""
     yield _layers(result)
+    field = sought(result)
     best = best_image(result)
     if best is not None:
         yield _conditions(result, best)
+    yield Text(legend(["fvu", "l0", field] if result.metric == "fvu" else [field]))
     for line in (*remarks(result), *result.config["notes"]):
         yield Text(line)
 

@@ -55,7 +55,7 @@ def davis(
     "imagenet-s",
     epilog=epilog(
         "kvtool score imagenet-s --data ImageNetS --results maps --classes 50",
-        "kvtool score imagenet-s --data ImageNetS --results maps --classes 50 --format csv",
+        "kvtool score imagenet-s --data ImageNetS --results maps --classes 50 \\\n    --format csv",
     ),
 )
 def imagenet_s(

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "kvtool search study.kv --image bird/2026_000092 --at 40,30",
-    "kvtool search study.kv --image bird/2026_000092 --at 40,30 -k 50 --exclude-self",
-    "kvtool search study.kv --image bird/2026_000092 --at 40,30 --layer 2 --kv-head 1",
+    "kvtool search study.kv --image bird/2026_000092 --at 40,30 -k 50 \\\n    --exclude-self",
+    "kvtool search study.kv --image bird/2026_000092 --at 40,30 --layer 2 \\\n    --kv-head 1",
 )
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "kvtool show study.kv --image bird/2026_000092 -o components.png",
-    "kvtool show study.kv --image bird/2026_000092 --layers 0-1 --kind key -o keys.png",
+    "kvtool show study.kv --image bird/2026_000092 --layers 0-1 --kind key \\\n    -o keys.png",
     "kvtool show study.kv --image bird/2026_000092 --image bird/2026_000091 \\\n"
     "    --task semantic-correspondence -o pairs.png",
 )
