@@ -22,7 +22,7 @@ TOPS = {"fraction": 1.0, "percent": 100.0}
 SIGNED = ("difference", "chance_difference", "j_decay", "f_decay")
 """Scores from -1 to 1: where two blocks are alike in all units, there is no difference at all."""
 
-ALIKE = 1e-9
+LEAST_WIDTH = 1e-9
 """Scores are all alike whose interval is no wider than this share of the range on either side."""
 
 
@@ -60,7 +60,7 @@ def _widened(estimate: Estimate, n: int, top: float) -> Estimate:
     value, low, high = (np.asarray(part, np.float64) for part in estimate)
     _, share = wilson(0, n)
     # By the range, not by the value: a share and what is left of it are alike together.
-    no_width = np.maximum(high - value, value - low) <= ALIKE * top
+    no_width = np.maximum(high - value, value - low) <= LEAST_WIDTH * top
     # Were so many units at 0, or at the top, the score would move by their share of the way there.
     return Estimate(
         estimate.value,

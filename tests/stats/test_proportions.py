@@ -73,10 +73,10 @@ def test_a_share_and_what_is_left_of_it_have_mirrored_intervals(least: float) ->
     """However small the share is: attention on the picture and on all else."""
     units = np.column_stack([np.array([least, 3 * least, 5 * least]), np.ones(3)])
 
-    def both(sums: Array) -> dict[str, Array]:
+    def scores(sums: Array) -> dict[str, Array]:
         return accuracy(sums) | {"rest": 1 - accuracy(sums)["accuracy"]}
 
-    estimates = widened(bootstrap(units, both), 3)
+    estimates = widened(bootstrap(units, scores), 3)
     share, rest = estimates["accuracy"], estimates["rest"]
     assert float(rest.low) == pytest.approx(1 - float(share.high), rel=0, abs=1e-12)
     assert float(rest.high) == pytest.approx(1 - float(share.low), rel=0, abs=1e-12)
