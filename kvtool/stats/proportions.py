@@ -22,6 +22,9 @@ TOPS = {"fraction": 1.0, "percent": 100.0}
 SIGNED = ("difference", "chance_difference", "j_decay", "f_decay")
 """Scores from -1 to 1: where two blocks are alike in all units, there is no difference at all."""
 
+LEAST_WIDTH = 1e-9
+"""Scores are all alike whose interval is no wider than this share of the range on either side."""
+
 
 @cache
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -56,7 +59,8 @@ def widened(
 def _widened(estimate: Estimate, n: int, top: float) -> Estimate:
     value, low, high = (np.asarray(part, np.float64) for part in estimate)
     _, share = wilson(0, n)
-    no_width = np.isclose(low, value, atol=1e-12) & np.isclose(high, value, atol=1e-12)
+    # By the range, not by the value: a share and what is left of it are alike together.
+    no_width = np.maximum(high - value, value - low) <= LEAST_WIDTH * top
     # Were so many units at 0, or at the top, the score would move by their share of the way there.
     return Estimate(
         estimate.value,

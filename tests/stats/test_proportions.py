@@ -66,3 +66,17 @@ def test_units_that_are_all_alike_have_an_interval_inside_the_range() -> None:
     assert float(estimate.low) == pytest.approx(0.5 * (1 - share))
     assert float(estimate.high) == pytest.approx(0.5 + 0.5 * share)
     assert 0 < float(estimate.low) < float(estimate.high) < 1
+
+
+@pytest.mark.parametrize("least", [1e-15, 1e-7, 1e-3])
+def test_a_share_and_what_is_left_of_it_have_mirrored_intervals(least: float) -> None:
+    """However small the share is: attention on the picture and on all else."""
+    units = np.column_stack([np.array([least, 3 * least, 5 * least]), np.ones(3)])
+
+    def scores(sums: Array) -> dict[str, Array]:
+        return accuracy(sums) | {"others": 1 - accuracy(sums)["accuracy"]}
+
+    estimates = widened(bootstrap(units, scores), 3)
+    share, others = estimates["accuracy"], estimates["others"]
+    assert float(others.low) == pytest.approx(1 - float(share.high), rel=0, abs=1e-12)
+    assert float(others.high) == pytest.approx(1 - float(share.low), rel=0, abs=1e-12)

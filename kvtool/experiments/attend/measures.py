@@ -46,7 +46,8 @@ def map_units(
     """
     maps = maps.astype(np.float64)
     units = np.zeros((len(maps), len(COLUMNS)))
-    mass = maps.sum(axis=-1)
+    # Weights are float32 each: all of them together may exceed 1 by their rounding.
+    mass = np.minimum(maps.sum(axis=-1), 1.0)
     # A window that has slid past the picture sees nothing of it.
     is_looking = mass > 0
     units[:, COLUMN["mass"]] = mass

@@ -108,7 +108,9 @@ class SinkStudy:
         span = sample.base()
         cells = np.array(span.token_indices())
         vectors = self._vectors(image, cells)
-        picture = PictureSinks.of(maps[:, cells], maps.sum(axis=1), *vectors, span.grid)
+        # Weights are float32 each: all of them together may exceed 1 by their rounding.
+        mass = np.minimum(maps.sum(axis=1), 1.0)
+        picture = PictureSinks.of(maps[:, cells], mass, *vectors, span.grid)
         peaks = StreamPeaks.of(self.attender, self.seed).measured(sample, cells, picture.sinks)
         return {image: picture._asdict() | ({} if peaks is None else peaks._asdict())}
 
