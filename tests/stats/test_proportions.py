@@ -74,9 +74,9 @@ def test_a_share_and_what_is_left_of_it_have_mirrored_intervals(least: float) ->
     units = np.column_stack([np.array([least, 3 * least, 5 * least]), np.ones(3)])
 
     def scores(sums: Array) -> dict[str, Array]:
-        return accuracy(sums) | {"others": 1 - accuracy(sums)["accuracy"]}
+        return accuracy(sums) | {"remainder": 1 - accuracy(sums)["accuracy"]}
 
     estimates = widened(bootstrap(units, scores), 3)
-    share, others = estimates["accuracy"], estimates["others"]
-    assert float(others.low) == pytest.approx(1 - float(share.high), rel=0, abs=1e-12)
-    assert float(others.high) == pytest.approx(1 - float(share.low), rel=0, abs=1e-12)
+    share, remainder = estimates["accuracy"], estimates["remainder"]
+    assert float(remainder.low) == pytest.approx(1 - float(share.high), rel=0, abs=1e-12)
+    assert float(remainder.high) == pytest.approx(1 - float(share.low), rel=0, abs=1e-12)
