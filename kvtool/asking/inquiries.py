@@ -27,6 +27,8 @@ EPISODES = "foreground-segmentation"
 """The task of what has episodes."""
 CONCEPT = "{concept}"
 """Stands in a question for each thing that a picture shows."""
+PLACEHOLDER = re.compile(r"(?<![\w\\}])\{\w+\}")
+"""What looks like one; braces behind a word or another brace are a formula's."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,15 @@ def inquiries_of_question(
     run: Run, text: str, images: Sequence[str], things: Things
 ) -> list[Inquiry]:
     """Return a question about each of some pictures; with {concept}, about each thing that they
-    show. Raises UsageError for a question that is empty.
+    show. Raises UsageError for a question that is empty, and for another placeholder.
     """
     if not text.strip():
         raise UsageError("--question: expected a text, found an empty one")
+    if unknown := set(PLACEHOLDER.findall(text)) - {CONCEPT}:
+        raise UsageError(
+            f"--question: expected no placeholder but {CONCEPT}, found {min(unknown)}; a text that "
+            "is to hold it as it stands goes into questions.jsonl of own:DIR"
+        )
     inquiries: list[Inquiry] = []
     for image in images:
         wh_px = run.image(image).sample.image_wh_px

@@ -69,7 +69,8 @@ class KeptHeads:
         if len(heads) < self.count:
             raise UsageError(
                 f"heads {self.text}: expected {self.count} heads or more, found {len(heads)} in "
-                f"what kvtool {result.command} found of run {result.config['run']}"
+                f"what kvtool {result.command} found of run {result.config['run']}; ask for "
+                "fewer, name heads as 3:1,4:0, or give it more pictures"
             )
         return heads[: self.count], self.note(result)
 

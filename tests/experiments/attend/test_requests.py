@@ -97,6 +97,8 @@ def test_each_thing_of_a_picture_is_asked_about(run: Run) -> None:
 def test_things_that_nothing_has_masks_of(tmp_path: Path, root: Path) -> None:
     tiny.noise(64, 64).save(tmp_path / "a.png")
     run = extracted(root, tmp_path / "s.kv", dataset=f"folder:{tmp_path}")
+    with pytest.raises(UsageError, match=r"no placeholder but \{concept\}, found \{concpt\}"):
+        kvtool.attend(run, question="is the {concpt} there")
     with pytest.raises(UsageError, match=r"masks of things to put in place of \{concept\}"):
         kvtool.attend(run, question="is the {concept} there")
     plain = kvtool.attend(run, question=QUESTION)
