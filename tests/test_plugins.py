@@ -94,7 +94,7 @@ def test_an_error_in_meters_of_which_the_lowest_is_best(kvtool: Kvtool, store: P
     assert all(0 <= error < 1.5 for error in errors)
     assert "room5.png: expected a depth map" in done.stderr
     table = kvtool.run("probe", store, "all", "--format", "table").stdout
-    assert "vision: depth_error, m" in table
+    assert "vision: depth error, m" in table
     assert re.search(r"layer +h0 +min +head", table)
     assert "%" not in table.replace("95 % interval", "")
     with Image.open(kvtool.folder / "probe.png") as picture:

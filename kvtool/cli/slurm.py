@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from kvtool.cli import console
 from kvtool.cli.options import DEVICE_FLAGS
 from kvtool.errors import UsageError
-from kvtool.store.shares import Alone, within
 
 if TYPE_CHECKING:
     from kvtool.engine.slurm import SlurmArray
@@ -51,12 +50,23 @@ class _Lacks(BaseException):
     """Something of a command's work is not there yet. No error of a part, which others survive."""
 
 
-class _Cluster(Alone):
-    """A crew that is elsewhere: at the first piece of work that lacks, the command ends here."""
+class _Cluster:
+    """A crew that is elsewhere (kvtool.store.shares.Crew): at the first piece of work that lacks,
+    the command ends here.
+    """
 
     def work(self) -> Sequence[str] | None:
         """Leave the work to jobs."""
         raise _Lacks
+
+    def rest(self, is_idle: bool) -> None:
+        """There is nobody to tell."""
+
+    def did(self, name: str) -> None:
+        """There is nobody to tell."""
+
+    def end(self) -> None:
+        """All is kept: the command gives the result."""
 
 
 def _run_or_submit(run: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
@@ -65,6 +75,8 @@ def _run_or_submit(run: Callable[..., Any], name: str, options: Mapping[str, Any
     So what is wrong with a request is said before a job waits for its turn, and what is kept is
     given at once. Raises UsageError for what tasks cannot share, KvtoolError where sbatch refuses.
     """
+    from kvtool.store.shares import within
+
     array = _array(name, options)
     script = array.script()
     devices = "devices" if "devices" in options else "device"

@@ -107,7 +107,8 @@ def test_scores_are_those_of_the_kept_probe(viewer: Viewer, scope: Scope, run: R
     assert probe["task"] == spair.TASK
     assert best[:3] == ["value", *PLANTED]
     assert result.best is not None
-    assert best[3] == pytest.approx(result.best[probe["metric"]], abs=1e-6)
+    assert best[3] == pytest.approx(result.best[result.metric], abs=1e-6)
+    assert probe["metric"] == "PCK"
 
 
 @pytest.mark.slow
