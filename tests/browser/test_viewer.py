@@ -124,7 +124,7 @@ def test_heads_have_the_scores_of_the_kept_probe(viewing: Viewing, run: Run) -> 
     result = kvtool.probe(run, spair.TASK)
     assert result.best is not None
     score = result.best[result.metric]
-    assert f"{result.metric} {100 * score:.1f} [" in (best.get_attribute("title") or "")
+    assert f"PCK {100 * score:.1f} [" in (best.get_attribute("title") or "")
     best.click()
     viewing.settle()
     assert (viewing.state["layer"], viewing.state["kv_head"]) == tuple(map(str, PLANTED))
