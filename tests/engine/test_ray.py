@@ -5,6 +5,7 @@ the middle: nothing is lost, nothing is done twice, and every byte is that of on
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 import kvtool
 from kvtool.engine import crew, plan
 from kvtool.engine.events import Event
-from kvtool.engine.ray import every_device
+from kvtool.engine.ray import every_device, live_nodes
 from kvtool.engine.workers import Hands
 from kvtool.errors import ImageError, UsageError
 from kvtool.store import Run
@@ -29,6 +30,9 @@ pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 STORE_BYTES = 80 * 2**20
 """Shared memory of a node for objects, the least that Ray takes."""
+
+PATIENCE_S = 60.0
+"""How long Ray may take to see that a node is lost."""
 
 
 class Nodes:
@@ -59,9 +63,12 @@ class Nodes:
         return False
 
     def restore(self) -> None:
-        """Put a node in the place of the lost one."""
+        """Put a node in the place of the lost one, which Ray is to know of as lost."""
         while len(self.others) < 2:
             self.others.append(self.add())
+        deadline = time.monotonic() + PATIENCE_S
+        while len(live_nodes(ray)) != 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def end(self) -> None:
         """Shut all of it down."""
