@@ -46,44 +46,22 @@ def divert(command: Any) -> None:
     command.callback = run_or_submit
 
 
-class _Lacks(BaseException):
-    """Something of a command's work is not there yet. No error of a part, which others survive."""
-
-
-class _Cluster:
-    """A crew that is elsewhere (kvtool.store.shares.Crew): at the first piece of work that lacks,
-    the command ends here.
-    """
-
-    def work(self) -> Sequence[str] | None:
-        """Leave the work to jobs."""
-        raise _Lacks
-
-    def rest(self, is_idle: bool) -> None:
-        """There is nobody to tell."""
-
-    def did(self, name: str) -> None:
-        """There is nobody to tell."""
-
-    def end(self) -> None:
-        """All is kept: the command gives the result."""
-
-
 def _run_or_submit(run: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
     """Run a command as far as nothing lacks, on this machine's CPU; submit it where something does.
 
     So what is wrong with a request is said before a job waits for its turn, and what is kept is
     given at once. Raises UsageError for what tasks cannot share, KvtoolError where sbatch refuses.
     """
+    from kvtool.engine.slurm import JobsCrew, WorkLacksError
     from kvtool.store.shares import within
 
     array = _array(name, options)
     script = array.script()
     devices = "devices" if "devices" in options else "device"
     try:
-        with within(_Cluster()):
+        with within(JobsCrew()):
             return run(**{**options, "engine": "local", "cpus_per_worker": 1, devices: "cpu"})
-    except _Lacks:
+    except WorkLacksError:
         return _submit(array, script)
 
 

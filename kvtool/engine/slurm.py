@@ -20,6 +20,7 @@ from jinja2 import Environment, StrictUndefined
 from kvtool.digests import digest_texts
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.models.device_names import numbered
+from kvtool.store.shares import Alone
 
 WAIT_S = 900
 """How long a task waits for the others: longer than claims of a lost node last."""
@@ -28,6 +29,20 @@ BEFORE_LIMIT_S = 120
 
 SCRIPT = "array.sbatch"
 """The script, as a template."""
+
+
+class WorkLacksError(BaseException):
+    """Something of a command's work is not there yet. Not an error of a part, which would be noted
+    while the others go on.
+    """
+
+
+class JobsCrew(Alone):
+    """The crew of a command whose work is left to jobs: it ends at the first piece that lacks."""
+
+    def work(self) -> Sequence[str] | None:
+        """Leave the work to them. Raises WorkLacksError."""
+        raise WorkLacksError
 
 
 @dataclass(frozen=True)

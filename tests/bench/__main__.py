@@ -30,9 +30,9 @@ def main(names: list[str]) -> None:
         print(f"bench: {name} ...", file=sys.stderr, flush=True)
         rows += import_module(f"tests.bench.bench_{name}").bench()
     OUT.parent.mkdir(exist_ok=True)
-    # Rows of benchmarks that were not run again stay as they were.
+    # Where some were named, rows of the others stay as they were.
     names_now = {row["name"] for row in rows}
-    before = json.loads(OUT.read_text()) if OUT.exists() else []
+    before = json.loads(OUT.read_text()) if names and OUT.exists() else []
     former = [row for row in before if row["name"] not in names_now]
     OUT.write_text(json.dumps(former + rows, indent=2) + "\n")
     Console().print(table_of(rows))

@@ -33,6 +33,12 @@ CHANCE = 0.5
 """The AUROC of a map that knows nothing."""
 
 
+def mass_of(maps: Array) -> Array:
+    """Return the attention on the picture, (map,), of maps over all of its tokens, (map, token)."""
+    # Weights are float32 each: all of them together may exceed 1 by their rounding.
+    return np.minimum(maps.sum(axis=-1), 1.0)
+
+
 def map_units(
     maps: Array, cells: Array, truth: CellTruth | None, strangers: Sequence[CellTruth]
 ) -> Array:
@@ -46,8 +52,7 @@ def map_units(
     """
     maps = maps.astype(np.float64)
     units = np.zeros((len(maps), len(COLUMNS)))
-    # Weights are float32 each: all of them together may exceed 1 by their rounding.
-    mass = np.minimum(maps.sum(axis=-1), 1.0)
+    mass = mass_of(maps)
     # A window that has slid past the picture sees nothing of it.
     is_looking = mass > 0
     units[:, COLUMN["mass"]] = mass

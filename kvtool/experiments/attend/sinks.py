@@ -15,6 +15,7 @@ from kvtool.asking.caches import CACHE
 from kvtool.asking.inquiries import Array, Inquiry
 from kvtool.asking.records import numbered
 from kvtool.errors import BusyError, KvtoolError
+from kvtool.experiments.attend.measures import mass_of
 from kvtool.experiments.attend.pictures import Numbers, PictureShares, ReadPicture
 from kvtool.experiments.attend.relations import compared, correlations
 from kvtool.experiments.attend.streams import PicturePeaks, StreamPeaks
@@ -108,9 +109,7 @@ class SinkStudy:
         span = sample.base()
         cells = np.array(span.token_indices())
         vectors = self._vectors(image, cells)
-        # Weights are float32 each: all of them together may exceed 1 by their rounding.
-        mass = np.minimum(maps.sum(axis=1), 1.0)
-        picture = PictureSinks.of(maps[:, cells], mass, *vectors, span.grid)
+        picture = PictureSinks.of(maps[:, cells], mass_of(maps), *vectors, span.grid)
         peaks = StreamPeaks.of(self.attender, self.seed).measured(sample, cells, picture.sinks)
         return {image: picture._asdict() | ({} if peaks is None else peaks._asdict())}
 
