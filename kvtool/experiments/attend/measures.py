@@ -36,7 +36,8 @@ CHANCE = 0.5
 def mass_of(maps: Array) -> Array:
     """Return the attention on the picture, (map,), of maps over all of its tokens, (map, token)."""
     # Weights are float32 each: all of them together may exceed 1 by their rounding.
-    return np.minimum(maps.sum(axis=-1), 1.0)
+    mass: Array = np.minimum(maps.sum(axis=-1), 1.0)
+    return mass
 
 
 def map_units(
