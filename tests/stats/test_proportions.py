@@ -80,3 +80,5 @@ def test_a_share_and_what_is_left_of_it_have_mirrored_intervals(least: float) ->
     share, remainder = estimates["accuracy"], estimates["remainder"]
     assert float(remainder.low) == pytest.approx(1 - float(share.high), rel=0, abs=1e-12)
     assert float(remainder.high) == pytest.approx(1 - float(share.low), rel=0, abs=1e-12)
+    # Only what has no width but rounding is widened.
+    assert (float(share.high) > 0.1) == (least < 1e-9)
