@@ -79,15 +79,15 @@ def tell_copied(copied: Copied, target: str, format: Format) -> None:
     for line in failed:
         console.log.warning("%s", line)
     console.log.info("%s: %d results and answers copied", target, copied.results)
-    check_whole(failed, target, "copied")
+    check_whole(failed, target)
 
 
-def check_whole(failed: Sequence[str], store: str, done: str) -> None:
-    """Raise PartialError where parts or runs were left out. done: what others were."""
+def check_whole(failed: Sequence[str], store: str) -> None:
+    """Raise PartialError where parts or runs were left out."""
     from kvtool.reporting.numbers import plural
 
     if failed:
         raise PartialError(
             f"store {store}: {plural(len(failed), 'part or run', 'parts or runs')} left out, see "
-            f"above: mend the store that they are {done} from, then run the same command again"
+            "above: mend what is damaged, then run the same command again"
         )

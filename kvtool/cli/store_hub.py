@@ -66,7 +66,7 @@ def push(
     emit_rows([pushed.row()], format)
     for line in pushed.failed:
         console.log.warning("%s", line)
-    check_whole(pushed.failed, pushed.store, "pushed")
+    check_whole(pushed.failed, pushed.store)
 
 
 @app.command(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -201,12 +202,12 @@ class CallersCrew:
             case Rest():
                 self._idle.discard(worker)
 
-    def _is_over(self, n_workers: int) -> bool:
-        """Return whether all workers wait, hence for others than themselves, for longer than they
-        are to.
+    def _is_over(self, workers: AbstractSet[int]) -> bool:
+        """Return whether all workers that live wait, hence for others than themselves, for longer
+        than they are to.
         """
         idle_s = time.monotonic() - self._idle_since_s
-        return len(self._idle) == n_workers and idle_s > max(self.wait_s, LEAST_IDLE_S)
+        return workers <= self._idle and idle_s > max(self.wait_s, LEAST_IDLE_S)
 
 
 def crewed(

@@ -23,7 +23,7 @@ from kvtool.engine.plan import Job, Plan, make_plan
 from kvtool.engine.windows import windows
 from kvtool.engine.worker import TEXT_CLAIM, lacks_texts, resolve_devices, work
 from kvtool.engine.workers import Hands, check_engine, run_workers
-from kvtool.errors import StoreError
+from kvtool.errors import KvtoolError, StoreError
 from kvtool.models.hub import resolve
 from kvtool.outputs import check_folder
 from kvtool.store import existing_store, open_store
@@ -193,16 +193,27 @@ def _extract(
         check_space(
             store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec, job.dtype)
         )
-        run_hands(job, plan, hands, hear)
+        n_dead = run_hands(job, plan, hands, hear)
         run = plan.open_run(store)
         plan = plan.within(run)
         report.run = run.name
+        _check_deaths(run.name, n_dead, todo, missing(plan, run))
         if not wait_for_others(plan, run, report, started + wait_s):
             break
     _conclude(report, plan, run)
     warn_of_nonfinite(plan.config, report.nonfinite, told)
     report.seconds = time.monotonic() - started
     return report
+
+
+def _check_deaths(run: str, n_dead: int, todo: set[int], left: set[int]) -> None:
+    """Raise KvtoolError where workers died, and of what there was to do all is left."""
+    if n_dead and todo and todo <= left:
+        raise KvtoolError(
+            f"run {run}: expected {n_dead} workers to finish, found them dead, and nothing done "
+            f"of {len(todo)} images meanwhile; what is committed stays: give them more memory, "
+            "or leave out what ends them"
+        )
 
 
 def _conclude(report: Report, plan: Plan, run: Run | None) -> None:
@@ -242,8 +253,8 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
     return False
 
 
-def run_hands(job: Job, plan: Plan, hands: Hands, tell: Tell) -> None:
-    """Do what is left of a plan.
+def run_hands(job: Job, plan: Plan, hands: Hands, tell: Tell) -> int:
+    """Do what is left of a plan, and return how many workers died.
 
     A cluster's devices are those of its nodes, so that each worker looks at its own.
     """
@@ -252,5 +263,5 @@ def run_hands(job: Job, plan: Plan, hands: Hands, tell: Tell) -> None:
     plan = replace(plan, n_workers=len(hands.devices))
     if hands.engine == "local" and len(hands.devices) == 1:
         work(job, plan, hands.devices[0], tell)
-        return
-    run_workers(hands, partial(work, job, plan), lambda _, event: tell(event), [job.store])
+        return 0
+    return run_workers(hands, partial(work, job, plan), lambda _, event: tell(event), [job.store])

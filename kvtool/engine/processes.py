@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import queue
 import signal
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Any
 
 from kvtool.errors import KvtoolError
@@ -29,6 +30,8 @@ Work = Callable[[str, Tell], None]
 """What a worker does on a device. It travels, too."""
 Hear = Callable[[int, Any], None]
 """Takes the number of a worker, in the order of the devices, and what it tells."""
+IsOver = Callable[[AbstractSet[int]], bool]
+"""Takes the numbers of the workers that did not die, and tells whether their work is to end."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class _Ended:
     error: KvtoolError | None = None
 
 
-def never() -> bool:
+def never(_: AbstractSet[int]) -> bool:
     """Return False: workers go on until they end by themselves."""
     return False
 
@@ -64,18 +67,19 @@ def standing() -> Iterator[None]:
             processes.end()
 
 
-def run_processes(
-    work: Work, devices: Sequence[str], hear: Hear, is_over: Callable[[], bool] = never
-) -> None:
-    """Do some work in a process for each device.
+def run_processes(work: Work, devices: Sequence[str], hear: Hear, is_over: IsOver = never) -> int:
+    """Do some work in a process for each device, and return how many of them died.
+
+    What one that dies has claimed is free from then on, so the others go on without it.
 
     Args:
         work: what each does.
         devices: torch's names; a process each, also where one is named twice.
         hear: called in this process with all that workers tell.
-        is_over: asked now and then; once it is true, the workers that are left are stopped.
+        is_over: asked now and then with the numbers of the workers that did not die; once it is
+            true, those that are left are stopped.
 
-    Raises the first error of any worker, and stops all others then.
+    Raises the first error of any worker, and stops all others then; KvtoolError where all died.
     """
     waiting = _standing.get()
     processes = (waiting or {}).pop(tuple(devices), None) or Processes(devices)
@@ -84,66 +88,99 @@ def run_processes(
     except BaseException:
         processes.stop()
         raise
-    if not has_ended:
+    n_dead = len(devices) - len(processes.alive)
+    if not has_ended or n_dead:
         processes.stop()
     elif waiting is None:
         processes.end()
     else:
         waiting[tuple(devices)] = processes
+    return n_dead
 
 
 class Processes:
-    """A process for each device, which do one work after another."""
+    """A process for each device, which do one work after another.
+
+    Attributes:
+        alive: The numbers of those that did not die.
+    """
 
     def __init__(self, devices: Sequence[str]) -> None:
         context: Any = multiprocessing.get_context(START)
-        self._messages = context.Queue()
+        self.alive = set(range(len(devices)))
+        self._devices = devices
+        self._messages: list[Any] = []
         self._orders = []
         self._processes = []
+        self._far_ends: list[Any] = []
         _name_shared(devices)
-        for number, device in enumerate(devices):
+        for device in devices:
+            # Each has pipes of its own: one that is killed while it writes blocks no other.
             orders, order = context.Pipe(duplex=False)
-            arguments = (device, number, orders, self._messages)
+            messages, message = context.Pipe(duplex=False)
             self._orders.append(order)
-            self._processes.append(context.Process(target=_process, args=arguments, daemon=True))
+            self._messages.append(messages)
+            self._far_ends += [orders, message]
+            process = context.Process(target=_process, args=(device, orders, message), daemon=True)
+            self._processes.append(process)
 
-    def do(self, work: Work, hear: Hear, is_over: Callable[[], bool]) -> bool:
-        """Let all do some work, and return whether all ended it; see run_processes."""
+    def do(self, work: Work, hear: Hear, is_over: IsOver) -> bool:
+        """Let all do some work, and return whether all that live ended it; see run_processes."""
+        self._start()
+        self._send(work)
+        working = set(self.alive)
+        while working and not is_over(self.alive):
+            for number in self._heard(working):
+                try:
+                    message = self._next(number)
+                except (EOFError, OSError):
+                    working.remove(number)
+                    self._lose(number)
+                    continue
+                if not isinstance(message, _Ended):
+                    hear(number, message)
+                elif message.error is None:
+                    working.remove(number)
+                else:
+                    raise message.error
+        return not working
+
+    def _start(self) -> None:
+        """Start all that have not begun."""
         with _interrupts_ignored():
             for process in self._processes:
                 if process.pid is None:
                     process.start()
-        self._send(work)
-        n_ended = 0
-        while n_ended < len(self._processes) and not is_over():
-            told = self._told()
-            if told is None:
-                continue
-            number, message = told
-            if not isinstance(message, _Ended):
-                hear(number, message)
-            elif message.error is None:
-                n_ended += 1
-            else:
-                raise message.error
-        return n_ended == len(self._processes)
+        # Only then does what is left of a dead one's pipe end.
+        while self._far_ends:
+            self._far_ends.pop().close()
 
-    def _told(self) -> tuple[int, Any] | None:
-        """Return what one tells next, None where that takes long. Raises KvtoolError where one
-        died.
-        """
-        try:
-            told: tuple[int, Any] = self._messages.get(timeout=POLL_S)
-        except queue.Empty:
-            dead = [p for p in self._processes if p.exitcode not in (None, 0)]
-            if dead:
-                raise KvtoolError(
-                    f"worker process {dead[0].pid}: expected it to finish, found it dead (exit "
-                    f"{dead[0].exitcode}); "
-                    "what it had committed stays: run the same command again"
-                ) from None
-            return None
-        return told
+    def _heard(self, working: AbstractSet[int]) -> list[int]:
+        """Return those that told something, or died; none where that takes long."""
+        numbers: dict[Any, int] = {}
+        for number in sorted(working):
+            numbers[self._messages[number]] = number
+            numbers[self._processes[number].sentinel] = number
+        return sorted({numbers[ready] for ready in wait(list(numbers), POLL_S)})
+
+    def _next(self, number: int) -> Any:
+        """Return what one tells. Raises EOFError where it died, and has nothing more to tell."""
+        if not self._messages[number].poll():
+            raise EOFError
+        return self._messages[number].recv()
+
+    def _lose(self, number: int) -> None:
+        """Note that a process died. Raises KvtoolError where it was the last."""
+        process = self._processes[number]
+        process.join()
+        self.alive.remove(number)
+        line = (
+            f"worker process {process.pid} on {self._devices[number]}: expected it to finish, "
+            f"found it dead ({_death(process.exitcode)}); what it had committed stays: "
+        )
+        if not self.alive:
+            raise KvtoolError(f"{line}run the same command again")
+        logging.getLogger("kvtool").warning("%sthe others go on with its work", line)
 
     def end(self) -> None:
         """Let all end, once they have no more work."""
@@ -155,6 +192,9 @@ class Processes:
         for process in self._processes:
             if process.pid is not None:
                 process.terminate()
+        # Nobody hears any more what they still tell, and so they need not wait for that.
+        for messages in self._messages:
+            messages.close()
         self._join()
 
     def _send(self, work: Work | None) -> None:
@@ -167,6 +207,15 @@ class Processes:
         for process in self._processes:
             if process.pid is not None:
                 process.join()
+
+
+def _death(exit_code: int) -> str:
+    """Return how a process ended, of its exit code as multiprocessing gives it."""
+    if exit_code >= 0:
+        return f"exit {exit_code}"
+    name = signal.Signals(-exit_code).name
+    is_killed = -exit_code == signal.SIGKILL
+    return f"{name}{', as a machine short of memory ends it' if is_killed else ''}"
 
 
 def _name_shared(devices: Sequence[str]) -> None:
@@ -193,7 +242,7 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _process(device: str, number: int, orders: Any, messages: Any) -> None:
+def _process(device: str, orders: Any, messages: Any) -> None:
     """A worker, which does what it is sent until it is sent None or its parent is gone. One that
     its parent stops with SIGTERM releases its claims first.
 
@@ -201,13 +250,20 @@ def _process(device: str, number: int, orders: Any, messages: Any) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
+    lock = threading.Lock()
+
+    def tell(message: Any) -> None:
+        """Tell a message, from any thread. A parent that is gone hears nothing."""
+        with lock, suppress(BrokenPipeError):
+            messages.send(message)
+
     while (work := _sent(orders)) is not None:
         try:
-            work(device, lambda message: messages.put((number, message)))
+            work(device, tell)
         except KvtoolError as error:
-            messages.put((number, _Ended(error)))
+            tell(_Ended(error))
         else:
-            messages.put((number, _Ended()))
+            tell(_Ended())
 
 
 def _sent(orders: Any) -> Work | None:

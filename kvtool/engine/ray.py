@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kvtool.engine.processes import POLL_S, Hear, Work
+from kvtool.engine.processes import POLL_S, Hear, IsOver, Work
 from kvtool.engine.worker import resolve_devices
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.models.device_names import numbered
@@ -133,7 +133,7 @@ def run_ray(
     work: Work,
     devices: Sequence[str],
     hear: Hear,
-    is_over: Callable[[int], bool],
+    is_over: IsOver,
     lost: Callable[[set[str]], None],
     *,
     variables: Mapping[str, str],
@@ -148,8 +148,8 @@ def run_ray(
         work: what each does.
         devices: a task each; a GPU of its own for each cuda device, whatever its number.
         hear: called in this process with all that tasks tell, as they tell it.
-        is_over: asked now and then, with the number of tasks; once it is true, those that are left
-            are stopped.
+        is_over: asked now and then, with the numbers of all tasks; once it is true, those that are
+            left are stopped.
         lost: called with the tags of processes that are gone before their task ended.
         variables: of the environment, as each task is to have them.
         cpus_per_worker: the CPUs that Ray sets aside for a task.
@@ -167,8 +167,8 @@ def run_ray(
             for number, device in enumerate(devices)
         ]
         tasks = _submitted(ray, new_tasks, devices, messages, cpus_per_worker)
-        n_tasks, running = len(tasks), tasks
-        while running and not is_over(n_tasks):
+        running = tasks
+        while running and not is_over(set(range(len(tasks)))):
             ended, running = ray.wait(running, num_returns=len(running), timeout=POLL_S)
             alive = live_nodes(ray)
             for number, message in _told(messages):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from kvtool.engine.processes import Hear, Work, run_processes
+from kvtool.engine.processes import Hear, IsOver, Work, never, run_processes
 from kvtool.engine.travel import variables_for
 from kvtool.engine.worker import resolve_devices
 from kvtool.errors import UsageError
@@ -68,9 +68,10 @@ def run_workers(
     work: Work,
     hear: Hear,
     stores: Iterable[str],
-    is_over: Callable[[int], bool] = lambda _: False,
-) -> None:
-    """Do some work in each worker. Raises the first error of any, and stops all others then.
+    is_over: IsOver = never,
+) -> int:
+    """Do some work in each worker, and return how many died; of a Ray cluster none, whose tasks
+    begin anew. Raises the first error of any, and stops all others then.
 
     Args:
         hands: the workers, gathered.
@@ -78,8 +79,8 @@ def run_workers(
         hear: called in this process with all that workers tell, as they tell it.
         stores: the folders of stores in which workers claim; what those claimed that are lost is
             released.
-        is_over: asked now and then, with the number of workers; once it is true, those that are
-            left are stopped.
+        is_over: asked now and then, with the numbers of those that did not die; once it is true,
+            those that are left are stopped.
     """
     if hands.engine == "ray":
         from kvtool.engine.ray import run_ray
@@ -98,8 +99,8 @@ def run_workers(
             cpus_per_worker=cpus,
             min_free_vram=vram,
         )
-        return
-    run_processes(work, hands.devices, hear, lambda: is_over(len(hands.devices)))
+        return 0
+    return run_processes(work, hands.devices, hear, is_over)
 
 
 def _release(store: Store | None, processes: set[str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from kvtool.errors import CorruptError, UsageError
 from kvtool.geometry import LayerArray, array_kind
 from kvtool.layers import LayerChoice, resolve_layers
-from kvtool.store import layout
+from kvtool.store import layout, mirrors
 from kvtool.store.durable import FileRecord, crc32c, read_file, write_recorded
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.files import commit_folder, os_errors, scratch_folder
@@ -72,6 +72,31 @@ def _refuse(
             f"run {config.name}: expected {what} among {', '.join(map(str, stored))}, found "
             f"{', '.join(map(str, sorted(absent)))}"
         )
+
+
+def check_copy(target: Run, group: str, name: str) -> None:
+    """Raise CorruptError where a part or text that the target has does not open, or lacks a file or
+    bytes of one. What is in its files, `kvtool store verify` reads.
+    """
+    label = f"run {target.name}, part {name} of the copy"
+    advice = f"`kvtool store repair {mirrors.address_of(target.store)}`, then copy again"
+    try:
+        part = target.open_part(group, name)
+    except CorruptError as error:
+        what = str(error).removesuffix(f": {layout.REPAIR}").partition(": ")[2]
+        raise CorruptError(f"{label}: {what}: {advice}") from None
+    if mirrors.mirror_of(target.store) is not None:
+        return  # the index that names the part has the sizes of its objects
+    for file, record in _expected(part).items():
+        with os_errors(f"{label}: cannot be read"):
+            try:
+                n_bytes = (part.folder / file).stat().st_size
+            except FileNotFoundError:
+                raise CorruptError(f"{label}: file {file} is missing: {advice}") from None
+        if isinstance(record, FileRecord) and n_bytes != record.nbytes:
+            raise CorruptError(
+                f"{label}: file {file}: expected {record.nbytes} bytes, found {n_bytes}: {advice}"
+            )
 
 
 CopyTask = tuple[Part, str, FileRecord | int, Path]

@@ -8,15 +8,15 @@ on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kvtool.errors import CorruptError, RunConflictError, StoreError, UsageError
+from kvtool.errors import CorruptError, RunConflictError, UsageError
 from kvtool.layers import LayerChoice
-from kvtool.store import keeping, layout, ledger, mirrors
+from kvtool.store import layout, ledger, mirrors
 from kvtool.store.catalog import Store
-from kvtool.store.copied_parts import chosen_config, copy_arrays, copy_files
+from kvtool.store.copied_parts import check_copy, chosen_config, copy_arrays, copy_files
+from kvtool.store.copied_results import copy_results
 from kvtool.store.durable import read_file, write_file
 from kvtool.store.estimate import check_space
 from kvtool.store.files import commit_folder, member_names, os_errors, scratch_folder
@@ -106,7 +106,7 @@ def copy(
         outcome.runs += _left_out_runs(source, remedy)
     if kinds is None and layers is None:
         names = None if runs is None else {run.name for run, _ in choice}
-        outcome.results = _copy_results(source, target, names)
+        outcome.results = copy_results(source, target, names)
     return outcome
 
 
@@ -198,14 +198,20 @@ def _left_out_runs(source: Store, remedy: str) -> Iterator[CopiedRun]:
 
 def _copy_part(part: Part, run: Run, target: Run, group: str, copied: CopiedRun) -> None:
     """Copy a part that the target lacks; one that is damaged is noted."""
-    folder = target.folder / group / part.folder.name
+    name = part.folder.name
     is_whole = target.config.hash == run.config.hash
     images = set(part.indices) if group == "parts" else set()
-    covered = images & target.covered_indices(range(min(images), max(images) + 1)) if images else ()
-    if folder.is_dir() or (images and images <= set(covered)):
-        copied.already_there += 1
-        return
+    covered: set[int] = set()
     try:
+        if (target.folder / group / name).is_dir():
+            check_copy(target, group, name)
+            copied.already_there += 1
+            return
+        if images:
+            covered = images & target.covered_indices(range(min(images), max(images) + 1))
+            if images == covered:
+                copied.already_there += 1
+                return
         if is_whole and not covered:
             committed = part.nbytes if copy_files(part, group, target) else 0
         else:  # what another part of the target holds is left out of this one
@@ -265,31 +271,3 @@ def _copy_texts(run: Run, target: Run) -> None:
             counts = texts.token_counts
             token_counts = [counts[name] for name in names] if names[0] in counts else []
             target.commit_text(names, vectors, template, token_counts)
-
-
-def _copy_results(source: Store, target: Store, runs: set[str] | None) -> int:
-    """Copy the results and answers of runs, or all, with the pictures that they show; return how
-    many were not there.
-    """
-    count = 0
-    for path in layout.entries(source.results_dir):
-        with suppress(StoreError):  # a damaged one is computed again
-            result = keeping.load_result(path)
-            if result is None or (runs is not None and keeping.about(result)[0] not in runs):
-                continue
-            if keeping.result_path(target.path, path.stem).exists():
-                continue
-            _copy_pictures(source, target, keeping.about(result)[2])
-            target.save_result(path.stem, result)
-            count += 1
-    return count
-
-
-def _copy_pictures(source: Store, target: Store, key: str) -> None:
-    if not key or keeping.pictures_path(target.path, key).is_dir():
-        return
-    folder = keeping.pictures_path(source.path, key)
-    mirrors.complete(folder)
-    names = keeping.picture_files(folder) - {keeping.MANIFEST} if folder.is_dir() else set()
-    if names and not any(keeping.picture_problems(folder)):
-        target.keep_pictures(key, ((name, read_file(folder / name)) for name in sorted(names)))

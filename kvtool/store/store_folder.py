@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from kvtool.errors import StoreError
@@ -18,6 +19,7 @@ def create_store(folder: Path) -> None:
 
     Raises StoreError or OSError.
     """
+    _check_outside(folder)
     make_folder(folder)
     ours = (layout.ZARR_JSON, layout.LEDGER, layout.PICTURES, *layout.ROOT_FOLDERS)
     foreign = [
@@ -38,6 +40,20 @@ def create_store(folder: Path) -> None:
         close_plain_folders(folder, tmp)
         replace_file(layout.ledger_path(folder) / layout.ROOT_COPY, root, tmp)
         replace_file(folder / layout.ZARR_JSON, root, tmp)
+
+
+def _check_outside(folder: Path) -> None:
+    """Raise StoreError where a folder is within a store, which would take it for damage."""
+    for parent in folder.resolve().parents:
+        with suppress(OSError, StoreError):  # whatever else is there is no store
+            if VERSION_FIELD in read_group(parent, str(parent)):
+                break
+    else:
+        return
+    raise StoreError(
+        f"store {folder}: expected a folder outside of other stores, found it within {parent}: "
+        "name another path"
+    )
 
 
 def check_version(folder: Path) -> None:

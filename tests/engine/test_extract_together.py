@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import kvtool
 from kvtool.engine import processes
 from kvtool.engine.events import Event
 from kvtool.engine.outcome import Report
-from kvtool.engine.plan import Job
+from kvtool.engine.plan import Job, Plan
 from kvtool.engine.worker import work
 from kvtool.errors import ImageError, KvtoolError
 from kvtool.store import open_store
@@ -34,6 +37,46 @@ def test_a_worker_that_dies_is_an_error(
     with pytest.raises(KvtoolError, match="found it dead"):
         processes.run_processes(partial(work, job, no_plan), ("cpu",), lambda *_: None)
     assert "AttributeError" in capfd.readouterr().err
+
+
+def work_or_die(job: Job, plan: Plan, device: str, tell: Callable[[Event], None]) -> None:
+    """Work as workers do; the first to have done a part is killed then, as by a system that is
+    short of memory. Where there is the file "all", each is killed before it does anything.
+    """
+    mark = Path(job.store).with_name("dead")
+
+    def die(event: Event) -> None:
+        tell(event)
+        if event.what == "done":
+            with suppress(FileExistsError):
+                mark.touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if mark.with_name("all").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    work(job, plan, device, die)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_leaves_its_pictures_to_the_other(
+    tmp_path: Path,
+    tiny_model: Path,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("kvtool.engine.local.work", work_or_die)
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{pictures}"}
+    with caplog.at_level("WARNING", logger="kvtool"):
+        report = kvtool.extract(tmp_path / "s.kv", devices=("cpu", "cpu"), wait_s=60, **options)
+    assert report.n_missing == 0
+    assert len(kvtool.open(tmp_path / "s.kv").run().samples) == 70
+    assert verify(kvtool.open(tmp_path / "s.kv")) == []
+    assert "the others go on with its work" in caplog.text
+    # Where all are killed there is nobody to go on.
+    (tmp_path / "all").touch()
+    with pytest.raises(KvtoolError, match="run the same command again"):
+        kvtool.extract(tmp_path / "all.kv", devices=("cpu", "cpu"), **options)
 
 
 @pytest.mark.slow

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -57,3 +63,71 @@ def test_after_an_error_others_begin_anew() -> None:
             run_processes(refuse, TWO, lambda *_: None)
         assert not any(map(psutil.pid_exists, processes))
         assert set(workers()).isdisjoint(processes)
+
+
+def die(first: Path, _: str, tell: Callable[[Any], None]) -> None:
+    """The first of all processes dies in the middle of what it tells; the others wait for that."""
+    try:
+        first.touch(exist_ok=False)
+    except FileExistsError:
+        while first.read_text() != "dead":
+            time.sleep(0.05)
+        tell("went on")
+        return
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    while True:
+        tell("x" * 10_000)
+
+
+def test_others_go_on_after_one_that_is_killed_while_it_tells(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: dict[int, Any] = {}
+
+    def hear(number: int, message: str) -> None:
+        told[number] = message
+
+    def is_over(alive: Any) -> bool:
+        if len(alive) == 1:
+            (tmp_path / "first").write_text("dead")
+        return False
+
+    with standing(), caplog.at_level(logging.WARNING, logger="kvtool"):
+        assert run_processes(partial(die, tmp_path / "first"), TWO, hear, is_over) == 1
+        assert sorted(told.values()) == ["went on", "x" * 10_000]
+        # Dead ones do no other work.
+        assert len(set(workers())) == 2
+    (line,) = caplog.messages
+    assert "found it dead (SIGKILL, as a machine short of memory ends it)" in line
+    assert line.endswith("the others go on with its work")
+
+
+def kill_itself(_: str, __: Callable[[Any], None]) -> None:
+    """End without a word."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_where_all_die_the_last_is_an_error() -> None:
+    with pytest.raises(KvtoolError, match=r"found it dead \(SIGKILL.*run the same command again"):
+        run_processes(kill_itself, TWO, lambda *_: None)
+
+
+def tell_for_ever(_: str, tell: Callable[[Any], None]) -> None:
+    """Tell more than a pipe holds, from a thread that the process waits for."""
+
+    def flood() -> None:
+        for _ in range(1000):
+            tell("x" * 10_000)
+
+    threading.Thread(target=flood).start()
+    time.sleep(0.5)
+    tell("begun")
+    time.sleep(60)
+
+
+def test_workers_that_nobody_hears_any_more_still_end() -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_processes(tell_for_ever, TWO, stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import kvtool
@@ -147,6 +149,23 @@ def test_a_worker_killed_while_it_scores_loses_its_layer_alone(tmp_path: Path) -
     assert Worker(tmp_path / "log", "layers", *command).end()[0] == 0
     n_layers = len({(row["kind"], row["layer"]) for row in kvtool.probe(store, command[2]).rows})
     assert len(counts(tmp_path / "log")) == n_layers + 1
+
+
+@pytest.mark.slow
+def test_a_worker_of_a_crew_that_is_killed_leaves_its_work_to_the_other(
+    tmp_path: Path, store: Path, pope: Path
+) -> None:
+    log, command = tmp_path / "log", knockout(store, pope, *TWO)
+    # Both workers stop at their second picture; one is killed there.
+    crew = Worker(log, "answers", *command, stop_at=2).holding()
+    victim = psutil.Process(crew.process.pid).children()[0]
+    victim.kill()
+    code, out, err = crew.end()
+    assert code == 0, err
+    assert json.loads(out.splitlines()[-1])["n"] == N_ANSWERS // 2
+    assert f"worker process {victim.pid} on cpu: expected it to finish, found it dead" in err
+    assert kvtool.open(store).run().holders() == {}
+    assert verify(kvtool.open(store)) == []
 
 
 @pytest.mark.slow

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvtool.errors import CorruptError, RunConflictError, UsageError
+from kvtool.errors import CorruptError, RunConflictError, StoreError, UsageError
 from kvtool.layers import LayerChoice
 from kvtool.store import Store, copied_parts, open_store
 from kvtool.store.copying import copy
+from kvtool.store.repair import repair
 from kvtool.store.verify import verify
 from kvtool.types import Kind
 from tests.support.object_stores import IMAGES, files_of, filled
@@ -206,3 +207,39 @@ def test_the_command_ends_with_what_to_do_and_leaves_what_it_copied(
     assert_holds(open_store(tmp_path / "target.kv").run(), IMAGES[:3])
     assert shell("store", "repair", source.path)[0] == 0
     assert shell(*command)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "what"),
+    [("key/c.0.0.0.0", "bytes, found 3"), ("value/zarr.json", "zarr.json"), ("", "zarr.json")],
+)
+def test_a_copy_that_is_damaged_where_it_is_is_named(
+    file: str, what: str, source: Store, target: Store
+) -> None:
+    copy(source, target)
+    part = target.run().folder / "parts" / "0000000-0000003"
+    if what == "zarr.json":
+        (part / (file or "zarr.json")).unlink()
+    else:
+        (part / file).write_bytes(b"abc")
+    row = copy(source, target).runs[0]
+    assert (row.parts, row.already_there, len(row.failed)) == (0, 2, 1)
+    assert row.failed[0].startswith("run tiny, part 0000000-0000003 of the copy: ")
+    assert what in row.failed[0]
+    assert row.failed[0].endswith(f"`kvtool store repair {target.path}`, then copy again")
+    # What it says is what helps.
+    assert list(repair(target))
+    assert copy(source, open_store(target.path)).runs[0].failed == []
+    assert verify(target) == []
+
+
+def test_no_store_is_made_within_another(source: Store, tmp_path: Path, shell: Shell) -> None:
+    inner = source.path / "inner.kv"
+    code, _, (line,) = shell("store", "copy", source.path, inner)
+    assert code == 1
+    assert f"store {inner}: expected a folder outside of other stores, found it within" in line
+    assert not inner.exists()
+    assert verify(source) == []
+    (tmp_path / "link").symlink_to(source.run().folder)
+    with pytest.raises(StoreError, match="outside of other stores"):
+        open_store(tmp_path / "link" / "inner.kv", create=True)
