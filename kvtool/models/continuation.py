@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, takewhile
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -21,9 +21,6 @@ from kvtool.models.device import to_device
 from kvtool.models.prompt_cache import PromptCache
 from kvtool.models.text_tree import TextTree
 from kvtool.types import Sample
-
-if TYPE_CHECKING:
-    pass
 
 QUESTION_BATCH = 32
 """Questions about one image at a time: each takes a copy of the image's keys and values."""

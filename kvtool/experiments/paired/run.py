@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
@@ -33,9 +33,6 @@ from kvtool.tasks.blocks import plan_blocks, torch_device
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
 from kvtool.types import Kind, Precision
-
-if TYPE_CHECKING:
-    pass
 
 MAX_NEW_TOKENS = 16
 READINGS = {"choice": "value", "pck": "value_pck"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +11,6 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.features.patches import Array, Patches
 from kvtool.result import Row
 from kvtool.types import Sample
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
