@@ -21,6 +21,7 @@ from kvtool.models.device import find_device
 from kvtool.models.device_names import Devices, parse_devices
 from kvtool.models.files import weight_files
 from kvtool.models.layer_weights import LayerWeights
+from kvtool.models.linear_layers import multiply_in_single_precision
 from kvtool.models.memory import free_bytes, network_bytes
 from kvtool.models.placement import (
     DISK,
@@ -85,6 +86,7 @@ def load_network(
     check_unexpected(name, loaded, report["unexpected_keys"])
     check_scales(name, loaded)
     warn_of_values(name, loaded)
+    multiply_in_single_precision(loaded)
     if settings.by_layer:
         layers = decoder_layers(loaded)
         assert layers is not None, "an encoder alone was refused"
