@@ -72,16 +72,20 @@ def level(module: str) -> int:
     return next(number for number, parts in enumerate(LEVELS) if below.split(".")[0] in parts)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_follow_the_arrows(module: str) -> None:
-    for target in package_imports()[module]:
-        assert level(target) <= level(module), target
+def test_imports_follow_the_arrows() -> None:
+    wrong = [
+        (module, target)
+        for module, targets in package_imports().items()
+        for target in targets
+        if level(target) > level(module)
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_module_is_in_an_import_circle(module: str) -> None:
+def test_no_module_is_in_an_import_circle() -> None:
     """What a module imports, directly or not, never imports the module."""
-    assert module not in reachable(module, package_imports())
+    imports = package_imports()
+    assert [module for module in MODULES if module in reachable(module, imports)] == []
 
 
 def experiment_of(module: str) -> str | None:
@@ -90,13 +94,16 @@ def experiment_of(module: str) -> str | None:
     return parts[2] if parts[1:2] == ["experiments"] and len(parts) > 2 else None
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if experiment_of(name)])
-def test_no_experiment_imports_another(module: str) -> None:
-    experiments = {experiment_of(target) for target in package_imports()[module]} - {
-        None,
-        experiment_of(module),
-    }
-    assert experiments == set()
+def test_no_experiment_imports_another() -> None:
+    wrong = [
+        (module, target)
+        for module, targets in package_imports().items()
+        for target in targets
+        if experiment_of(module)
+        and experiment_of(target)
+        and experiment_of(module) != experiment_of(target)
+    ]
+    assert wrong == []
 
 
 @pytest.mark.sampled
@@ -209,14 +216,16 @@ def imports_of_tests() -> dict[str, set[str]]:
     return import_graph(TESTS)
 
 
-@pytest.mark.parametrize("module", TESTS)
-def test_no_test_imports_another_test(module: str) -> None:
-    folder = ".".join(module.split(".")[:2])
-    for target in imports_of_tests()[module]:
-        assert target == folder or target.startswith((*SHARED, f"{folder}.")), (
-            f"{target}: move what is shared to tests/support"
-        )
-        assert not target.split(".")[-1].startswith(("test_", "conftest")), target
+def test_no_test_imports_another_test() -> None:
+    """What several folders need is in tests/support."""
+    wrong = []
+    for module, targets in imports_of_tests().items():
+        folder = ".".join(module.split(".")[:2])
+        for target in targets:
+            is_near = target == folder or target.startswith((*SHARED, f"{folder}."))
+            if not is_near or target.split(".")[-1].startswith(("test_", "conftest")):
+                wrong.append((module, target))
+    assert wrong == []
 
 
 def test_the_documented_levels_are_these() -> None:

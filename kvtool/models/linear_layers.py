@@ -34,8 +34,8 @@ class SinglePrecisionLinear(nn.Linear):
             return linear(input, self.weight, self.bias)
         features = input.float()
         rows = max(1, COPIED_VALUES // self.in_features)
-        weights = self.weight.split(rows)
-        biases = [None] * len(weights) if self.bias is None else self.bias.split(rows)
+        weights = torch.split(self.weight, rows)
+        biases = [None] * len(weights) if self.bias is None else torch.split(self.bias, rows)
         # Some output channels at a time, each sum rounded once.
         parts = [
             linear(features, weight.float(), None if bias is None else bias.float()).to(input.dtype)

@@ -16,6 +16,7 @@ from kvtool.models.base import LanguageModel, Model, Prepared
 from kvtool.types import View
 from tests.contracts.arrays import Array, of_layer, to_array
 from tests.contracts.encoder_contract import SIZES
+from tests.contracts.own_networks import half_network
 from tests.contracts.transformers_side import QUESTION, TransformersSide
 from tests.support.tiny import noise
 
@@ -68,7 +69,7 @@ class CacheContract(TransformersSide):
         self, model: Model, reference: Any, folder: Path
     ) -> None:
         half = load_model(str(folder), dtype="bfloat16")
-        own_half = self.own_class.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        own_half = half_network(self.own_class, folder, torch.bfloat16)
         for view in self.views:
             image = noise(70, 45)
             prefix = self.lane_filling_prefix(model, image, view)

@@ -16,6 +16,7 @@ from kvtool.models.base import Model
 from kvtool.models.captured import Captured
 from kvtool.types import GridSpan, Kind, Sample, View
 from tests.contracts.arrays import Array
+from tests.contracts.own_networks import half_network
 from tests.support import tiny
 from tests.support.tiny import noise
 
@@ -197,7 +198,7 @@ class EncoderContract:
                 )
                 close = values.view(np.float32) - full.arrays[kind][0]
                 assert np.abs(close).max() < 0.1 * np.abs(full.arrays[kind][0]).max(), (dtype, kind)
-            reference = self.own_class.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+            reference = half_network(self.own_class, folder, getattr(torch, dtype))
             layer = model.request(None, None).vision_layers[0]
             expected = self.own_vision(reference, folder, noise(70, 45), "base", layer)
             np.testing.assert_array_equal(captured.arrays["vision"][0][0, 0], expected)

@@ -19,6 +19,7 @@ from kvtool.models.hidden import hidden_states
 from kvtool.types import KINDS, View
 from tests.contracts.arrays import Array, to_array
 from tests.contracts.cache_contract import CacheContract
+from tests.contracts.own_networks import half_network
 from tests.support.tiny import noise
 
 
@@ -48,7 +49,7 @@ class StreamContract(CacheContract):
         self, model: LanguageModel, reference: Any, folder: Path
     ) -> None:
         half = load_model(str(folder), dtype="bfloat16")
-        own_half = self.own_class.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        own_half = half_network(self.own_class, folder, torch.bfloat16)
         for view in self.views:
             image = noise(70, 45)
             prefix = self.lane_filling_prefix(model, image, view)

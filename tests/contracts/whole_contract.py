@@ -16,6 +16,7 @@ from kvtool.models.knockout import knocked_out
 from kvtool.types import View
 from tests.contracts.arrays import Array, states_of, to_array
 from tests.contracts.model_contract import DecoderContract
+from tests.contracts.own_networks import half_network
 from tests.contracts.transformers_side import QUESTION
 from tests.support.tiny import noise
 
@@ -123,7 +124,7 @@ class WholeContract(DecoderContract):
 
     def test_in_bfloat16_the_stored_cache_goes_on_as_the_whole_prompt(self, folder: Path) -> None:
         model: Any = load_model(str(folder), dtype="bfloat16")
-        reference = self.own_class.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        reference = half_network(self.own_class, folder, torch.bfloat16)
         for view in self.views:
             sample, captured = self.capture(model, noise(70, 45), view)
             cache = model.restore([sample], [self.stored(captured)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,10 +81,14 @@ def test_a_model_gives_what_it_gives_otherwise_but_for_roundings(
     logits = []
     for slow in (False, True):
         monkeypatch.setattr(linear_layers, "is_slow", lambda _, slow=slow: slow)
-        model = load_model(str(tiny_model))
-        layers = [m for m in model.net.modules() if isinstance(m, SinglePrecisionLinear)]  # type: ignore[attr-defined]
-        assert bool(layers) == slow
-        ids = torch.arange(20)[None]
+        network: Any = load_network(tiny_model)
+        assert any(isinstance(m, SinglePrecisionLinear) for m in network.modules()) == slow
         with torch.inference_mode():
-            logits.append(model.net(input_ids=ids).logits.float())  # type: ignore[attr-defined]
+            logits.append(network(input_ids=torch.arange(20)[None]).logits.float())
     torch.testing.assert_close(*logits, rtol=0.02, atol=0.02)
+
+
+def load_network(folder: Path) -> Any:
+    """The network of a checkpoint, in bfloat16."""
+    model: Any = load_model(str(folder))
+    return model.net

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from tests.tools.source import ROOT, import_graph, module_files, reachable
+from tests.tools.source import ROOT, import_graph, module_files, parsed, reachable
 
 MODULE_LINES = 300
 FUNCTION_LINES = 40
@@ -53,7 +54,7 @@ class Module:
 
     @cached_property
     def nodes(self) -> list[ast.AST]:
-        return list(ast.walk(ast.parse("\n".join(self.text))))
+        return list(ast.walk(parsed(self.path)))
 
     def position(self, line: int) -> str:
         return f"{self.path.relative_to(ROOT)}:{line}"
@@ -244,6 +245,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.tools.house", description=__doc__)
     parser.add_argument("--list", choices=COUNTS, metavar="COUNT", help=", ".join(COUNTS))
     listed = parser.parse_args(arguments).list
+    gc.disable()  # it would go over millions of nodes again and again, and free none
     packages = {
         package: [Module(name, path) for name, path in module_files(ROOT / package).items()]
         for package in ("kvtool", "tests")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "kvtool"
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Where statements hold others."""
 
 
 def module_files(folder: Path = PACKAGE) -> dict[str, Path]:
@@ -20,21 +23,28 @@ def module_files(folder: Path = PACKAGE) -> dict[str, Path]:
     return names
 
 
-def _typing_nodes(tree: ast.AST) -> set[int]:
-    """Return the ids of the nodes that only a type checker sees."""
-    ifs = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
-    blocks = [node for node in ifs if "TYPE_CHECKING" in ast.dump(node.test)]
-    return {id(node) for block in blocks for node in ast.walk(block)}
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, read once."""
+    return ast.parse(path.read_text())
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield all statements that run, however deep, but those that only a type checker sees."""
+    nodes: list[ast.AST] = [tree]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+        for block in BLOCKS:
+            nodes += getattr(node, block, ())
 
 
 def _imported(path: Path, modules: Mapping[str, Path]) -> set[str]:
     """Return those of the modules that a file imports when it runs, wherever in the file."""
-    tree = ast.parse(path.read_text())
-    unseen = _typing_nodes(tree)
     names = set()
-    for node in ast.walk(tree):
-        if id(node) in unseen:
-            continue
+    for node in _statements(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

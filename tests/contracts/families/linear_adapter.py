@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -57,6 +58,11 @@ class Joined:
 
     def eval(self) -> Joined:
         return self
+
+    def modules(self) -> Iterator[Any]:
+        """All of both networks."""
+        yield from self.language.modules()
+        yield from self.tower.modules()
 
     def get_input_embeddings(self) -> Any:
         return self.language.get_input_embeddings()
