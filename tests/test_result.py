@@ -103,6 +103,7 @@ def test_formats_keep_every_digit() -> None:
         emit(sample, "yaml", io.StringIO())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [8, 10])
 def test_a_table_fits_eighty_columns(heads: int) -> None:
     sample = result(28, heads)

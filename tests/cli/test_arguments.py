@@ -94,7 +94,7 @@ def test_text_that_is_none(line: str, text: str, shell: Shell) -> None:
     assert "expected text in UTF-8 without a NUL, found" in err[0]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"), [("SEED", "x"), ("SEED", "-1"), ("C", "nan"), ("DEVICE", "mps")]
 )

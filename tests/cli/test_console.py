@@ -108,6 +108,7 @@ def on_a_terminal(*command: str | Path) -> tuple[str, str]:
     return out, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.decode())
 
 
+@pytest.mark.slow
 def test_a_terminal_has_a_bar_and_data_stay_on_standard_output() -> None:
     code = """
 import time
@@ -168,6 +169,7 @@ def test_extract_in_cron(
     )
 
 
+@pytest.mark.slow
 def test_every_step_of_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

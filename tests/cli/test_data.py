@@ -122,6 +122,7 @@ def test_check_says_what_is_left_out_and_what_is_missing(
         assert reason in messages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "what", "n"),
     [

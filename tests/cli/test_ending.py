@@ -164,7 +164,7 @@ sys.exit(ending.run(command))
 """
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

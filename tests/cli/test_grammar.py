@@ -113,6 +113,7 @@ def test_quiet_and_verbose_anywhere(
     assert (console.log.handlers[0].level < logging.INFO) == has_debug
 
 
+@pytest.mark.slow
 def test_a_value_is_no_flag(shell: Shell, tmp_path: Path) -> None:
     """What follows a flag that takes a value is its value."""
     store = new_run(tmp_path / "s").store

@@ -125,6 +125,7 @@ def test_an_sae_of_another_width_among_sound_ones(
     assert any(f"width {WIDTH}, found one of width 40" in line for line in err)
 
 
+@pytest.mark.slow
 def test_layers_without_an_sae(sae: LineShell, run: Run, saes: Path) -> None:
     code, line = refusal(sae, run, "--sae", saes, "--layers", "1")
     assert code == 2

@@ -107,6 +107,7 @@ def test_the_script_is_written_and_how_to_submit_it_is_told(
     assert list(folder.glob("*.sbatch")) == [script]
 
 
+@pytest.mark.slow
 def test_tasks_wait_as_long_as_the_command_line_says(
     folder: Path, knockout: tuple[str, ...], shell: Shell
 ) -> None:
@@ -119,6 +120,7 @@ def test_tasks_wait_as_long_as_the_command_line_says(
     assert not [line for line in options_of(script.read_text()) if "gres" in line]
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_given_at_once(
     folder: Path, knockout: tuple[str, ...], shell: Shell
 ) -> None:

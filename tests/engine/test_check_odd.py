@@ -78,7 +78,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return load_model(str(folder), dtype="bfloat16")
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["base", "full"])
 @pytest.mark.parametrize("name", ODD)
 def test_no_picture_makes_a_true_map_be_refused(model: Any, name: str, view: Any) -> None:

@@ -121,6 +121,7 @@ def test_another_shape_is_compared_before_its_batches_run_together(
     assert device.sizes[-5:] == [8, 4, 4, 4, 4], "compared once, then one by one"
 
 
+@pytest.mark.slow
 def test_a_device_has_room_for_fewer_large_images(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

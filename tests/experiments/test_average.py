@@ -29,6 +29,8 @@ from tests.support.tasks.runs import RUNS
 from tests.support.tasks.semantic_correspondence import write_spair
 from tests.support.units import PLANTED, noise
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("co-segmentation", "referring-expression", "semantic-correspondence")
 
 

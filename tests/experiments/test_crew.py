@@ -243,6 +243,7 @@ def test_what_several_workers_count_is_counted_once() -> None:
     assert told[4:] == [(1, "c", None)]
 
 
+@pytest.mark.slow
 def test_devices_are_named_in_one_way(store: Path, pope: Path) -> None:
     assert chosen_devices("cpu,cpu", "auto") == ("cpu", "cpu")
     assert chosen_devices(("cuda:0+cpu", "cuda:1"), "auto") == ("cuda:0+cpu", "cuda:1")

@@ -67,7 +67,7 @@ def test_a_knockout_of_all_heads_counts_those_that_there_are(run: Run) -> None:
     assert max(counts.values()) == len(heads)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_the_table_of_runs_names_layers_without_keys_and_values(run: Run, shell: Shell) -> None:
     _, out, _ = shell("store", "runs", run.store, "--format", "table")
     heads = {

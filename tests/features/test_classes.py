@@ -82,6 +82,7 @@ def a_class(dataset: Any, name: str) -> str:
     return str(texts[max(number for number in numbers if 0 <= number < len(texts))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MASKS)
 def test_tokens_are_those_of_a_count_pixel_by_pixel(name: str, tmp_path: Path) -> None:
     run = RUNS[name](tmp_path)

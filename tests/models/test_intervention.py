@@ -178,12 +178,13 @@ def test_means_stand_in_the_cache(case: Case, label: str) -> None:
     assert (expected - case.logits("scale:1")).abs().max() > 1e-4
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_contrast_is_by_how_much_logits_exceed_blocked_ones(case: Case) -> None:
     expected = case.logits("scale:1") + 1.5 * (case.logits("scale:1") - case.logits("block"))
     torch.testing.assert_close(case.logits("contrast:1.5"), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_contrast_answers_token_by_token(case: Case) -> None:
     """Two caches side by side, both grown by what the compared logits say."""

@@ -14,6 +14,7 @@ from tests.contracts.families.qwen_vl import Qwen2VL, Qwen25VL
 from tests.support import tiny
 
 
+@pytest.mark.slow
 class TestQwen2VL(Qwen2VL):
     def test_positions_equal_transformers(self, model: Any, reference: Any, folder: Path) -> None:
         for size in ((70, 45), (45, 70), (300, 20)):

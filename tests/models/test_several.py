@@ -103,6 +103,7 @@ class TestLlavaNextBase(SeveralContract):
         }
 
 
+@pytest.mark.slow
 class TestQwen2VL(SeveralContract):
     family = qwen_vl.Qwen2VL
 

@@ -140,6 +140,7 @@ def test_qwens_pixel_bounds_are_those_of_its_processor(tmp_path: Path) -> None:
     assert [[1, rows, cols]] == reference["image_grid_thw"].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["0", "-3", "4x", "x4", "384x", "short:", "long:3", "9000", "a"])
 def test_sizes_that_are_none(text: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="image size: expected a side such as 384"):

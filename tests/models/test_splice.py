@@ -97,6 +97,7 @@ def test_the_stream_in_its_own_place_changes_nothing(tmp_path: Path) -> None:
         assert image.spliced_loss(layer, outputs[layer]) == pytest.approx(image.loss(), abs=2e-6)
 
 
+@pytest.mark.slow
 def test_an_image_at_the_start_of_a_prompt(tmp_path: Path) -> None:
     model: Any = load_model(str(tiny.llava_next(tmp_path)), dtype="float32")
     item = model.prepare(noise(70, 45), id="a", index=0)

@@ -19,6 +19,7 @@ def as_in_the_paper(seed: int) -> Array:
     return np.concatenate([rng.normal(200, 50, 42), rng.normal(600, 80, 70)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_the_papers_two_modes(seed: int) -> None:
     values = as_in_the_paper(seed)

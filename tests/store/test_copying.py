@@ -195,6 +195,7 @@ def test_runs_that_are_gone_or_damaged_are_named_and_the_others_copied(
     assert [row.failed for row in copy(source, target, runs=["tiny"]).runs] == [[]]
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_what_to_do_and_leaves_what_it_copied(
     source: Store, tmp_path: Path, shell: Shell
 ) -> None:
@@ -209,6 +210,7 @@ def test_the_command_ends_with_what_to_do_and_leaves_what_it_copied(
     assert shell(*command)[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "what"),
     [("key/c.0.0.0.0", "bytes, found 3"), ("value/zarr.json", "zarr.json"), ("", "zarr.json")],
@@ -233,6 +235,7 @@ def test_a_copy_that_is_damaged_where_it_is_is_named(
     assert verify(target) == []
 
 
+@pytest.mark.slow
 def test_no_store_is_made_within_another(source: Store, tmp_path: Path, shell: Shell) -> None:
     inner = source.path / "inner.kv"
     code, _, (line,) = shell("store", "copy", source.path, inner)

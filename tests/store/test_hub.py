@@ -44,6 +44,7 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["", "/stores/study.kv"])
 def test_what_is_pushed_and_pulled_is_equal_byte_for_byte(
     hub: FakeHub, source: Store, target: Store, tmp_path: Path, path: str
@@ -113,6 +114,7 @@ def test_of_chosen_kinds_and_layers_only_what_they_need_is_downloaded(
     assert verify(target) == []
 
 
+@pytest.mark.slow
 def test_chosen_kinds_are_pushed_as_a_run_of_their_own(
     hub: FakeHub, source: Store, target: Store
 ) -> None:
@@ -186,6 +188,7 @@ def test_a_store_on_an_object_store_is_pushed_and_pulled(
     assert mirrors.mirror_of(remote.path) is not None
 
 
+@pytest.mark.slow
 def test_another_run_of_the_name_is_refused_on_either_side(
     hub: FakeHub, source: Store, target: Store, tmp_path: Path
 ) -> None:
@@ -205,6 +208,7 @@ def test_another_run_of_the_name_is_refused_on_either_side(
     assert [entry.name for entry in tmp_path.iterdir() if "pull" in entry.name] == []
 
 
+@pytest.mark.slow
 def test_a_run_that_grew_is_pushed_again(hub: FakeHub, tmp_path: Path, target: Store) -> None:
     source = open_store(tmp_path / "grown.kv", create=True)
     run = create_run(source, config())

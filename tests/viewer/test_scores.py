@@ -60,6 +60,7 @@ def test_the_best_is_the_probes_and_no_baseline(copy: Run) -> None:
     assert probe["verdict"] == against_chance(result)
 
 
+@pytest.mark.slow
 def test_chance_is_that_of_the_kind(copy: Run) -> None:
     rows = [block_row("value", 3, 1, 0.107), block_row("vision", 3, 0, 0.1, chance=0.08)]
     keep_probe(copy, [*rows, block_row("key", 3, 0, 0.2, chance=None)])

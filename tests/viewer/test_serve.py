@@ -68,6 +68,7 @@ def busy_port() -> Any:
     listener.close()
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken(run: Run, busy_port: int, shell: Shell) -> None:
     exit_code, out, lines = shell("serve", str(run.store), "--port", str(busy_port))
     assert exit_code == 2
@@ -93,6 +94,7 @@ def test_without_runs(tmp_path: Path) -> None:
         kvtool.serve(store)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_address(
     run: Run, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

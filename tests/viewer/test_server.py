@@ -20,6 +20,7 @@ def client(viewer: Viewer) -> TestClient:
     return TestClient(ViewerServer(viewer, TOKEN), base_url="http://127.0.0.1:8765")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", ["/", "/get/catalog", "/wrong/", "/wrong/get/catalog", "/a-secret-toke/", f"//{TOKEN}/"]
 )

@@ -81,6 +81,7 @@ def test_a_block_is_sent_as_it_is_stored(viewer: Viewer, scope: Scope, run: Run)
     assert changed.tag == reply.tag
 
 
+@pytest.mark.slow
 def test_layers_are_all_of_their_heads(viewer: Viewer, scope: Scope, run: Run) -> None:
     reply = viewer.answer("block", {**scope, "kind": "value", "layer": "3,5"})
     heads = run.read("value", [3, 5], run.kv_heads, [scope["image"]], raw=True).values

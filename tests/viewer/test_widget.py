@@ -47,6 +47,7 @@ def test_it_answers_as_the_server_does(
     assert catalog["id"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "message",
     [

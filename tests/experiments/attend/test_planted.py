@@ -144,6 +144,7 @@ def test_every_field_is_documented(result: Result, sinks: Result) -> None:
     assert_documented(sinks.to_json())
 
 
+@pytest.mark.slow
 def test_a_kept_result_is_given_again(run: Run, result: Result, sinks: Result) -> None:
     settings: list[tuple[Result, dict[str, Any]]] = [(result, {}), (sinks, {"sinks": True})]
     for stored, options in settings:

@@ -38,6 +38,7 @@ def run(root: Path) -> Run:
     return extracted(root, root / "study.kv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

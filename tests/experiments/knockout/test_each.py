@@ -138,6 +138,7 @@ def test_attention_that_the_store_holds_stands_beside(
     assert "Query heads, and the change by blocking" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "match"),
     [

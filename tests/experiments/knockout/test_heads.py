@@ -58,6 +58,7 @@ def test_the_lowest_are_those_of_the_variance(study: tuple[Run, str]) -> None:
             chosen(run, f"lowest:{count}")
 
 
+@pytest.mark.slow
 def test_a_threshold_takes_the_place_of_the_valley(study: tuple[Run, str]) -> None:
     run, _ = study
     rows = variance(run).rows

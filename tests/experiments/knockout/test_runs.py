@@ -127,6 +127,7 @@ def test_several_runs_need_a_name(tmp_path: Path, model: Path, pope: Path) -> No
     assert repeat.rows == result.rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "options", "match"),
     [

@@ -77,6 +77,7 @@ def test_ranks_of_planted_words(result: Result) -> None:
     assert row(result, "directions", PLANTED)["rank"] is None
 
 
+@pytest.mark.slow
 def test_the_words_of_an_image_are_where_they_were_planted(run: Run, tmp_path: Path) -> None:
     image = run.ids[2]
     out = tmp_path / "words.png"

@@ -99,6 +99,7 @@ def test_no_picture_shows_a_concept(run: Run) -> None:
         kvtool.lens(run, limit=1, tokens=1, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -13,6 +13,8 @@ from kvtool.errors import UsageError
 from kvtool.store import Store, open_store
 from tests.support.units import noise, sample, write_run
 
+pytestmark = pytest.mark.slow
+
 
 def bad_store(path: Path, scenes: Path, name: str) -> Store:
     folder = scenes / "blink" / "Art_Style"

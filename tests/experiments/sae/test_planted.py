@@ -87,6 +87,7 @@ def test_transfer_is_one_where_images_align_and_chance_elsewhere(scores: Scores)
     assert all(row["transfer"] == row["transfer_text"] == 1 for row in text)
 
 
+@pytest.mark.slow
 def test_captions_are_found_where_images_align(scores: Scores) -> None:
     image = rows_of(scores, "image")
     controls = rows_of(scores, "other-image")

@@ -89,6 +89,7 @@ def test_random_has_mean_and_deviation_of_each_channel(run: Run, entering: Any) 
     torch.testing.assert_close(vectors.std(dim=0), images.std(dim=0), rtol=0.35, atol=0)
 
 
+@pytest.mark.slow
 def test_shuffled_patches_are_read_where_they_went(run: Run, model: Any, entering: Any) -> None:
     vectors, tokens = entering["shuffled"]
     subject = streams_of(run, model).subject

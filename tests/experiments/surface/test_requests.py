@@ -44,6 +44,7 @@ def test_a_run_that_holds_none_of_the_pictures(run: Run) -> None:
     assert "paired visual" not in line
 
 
+@pytest.mark.slow
 def test_a_store_without_a_run_that_serves(run: Run) -> None:
     line = refusal(run, "semantic-correspondence")
     assert line.startswith(f"surface semantic-correspondence: run {run.name} is over blink")

@@ -37,6 +37,8 @@ from tests.support.paired import (
 )
 from tests.support.units import PLANTED
 
+pytestmark = pytest.mark.slow
+
 CONDITIONS = ["model", "written", "value", "fused", "either", "permuted", "fused", "fused"]
 BLOCKS: dict[str, Any] = {"layers": [PLANTED[0]], "heads": [0, PLANTED[1]]}
 

@@ -51,6 +51,7 @@ def by_definition(run: Run, values: list[Array], layer: int, head: int) -> float
     return total / freedom
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("part_size", [4, 50])
 def test_pooled_variance_is_that_of_the_definition(
