@@ -56,11 +56,11 @@ def _n_drawn_of_few(count: int, n_strata: int) -> int:
     One fewer makes the variance right (Rao and Wu 1988); the rest is for the quantile of t, whose
     degrees of freedom are those of all strata, in place of the normal one.
     """
-    from scipy.stats import norm, t
+    from scipy.special import ndtri, stdtrit
 
     if count < 2:
         return count
-    narrower = float(norm.ppf(0.975) / t.ppf(0.975, n_strata * (count - 1)))
+    narrower = float(ndtri(0.975) / stdtrit(n_strata * (count - 1), 0.975))
     return max(1, round((count - 1) * narrower**2))
 
 

@@ -6,6 +6,9 @@ from math import sqrt
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from kvtool.stats.bootstrap import Array, Estimate, bootstrap
 from kvtool.stats.proportions import widened, wilson
@@ -24,9 +27,18 @@ def by_formula(successes: int, n: int) -> tuple[float, float]:
     return (middle - half) / scale, (middle + half) / scale
 
 
-@pytest.mark.parametrize(("successes", "n"), [(12, 12), (0, 12), (5, 12), (99, 100)])
-def test_wilson_is_the_textbooks(successes: int, n: int) -> None:
-    assert wilson(successes, n) == pytest.approx(by_formula(successes, n), abs=1e-12)
+@given(
+    st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+    st.sampled_from([0.5, 0.9, 0.95, 0.999]),
+)
+def test_wilson_is_the_textbooks_and_scipys(counts: tuple[int, int], level: float) -> None:
+    interval = wilson(*counts, level)
+    theirs = binomtest(*counts).proportion_ci(level, method="wilson")
+    assert interval == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    successes, n = counts
+    assert (interval[0] == 0.0, interval[1] == 1.0) == (successes == 0, successes == n)
+    if level == 0.95:
+        assert interval == pytest.approx(by_formula(*counts), abs=1e-12)
 
 
 @pytest.mark.parametrize("right", [0, 5, 12])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from math import sqrt
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from kvtool.demo.training.exam import (
     existence_questions,
     questions_of,
 )
+from kvtool.stats.proportions import wilson
 
 SEED = 987_654_321
 BATCH = 32
@@ -61,15 +61,6 @@ class Figure:
     low: float
     high: float
     n: int
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Compute the 95 % interval of a proportion (Wilson's score)."""
-    z = 1.96
-    share = right / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return middle - half, middle + half
 
 
 def f1_interval(pairs: list[tuple[bool, bool]], draws: int = 2000) -> tuple[float, float, float]:
