@@ -22,6 +22,7 @@ from kvtool.demo.training.exam import (
     existence_questions,
     questions_of,
 )
+from kvtool.models.linear_layers import multiply_in_single_precision
 from kvtool.stats.proportions import wilson
 
 SEED = 987_654_321
@@ -90,6 +91,7 @@ class Examiner:
         self.model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(
             folder, dtype=torch.bfloat16
         )
+        multiply_in_single_precision(self.model)
 
     def ids(self, question: ExamQuestion) -> tuple[int, ...]:
         """Return the token ids of a question's prompt."""

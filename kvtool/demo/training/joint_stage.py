@@ -17,6 +17,7 @@ from kvtool.demo.training.data import World
 from kvtool.demo.training.language_stage import GridStage, answer_loss
 from kvtool.demo.training.model import decoder, tower
 from kvtool.demo.training.packed import decode, packed_positions
+from kvtool.demo.training.precision import DTYPE, autocast
 from kvtool.demo.training.symbols import symbolic_grid, symbols
 from kvtool.demo.training.text import token_ids
 from kvtool.demo.training.vision_stage import look, pixels
@@ -47,7 +48,7 @@ class AlignStage:
         scenes = [cast(Scene, pool.items[index]) for index in indices]
         word_ids, weights = symbols(scenes, pool.patches[indices])
         table = decoder(self.model).embed_tokens.weight.float()
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.no_grad(), autocast():
             features = self._look(tower(self.model), pixels(pool.images[indices])).float()
             target = symbolic_grid(table, word_ids, weights)
         error = (self.model.model.multi_modal_projector(features) - target).pow(2).mean(-1)
@@ -81,7 +82,7 @@ class JointStage:
 
     def _features(self, values: Tensor) -> Tensor:
         """Project images (n, 3, 96, 96) to image tokens (n, 144, 128)."""
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             features = look(tower(self.model), values)
             projected: Tensor = self.model.model.multi_modal_projector(features)
             return projected
@@ -115,7 +116,7 @@ class JointStage:
         slots = slots or self.settings.slots
         features = self._image_tokens(batch)
         ids = torch.cat((batch.context_ids, batch.packed.ids), dim=1)
-        x = decoder(model).embed_tokens(ids).to(torch.bfloat16)
+        x = decoder(model).embed_tokens(ids).to(DTYPE)
         # Image tokens replace the marks of the context, not those that a slot may hold.
         context = batch.context_ids.shape[1]
         at_image = torch.zeros(x.shape[:2], dtype=torch.bool)
@@ -132,7 +133,7 @@ class JointStage:
         filled = F.pad(images, (0, 0, 0, 0, 0, 0, 0, room - len(images)))
         tokens = self._see(filled)[: len(images)]
         newline = self.model.model.image_newline.to(tokens.dtype).expand(len(images), 1, -1)
-        return torch.cat((tokens, newline), dim=1).reshape(-1, TEXT_DIM).to(torch.bfloat16)
+        return torch.cat((tokens, newline), dim=1).reshape(-1, TEXT_DIM).to(DTYPE)
 
 
 __all__ = ["IMAGE_TOKENS", "AlignStage", "JointStage"]

@@ -15,6 +15,7 @@ from kvtool.demo.training.config import IGNORED, TrainingSettings
 from kvtool.demo.training.data import World
 from kvtool.demo.training.model import decoder
 from kvtool.demo.training.packed import decode, packed_positions
+from kvtool.demo.training.precision import DTYPE
 from kvtool.demo.training.symbols import blurred, few_patches, symbolic_grid, symbols
 from kvtool.demo.training.text import token_ids
 from kvtool.demo.world import Scene
@@ -73,7 +74,7 @@ class TextStage:
         ids, lengths, bias = padded([text_context(scene, rng) for scene in scenes], TEXT_CONTEXT)
         packed = self.asker.pack(scenes, rng, settings.slots)
         inputs = torch.cat((ids, packed.ids), dim=1)
-        x = decoder(self.model).embed_tokens(inputs).to(torch.bfloat16)
+        x = decoder(self.model).embed_tokens(inputs).to(DTYPE)
         position = packed_positions(lengths, TEXT_CONTEXT, settings.slots)
         states = decode(
             decoder(self.model), x, position, bias, TEXT_CONTEXT, settings.slots, settings.compiled
@@ -125,7 +126,7 @@ class GridStage:
         ids = token_ids()
         head = table[torch.tensor([ids["<|im_start|>"], ids["user"]])].expand(len(scenes), -1, -1)
         newline = self.model.model.image_newline.expand(len(scenes), 1, -1)
-        x = torch.cat((head, grid, newline, table[packed.ids]), dim=1).to(torch.bfloat16)
+        x = torch.cat((head, grid, newline, table[packed.ids]), dim=1).to(DTYPE)
         context = 2 + grid.shape[1] + 1
         position = packed_positions(torch.full((len(scenes),), context), context, settings.slots)
         bias = torch.zeros(len(scenes), context)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kvtool.demo.training.precision import DTYPE
+
 
 def orthogonalize(gradients: Tensor, steps: int = 5) -> Tensor:
     """Find the nearest semi-orthogonal matrix to each of (n, rows, cols), roughly.
@@ -20,7 +22,7 @@ def orthogonalize(gradients: Tensor, steps: int = 5) -> Tensor:
     Singular values end up between 0.7 and 1.2.
     """
     # The shorter side comes first, so that the Gram matrix is small.
-    x = gradients.bfloat16()
+    x = gradients.to(DTYPE)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT

@@ -1,4 +1,5 @@
-"""The decoder's forward pass for training: one context, many questions on it, in bfloat16.
+"""The decoder's forward pass for training: one context, many questions on it, in the
+precision of its inputs (kvtool.demo.training.precision).
 
 A sequence is a context (C tokens, causal) followed by groups of slots: N slots of L tokens each. A
 slot sees the context and itself, causally; its positions go on where the context ends. So one image
@@ -209,7 +210,7 @@ def decode(
 
     Args:
         model: The decoder.
-        x: Input embeddings (B, T, dim) in bfloat16, with T = context + the tokens of all slots.
+        x: Input embeddings (B, T, dim), with T = context + the tokens of all slots.
         position: (B, T), see `packed_positions`.
         context_bias: (B, C), 0, or a large negative number on the padding of the context.
         context: C, the number of tokens of the context.

@@ -21,6 +21,7 @@ from kvtool.demo.shapes import part_names
 from kvtool.demo.training.batches import draws, padded
 from kvtool.demo.training.config import GRID, IMAGE_TOKENS, VISION_DIM, TrainingSettings
 from kvtool.demo.training.data import Collection, World
+from kvtool.demo.training.precision import autocast
 from kvtool.demo.training.text import encode
 from kvtool.demo.world import COLORS, SETTINGS, SIZES, STYLES, TEXTURES, TIMES, Scene, categories
 
@@ -155,7 +156,7 @@ class VisionStage:
         self._run = torch.compile(self._dense, dynamic=False) if settings.compiled else self._dense
 
     def _dense(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             features = look(self.tower, values)
             return features, self.heads.patch(features), self.heads.scene(features.mean(1))
 
