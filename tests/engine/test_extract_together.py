@@ -80,6 +80,27 @@ def test_a_worker_that_is_killed_leaves_its_pictures_to_the_other(
 
 
 @pytest.mark.slow
+def test_workers_that_die_before_anything_is_done_do_not_begin_for_ever(
+    tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One dies of a part that the other finds held, time after time."""
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
+    kvtool.extract(tmp_path / "s.kv", limit=1, **options)
+    calls: list[object] = []
+
+    def die(*arguments: Any) -> int:
+        calls.append(arguments)
+        assert len(calls) < 3
+        arguments[3](Event("busy", message="held by one that is dead by now"))
+        return 1
+
+    monkeypatch.setattr("kvtool.engine.local.run_hands", die)
+    with pytest.raises(KvtoolError, match="found them dead, and nothing done of 5 images"):
+        kvtool.extract(tmp_path / "s.kv", devices=("cpu", "cpu"), wait_s=60, **options)
+    assert len(calls) == 1
+
+
+@pytest.mark.slow
 def test_strict_stops_and_keeps_what_was_stored(
     tmp_path: Path, tiny_model: Path, pictures: Path
 ) -> None:

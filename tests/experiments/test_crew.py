@@ -16,10 +16,11 @@ import pytest
 
 import kvtool
 from kvtool.engine import processes
-from kvtool.engine.crew import Advanced, Begun, Call, Done, Rest, chosen_devices
+from kvtool.engine.crew import Advanced, Begun, Call, CallersCrew, Done, Rest, chosen_devices
 from kvtool.engine.crew_progress import CrewProgress
 from kvtool.engine.ray import RayTask
 from kvtool.engine.travel import received, sent, store_folders, variables_for
+from kvtool.engine.workers import Hands
 from kvtool.errors import DatasetError, UsageError
 from kvtool.store.verify import verify
 from tests.experiments.workers import Worker, counts
@@ -224,6 +225,19 @@ def test_credentials_travel_where_a_store_is_on_an_object_store(
         assert variables_for(stores).keys() & {*names} == expected
     task = RayTask(lambda *_: None, "cpu", 0, None, "", variables_for(["s3://bucket/s.kv"]))
     assert "AWS_REGION" not in repr(task)
+
+
+def test_a_crew_is_over_where_all_that_live_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvtool.engine.crew.LEAST_IDLE_S", 0.0)
+    progress = CrewProgress(lambda *_: None)
+    crew = CallersCrew(Call("", "", {}), Hands(("cpu", "cpu", "cpu")), 0.0, progress)
+    crew._hear(0, Rest(True))
+    crew._hear(2, Rest(True))
+    crew._idle_since_s -= 1.0
+    assert not crew._is_over({0, 1, 2}), "one is at work"
+    assert crew._is_over({0, 2}), "it died"
+    crew._hear(0, Begun())
+    assert not crew._is_over({0, 2}), "it begins anew"
 
 
 def test_what_several_workers_count_is_counted_once() -> None:

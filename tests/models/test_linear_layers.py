@@ -54,6 +54,10 @@ def test_each_sum_is_exact_but_for_one_rounding(
     assert torch.equal(result, exact.to(dtype))
 
 
+class Packed(nn.Parameter):
+    """Weights of a class of their own, as quantized ones are."""
+
+
 def test_what_a_processor_multiplies_itself_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def layers(slow: bool) -> nn.Sequential:
         monkeypatch.setattr(linear_layers, "is_slow", lambda dtype: slow and dtype in HALVES)
@@ -62,12 +66,16 @@ def test_what_a_processor_multiplies_itself_is_left_to_it(monkeypatch: pytest.Mo
             nn.Linear(3, 3),
             nn.modules.linear.NonDynamicallyQuantizableLinear(3, 3, dtype=torch.bfloat16),
         )
+        packed = nn.Linear(3, 3, dtype=torch.bfloat16)
+        packed.weight = Packed(packed.weight.detach(), requires_grad=False)
+        network.append(packed)
         multiply_in_single_precision(network)
         return network
 
     assert not any(isinstance(layer, SinglePrecisionLinear) for layer in layers(False))
     assert [isinstance(layer, SinglePrecisionLinear) for layer in layers(True)] == [
         True,
+        False,
         False,
         False,
     ]
