@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -147,7 +148,7 @@ class Processes:
 
     def _start(self) -> None:
         """Start all that have not begun."""
-        with _interrupts_ignored():
+        with _interrupts_later():
             for process in self._processes:
                 if process.pid is None:
                     process.start()
@@ -228,18 +229,26 @@ def _name_shared(devices: Sequence[str]) -> None:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes started meanwhile ignore Ctrl-C, which reaches all of a terminal's, from their
-    first moment on.
+def _interrupts_later() -> Iterator[None]:
+    """Hold back a Ctrl-C until the block has ended. Processes started meanwhile hold it back too,
+    from their first moment on: it reaches all of a terminal's, and they are to ignore it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # It begins with the first process, and would let interrupts through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[int] = []
+    # Threads of libraries still take it, and leave it to the main thread's handler.
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _process(device: str, orders: Any, messages: Any) -> None:
@@ -249,6 +258,7 @@ def _process(device: str, orders: Any, messages: Any) -> None:
     An error that is no KvtoolError keeps its traceback, and the parent finds the process dead.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     lock = threading.Lock()
 

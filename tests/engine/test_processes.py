@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,31 @@ def test_after_an_error_others_begin_anew() -> None:
             run_processes(refuse, TWO, lambda *_: None)
         assert not any(map(psutil.pid_exists, processes))
         assert set(workers()).isdisjoint(processes)
+
+
+@pytest.mark.parametrize("reaches_parent", [True, False])
+def test_interrupts_while_processes_begin(
+    monkeypatch: pytest.MonkeyPatch, reaches_parent: bool
+) -> None:
+    """The parent takes one once all have begun; in their first moments they ignore theirs."""
+    begun: list[int] = []
+    start = SpawnProcess.start
+
+    def interrupted(process: SpawnProcess) -> None:
+        start(process)
+        assert process.pid is not None
+        begun.append(process.pid)
+        for number in (process.pid, *([os.getpid()] if reaches_parent else [])):
+            os.kill(number, signal.SIGINT)
+
+    monkeypatch.setattr(SpawnProcess, "start", interrupted)
+    if reaches_parent:
+        with pytest.raises(KeyboardInterrupt):
+            workers()
+    else:
+        assert workers() == begun
+    assert len(begun) == len(TWO)
+    assert not any(map(psutil.pid_exists, begun))
 
 
 def die(first: Path, _: str, tell: Callable[[Any], None]) -> None:

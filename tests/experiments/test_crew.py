@@ -89,7 +89,7 @@ def test_pictures_in_other_hands_are_waited_for_and_named(
     assert (code, out) == (0, ""), "the crew did its share"
     assert f"1 of {N_IMAGES} images are held by others" in err.splitlines()[-1]
     assert f"process {outsider.process.pid} on " in err
-    patient = Worker(tmp_path / "log", "answers", *knockout(store, pope, *TWO, "--wait", 600))
+    patient = Worker(tmp_path / "log", "answers", *knockout(store, pope, *TWO, "--wait", 60))
     time.sleep(2)
     os.kill(patient.process.pid, signal.SIGINT)
     assert patient.end()[0] == 130
