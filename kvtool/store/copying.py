@@ -160,7 +160,7 @@ def _copy_run(run: Run, config: RunConfig, target: Store, progress: Progress | N
 
 def open_parts(run: Run, group: str, failed: list[str]) -> Iterator[Part]:
     """Yield the parts of a run that open; a line for each of the others is added to `failed`."""
-    for name in sorted(member_names(run.folder / group)):
+    for name in member_names(run.folder / group):
         try:
             yield run.open_part(group, name)
         except CorruptError as error:

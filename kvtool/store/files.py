@@ -23,7 +23,7 @@ from kvtool.store.durable import (
     walk,
     write_file,
 )
-from kvtool.store.layout import PLAIN_FOLDERS, ZARR_JSON, entries, tmp_path
+from kvtool.store.layout import PLAIN_FOLDERS, ZARR_JSON, entries, entry_names, tmp_path
 from kvtool.store.mirrors import mirror_of
 from kvtool.store.owners import (
     Process,
@@ -192,10 +192,13 @@ def sweep_scratch(store: Path) -> list[str]:
     return swept
 
 
-def member_names(folder: Path) -> list[str]:
-    """Return the names of the members of a run's group; hidden ones are none. Raises StoreError."""
+def member_names(folder: Path, within: range | None = None) -> list[str]:
+    """Return the sorted names of the members of a run's group; hidden ones are none.
+
+    within: leave out the parts that hold no image of this range. Raises StoreError.
+    """
     with os_errors(f"{folder}: cannot be listed"):
-        return [entry.name for entry in entries(folder) if not entry.name.startswith(".")]
+        return [name for name in entry_names(folder, within) if not name.startswith(".")]
 
 
 @contextmanager

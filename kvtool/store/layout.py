@@ -15,6 +15,7 @@ STORE/tmp/<process>-<seq>/             what is being written; never read
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -83,15 +84,24 @@ def is_litter(name: str) -> bool:
     return _LITTER.fullmatch(name) is not None
 
 
-def entries(folder: Path) -> list[Path]:
-    """Return what lies in a folder by name, but its zarr.json and litter; nothing where there is no
-    such folder.
+def entry_names(folder: Path, within: range | None = None) -> list[str]:
+    """Return the sorted names of what lies in a folder, but its zarr.json and litter; nothing where
+    there is no such folder.
+
+    within: leave out the parts that hold no image of this range.
     """
     try:
-        paths = list(folder.iterdir())
+        names = os.listdir(folder)  # noqa: PTH208 -- paths of all parts take longer than the rest
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(path for path in paths if path.name != ZARR_JSON and not is_litter(path.name))
+    if within is not None:
+        names = _parts_within(names, within)
+    return sorted(name for name in names if name != ZARR_JSON and not is_litter(name))
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return the paths of what entry_names names."""
+    return [folder / name for name in entry_names(folder)]
 
 
 def check_name(name: str, what: str) -> str:
@@ -117,3 +127,26 @@ def part_range(name: str) -> tuple[int, int] | None:
     if match is None or int(match[1]) >= int(match[2]):
         return None
     return int(match[1]), int(match[2])
+
+
+def _parts_within(names: list[str], within: range) -> list[str]:
+    """Return the names of the parts that may hold images of a range, and of what is no part.
+
+    All parts of a run are looked at each time that one is committed, so most are told apart by
+    their text.
+    """
+    start, stop = part_name(within.start, within.stop).split("-")
+    width = len(start)
+    if width == len(stop):
+        length = 2 * width + 1
+        names = [
+            name
+            for name in names
+            if (name[-width:] > start and name[:width] < stop) or len(name) != length
+        ]
+    spans = ((name, part_range(name)) for name in names)
+    return [
+        name
+        for name, span in spans
+        if span is None or (span[0] < within.stop and span[1] > within.start)
+    ]

@@ -108,7 +108,7 @@ class RunParts:
         numbers.
         """
         parts = []
-        for name in sorted(member_names(self.folder / group)):
+        for name in member_names(self.folder / group):
             with suppress(StoreError):
                 parts.append(self.open_part(group, name))
         return parts
@@ -137,10 +137,7 @@ class RunParts:
         """
         mirrors.refresh(self.store)
         parts = []
-        for entry in sorted(member_names(self.folder / group)):
-            span = layout.part_range(entry)
-            if within is not None and span and (span[0] >= within.stop or span[1] <= within.start):
-                continue
+        for entry in member_names(self.folder / group, within):
             # The attributes of a part never change, so they are read once.
             key = f"{group}/{entry}"
             if key not in self._parts:
