@@ -12,6 +12,7 @@ CORES ?= 2
 CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
+TESTS := $(BIN)/python -m tests.tools.in_memory -m pytest
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS))
 
 .PHONY: setup demo lint check test campaign fuzz bench bench-gpu docs clean
@@ -39,11 +40,11 @@ lint: setup
 	$(BIN)/python -m tests.tools.house
 
 check: lint
-	$(BIN)/python -m pytest -m "not slow" -n $(CORES) --dist loadfile
+	$(TESTS) -m "not slow" -n $(CORES) --dist loadfile
 
 test: lint
-	$(BIN)/python -m pytest -m "not alone" -n $(CORES) --dist loadfile
-	$(BIN)/python -m pytest -m alone
+	$(TESTS) -m "not alone" -n $(CORES) --dist loadfile
+	$(TESTS) -m alone
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || \
 		echo "make: no chromium here: tests/browser was left out; apt-get install chromium, or set CHROMIUM" >&2
 

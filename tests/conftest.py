@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,10 @@ from tests.support.scenes import World
 from tests.support.shell import Shell, in_this_process
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Digests that tests remember stay out of the user's cache folder.
-os.environ.setdefault("KVTOOL_CACHE", tempfile.mkdtemp(prefix="kvtool-tests-"))
+OWN_CACHE = None
+"""The folder for digests that tests remember, where this process made it."""
+if "KVTOOL_CACHE" not in os.environ:
+    OWN_CACHE = os.environ["KVTOOL_CACHE"] = tempfile.mkdtemp(prefix="kvtool-tests-")
 # Tiny models gain nothing from threads, and on a busy machine threads that wait for each other lose
 # much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,6 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if function in functions and item.get_closest_marker("sampled"):
             item.add_marker("slow")
         functions.add(function)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the cache, which the processes of a run share, once the one that made it is done."""
+    if OWN_CACHE is not None:
+        shutil.rmtree(OWN_CACHE, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)

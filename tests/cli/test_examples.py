@@ -37,6 +37,7 @@ from tests.support.shell import Shell
 from tests.support.tasks.language import imagenet
 
 Examples = dict[tuple[str, ...], list[str]]
+N_QUESTIONS = 24
 NUMBERED = ("first.kv", "second.kv", "third.kv")
 
 
@@ -145,6 +146,9 @@ class Workspaces(ScoreWorkspaces):
         for layout, name in (("pope", "POPE"), ("mme", "MME"), ("coco", "coco")):
             write_scenes(self.root / "scenes", only=[layout])
             shutil.copytree(self.root / "scenes" / layout, folder / name)
+        # Questions about a few of the images do as well as about all.
+        for file in (folder / "POPE").glob("*.json"):
+            file.write_text("".join(file.read_text().splitlines(keepends=True)[:N_QUESTIONS]))
         (folder / "heads.jsonl").write_text('{"layer": 1, "kv_head": 0}\n')
         return folder
 
