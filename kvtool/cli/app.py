@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from inspect import isfunction
 from pathlib import Path
 from typing import Annotated, Any
@@ -214,6 +215,12 @@ def main_flags(
     console.log.debug("kvtool %s: %s", __version__, shlex.join(sys.argv[1:]))
 
 
+@cache
+def command_line() -> Any:
+    """Return the command with all below it, which takes longer to build than some take to run."""
+    return get_command(app)
+
+
 def main() -> None:
     """Entry point: whatever happens is at most one line on standard error and an exit code, see
     kvtool.cli.ending.
@@ -224,4 +231,4 @@ def main() -> None:
 def _call() -> Any:
     for number, argument in enumerate(sys.argv[1:], 1):
         check_text(f"argument {number}", argument)
-    return app(prog_name="kvtool", auto_envvar_prefix="KVTOOL", standalone_mode=False)
+    return command_line()(prog_name="kvtool", auto_envvar_prefix="KVTOOL", standalone_mode=False)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from typing import Any
+from unittest.mock import patch
 
-from typer.main import get_command
-from typer.testing import CliRunner
+from kvtool.cli.app import command_line
 
-from kvtool.cli.app import app
-
-WIDTH = "100"
+SCREEN = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
 
 
 def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -22,16 +23,17 @@ def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 
 def help_text(command: tuple[str, ...]) -> str:
     """Return what `kvtool COMMAND --help` prints at a fixed width."""
-    env = {"COLUMNS": WIDTH, "TERMINAL_WIDTH": WIDTH, "NO_COLOR": "1", "TERM": "dumb"}
-    return (
-        CliRunner().invoke(app, [*command, "--help"], prog_name="kvtool", env=env).output.rstrip()
-    )
+    text = io.StringIO()
+    with patch.dict(os.environ, SCREEN), redirect_stdout(text):
+        line = [*command, "--help"]
+        command_line()(line, prog_name="kvtool", standalone_mode=False, terminal_width=80)
+    return text.getvalue().rstrip()
 
 
 def reference() -> str:
     """Return the text of docs/cli.md."""
     parts = ["# Commands\n\nGenerated from `--help` by `make docs`; a test compares.\n"]
-    for command in commands(get_command(app)):
+    for command in commands(command_line()):
         parts.append(f"## {' '.join(('kvtool', *command))}\n\n```\n{help_text(command)}\n```\n")
     return "\n".join(parts)
 

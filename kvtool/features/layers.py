@@ -247,12 +247,12 @@ def cell_pixels(mask: Array, span: GridSpan) -> Array:
     """
     down, across = nearest_cells(span, (mask.shape[1], mask.shape[0]))
     rows, cols = span.grid
-    # Pixels of a row of cells together first, then those of a column: sums of small numbers.
-    tall = np.zeros((rows, mask.shape[1]), np.int64)
-    np.add.at(tall, down, mask)
-    counts = np.zeros((cols, rows), np.int64)
-    np.add.at(counts, across, tall.T)
-    return counts.T.reshape(-1)
+    # Rows together first, then columns, each as a product with a one-hot matrix. A column has fewer
+    # pixels than float32 counts exactly, a picture may have more.
+    in_row = (down == np.arange(rows)[:, None]).astype(np.float32)
+    in_col = (across[:, None] == np.arange(cols)).astype(np.float64)
+    counts: Array = in_row @ mask.astype(np.float32) @ in_col
+    return counts.astype(np.int64).reshape(-1)
 
 
 def nearest_cells(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:

@@ -119,11 +119,11 @@ def test_without_a_difference_five_percent_are_sure(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(permutation, "DRAWS", 299)
     # The tests need no interval, of which each call would draw a dozen.
     monkeypatch.setattr(records, "bootstrap", partial(bootstrap, draws=2))
-    by_question = sure_of_nothing("questions", 200)
+    by_question = sure_of_nothing("questions", 100)
     assert (by_question > 0.005).all()
     assert (by_question < 0.11).all()
     # Answers that change by picture: McNemar's test takes questions for independent.
-    assert sure_of_nothing("pictures", 200)[1] < 0.11
+    assert sure_of_nothing("pictures", 100)[1] < 0.11
 
 
 @pytest.mark.slow

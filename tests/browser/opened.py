@@ -16,7 +16,6 @@ from tests.support.chromium import CHROMIUM, NO_CHROMIUM
 
 IN_A_BROWSER = [
     pytest.mark.slow,
-    pytest.mark.alone,
     pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM),
 ]
 

@@ -14,7 +14,7 @@ from tests.campaign.disk import Disk, Event, materialize
 from tests.campaign.extraction import STEPS, tree
 from tests.campaign.tally import Tally
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 
 def test_nothing_reported_is_lost_in_any_state(folder: Path) -> None:

@@ -12,7 +12,7 @@ from tests.campaign import faults
 from tests.campaign.faults import Fault, Injector
 from tests.campaign.syscalls import watched_calls
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 
 def test_the_nth_call_may_fail(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.campaign import images
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.skipif(bool(images.missing()), reason=images.missing())

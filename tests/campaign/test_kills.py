@@ -8,7 +8,7 @@ import pytest
 
 from tests.campaign import kills
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 
 def test_nothing_is_lost_doubled_or_wrong(folder: Path) -> None:

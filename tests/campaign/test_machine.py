@@ -8,7 +8,7 @@ import pytest
 
 from tests.campaign import machine
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 
 def test_histories_of_a_store(folder: Path) -> None:

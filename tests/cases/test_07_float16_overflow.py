@@ -28,7 +28,16 @@ def test_an_overflow_is_told_verified_and_never_best(
 ) -> None:
     model = copied(tiny_model, tmp_path / "model")
     change_weights(model, loud)
-    data = ("--model", model, "--dataset", f"refcoco:{scenes}/refcoco", "--kinds", "value")
+    data = (
+        "--model",
+        model,
+        "--dataset",
+        f"refcoco:{scenes}/refcoco",
+        "--kinds",
+        "value",
+        "--limit",
+        12,
+    )
     for dtype in ("bfloat16", "float16"):
         store = tmp_path / f"{dtype}.kv"
         outcome = shell("extract", store, *data, "--dtype", dtype)

@@ -14,7 +14,7 @@ from tests.cases.spaces import needs
 from tests.support import tiny
 from tests.support.shell import Shell
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 
 PRIVATE = ("--pid", "--fork", "--mount-proc")
 WORKERS, IMAGES = 4, 320

@@ -131,7 +131,7 @@ SLOW = {"demo", "scenes", "serve"}
 code.
 """
 
-QUICK_LINES, PROCESS_LINES = 400, 6
+QUICK_LINES, PROCESS_LINES = 200, 4
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:

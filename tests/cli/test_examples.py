@@ -51,8 +51,6 @@ def examples_below(command: Any, words: tuple[str, ...] = ()) -> Examples:
 
 EXAMPLES = examples_below(get_command(app))
 LINES = sorted({line for lines in EXAMPLES.values() for line in lines})
-SLOW = {"kvtool data scenes scenes": pytest.mark.slow}
-"""It draws all of the embedded world."""
 
 
 @pytest.mark.parametrize("words", EXAMPLES, ids=lambda words: " ".join(words) or "kvtool")
@@ -263,7 +261,7 @@ def words_of(line: str) -> tuple[str, ...]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_demo", "short_serve")
-@pytest.mark.parametrize("line", [pytest.param(line, marks=SLOW.get(line, ())) for line in LINES])
+@pytest.mark.parametrize("line", LINES)
 def test_an_example_does_what_it_says(
     line: str,
     shell: Shell,

@@ -19,11 +19,12 @@ from kvtool.models.language import load_language
 
 LAYERS = range(8)
 MOST_BYTES = 2_600_000
+N_UNSEEN = 250
 
 
 @pytest.fixture(scope="module")
 def words() -> UnseenStates:
-    return unseen_words(load_language(DEMO), 500)
+    return unseen_words(load_language(DEMO), N_UNSEEN)
 
 
 @pytest.mark.slow
@@ -39,9 +40,9 @@ def test_they_give_unseen_words_back(words: UnseenStates) -> None:
 
 @pytest.mark.slow
 def test_the_words_are_unseen(words: UnseenStates) -> None:
-    texts = unseen_captions(500)
+    texts = unseen_captions(N_UNSEEN)
     assert not {*texts} & {*scene_captions(saes.TRAINING_CAPTIONS, saes.TRAINING_SEED)}
-    assert 400 < len(texts) == len({*words.starts}) < 500
+    assert 0.8 * N_UNSEEN < len(texts) == len({*words.starts}) < N_UNSEEN
 
 
 @pytest.mark.slow
@@ -77,11 +78,11 @@ def test_they_are_small() -> None:
 @pytest.mark.slow
 def test_the_script_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saes, "UNSEEN_CAPTIONS", 40)
-    assert saes.main([str(tmp_path), "--steps", "3", "--captions", "300"]) == 0
+    assert saes.main([str(tmp_path), "--steps", "3", "--captions", "120"]) == 0
     names = {path.relative_to(tmp_path / "saes") for path in (tmp_path / "saes").rglob("*.*")}
     shipped = {path.relative_to(demo_saes_path()) for path in demo_saes_path().rglob("*.*")}
     assert names == shipped
     first = (tmp_path / "saes/layer_7/sae_weights.safetensors").read_bytes()
     # A second call has nothing left to train.
-    assert saes.main([str(tmp_path), "--steps", "3", "--captions", "300"]) == 0
+    assert saes.main([str(tmp_path), "--steps", "3", "--captions", "120"]) == 0
     assert (tmp_path / "saes/layer_7/sae_weights.safetensors").read_bytes() == first

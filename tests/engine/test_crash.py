@@ -18,7 +18,7 @@ import kvtool
 from kvtool.store.verify import verify
 from tests.engine.forks import Forks
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 
 KILLS = 20
 

@@ -24,7 +24,7 @@ from kvtool.errors import ImageError, KvtoolError
 from kvtool.store import open_store
 from kvtool.store.verify import verify
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.slow

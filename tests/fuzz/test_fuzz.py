@@ -10,7 +10,7 @@ import pytest
 
 from tests.fuzz import campaign
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 COUNTS = {
     "images": 150,

@@ -28,7 +28,8 @@ def has_room(folder: Path = MEMORY) -> bool:
     """Return whether a folder in memory is there, may be written, and has room."""
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         return False
-    return min(shutil.disk_usage(folder).free, psutil.virtual_memory().available) >= ROOM_BYTES
+    memory_bytes: int = psutil.virtual_memory().available
+    return min(shutil.disk_usage(folder).free, memory_bytes) >= ROOM_BYTES
 
 
 def main(arguments: list[str]) -> int:

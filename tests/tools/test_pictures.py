@@ -23,7 +23,6 @@ def test_readme_shows_page_and_viewer(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 def test_a_screen_is_that_of_the_page(tmp_path: Path) -> None:
     report = tmp_path / "report.html"

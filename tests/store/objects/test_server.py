@@ -27,7 +27,7 @@ from tests.support.object_stores import (
 from tests.support.runs import assert_holds
 from tests.support.shell import Shell
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
