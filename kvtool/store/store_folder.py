@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from kvtool.errors import StoreError
 from kvtool.store import layout
@@ -42,31 +44,52 @@ def create_store(folder: Path) -> None:
         replace_file(folder / layout.ZARR_JSON, root, tmp)
 
 
-def _check_outside(folder: Path) -> None:
-    """Raise StoreError where a folder is within a store, which would take it for damage."""
+def _store_around(folder: Path) -> Path | None:
+    """Return the store that a folder is within; None where there is none."""
     for parent in folder.resolve().parents:
         with suppress(OSError, StoreError):  # whatever else is there is no store
             if VERSION_FIELD in read_group(parent, str(parent)):
-                break
-    else:
-        return
-    raise StoreError(
-        f"store {folder}: expected a folder outside of other stores, found it within {parent}: "
-        "name another path"
-    )
+                return parent
+    return None
+
+
+def _check_outside(folder: Path) -> None:
+    """Raise StoreError where a folder is within a store, which would take it for damage."""
+    if (store := _store_around(folder)) is not None:
+        raise StoreError(
+            f"store {folder}: expected a folder outside of other stores, found it within {store}: "
+            "name another path"
+        )
 
 
 def check_version(folder: Path) -> None:
     """Raise StoreError where a folder is no store of the version that this code reads."""
     try:
-        version = read_group(folder, f"store {folder}").get(VERSION_FIELD)
+        attributes = read_group(folder, f"store {folder}")
     except FileNotFoundError:
         what = "a folder without zarr.json" if folder.exists() else "nothing"
         raise StoreError(
             f"store {folder}: expected a kvtool store, found {what}: `kvtool extract` makes one"
         ) from None
+    check_format(str(folder), attributes, _store_around(folder))
+
+
+def check_format(address: str, attributes: Mapping[str, Any], around: Path | None = None) -> None:
+    """Raise StoreError where the attributes of a Zarr group are none of a store of the version that
+    this code reads.
+
+    around: the store that the group is within.
+    """
+    if VERSION_FIELD not in attributes:
+        what, remedy = (
+            ("another Zarr group", "name another path")
+            if around is None
+            else ("a folder within one", f"name {around}")
+        )
+        raise StoreError(f"store {address}: expected a kvtool store, found {what}: {remedy}")
+    version = attributes[VERSION_FIELD]
     if version != layout.FORMAT_VERSION:
         raise StoreError(
-            f"store {folder}: expected format version {layout.FORMAT_VERSION}, found {version}: "
+            f"store {address}: expected format version {layout.FORMAT_VERSION}, found {version}: "
             "use the kvtool that wrote it"
         )

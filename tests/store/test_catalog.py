@@ -64,6 +64,18 @@ def test_a_store_of_another_version(tmp_path: Path) -> None:
     )
 
 
+def test_a_folder_within_a_store(tmp_path: Path) -> None:
+    store = new_store(tmp_path).path
+    for name in ("runs", "ledger"):
+        error = error_of(store / name)
+        assert f"expected a kvtool store, found a folder within one: name {store}" in error
+
+
+def test_a_sealed_group_that_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "zarr.json").write_bytes(group_json({}))
+    assert "expected a kvtool store, found another Zarr group" in error_of(tmp_path)
+
+
 def test_another_programs_zarr_group(tmp_path: Path) -> None:
     (tmp_path / "zarr.json").write_text(
         json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}})

@@ -7,13 +7,12 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
-from kvtool.errors import StoreError
 from kvtool.store import layout, mirrors
 from kvtool.store.objects.addresses import mirrors_folder
 from kvtool.store.objects.bucket import Bucket
 from kvtool.store.objects.mirror import BucketMirror
 from kvtool.store.sealed import group_json, unsealed
-from kvtool.store.store_folder import VERSION_FIELD, create_store
+from kvtool.store.store_folder import VERSION_FIELD, check_format, create_store
 
 _OPENING_RETRIES = 2
 """A wrong endpoint is told at once; a service that answered once may fall silent for minutes."""
@@ -59,9 +58,4 @@ def _check_version(address: str, root_json: bytes) -> None:
     """Raise StoreError where a store has another version than this code reads."""
     label = f"store {address}: {layout.ZARR_JSON}"
     attributes = unsealed(root_json, label).get("attributes")
-    version = attributes.get(VERSION_FIELD) if isinstance(attributes, dict) else None
-    if version != layout.FORMAT_VERSION:
-        raise StoreError(
-            f"store {address}: expected format version {layout.FORMAT_VERSION}, found {version}: "
-            "use the kvtool that wrote it"
-        )
+    check_format(address, attributes if isinstance(attributes, dict) else {})
