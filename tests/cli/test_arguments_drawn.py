@@ -131,7 +131,7 @@ SLOW = {"demo", "scenes", "serve"}
 code.
 """
 
-QUICK_LINES, PROCESS_LINES = 200, 4
+QUICK_LINES, PROCESS_LINES = 150, 3
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:

@@ -55,8 +55,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], lis
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL.items():
             patch.setattr(study, name, value)
-        patch.setitem(heads.BLOCKING, "limit", 6)
-        patch.setitem(heads.CHANGING, "limit", 6)
+        patch.setitem(heads.BLOCKING, "limit", 3)
+        patch.setitem(heads.CHANGING, "limit", 3)
         patch.setattr(study.DemoStudy, "correlation", lambda _: iter(()))
         results = list(study.run_demo(folder, step=steps.append))
         assert list(study.run_demo(folder)) == results
@@ -187,7 +187,7 @@ def test_every_head_of_the_demo_is_blocked_alone(
 ) -> None:
     """Beside where the head looks and what its values know."""
     (result,) = (result for result in of_command(demo[2], "knockout") if result.config.get("each"))
-    assert (len(result.rows), result.n) == (16, 12)
+    assert (len(result.rows), result.n) == (16, 6)
     measures = [source["measure"] for source in result.config["beside"]]
     assert measures == ["mass", "referring-expression", "semantic-correspondence"]
     assert all(None not in [row[name] for name in measures] for row in result.rows)

@@ -20,7 +20,7 @@ from tests.engine.forks import Forks
 
 pytestmark = pytest.mark.slow
 
-KILLS = 20
+KILLS = 12
 
 
 @pytest.fixture(scope="module")
