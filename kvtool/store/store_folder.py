@@ -74,17 +74,19 @@ def check_version(folder: Path) -> None:
     check_format(str(folder), attributes, _store_around(folder))
 
 
-def check_format(address: str, attributes: Mapping[str, Any], around: Path | None = None) -> None:
+def check_format(
+    address: str, attributes: Mapping[str, Any], surrounding: Path | None = None
+) -> None:
     """Raise StoreError where the attributes of a Zarr group are none of a store of the version that
     this code reads.
 
-    around: the store that the group is within.
+    surrounding: the store that the group is within.
     """
     if VERSION_FIELD not in attributes:
         what, remedy = (
             ("another Zarr group", "name another path")
-            if around is None
-            else ("a folder within one", f"name {around}")
+            if surrounding is None
+            else ("a folder within one", f"name {surrounding}")
         )
         raise StoreError(f"store {address}: expected a kvtool store, found {what}: {remedy}")
     version = attributes[VERSION_FIELD]
