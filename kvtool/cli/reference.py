@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from typing import Any
-from unittest.mock import patch
 
 from kvtool.cli.app import command_line
 
-SCREEN = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
+WIDTH = 80
 
 
 def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -23,10 +21,9 @@ def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 
 def help_text(command: tuple[str, ...]) -> str:
     """Return what `kvtool COMMAND --help` prints at a fixed width."""
-    text = io.StringIO()
-    with patch.dict(os.environ, SCREEN), redirect_stdout(text):
-        line = [*command, "--help"]
-        command_line()(line, prog_name="kvtool", standalone_mode=False, terminal_width=80)
+    text, line = io.StringIO(), [*command, "--help"]
+    with redirect_stdout(text):
+        command_line()(line, prog_name="kvtool", standalone_mode=False, terminal_width=WIDTH)
     return text.getvalue().rstrip()
 
 

@@ -236,6 +236,11 @@ def patch_labels(mask: Array, span: GridSpan) -> tuple[Array, Array]:
 def _membership(pixels: int, start: float, stop: float, cells: int) -> Array:
     """Return the cell that holds each pixel's center, (pixels, cells) float32 one-hot."""
     cell = np.floor((np.arange(pixels) + 0.5 - start) / (stop - start) * cells).astype(int)
+    return _one_hot(cell, cells)
+
+
+def _one_hot(cell: Array, cells: int) -> Array:
+    """Return (pixels, cells) float32 of the cell of each pixel (pixels,); all 0 for another."""
     one_hot: Array = cell[:, None] == np.arange(cells)
     return one_hot.astype(np.float32)
 
@@ -249,9 +254,8 @@ def cell_pixels(mask: Array, span: GridSpan) -> Array:
     rows, cols = span.grid
     # Rows together first, then columns, each as a product with a one-hot matrix. A column has fewer
     # pixels than float32 counts exactly, a picture may have more.
-    in_row = (down == np.arange(rows)[:, None]).astype(np.float32)
-    in_col = (across[:, None] == np.arange(cols)).astype(np.float64)
-    counts: Array = in_row @ mask.astype(np.float32) @ in_col
+    tall = _one_hot(down, rows).T @ mask.astype(np.float32)
+    counts: Array = tall @ _one_hot(across, cols).astype(np.float64)
     return counts.astype(np.int64).reshape(-1)
 
 

@@ -71,7 +71,8 @@ def check_version(folder: Path) -> None:
         raise StoreError(
             f"store {folder}: expected a kvtool store, found {what}: `kvtool extract` makes one"
         ) from None
-    check_format(str(folder), attributes, _store_around(folder))
+    surrounding = None if VERSION_FIELD in attributes else _store_around(folder)
+    check_format(str(folder), attributes, surrounding)
 
 
 def check_format(

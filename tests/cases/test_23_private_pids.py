@@ -14,8 +14,6 @@ from tests.cases.spaces import needs
 from tests.support import tiny
 from tests.support.shell import Shell
 
-pytestmark = pytest.mark.slow
-
 PRIVATE = ("--pid", "--fork", "--mount-proc")
 WORKERS, IMAGES = 4, 320
 

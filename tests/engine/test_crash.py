@@ -18,9 +18,7 @@ import kvtool
 from kvtool.store.verify import verify
 from tests.engine.forks import Forks
 
-pytestmark = pytest.mark.slow
-
-KILLS = 12
+KILLS = 20
 
 
 @pytest.fixture(scope="module")

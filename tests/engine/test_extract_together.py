@@ -24,8 +24,6 @@ from kvtool.errors import ImageError, KvtoolError
 from kvtool.store import open_store
 from kvtool.store.verify import verify
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_an_error(

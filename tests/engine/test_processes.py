@@ -91,6 +91,18 @@ def test_interrupts_while_processes_begin(
     assert not any(map(psutil.pid_exists, begun))
 
 
+def tell_blocked(_: str, tell: Callable[[Any], None]) -> None:
+    """Tell which signals are held back."""
+    tell(signal.pthread_sigmask(signal.SIG_BLOCK, set()))
+
+
+def test_what_workers_start_may_be_interrupted() -> None:
+    """No worker passes on that interrupts were held back while it began."""
+    told: list[set[signal.Signals]] = []
+    run_processes(tell_blocked, TWO, lambda _, blocked: told.append(blocked))
+    assert told == [set(), set()]
+
+
 def die(first: Path, _: str, tell: Callable[[Any], None]) -> None:
     """The first of all processes dies in the middle of what it tells; the others wait for that."""
     try:

@@ -20,8 +20,6 @@ from kvtool.store.verify import verify
 from tests.store.worker import CONFIG, IMAGES, N_PARTS, PART_SIZE, work
 from tests.support.runs import assert_holds, commit, create_run, new_store
 
-pytestmark = pytest.mark.slow
-
 
 def files_of(run: Run) -> dict[str, bytes]:
     return {

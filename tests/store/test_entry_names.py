@@ -16,7 +16,7 @@ RANGES = st.tuples(INDICES, INDICES).map(lambda pair: range(min(pair), max(pair)
 
 
 @given(st.lists(RANGES, max_size=8), RANGES)
-@example([range(0, 32), range(9_999_968, 10_000_000)], range(9_999_990, 10_000_010))
+@example([range(0, 32), range(9_999_968, 9_999_999)], range(9_999_990, 10_000_010))
 def test_the_parts_of_a_range_are_named(parts: list[range], within: range) -> None:
     """Against their ranges, told one by one; what is no part is named whatever its name."""
     names = {part_name(part.start, part.stop) for part in parts}

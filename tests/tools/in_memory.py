@@ -42,9 +42,8 @@ def main(arguments: list[str]) -> int:
             )
             variables["TMPDIR"] = end.enter_context(folder)
         process = subprocess.Popen([sys.executable, *arguments], env=variables)
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # it has had it, too, and tells how far it came
+        # A Ctrl-C reaches it, too, and it tells how far it came.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         return process.wait()
 
 
