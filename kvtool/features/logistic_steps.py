@@ -32,6 +32,16 @@ class Newton:
         self.weight = weight
         count, _, dim = x.shape
         self.hessian = torch.empty(count, dim + 1, dim + 1, dtype=torch.float64, device=x.device)
+        self.factor: Tensor | None = None
+        self.failed = torch.zeros(count, dtype=torch.bool, device=x.device)
+
+    def former_gap(self, gradient: Tensor) -> Tensor:
+        """Return half the Newton decrement (problem,) by the last step's Hessian, which costs no
+        new one; infinite where there is none."""
+        if self.factor is None:
+            return torch.full_like(gradient[:, 0], torch.inf)
+        decrement = (gradient * solve_factored(self.factor, gradient)).sum(1)
+        return torch.where(self.failed, torch.inf, decrement / 2)
 
     def direction(self, gradient: Tensor, logits: Tensor) -> Tensor:
         """Return the direction (problem, dim + 1) at these logits."""
@@ -49,9 +59,10 @@ class Newton:
         hessian[:, :dim, :dim].diagonal(dim1=1, dim2=2).add_(1.0)
         hessian[:, dim, dim].add_(1e-12)  # where every row is certain, or left out
         # Where the factorization fails, steepest descent takes the step.
-        factor, failed = torch.linalg.cholesky_ex(hessian)
-        solution = solve_factored(factor, gradient)
-        return -torch.where((failed > 0)[:, None], gradient, solution)
+        self.factor, info = torch.linalg.cholesky_ex(hessian)
+        self.failed = info > 0
+        solution = solve_factored(self.factor, gradient)
+        return -torch.where(self.failed[:, None], gradient, solution)
 
     def add(self, moved: Tensor, change: Tensor) -> None:
         """Do nothing: each step has a Hessian of its own."""
@@ -104,6 +115,10 @@ class History:
         ratio = inner / (change * self.inverse(change)).sum(1, keepdim=True).clamp_min(1e-300)
         self.scale = torch.where(valid, ratio, self.scale)
         self.steps = [*self.steps[1 - MEMORY :], (moved, change, rho)]
+
+    def former_gap(self, gradient: Tensor) -> Tensor:
+        """Return infinity (problem,): a direction costs little, and tells the gap."""
+        return torch.full_like(gradient[:, 0], torch.inf)
 
     def direction(self, gradient: Tensor, _logits: Tensor) -> Tensor:
         """Return the direction (problem, dim + 1) by the two-loop recursion."""

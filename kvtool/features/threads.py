@@ -7,9 +7,11 @@ threads with work need.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -40,5 +42,15 @@ def in_threads(
     """Return what a function gives for every item, each computed by a thread alone."""
     if threads == 1:
         return list(map(run, items))
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(run, items))
+    return list(_pool(threads).map(run, items))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return threads that stay: new ones would ask for their buffers anew at each call, which took
+    a tenth of label propagation's time."""
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+
+# A process that was forked off has none of the threads.
+os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kvtool.features import logistic
-from kvtool.features.logistic_steps import FULL_HESSIAN_TO, solve_factored
+from kvtool.features.logistic_steps import FULL_HESSIAN_TO, Newton, solve_factored
 
 
 def planted(
@@ -142,3 +142,29 @@ def test_the_size_of_a_layers_vectors_is_no_strength_of_the_penalty() -> None:
     scaled = [right(fit, features) for fit, features in zip(fits, sizes, strict=True)]
     assert plain[0] - plain[1] > 0.03
     assert scaled[0] == scaled[1]
+
+
+@pytest.mark.parametrize("kind", ["plain", "separable", "outlier", "small", "collinear"])
+def test_the_last_hessian_tells_the_end_at_no_cost(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One Hessian less where all problems end at once, and the same bits."""
+    x, labels = planted(3, 700, 24, 0, kind)
+    n_hessians = 0
+    direction = Newton.direction
+
+    def counted(steps: Newton, gradient: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        nonlocal n_hessians
+        n_hessians += 1
+        return direction(steps, gradient, logits)
+
+    monkeypatch.setattr(Newton, "direction", counted)
+    saving = logistic.fit(x, labels, torch.ones(1, 700))
+    n_saving, n_hessians = n_hessians, 0
+    monkeypatch.setattr(
+        Newton, "former_gap", lambda _, gradient: torch.full_like(gradient[:, 0], torch.inf)
+    )
+    asking = logistic.fit(x, labels, torch.ones(1, 700))
+    assert n_saving == n_hessians - 1
+    assert torch.equal(saving.weights, asking.weights)
+    assert torch.equal(saving.bias, asking.bias)

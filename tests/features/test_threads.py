@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +34,19 @@ def test_each_thread_is_alone_and_the_number_comes_back() -> None:
     with pytest.raises(ZeroDivisionError), lone_threads(CPU) as threads:
         in_threads(lambda item: 1 // item, [1, 0], threads)
     assert torch.get_num_threads() == 2
+
+
+def pids(threads: int) -> list[int]:
+    """The process in which each of four items is computed."""
+    return in_threads(lambda _: os.getpid(), range(4), threads)
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    """Those of its parent, which stay there, would leave it waiting without end."""
+    assert pids(2) == [os.getpid()] * 4
+    with multiprocessing.get_context("fork").Pool(1) as child:
+        child_pids = child.apply_async(pids, (2,)).get(timeout=60)
+    assert set(child_pids).isdisjoint({os.getpid()})
 
 
 @pytest.mark.usefixtures("two_threads")
