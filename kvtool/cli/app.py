@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from inspect import isfunction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,31 +19,17 @@ from typer.main import get_command
 
 from kvtool._version import __version__
 from kvtool.bounds import check_text
-from kvtool.cli import (
-    adapter,
-    console,
-    data,
-    demo,
-    ending,
-    extract,
-    listing,
-    report,
-    serve,
-    store_hub,
-)
+from kvtool.cli import console, ending
+from kvtool.cli.commands import BuiltInCommands, is_usable, plugin_command
 from kvtool.cli.ending import Stopped
 from kvtool.cli.everywhere import (
     QuietOption,
     VerboseOption,
     WideOption,
-    add_common_flags,
     epilog,
 )
-from kvtool.cli.run_flags import add_run_flags
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
-from kvtool.cli.slurm import divert
-from kvtool.errors import UsageError
-from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part, warn_once
+from kvtool.registry import EXPERIMENTS, add_plugin
 from kvtool.screen import widen
 
 
@@ -56,17 +41,14 @@ class Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        for command in self.commands.values():
-            add_common_flags(command)
-            divert(command)
-            add_run_flags(command)
+        self.commands = BuiltInCommands()  # type: ignore[assignment]  # nothing is added to them
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands, those of plug-ins last."""
         names = super().list_commands(ctx)
         return [
             *names,
-            *(name for name in EXPERIMENTS.names() if name not in names and _is_usable(name)),
+            *(name for name in EXPERIMENTS.names() if name not in names and is_usable(name)),
         ]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -76,10 +58,7 @@ class Commands(TyperGroup):
         """
         command = super().get_command(ctx, cmd_name)
         if command is None and cmd_name in EXPERIMENTS.names():
-            command = _plugin_command(cmd_name)
-            add_common_flags(command)
-            divert(command)
-            add_run_flags(command)
+            return plugin_command(cmd_name)
         return command
 
     def make_context(self, *args: Any, **options: Any) -> Any:
@@ -124,51 +103,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("extract", epilog=epilog(*extract.EXAMPLES))(extract.extract)
-for _name in EXPERIMENTS.table:
-    _command = experiment_part(_name, "command")
-    if hasattr(_command, "app"):  # an experiment with subcommands of its own
-        app.add_typer(_command.app, name=_name)
-    else:
-        _class = getattr(_command, "Command", None)
-        _examples = epilog(*_command.EXAMPLES)
-        app.command(_name, cls=_class, epilog=_examples)(getattr(_command, _name))
-app.command("report", epilog=epilog(*report.EXAMPLES))(report.report)
-app.command("serve", epilog=epilog(*serve.EXAMPLES))(serve.serve)
-app.add_typer(adapter.app, name="adapter")
-app.add_typer(store_hub.app, name="store")
-app.add_typer(data.app, name="data")
-app.add_typer(listing.models_app, name="models")
-app.command("datasets", epilog=epilog(*listing.DATASETS_EXAMPLES))(listing.datasets)
-app.command("demo", epilog=epilog(*demo.EXAMPLES))(demo.demo)
-
-
-def _plugin_command(name: str) -> Any:
-    """Return the command of a plug-in's experiment. Raises UsageError where it has none."""
-    part, function_name = experiment_part(name, "command"), name.replace("-", "_")
-    function = part if isfunction(part) else getattr(part, function_name, None)
-    if function is None:
-        raise UsageError(
-            f"experiment {name} of a plug-in: expected a part `command` that is a function or has "
-            "one "
-            f"called {function_name}, found none"
-        )
-    single = typer.Typer(rich_markup_mode=None)
-    examples = epilog(*getattr(part, "EXAMPLES", ()))
-    single.command(name, cls=getattr(part, "Command", None), epilog=examples)(function)
-    return get_command(single)
-
-
-def _is_usable(name: str) -> bool:
-    """Return whether a plug-in's experiment is a command; what is none is left out of the help,
-    with a warning.
-    """
-    try:
-        _plugin_command(name)
-    except UsageError as error:
-        warn_once(f"left out: {error}")
-        return False
-    return True
 
 
 def _load_plugins(paths: list[Path] | None) -> list[Path] | None:
@@ -217,7 +151,7 @@ def main_flags(
 
 @cache
 def command_line() -> Any:
-    """Return the command with all below it, which takes longer to build than some take to run."""
+    """Return the command with all below it."""
     return get_command(app)
 
 

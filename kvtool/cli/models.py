@@ -1,4 +1,4 @@
-"""kvtool models and kvtool datasets: what can be named, and whether a model works here."""
+"""kvtool models: which models can be named, and whether one works here."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ from kvtool.errors import ModelError
 if TYPE_CHECKING:
     from kvtool.models.outcome import ModelCheck
 
-MODELS_EXAMPLES = ("kvtool models", "kvtool models --format json")
+EXAMPLES = ("kvtool models", "kvtool models --format json")
 CHECK_EXAMPLES = (
     "kvtool models check demo --dtype float32",
     "kvtool models check demo --picture photo.jpg",
     "kvtool models check demo-tower --dtype float32",
 )
-DATASETS_EXAMPLES = ("kvtool datasets", "kvtool datasets spair71k")
 
-models_app = typer.Typer(cls=StoreGroup, rich_markup_mode=None)
+app = typer.Typer(cls=StoreGroup, rich_markup_mode=None)
 
 
-@models_app.callback(invoke_without_command=True, epilog=epilog(*MODELS_EXAMPLES))
+@app.callback(invoke_without_command=True, epilog=epilog(*EXAMPLES))
 def models(format: FormatOption = "auto") -> None:
     """List the model families that `extract --model` takes: any checkpoint, by hub id or folder;
     what the views of a picture are, and what is special. `kvtool models check` says whether a model
     works here.
     """
     from kvtool.cli.output import emit_rows
-    from kvtool.models.families import EXAMPLES, FAMILIES, SPECIAL, VIEWS
+    from kvtool.models import families
 
     shipped = [
         *("demo", "demo-tower", "demo@1", "demo@2", "demo@3"),
@@ -45,11 +44,11 @@ def models(format: FormatOption = "auto") -> None:
     rows += [
         {
             "model_type": name,
-            "examples": list(EXAMPLES.get(name, ())),
-            "views": VIEWS.get(name, ""),
-            "special": SPECIAL.get(name, ""),
+            "examples": list(families.EXAMPLES.get(name, ())),
+            "views": families.VIEWS.get(name, ""),
+            "special": families.SPECIAL.get(name, ""),
         }
-        for name in FAMILIES.names()
+        for name in families.FAMILIES.names()
     ]
     rows.append(
         {
@@ -62,7 +61,7 @@ def models(format: FormatOption = "auto") -> None:
     emit_rows(rows, format, title="models")
 
 
-@models_app.command("check", epilog=epilog(*CHECK_EXAMPLES))
+@app.command("check", epilog=epilog(*CHECK_EXAMPLES))
 def check(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="The model: a hub id, a folder, or demo.")
@@ -113,33 +112,3 @@ def _refuse(outcomes: tuple[ModelCheck, ...]) -> None:
             f"models check: expected {len(outcomes)} checks that hold, found {len(failed)} that do "
             f"not; the first: {failed[0].check} of the {failed[0].view} view: {failed[0].meaning}"
         )
-
-
-def datasets(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Only this one, with its layout.")
-    ] = None,
-    format: FormatOption = "auto",
-) -> None:
-    """The data sets that `extract --dataset` takes, with their splits, prefix conditions and tasks
-    for `probe`.
-    """
-    from dataclasses import asdict
-
-    from kvtool.cli.output import emit_rows, resolve
-    from kvtool.datasets import DATASETS, list_datasets
-    from kvtool.tasks import tasks_over
-
-    if name is not None:
-        DATASETS.load(name)
-    selected = [entry for entry in list_datasets() if name in (None, entry.name)]
-    rows = [asdict(entry) | {"tasks": tasks_over(entry.name)} for entry in selected]
-    if resolve(format) != "table":
-        emit_rows(rows, format)
-    elif name is None:
-        columns = ("name", "title", "splits", "tasks", "conditions")
-        emit_rows(
-            [{column: row[column] for column in columns} for row in rows], format, title="data sets"
-        )
-    else:
-        emit_rows([{"": key, name: value} for key, value in rows[0].items()], format)
