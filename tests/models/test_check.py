@@ -67,6 +67,10 @@ def test_a_last_layer_without_its_norm_fails(
     assert outcome.value > outcome.limit
 
 
+SMALL = colors((320, 160))
+"""A picture of few tokens."""
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load_model(str(tiny.mistral3(tmp_path_factory.mktemp("model"))), dtype="float32")
@@ -80,7 +84,7 @@ def moved(sample: Sample, **changes: Any) -> Sample:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes", [{"start": 1}, {"row_stride": 1}, {"cover_xyxy_px": (0.0, 0.0, 600.0, 320.0)}]
+    "changes", [{"start": 1}, {"row_stride": 1}, {"cover_xyxy_px": (0.0, 0.0, 300.0, 160.0)}]
 )
 def test_a_map_that_is_not_true_is_refused(
     model: Any, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
@@ -94,7 +98,7 @@ def test_a_map_that_is_not_true_is_refused(
 
     monkeypatch.setattr(type(model), "prepare", wrong)
     with pytest.raises(ModelError, match="expected the check of its pixel map to hold, found"):
-        check.prove(model, colors(), "base")
+        check.prove(model, SMALL, "base")
 
 
 @pytest.mark.slow
@@ -110,11 +114,11 @@ def test_an_image_that_depends_on_the_question_fails(
 
     monkeypatch.setattr(type(model), "run_prompts", moving)
     for name in ("whole_prompt", "question", "continuation"):
-        outcome = getattr(check, name)(model, colors(), "base")
+        outcome = getattr(check, name)(model, SMALL, "base")
         assert not outcome.passed
         assert outcome.value > outcome.limit
     with pytest.raises(ModelError, match="expected the check of its whole prompt to hold"):
-        check.prove(model, colors(), "base")
+        check.prove(model, SMALL, "base")
 
 
 @pytest.mark.slow
@@ -123,7 +127,7 @@ def test_a_knockout_that_hides_nothing_fails(model: Any, monkeypatch: pytest.Mon
         return call.visible()
 
     monkeypatch.setattr("kvtool.models.knockout.Blocked.__call__", nothing)
-    assert not check.knockout(model, colors(), "base").passed
+    assert not check.knockout(model, SMALL, "base").passed
 
 
 @pytest.mark.slow
@@ -145,10 +149,10 @@ def test_what_is_not_finite_in_one_layer_passes_no_check(
         return captured
 
     monkeypatch.setattr(check, "_whole_pass", spoiled_pass)
-    outcomes = [check.question(model, colors(), "base")]
+    outcomes = [check.question(model, SMALL, "base")]
     monkeypatch.setattr(check, "_whole_pass", whole_pass)
     monkeypatch.setattr(type(model), "capture", spoiled_capture)
-    outcomes += [measure(model, colors(), "base") for measure in (check.whole_prompt, check.batch)]
+    outcomes += [measure(model, SMALL, "base") for measure in (check.whole_prompt, check.batch)]
     for outcome in outcomes:
         assert not outcome.passed
         assert isnan(outcome.value)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import torch
 
 from kvtool.models.base import Model
 from tests.contracts.families.gemma3 import Gemma3
@@ -49,6 +52,23 @@ class TestGemma4(Gemma4):
 @pytest.mark.slow
 class TestMistral3(Mistral3):
     """Marks between rows of image tokens."""
+
+    def test_no_patch_attends_to_another_picture(self, model: Any) -> None:
+        """The tower would take a batch as a single sequence, whose cost grows with its square."""
+        items = [model.prepare(noise(60, 40, seed), id=str(seed), index=seed) for seed in range(3)]
+        tower = model.net.model.vision_tower
+        lengths: list[int] = []
+        layer = tower.transformer.layers[0]
+        layer.register_forward_pre_hook(lambda _, states: lengths.append(states[0].shape[1]))
+        encoded = model.encode(items, (0, 1), True)
+        alone = [model.encode([item], (0, 1), True) for item in items]
+        n_patches = len(items[0].sample.spans_of("vision")[0].token_indices())
+        assert lengths == [n_patches] * 6
+        assert torch.equal(encoded.tokens, torch.cat([image.tokens for image in alone]))
+        for number in (0, 1):
+            vision = torch.cat([image.vision[number] for image in alone])
+            assert torch.equal(encoded.vision[number], vision)
+        assert model.encode(items, (0,), False).tokens is None
 
 
 @pytest.mark.slow

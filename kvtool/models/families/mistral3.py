@@ -6,13 +6,15 @@ One view: the image made no larger than the checkpoint's longest edge.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from PIL import Image
 from transformers import Mistral3ForConditionalGeneration, PixtralImageProcessorPil
 
 from kvtool.errors import ImageError
-from kvtool.models.base import Prepared
+from kvtool.models.base import BeforeDecoder, Prepared
 from kvtool.models.processors import ProcessedImage, laid_out
 from kvtool.models.whole import Spans, WholeModel
 from kvtool.types import GridSpan, View
@@ -56,6 +58,22 @@ class Mistral3(WholeModel):
                 f"{image.height} px; leave it out, or enlarge it"
             )
         return prepared
+
+    def encode(
+        self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
+    ) -> BeforeDecoder:
+        """See DecoderModel.encode. The pictures go through the tower one after another: it would
+        let all patches of a batch attend to all, under a mask of that square.
+        """
+        images = [super(Mistral3, self).encode([item], vision_layers, project) for item in batch]
+        tokens = [image.tokens for image in images if image.tokens is not None]
+        return BeforeDecoder(
+            torch.cat(tokens) if tokens else None,
+            {
+                layer: torch.cat([image.vision[layer] for image in images])
+                for layer in vision_layers
+            },
+        )
 
     def spans(self, image_wh_px: tuple[int, int], processed: ProcessedImage) -> tuple[Spans, Spans]:
         """See WholeModel.spans: a mark stands between two rows."""
