@@ -25,6 +25,14 @@ CREDENTIALS = {
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 """The usual variables of each service."""
+ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+"""The variables that name another server than the usual one, the first that is set."""
+ACCOUNTS = {"az": "AZURE_STORAGE_ACCOUNT_NAME"}
+"""The variable of the account, of services whose addresses lack it."""
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _WITHOUT_CREDENTIALS = (
     *("Missing AccessKeyId", "Missing SecretAccessKey", "Account must be specified"),
@@ -62,6 +70,19 @@ class ObjectEntry:
     version: Version
 
 
+def endpoint(address: str) -> str:
+    """Return the server that variables name for the service of an address; empty for its own."""
+    names = ENDPOINTS.get(address.partition(":")[0], ())
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+def full_address(address: str) -> str:
+    """Return an address with the server, and where it lacks it the account, that it means here."""
+    account = ACCOUNTS.get(address.partition(":")[0])
+    named = [os.environ.get(account, "")] if account else []
+    return " ".join([endpoint(address), *named, address])
+
+
 class Bucket:
     """The objects below an address such as s3://bucket/spair.kv, by their keys from there on."""
 
@@ -84,7 +105,7 @@ class Bucket:
                 f"{EXTRA}"
             ) from None
         # An endpoint without TLS is named by its user, who knows.
-        allow_http = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http:")
+        allow_http = endpoint(address).startswith("http:")
         options: dict[str, Any] = {"client_options": {"allow_http": allow_http}}
         if retries is not None:
             options["retry_config"] = {"max_retries": retries}
@@ -241,11 +262,12 @@ def _reason(address: str, error: Exception) -> str:
     denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
     if any(word in text for word in _WITHOUT_CREDENTIALS):
         return f"expected credentials, found none: set {credentials}"
+    if "Invalid Access Key" in text:
+        return f"expected a key that can be read: check {credentials}"
     if isinstance(error, denied) or code in ("AccessDenied", "InvalidAccessKeyId"):
         return f"access is denied ({code or type(error).__name__}): check {credentials}"
     if "error sending request" in text or "timed out" in text:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL") if scheme == "s3" else None
-        host = f" at {endpoint}" if endpoint else ""
+        host = f" at {server}" if (server := endpoint(address)) else ""
         return f"the service cannot be reached{host}: check the network and the endpoint"
     first_line = text.splitlines()[0] if text else type(error).__name__
     return f"the service answers {code or first_line[:300]}: try again, or look at its log"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from pathlib import Path, PurePosixPath
 
 from kvtool.store import layout, mirrors
 from kvtool.store.objects.addresses import mirrors_folder
-from kvtool.store.objects.bucket import Bucket
+from kvtool.store.objects.bucket import Bucket, full_address
 from kvtool.store.objects.mirror import BucketMirror
 from kvtool.store.sealed import group_json, unsealed
 from kvtool.store.store_folder import VERSION_FIELD, check_format, create_store
@@ -48,9 +47,8 @@ def connect(address: str, create: bool = False) -> Path | None:
 
 
 def _mirror_root(address: str) -> Path:
-    """Return the folder of a mirror; an address means another store at another endpoint."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-    digest = hashlib.sha256(f"{endpoint} {address}".encode()).hexdigest()[:16]
+    """Return the folder of a mirror; an address means another store at another server."""
+    digest = hashlib.sha256(full_address(address).encode()).hexdigest()[:16]
     return mirrors_folder() / digest / PurePosixPath(address).name
 
 

