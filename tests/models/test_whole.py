@@ -61,12 +61,12 @@ class TestMistral3(Mistral3):
         layer = tower.transformer.layers[0]
         layer.register_forward_pre_hook(lambda _, states: lengths.append(states[0].shape[1]))
         encoded = model.encode(items, (0, 1), True)
-        alone = [model.encode([item], (0, 1), True) for item in items]
+        single = [model.encode([item], (0, 1), True) for item in items]
         n_patches = len(items[0].sample.spans_of("vision")[0].token_indices())
         assert lengths == [n_patches] * 6
-        assert torch.equal(encoded.tokens, torch.cat([image.tokens for image in alone]))
+        assert torch.equal(encoded.tokens, torch.cat([image.tokens for image in single]))
         for number in (0, 1):
-            vision = torch.cat([image.vision[number] for image in alone])
+            vision = torch.cat([image.vision[number] for image in single])
             assert torch.equal(encoded.vision[number], vision)
         assert model.encode(items, (0,), False).tokens is None
 

@@ -35,9 +35,9 @@ def azure_server(folder: Path) -> Iterator[dict[str, str]]:
     """Run a server whose data lie in a folder; yield the variables with which it is reached."""
     program = azurite_program()
     assert program is not None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as candidate:
+        candidate.bind(("127.0.0.1", 0))
+        port = candidate.getsockname()[1]
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         *(program, "--silent", "--skipApiVersionCheck", "--disableTelemetry"),

@@ -79,8 +79,8 @@ def endpoint(address: str) -> str:
 def full_address(address: str) -> str:
     """Return an address with the server, and where it lacks it the account, that it means here."""
     account = ACCOUNTS.get(address.partition(":")[0])
-    named = [os.environ.get(account, "")] if account else []
-    return " ".join([endpoint(address), *named, address])
+    accounts = [os.environ.get(account, "")] if account else []
+    return " ".join([endpoint(address), *accounts, address])
 
 
 class Bucket:
