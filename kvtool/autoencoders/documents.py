@@ -110,6 +110,7 @@ def _lines(path: Path) -> Iterator[str]:
     number = 0
     try:
         with path.open(encoding="utf-8") as file:
+            # In pieces: a line without an end must not fill the memory.
             while line := file.readline(LONGEST_LINE):
                 number += 1
                 yield line

@@ -102,6 +102,7 @@ def collect(
         writer.check_space(documents)
         with os_errors(f"{_WHAT}: {folder} cannot be written"), writer:
             texts = contexts(language, documents, settings.context)
+            # What the contexts before gave is in the files already.
             unread = islice(texts, writer.tally.contexts, None)
             for number, block in enumerate(_blocks(unread), 1):
                 n_before = writer.tally.tokens["train"]
@@ -147,6 +148,7 @@ class _Writer:
         self.tally = read_tally(self._tally_path(), settings)
         self.files: dict[Part, list[BinaryIO]] = {}
         self.stack = ExitStack()
+        # A file shorter than was noted is damaged: all begins anew.
         if any(_size(path) < self._end(part) for path, part in self._paths()):
             self.tally = fresh_tally(settings)
 
@@ -206,6 +208,7 @@ class _Writer:
             most_tokens = MOST_HELD_OUT if part == "held-out" else self.settings.most_tokens
             is_usual = self._is_usual(item.states)
             n_outliers += int((~is_usual).sum())
+            # Usual tokens, as many as the part still has room for.
             vectors = item.states[:, is_usual][:, : most_tokens - tokens[part]]
             self._append(vectors, part)
             tokens[part] += vectors.shape[1]
@@ -216,10 +219,12 @@ class _Writer:
         """Return which tokens (token,) of states (layer, token, hidden) are no outliers."""
         norms = vector_lengths(states, self.tally.layers, self.language.name)
         medians = torch.tensor(self.tally.medians, device=norms.device)
+        # An outlier in any layer is left out of all, so that layers have the same tokens.
         return (norms <= self.settings.outlier * medians[:, None]).all(dim=0)
 
     def _append(self, vectors: torch.Tensor, part: Part) -> None:
         """Append vectors (layer, token, hidden) to the files of a part."""
+        # As bytes: NumPy has no bfloat16.
         stored = vectors.to(self.dtype).cpu().contiguous().view(torch.uint8).numpy()
         for file, row in zip(self.files[part], stored, strict=True):
             file.write(row.tobytes())
@@ -239,6 +244,7 @@ def vector_lengths(states: torch.Tensor, layers: Sequence[int], model: str) -> t
     Raises ModelError where some are not finite.
     """
     lengths: torch.Tensor = states.float().norm(dim=-1)
+    # The first layer with such a vector is named.
     for row in (~torch.isfinite(lengths)).any(dim=1).nonzero()[:1]:
         raise ModelError(
             f"model {model}: expected finite vectors after layer {layers[int(row)]}, found NaN or "

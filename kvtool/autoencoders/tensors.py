@@ -125,6 +125,7 @@ def read_pickle(path: Path, skip_bytes: int = 0) -> Any:
     try:
         with open_regular(path) as fd, open(fd, "rb", closefd=False) as file:
             file.seek(skip_bytes)
+            # What follows a header becomes a file of its own, as its offsets count from its start.
             source = file if skip_bytes == 0 else io.BytesIO(file.read())
             with warnings.catch_warnings():
                 # Of another protocol torch warns; what it cannot read it refuses all the same.

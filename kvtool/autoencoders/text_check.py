@@ -147,6 +147,7 @@ def word_streams(
     texts = contexts(language, documents, context)
     while n_tokens < max_tokens and (block := list(islice(texts, _BLOCK))):
         for item in language.token_states(block, layers):
+            # Called for its check that all are finite.
             vector_lengths(item.states, layers, language.name)
             ids = torch.tensor(item.ids, device=language.device)
             blocks[EMBEDDING].append(language.embed(ids).detach())

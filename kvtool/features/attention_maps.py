@@ -76,7 +76,7 @@ def spatial_entropy(maps: Array, grid: tuple[int, int]) -> Array:
     touching = np.zeros((3, 3, 3), int)
     touching[1] = 1
     pieces, _ = label(above, structure=touching)
-    # Infinite until a piece is met: an even map has no cell above its mean.
+    # Infinite where no piece is met: nothing stands out there.
     entropies = np.full(len(flat), np.inf)
     sizes = np.bincount(pieces.ravel())
     # Pieces are numbered map by map.

@@ -39,6 +39,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     # Gated dictionaries have two biases of their features and none of the encoder.
     m = tensors.vector("gate_bias").numel() if bias is None else bias.numel()
     activation, notes = _activation(path, class_name, tensors, trainer)
+    # The module's name, else that of the folder above the trainer's.
     point = str(trainer.get("submodule_name") or path.parent.parent.name)
     layer = trainer.get("layer")
     k = trainer.get("k")

@@ -36,6 +36,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
         activation = GroupMax(k)
     elif settings.get("signed"):
         raise ModelError(f"{path}: expected features that are not signed, found signed ones")
+    # sparsify multiplies by its transpose.
     skip = tensors.optional("W_skip")
     return SparseAutoencoder(
         encoder=tensors.matrix(d, m, "encoder.weight"),
