@@ -187,6 +187,7 @@ def adapter_train(
         model = load_adapter(work / "adapter", device=computing, dtype=dtype, attention=attention)
         lesson = make_lesson(model, captions, stored, question, seed, work / "features")
         if steps is None:
+            # Whole batches: what is left of an epoch is not read in it.
             n_batches = max(1, len(lesson.training) // batch_size)
             recipe = replace(recipe, steps=epochs * n_batches)
         first = lesson.ridge_start(source.dataset) if start == "ridge" else lesson.random_start()

@@ -58,6 +58,7 @@ def draw_examples(
 def _leading_blocks(result: Result, count: int) -> list[Block]:
     """Return the best block of each kind, the kind of the best first; then the others by score."""
     rows = result.ranked([row for row in result.rows if is_summary(row)])
+    # From the worst up, so that the best row of each kind is what stays.
     first = {row["kind"]: row for row in reversed(rows)}
     ordered = [row for row in (result.best, *first.values(), *rows) if row is not None]
     blocks = [Block(row["kind"], row["layer"], row["kv_head"]) for row in ordered]

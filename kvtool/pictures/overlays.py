@@ -81,6 +81,7 @@ def _objects(ids: Mask | None, wh_px: tuple[int, int]) -> list[tuple[int, NDArra
     """Return each object's id and its pixels in a picture of a size."""
     if ids is None:
         return []
+    # The nearest id, as a mean of two would be a third object's.
     resized = np.asarray(
         Image.fromarray(ids.astype(np.uint8)).resize(wh_px, Image.Resampling.NEAREST)
     )
@@ -179,6 +180,7 @@ class Pen:
     def stroke(self, start: Point, stop: Point, right: bool) -> None:
         """Draw the line of a match: solid where it is right, else broken."""
         pieces = [(start, stop)] if right else dashes(start, stop, 12 * self.size, 8 * self.size)
+        # The dark casing first, wider, so that it shows on both sides.
         for width, color in ((3.8, CASING), (2.2, RIGHT if right else WRONG)):
             for a, b in pieces:
                 self.line(a, b, color, width)

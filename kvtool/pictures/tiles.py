@@ -232,6 +232,7 @@ def _similarity(predicted: Array, truth: Array | None) -> str:
     """Return J of each object."""
     if truth is None:
         return "no annotation"
+    # Objects of either: one that the other lacks has J 0.
     objects = range(1, max(int(predicted.max()), int(truth[truth != VOID].max(initial=0))) + 1)
     return "J " + ", ".join(
         f"{region_similarity(predicted == number, truth == number):.2f}" for number in objects

@@ -83,6 +83,7 @@ def word_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> WordScores:
     """
     n_things = n_named = n_right = n_colored = 0
     for text, scene in zip(captions, scenes, strict=True):
+        # Multisets: of two crabs a caption that names one has named one.
         truth = Counter((thing.color, thing.category) for thing in scene.things)
         text_things = Counter(named_things(text))
         n_things += truth.total()
@@ -103,6 +104,7 @@ def named_things(text: str) -> list[tuple[str, str]]:
     """Return the (color, category) that a text names; the color is empty where there is none."""
     words = re.findall(r"[a-z]+", text.lower())
     names = set(categories())
+    # Each word with the one before it, which may be its color.
     return [
         (before if before in COLORS else "", word)
         for before, word in zip(["", *words], words, strict=False)
