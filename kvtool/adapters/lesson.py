@@ -121,6 +121,7 @@ def make_lesson(
 
     Raises UsageError for fewer than four pictures.
     """
+    # Captions of pictures that the run lacks are named, and left out.
     stored = set(run.ids)
     ids = [image for image in captions.sentences if image in stored]
     if len(ids) < _FEWEST:

@@ -77,6 +77,7 @@ def common_grid(run: Run, pool: int) -> tuple[int, int]:
 
     Raises UsageError where they have several, or grids that cannot be pooled so.
     """
+    # One grid for all, so that the pooled tokens are one array.
     grids = sorted({sample.base("vision").grid for sample in run.samples})
     if len(grids) != 1:
         raise UsageError(

@@ -115,6 +115,7 @@ def write_descriptions(
 def _files(root: Path) -> list[Path]:
     """Return the files to read. Raises UsageError where there is none."""
     if root.is_dir():
+        # Activations are most of an export, and hold no descriptions.
         files = [
             file
             for file in sorted(root.rglob("*"))

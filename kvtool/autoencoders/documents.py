@@ -78,6 +78,7 @@ def captions_of(dataset: Any) -> Documents:
 
     opened = open_dataset(dataset) if isinstance(dataset, str) else dataset
     name = getattr(opened, "name", str(dataset))
+    # A data set without captions has no such method.
     captions = getattr(opened, CAPTIONS, None)
     sentences = [] if captions is None else [s for group in captions().values() for s in group]
     if not sentences:

@@ -147,6 +147,7 @@ def _candidates(path: str, layers: Sequence[int] | None) -> Iterator[tuple[Path,
             for match in _matches(path.replace(_TEMPLATE, str(layer))):
                 yield from ((file, layer) for file in _weight_files(match))
         return
+    # Any number in the layer's place, which then is read off the path.
     for match in _matches(path.replace(_TEMPLATE, "*")):
         filled = pattern.match(match.as_posix())
         if filled is not None:
@@ -170,6 +171,7 @@ def _weight_files(path: Path) -> list[Path]:
     for name in WEIGHT_FILES:
         if direct := sorted(path.glob(name)):
             return direct
+    # A folder of many SAEs: everything below it that is named as one.
     below: list[Path] = []
     for name in WEIGHT_FILES:
         for file in path.rglob(name):

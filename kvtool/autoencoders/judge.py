@@ -182,6 +182,7 @@ def _answer(line: str) -> tuple[str, float | None]:
     answer = record.get("answer")
     if answer is None:
         return record["id"], None
+    # Words as people type them, with a full stop or capitals.
     if isinstance(answer, str):
         word = answer.strip().strip(".!").lower()
         answer = {"yes": 1, "no": 0}.get(word, answer)

@@ -101,6 +101,7 @@ def collect(
     if not writer.tally.is_complete:
         writer.check_space(documents)
         with os_errors(f"{_WHAT}: {folder} cannot be written"), writer:
+            # Texts are cut the same way each time, so that a count says where to go on.
             texts = contexts(language, documents, settings.context)
             # What the contexts before gave is in the files already.
             unread = islice(texts, writer.tally.contexts, None)
@@ -115,6 +116,7 @@ def collect(
             writer.tally = replace(writer.tally, is_complete=True)
             writer.note()
         log.info("%s: %s", _WHAT, writer.tally.summary())
+    # An SAE needs both parts: tokens to learn from, and others to be measured on.
     if not all(writer.tally.tokens.values()):
         raise UsageError(
             f"{_WHAT}: expected text for training and a tenth of it to be held out, found "

@@ -66,6 +66,7 @@ class Tensors:
         """
         stored = self.vector(*names)
         shape = tuple(stored.shape)
+        # A square matrix looks the same both ways: only the user can say.
         if rows == columns and shape == (rows, columns):
             if self.transpose is None:
                 raise UsageError(
@@ -73,6 +74,7 @@ class Tensors:
                     "does not tell rows from columns; say so by transpose=True or False"
                 )
             return stored.T.contiguous() if self.transpose else stored
+        # Else the shape tells which way it is stored.
         if shape == (rows, columns):
             return stored
         if shape == (columns, rows):

@@ -90,12 +90,14 @@ def train_sae(
 
     Raises UsageError for too few tokens, ModelError for a checkpoint of another training.
     """
+    # A batch is drawn with replacement, but fewer tokens than one would repeat in each.
     if len(states) < recipe.batch or not 0 < recipe.k <= recipe.width:
         raise UsageError(
             f"sae train: expected {recipe.batch} tokens or more and k from 1 to {recipe.width}, "
             f"found {len(states)} tokens and k {recipe.k}; give more text, or a smaller batch"
         )
     training = _Training(states, recipe, torch.device(device))
+    # The steps that a checkpoint has are not taken again.
     if checkpoint is not None and checkpoint.is_file():
         training.load(checkpoint)
     while training.step < recipe.steps:
@@ -155,6 +157,7 @@ class _Training:
         """Take one step and return its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.step)
+        # Pre-activations are kept, as silent features repair the error by theirs.
         x = self._batch()
         pre = self._pre(x)
         features = self._strongest(pre)
@@ -227,7 +230,7 @@ class _Training:
             weights = {name: weight.detach().cpu() for name, weight in self.weights.items()}
             weights = {name: weight.clone() for name, weight in weights.items()}
         m = self.recipe.width
-        # Products of unscaled vectors are 1 / scale of those in training: so are the biases.
+        # Unscaled vectors give 1 / scale of the products in training: so for biases and threshold.
         return SparseAutoencoder(
             encoder=weights["encoder"],
             encoder_bias=weights["encoder_bias"] / self.scale,

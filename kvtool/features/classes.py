@@ -87,6 +87,7 @@ def _tokens_of(sample: Sample, mask: Array, kind: Kind) -> Array:
 def _masks_of_class(dataset: Any, category: str) -> Masks:
     """Return the masks of a class, of whichever label maps the data set has. Raises UsageError."""
     listed: list[str] = []
+    # A data set may have label maps of several tasks: the first with the class counts.
     for task, masks_by_class in MASKS.items():
         if task in dataset.tasks:
             masks = masks_by_class(dataset)

@@ -101,6 +101,7 @@ def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:
             return "faiss-gpu" if have["faiss-gpu"] else "torch"
         # Torch is faster for few pairs, FAISS for many, as it never builds the matrix of scores.
         return "faiss-cpu" if have["faiss-cpu"] and pairs >= FAISS_CPU_FROM else "torch"
+    # Forced by name: it runs or fails, and is never replaced by another in silence.
     if backend not in have:
         raise UsageError(f"neighbors: unknown backend {backend!r}; known: auto, {', '.join(have)}")
     if not have[backend]:

@@ -112,6 +112,7 @@ class Patches:
 
     def _groups(self, positions: Iterable[int]) -> Iterator[list[int]]:
         """Yield positions of consecutive images whose patches fit one read."""
+        # In patches, of float32 vectors: a read holds so many, or a single larger image.
         limit = max(1, READ_BYTES // (4 * self.dim))
         group = list[int]()
         size = 0

@@ -53,6 +53,7 @@ def check_streams(run: StoredRun, layers: Sequence[int]) -> None:
     """Raise UsageError where a run lacks what the stream after some layers follows from."""
     config = run.config
     depth = config.model.geometry.layers
+    # A tower alone has no stream of a decoder.
     if not depth:
         raise UsageError(
             f"run {run.name}: hidden: expected a run of a language model, found one of "
@@ -63,6 +64,7 @@ def check_streams(run: StoredRun, layers: Sequence[int]) -> None:
             f"run {run.name}: hidden: expected layers from 0 to {depth - 1}, found {outside[0]}"
         )
     needed = needed_kinds(config)
+    # Neither stored nor computable: the reason says which extraction would help.
     if not _is_stored(run, layers) and not _is_computable(run):
         if adds_features(config.model.family):
             raise UsageError(

@@ -86,6 +86,7 @@ def choose_features(features: Array, labels: Mapping[str, Array]) -> dict[str, C
         candidates = np.flatnonzero(is_active[is_word].any(axis=0))
         if not candidates.size or is_word.all():
             continue
+        # A few features at a time: ranks are copies in double precision.
         areas = np.concatenate(
             [
                 auroc(features[:, candidates[start : start + _CANDIDATES]], is_word)

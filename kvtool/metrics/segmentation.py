@@ -179,7 +179,7 @@ def class_counts(predicted: Array, truth: Array, n_classes: int, ignore: int) ->
             f"ground truth holds id {int(true.max())}; "
             f"ids are 0 to {n_classes - 1} and {ignore} (ignored)"
         )
-    # An id beyond the classes misses the true one, and is in no class's union beside it.
+    # An id beyond the classes misses the true class, and is no other's prediction.
     valid = (guess >= 0) & (guess < n_classes)
     return np.stack(
         [

@@ -98,6 +98,7 @@ def object_frames(predicted: Sequence[Array], truth: Sequence[Array]) -> tuple[A
     Raises:
         ValueError: A mask differs in size from its annotation.
     """
+    # Void (255) of the first frame is no object, whatever its number.
     n_objects = int(np.where(truth[0] == 255, 0, truth[0]).max())
     scored = range(1, len(truth) - 1)
     j, f = np.zeros((2, n_objects, len(scored)))

@@ -67,6 +67,7 @@ def draw_sheets(
 
     `framed` are (layer, kv_head) of input-agnostic blocks, None where nobody has looked for them.
     """
+    # Every image once, in the order of the ids.
     images = list(dict.fromkeys(ids))
     samples = {sample.id: sample for sample in run.views if sample.id in set(images)}
     columns = run.config.stored_layers(kind) if layers is None else layers

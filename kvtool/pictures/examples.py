@@ -38,6 +38,7 @@ def draw_examples(
     """
     task = scored_task(run, str(result.task), dataset, result, device)
     images = example_images(task, count)
+    # Only what the examples need is predicted.
     task.only(set(images))
     refs = {ref.id: ref for ref in dataset.images()}
     examples: dict[Block, list[Drawn]] = {}
@@ -46,6 +47,7 @@ def draw_examples(
             block.kind
         ):
             continue
+        # With the heads that were scored together: alone, a block might round differently.
         heads = scored_heads(run, block, result)
         with saved_predictions(run, task, block, heads, device) as saved:
             drawings = drawings_of(saved, refs, set(images))

@@ -91,6 +91,7 @@ def _clearest(
 
 def draw_marks(image: Image.Image, marks: Sequence[PointMark]) -> Image.Image:
     """Return a copy with the marks on it; nothing changes outside their boxes."""
+    # A picture that is RGB already would be drawn on itself.
     canvas = image.convert("RGB")
     canvas = canvas.copy() if canvas is image else canvas
     painter = ImageDraw.Draw(canvas)

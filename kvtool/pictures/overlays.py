@@ -128,6 +128,7 @@ def draw_matches(
 
     def draw(pen: Pen) -> None:
         """Draw rings, then errors, lines and ends."""
+        # Into pixels of the canvas: each picture has its scale, the second its offset.
         ends = [
             (
                 (a[0] * source_scale, a[1] * source_scale),
@@ -135,6 +136,7 @@ def draw_matches(
             )
             for a, b in zip(source_px, found_px, strict=True)
         ]
+        # Rings lie below and ends on top, so that no line hides where a match ends.
         for x, y in true_px:
             pen.ring((start_px + x * target_scale, y * target_scale))
         for (_, b), (x, y), is_right in zip(ends, true_px, right, strict=True):

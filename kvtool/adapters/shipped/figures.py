@@ -133,6 +133,7 @@ def answered_right(model: LinearAdapter, held_out: Collection, kind: str, limit:
     """Return how many questions of a kind are answered right, on the first scenes that allow it."""
     exchanges: list[Exchange] = []
     for row, scene in enumerate(scenes_of(held_out)):
+        # A question depends on the scene's place and on its kind alone.
         drafts = questions(scene, np.random.default_rng((row, len(kind))), [kind])
         exchanges += [Exchange(row, draft.text, draft.answer) for draft in drafts]
     exchanges = exchanges[:limit]
@@ -171,6 +172,7 @@ def figures(
         per_kind: Questions of a kind that are asked.
     """
     scenes = scenes_of(held_out)
+    # Once for both scores: the control rolls them to another scene's answers.
     tokens = features(model, held_out.images)
     laid_out = examples(model, exam)
     layer = {"weight": model.linear.weight, "bias": model.linear.bias}

@@ -28,6 +28,7 @@ def recognizes(path: Path) -> bool:
 
 def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     """Read a dictionary of any of the library's classes. Raises ModelError."""
+    # Settings may be missing: the class is then guessed from the tensors.
     config = path.with_name("config.json")
     trainer = read_json(config).get("trainer", {}) if config.is_file() else {}
     trainer = trainer if isinstance(trainer, dict) else {}
