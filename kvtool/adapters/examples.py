@@ -60,6 +60,7 @@ def turn_end(prompt: Prompt) -> tuple[int, ...]:
     answer, else the tokenizer's end token; empty where there is neither.
     """
     tokenizer = prompt.tokenizer
+    # The user's words must not hold what marks the answer.
     turns = [{"role": "user", "content": ANSWER[:-1]}, {"role": "assistant", "content": ANSWER}]
     try:
         text: str = tokenizer.apply_chat_template(

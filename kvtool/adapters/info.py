@@ -90,6 +90,7 @@ def adapter_info(path: str | PathLike[str]) -> AdapterInfo:
     Neither of the two models is loaded. Raises ModelError where there is no adapter.
     """
     folder = resolve(fspath(path), weights=False).path
+    # Weights are measured, not read, and of the models only the revisions are looked up.
     settings = read_settings(folder)
     d_language, d_vision = _shape(folder / settings.weights)
     return AdapterInfo(

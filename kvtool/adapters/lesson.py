@@ -95,8 +95,10 @@ class Lesson:
     def examine(self, layer: Layer, *, swapped: bool = False) -> AnswerScores:
         """Score the captions held out; with `swapped`, each behind the next one's picture."""
         rows = [example.image for example in self.held_out]
+        # A cycle: each caption stands behind the picture of the next.
         pictures = rows[1:] + rows[:1] if swapped else rows
         tokens = self.pictures.tokens[pictures]
+        # Images by their place among these tokens.
         exam = [
             TrainingExample(position, example.ids, example.start)
             for position, example in enumerate(self.held_out)
@@ -119,6 +121,7 @@ def make_lesson(
 
     Raises UsageError for fewer than four pictures.
     """
+    # Captions of pictures that the run lacks are named, and left out.
     stored = set(run.ids)
     ids = [image for image in captions.sentences if image in stored]
     if len(ids) < _FEWEST:

@@ -57,6 +57,7 @@ def read_pictures(
         batch = ids[first : first + _IMAGES]
         values, _ = run.read("vision", layer, ids=batch)
         patches = torch.from_numpy(values).view(len(batch), rows * cols, d)
+        # One bad number leaves the whole image out.
         is_finite = patches.isfinite().flatten(1).all(dim=1)
         finite_tokens = pooled(patches[is_finite], (rows, cols), pool).to(torch.bfloat16)
         # Images that are left out leave no gap, so that rows are those of `finite`.
@@ -76,6 +77,7 @@ def common_grid(run: Run, pool: int) -> tuple[int, int]:
 
     Raises UsageError where they have several, or grids that cannot be pooled so.
     """
+    # One grid for all, so that the pooled tokens are one array.
     grids = sorted({sample.base("vision").grid for sample in run.samples})
     if len(grids) != 1:
         raise UsageError(

@@ -100,12 +100,14 @@ def answer_scores(
     """
     reader = AnswerReader(model)
     loss = right = count = 0.0
+    # Examples of like length run together, so that little of a batch is padding.
     order = sorted(range(len(examples)), key=lambda index: len(examples[index].ids))
     for first in range(0, len(order), batch):
         together = [examples[index] for index in order[first : first + batch]]
         features = tokens[[example.image for example in together]].float()
         soft = F.linear(features, layer["weight"], layer["bias"])
         logits, targets = reader.logits(soft, together)
+        # Sums, since batches have answers of different length.
         loss += float(F.cross_entropy(logits, targets, reduction="sum"))
         right += int((logits.argmax(dim=-1) == targets).sum())
         count += len(targets)

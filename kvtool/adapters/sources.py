@@ -49,6 +49,7 @@ class Source:
         """
         if self.run is not None:
             return self.run
+        # Extraction goes on by itself where it was interrupted.
         extract(
             work / "vision.kv",
             model=self.tower.name,
@@ -141,6 +142,7 @@ def _stored(vision: Target, run: str | None, dataset: Any, layer: int | None) ->
             f"--layer: expected one of {', '.join(map(str, layers))}, which run {stored.name} "
             f"holds, found {'none' if layer is None else layer}"
         )
+    # By default the data set that the run was extracted from, as it was named then.
     spec = Spec(config.dataset, stored.place, config.split or None)
     return Source(
         JoinedModel(stored.model.name, _revision(stored)),
@@ -164,6 +166,7 @@ def captioned(source: Source, limit: int | None) -> Captioned:
     """Return the first images that have captions. Raises DatasetError where there are none."""
     dataset = source.dataset
     captions = dataset.captions() if isinstance(dataset, HasCaptions) else {}
+    # In the order of the data set, in which an extraction with a limit reads it.
     listed = [image.id for image in dataset.images()] if captions else []
     sentences: dict[str, tuple[str, ...]] = {}
     n_listed = 0

@@ -39,6 +39,7 @@ class Standard:
 
     def fold(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the layer (d_language, d) that reads features as they are."""
+        # W ((x - mean) / deviation) + b, as a layer of x.
         folded = weight / self.deviation
         return folded, bias - folded @ self.mean
 

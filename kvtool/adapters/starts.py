@@ -53,6 +53,7 @@ def random_layer(model: LinearAdapter, tokens: torch.Tensor, seed: int) -> Layer
     generator = torch.Generator().manual_seed(seed)
     d = tokens.shape[2]
     weight = torch.randn(model.config.hidden_size, d, generator=generator)
+    # Some pictures tell how long the raw layer's outputs are, by which it is scaled.
     soft = standard.apply(tokens[:_MEASURED_IMAGES]) @ weight.T
     weight *= table_norm(model) / float(soft.norm(dim=-1).mean())
     folded, bias = standard.fold(weight, torch.zeros(len(weight)))
@@ -80,11 +81,14 @@ def ridge_layer(batches: Iterable[Fitted]) -> Layer:
         moments["xx"] += weighted.T @ x
         moments["xy"] += weighted.T @ y
     mean = {name: moment / total for name, moment in moments.items()}
+    # Weighted covariances, from moments about `origin`.
     gram = mean["xx"] - torch.outer(mean["x"], mean["x"])
     cross = mean["xy"] - torch.outer(mean["x"], mean["y"])
     # A feature that never changes gets a penalty all the same, and so no part.
     penalty = RIDGE * gram.diagonal().clamp_min(1e-9)
+    # The normal equations of ridge regression.
     weight = torch.linalg.solve(gram + torch.diag(penalty), cross).T
+    # The intercept is not penalized; it takes the shift by `origin` back.
     bias = mean["y"] - weight @ (mean["x"] + origin)
     return {"weight": weight.float().contiguous(), "bias": bias.float().contiguous()}
 
@@ -105,6 +109,7 @@ def concept_targets(
     is_shown = torch.from_numpy(labels == PRESENT).float()
     n_shown = is_shown.sum(dim=0)
     words = torch.stack([vectors[name] for name in names])
+    # A patch that shows several concepts gets the mean of their words.
     sums = is_shown.T @ words
     is_background = torch.from_numpy((labels == ABSENT).all(axis=0))
     targets = sums / n_shown.clamp_min(1)[:, None]

@@ -163,6 +163,7 @@ def adapter_train(
     source = open_source(vision, run, dataset, layer)
     captions = captioned(source, limit)
     marker = MARKER if keep_marker else ""
+    # All that the layer depends on, by which a finished or interrupted call is known.
     settings = AdapterSettings(joined(lm), source.tower, source.layer, pool, marker)
     recipe = AdapterRecipe(steps or 0, batch_size, learning_rate, seed)
     identity = digest_texts(
@@ -178,17 +179,21 @@ def adapter_train(
     work.mkdir(parents=True, exist_ok=True)
     with claim(work, work / "training.claim", f"{_WHAT}: {folder}"):
         advance = called(progress)
+        # Features first, from the tower alone; those that are stored are only opened.
         computing = str(one_device(device))
         stored = source.features(work, captions.n_listed, dtype, computing, advance)
         common_grid(stored, pool)
+        # With a layer that gives nothing yet the two models are one that can be loaded.
         begin(work / "adapter", settings)
         # On a CPU the gradient of the fused attention is several times slower.
         attention = "eager" if computing == "cpu" else "sdpa"
         model = load_adapter(work / "adapter", device=computing, dtype=dtype, attention=attention)
         lesson = make_lesson(model, captions, stored, question, seed, work / "features")
         if steps is None:
+            # Whole batches: what is left of an epoch is not read in it.
             n_batches = max(1, len(lesson.training) // batch_size)
             recipe = replace(recipe, steps=epochs * n_batches)
+        # The start, and the layer after it; both are examined on the captions held out.
         first = lesson.ridge_start(source.dataset) if start == "ridge" else lesson.random_start()
         layer_after = _trained(lesson, first, recipe, work / "checkpoint.pt", advance)
         facts = _facts(lesson, recipe, first, layer_after)
@@ -248,6 +253,7 @@ def _finished(folder: Path, identity: str) -> TrainedAdapter | None:
 def _read_training(folder: Path) -> TrainedAdapter:
     """Return what a folder says of its training. Raises UsageError where that is damaged."""
     settings = read_settings(folder)
+    # What the settings say themselves is not stored twice.
     facts = {
         **settings.training,
         "path": str(folder),

@@ -130,6 +130,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.step)
         batch = [self.examples[index] for index in self._batch().tolist()]
+        # Only the layer is learned: the features are given, and the model behind is frozen.
         features = self.standard.apply(self.tokens[[example.image for example in batch]])
         soft = F.linear(features, self.weight, self.bias)
         loss = self.reader.losses(soft, batch).mean()
@@ -145,6 +146,7 @@ class Training:
         as if it had not been interrupted.
         """
         size = min(self.recipe.batch, len(self.examples))
+        # An epoch has whole batches alone; each draws an order of its own.
         epoch, position = divmod(self.step, len(self.examples) // size)
         if self._epoch[0] != epoch:
             seed = self.recipe.seed * 1_000_003 + epoch

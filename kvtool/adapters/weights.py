@@ -61,6 +61,7 @@ def adapter_import(
     if (folder / CONFIG).exists():
         raise UsageError(f"-o: {folder} holds a model; name another folder, or remove it")
     path = Path(weights)
+    # The shapes have to be those of the two models, or a layer of others would be imported.
     parts = _read(path)
     d_vision = load_model(vision, weights=False).info.geometry.vision_dim
     shapes = {name: tuple(part.shape) for name, part in parts.items()}
@@ -93,12 +94,14 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: expected tensors by name, found {type(stored).__name__}; save the layer's "
             "state_dict()"
         )
+    # Wrapped modules of torch put a prefix before each name.
     parts = {str(name).removeprefix(_PREFIX): part for name, part in stored.items()}
     if parts.keys() != _NAMES or not all(map(torch.is_tensor, parts.values())):
         raise ModelError(
             f"{path}: expected the tensors weight and bias of one linear layer, found "
             f"{', '.join(sorted(parts)[:6]) or 'none'}"
         )
+    # Looked at in float32, as they are kept.
     parts = {name: part.float() for name, part in parts.items()}
     if absent := [name for name, part in parts.items() if not part.isfinite().all()]:
         raise ModelError(f"{path}: expected finite weights, found NaN or infinity in {absent[0]}")

@@ -44,6 +44,7 @@ class JumpReLU:
     name: str = "jumprelu"
 
     def __call__(self, pre: torch.Tensor) -> torch.Tensor:
+        # Strictly above: a value at its threshold is off.
         return pre.relu() * (pre > self.threshold.to(pre))
 
 
@@ -65,6 +66,7 @@ class TopK:
 
     def __call__(self, pre: torch.Tensor) -> torch.Tensor:
         values = pre.relu() if self.is_rectified else pre
+        # Weights decide which features stay, and leave their values alone.
         ranked = values if self.weights is None else values * self.weights.to(pre)
         top = ranked.topk(min(self.k, pre.shape[-1]), dim=-1).indices
         return torch.zeros_like(values).scatter(-1, top, values.gather(-1, top))
@@ -78,6 +80,7 @@ class GroupMax:
     name: str = "groupmax"
 
     def __call__(self, pre: torch.Tensor) -> torch.Tensor:
+        # Neighbors in number are a group, (..., k, m / k).
         groups = pre.relu().reshape(*pre.shape[:-1], self.k, -1)
         values, top = groups.max(dim=-1, keepdim=True)
         return torch.zeros_like(groups).scatter(-1, top, values).flatten(-2)
@@ -99,5 +102,6 @@ class Gated:
     name: str = "gated"
 
     def __call__(self, pre: torch.Tensor) -> torch.Tensor:
+        # Gate and magnitude share the products, and differ in bias and scale.
         magnitudes = pre * self.magnitude_scale.to(pre) + self.magnitude_bias.to(pre)
         return magnitudes.relu() * (pre + self.gate_bias.to(pre) > 0)

@@ -116,6 +116,7 @@ class SparseAutoencoder(Displayed):
 
         Raises UsageError where x is needed and not given.
         """
+        # A constant scale is known without the vectors; a length, deviation or skip is not.
         if x is None and (self.skip is not None or self.normalization not in ("none", "constant")):
             raise UsageError(
                 f"{self.origin.path}: decode(f) needs the vectors too, as each has a scale or skip "
@@ -154,6 +155,7 @@ class SparseAutoencoder(Displayed):
 
     def _encode(self, stream: torch.Tensor) -> torch.Tensor:
         scaled, _ = self._scaled(stream)
+        # The decoder's bias is in units of the scaled vectors.
         centered = scaled - self.decoder_bias if self.is_centered else scaled
         return self.activation(centered @ self.encoder + self.encoder_bias)
 
@@ -161,12 +163,14 @@ class SparseAutoencoder(Displayed):
         decoded = features.to(self.decoder) @ self.decoder + self.decoder_bias
         if stream is None:
             return decoded / self.scale
+        # The skip takes the stream as it is, and adds to what is scaled back.
         _, undo = self._scaled(stream)
         return undo(decoded) if self.skip is None else undo(decoded) + stream @ self.skip
 
     def _scaled(self, stream: torch.Tensor) -> tuple[torch.Tensor, Undo]:
         """Return vectors as the encoder takes them, and what brings reconstructions back."""
         if self.normalization == "constant-norm":
+            # Each vector has a factor of its own, which its reconstruction takes back.
             factor = sqrt(self.d) / stream.norm(dim=-1, keepdim=True)
             return stream * factor, lambda decoded: decoded / factor
         if self.normalization == "layer-norm":

@@ -94,6 +94,7 @@ def check_sae(autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor
     """
     layer = _layer(autoencoder)
     if layer is None or layer not in streams:
+        # No stream of its own to be read in: any reading that fits is named.
         nan = float("nan")
         published = SaeReading("as published", nan, nan, False)
         alternative = _best(_readings(autoencoder, streams, layer))
@@ -108,6 +109,7 @@ def check_sae(autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor
         for number, stream in streams.items()
         if number != layer
     )
+    # A little better is no proof: neighbors in depth are much alike.
     is_better = elsewhere is not None and elsewhere.fvu < BETTER * fvu_here
     return Check(published, elsewhere if is_better else None)
 
@@ -132,6 +134,7 @@ def _best(readings: Iterable[SaeReading]) -> SaeReading | None:
 
 def _sample(stream: torch.Tensor) -> torch.Tensor:
     """Return some vectors, spread evenly."""
+    # The step is rounded up, so that no more than SAMPLE_TOKENS are left.
     return stream[:: -(-len(stream) // SAMPLE_TOKENS)]
 
 
@@ -172,6 +175,7 @@ def _variants(
     # Libraries that scale vectors bring their mean length to sqrt(d).
     scale = sqrt(autoencoder.d) / float(stream.float().norm(dim=1).mean())
     scales: list[tuple[str, dict[str, Any]]] = [("", {})]
+    # Other normalizations leave no constant to guess.
     if autoencoder.normalization in ("none", "constant"):
         scales.append(
             (f"with a scale of {scale:.4g}", {"normalization": "constant", "scale": scale})
@@ -200,6 +204,7 @@ def _variants(
 def _read(autoencoder: SparseAutoencoder, stream: torch.Tensor, change: str) -> SaeReading:
     """Return how well a reading gives a stream (token, d) back."""
     fit = measure_fit(autoencoder, stream)
+    # Far more active features than published fit as little as far fewer.
     published = autoencoder.origin.published_l0
     is_sparse = published is None or published / L0_FACTOR <= fit.l0 <= published * L0_FACTOR
     return SaeReading(change, fit.fvu, fit.l0, fit.fvu <= MOST_FVU and is_sparse and fit.l0 > 0)
@@ -225,11 +230,13 @@ def measure_fit(autoencoder: SparseAutoencoder, stream: torch.Tensor) -> SaeFit:
     error = spread = 0.0
     counts = torch.zeros(autoencoder.m)
     blocks = torch.split(stream, _BLOCK_TOKENS)
+    # The mean first, in a pass of its own: sums of squares about 0 would cancel.
     center = sum(block.double().sum(dim=0) for block in blocks) / len(stream)
     for block in blocks:
         x = block.float()
         error += float((x - autoencoder.reconstruct(x)).double().square().sum())
         spread += float((x.double() - center).square().sum())
         counts += (autoencoder.encode(x) != 0).sum(dim=0).cpu()
+    # Their sum is L0, the mean number of features that fire.
     frequencies = counts / len(stream)
     return SaeFit(error / spread if spread else float("nan"), float(frequencies.sum()), frequencies)

@@ -81,6 +81,7 @@ def lexical(
     """
     documents = [set(chain.from_iterable(map(content_words, row))) for row in texts]
     frequency = document_frequency([list(words) for words in documents])
+    # A word stands in the list once for each image that has it.
     counts = [frequency[word] for words in documents for word in words]
     # The rarer a word, the larger its inverse document frequency.
     median_count = np.median(counts) if counts else 0
@@ -90,6 +91,7 @@ def lexical(
             word for word, count in frequency.items() if count <= median_count
         )
     }
+    # (image, word): the telling words of each image's texts.
     presence = np.zeros((len(documents), len(number_of)), bool)
     for image, words in enumerate(documents):
         presence[image, [number_of[word] for word in words if word in number_of]] = True
@@ -99,6 +101,7 @@ def lexical(
         )
         for row in descriptions
     ]
+    # Telling words in place of features, filled up with -1, as match_rate takes them.
     numbers = np.full((len(described), max(map(len, described), default=0)), -1)
     for image, row in enumerate(described):
         numbers[image, : len(row)] = row
@@ -130,6 +133,7 @@ def by_embedding(
 
     def score(image: int, owner: int) -> float:
         """Return the largest cosine of an image's descriptions with texts."""
+        # Nothing to compare has the lowest cosine, which passes no cut.
         if not len(vectors[image]) or not len(targets[owner]):
             return -1.0
         return float((vectors[image] @ targets[owner].T).max())
@@ -202,6 +206,7 @@ def calibrated(
     # From the highest score down, so that the cut of every resample is found along one order.
     order = np.argsort(-scores, kind="stable")
     scores, sides = scores[order], sides[order]
+    # An image without a score never passes, and is left out of the divisor, too.
     image_scores = np.where(is_scored, own_scores, -np.inf)
 
     def rate(weights: Array) -> tuple[float, float]:
@@ -228,6 +233,7 @@ def _cut(scores: Array, weights: Array) -> float:
     """
     total = weights.sum()
     above = np.cumsum(weights)
+    # So many pairs from the top weigh FALSE_RATE at most together.
     n_above = int(np.searchsorted(above, FALSE_RATE * total, "right")) if total else 0
     return float(scores[min(n_above, len(scores) - 1)])
 
@@ -236,6 +242,7 @@ def _pairs(n: int, shifts: int, seed: int) -> Array:
     """Return pairs of an image and another one, (pair, 2): each image with `shifts` others, and as
     often its text with other images.
     """
+    # A random cycle: a step along it pairs every image with another one.
     order = np.random.default_rng(seed).permutation(n)
     steps = range(1, min(shifts, n - 1) + 1)
     rows = [np.stack([order, np.roll(order, step)], axis=1) for step in steps]
@@ -247,10 +254,12 @@ def _centered(texts: Sequence[Sequence[str]], embed: Embed) -> list[Array]:
     distinct = list(dict.fromkeys(chain.from_iterable(texts)))
     if not distinct:
         return [np.zeros((0, 0)) for _ in texts]
+    # Each text is embedded once, however often it occurs.
     number_of = {text: number for number, text in enumerate(distinct)}
     vectors = np.asarray(embed(distinct), np.float64)
     # The mean counts a text as often as it occurs.
     occurrences = [number_of[text] for text in chain.from_iterable(texts)]
     vectors = vectors - vectors[occurrences].mean(axis=0)
+    # Unit vectors: their products are cosines. A text at the mean has none.
     units = ratio(vectors, np.linalg.norm(vectors, axis=1, keepdims=True), empty=0.0)
     return [units[[number_of[text] for text in row]] for row in texts]

@@ -115,6 +115,7 @@ def write_descriptions(
 def _files(root: Path) -> list[Path]:
     """Return the files to read. Raises UsageError where there is none."""
     if root.is_dir():
+        # Activations are most of an export, and hold no descriptions.
         files = [
             file
             for file in sorted(root.rglob("*"))
@@ -149,6 +150,7 @@ def _items(file: Path, root: Path) -> Iterator[_Item]:
             if line.strip():
                 yield _Item(_parsed(line), f"{file}: line {number}", layer)
     else:
+        # A list does not number its features: its name says the first one's number.
         match = _RANGE.fullmatch(file.name)
         first = int(match[1]) if match else None
         content = _parsed(text)
@@ -211,6 +213,7 @@ def _add(descriptions: Descriptions, item: _Item) -> None:
 
 def _layer(item: _Item) -> int:
     """Return the layer of a record: its number, its source's ("12-..."), or the path's."""
+    # The record's own layer comes before what the path says.
     layer = item.record.get("layer") if item.record.get("layer") is not None else item.layer
     if isinstance(layer, str) and not layer.isdecimal():
         match = _SOURCE.match(layer)
@@ -259,6 +262,7 @@ def _density(record: Mapping[str, Any]) -> float | None:
 
 def _layer_of_path(file: Path, root: Path) -> int | None:
     """Return the layer that a file's name or a folder's above it says, the nearest first."""
+    # From the file upward to the root, so that the nearest name counts.
     below = [part.name for part in (file, *file.parents) if part == root or root in part.parents]
     folders = [root.parent.name] if root == file else []
     for name in [*below, *folders]:
@@ -283,6 +287,7 @@ def _text(file: Path) -> str:
         return read_text(file, MAX_JSON_BYTES)
     try:
         with gzip.open(file) as packed:
+            # A byte more than allowed tells a file that is too large, however far it unpacks.
             data = packed.read(MAX_JSON_BYTES + 1)
         if len(data) > MAX_JSON_BYTES:
             raise DatasetError(f"{file}: expected at most {MAX_JSON_BYTES} bytes, found more")

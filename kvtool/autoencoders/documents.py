@@ -78,6 +78,7 @@ def captions_of(dataset: Any) -> Documents:
 
     opened = open_dataset(dataset) if isinstance(dataset, str) else dataset
     name = getattr(opened, "name", str(dataset))
+    # A data set without captions has no such method.
     captions = getattr(opened, CAPTIONS, None)
     sentences = [] if captions is None else [s for group in captions().values() for s in group]
     if not sentences:
@@ -110,6 +111,7 @@ def _lines(path: Path) -> Iterator[str]:
     number = 0
     try:
         with path.open(encoding="utf-8") as file:
+            # In pieces: a line without an end must not fill the memory.
             while line := file.readline(LONGEST_LINE):
                 number += 1
                 yield line

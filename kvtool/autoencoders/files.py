@@ -77,6 +77,7 @@ def label_of(path: Path) -> str:
     if path.is_relative_to(shipped):
         return path.relative_to(shipped.parent.parent).as_posix()
     parts = [part for part in path.parts if part != path.anchor]
+    # The last part that says a layer is never cut off.
     layered = [number for number, part in enumerate(parts) if layer_of(part) is not None]
     first = min([max(0, len(parts) - LABEL_PARTS), *layered[-1:]])
     return "/".join(parts[first:])
@@ -98,6 +99,7 @@ def weight_files(
                 "give a file, a folder, or a template such as layer_{layer}/width_16k/*"
             )
         for file, layer in candidates:
+            # The number that filled a template counts, else the folder's.
             guess = layer_of(file.parent.as_posix()) if layer is None else layer
             files.setdefault(file, WeightFile(file, guess))
     return sorted(files.values(), key=lambda file: (file.layer is None, file.layer or 0, file.path))
@@ -145,6 +147,7 @@ def _candidates(path: str, layers: Sequence[int] | None) -> Iterator[tuple[Path,
             for match in _matches(path.replace(_TEMPLATE, str(layer))):
                 yield from ((file, layer) for file in _weight_files(match))
         return
+    # Any number in the layer's place, which then is read off the path.
     for match in _matches(path.replace(_TEMPLATE, "*")):
         filled = pattern.match(match.as_posix())
         if filled is not None:
@@ -168,6 +171,7 @@ def _weight_files(path: Path) -> list[Path]:
     for name in WEIGHT_FILES:
         if direct := sorted(path.glob(name)):
             return direct
+    # A folder of many SAEs: everything below it that is named as one.
     below: list[Path] = []
     for name in WEIGHT_FILES:
         for file in path.rglob(name):

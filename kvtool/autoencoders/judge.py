@@ -63,6 +63,7 @@ class LanguageJudge:
             for description, text in pairs
         ]
         shares = np.zeros(len(pairs))
+        # Prompts of one length run together, so that none needs padding.
         order = sorted(range(len(pairs)), key=lambda index: len(prompts[index]))
         for _, group in groupby(order, key=lambda index: len(prompts[index])):
             indices = list(group)
@@ -75,7 +76,9 @@ class LanguageJudge:
     def _shares(self, ids: torch.Tensor) -> Array:
         """Return p(yes) / (p(yes) + p(no)) after prompts (row, token)."""
         last = self.language.n_layers - 1
+        # The stream at the prompt's last token predicts the first of the answer.
         logits = self.language.logits(self.language.states(ids, [last])[0, :, -1])
+        # What normalizes logits to log-probabilities cancels in the difference of the two.
         yes, no = (
             logits[:, ids_of_word].logsumexp(dim=1) for ids_of_word in (self._yes_ids, self._no_ids)
         )
@@ -84,6 +87,7 @@ class LanguageJudge:
     def _prompt_ids(self, question: str) -> list[int]:
         """Return the token ids of a question up to where the answer begins."""
         tokenizer: Any = self.language.tokenizer
+        # Some templates take parts, some plain text: the first that keeps the question counts.
         contents: list[Any] = [[{"type": "text", "text": question}], question]
         if getattr(tokenizer, "chat_template", None) is not None:
             for content in contents:
@@ -178,6 +182,7 @@ def _answer(line: str) -> tuple[str, float | None]:
     answer = record.get("answer")
     if answer is None:
         return record["id"], None
+    # Words as people type them, with a full stop or capitals.
     if isinstance(answer, str):
         word = answer.strip().strip(".!").lower()
         answer = {"yes": 1, "no": 0}.get(word, answer)

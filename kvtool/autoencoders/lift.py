@@ -52,6 +52,7 @@ def lifted_tokens(features: torch.Tensor, ids: Sequence[int]) -> dict[int, list[
     positions, numbers = (index.numpy() for index in (features != 0).nonzero(as_tuple=True))
     occurrences = np.bincount(text)
     tokens: dict[int, list[int]] = {}
+    # Firings sorted by feature, so that each feature's are one slice.
     order = np.argsort(numbers, kind="stable")
     numbers, fired = numbers[order], text[positions[order]]
     edges = np.searchsorted(numbers, np.arange(features.shape[1] + 1))
@@ -95,6 +96,7 @@ def strongest_contexts(
         tokenizer: Turns ids into text.
         count: Contexts a feature at most; equal ones count once.
     """
+    # More than are asked for, since equal contexts count once.
     n_top = min(8 * count, len(ids))
     values, positions = features.topk(n_top, dim=0)
     contexts: dict[int, list[str]] = {}

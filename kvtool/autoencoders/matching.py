@@ -77,6 +77,7 @@ def pool_tokens(features: torch.Tensor, top: int = TOP_PATCHES) -> Array:
     n_tokens, m = features.shape
     if not n_tokens:
         return np.zeros(m, np.float32)
+    # Divided by `top`, not by how many there are: tokens that are not there count as 0.
     largest = features.topk(min(top, n_tokens), dim=0).values
     return np.asarray(largest.sum(dim=0).div(top).float().cpu().numpy())
 
@@ -134,6 +135,7 @@ def top_features(pooled: Array, eligible: Array, count: int = TOP_FEATURES) -> A
         values = activations[candidates]
         # Equals go by their number, so that no sorting algorithm decides.
         order = np.argsort(-values, kind="stable")[:count]
+        # A feature that is silent in the image takes no place.
         order = order[values[order] > 0]
         strongest[image, : len(order)] = candidates[order]
     return strongest
@@ -198,6 +200,7 @@ def match_rate(top: Array, caption_presence: Array, *, seed: int = 0, draws: int
         matches[image] = hits[image]
         per_image[image] = hits.sum() - hits[image]
         per_caption += hits
+    # Chance is over the captions of other images.
     per_caption -= matches
     n_others = max(n - 1, 1)
     chance = float(per_image.sum() / (n * (n - 1))) if n > 1 else float("nan")
@@ -220,6 +223,7 @@ def match_rate(top: Array, caption_presence: Array, *, seed: int = 0, draws: int
 
 def _pair_matches(top: Array, presence: Array) -> Iterator[Array]:
     """Yield for each image which captions one of its features fires in, (caption,) bool."""
+    # A row for each feature: a few of them are looked up at a time.
     by_feature = np.ascontiguousarray(presence.T)
     for features in top:
         yield by_feature[features[features >= 0]].any(axis=0)
@@ -230,6 +234,7 @@ def _cosines(image_vectors: Array, caption_vectors: Array) -> Array:
     n = len(caption_vectors)
     frequency = (caption_vectors > 0).sum(axis=0)
     telling = np.flatnonzero((frequency > 0) & (frequency <= _MOST_COMMON * n))
+    # Inverse document frequency among the captions.
     weights = np.log(n / frequency[telling])
     images, captions = (
         _unit(np.log1p(vectors[:, telling]) * weights)
@@ -268,5 +273,6 @@ def _means(units: Array, names: list[str], seed: int, draws: int) -> dict[str, E
         return {name: ratio(sums[..., i], sums[..., -1]) for i, name in enumerate(names)}
 
     estimates = bootstrap(units, scores, seed=seed, draws=draws)
+    # A lift is a difference, which the interval of a share does not fit.
     shares = dict.fromkeys((name for name in names if name != "lift"), 1.0)
     return widened(estimates, len(units), shares)

@@ -101,7 +101,9 @@ def collect(
     if not writer.tally.is_complete:
         writer.check_space(documents)
         with os_errors(f"{_WHAT}: {folder} cannot be written"), writer:
+            # Texts are cut the same way each time, so that a count says where to go on.
             texts = contexts(language, documents, settings.context)
+            # What the contexts before gave is in the files already.
             unread = islice(texts, writer.tally.contexts, None)
             for number, block in enumerate(_blocks(unread), 1):
                 n_before = writer.tally.tokens["train"]
@@ -114,6 +116,7 @@ def collect(
             writer.tally = replace(writer.tally, is_complete=True)
             writer.note()
         log.info("%s: %s", _WHAT, writer.tally.summary())
+    # An SAE needs both parts: tokens to learn from, and others to be measured on.
     if not all(writer.tally.tokens.values()):
         raise UsageError(
             f"{_WHAT}: expected text for training and a tenth of it to be held out, found "
@@ -147,6 +150,7 @@ class _Writer:
         self.tally = read_tally(self._tally_path(), settings)
         self.files: dict[Part, list[BinaryIO]] = {}
         self.stack = ExitStack()
+        # A file shorter than was noted is damaged: all begins anew.
         if any(_size(path) < self._end(part) for path, part in self._paths()):
             self.tally = fresh_tally(settings)
 
@@ -206,6 +210,7 @@ class _Writer:
             most_tokens = MOST_HELD_OUT if part == "held-out" else self.settings.most_tokens
             is_usual = self._is_usual(item.states)
             n_outliers += int((~is_usual).sum())
+            # Usual tokens, as many as the part still has room for.
             vectors = item.states[:, is_usual][:, : most_tokens - tokens[part]]
             self._append(vectors, part)
             tokens[part] += vectors.shape[1]
@@ -216,10 +221,12 @@ class _Writer:
         """Return which tokens (token,) of states (layer, token, hidden) are no outliers."""
         norms = vector_lengths(states, self.tally.layers, self.language.name)
         medians = torch.tensor(self.tally.medians, device=norms.device)
+        # An outlier in any layer is left out of all, so that layers have the same tokens.
         return (norms <= self.settings.outlier * medians[:, None]).all(dim=0)
 
     def _append(self, vectors: torch.Tensor, part: Part) -> None:
         """Append vectors (layer, token, hidden) to the files of a part."""
+        # As bytes: NumPy has no bfloat16.
         stored = vectors.to(self.dtype).cpu().contiguous().view(torch.uint8).numpy()
         for file, row in zip(self.files[part], stored, strict=True):
             file.write(row.tobytes())
@@ -239,6 +246,7 @@ def vector_lengths(states: torch.Tensor, layers: Sequence[int], model: str) -> t
     Raises ModelError where some are not finite.
     """
     lengths: torch.Tensor = states.float().norm(dim=-1)
+    # The first layer with such a vector is named.
     for row in (~torch.isfinite(lengths)).any(dim=1).nonzero()[:1]:
         raise ModelError(
             f"model {model}: expected finite vectors after layer {layers[int(row)]}, found NaN or "

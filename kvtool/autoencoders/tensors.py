@@ -66,6 +66,7 @@ class Tensors:
         """
         stored = self.vector(*names)
         shape = tuple(stored.shape)
+        # A square matrix looks the same both ways: only the user can say.
         if rows == columns and shape == (rows, columns):
             if self.transpose is None:
                 raise UsageError(
@@ -73,6 +74,7 @@ class Tensors:
                     "does not tell rows from columns; say so by transpose=True or False"
                 )
             return stored.T.contiguous() if self.transpose else stored
+        # Else the shape tells which way it is stored.
         if shape == (rows, columns):
             return stored
         if shape == (columns, rows):
@@ -125,6 +127,7 @@ def read_pickle(path: Path, skip_bytes: int = 0) -> Any:
     try:
         with open_regular(path) as fd, open(fd, "rb", closefd=False) as file:
             file.seek(skip_bytes)
+            # What follows a header becomes a file of its own, as its offsets count from its start.
             source = file if skip_bytes == 0 else io.BytesIO(file.read())
             with warnings.catch_warnings():
                 # Of another protocol torch warns; what it cannot read it refuses all the same.

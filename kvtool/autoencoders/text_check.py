@@ -116,12 +116,14 @@ def sae_check(
     advance = called(progress)
     if not sae:
         raise UsageError(f"{_WHAT}: expected --sae PATH, found none; name a file or a folder")
+    # Without text the captions of drawn scenes, which need no file.
     has_text = bool(text) or dataset is not None
     documents = open_documents(text, dataset, what=_WHAT) if has_text else drawn_captions()
     files = [item for path in sae for item in _files(path)]
     language = load_language(model, device=chosen_name(device), dtype=dtype)
     advance(0, "text", len(files))
     streams = word_streams(language, documents, max_tokens, context, outlier)
+    # What could not be read keeps its place among the rows.
     rows = []
     for item in files:
         rows.append(item if isinstance(item, CheckedSae) else _checked(item, language, streams))
@@ -147,6 +149,7 @@ def word_streams(
     texts = contexts(language, documents, context)
     while n_tokens < max_tokens and (block := list(islice(texts, _BLOCK))):
         for item in language.token_states(block, layers):
+            # Called for its check that all are finite.
             vector_lengths(item.states, layers, language.name)
             ids = torch.tensor(item.ids, device=language.device)
             blocks[EMBEDDING].append(language.embed(ids).detach())
@@ -187,6 +190,7 @@ def _checked(file: SaeFile, language: Language, streams: Mapping[int, torch.Tens
         autoencoder = _loaded(file)
     except (ModelError, UsageError) as error:
         return _unreadable(str(file.path), error)
+    # The row of an SAE of another width, which no stream can be given to.
     row = CheckedSae(
         path=str(file.path),
         format=autoencoder.format,
@@ -204,6 +208,7 @@ def _checked(file: SaeFile, language: Language, streams: Mapping[int, torch.Tens
     if autoencoder.d != language.hidden:
         return row
     check = check_sae(autoencoder, streams)
+    # Where there was no published reading, both are NaN, and are not told.
     fvu, l0 = check.published.fvu, check.published.l0
     is_read = not isnan(l0)
     return replace(

@@ -143,11 +143,13 @@ def sae_train(
     recipe = SaeRecipe(parse_width(width, language.hidden), k, steps, batch_size, seed=seed)
     identity = _identity(language, documents, recipe, (max_tokens, context, outlier, dtype))
     training = _LayerTraining(folder, language, recipe, identity, compute_device)
+    # Layers that are done are not trained again, and need no states.
     todo = tuple(layer for layer in numbers if training.finished(layer) is None)
     advance(0, "", max_tokens * bool(todo) + len(todo) * steps * batch_size)
     if todo:
         work = folder / _WORK
         work.mkdir(parents=True, exist_ok=True)
+        # One process at a time: another would write into the same files.
         with claim(work, work / "training.claim", f"{_WHAT}: {folder}"):
             settings = StreamSettings(identity, todo, max_tokens, context, outlier)
             streams = collect(language, documents, settings, work, advance)
@@ -196,6 +198,7 @@ class _LayerTraining:
         folder = self.path(layer)
         if not folder.exists() or not any(folder.iterdir()):
             return None
+        # Known by the identity of its training; any other SAE must not be overwritten.
         metadata = read_json(folder / "cfg.json").get("metadata")
         facts = metadata.get("training") if isinstance(metadata, dict) else None
         if not isinstance(facts, dict) or facts.get("identity") != self.identity:
@@ -221,10 +224,12 @@ class _LayerTraining:
             ),
             device=self.device,
         )
+        # Measured on text that was held out, on the SAE as it is written.
         fit = measure_fit(autoencoder, streams.vectors(layer, "held-out"))
         trained = self._trained(layer, streams, fit, time.monotonic() - started)
         facts = {**trained.row(), "identity": self.identity}
         del facts["path"]
+        # The folder appears when it is whole, so that a layer is done or not.
         with output_folder(self.path(layer), "-o") as folder:
             save_sae(
                 autoencoder,

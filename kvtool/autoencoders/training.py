@@ -90,12 +90,14 @@ def train_sae(
 
     Raises UsageError for too few tokens, ModelError for a checkpoint of another training.
     """
+    # A batch is drawn with replacement, but fewer tokens than one would repeat in each.
     if len(states) < recipe.batch or not 0 < recipe.k <= recipe.width:
         raise UsageError(
             f"sae train: expected {recipe.batch} tokens or more and k from 1 to {recipe.width}, "
             f"found {len(states)} tokens and k {recipe.k}; give more text, or a smaller batch"
         )
     training = _Training(states, recipe, torch.device(device))
+    # The steps that a checkpoint has are not taken again.
     if checkpoint is not None and checkpoint.is_file():
         training.load(checkpoint)
     while training.step < recipe.steps:
@@ -120,6 +122,7 @@ class _Training:
         self.step = 0
         sample = self._vectors(torch.arange(min(len(states), _MEAN_TOKENS)))
         d = sample.shape[1]
+        # At a mean length of sqrt(d) the same rates suit the layers of every model.
         self.scale = sqrt(d) / float(sample.norm(dim=1).mean())
         generator = torch.Generator().manual_seed(recipe.seed)
         decoder = torch.randn(recipe.width, d, generator=generator).to(device)
@@ -144,6 +147,7 @@ class _Training:
         """Return the vectors of this step; the step alone tells which, so that a training goes on
         as if it had not been interrupted.
         """
+        # Far apart for different seeds, so that trainings do not share batches.
         seed = self.recipe.seed * 1_000_003 + self.step + 1
         generator = torch.Generator().manual_seed(seed)
         tokens = torch.randint(len(self.states), (self.recipe.batch,), generator=generator)
@@ -153,6 +157,7 @@ class _Training:
         """Take one step and return its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.step)
+        # Pre-activations are kept, as silent features repair the error by theirs.
         x = self._batch()
         pre = self._pre(x)
         features = self._strongest(pre)
@@ -162,6 +167,7 @@ class _Training:
         loss.backward()  # type: ignore[no-untyped-call]
         self._keep_rows_on_the_sphere()
         self.optimizer.step()
+        # Adam's step lengthens rows all the same: they come back to the sphere after it.
         self._normalize_rows()
         self._note(features.detach())
         self.step += 1
@@ -177,6 +183,7 @@ class _Training:
 
     def _strongest(self, pre: torch.Tensor) -> torch.Tensor:
         """Return the k B largest activations of a batch of B tokens, the others 0."""
+        # One ranking over the whole batch, in which tokens compete.
         flat = pre.flatten()
         top = flat.topk(self.recipe.k * len(pre), sorted=False).indices
         return torch.zeros_like(flat).scatter(0, top, flat[top]).view_as(pre)
@@ -186,6 +193,7 @@ class _Training:
         silent = torch.nonzero(self.silent_for >= self.recipe.dead_after)[:, 0]
         if not len(silent):
             return torch.zeros((), device=self.device)
+        # Of a token only the strongest silent features take part.
         count = min(len(silent), max(1, pre.shape[1] // 16))
         values, top = pre[:, silent].topk(count, dim=1)
         repair = torch.zeros_like(pre[:, silent]).scatter(1, top, values)
@@ -196,6 +204,7 @@ class _Training:
         decoder = self.weights["decoder"]
         assert decoder.grad is not None
         with torch.no_grad():
+            # Rows have length 1, so the product with a row is the part along it.
             along = (decoder.grad * decoder).sum(dim=1, keepdim=True)
             decoder.grad -= along * decoder
 
@@ -209,7 +218,9 @@ class _Training:
         fires = (features > 0).any(dim=0)
         self.silent_for = torch.where(fires, 0, self.silent_for + 1)
         active = features[features > 0]
+        # Without an active feature the threshold stays.
         smallest = active.min() if len(active) else self.threshold
+        # The first step sets the threshold, later ones move it.
         memory = _THRESHOLD_MEMORY if self.step else 0.0
         self.threshold = memory * self.threshold + (1 - memory) * smallest
 
@@ -219,6 +230,7 @@ class _Training:
             weights = {name: weight.detach().cpu() for name, weight in self.weights.items()}
             weights = {name: weight.clone() for name, weight in weights.items()}
         m = self.recipe.width
+        # Unscaled vectors give 1 / scale of the products in training: so for biases and threshold.
         return SparseAutoencoder(
             encoder=weights["encoder"],
             encoder_bias=weights["encoder_bias"] / self.scale,

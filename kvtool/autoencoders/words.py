@@ -57,6 +57,7 @@ def content_tokens(tokenizer: Any, text: str) -> Array:
         text: The text.
     """
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    # Marked by characters, so that every token that reaches into a word is of it.
     is_content = np.zeros(len(text) + 1, bool)
     for match in _WORD.finditer(text):
         if match.group().lower() not in STOP_WORDS:

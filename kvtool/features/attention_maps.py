@@ -31,9 +31,11 @@ def entropy(maps: Array) -> Array:
 
     0: a single token has all; 1: all tokens have the same. A single token has 0.
     """
+    # A map's numbers need not add up to 1: other tokens have the rest.
     shares = ratio(maps, maps.sum(axis=-1, keepdims=True))
     # 0 log 0 is 0.
     logarithms = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    # The entropy of an even distribution; of a single token it is 0, and no divisor.
     highest = np.log(maps.shape[-1])
     total: Array = np.abs((shares * logarithms).sum(axis=-1))
     return total if highest == 0 else total / highest
@@ -44,6 +46,7 @@ def sink_share(maps: Array) -> Array:
     none.
     """
     n = count_sinks(maps.shape[-1])
+    # Partitioned, not sorted: the order among the strongest does not matter for their sum.
     strongest = np.partition(maps, -n, axis=-1)[..., -n:].sum(axis=-1, dtype=np.float64)
     return ratio(strongest, maps.sum(axis=-1, dtype=np.float64))
 
@@ -52,6 +55,7 @@ def sink_tokens(maps: Array) -> Array:
     """Return the indices of each map's strongest tokens, (..., sink), the strongest first; of
     equals the first.
     """
+    # Stable, so that of equals the first stay first.
     order = np.argsort(-maps, axis=-1, kind="stable")
     return order[..., : count_sinks(maps.shape[-1])]
 
@@ -65,17 +69,20 @@ def spatial_entropy(maps: Array, grid: tuple[int, int]) -> Array:
     """
     from scipy.ndimage import label
 
+    # All maps at once, (map, row, col), each cut at its own mean.
     flat = maps.reshape(-1, *grid)
     above = flat > flat.mean(axis=(1, 2), keepdims=True)
     # Cells of one map touch each other, those of different maps do not.
     touching = np.zeros((3, 3, 3), int)
     touching[1] = 1
     pieces, _ = label(above, structure=touching)
+    # Infinite where no piece is met: nothing stands out there.
     entropies = np.full(len(flat), np.inf)
     sizes = np.bincount(pieces.ravel())
     # Pieces are numbered map by map.
     for number in np.flatnonzero(above.any(axis=(1, 2))):
         present = np.unique(pieces[number])
+        # Label 0 is what lies below the mean.
         shares = sizes[present[present > 0]]
         shares = shares / shares.sum()
         entropies[number] = abs(float((shares * np.log(shares)).sum()))
@@ -87,6 +94,7 @@ def smoothed_sum(maps: Array, grid: tuple[int, int]) -> Array:
     from scipy.ndimage import gaussian_filter
 
     flat = maps.reshape(-1, *grid).astype(np.float64)
+    # No smoothing along the first axis, so that maps do not run into each other.
     smoothed = gaussian_filter(flat, sigma=(0.0, SMOOTHING_CELLS, SMOOTHING_CELLS))
     total: Array = smoothed.sum(axis=0).reshape(-1)
     return total

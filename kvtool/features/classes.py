@@ -68,12 +68,14 @@ def class_tokens(
 def _tokens_of(sample: Sample, mask: Array, kind: Kind) -> Array:
     """Return the (token,) indices of a mask's patches. Raises DatasetError for one of another size
     than its picture."""
+    # A map of another size would give its classes to the wrong patches.
     if mask.shape != sample.image_wh_px[::-1]:
         width, height = sample.image_wh_px
         raise DatasetError(
             f"{sample.id}: expected a label map of {width} x {height} pixels as the picture, found "
             f"{mask.shape[1]} x {mask.shape[0]}"
         )
+    # Void pixels count for neither side of the majority.
     span = sample.base(kind)
     is_class, _ = patch_labels(mask, span)
     # From cells of the grid to tokens: rows may have other tokens between them.
@@ -85,6 +87,7 @@ def _tokens_of(sample: Sample, mask: Array, kind: Kind) -> Array:
 def _masks_of_class(dataset: Any, category: str) -> Masks:
     """Return the masks of a class, of whichever label maps the data set has. Raises UsageError."""
     listed: list[str] = []
+    # A data set may have label maps of several tasks: the first with the class counts.
     for task, masks_by_class in MASKS.items():
         if task in dataset.tasks:
             masks = masks_by_class(dataset)
@@ -96,6 +99,7 @@ def _masks_of_class(dataset: Any, category: str) -> Masks:
             f"class {category!r}: expected a data set with label maps, found {dataset.name}: "
             "choose tokens by rows, cols or tokens"
         )
+    # Names close to the one asked for, else any few, to say what there is.
     similar = get_close_matches(category, listed, n=3, cutoff=0.4) or sorted(listed)[:3]
     raise UsageError(
         f"class {category!r}: {dataset.name} has none of this name among {len(set(listed))}; "

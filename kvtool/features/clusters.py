@@ -46,7 +46,9 @@ def shared_clusters(
     Returns:
         The labels of each image (head, token), and the number of clusters (head,).
     """
+    # Where each image's tokens begin among those of all.
     ends = np.cumsum([0, *(image.shape[1] for image in values)])
+    # Unit vectors, so that their direction alone counts, not their length.
     units = [normalize(image, dim=-1) for image in values]
     labels, k, _ = choose_clusters(units, restarts=restarts, seed=seed)
     return [labels[:, start:stop] for start, stop in pairwise(ends)], k
@@ -68,6 +70,7 @@ def choose_clusters(
         if points.shape[1] < FIT_ALL_BELOW
         else torch.cat([u[:, ::FIT_EVERY] for u in units], dim=1)
     )
+    # Each head is a problem of its own, and may end at another number of clusters.
     heads = len(points)
     labels = np.zeros(points.shape[:2], np.int64)
     k_of_head = np.zeros(heads, np.int64)
@@ -81,6 +84,7 @@ def choose_clusters(
         labels[active] = label.cpu().numpy()
         k_of_head[active] = k
         sse[active, k - 1] = distance.mean(1, dtype=torch.float64).cpu().numpy()
+        # The elbow: a head goes on while another cluster takes off 2.5 % or more.
         if k > 1:
             active = active[sse[active, k - 1] <= ELBOW * sse[active, k - 2]]
         if not len(active):
@@ -122,11 +126,13 @@ def inside_clusters(labels: Sequence[Array], grids: Sequence[tuple[int, int]], k
     """
     counts = np.zeros((2, k))
     for label, grid in zip(labels, grids, strict=True):
+        # The outermost rows and columns of the grid.
         border = np.ones(grid, bool)
         border[1:-1, 1:-1] = False
         # The border's tokens first, then those inside.
         for row, side in enumerate((border, ~border)):
             counts[row] += np.bincount(label[side.reshape(-1)], minlength=k)
+    # Shares of the border's and of the inside's tokens that fall to each cluster.
     on_border, inside = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     is_object: Array = on_border < BORDER_SHARE * inside
     return is_object
@@ -140,6 +146,7 @@ def salient_clusters(labels: Sequence[Array], saliency: Sequence[Array], k: int)
         saliency: Of each image (token,), from 0 to 1.
         k: The number of clusters.
     """
+    # The smallest whole number of images that is three quarters of them.
     is_object: Array = count_votes(labels, saliency, k) >= np.ceil(VOTES * len(labels))
     return is_object
 
@@ -153,6 +160,7 @@ def count_votes(labels: Sequence[Array], saliency: Sequence[Array], k: int) -> A
     """
     votes = np.zeros(k, np.int64)
     for label, salient in zip(labels, saliency, strict=True):
+        # Means are compared as sums, so that a cluster absent from the image divides nothing.
         count = np.bincount(label, minlength=k)
         total = np.bincount(label, weights=salient, minlength=k)
         votes += (count > 0) & (total > SALIENT * np.maximum(count, 1))

@@ -24,6 +24,7 @@ def concept_labels(mask: Array, span: GridSpan) -> Array:
     """
     n_concept = cell_shares(mask == 1, span)
     n_background = cell_shares(mask == 0, span)
+    # All pixels of a patch, void ones too: these keep it from being sure.
     n_pixels = cell_shares(np.ones(mask.shape, bool), span)
     labels = np.full(len(n_pixels), UNSURE, np.int8)
     labels[(n_background == n_pixels) & (n_pixels > 0)] = ABSENT
@@ -41,12 +42,16 @@ def word_threshold(activations: Array, is_word: Array) -> float:
         activations: (token,).
         is_word: (token,) bool, with some of both kinds.
     """
+    # Between two words' activations only alarms are added: the best cut is at a word.
     words = np.sort(activations[is_word])
     remainder = np.sort(activations[~is_word])
     candidates = np.unique(words)
+    # Shares of words and of other tokens that reach each candidate.
     hits = 1 - np.searchsorted(words, candidates, "left") / len(words)
     alarms = 1 - np.searchsorted(remainder, candidates, "left") / len(remainder)
+    # From the highest down, so that argmax takes the highest of equals.
     lowest_word = candidates[::-1][(hits - alarms)[::-1].argmax()]
+    # The next lower activation of any token, or 0 where that is higher.
     below = activations[activations < lowest_word].max(initial=min(0.0, lowest_word))
     return float((lowest_word + below) / 2)
 
@@ -60,6 +65,7 @@ def shown_iou(activations: Array, labels: Array, threshold: float) -> float:
         labels: (patch,), see concept_labels; unsure patches count nowhere.
         threshold: The activation from which on a patch is predicted.
     """
+    # Unsure patches are taken out of both sides of the union.
     is_sure = labels != UNSURE
     is_predicted = (activations >= threshold) & is_sure
     is_shown = labels == PRESENT

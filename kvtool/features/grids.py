@@ -42,6 +42,7 @@ def layouts_of(run: Run, kind: Kind, samples: Sequence[Sample]) -> list[GridLayo
             f"variance: run {run.name}: expected 2 images or more, found {len(samples)}: extract "
             "more"
         )
+    # Images are of one layout whose grid has the same shape, start and newlines.
     members: dict[str, list[Sample]] = {}
     for sample in samples:
         members.setdefault(_layout_name(sample, kind), []).append(sample)

@@ -35,6 +35,7 @@ def kmeans(
     draws = torch.from_numpy(np.random.default_rng([seed, k]).random((restarts, k))).to(
         points.device
     )
+    # As many starts side by side as the device takes well.
     at_once = max(1, min(restarts, AT_ONCE[points.device.type] // points.numel()))
     centroids = []
     sse = []
@@ -79,6 +80,7 @@ def _plus_plus(points: Tensor, draws: Tensor) -> Tensor:
     rows = torch.arange(problems, device=points.device)
     # The first centroid is any point with equal probability.
     centroids = [points[rows, (draws[:, 0] * n).long().clamp_max(n - 1)]]
+    # |x - c|^2 = |x|^2 + |c|^2 - 2 x.c, of which |x|^2 stays for all centroids.
     squares = points.square().sum(-1)
 
     def distances() -> Tensor:
@@ -88,6 +90,7 @@ def _plus_plus(points: Tensor, draws: Tensor) -> Tensor:
         return (squares + last.square().sum(-1, keepdim=True) - 2 * products).clamp_min(0)
 
     distance = distances()
+    # No more centroids than points: a further one could only repeat another.
     for draw in draws.T[1 : min(draws.shape[1], n)]:
         # Invert the cumulative distribution: the first point at which it exceeds the draw.
         cumulative = distance.double().cumsum(1)
@@ -105,8 +108,10 @@ def _lloyd(points: Tensor, centroids: Tensor, iterations: int) -> Tensor:
 
     Problems that are done leave the computation, a quarter of them at a time.
     """
+    # Problems still at work, by their place among the centroids.
     active = torch.arange(len(points), device=points.device)
     remaining = points
+    # Once for all steps, for the layout in which `_membership` is fast.
     transposed = points.transpose(1, 2).contiguous()
     member = points.new_zeros(len(points), centroids.shape[1], points.shape[1])
     for _ in range(iterations):

@@ -121,6 +121,7 @@ class Layer:
     def each(self, ids: Iterable[str]) -> Iterator[GridImage]:
         """Yield every image once, in no promised order: those in memory first, then the others part
         by part."""
+        # An image asked for twice is yielded once.
         images = dict.fromkeys(ids)
         unread = [image for image in images if image not in self._held]
         # Those in memory are taken first: what the caller reads meanwhile may let go of them.
@@ -130,6 +131,7 @@ class Layer:
                 self._held.move_to_end(sample.id)
             yield self._grid_image(sample, vectors)
         if unread:
+            # In the run's precision: half the bytes to hold and to move.
             for _, part in self.run.stream(self.kind, [self.layer], unread, raw=True):
                 for sample, stored in self._images(part):
                     vectors = self._on_device(sample, stored)
@@ -151,6 +153,7 @@ class Layer:
             return
         self._held[sample.id] = sample, vectors
         self.held_bytes += vectors.nbytes
+        # Least recently used first: an ordered dict begins with it.
         while self.held_bytes > self._budget:
             _, (_, oldest) = self._held.popitem(last=False)
             self.held_bytes -= oldest.nbytes
@@ -174,6 +177,7 @@ class Layer:
         return vectors.view(torch.bfloat16) if stored.dtype == np.uint16 else vectors
 
     def _grid_image(self, sample: Sample, vectors: torch.Tensor) -> GridImage:
+        # Each image counts once, however often it is handed out.
         if self._suspect and sample.id not in self._counted:
             self._counted.add(sample.id)
             self.count_nonfinite(vectors)
@@ -192,6 +196,7 @@ def upsampling(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def _weights(pixels: int, start: float, stop: float, cells: int) -> Array:
+    # Pixel centers in units of cells, where cell centers are whole numbers.
     position = np.clip(
         (np.arange(pixels) + 0.5 - start) / (stop - start) * cells - 0.5, 0, cells - 1
     )
@@ -199,6 +204,7 @@ def _weights(pixels: int, start: float, stop: float, cells: int) -> Array:
     low = np.minimum(position.astype(int), max(cells - 2, 0))
     weights = np.zeros((pixels, cells), np.float32)
     weights[np.arange(pixels), low] = 1 - (position - low)
+    # Added, not set: with a single cell both neighbors are the same.
     weights[np.arange(pixels), np.minimum(low + 1, cells - 1)] += position - low
     return weights
 
@@ -220,6 +226,7 @@ def cell_shares(mask: Array, span: GridSpan) -> Array:
     """
     x0, y0, x1, y1 = span.cover_xyxy_px
     rows, cols = span.grid
+    # Membership is separable: a one-hot of the row times one of the column.
     down = _membership(mask.shape[0], y0, y1, rows)
     across = _membership(mask.shape[1], x0, x1, cols)
     return np.asarray(down.T @ mask.astype(np.float32) @ across).reshape(-1)
@@ -228,6 +235,7 @@ def cell_shares(mask: Array, span: GridSpan) -> Array:
 def patch_labels(mask: Array, span: GridSpan) -> tuple[Array, Array]:
     """Return the majority label of each patch of a mask (H, W) of 1, 0 and 255 (void), and whether
     it has any pixel that is not void; both (row * col,) bool."""
+    # Void (255) is in neither count, so the majority is over what is labeled.
     foreground = cell_shares(mask == 1, span)
     background = cell_shares(mask == 0, span)
     return foreground > background, foreground + background > 0
@@ -235,6 +243,7 @@ def patch_labels(mask: Array, span: GridSpan) -> tuple[Array, Array]:
 
 def _membership(pixels: int, start: float, stop: float, cells: int) -> Array:
     """Return the cell that holds each pixel's center, (pixels, cells) float32 one-hot."""
+    # Floor, not truncation: pixels before the cover get a negative cell, which is none.
     cell = np.floor((np.arange(pixels) + 0.5 - start) / (stop - start) * cells).astype(int)
     return _one_hot(cell, cells)
 
@@ -266,6 +275,7 @@ def nearest_cells(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]
     Pixels outside the grid's cover take the nearest cell.
     """
     x0, y0, x1, y1 = span.cover_xyxy_px
+    # The cell under each pixel's center, then clipped to the nearest there is.
     down = np.floor((np.arange(wh_px[1]) + 0.5 - y0) / (y1 - y0) * span.grid[0]).astype(int)
     across = np.floor((np.arange(wh_px[0]) + 0.5 - x0) / (x1 - x0) * span.grid[1]).astype(int)
     return np.clip(down, 0, span.grid[0] - 1), np.clip(across, 0, span.grid[1] - 1)

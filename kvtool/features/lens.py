@@ -45,10 +45,12 @@ def first_pieces(language: Language, words: Sequence[str]) -> dict[str, int]:
     """
     pieces = {}
     for word in words:
+        # After an article, as in a sentence: many tokenizers join the space to the word.
         encoded = language.tokenizer(
             _ARTICLE + word, add_special_tokens=False, return_offsets_mapping=True
         )
         ends = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
+        # Tokens that end beyond the article hold letters of the word.
         ids = [token for token, (_, end) in ends if end > len(_ARTICLE)]
         if ids and ids[0] != language.tokenizer.unk_token_id:
             pieces[word] = ids[0]
@@ -62,6 +64,7 @@ def read_pieces(
     piece_ids = torch.tensor(list(pieces), dtype=torch.long, device=states.device)
     readings = [_reading(logits, piece_ids) for logits in _logits(language, states)]
     if not readings:
+        # Of no token there is nothing to join.
         return VocabularyReading(
             np.zeros((0, len(piece_ids)), np.float32), np.zeros((0, len(piece_ids)), np.int32)
         )
@@ -74,8 +77,10 @@ def top_words(language: Language, states: torch.Tensor, count: int) -> list[list
     """
     words: list[list[TopWord]] = []
     for logits in _logits(language, states):
+        # Of the whole vocabulary, so that probabilities are those of the model.
         best, ids = logits.softmax(dim=-1).topk(min(count, logits.shape[-1]))
         for probabilities, token_ids in zip(best.tolist(), ids.tolist(), strict=True):
+            # Each piece by itself: together they would be decoded as one text.
             texts = (language.tokenizer.decode([token]).strip() for token in token_ids)
             pairs = list(map(TopWord, texts, probabilities))
             words.append(pairs if np.isfinite(probabilities).all() else [])

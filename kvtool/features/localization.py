@@ -25,13 +25,16 @@ def elbow(values: Array) -> float:
     straight line between its ends; of values on a line, or above it, the lowest.
     """
     curve = np.sort(np.asarray(values, np.float64))[::-1]
+    # Both axes from 0 to 1, so that depths do not depend on the units.
     across = np.linspace(0.0, 1.0, len(curve))
     span = curve[0] - curve[-1]
+    # A level curve has no bend.
     if span <= 0:
         return float(curve[-1])
     # Below the line from the highest to the lowest, by how much.
     depth = (1 - across) - (curve - curve[-1]) / span
     deepest = int(depth.argmax())
+    # A depth of 0 is the line itself, up to rounding.
     return float(curve[deepest - 1]) if depth[deepest] > 1e-12 else float(curve[-1])
 
 
@@ -73,6 +76,7 @@ class HeadChoice:
             # Of equals those that look at the picture most.
             order = np.lexsort((-self.mass[candidates], entropies[candidates]))
             lowest = candidates[order[:CANDIDATES]]
+            # An infinite entropy is that of an even map, which points at nothing.
             counts[lowest[np.isfinite(entropies[lowest])]] += 1
         return counts / max(1, len(self.entropies))
 
@@ -82,5 +86,6 @@ class HeadChoice:
         """
         frequencies = self.frequencies()
         mean = np.mean(self.entropies, axis=0) if self.entropies else np.zeros(self.n_heads)
+        # The last key of lexsort is the first one that counts.
         order = np.lexsort((mean, -frequencies))
         return [int(head) for head in order[:count] if frequencies[head] > 0]

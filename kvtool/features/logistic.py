@@ -106,6 +106,7 @@ def fit_standardized(
     weigh what varies little more, and the vectors of layers differ in size by orders of magnitude:
     one C would be another strength in each of them. Arguments are those of `fit`.
     """
+    # Weights as shares, so that moments are products with them.
     count, n, _ = features.shape
     share = weights.to(features).expand(count, n)
     share = share / share.sum(1, keepdim=True).clamp_min(1e-30)

@@ -18,6 +18,7 @@ def solve_factored(factor: Tensor, right: Tensor) -> Tensor:
     Two triangular solves: torch.cholesky_solve copies the factors for the same bits, which was most
     of a few-shot probe's time (dim 384, 12 problems: 37 ms against 1 ms).
     """
+    # Forward with L, then backward with its transpose.
     half: Tensor = torch.linalg.solve_triangular(factor, right[:, :, None], upper=False)
     solution: Tensor = torch.linalg.solve_triangular(factor.transpose(1, 2), half, upper=True)
     return solution[:, :, 0]
@@ -40,6 +41,7 @@ class Newton:
         new one; infinite where there is none."""
         if self.factor is None:
             return torch.full_like(gradient[:, 0], torch.inf)
+        # g' H^-1 g: twice what a quadratic with this Hessian would still fall.
         decrement = (gradient * solve_factored(self.factor, gradient)).sum(1)
         return torch.where(self.failed, torch.inf, decrement / 2)
 
@@ -61,6 +63,7 @@ class Newton:
         # Where the factorization fails, steepest descent takes the step.
         self.factor, info = torch.linalg.cholesky_ex(hessian)
         self.failed = info > 0
+        # A failed factor gives numbers that mean nothing, which the next line drops.
         solution = solve_factored(self.factor, gradient)
         return -torch.where(self.failed[:, None], gradient, solution)
 
@@ -90,6 +93,7 @@ class Preconditioner:
     def __call__(self, q: Tensor) -> Tensor:
         if self.factor is None:
             return q * self.diagonal
+        # Centered features make the Hessian block-diagonal: weights here, intercept there.
         solved = solve_factored(self.factor, q[:, :-1])
         return torch.cat([solved, q[:, -1:] * self.diagonal[:, -1:]], dim=1)
 

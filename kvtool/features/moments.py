@@ -62,11 +62,14 @@ class Moments:
         Distances are first from these images' mean; then groups combine as in merge.
         """
         heads, n = values.shape[:2]
+        # Tokens and dims side by side: moments are taken column by column.
         rows = values.reshape(heads, n, -1)
         sums = self.sums.reshape(heads, -1)
+        # Buffers that all pieces share: the memory is that of WIDTH columns.
         buffer = np.empty((n, WIDTH))
         single = np.empty((n, WIDTH), np.float32)
         for head, start in product(range(heads), range(0, rows.shape[2], WIDTH)):
+            # A slice of the columns at a time, all images of it.
             piece = rows[head, :, start : start + WIDTH]
             piece_sums = sums[head, start : start + WIDTH]
             work = buffer[:, : piece.shape[1]]
@@ -102,6 +105,7 @@ def _between(sums: Array, n: int, other_sums: Array, other_n: int) -> float:
     if not (n and other_n):
         return 0.0
     # n * other_n * (other mean - mean), without a division by each n.
+    # With the means' distance, m2 grows by n other_n / (n + other_n) times its square.
     difference = other_n * sums
     difference -= n * other_sums
     return float(np.vecdot(difference, difference)) / (n * other_n * (n + other_n))
@@ -114,6 +118,7 @@ def distances(groups: Sequence[Moments]) -> Array:
     Their ratio, each summed over the groups, is the variance over all images.
     """
     heads, tokens, dim = groups[0].sums.shape
+    # The variance is a mean over tokens: an image counts once for each of them.
     counts = np.array([group.n for group in groups], np.float64)
     flat = [group.sums.reshape(heads, tokens * dim) for group in groups]
     sums_and_counts = np.empty((heads, len(groups), 2))
@@ -138,6 +143,7 @@ def pooled_distances(layouts: Sequence[Sequence[Moments]]) -> Array:
     pieces = []
     for groups in layouts:
         sums_and_counts = distances(groups)
+        # One layout keeps NumPy's divisor, the number of images.
         if len(layouts) > 1:
             n = sum(group.n for group in groups)
             sums_and_counts[..., 1] *= (n - 1) / n
@@ -192,11 +198,13 @@ def _groups(
         [sample.id for sample in layout.samples if selection is None or sample.id in selection]
         for layout in layouts
     ]
+    # Each layout's part of GROUPS is by its images, at least one and at most one an image.
     total = sum(map(len, members))
     group_of = {}
     for number, images in enumerate(members):
         n_groups = min(len(images), max(1, round(GROUPS * len(images) / total))) if images else 0
         for rank, image in enumerate(images):
+            # Neighbors in rank share a group; sizes differ by one at most.
             group_of[image] = number, rank * n_groups // len(images)
     return group_of
 
@@ -228,6 +236,7 @@ def _by_group(
     part: PartSlice, layouts: Sequence[GridLayout], group_of: dict[str, tuple[int, int]]
 ) -> Iterator[tuple[tuple[int, int], NDArray[Any]]]:
     """Yield values (head, image, token, dim) of the images of one part, by group."""
+    # Images of one group within the part, in the order in which they are stored.
     groups = [group_of[sample.id] for sample in part.samples]
     for group in dict.fromkeys(groups):
         positions = [position for position, key in enumerate(groups) if key == group]

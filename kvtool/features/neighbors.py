@@ -57,6 +57,7 @@ def nearest(
     """
     q = torch.as_tensor(queries)
     t = torch.as_tensor(targets)
+    # Noted before the cast, which hides it: such factors lose nothing in bfloat16 units.
     is_bfloat16 = q.dtype == t.dtype == torch.bfloat16
     q = q.float()
     t = t.float()
@@ -100,6 +101,7 @@ def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:
             return "faiss-gpu" if have["faiss-gpu"] else "torch"
         # Torch is faster for few pairs, FAISS for many, as it never builds the matrix of scores.
         return "faiss-cpu" if have["faiss-cpu"] and pairs >= FAISS_CPU_FROM else "torch"
+    # Forced by name: it runs or fails, and is never replaced by another in silence.
     if backend not in have:
         raise UsageError(f"neighbors: unknown backend {backend!r}; known: auto, {', '.join(have)}")
     if not have[backend]:
@@ -144,10 +146,13 @@ def _torch_chunk(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the best of some queries. norms (head, 1, target) are inverse norms of the targets for
     cosine, their squared norms for l2."""
+    # Raw products; norms are applied to them, not to copies of the vectors.
     scores = torch.bmm(q, t.transpose(1, 2))
     if metric == "cosine":
         values, indices = greatest(scores.mul_(norms), k)
+        # A query's norm is the same for all its targets, so it can come after the choice.
         return values * inverse_norms(q)[:, :, None], indices
+    # -|q - t|^2 = 2 q.t - |t|^2 - |q|^2: the greatest is the nearest.
     return greatest(2 * scores - norms - (q * q).sum(-1)[:, :, None], k)
 
 
@@ -165,6 +170,7 @@ def _faiss(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Ar
         pairs = zip(q.contiguous(), t.contiguous(), strict=True)
         results = [search(queries, targets, k, metric=kind) for queries, targets in pairs]
     scores, indices = (_array(torch.stack(tensors)) for tensors in zip(*results, strict=True))
+    # FAISS gives squared distances, smallest first; negated, the best is the greatest.
     return (scores if metric == "cosine" else -scores), indices
 
 
@@ -222,6 +228,7 @@ def _reference(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, Array
 def _reference_head(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, Array]:
     scores = np.empty((len(q), k))
     indices = np.empty((len(q), k), np.int64)
+    # Double precision, and its copies: a quarter of CHUNK scores at once.
     rows = max(1, CHUNK // (4 * len(t)))
     for first in range(0, len(q), rows):
         part = slice(first, first + rows)
@@ -249,6 +256,7 @@ def _reference_on_device(
 ) -> tuple[Array, Array]:
     """Search as _reference_head does, where the tensors lie: targets stay there."""
     t = t.double()
+    # As there: a target that is not finite takes no part in what rounds the others.
     norms_t = t.square().sum(-1)
     largest = torch.where(norms_t.isfinite(), norms_t, 0.0).max()
     orders, scores = [], []
@@ -260,6 +268,7 @@ def _reference_on_device(
             exact = 2 * exact - norms_q - norms_t
             scale = (norms_q + largest).clamp_min(1e-300)
         exact = torch.where(exact.isnan(), -torch.inf, exact)
+        # Ties at 10 digits stay in the order of their indices, as the sort is stable.
         rounded = torch.round(exact / scale, decimals=10)
         orders.append(rounded.sort(dim=-1, descending=True, stable=True).indices[:, :k])
         scores.append(exact.gather(1, orders[-1]))

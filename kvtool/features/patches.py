@@ -49,6 +49,7 @@ class Patches:
     @cached_property
     def starts(self) -> Numbers:
         """The number of each image's first patch, and the count of all patches, (image + 1,)."""
+        # Cells of each image, added up: where its numbers begin.
         grids = [self.span(sample).grid for sample in self.samples]
         cells = [rows * cols for rows, cols in grids]
         return np.concatenate([[0], np.cumsum(cells, dtype=np.int64)]).astype(np.int64)
@@ -71,6 +72,7 @@ class Patches:
 
     def place(self, number: int) -> tuple[Sample, int, int]:
         """Return (sample, row, col) of a patch."""
+        # The last image that begins at or before the number.
         position = int(np.searchsorted(self.starts, number, side="right")) - 1
         sample = self.samples[position]
         row, col = divmod(number - int(self.starts[position]), self.span(sample).grid[1])
@@ -82,6 +84,7 @@ class Patches:
 
     def gather(self, selection: Numbers) -> Chunk:
         """Return some patches, named by rising number; only the images that hold them are read."""
+        # The images that hold a patch asked for, each once.
         positions = np.unique(np.searchsorted(self.starts, selection, side="right") - 1)
         # An empty chunk first, so that there is something to join where no image holds any.
         chunks: list[Chunk] = [(np.empty(0, np.int64), np.empty((0, self.dim), np.float32))]
@@ -109,6 +112,7 @@ class Patches:
 
     def _groups(self, positions: Iterable[int]) -> Iterator[list[int]]:
         """Yield positions of consecutive images whose patches fit one read."""
+        # In patches, of float32 vectors: a read holds so many, or a single larger image.
         limit = max(1, READ_BYTES // (4 * self.dim))
         group = list[int]()
         size = 0
@@ -125,6 +129,7 @@ class Patches:
 
     def _usable(self, numbers: Numbers, vectors: Array) -> Chunk:
         """Leave out vectors that are not finite, and normalize the others for cosine."""
+        # A patch keeps its number where it is left out, so others are not renumbered.
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             numbers = numbers[finite]

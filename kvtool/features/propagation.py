@@ -91,6 +91,7 @@ class Context:
         exactly as near as the last of them.
         """
         on_cpu = values.device.type == "cpu"
+        # Torch's own threads rest: bands of rows are what runs side by side.
         with lone_threads(values.device) as threads, exact_products(self.of_bfloat16):
             queries = _full(values)
             # The query's norm and the temperature turn products with unit vectors into exponents.
@@ -138,6 +139,7 @@ class Context:
         top = self.rule.top
         # One token more than `top` shows whether the last place is shared.
         scores, tokens = nearest_tokens(products, self._bias, within, top + 1)
+        # Row, frame and column in one, in the order that the token indices have.
         masks = self.masks[heads, :, seen].flatten(2)
         sharpen = sharpen[heads, band]
         if top > 1 and _tied(scores, top):
@@ -171,10 +173,12 @@ class Context:
         """Return (col, frame * col): -inf where the columns are further apart than the radius, else
         0."""
         columns = torch.arange(self.grid[1], device=self.vectors.device)
+        # Distance in columns between a query and a token of the context.
         beyond = (columns[:, None] - columns).abs() > self.rule.radius
         bias = torch.zeros(
             beyond.shape, dtype=self.vectors.dtype, device=columns.device
         ).masked_fill_(beyond, -torch.inf)
+        # The frames lie side by side in a row, so the pattern repeats for each.
         return bias.repeat(1, self.vectors.shape[2])
 
 
@@ -218,6 +222,7 @@ def nearest_tokens(
 
 def _only_within(products: Tensor, bias: Tensor, within: Sequence[slice]) -> Tensor:
     """Return products as in nearest_tokens, -inf where a token is not seen."""
+    # Of the whole context, as a tie may lie in any column.
     visible = torch.full_like(products, -torch.inf)
     shape = (len(products), len(within), -1, *products.shape[2:])
     for i, rows in enumerate(within):

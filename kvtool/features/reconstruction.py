@@ -63,6 +63,7 @@ class ReconstructionSums:
         """
         if not len(x):
             return
+        # Any value but 0: features of unrectified SAEs may be negative.
         is_active = features != 0
         vectors = x.double()
         # The mean of all tokens is known at the end alone: see `units`.
@@ -70,8 +71,10 @@ class ReconstructionSums:
         self.offset += from_center.sum(dim=0)
         sums = self._sums_of(vectors, reconstruction.double(), from_center, is_active)
         self.sums[image] += sums.cpu().numpy()
+        # A bit a feature: tens of thousands of features for thousands of images.
         self.packed_presence[image] |= np.packbits(is_active.any(dim=0).cpu().numpy())
         self.counts += is_active.sum(dim=0).cpu().numpy()
+        # All lengths are kept, as a median needs them.
         self.norms.append(vectors.square().sum(dim=1).sqrt().float().cpu().numpy())
 
     def _sums_of(
@@ -120,6 +123,7 @@ class ReconstructionSums:
         units = self.sums.copy()
         n_tokens = units[:, UNITS.index("tokens")].sum()
         distance = float((self.offset / max(n_tokens, 1)).square().sum())
+        # Shared out by tokens, so that the sum over images is exact.
         units[:, UNITS.index("spread")] -= distance * units[:, UNITS.index("tokens")]
         return units
 
@@ -177,6 +181,7 @@ def overlap(
 
     Returns the Jaccard index of each image, and its mean over images and permutations.
     """
+    # Chance is the same index with captions of other images.
     indices = _jaccard(presence, caption_presence)
     by_chance = [_jaccard(presence, caption_presence[order]).mean() for order in orders]
     return indices, float(np.mean(by_chance)) if by_chance else float("nan")

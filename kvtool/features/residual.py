@@ -53,6 +53,7 @@ def check_streams(run: StoredRun, layers: Sequence[int]) -> None:
     """Raise UsageError where a run lacks what the stream after some layers follows from."""
     config = run.config
     depth = config.model.geometry.layers
+    # A tower alone has no stream of a decoder.
     if not depth:
         raise UsageError(
             f"run {run.name}: hidden: expected a run of a language model, found one of "
@@ -63,6 +64,7 @@ def check_streams(run: StoredRun, layers: Sequence[int]) -> None:
             f"run {run.name}: hidden: expected layers from 0 to {depth - 1}, found {outside[0]}"
         )
     needed = needed_kinds(config)
+    # Neither stored nor computable: the reason says which extraction would help.
     if not _is_stored(run, layers) and not _is_computable(run):
         if adds_features(config.model.family):
             raise UsageError(
@@ -146,7 +148,9 @@ def sample_cells(sample: Sample, count: int | Literal["all"], seed: int) -> Indi
     n_cells = rows * cols
     if count == "all" or count >= n_cells:
         return np.arange(n_cells)
+    # Integer division: stretches differ by one cell at most.
     ends = np.arange(count + 1) * n_cells // count
+    # Seeded by the image, too: its cells do not depend on what else is read.
     rng = np.random.default_rng([seed, sample.index])
     return rng.integers(ends[:-1], ends[1:])
 
@@ -169,6 +173,7 @@ def read_hidden(
     """Return the stream of chosen tokens over images, see StoredRun.hidden."""
     layers = list(layer) if isinstance(layer, Iterable) else [layer]
     check_streams(run, layers)
+    # Rows of all images one after the other, as offsets say.
     samples = run.samples if ids is None else [run.image(image).sample for image in ids]
     tokens = {sample.id: choice.indices(sample, HIDDEN) for sample in samples}
     offsets = np.cumsum([0, *(len(tokens[sample.id]) for sample in samples)], dtype=np.int64)
@@ -199,6 +204,7 @@ def load_for_streams(
     from kvtool.engine.run_model import load_run_model
 
     attention = run.config.model.attention
+    # Other backends take no mask for each token, which partial prompts need.
     backend = attention if attention in ATTENTIONS else ATTENTIONS[0]
     return load_run_model(run, model, device, attention=backend)
 

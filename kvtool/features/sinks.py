@@ -58,9 +58,11 @@ class PictureSinks(NamedTuple):
             values: The value vectors of the cells, (key, cell, dim).
             grid: Rows and columns of the base grid.
         """
+        # (key, sink) indices, and the same as a mask over cells.
         sinks = sink_tokens(maps)
         is_sink = np.zeros(maps.shape, bool)
         np.put_along_axis(is_sink, sinks, values=True, axis=1)
+        # In the order of COLUMNS; a map without mass has no share, and counts as 0.
         columns = [np.ones(len(maps)), mass, np.nan_to_num(sink_share(maps))]
         columns.append(border_cells(grid)[sinks].mean(axis=1))
         for vectors in (keys, values):
@@ -106,7 +108,9 @@ class VectorSpread:
         """Return the share of the mean squared length that is not that of the mean vector, (key,):
         0 where all vectors are the same, 1 where they have nothing in common.
         """
+        # Without a vector all sums are 0, and nothing is divided by 0.
         count = max(1, self.count)
+        # Were all vectors alike, the mean's square would be the mean of squares.
         common = ((self.total / count) ** 2).sum(axis=1)
         dependence: Array = np.clip(1 - ratio(common, self.squares / count), 0, 1)
         return dependence
@@ -140,6 +144,7 @@ class SinkSums:
         self.at_sinks.add(picture.sink_total, picture.sink_squares, n_sinks)
         self.at_others.add(picture.other_total, picture.other_squares, n_cells - n_sinks)
         self.units.append(picture.units)
+        # Counts by cell serve the overlap of all pairs of pictures, without any pair.
         is_sink = np.zeros((self.n_keys, n_cells))
         np.put_along_axis(is_sink, picture.sinks, values=1, axis=1)
         self.counts[grid] = self.counts.get(grid, 0) + is_sink
@@ -159,6 +164,7 @@ class SinkSums:
             n_sinks = count_sinks(n_cells)
             # A cell that is a sink of c pictures is shared by c (c - 1) ordered pairs.
             shared += (counts * (counts - 1)).sum(axis=1) / n_sinks
+            # Sinks at random cells hit a given sink's cell with probability n_sinks / n_cells.
             by_chance += n * (n - 1) * n_sinks / n_cells
             n_pairs += n * (n - 1)
         if not n_pairs:

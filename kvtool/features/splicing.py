@@ -42,6 +42,7 @@ def splice_scores(
         seed: The random seed of the intervals.
         draws: The number of resamples.
     """
+    # Losses as differences to the plain run, and a 1 that counts images.
     units = np.stack([reconstructed - plain, averaged - plain, np.ones(len(plain))], axis=-1)
     if not len(units):
         return Splice(*[float("nan")] * 6)

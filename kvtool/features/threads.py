@@ -25,6 +25,7 @@ def lone_threads(device: torch.device) -> Iterator[int]:
     """Let torch use a single thread for each operation on a CPU, and yield how many it would use;
     1 on other devices.
     """
+    # The setting is global: it is put back even where the work fails.
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     if threads == 1:
         yield 1

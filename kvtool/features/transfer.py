@@ -60,6 +60,7 @@ def auroc(scores: Array, is_positive: Array) -> Array:
     """
     from scipy.stats import rankdata
 
+    # Mann and Whitney's U, divided by the number of pairs, is the area.
     n_positive = int(is_positive.sum())
     n_negative = len(is_positive) - n_positive
     # The ranks' sum of the positives, less that among themselves, counts the pairs they win.
@@ -85,6 +86,7 @@ def choose_features(features: Array, labels: Mapping[str, Array]) -> dict[str, C
         candidates = np.flatnonzero(is_active[is_word].any(axis=0))
         if not candidates.size or is_word.all():
             continue
+        # A few features at a time: ranks are copies in double precision.
         areas = np.concatenate(
             [
                 auroc(features[:, candidates[start : start + _CANDIDATES]], is_word)
@@ -116,6 +118,7 @@ def word_directions(states: Array, labels: Mapping[str, Array]) -> dict[str, Arr
     means = {word: states[is_word].mean(axis=0) for word, is_word in occurring.items()}
     directions = {}
     for word in means:
+        # Each other word counts once, however often it occurs.
         neighbor_means = [mean for neighbor, mean in means.items() if neighbor != word]
         if neighbor_means:
             directions[word] = (means[word] - np.mean(neighbor_means, axis=0)) / spread
@@ -152,12 +155,14 @@ def transfer(
     }
     if not pairs:
         return Transfer(np.nan, np.nan, np.nan, {}, np.empty(0))
+    # The value itself: every image weighs 1.
     ones = np.ones((1, n_groups))
     areas = {concept: float(_area(counts, ones)[0]) for concept, counts in pairs.items()}
     rng = np.random.default_rng(seed)
     image_weights = resample_weights(n_groups, draws, rng)
     # One row a draw: the AUROC of each concept over the images drawn, (draw, concept).
     resampled = np.stack([_area(counts, image_weights) for counts in pairs.values()], axis=1)
+    # A draw may hold no positive of a rare concept: its mean is over the others.
     defined = ~np.isnan(resampled)
     means = ratio(np.nan_to_num(resampled).sum(axis=1), defined.sum(axis=1).astype(float))
     low, high = np.nanquantile(means, [0.025, 0.975])
@@ -193,6 +198,7 @@ def permuted_auroc(scores: Array, labels: Array, *, seed: int = 0) -> float:
                     scores[:, concept], ordered, labels[:, concept] == 1, labels[:, stranger]
                 )
             )
+    # Shifts of a single concept, or strangers without patches, leave nothing.
     defined = np.array(areas)[~np.isnan(areas)]
     return float(defined.mean()) if defined.size else float("nan")
 
@@ -211,6 +217,7 @@ class _Comparisons(NamedTuple):
 
 def _groups(images: Array) -> Array:
     """Number the images from 0 on; of more than GROUPS images, the groups they fall into."""
+    # Groups of neighbors in number; sizes differ by one at most.
     _, numbers = np.unique(images, return_inverse=True)
     count = int(numbers.max(initial=-1)) + 1
     return numbers if count <= GROUPS else numbers * GROUPS // count
@@ -223,6 +230,7 @@ def _comparisons(scores: Array, labels: Array, groups: Array, n_groups: int) -> 
     positive_groups = groups[is_positive]
     wins = np.zeros((n_groups, n_groups))
     negatives = np.zeros(n_groups)
+    # Negatives sorted by group, so that each group is one slice.
     order = np.argsort(groups[labels == 0], kind="stable")
     negative_scores = scores[labels == 0][order]
     bounds = np.searchsorted(groups[labels == 0][order], np.arange(n_groups + 1))
@@ -232,6 +240,7 @@ def _comparisons(scores: Array, labels: Array, groups: Array, n_groups: int) -> 
         negatives[group] = len(rivals)
         below = np.searchsorted(rivals, positive_scores, "left")
         not_above = np.searchsorted(rivals, positive_scores, "right")
+        # A rival below is in both counts, an equal in one: a win is 1, and a tie 1/2.
         halves = (below + not_above) / 2
         wins[:, group] = np.bincount(positive_groups, halves, minlength=n_groups)
     positives = np.bincount(positive_groups, minlength=n_groups).astype(np.float64)
@@ -249,6 +258,7 @@ def _area_of_stranger(scores: Array, ordered: Array, is_own: Array, labels: Arra
     """Return how well a concept's scores (patch,), also given in rising order, find the patches of
     another one by its labels (patch,); patches of the concept's own are left out.
     """
+    # Patches with both concepts would win for the wrong reason.
     positives = scores[(labels == 1) & ~is_own]
     is_left_out = (labels != 0) | is_own
     # All patches less those that are left out, which are few and are soon in order.
@@ -259,5 +269,6 @@ def _area_of_stranger(scores: Array, ordered: Array, is_own: Array, labels: Arra
 
 def _wins(positives: Array, ordered: Array) -> float:
     """Return how often positives beat rivals in rising order, ties counted half."""
+    # Left counts rivals below, right those not above: their mean halves ties.
     sides = (np.searchsorted(ordered, positives, side) for side in ("left", "right"))
     return float(sum(side.sum() for side in sides)) / 2

@@ -60,6 +60,7 @@ def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -
 def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Threshold) -> Result:
     """Return the result of measured rows: their distribution, the threshold, and what it says of
     each."""
+    # Heads without a variance take no part in the distribution.
     defined = np.array([row["variance"] for row in rows if row["variance"] is not None])
     distribution = describe(defined, config["seed"])
     # Without two modes there is no valley, and no key is judged.

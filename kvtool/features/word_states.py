@@ -43,8 +43,10 @@ class WordStates:
         on the tokens that they were made of they would look better than they are. NaN where no
         word occurs in both halves.
         """
+        # Split by sentence, as tokens of one sentence are alike.
         is_even = self.texts % 2 == 0
         areas = [self._tried(is_even), self._tried(~is_even)]
+        # The same words on both sides, or the halves would weigh words differently.
         shared = areas[0].keys() & areas[1].keys()
         return _mean([half[word] for half in areas for word in shared])
 
@@ -62,6 +64,7 @@ class WordStates:
     def _tried(self, is_fitted: Array) -> dict[str, float]:
         """Return the AUROC of each word by directions of some tokens (token,) on the others."""
         states = _host(self.states)
+        # Labels of the fitted tokens alone, in the same order.
         fitted = {word: is_word[is_fitted] for word, is_word in self.labels.items()}
         areas = {}
         for word, direction in word_directions(states[is_fitted], fitted).items():
@@ -94,6 +97,7 @@ class SentenceWords:
         labels: dict[str, list[Array]] = {word: [] for word in self.words}
         texts: list[Array] = []
         for item in self.language.text_states(self.sentences, layers):
+            # One bad sentence would spoil every mean that it enters.
             if not item.states.isfinite().all():
                 continue
             sentence = self.sentences[item.index]
@@ -103,6 +107,7 @@ class SentenceWords:
             positions = self.language.word_positions(sentence, self.words)
             for word in self.words:
                 is_word = np.zeros(n_tokens + n_left_out, bool)
+                # Positions count from the sentence's start, before tokens are left out.
                 is_word[positions.get(word, [])] = True
                 labels[word].append(is_word[n_left_out:])
             states.append(item.states.cpu())

@@ -89,6 +89,7 @@ def mme_subset(answers: Sequence[str], truths: Sequence[str]) -> dict[str, float
     """
     readings = [parse_mme(answer) for answer in answers]
     right = [reading == truth.lower() for reading, truth in zip(readings, truths, strict=True)]
+    # Two questions that follow each other are of one image.
     correct = np.array(right, bool).reshape(-1, 2)
     scores = mme_scores(mme_units(correct).sum(axis=0))
     figures = {name: float(value) for name, value in scores.items()}

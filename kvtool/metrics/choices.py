@@ -51,6 +51,7 @@ def choice_scores(cells: Sequence[ChoiceCell]) -> Scores:
 
     def scores(sums: Array) -> dict[str, Array]:
         """Turn sums (..., cell * 2) into table scores (...)."""
+        # Of each cell the right answers and the questions.
         by_cell = sums.reshape(*sums.shape[:-1], len(cells), 2)
         table = {"accuracy": _accuracy_over(cells, by_cell)}
         if CVBENCH in benchmarks:

@@ -28,6 +28,7 @@ def rank_cells(scores: Array, positives: Array, negatives: Array) -> tuple[Array
     # Cells from the highest score down, as a threshold would pass them.
     order = np.argsort(-scores, axis=-1, kind="stable")
     ordered = np.take_along_axis(scores, order, axis=-1)
+    # A cell stands for all its pixels, of both kinds.
     true = positives[order].astype(np.float64)
     false = negatives[order].astype(np.float64)
     n_true, n_false = float(positives.sum()), float(negatives.sum())
@@ -41,6 +42,7 @@ def rank_cells(scores: Array, positives: Array, negatives: Array) -> tuple[Array
     # is what was passed with them, less themselves.
     equals = _sums_of_equals(true, last)
     beaten = (false * (true_passed - equals / 2)).sum(axis=-1)
+    # Without a background pixel every cut is right, and precision says nothing.
     return (
         ratio(average_precision, np.array(n_true if n_false else 0.0)),
         ratio(beaten, np.array(n_true * n_false)),

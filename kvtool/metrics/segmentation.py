@@ -32,6 +32,7 @@ def binary_counts(predicted: Array, truth: Array, keep: Array | None = None) -> 
         raise ValueError(
             f"masks differ in size: predicted {predicted.shape[-2:]}, truth {truth.shape}"
         )
+    # Void pixels are taken out of both masks.
     inside = np.ones(truth.shape, bool) if keep is None else keep
     n = int(inside.sum())
     n_truth = int((truth & inside).sum())
@@ -82,6 +83,7 @@ def fewshot_scores(sums: Array, *, drawn_alone: bool = False) -> dict[str, Array
         drawn_alone: Take the mean of miou over classes that have an episode among the units: a half
             of the episodes may lack a class, which is no score of 0.
     """
+    # (..., class, intersection or union, background or foreground).
     counts = sums[..., :-2].reshape(*sums.shape[:-1], -1, 2, 2)
     intersection = counts[..., 0, :]
     union = counts[..., 1, :]
@@ -177,6 +179,7 @@ def class_counts(predicted: Array, truth: Array, n_classes: int, ignore: int) ->
             f"ground truth holds id {int(true.max())}; "
             f"ids are 0 to {n_classes - 1} and {ignore} (ignored)"
         )
+    # An id beyond the classes misses the true class, and is no other's prediction.
     valid = (guess >= 0) & (guess < n_classes)
     return np.stack(
         [

@@ -51,6 +51,7 @@ def boundary_accuracy(predicted: Array, truth: Array) -> float:
     true = boundary_map(truth)
     n_guess = np.count_nonzero(guess)
     n_true = np.count_nonzero(true)
+    # Precision or recall would divide by 0.
     if not n_guess or not n_true:
         return float(n_guess == n_true)
     radius_px = ceil(BOUNDARY_TOLERANCE * hypot(*mask_shape(truth)))
@@ -77,6 +78,7 @@ def dilate(mask: Array, radius_px: int) -> Array:
         for indices in (rows, columns)
     )
     dilated = np.zeros(mask.shape, bool)
+    # The distance to the nearest pixel of the mask, which is 0 on the mask itself.
     dilated[window] = distance_transform_edt(~mask[window]) <= radius_px
     return dilated
 
@@ -96,6 +98,7 @@ def object_frames(predicted: Sequence[Array], truth: Sequence[Array]) -> tuple[A
     Raises:
         ValueError: A mask differs in size from its annotation.
     """
+    # Void (255) of the first frame is no object, whatever its number.
     n_objects = int(np.where(truth[0] == 255, 0, truth[0]).max())
     scored = range(1, len(truth) - 1)
     j, f = np.zeros((2, n_objects, len(scored)))

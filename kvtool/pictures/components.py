@@ -67,6 +67,7 @@ def draw_sheets(
 
     `framed` are (layer, kv_head) of input-agnostic blocks, None where nobody has looked for them.
     """
+    # Every image once, in the order of the ids.
     images = list(dict.fromkeys(ids))
     samples = {sample.id: sample for sample in run.views if sample.id in set(images)}
     columns = run.config.stored_layers(kind) if layers is None else layers
@@ -75,6 +76,7 @@ def draw_sheets(
         image: Sheet(samples[image].base(kind).grid, len(columns), len(rows)) for image in images
     }
     for column, (layer, values) in enumerate(_layers(run, kind, images, columns)):
+        # Where each image's tokens end among those of all, to take the colors apart again.
         ends = np.cumsum([values[image].shape[1] for image in images])
         for row, head in enumerate(rows):
             if head >= run.config.count_heads(kind, layer):
@@ -164,14 +166,17 @@ def rgb(vectors: Vectors) -> NDArray[np.uint8]:
 
 def _components(finite: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return the colors (token, 3) of finite vectors."""
+    # Principal axes are the right singular vectors of the centered vectors.
     centered = finite - finite.mean(axis=0)
     _, _, axes = np.linalg.svd(centered, full_matrices=False)
     # The sign of a component is arbitrary: the largest loading is made positive.
     axes = axes[:3] * np.sign(
         np.take_along_axis(axes[:3], np.abs(axes[:3]).argmax(axis=1)[:, None], axis=1)
     )
+    # With fewer than three axes the colors that are left have no variation.
     parts = np.zeros((len(finite), 3))
     parts[:, : len(axes)] = centered @ axes.T
+    # Few outliers must not squeeze all else into one shade.
     low, high = np.quantile(parts, [0.01, 0.99], axis=0)
     # Rounding alone is no variation.
     varies = high - low > 1e-6 * np.abs(finite).max(initial=1e-30)

@@ -45,9 +45,11 @@ class ContactSheet:
         lines = max(len(tile.caption) for tile in tiles)
         self.row_px = self.cell_px[1] + round(lines * CAPTION_PX * LINE_SPACING) + GAP_PX
         width = 2 * MARGIN_PX + self.columns * (self.cell_px[0] + GAP_PX) - GAP_PX
+        # Title and legend are wrapped to the width, and tell the height.
         titles = wrap(title, font(TITLE_PX), width - 2 * MARGIN_PX)
         keys = _legend_rows(legend, width - 2 * MARGIN_PX)
         self.top_px = MARGIN_PX + round(len(titles) * TITLE_PX * LINE_SPACING) + GAP_PX // 2
+        # The rows of tiles are as many as it takes, rounded up.
         below = self.top_px + -(-len(tiles) // self.columns) * self.row_px
         key_px = round(CAPTION_PX * 1.7)
         self.picture = Image.new(

@@ -38,6 +38,7 @@ def draw_examples(
     """
     task = scored_task(run, str(result.task), dataset, result, device)
     images = example_images(task, count)
+    # Only what the examples need is predicted.
     task.only(set(images))
     refs = {ref.id: ref for ref in dataset.images()}
     examples: dict[Block, list[Drawn]] = {}
@@ -46,6 +47,7 @@ def draw_examples(
             block.kind
         ):
             continue
+        # With the heads that were scored together: alone, a block might round differently.
         heads = scored_heads(run, block, result)
         with saved_predictions(run, task, block, heads, device) as saved:
             drawings = drawings_of(saved, refs, set(images))
@@ -58,6 +60,7 @@ def draw_examples(
 def _leading_blocks(result: Result, count: int) -> list[Block]:
     """Return the best block of each kind, the kind of the best first; then the others by score."""
     rows = result.ranked([row for row in result.rows if is_summary(row)])
+    # From the worst up, so that the best row of each kind is what stays.
     first = {row["kind"]: row for row in reversed(rows)}
     ordered = [row for row in (result.best, *first.values(), *rows) if row is not None]
     blocks = [Block(row["kind"], row["layer"], row["kv_head"]) for row in ordered]

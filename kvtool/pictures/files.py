@@ -45,11 +45,13 @@ def pictures_of(
     """Return the images' pictures, as far as the data set still has them, and a note where it has
     not."""
     try:
+        # A run outlives its data set: without it there are drawings without pictures.
         refs = {ref.id: ref for ref in dataset_of(run, data).images() if ref.id in set(ids)}
     except KvtoolError as error:
         if data is not None:
             raise
         return {}, (f"without the original pictures: {error}",)
+    # One image that is gone, or damaged, does not take the others along.
     pictures = {}
     notes = []
     for image in ids:

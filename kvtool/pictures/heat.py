@@ -36,6 +36,7 @@ def draw_heat(
     """
     picture = fit(gray(image), side_px)
     scale = picture.width / image.width
+    # What is not known, or not positive, has no color.
     strengths = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=0.0).clip(min=0.0)
     strongest = strengths.max(initial=0.0)
     shares = STRONGEST * strengths / strongest if strongest > 0 else strengths
@@ -50,6 +51,7 @@ def _mask(shares: Numbers, cover_xyxy: list[float], wh_px: tuple[int, int]) -> I
     """Return how much color each pixel gets, 0 to 255; none beyond the patches' part."""
     x0, y0, x1, y1 = cover_xyxy
     rows, cols = shares.shape
+    # Whole pixels that neighbors share: no gap between patches, and no overlap.
     xs = np.rint(np.linspace(x0, x1, cols + 1)).astype(int).tolist()
     ys = np.rint(np.linspace(y0, y1, rows + 1)).astype(int).tolist()
     mask = Image.new("L", wh_px, 0)

@@ -57,6 +57,7 @@ def place_marks(
     marks: list[PointMark] = []
     for number, (name, point, ring) in enumerate(zip(names, points_px, rings, strict=True)):
         other_rings = [other_ring for index, other_ring in enumerate(rings) if index != number]
+        # Of its own ring a name must leave the inscribed square free, not the corners around it.
         occupied = [
             _around(point, INNER * radius),
             *other_rings,
@@ -90,6 +91,7 @@ def _clearest(
 
 def draw_marks(image: Image.Image, marks: Sequence[PointMark]) -> Image.Image:
     """Return a copy with the marks on it; nothing changes outside their boxes."""
+    # A picture that is RGB already would be drawn on itself.
     canvas = image.convert("RGB")
     canvas = canvas.copy() if canvas is image else canvas
     painter = ImageDraw.Draw(canvas)
@@ -117,9 +119,11 @@ def _places(ring: Box, size_px: tuple[float, float], wh_px: tuple[int, int]) -> 
     radius = (ring[2] - ring[0]) / 2
     boxes: list[Box] = []
     for across, down in BESIDE:
+        # Diagonally a name may reach into the ring's box, whose corner the circle leaves free.
         reach = radius * (INNER if across and down else 1.0)
         x_px = x + across * (reach + width / 2) - width / 2
         y_px = y + down * (reach + height / 2) - height / 2
+        # The upper left edge comes last: a name that does not fit is cut at its end.
         x_px = max(0, round(min(x_px, wh_px[0] - width)))
         y_px = max(0, round(min(y_px, wh_px[1] - height)))
         boxes.append((x_px, y_px, x_px + width, y_px + height))

@@ -81,6 +81,7 @@ def _objects(ids: Mask | None, wh_px: tuple[int, int]) -> list[tuple[int, NDArra
     """Return each object's id and its pixels in a picture of a size."""
     if ids is None:
         return []
+    # The nearest id, as a mean of two would be a third object's.
     resized = np.asarray(
         Image.fromarray(ids.astype(np.uint8)).resize(wh_px, Image.Resampling.NEAREST)
     )
@@ -127,6 +128,7 @@ def draw_matches(
 
     def draw(pen: Pen) -> None:
         """Draw rings, then errors, lines and ends."""
+        # Into pixels of the canvas: each picture has its scale, the second its offset.
         ends = [
             (
                 (a[0] * source_scale, a[1] * source_scale),
@@ -134,6 +136,7 @@ def draw_matches(
             )
             for a, b in zip(source_px, found_px, strict=True)
         ]
+        # Rings lie below and ends on top, so that no line hides where a match ends.
         for x, y in true_px:
             pen.ring((start_px + x * target_scale, y * target_scale))
         for (_, b), (x, y), is_right in zip(ends, true_px, right, strict=True):
@@ -179,6 +182,7 @@ class Pen:
     def stroke(self, start: Point, stop: Point, right: bool) -> None:
         """Draw the line of a match: solid where it is right, else broken."""
         pieces = [(start, stop)] if right else dashes(start, stop, 12 * self.size, 8 * self.size)
+        # The dark casing first, wider, so that it shows on both sides.
         for width, color in ((3.8, CASING), (2.2, RIGHT if right else WRONG)):
             for a, b in pieces:
                 self.line(a, b, color, width)

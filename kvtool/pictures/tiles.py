@@ -99,6 +99,7 @@ def drawings_of(saved: Saved, refs: Refs, images: Collection[str]) -> Drawings:
             f"drawing is none of {', '.join(DRAWINGS)}"
         )
     drawings = DRAWINGS[drawing](saved, refs, images)
+    # The mark stands in the legend only where something was hatched.
     spans = {image: span for image in saved.samples if (span := saved.span(image)) is not None}
     sizes = {image: sample.image_wh_px for image, sample in saved.samples.items()}
     if any_unseen(spans, sizes):
@@ -186,6 +187,7 @@ def _matches(saved: Saved, refs: Refs, _images: Collection[str]) -> Drawings:
 
 def _pair(saved: Saved, refs: Refs, ids: tuple[str, str], answer: Row, side_px: int) -> Tile:
     """Draw two images and the points of the first that were looked for in the second."""
+    # Both in pixels of the originals, as the points are.
     source, target = (_seen(saved, refs, image) for image in ids)
     points = np.array(answer["prd_kps"]), np.array(answer["trg_kps"])
     # Right and wrong as the score has it, at its primary alpha.
@@ -232,6 +234,7 @@ def _similarity(predicted: Array, truth: Array | None) -> str:
     """Return J of each object."""
     if truth is None:
         return "no annotation"
+    # Objects of either: one that the other lacks has J 0.
     objects = range(1, max(int(predicted.max()), int(truth[truth != VOID].max(initial=0))) + 1)
     return "J " + ", ".join(
         f"{region_similarity(predicted == number, truth == number):.2f}" for number in objects

@@ -55,6 +55,7 @@ def _tile(
     pen = ImageDraw.Draw(canvas)
     face = font(WORD_PX)
     _, cols = span.grid
+    # The width of a patch as drawn, to which words are cut.
     width_px = (span.cover_xyxy_px[2] - span.cover_xyxy_px[0]) / cols * scale
     for cell, (word, probability) in enumerate(zip(words, probabilities, strict=True)):
         x, y = (scale * center for center in span.centre_px(*divmod(cell, cols)))
@@ -73,6 +74,7 @@ def _canvas(
     """Return the veiled picture, large enough for a word a patch, and its scale."""
     x0, y0, x1, y1 = span.cover_xyxy_px
     rows, cols = span.grid
+    # As large as the tighter side of a patch needs for a word.
     scale = max(CELL_PX[0] * cols / (x1 - x0), CELL_PX[1] * rows / (y1 - y0))
     size = tuple(round(side * scale) for side in sample.image_wh_px)
     white = Image.new("RGB", size, HALO)  # type: ignore[arg-type]

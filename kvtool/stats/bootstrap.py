@@ -83,14 +83,18 @@ def bootstrap(
     """
     tail = (1 - level) / 2
     rng = np.random.default_rng(seed)
+    # Units that join two pictures share each of them with others, so labels do not nest.
     if clusters is not None and np.ndim(clusters) == 2:
         return _of_pairs(units, scores, strata, clusters, draws, tail, rng)
+    # What units share is resampled whole: their sums become the units.
     if clusters is not None:
         units, strata = pooled(units, strata, clusters)
+    # A count per unit; where repetitions vary too, a count per repetition and unit.
     weigh = multinomial(units, strata, rng)
     if repeats > 1:
         weigh = with_repeats(units.shape[-2], repeats, strata, rng)
     resampled = resample(units, scores, weigh, draws)
+    # The value is that of the sums over all units; resamples give its ends alone.
     return {
         name: Estimate(value, *_percentiles(resampled[name], tail))
         for name, value in scores(units.sum(axis=-2)).items()
@@ -106,6 +110,7 @@ def pooled(units: Array, strata: Array | None, clusters: Array) -> tuple[Array, 
     """Return the sums of units by cluster (..., cluster, k), and each cluster's stratum."""
     # A cluster belongs to the stratum of its first unit.
     _, first, cluster = np.unique(clusters, return_index=True, return_inverse=True)
+    # The unbuffered sum: several units may fall to one cluster.
     sums = np.zeros((len(first), *units.shape[:-2], units.shape[-1]))
     np.add.at(sums, cluster, np.moveaxis(units, -2, 0))
     return np.moveaxis(sums, 0, -2), None if strata is None else np.asarray(strata)[first]
@@ -127,6 +132,7 @@ def _of_pairs(
     and exclusion (Cameron, Gelbach and Miller 2011). No interval is narrower than that over pairs.
     """
     pictures, first, flat_sides = np.unique(clusters, return_index=True, return_inverse=True)
+    # How np.unique shapes the inverse of two columns depends on NumPy's version.
     sides = flat_sides.reshape(-1, 2)
     labels = np.zeros(len(sides)) if strata is None else np.asarray(strata)
     stratum = labels[first // 2]  # flattened, a unit's two pictures follow each other
@@ -142,6 +148,7 @@ def _of_pairs(
     pair = np.sort(sides, axis=1) @ np.array([len(pictures), 1])
     pairs, pair_strata = pooled(units, labels, pair)
     by_pair = resample(pairs, scores, multinomial(pairs, pair_strata, rng), draws)
+    # Each unit by itself: their range bounds every mean of them.
     single = scores(np.moveaxis(units, -2, 0))
     return {
         name: _combined(
@@ -157,6 +164,7 @@ def _of_pairs(
 def _enlargement(strata: Array) -> float:
     """Return by how much drawing FEWER pictures enlarges variances, on average over pictures."""
     sizes = np.unique(strata, return_counts=True)[1]
+    # The variance of a mean of m pictures out of n is n / m of the usual one.
     return float((sizes**2 / n_drawn(sizes, FEWER)).sum() / sizes.sum())
 
 
@@ -168,6 +176,7 @@ def _combined(
 
     def distance(picture_end: Array, pair_end: Array) -> Array:
         """Return how far an end lies from the value."""
+        # Four times, as half weights give a quarter; what a pair adds is enlarged as they are.
         squared = 4 * (picture_end - value) ** 2 - enlargement * (pair_end - value) ** 2
         return np.asarray(np.sqrt(np.maximum(squared, (pair_end - value) ** 2)))
 
@@ -198,6 +207,7 @@ def mean_of_independent(estimates: Sequence[Estimate]) -> Estimate:
 def _percentiles(samples: Array, tail: float) -> tuple[Array, Array]:
     """Compute percentiles over the first axis without NaN; they are NaN where all samples are."""
     if not np.isnan(samples).any():
+        # One call over all columns, which is much faster than column by column.
         low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
         return low, high
     # Column by column: each has its own resamples without a score.

@@ -59,6 +59,7 @@ def spearman(x: Array, y: Array) -> Correlation:
 
 def _correlation(x: Array, y: Array, variance: Callable[[float], float]) -> Correlation:
     n = len(x)
+    # As unit vectors, so that a dot product is the coefficient.
     a = _standard(x)
     b = _standard(y)
     if a is None or b is None:
@@ -89,10 +90,13 @@ def _p(a: Array, b: Array, value: float) -> float:
     n = len(a)
     # Few points: the test is exact, by all orders of one of them.
     if n <= EXACT:
+        # Coefficients of all n! orders at once; without sign the test is two-sided.
         orders = np.array(list(permutations(range(n))))
         return float((np.abs(b[orders] @ a) >= abs(value) - TIE).mean())
     from scipy.special import stdtr
 
+    # On a line t is infinite, and its formula divides by 0.
     if abs(value) >= CERTAIN:
         return 0.0
+    # t = r sqrt((n - 2) / (1 - r^2)) has n - 2 degrees of freedom (Student).
     return float(2 * stdtr(n - 2, -abs(value) * sqrt((n - 2) / (1 - value**2))))

@@ -17,8 +17,10 @@ def halves(n: int, seed: int, clusters: Array | None = None) -> tuple[Array, Arr
     Units of a cluster, see kvtool.stats.bootstrap, are on one side. Units that join two pictures of
     different sides are on none: of some orders the one is taken that loses fewest.
     """
+    # Without clusters each unit is one of its own.
     shared = np.arange(n) if clusters is None else clusters
     labels, cluster = np.unique(shared, return_inverse=True)
+    # One order suffices where units nest in clusters: then no unit is lost between sides.
     rng = np.random.default_rng(seed)
     splits = []
     for _ in range(ORDERS if np.ndim(shared) == 2 else 1):

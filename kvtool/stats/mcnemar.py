@@ -39,6 +39,7 @@ def mcnemar(before: Array, after: Array) -> McNemar:
     low = min(lost, gained)
     if n == 0:
         return McNemar(0, 0, 1.0, 1.0)
+    # Where both numbers are equal the two tails overlap, and twice one exceeds 1.
     p = min(1.0, 2 * float(bdtr(low, n, 0.5)))
     # The probability of exactly these numbers, by logarithms so that large n do not overflow.
     seen = float(np.exp(gammaln(n + 1) - gammaln(low + 1) - gammaln(n - low + 1) - n * np.log(2)))

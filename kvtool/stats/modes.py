@@ -79,6 +79,7 @@ def describe(variances: Array, seed: int) -> Distribution:
     The seed is that of the uniform numbers they are compared with.
     """
     n = len(variances)
+    # The floor is relative to the largest variance, so that units do not matter.
     top = float(variances.max(initial=0.0))
     if top == 0:
         return Distribution(False, f"no variance at all in {n} keys", [], None, None, None, [], [])
@@ -86,9 +87,11 @@ def describe(variances: Array, seed: int) -> Distribution:
     logs = np.log(np.maximum(variances, FLOOR * top))
     counts, edges = np.histogram(logs, BINS)
     histogram = (np.exp(edges).tolist(), counts.tolist())
+    # The histogram is shown even where nothing can be said of the modes.
     if n < FEWEST:
         reason = f"expected {FEWEST} keys or more, found {n}"
         return Distribution(False, reason, [_median(logs)], None, None, None, *histogram)
+    # Without spread there is no bandwidth.
     if np.ptp(logs) == 0:
         return Distribution(
             False, "all keys vary alike", [_median(logs)], None, None, None, *histogram
@@ -103,6 +106,7 @@ def describe(variances: Array, seed: int) -> Distribution:
     # Chance makes valleys too: one that uniform numbers often have is none.
     if p_value >= LEVEL:
         return Distribution(False, reason, [mode], None, ratio, p_value, *histogram)
+    # Back from logarithms to units of the variance.
     lower, bottom, upper = np.exp(valley[:3]).tolist()
     return Distribution(True, reason, [lower, upper], bottom, ratio, p_value, *histogram)
 
@@ -124,6 +128,7 @@ def deepest_valley(logs: Array) -> tuple[float, Valley | None]:
     rises = density[1:-1] <= density[2:]
     for bottom in (np.flatnonzero(falls & rises) + 1).tolist():
         below = int((logs < grid[bottom]).sum())
+        # A few stragglers beyond a gap are no mode.
         if min(below, len(logs) - below) < max(3, SHARE * len(logs)):
             continue
         # The modes on both sides, and how deep the valley is below the lower of them.
@@ -131,6 +136,7 @@ def deepest_valley(logs: Array) -> tuple[float, Valley | None]:
         upper = bottom + int(density[bottom:].argmax())
         mode_density = np.exp(min(density[lower], density[upper]))
         bottom_density = np.exp(density[bottom])
+        # Depth is the fall of the density itself, not of its logarithm.
         if deepest is None or mode_density - bottom_density > depth:
             depth = float(mode_density - bottom_density)
             ratio = float(bottom_density / mode_density)
@@ -141,7 +147,9 @@ def deepest_valley(logs: Array) -> tuple[float, Valley | None]:
 def _log_density(logs: Array) -> tuple[Array, Array]:
     """Evaluate the logarithm of the kernel density on a grid: both are (GRID,)."""
     bandwidth = _bandwidth(logs)
+    # A bandwidth beyond the outermost keys, so that a mode at the edge shows its far side.
     grid = np.linspace(logs.min() - bandwidth, logs.max() + bandwidth, GRID)
+    # (GRID, key): the Gaussian kernel of each key at each point, without its constant.
     exponents = -0.5 * ((grid[:, None] - logs) / bandwidth) ** 2
     # As a logarithm it is exact far from all keys too: a wide gap has its valley in the middle.
     top = exponents.max(axis=1)
@@ -157,6 +165,7 @@ def _p_value(ratio: float, n: int, seed: int) -> float:
 @cache
 def _chance_ratios(n: int, seed: int, draws: int) -> tuple[float, ...]:
     """Return the ratios of the valleys that n uniform numbers have, drawn once for all tests."""
+    # The deepest valley of each draw, as of the data; draws without one are never deeper.
     rng = np.random.default_rng(seed)
     valleys = (deepest_valley(rng.random(n))[1] for _ in range(draws))
     return tuple(valley.ratio for valley in valleys if valley is not None)

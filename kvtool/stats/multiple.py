@@ -19,6 +19,7 @@ def holm(p: Sequence[float] | Array) -> Array:
     """
     raw = np.asarray(p, np.float64)
     order = np.argsort(raw, kind="stable")
+    # The smallest p counts against all tests, the next against one fewer.
     remaining = len(raw) - np.arange(len(raw))
     corrected = np.empty_like(raw)
     # None below that of a smaller raw p: the order of the tests stays.

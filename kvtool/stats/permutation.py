@@ -62,6 +62,7 @@ def permuted_best(
     width = int(n_choices.max())
     # One column a question and choice: the right answers of a block are then a matrix product.
     answers = (choices[:, :, None] == np.arange(width)).reshape(n_blocks, -1).astype(np.float32)
+    # The order as it is gives the statistics of the case at hand.
     observed = _best(answers, np.arange(n)[None], labels, model_right, width)
     best_right = []
     gains = []
@@ -70,6 +71,7 @@ def permuted_best(
         best_right.append(right_counts)
         gains.append(alone_counts)
     return BestOfBlocks(
+        # The best of blocks against the best of blocks: the choice of a block is paid for.
         share_as_high(np.concatenate(best_right), observed[0][0]),
         share_as_high(np.concatenate(gains), observed[1][0]),
         np.concatenate(gains) / n,
@@ -85,6 +87,7 @@ def orders(
     """
     n = len(strata)
     rng = np.random.default_rng(seed)
+    # A draw costs `per_draw` numbers in memory.
     chunk = max(1, min(draws, 4 * AT_ONCE // per_draw))
     # Only questions of as many choices, or pictures of as many such, may change places.
     groups = _alike(strata, np.arange(n) if clusters is None else clusters)
@@ -100,12 +103,14 @@ def orders(
 
 def _alike(strata: Array, clusters: Array) -> list[Array]:
     """Return the questions (cluster, question) of clusters that can take each other's place."""
+    # Questions of one cluster in a row, cut where the label changes.
     by_cluster = np.argsort(clusters, kind="stable")
     ends = np.flatnonzero(np.diff(clusters[by_cluster])) + 1
     groups: dict[tuple[int, ...], list[Array]] = {}
     for members in np.split(by_cluster, ends):
         # Within a cluster questions of as many choices take each other's place.
         questions = members[np.argsort(strata[members], kind="stable")]
+        # Clusters are alike that have as many questions of each stratum.
         groups.setdefault(tuple(strata[questions].tolist()), []).append(questions)
     return [np.array(groups[shape]) for shape in sorted(groups)]
 
@@ -119,6 +124,7 @@ def _best(
     wrong = truth * ~model_right[order][:, :, None]
     right_counts = truth.reshape(len(order), -1) @ answers.T
     alone_counts = wrong.reshape(len(order), -1) @ answers.T
+    # The best block of each draw, and where its right answers leave the model behind.
     best = right_counts.argmax(axis=1)
     rows = np.arange(len(order))
     return right_counts[rows, best], alone_counts[rows, best]
@@ -146,10 +152,12 @@ def flipped_best(
         clusters: (question,), labels of what questions share, such as their picture.
         seed: The random seed of the flips.
     """
+    # (question, block): 1 where the block alone is right, -1 where the model alone is.
     differences = (right.astype(np.float32) - model_right.astype(np.float32)).T
     if clusters is not None:
         # With a draw for each picture, all that is asked about it counts once.
         differences = pooled(differences, None, clusters)[0].astype(np.float32)
+    # The best block by its surplus over the model.
     observed = float(differences.sum(axis=0).max())
     rng = np.random.default_rng(seed)
     # The same signs for all blocks: what they have in common stays.
@@ -187,4 +195,5 @@ def swapped(
         moved = swaps.astype(np.float64) @ change
         differences.append(np.abs(scores(first + moved)[metric] - scores(second - moved)[metric]))
     permuted = np.concatenate(differences)
+    # Draws without a defined score say nothing of the difference.
     return share_as_high(permuted[~np.isnan(permuted)], abs(observed))

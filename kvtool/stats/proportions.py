@@ -34,12 +34,14 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
     scipy.stats has it, too, but takes a second to load, which every command would wait for.
     """
+    # Two-sided: half of what is left lies beyond each end.
     z = NormalDist().inv_cdf((1 + level) / 2)
     share = successes / n
     # The shares that differ from the one observed by z of their own standard errors: the roots of
     # (share - x)^2 = z^2 x (1 - x) / n.
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2) / (1 + z**2 / n)
+    # Rounding would leave the closed ends a hair off 0 and 1.
     low = 0.0 if successes == 0 else middle - half
     high = 1.0 if successes == n else middle + half
     return low, high
@@ -67,6 +69,7 @@ def widened(
 
 def _widened(estimate: Estimate, n: int, top: float) -> Estimate:
     value, low, high = (np.asarray(part, np.float64) for part in estimate)
+    # None of n units scores otherwise: so large a share of all units still could.
     _, share = wilson(0, n)
     # By the range, not by the value: a share and what is left of it are alike together.
     no_width = np.maximum(high - value, value - low) <= LEAST_WIDTH * top

@@ -34,9 +34,11 @@ def rank_correlations(
     results = []
     for measure in measures:
         pairs = defined(rows, (field, measure))
+        # Fisher's interval needs n > 3.
         if len(pairs) < FEWEST:
             continue
         value, low, high, p, n = spearman(pairs[:, 0], pairs[:, 1])
+        # All rows alike: there are no ranks to correlate.
         if np.isnan(value):
             continue
         # Few rows are permuted in every order already.
@@ -56,6 +58,7 @@ def permuted_rank_p(x: Array, y: Array, seed: int) -> float:
 
     # The mean rank is known, so that sums of products stand for coefficients.
     a, b = (rankdata(scores) - (len(scores) + 1) / 2 for scores in (x, y))
+    # (DRAWS, row): each row of the tile is shuffled by itself.
     orders = np.random.default_rng(seed).permuted(np.tile(b, (DRAWS, 1)), axis=1)
     return share_as_high(np.abs(orders @ a), abs(float(a @ b)))
 

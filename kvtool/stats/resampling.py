@@ -37,13 +37,16 @@ def with_repeats(
     evenly = np.full(repeats, 1 / repeats)
     # A mean over few is known less well than their spread says.
     n_repeats = _n_drawn_of_few(repeats, n_strata)
+    # Strata are taken as of equal size for how many fewer units are drawn.
     members = max(1, n // n_strata)
     fewer = members - _n_drawn_of_few(members, n_strata)
 
     def weights(count: int) -> Array:
         """Draw weights of units and of repetitions."""
         unit_weights = keeping_shares(resample_weights(n, count, rng, labels, fewer=fewer), labels)
+        # Each stratum draws its repetitions by itself: (count, stratum, repeat).
         picks = rng.multinomial(n_repeats, evenly, size=(count, n_strata))
+        # A unit's weight is its count times that of each repetition, (count, repeat, n).
         return unit_weights[:, None] * np.moveaxis(picks[:, stratum], 2, 1)
 
     return weights
@@ -60,6 +63,7 @@ def _n_drawn_of_few(count: int, n_strata: int) -> int:
 
     if count < 2:
         return count
+    # The normal quantile over Student's, by which the percentile interval is too narrow.
     narrower = float(ndtri(0.975) / stdtrit(n_strata * (count - 1), 0.975))
     return max(1, round((count - 1) * narrower**2))
 
@@ -73,6 +77,7 @@ def resample(
     """
     n, k = units.shape[-2:]
     lead = units.shape[:-2]
+    # (n, everything else), so that one product weighs all scores of all blocks.
     flat = np.moveaxis(units, -2, 0).reshape(n, -1).astype(np.float64, copy=False)
     resampled: dict[str, list[Array]] = {}
     # The sum of a resample is a weighted sum of the units: a matrix product for a chunk of draws.
@@ -91,6 +96,7 @@ def _weighted_sums(weights: Array, flat: Array, k: int) -> Array:
         return np.asarray(weights @ flat)
     # Repetitions have weights of their own: a matrix product for each.
     count, repeats, n = weights.shape
+    # A unit's k numbers are `repeats` groups of the same few.
     blocks = flat.reshape(n, -1, repeats, k // repeats)
     sums = np.empty((count, *blocks.shape[1:]))
     for repeat in range(repeats):
@@ -114,6 +120,7 @@ def keeping_shares(weights: Array, strata: Array) -> Array:
 def n_drawn(sizes: Array | int, fewer: int) -> Array:
     """Return how many members of groups of these sizes are drawn; half of them at least."""
     members = np.asarray(sizes)
+    # Of small groups half, rounded up, or `fewer` would leave none.
     return np.asarray(np.maximum((members + 1) // 2, members - fewer))
 
 
@@ -148,6 +155,7 @@ def ratio(numerator: Array, denominator: Array, empty: float = np.nan) -> Array:
     numerator, denominator = np.broadcast_arrays(
         np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     )
+    # `where` leaves the places of an empty denominator as they are filled here.
     quotient: Array = np.full(numerator.shape, empty)
     np.divide(numerator, denominator, out=quotient, where=denominator != 0)
     return quotient

@@ -97,9 +97,11 @@ def train(run: AdapterRun, out: Path) -> Path:
     begin(folder, settings)
     # The gradient of the fused attention is several times slower on a CPU.
     model = load_adapter(folder, attention="eager")
+    # A seed of their own: the scenes of the exam have another.
     pictures = draw(out / "scenes", run.scenes, (SEED, 31), draw_scene)
     tokens = stored_features(out / "features.pt", model, pictures)
     scenes = scenes_of(pictures)
+    # The start: the layer that comes closest to the words for what tokens show.
     targets, counts = run.targets(model, scenes, pictures.patches)
     put(model, ridge_layer([(tokens, targets, counts)]))
     layer = train_layer(

@@ -56,6 +56,7 @@ def training_facts(scenes: int, recipe: AdapterRecipe) -> dict[str, Any]:
 def card(language: str, scenes: int, recipe: AdapterRecipe, figures: Figures) -> str:
     """Return the card of an adapter into a language model."""
     scores, swapped = figures.scores, figures.swapped
+    # Each figure beside its control, by another scene's picture.
     rows = [
         ("cross-entropy of a token of answers", f"{scores.loss:.3f}", f"{swapped.loss:.3f}"),
         ("tokens of answers found", f"{scores.right:.3f}", f"{swapped.right:.3f}"),
@@ -70,6 +71,7 @@ def card(language: str, scenes: int, recipe: AdapterRecipe, figures: Figures) ->
         for name, title in words.items()
         for value in [getattr(figures.words, name)]
     ]
+    # Shares of questions have an interval, and no control.
     for answered in figures.questions:
         low, high = wilson(answered.n_right, answered.n)
         share = f"{answered.n_right / answered.n:.3f} ({low:.3f} to {high:.3f}, N {answered.n})"

@@ -83,6 +83,7 @@ def word_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> WordScores:
     """
     n_things = n_named = n_right = n_colored = 0
     for text, scene in zip(captions, scenes, strict=True):
+        # Multisets: of two crabs a caption that names one has named one.
         truth = Counter((thing.color, thing.category) for thing in scene.things)
         text_things = Counter(named_things(text))
         n_things += truth.total()
@@ -103,6 +104,7 @@ def named_things(text: str) -> list[tuple[str, str]]:
     """Return the (color, category) that a text names; the color is empty where there is none."""
     words = re.findall(r"[a-z]+", text.lower())
     names = set(categories())
+    # Each word with the one before it, which may be its color.
     return [
         (before if before in COLORS else "", word)
         for before, word in zip(["", *words], words, strict=False)
@@ -131,6 +133,7 @@ def answered_right(model: LinearAdapter, held_out: Collection, kind: str, limit:
     """Return how many questions of a kind are answered right, on the first scenes that allow it."""
     exchanges: list[Exchange] = []
     for row, scene in enumerate(scenes_of(held_out)):
+        # A question depends on the scene's place and on its kind alone.
         drafts = questions(scene, np.random.default_rng((row, len(kind))), [kind])
         exchanges += [Exchange(row, draft.text, draft.answer) for draft in drafts]
     exchanges = exchanges[:limit]
@@ -169,6 +172,7 @@ def figures(
         per_kind: Questions of a kind that are asked.
     """
     scenes = scenes_of(held_out)
+    # Once for both scores: the control rolls them to another scene's answers.
     tokens = features(model, held_out.images)
     laid_out = examples(model, exam)
     layer = {"weight": model.linear.weight, "bias": model.linear.bias}

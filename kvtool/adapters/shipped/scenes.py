@@ -124,10 +124,12 @@ def patch_words(
     vectors = {word: word_embedding(model, word) for word in (*categories(), *COLORS, BACKGROUND)}
     targets = []
     for scene, seen in zip(scenes, patches[:, 0], strict=True):
+        # Label 0 is background, and n the scene's n-th thing.
         rows = [vectors[BACKGROUND]]
         rows += [vectors[thing.category] + vectors[thing.color] for thing in scene.things]
         targets.append(torch.stack(rows)[torch.from_numpy(seen.astype(np.int64)).flatten()])
     grid = patches.shape[2], patches.shape[3]
     shows_thing = torch.from_numpy(patches[:, 0] > 0).flatten(1)[..., None]
+    # A pooled token counts more by the share of its patches that show a thing.
     weights = 1 + (THING_WEIGHT - 1) * pooled(shows_thing, grid, model.adapter.pool)[..., 0]
     return pooled(torch.stack(targets), grid, model.adapter.pool), weights

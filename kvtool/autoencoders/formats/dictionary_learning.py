@@ -28,6 +28,7 @@ def recognizes(path: Path) -> bool:
 
 def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     """Read a dictionary of any of the library's classes. Raises ModelError."""
+    # Settings may be missing: the class is then guessed from the tensors.
     config = path.with_name("config.json")
     trainer = read_json(config).get("trainer", {}) if config.is_file() else {}
     trainer = trainer if isinstance(trainer, dict) else {}
@@ -39,6 +40,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     # Gated dictionaries have two biases of their features and none of the encoder.
     m = tensors.vector("gate_bias").numel() if bias is None else bias.numel()
     activation, notes = _activation(path, class_name, tensors, trainer)
+    # The module's name, else that of the folder above the trainer's.
     point = str(trainer.get("submodule_name") or path.parent.parent.name)
     layer = trainer.get("layer")
     k = trainer.get("k")

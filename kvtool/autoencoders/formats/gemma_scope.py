@@ -37,6 +37,7 @@ def _weights(tensors: Tensors, origin: Origin, scale: float = 1.0) -> SparseAuto
     d = decoder_bias.numel()
     m = encoder_bias.numel()
     affine = tensors.optional("affine_skip_connection")
+    # The stream is `scale` times the vectors of training: weights absorb the factor.
     return SparseAutoencoder(
         encoder=tensors.matrix(d, m, "W_enc", "w_enc") / scale,
         encoder_bias=encoder_bias,

@@ -38,6 +38,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     settings = read_json(
         path.parent.parent / "hyperparams.json" if is_first else path.with_name("config.json")
     )
+    # An SAE writes where it reads; only a transcoder has another place for its output.
     point = str(settings.get("hook_point_in") or "")
     if settings.get("hook_point_out", point) != point:
         raise ModelError(
@@ -45,6 +46,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
             f"{settings['hook_point_out']}"
         )
     tensors = read_safetensors(path, transpose)
+    # The biases tell d and m, by which matrices are brought to their shapes.
     encoder_bias = tensors.vector("encoder.bias", "b_E")
     decoder_bias = tensors.vector("decoder.bias", "b_D")
     d = decoder_bias.numel()
@@ -93,6 +95,7 @@ def _activation(
 ) -> Activation:
     """Return the activation; its gate looks at products with the norms of the decoder's rows."""
     name = str(settings.get("act_fn", "jumprelu")).lower()
+    # Thresholds are of products with these norms, unless the settings say otherwise.
     norms = (
         decoder.norm(dim=1)
         if settings.get("sparsity_include_decoder_norm", True)

@@ -25,6 +25,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     Raises ModelError.
     """
     tensors = pickled_tensors(path, read_pickle(path), transpose)
+    # Others' state dicts name a linear layer's weight; Qwen-Scope has bare matrices.
     is_single = "encoder.weight" in tensors
     encoder_bias = tensors.vector("b_enc", "encoder.bias")
     decoder_bias = tensors.vector("b_dec", "decoder.bias")

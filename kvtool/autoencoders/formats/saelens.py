@@ -35,6 +35,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     """Read an SAE of any version and architecture. Raises ModelError."""
     settings = read_json(path.with_name("cfg.json"))
     tensors = read_safetensors(path, transpose)
+    # The biases tell d and m, by which matrices are brought to their shapes.
     decoder_bias = tensors.vector("b_dec")
     d = decoder_bias.numel()
     m = tensors.vector("b_enc", "b_gate").numel()
@@ -67,6 +68,7 @@ def _activation(path: Path, settings: dict[str, Any], tensors: Tensors) -> Activ
     """Return what the architecture says, where an older file's activation does not say more."""
     architecture = settings.get("architecture", "standard")
     is_topk = settings.get("activation_fn_str", settings.get("activation_fn")) == "topk"
+    # Older files call it standard, and say topk by their activation alone.
     if architecture == "topk" or is_topk:
         options = settings.get("activation_fn_kwargs") or {}
         k = settings.get("k", options.get("k"))

@@ -33,6 +33,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     settings = settings["cfg"] if isinstance(settings.get("cfg"), dict) else settings
     state = read_pickle(path, skip_bytes=size)
     tensors = pickled_tensors(path, state, transpose)
+    # The biases tell d and m, by which matrices are brought to their shapes.
     encoder_bias = tensors.vector("b_enc")
     decoder_bias = tensors.vector("b_dec")
     d = decoder_bias.numel()

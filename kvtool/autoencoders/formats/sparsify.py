@@ -26,6 +26,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     encoder_bias = tensors.vector("encoder.bias")
     d = decoder_bias.numel()
     m = encoder_bias.numel()
+    # The library's own default is 32.
     k = settings.get("k", 32)
     if not isinstance(k, int) or not 1 <= k <= m:
         raise ModelError(f"{path}: expected k from 1 to {m} in cfg.json, found {k!r}")
@@ -36,6 +37,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
         activation = GroupMax(k)
     elif settings.get("signed"):
         raise ModelError(f"{path}: expected features that are not signed, found signed ones")
+    # sparsify multiplies by its transpose.
     skip = tensors.optional("W_skip")
     return SparseAutoencoder(
         encoder=tensors.matrix(d, m, "encoder.weight"),
