@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,21 @@ class Lesson:
 
         Raises UsageError where the data set has no masks of concepts.
         """
+        name = dataset.name
         if not isinstance(dataset, HasConcepts):
             raise UsageError(
-                f"--start ridge: expected a data set with masks of concepts, found {dataset.name}; "
+                f"--start ridge: expected a data set with masks of concepts, found {name}; "
                 "start at random"
             )
         words = (*dataset.concepts(), BACKGROUND)
         vectors = {word: word_embedding(self.model, word) for word in words}
-        return ridge_layer(self._fitted(dataset, vectors))
+        fitted = self._fitted(dataset, vectors)
+        if (first := next(fitted, None)) is None:
+            raise UsageError(
+                f"--start ridge: expected pictures with masks of concepts, found none in "
+                f"{name}; start at random"
+            )
+        return ridge_layer(chain([first], fitted))
 
     def _fitted(self, dataset: Any, vectors: dict[str, torch.Tensor]) -> Iterator[Fitted]:
         """Yield of each picture to learn from its features and what they should become."""

@@ -175,9 +175,10 @@ def adapter_train(
     )
     if (finished := _finished(folder, identity)) is not None:
         return finished
-    work = folder / _WORK
+    # What an interrupted training goes on from is of the same models, captions and settings.
+    work = folder / _WORK / identity[:16]
     work.mkdir(parents=True, exist_ok=True)
-    with claim(work, work / "training.claim", f"{_WHAT}: {folder}"):
+    with claim(work.parent, work.parent / "training.claim", f"{_WHAT}: {folder}"):
         advance = called(progress)
         # Features first, from the tower alone; those that are stored are only opened.
         computing = str(one_device(device))
@@ -189,18 +190,20 @@ def adapter_train(
         attention = "eager" if computing == "cpu" else "sdpa"
         model = load_adapter(work / "adapter", device=computing, dtype=dtype, attention=attention)
         lesson = make_lesson(model, captions, stored, question, seed, work / "features")
-        if steps is None:
-            # Whole batches: what is left of an epoch is not read in it.
-            n_batches = max(1, len(lesson.training) // batch_size)
-            recipe = replace(recipe, steps=epochs * n_batches)
+        recipe = recipe if steps else _of_epochs(recipe, epochs, len(lesson.training))
         # The start, and the layer after it; both are examined on the captions held out.
         first = lesson.ridge_start(source.dataset) if start == "ridge" else lesson.random_start()
         layer_after = _trained(lesson, first, recipe, work / "checkpoint.pt", advance)
         facts = _facts(lesson, recipe, first, layer_after)
         facts |= {"start": start, "seconds": time.monotonic() - started, "identity": identity}
         finish(folder, settings, layer_after, facts)
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(work.parent, ignore_errors=True)
     return _read_training(folder)
+
+
+def _of_epochs(recipe: AdapterRecipe, epochs: int, n_examples: int) -> AdapterRecipe:
+    """Return a recipe of whole epochs, in each of which whole batches are read."""
+    return replace(recipe, steps=epochs * max(1, n_examples // recipe.batch))
 
 
 def _trained(

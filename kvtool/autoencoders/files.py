@@ -34,6 +34,9 @@ SETTINGS_FILES = ("cfg.json", "config.json", "activation_scaler.json", "../hyper
 LABEL_PARTS = 3
 """So many last parts of a path tell an SAE from others, such as saes/layer_3/ae.pt."""
 _TEMPLATE = "{layer}"
+_WILDCARDS = re.compile(r"(\{layer\}|\*\*/|\*|\?|\[[^]/]+\])")
+_AS_PATTERN = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+"""What a shell's wildcards stand for, as regular expressions."""
 _L0 = re.compile(r"(?:average_l0_|[-_]L0[-_])(\d+)")
 
 
@@ -138,20 +141,34 @@ def _candidates(path: str, layers: Sequence[int] | None) -> Iterator[tuple[Path,
         for match in _matches(path):
             yield from ((file, None) for file in _weight_files(match))
         return
-    # Without a choice of layers the numbers are read off the paths that are there.
-    pattern = re.compile(
-        re.escape(path).replace(re.escape(_TEMPLATE), r"(\d+)").replace(r"\*", "[^/]*")
-    )
     if layers is not None:
         for layer in layers:
             for match in _matches(path.replace(_TEMPLATE, str(layer))):
                 yield from ((file, layer) for file in _weight_files(match))
         return
-    # Any number in the layer's place, which then is read off the path.
+    # Without a choice of layers any number takes the layer's place, and is read off the path.
+    pattern = _template_pattern(path)
     for match in _matches(path.replace(_TEMPLATE, "*")):
-        filled = pattern.match(match.as_posix())
+        filled = pattern.fullmatch(match.as_posix())
         if filled is not None:
-            yield from ((file, int(filled.group(1))) for file in _weight_files(match))
+            yield from ((file, int(filled["layer"])) for file in _weight_files(match))
+
+
+def _template_pattern(path: str) -> re.Pattern[str]:
+    """Return what the paths match that a template names, with the layer as a group."""
+    # As the paths that are there are spelled: without a tilde, ./ and a slash at the end.
+    spelled = Path(path).expanduser().as_posix()
+    pattern, n_layers = "", 0
+    for word in _WILDCARDS.split(spelled):
+        if word == _TEMPLATE:
+            # A second number must be the same one.
+            pattern += "(?P=layer)" if n_layers else r"(?P<layer>\d+)"
+            n_layers += 1
+        elif word.startswith("[") and len(word) > 1:
+            pattern += word.replace("[!", "[^", 1)
+        else:
+            pattern += _AS_PATTERN.get(word, re.escape(word))
+    return re.compile(pattern)
 
 
 def _matches(path: str) -> list[Path]:

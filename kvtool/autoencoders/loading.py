@@ -34,8 +34,18 @@ class SaeFile:
     transpose: bool | None = None
 
     def load(self) -> SparseAutoencoder:
-        """Read the SAE; a layer that its own files do not say is that of the path."""
-        autoencoder = self.format.load(self.path, self.transpose)
+        """Read the SAE; a layer that its own files do not say is that of the path.
+
+        Raises ModelError for what cannot be read.
+        """
+        try:
+            autoencoder = self.format.load(self.path, self.transpose)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # Settings that are JSON and make no sense: one such file ends no list of many.
+            raise ModelError(
+                f"{self.path}: expected settings of {self.format.name}, found some that cannot be "
+                f"read ({type(error).__name__}: {error}); take the files as they were published"
+            ) from error
         if autoencoder.layer is None and self.layer is not None:
             origin = replace(autoencoder.origin, layer=self.layer)
             return replace(autoencoder, origin=origin)

@@ -158,13 +158,17 @@ def word_streams(
             n_tokens += len(ids)
     if not n_tokens:
         raise UsageError(f"{_WHAT}: expected words, found none in {documents.name}; give more text")
-    return {layer: _usual(torch.cat(b)[:max_tokens], outlier) for layer, b in blocks.items()}
+    vectors = {layer: torch.cat(b)[:max_tokens] for layer, b in blocks.items()}
+    # The same words for all layers: one that is far off in any of them is left out.
+    is_usual = torch.stack([_is_usual(states, outlier) for states in vectors.values()]).all(dim=0)
+    return {layer: states[is_usual].cpu() for layer, states in vectors.items()}
 
 
-def _usual(vectors: torch.Tensor, outlier: float) -> torch.Tensor:
-    """Leave out vectors (token, d) of far more than the median's length."""
+def _is_usual(vectors: torch.Tensor, outlier: float) -> torch.Tensor:
+    """Return which vectors (token, d) are not far longer than the median's length, (token,)."""
     norms = vectors.float().norm(dim=1)
-    return vectors[norms <= outlier * norms.median()].cpu()
+    is_usual: torch.Tensor = norms <= outlier * norms.median()
+    return is_usual
 
 
 def _files(path: str | PathLike[str]) -> list[SaeFile | CheckedSae]:

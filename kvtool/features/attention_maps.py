@@ -18,6 +18,8 @@ SINK_SHARE = 0.01
 """The strongest tokens of a map, by their share of all tokens, at least one."""
 SMOOTHING_CELLS = 1.0
 """The standard deviation of the Gaussian that maps of localization heads are smoothed with."""
+ROUNDING = 1e-6
+"""By more than this share a cell must exceed its map's mean to lie above it."""
 
 
 def count_sinks(n_tokens: int) -> int:
@@ -71,7 +73,9 @@ def spatial_entropy(maps: Array, grid: tuple[int, int]) -> Array:
 
     # All maps at once, (map, row, col), each cut at its own mean.
     flat = maps.reshape(-1, *grid)
-    above = flat > flat.mean(axis=(1, 2), keepdims=True)
+    means = flat.mean(axis=(1, 2), keepdims=True)
+    # A rounded mean may lie below every cell of an even map.
+    above = flat > means + ROUNDING * np.abs(means)
     # Cells of one map touch each other, those of different maps do not.
     touching = np.zeros((3, 3, 3), int)
     touching[1] = 1

@@ -149,7 +149,8 @@ class Layer:
 
     def _hold(self, sample: Sample, vectors: torch.Tensor) -> None:
         """Keep an image; the longest unused go first."""
-        if vectors.nbytes > self._budget:
+        # A second reader of the same images may have been first.
+        if vectors.nbytes > self._budget or sample.id in self._held:
             return
         self._held[sample.id] = sample, vectors
         self.held_bytes += vectors.nbytes

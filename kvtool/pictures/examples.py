@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kvtool.datasets.base import DatasetBase
 from kvtool.pictures.thumbnails import Drawn, Thumbnails
 from kvtool.pictures.tiles import drawings_of
-from kvtool.result import Result, is_summary
+from kvtool.result import Result, Row, is_summary
 from kvtool.store import Run
 from kvtool.tasks.saved import example_images, saved_predictions, scored_heads, scored_task
 from kvtool.tasks.spread import spread
@@ -60,8 +60,10 @@ def draw_examples(
 def _leading_blocks(result: Result, count: int) -> list[Block]:
     """Return the best block of each kind, the kind of the best first; then the others by score."""
     rows = result.ranked([row for row in result.rows if is_summary(row)])
-    # From the worst up, so that the best row of each kind is what stays.
-    first = {row["kind"]: row for row in reversed(rows)}
+    # From the best row down: that of each kind which stands first.
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row["kind"], row)
     ordered = [row for row in (result.best, *first.values(), *rows) if row is not None]
     blocks = [Block(row["kind"], row["layer"], row["kv_head"]) for row in ordered]
     return list(dict.fromkeys(blocks))[:count]

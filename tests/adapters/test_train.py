@@ -5,6 +5,7 @@ what cannot be used.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,38 @@ def test_an_interrupted_call_goes_on_bit_for_bit(
     names = ("uninterrupted", "resumed")
     layers = [load_file(tmp_path / name / "adapter.safetensors") for name in names]
     assert all(torch.equal(layers[0][part], layers[1][part]) for part in layers[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{"start": "ridge"}, {"keep_marker": True}])
+def test_another_training_does_not_go_on_from_an_interrupted_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    """Of as many captions and steps: it would write the weights of one under the other's name."""
+    uninterrupted = trained(root, tmp_path / "uninterrupted", steps=4, **change)
+    monkeypatch.setattr(training, "SAVE_STEPS", 1)
+
+    def stop(_n: int, note: str = "", _total: int | None = None) -> None:
+        if note.startswith("step 3,"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(root, tmp_path / "changed", steps=4, progress=stop)
+    changed = trained(root, tmp_path / "changed", steps=4, **change)
+    assert (changed.loss_start, changed.loss) == (uninterrupted.loss_start, uninterrupted.loss)
+    names = ("uninterrupted", "changed")
+    layers = [load_file(tmp_path / name / "adapter.safetensors") for name in names]
+    assert all(torch.equal(layers[0][part], layers[1][part]) for part in layers[0])
+    assert [path.name for path in (tmp_path / "changed").glob(".*")] == []
+
+
+@pytest.mark.slow
+def test_a_ridge_start_wants_masks_of_pictures_to_learn_from(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "mine", tmp_path / "mine")
+    for mask in (tmp_path / "mine/masks").iterdir():
+        mask.write_bytes(b"")
+    with pytest.raises(UsageError, match="expected pictures with masks of concepts, found none"):
+        trained(root, tmp_path / "adapter", dataset=f"own:{tmp_path / 'mine'}", start="ridge")
 
 
 @pytest.mark.slow

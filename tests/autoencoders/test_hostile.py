@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import kvtool
+from kvtool.autoencoders.files import weight_files
 from kvtool.autoencoders.loading import find_saes
 from kvtool.errors import KvtoolError, ModelError, UsageError
 from tests.support.sae import saelens, scopes
@@ -187,6 +189,65 @@ def test_square_matrices_need_a_word_of_the_user(tmp_path: Path) -> None:
     np.testing.assert_allclose(kvtool.load_sae(path, transpose=True).encode(x), expected, atol=1e-5)
     reverse = kvtool.load_sae(path, transpose=False).encode(x)
     assert not np.allclose(reverse, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "./saes/layer_{layer}/ae.pt",
+        "saes//layer_{layer}",
+        "saes/layer_{layer}/",
+        "saes/layer_{layer}/a?.pt",
+        "saes/layer_{layer}/[a-c]e.pt",
+        "saes/layer_{layer}/[!b]e.pt",
+        "**/layer_{layer}/ae.pt",
+        "~/saes/layer_{layer}",
+        "../{layer}/saes/layer_{layer}",
+    ],
+)
+def test_a_template_may_be_spelled_in_any_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    """As a shell takes it; a number that stands twice is the same one."""
+    home = tmp_path / "3"
+    for layer in (3, 5):
+        (home / f"saes/layer_{layer}").mkdir(parents=True)
+        (home / f"saes/layer_{layer}/ae.pt").write_bytes(b"")
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("HOME", str(home))
+    n_twice = template.count("{layer}") - 1
+    assert [file.layer for file in weight_files([template])] == [3, 5][: 2 - n_twice]
+    assert [file.layer for file in weight_files([template], [3])] == [3]
+
+
+def unclear_batches(root: Path) -> Path:
+    stored = scopes.llama_scope_topk(root)
+    settings = json.loads(stored.path.with_name("config.json").read_text())
+    write_json(stored.path.with_name("config.json"), {**settings, "norm_activation": "batch-wise"})
+    return stored.path
+
+
+def no_threshold(root: Path) -> Path:
+    return scopes.saev(root, {"cls": "BatchTopK", "threshold": None}, lambda pre: pre).path
+
+
+def no_k(root: Path) -> Path:
+    return scopes.saev(root, {"cls": "TopK", "params": {}}, lambda pre: pre).path
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (unclear_batches, "expected norm_activation dataset-wise, token-wise or inference, found"),
+        (no_threshold, r"expected settings of saev, found some .* \(TypeError"),
+        (no_k, r"expected settings of saev, found some .* \(KeyError"),
+    ],
+)
+def test_settings_that_make_no_sense_are_told(
+    tmp_path: Path, write: Callable[[Path], Path], words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        kvtool.load_sae(write(tmp_path))
 
 
 def test_a_template_finds_an_sae_a_layer(tmp_path: Path) -> None:

@@ -76,6 +76,17 @@ def test_spatial_entropy_equals_flooding_by_hand() -> None:
     assert np.isinf(spatial_entropy(np.ones((1, N_CELLS)), GRID))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_even_map_has_no_piece_however_its_mean_is_rounded(dtype: Any) -> None:
+    """A piece of all cells would have entropy 0, as the map of a head that finds one object."""
+    values = np.random.default_rng(0).random((300, 1)).astype(dtype)
+    even = np.repeat(values, 24 * 24, axis=1)
+    assert (even > even.mean(axis=1, keepdims=True)).any()
+    assert np.isinf(spatial_entropy(even, (24, 24))).all()
+    even[:, 5] *= 1.5
+    assert (spatial_entropy(even, (24, 24)) == 0).all()
+
+
 def test_smoothing_keeps_the_place() -> None:
     maps = np.eye(N_CELLS)[[17, 17]]
     smooth = smoothed_sum(maps, GRID)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from kvtool.autoencoders.activations import Activation, JumpReLU, ReLU, TopK
-from kvtool.autoencoders.autoencoder import Origin, SparseAutoencoder
+from kvtool.autoencoders.autoencoder import Normalization, Origin, SparseAutoencoder
 from kvtool.autoencoders.hooks import hook_of, layer_of
 from kvtool.autoencoders.tensors import Tensors, read_json, read_safetensors
 from kvtool.errors import ModelError
@@ -52,8 +52,7 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
     d = decoder_bias.numel()
     m = encoder_bias.numel()
     decoder = tensors.matrix(m, d, "decoder.weight", "W_D")
-    # Trained on vectors scaled to a mean length of sqrt(d).
-    scale = sqrt(d) / _norm(path, settings, tensors, point)
+    normalization, scale = _scaling(path, settings, tensors, point, d)
     l0 = settings.get("top_k")
     return SparseAutoencoder(
         encoder=tensors.matrix(d, m, "encoder.weight", "W_E"),
@@ -69,9 +68,32 @@ def load(path: Path, transpose: bool | None) -> SparseAutoencoder:
             published_l0=float(l0) if isinstance(l0, int) else None,
             model=settings.get("model_name"),
         ),
-        normalization="constant",
+        normalization=normalization,
         scale=scale,
     )
+
+
+def _scaling(
+    path: Path, settings: dict[str, Any], tensors: Tensors, point: str, d: int
+) -> tuple[Normalization, float]:
+    """Return how vectors are scaled before encoding, as `norm_activation` says, and the factor.
+
+    Raises ModelError where the factor is not in the files.
+    """
+    rule = settings.get("norm_activation") or "dataset-wise"
+    if rule == "token-wise":
+        # Each vector is brought to the length sqrt(d), whatever a mean length was.
+        return "constant-norm", 1.0
+    if rule == "inference":
+        # The factor was taken into the weights.
+        return "none", 1.0
+    if rule != "dataset-wise":
+        raise ModelError(
+            f"{path}: expected norm_activation dataset-wise, token-wise or inference, found "
+            f"{rule!r}: the same vector would be scaled differently in each batch"
+        )
+    # Trained on vectors scaled to a mean length of sqrt(d).
+    return "constant", sqrt(d) / _norm(path, settings, tensors, point)
 
 
 def _norm(path: Path, settings: dict[str, Any], tensors: Tensors, point: str) -> float:
@@ -81,8 +103,6 @@ def _norm(path: Path, settings: dict[str, Any], tensors: Tensors, point: str) ->
         return float(stored)
     norms = settings.get(_NORM)
     norm = norms.get("in") if isinstance(norms, dict) else norms
-    if norm is None and settings.get("norm_activation") not in (None, "dataset-wise"):
-        return sqrt(tensors.vector("decoder.bias", "b_D").numel())
     if not isinstance(norm, int | float) or norm <= 0:
         raise ModelError(
             f"{path}: expected {_NORM}, the mean length of the stream in training, found {norm!r}"

@@ -183,6 +183,39 @@ def llama_scope_topk(root: Path) -> Written:
     return Written(path, features, lambda x: w.out(features(x)) / scale)
 
 
+def llama_scope_token_wise(root: Path) -> Written:
+    """Each vector is brought to the length sqrt(d); a mean length in the settings says nothing."""
+    stored = llama_scope_topk(root)
+    path = stored.path.with_name("config.json")
+    write_json(path, {**json.loads(path.read_text()), "norm_activation": "token-wise"})
+    w = Weights(17)
+    norms = np.linalg.norm(w.decoder, axis=1)
+
+    def factors(x: Array) -> Array:
+        return np.float32(D**0.5) / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    def features(x: Array) -> Array:
+        pre = relu(w.pre(x * factors(x)))
+        return top(pre, K, rank_by=pre * norms)
+
+    return Written(stored.path, features, lambda x: w.out(features(x)) / factors(x))
+
+
+def llama_scope_folded(root: Path) -> Written:
+    """The factor is in the weights, so that vectors are read as they are."""
+    stored = llama_scope_topk(root)
+    path = stored.path.with_name("config.json")
+    write_json(path, {**json.loads(path.read_text()), "norm_activation": "inference"})
+    w = Weights(17)
+    norms = np.linalg.norm(w.decoder, axis=1)
+
+    def features(x: Array) -> Array:
+        pre = relu(w.pre(x))
+        return top(pre, K, rank_by=pre * norms)
+
+    return Written(stored.path, features, lambda x: w.out(features(x)))
+
+
 def qwen_scope(root: Path) -> Written:
     w = Weights(18)
     state = {"W_enc": w.encoder.T, "b_enc": w.encoder_bias}

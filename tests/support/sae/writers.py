@@ -41,6 +41,8 @@ WRITERS: tuple[tuple[Callable[[Path], Written], str, int | None, str], ...] = (
     (scopes.llama_scope, "llama-scope", 7, "resid_post"),
     (scopes.llama_scope_later, "llama-scope", 8, "resid_post"),
     (scopes.llama_scope_topk, "llama-scope", 8, "resid_post"),
+    (scopes.llama_scope_token_wise, "llama-scope", 8, "resid_post"),
+    (scopes.llama_scope_folded, "llama-scope", 8, "resid_post"),
     (scopes.qwen_scope, "qwen-scope", 6, "resid_post"),
     (scopes.state_dict, "state-dict", 19, "resid_post"),
 )
