@@ -203,7 +203,7 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
     too.
     """
     job, dataset, snapshot = extraction.job, extraction.dataset, extraction.snapshot
-    # The same weights under another revision are the same model.
+    # Without weights here no revision is known: the commit tells the model then.
     revision = stored.model.revision if same_model(stored.model, snapshot) else snapshot.revision
     defaults = stored.defaults
     is_encoder = not defaults.layers
@@ -268,7 +268,7 @@ def replace_changed(extraction: Extraction, run: Run) -> int:
     """
     parts, difference = stale_parts(extraction, run)
     for part in parts:
-        # Under the claim of its window, so that no other process writes these pictures meanwhile.
+        # Under the claim of its block, so that no other process writes these pictures meanwhile.
         with run.claim(run.config.claim_name(part.indices[0]), CLAIM_WAIT_S):
             run.drop_part(part.name)
     # What vanished leaves the roster, so that nothing asks for it again.

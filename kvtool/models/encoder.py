@@ -146,7 +146,7 @@ class Encoder:
         """Capture a batch, whose arrays may still be on their way to the host (Captured.wait)."""
         assert self.checkpoint.weights, "a model loaded without weights plans only"
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
-        # The last layer runs for what is made of it, whether it is kept itself.
+        # The last layer runs for what is made of it, whether or not it is kept itself.
         vision_layers = request.vision_layers if "vision" in request.kinds else ()
         last = self.info.geometry.vision_layers - 1
         needed = {*vision_layers, *([last] if {"projected", SALIENCY} & {*request.kinds} else [])}
