@@ -61,12 +61,14 @@ def parse_spec(text: str) -> Spec:
     known split comes after it; an unknown word without '/' is taken for a misspelt split unless the
     whole is an existing path. Of videos, which frames are taken stands in the split's place.
     """
+    # A path may hold any sign after the name: only what ends the name is looked for.
     end = min((text.index(mark) for mark in ":@" if mark in text), default=len(text))
     name, suffix = text[:end], text[end:]
     description = DATASETS.load(name).about
     splits = description.splits
     path: str | None = suffix[1:] if suffix.startswith(":") else None
     split: str | None = suffix[1:] if suffix.startswith("@") else None
+    # An @ may be part of the path: it starts a split only where what follows can be one.
     if path is not None and "@" in path:
         head, _, tail = path.rpartition("@")
         misspelt = bool(splits) and "/" not in tail
@@ -77,6 +79,7 @@ def parse_spec(text: str) -> Spec:
         raise UsageError(
             f"{text}: expected a path after {name + ':'!r}, found none; write {name}:PATH"
         )
+    # Frames are chosen in one canonical spelling, so that equal choices are one split.
     if split is not None and description.is_sampled:
         split = str(Sampling.parse(split))
     elif split is not None and split not in splits:

@@ -134,6 +134,7 @@ class DatasetBase:
         """
         if self.root is None:
             raise UsageError(f"{self.name}: expected a path, found none; write {self.name}:PATH")
+        # A folder must be listed to be known as one that can be read.
         try:
             next(self.root.iterdir(), None)
         except FileNotFoundError:
@@ -198,6 +199,7 @@ class DatasetBase:
         """Return what was noted and left out so far, a line each; of many the first `limit`, and
         how many more there are.
         """
+        # A line may be noted by several readers of one file, and is told once.
         lines = list(dict.fromkeys([*self.notes, *self.unread, *self.skipped]))
         overflow = (
             [f"{self.name}: {len(lines) - limit} more pictures or annotations were left out"]

@@ -81,6 +81,7 @@ class Bdd10k(DatasetBase):
     @cached_property
     def _images(self) -> list[ImageRef]:
         images = [ImageRef(stem, path) for stem, path in by_stem(self._jpegs).items()]
+        # A domain within the split is a choice of its images by the 100K set's attributes.
         if self.only_domain is not None:
             images = [ref for ref in images if self.domain(ref.id) == self.only_domain]
         if not images:
@@ -151,6 +152,7 @@ class Bdd10k(DatasetBase):
                 f"{folder}: expected det_train.json and det_val.json, found neither; see "
                 "docs/datasets.md"
             )
+        # Frame by frame, as the files are large; one that is damaged costs itself alone.
         attributes = {}
         for path in files:
             for number, frame in enumerate(stream_json_list(path)):
@@ -194,6 +196,7 @@ class Bdd10k(DatasetBase):
         """Return ids of the images that have a label map, in order; the others are named in
         `skipped`.
         """
+        # The listing of the folder tells which maps are there, without a look at each.
         absent_ids = [
             ref.id for ref in self.images() if self._map_names.find(f"{ref.id}.png") is None
         ]
@@ -241,6 +244,7 @@ def check_train_ids(labels: LabelMap, path: Path) -> None:
     """Ground truth holds 0-18 and 255; label ids of another set (0-33, or 0-40) show by larger
     values.
     """
+    # Ids of another numbering are in range here and there: any larger one gives them away.
     odd = np.unique(labels[(labels >= len(CLASSES)) & (labels != VOID)])
     if odd.size:
         odd_ids = ", ".join(map(str, odd[:5]))

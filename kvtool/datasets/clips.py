@@ -50,12 +50,14 @@ def clip_of(
     sampling: Sampling = Sampling(),
 ) -> VideoRef:
     """Return the video of some frames, those that a sampling takes."""
+    # Sampling counts in frames, times in seconds: the rate of the source ties them together.
     rate = sampling.rate or DEFAULT_RATE
     indices = sampling.indices(len(frames), rate)
     return VideoRef(
         name,
         frames=tuple(frames[index] for index in indices),
         seconds=tuple(index / rate for index in indices),
+        # Frames that were left out lower the rate: it is that of the frames that are given.
         frame_rate=len(indices) / len(frames) * rate,
     )
 
@@ -93,6 +95,7 @@ def load_clip(ref: VideoRef) -> VideoClip:
     """Return a video decoded. Raises ImageError for one that has a frame which cannot be used:
     without it the others would stand at other times than they were taken.
     """
+    # A video file has one digest of its own; frames are pictures with a digest each.
     if ref.decode is not None:
         clip: VideoClip = ref.decode()
         return checked_clip(ref, clip)
@@ -110,6 +113,7 @@ def load_clip(ref: VideoRef) -> VideoClip:
 def checked_clip(ref: VideoRef, clip: VideoClip) -> VideoClip:
     """Return a video that a model can be given. Raises ImageError."""
     check_count(label(ref), len(clip.frames))
+    # A model takes all frames as one array, which has a single size.
     first = clip.pictures[0].size
     for picture, frame in zip(clip.pictures, clip.frames, strict=True):
         if picture.size != first:
@@ -140,6 +144,7 @@ def digest_refs(refs: Sequence[ImageRef]) -> dict[str, str]:
 
     What is remembered and unchanged is not read again, see digest_pictures.
     """
+    # Digests of frames are asked for together, so that each file is looked at once.
     by_frame = digest_pictures(list(_pictures_of(refs)))
     return {
         ref.id: _joined_digest({frame.id: by_frame[frame.id] for frame in ref.frames})
@@ -157,6 +162,7 @@ def _pictures_of(refs: Iterable[ImageRef]) -> Iterable[ImageRef]:
 
 def _joined_digest(digests: Mapping[str, str]) -> str:
     """Return a video's digest from its frames'; empty where one of them is."""
+    # A frame that cannot be read leaves the video without a digest: it counts as unreadable.
     if not all(digests.values()):
         return ""
     items: Iterable[Any] = digests.items()

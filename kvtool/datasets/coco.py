@@ -69,6 +69,7 @@ class Coco(DatasetBase):
         """Note which pictures the instances, which are read in any case, name and that are not
         there.
         """
+        # The instances are parsed for the categories anyway: what else they tell costs nothing.
         (entries,) = fields(self._instance_file, ("images",), str(self._annotation("instances")))
         listed = {ref.id for ref in self.images()}
         names = [

@@ -43,6 +43,7 @@ class Instance:
 
     def box_slices(self) -> tuple[slice, slice]:
         """Return the rows and the columns of pixels that the box touches, within the image."""
+        # Boxes have fractions and may reach over the edge: every pixel that they touch counts.
         left, top, right, bottom = np.clip(self.box_xyxy_px, 0, [*self.image_wh_px] * 2)
         rows = slice(math.floor(top), math.ceil(bottom))
         return rows, slice(math.floor(left), math.ceil(right))
@@ -64,6 +65,7 @@ def _instance(
         raise DatasetError(
             f"expected its category among the categories, found none of id {category}"
         )
+    # COCO's boxes are (x, y, width, height).
     x, y, width, height = values.numbers(annotation.get("bbox"), 4, "bbox")
     return Instance(
         id=number,
@@ -154,6 +156,7 @@ def category_masks(
             f"{location}: expected a picture of at most {MAX_PIXELS / 1e6:.0f} megapixels, found "
             f"{width} x {height}"
         )
+    # One array of zeros, which is not to be written to, stands for all absent categories.
     zeros = np.broadcast_to(np.uint8(0), (height, width))
     masks: dict[str, LabelMap] = dict.fromkeys(concepts, zeros)
     visible = dict.fromkeys(instance.category for instance in instances)
@@ -172,6 +175,7 @@ def category_masks(
             line = f"{location}: {error}"
             if line not in skipped:
                 skipped.append(line)
+            # Where in its box such an object is nobody knows: there is neither the object nor none.
             rows, columns = instance.box_slices()
             box = mask[rows, columns]
             box[box == 0] = VOID
@@ -192,6 +196,7 @@ def by_id(records: Any, location: str, skipped: list[str]) -> dict[int, dict[str
     for position, record in enumerate(records):
         try:
             (number,) = fields(record, ("id",), f"{location}: item {position}")
+            # The id is read first, since without it the record cannot even be named.
             with values.at(f"{location}: item {position}"):
                 records_by_id[values.whole(number, "id")] = record
         except DatasetError as error:
@@ -228,6 +233,7 @@ def read_captions(path: Path, skipped: list[str]) -> dict[str, tuple[str, ...]]:
     images, annotations = fields(read_json(path), ("images", "annotations"), str(path))
     image_of = by_id(images, f"{path}: images", skipped)
     captions: dict[str, list[str]] = defaultdict(list)
+    # By annotation id, not by the order in the file: an image's first caption is then always one.
     for number, annotation in sorted(by_id(annotations, f"{path}: annotations", skipped).items()):
         try:
             image = image_of.get(values.whole(annotation.get("image_id"), "image_id"))

@@ -68,6 +68,7 @@ class Davis(DatasetBase):
         names = read_lines(self._list)
         self.note_repeated(self._list, names)
         listed = dict.fromkeys(names)
+        # One listing says which sequences are there at all.
         sequences = Listing(self._jpegs).names
         frames = {name: self._frames_of(name) for name in listed if name in sequences}
         frames = {name: files for name, files in frames.items() if files}
@@ -109,6 +110,7 @@ class Davis(DatasetBase):
         """
         maps: set[Path] = set()
         for sequence, frames in self._frames.items():
+            # Annotations of frames that are not there count, too: they decide about their video.
             maps.update(map(self.truth_file, frames))
             maps.update(
                 self.truth_file(f"{sequence}/{frame}") for frame in self._annotated(sequence)
@@ -178,6 +180,7 @@ class Davis(DatasetBase):
         """Return a sequence by its first annotation. Raises DatasetError where it cannot be
         used.
         """
+        # Without one of its frames a sequence would jump, and its scores mean something else.
         absent = [
             frame for frame in self._annotated(name) if f"{name}/{frame}" not in self._frames[name]
         ]
@@ -187,6 +190,7 @@ class Davis(DatasetBase):
                 "of "
                 f"{first_few(absent)}; download the sequence again"
             )
+        # The first annotation is what is propagated: it says how many objects there are.
         first = self.label_map(frame_ids[0])
         n_objects = object_count(first)
         if not n_objects:
@@ -209,6 +213,7 @@ class Davis(DatasetBase):
         """Return (object, height, width) bool: one mask an object id 1..n_objects, void as
         background.
         """
+        # One plane an object: ids are compared with the map by broadcasting.
         ids = np.arange(1, n_objects + 1, dtype=np.int64)[:, None, None]
         masks: Masks = ids == self.label_map(image_id)
         return masks

@@ -49,6 +49,7 @@ def draw_episodes(entries: Sequence[Entry], n: int, shots: int, seed: int) -> li
     images for one episode have none; where no class has enough there is no episode at all.
     """
     images_by_class = images_of_classes(entries)
+    # A query needs as many other images of its class as there are supports.
     queries = [entry for entry in entries if len(images_by_class[entry.class_id]) > shots]
     if not queries:
         return []
@@ -59,6 +60,7 @@ def _episode(
     index: int, query: Entry, images_by_class: dict[int, list[str]], shots: int, seed: int
 ) -> Episode:
     candidates = [name for name in images_by_class[query.class_id] if name != query.image_id]
+    # Seeded by episode, so that an episode is the same however many are drawn.
     rng = np.random.default_rng([seed, index])
     picks = rng.choice(len(candidates), size=shots, replace=False)
     return Episode(index, query.class_id, query.image_id, tuple(candidates[i] for i in picks))

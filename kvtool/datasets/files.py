@@ -55,6 +55,7 @@ def found(path: Path, root: Path) -> str:
     if path.exists():
         return "a folder" if path.is_dir() else "a file"
     folder = path.parent
+    # The nearest folder that exists shows where the layout was left.
     while not folder.is_dir() and folder != root:
         folder = folder.parent
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
@@ -67,6 +68,7 @@ def found(path: Path, root: Path) -> str:
 
 def advice(root: Path, relative: str) -> str:
     """Return what to do about a file that is not there: the likely root, or where to read."""
+    # One level too high or too low is the most common mistake.
     for candidate in (root.parent, *sorted(p for p in root.iterdir() if p.is_dir())):
         if (candidate / relative).exists():
             return f"did you mean {candidate}?"
@@ -88,6 +90,7 @@ def read_text(path: Path, most_bytes: int = MAX_LIST_BYTES, *, piped: bool = Fal
         reason = error.strerror if isinstance(error, OSError) else error
         raise DatasetError(f"{path}: expected a readable file, found: {reason}") from None
     check_no_pointer(path, data)
+    # UTF-16 begins with its own mark, or has a zero in each of the first letters.
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:4]:
         raise DatasetError(
             f"{path}: expected UTF-8 text, found UTF-16 or binary data; save it as UTF-8"
@@ -154,6 +157,7 @@ def by_stem(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
     for path in paths:
         if path.suffix.lower() not in IMAGE_SUFFIXES or is_hidden(path.name):
             continue
+        # Ids are written to JSON, which takes no surrogates.
         if not is_utf8(path.name):
             reasons.append(f"{printable(str(path))}: a name that is not UTF-8; rename it")
         elif pictures.setdefault(path.stem, path) != path:
@@ -188,6 +192,7 @@ def pictures_below(folder: Path, left_out: list[str]) -> dict[str, Path]:
     """
     pictures: dict[str, Path] = {}
     for subfolder, folders, _ in os.walk(folder):
+        # Changed in place, so that os.walk goes through the folders in this order.
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         below = Path(subfolder).relative_to(folder)
         try:

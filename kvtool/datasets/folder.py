@@ -91,6 +91,7 @@ class ListedPictures(ImageFolder):
 
 
 def _path_of(folder: Path, name: str) -> Path:
+    # The path as given then may begin anywhere: its longest end that is there counts.
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     candidates = [folder.joinpath(*parts[start:]) for start in range(len(parts))]
     present = (path for path in candidates if os.path.exists(path))  # noqa: PTH110
@@ -120,6 +121,7 @@ def _walk(root: str, skipped: list[str]) -> Iterator[str]:
     Which entries are folders the listing itself mostly tells: files with a known suffix are not
     looked at.
     """
+    # Links may lead in a circle: a folder is known by its device and number.
     seen: set[tuple[int, int]] = set()
     pending = [""]
     while pending:
@@ -135,6 +137,7 @@ def _walk(root: str, skipped: list[str]) -> Iterator[str]:
         except OSError as error:
             skipped.append(f"{printable(folder)}: a folder that cannot be read: {error.strerror}")
             continue
+        # A store among the pictures would give its chunks for pictures.
         if _STORE_MARKS.intersection(entry.name for entry in entries):
             continue
         folders = []
@@ -145,6 +148,7 @@ def _walk(root: str, skipped: list[str]) -> Iterator[str]:
                 folders.append(f"{prefix}{entry.name}/")
             elif _is_wanted(entry, skipped):
                 yield prefix + entry.name
+        # The last one is popped next, so that folders are gone through in the order of names.
         pending.extend(reversed(folders))
 
 
@@ -159,6 +163,7 @@ def _is_wanted(entry: os.DirEntry[str], skipped: list[str]) -> bool:
     """Return whether a file counts as a picture: by its suffix, or where that says nothing by its
     first bytes.
     """
+    # Suffixes decide before the file is opened: a folder may hold a million of them.
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
     if suffix in OTHER_SUFFIXES or entry.name.endswith("~"):
         return False
@@ -184,6 +189,7 @@ def _holds_picture(entry: os.DirEntry[str], skipped: list[str]) -> bool:
     except OSError as error:
         skipped.append(f"{printable(entry.path)}: a link that cannot be followed: {error.strerror}")
         return False
+    # Opened only where the suffix says nothing.
     head = head_of(entry.path) if entry.is_file() else b""
     if not is_picture(head) and (name := unread_picture(head)) is not None:
         skipped.append(_unread(entry, name))
@@ -226,6 +232,7 @@ def listed_paths(lines: Iterable[str], skipped: list[str]) -> list[ImageRef]:
     """
     by_path: dict[Path, str] = {}
     for line in (line.rstrip("\r") for line in lines if line.strip()):
+        # Paths are compared, not texts: "a.png" and "./a.png" are one picture.
         by_path.setdefault(Path(line), line)
     names = list(by_path.values())
     usable = [name for name in names if is_utf8(name)]

@@ -116,11 +116,13 @@ def refusal(data: bytes, name: str) -> str | None:
 
     `name` is the file's: a raw photograph is known by its suffix alone.
     """
+    # Signatures stand in the first bytes; the comments before an SVG's tag take the most.
     head = data[:HEAD_BYTES]
     if not data:
         return "the file is empty (0 bytes); replace it"
     if data.startswith(LFS_POINTER):
         return "a git-lfs pointer, not the picture; fetch it: git lfs pull"
+    # Raw photographs are TIFF outside: only their suffix says that the preview is not the picture.
     suffix = PurePath(name).suffix.lower()
     if suffix in RAW_SUFFIXES and is_picture(head):
         return f"{UNREAD_SUFFIXES[suffix]}, which kvtool does not read; develop it to JPEG or PNG"

@@ -69,9 +69,11 @@ def _of_list(values: Sequence[Any]) -> Given:
         raise UsageError(
             "dataset: expected at least one picture, found an empty list; nothing to extract"
         )
+    # Strings are paths, as lines of a list are.
     if all(isinstance(value, str | os.PathLike) for value in values):
         skipped: list[str] = []
         return Given(listed_paths([os.fsdecode(value) for value in values], skipped), skipped)
+    # Names of pictures in memory are their places in the list.
     for position, value in enumerate(values):
         if not isinstance(value, Image.Image):
             raise UsageError(
@@ -92,6 +94,7 @@ def picture_bytes(picture: Image.Image, name: str) -> bytes:
 
     Raises ImageError where it cannot be decoded.
     """
+    # The upright RGB pixels are what the picture is, whatever file it was once read from.
     try:
         upright = to_rgb(ImageOps.exif_transpose(picture))
     except RasterError as error:

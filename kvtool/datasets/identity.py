@@ -63,11 +63,15 @@ def compare(
     now = {ref.id: ref for ref in refs}
     vanished = [picture.id for picture in pictures if picture.id not in now]
     present = [picture for picture in pictures if picture.id in now and picture.digest]
+    # The stamp of the file, as it was when it was read, spares a look into it.
     looks = _quick_looks(now[picture.id] for picture in present)
     doubtful = [picture for picture in present if not _is_untouched(picture, looks.get(picture.id))]
+    # Only what the stamp does not clear is read and hashed.
     digests = digest_refs([now[picture.id] for picture in doubtful])
     changed = [p.id for p in doubtful if digests[p.id] and digests[p.id] != p.digest]
+    # A picture that cannot be read now is gone for the run, not changed.
     vanished += [p.id for p in doubtful if not digests[p.id]]
+    # The same picture after another text has other keys and values.
     if texts is not None:
         differing = set(changed) | set(vanished)
         changed += [p.id for p in pictures if p.id not in differing and p.prefix != texts.get(p.id)]
@@ -84,6 +88,7 @@ def _quick_looks(refs: Iterable[ImageRef]) -> dict[str, tuple[int, ...]]:
         path = picture_file(ref)
         if path is None:
             continue
+        # Many pictures may lie in one file, whose stamp stands for all of them.
         if path not in stamps:
             stamps[path] = quick_look(path) or ()
         looks[ref.id] = stamps[path]

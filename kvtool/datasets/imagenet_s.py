@@ -105,10 +105,12 @@ class ImageNetS(DatasetBase):
     @cached_property
     def wnids(self) -> tuple[str, ...]:
         """All classes in the order of their ids. Raises DatasetError where they cannot be known."""
+        # An official list of classes comes first: folders may be incomplete.
         for path in self._category_files():
             wnids = [line.split()[0] for line in read_lines(path)]
             self.note_repeated(path, wnids)
             return tuple(sorted(set(wnids)))
+        # Without a list the classes are the folders of the split that has most of them.
         folders = (self.split, "validation", "train", f"{self.split}-segmentation")
         lists = [
             [p.name for p in _folders(self._base / folder)]
@@ -116,6 +118,7 @@ class ImageNetS(DatasetBase):
             if (self._base / folder).is_dir()
         ]
         longest = max(lists, key=len)
+        # One class less would give all that follow another id.
         if self.size is not None and len(longest) != self.size:
             raise DatasetError(
                 f"{self.name}: {self._base}: expected {self.size} class folders, found "
@@ -208,6 +211,7 @@ class ImageNetS(DatasetBase):
         """Return (height, width) int32: 0 other, 1..C class, 1000 ignored. Raises DatasetError."""
         path = self.truth_file(image_id)
         rgb = read_rgb(path)
+        # A gray map repeats its value in blue, and swapped channels bring the ids there.
         if rgb[..., 2].any():
             raise DatasetError(
                 f"{path}: expected an RGB map with id = R + 256 G and no blue, found blue up to "
@@ -216,6 +220,7 @@ class ImageNetS(DatasetBase):
             )
         ids = _ids(rgb)
         n_classes = self._n_classes
+        # Ids in range but of another version would pass, those beyond are damage.
         odd = np.unique(ids[(ids != IGNORE) & (ids > n_classes)])
         if odd.size:
             raise DatasetError(
@@ -234,6 +239,7 @@ class ImageNetS(DatasetBase):
     def mask(self, image_id: str) -> LabelMap:
         """Return (height, width) uint8: 1 the image's own class, 0 anything else, 255 ignored."""
         ids = self.label_map(image_id)
+        # The own class against all else: other classes count as background here.
         return np.where(
             ids == IGNORE, np.uint8(VOID), (ids == self.class_id(image_id)).astype(np.uint8)
         )

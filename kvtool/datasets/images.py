@@ -66,6 +66,7 @@ def decode(ref: ImageRef, data: bytes) -> Image.Image:
         image = open_raster(data, label(ref))
         with turn(image, data):
             load_raster(image, data)
+            # The orientation is read before the conversion, which drops the EXIF block.
             side = TRANSPOSE.get(orientation(image))
             image = to_rgb(image)  # the decoded picture is let go before another is made
             return image if side is None else image.transpose(side)
@@ -83,6 +84,7 @@ def read_size(ref: ImageRef) -> tuple[int, int]:
     data, _ = read_bytes(ref)
     try:
         image = open_raster(data, label(ref))
+        # Asking for the orientation of such a file decodes it, so that its size is checked first.
         if image.format == "PNG" and "exif" not in image.info:
             load_raster(image, data)  # PNG may carry its orientation behind the pixels
     except RasterError as error:
@@ -90,6 +92,7 @@ def read_size(ref: ImageRef) -> tuple[int, int]:
     width, height = image.size
     if image.format == "TIFF":  # Pillow turns these itself, and says so in the size
         return width, height
+    # Orientations from 5 on swap the sides.
     return (height, width) if orientation(image) >= 5 else (width, height)
 
 
@@ -106,6 +109,7 @@ def digest_pictures(refs: Sequence[ImageRef]) -> dict[str, str]:
     What is remembered and unchanged is not read again: plain files by their stamp, pictures inside
     another file by that file's.
     """
+    # Files are digested together, pictures inside other files by themselves.
     plain = {ref.id: ref.path for ref in refs if ref.read is None and ref.path is not None}
     by_path = digests.digest_files(plain.values())
     inner = _digest_inner([ref for ref in refs if ref.read is not None])
@@ -117,6 +121,7 @@ def digest_pictures(refs: Sequence[ImageRef]) -> dict[str, str]:
 def _digest_inner(refs: Sequence[ImageRef]) -> dict[str, str]:
     """Digest by id of pictures that lie inside other files."""
     containers = {ref.container for ref in refs if ref.container is not None}
+    # The stamp of the container vouches for all pictures that lie in it.
     stamps = {container: digests.quick_look(container) for container in containers}
     remembered_names = {
         ref.id: _inner_place(ref.container, ref.id) for ref in refs if ref.container is not None
@@ -127,6 +132,7 @@ def _digest_inner(refs: Sequence[ImageRef]) -> dict[str, str]:
     for ref in refs:
         name = remembered_names.get(ref.id)
         entry = remembered.get(name) if name is not None else None
+        # A digest that was remembered counts while its container has the same stamp.
         if entry is not None and ref.container is not None and entry[1] == stamps[ref.container]:
             values[ref.id] = entry[0]
             continue
@@ -164,6 +170,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image.mode == "I" and image.format == "PPM"
     )  # 0..65535 both
     try:
+        # One scale for the whole picture, or its bands would differ in brightness.
         scale = _scale(image) if image.mode in ("I", "F") and not deep else None
         for box in _bands(image.size):
             rgb.paste(_band_to_rgb(image.crop(box), deep, scale), box)
@@ -176,11 +183,13 @@ def _band_to_rgb(band: Image.Image, deep: bool, scale: tuple[float, float] | Non
     """Return a band of a picture as RGB; `deep` for 16-bit values, `scale` for those that have no
     agreed white.
     """
+    # The high byte of 16 bits, computed in wide integers, whatever byte order the mode has.
     if deep:
         return _grey((np.asarray(band).astype(np.int64) >> 8).astype(np.uint8))
     if scale is not None:
         return _grey(_stretch(np.asarray(band, dtype=np.float64), *scale))
     if band.has_transparency_data:
+        # Transparent pixels have a color, too, which must not show.
         rgba = band.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return band.convert("RGB")

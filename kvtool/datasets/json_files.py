@@ -27,6 +27,7 @@ def read_json(path: Path) -> Any:
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSON lines file, or of a file that holds one JSON list of them."""
     text, expected = read_text(path, MAX_JSON_BYTES), "JSON lines or a JSON list"
+    # Some tools write a list where others write lines.
     if text.lstrip().startswith("["):
         records = _parse(path, text, expected)
     else:
@@ -83,12 +84,14 @@ def _stream(path: Path, file: TextIO, chunk: int) -> Iterator[Any]:
         raise DatasetError(
             f"{path}: expected a JSON list, found {brief(buffer, 20)}; download the file again"
         )
+    # The bracket is taken off; from here on the buffer begins at an element.
     buffer = buffer[1:]
     while True:
         elements, buffer = _whole_elements(decoder, buffer)
         yield from elements
         if buffer.startswith("]"):
             return
+        # An element that is not whole yet needs the next block.
         block = file.read(chunk)
         if not block or len(buffer) > _LARGEST_ELEMENT:
             raise DatasetError(
@@ -117,6 +120,7 @@ def _whole_elements(decoder: json.JSONDecoder, buffer: str) -> tuple[list[Any], 
     next block.
     """
     elements: list[Any] = []
+    # A block may end anywhere, within blanks as well.
     position = _end(_BLANKS, buffer, 0)
     while position < len(buffer) and buffer[position] != "]":
         try:

@@ -36,6 +36,7 @@ class Listing:
         """
         if name in self.names:
             return self.folder / name
+        # Unpacked on another system, a name may differ in case or in how its accents are composed.
         similar = self._similar.get(_folded(name), [])
         return self.folder / similar[0] if len(similar) == 1 else None
 
@@ -54,6 +55,7 @@ class Listing:
 
 def absent_files(paths: Iterable[Path]) -> set[Path]:
     """Return those files that are not there, told by the names in their folders."""
+    # A listing for each folder: a look at each of many thousand files takes minutes.
     listings: dict[Path, Listing] = {}
     absent = set()
     for path in paths:

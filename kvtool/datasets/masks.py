@@ -56,6 +56,7 @@ def read_rgb(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
     Raises DatasetError for gray values, which code no colors.
     """
+    # Transparency could be the mask itself, so that only opaque files are taken.
     image = _opaque(path, _open(path))
     if image.mode not in ("RGB", "P"):
         raise DatasetError(
@@ -105,6 +106,7 @@ def _opaque(path: Path, image: Image.Image) -> Image.Image:
     """
     if not image.has_transparency_data:
         return image
+    # An alpha channel that is opaque everywhere says nothing.
     alpha = image.convert("RGBA").getchannel("A")
     if alpha.getextrema() != (255, 255):
         raise DatasetError(
@@ -125,6 +127,7 @@ def concept_masks(
         classes: Ids and words of the classes; two classes may go by one word ("crane").
         ignored_id: The id of void pixels.
     """
+    # Two classes of one word are one concept, whose mask is that of both.
     ids_by_word: dict[str, list[int]] = {}
     for class_id, word in classes:
         ids_by_word.setdefault(word, []).append(class_id)
@@ -154,6 +157,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int, location: str)
             size, counts = segmentation["size"], segmentation["counts"]
         else:
             size, counts = [height, width], _polygon_counts(segmentation, height, width)
+        # A code made for a picture of another size would be laid out wrongly.
         if list(size) != [height, width]:
             raise ValueError(
                 f"a mask of {brief(list(size)[::-1])} pixels on a picture of {[width, height]}"
@@ -164,6 +168,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int, location: str)
         raise DatasetError(
             f"{location}: expected COCO polygons or run lengths, found: {reason}"
         ) from None
+    # COCO's runs go down the columns, zeros first: every second run is the object.
     pixels = np.repeat(
         (np.arange(len(runs)) & 1).astype(np.uint8), runs
     )  # runs of 0 and 1 in turn, down the columns
@@ -199,6 +204,7 @@ def _polygon_counts(
     if not isinstance(polygons, list):
         raise TypeError(f"{brief(polygons)} in place of a list of polygons")
     outlines = [_outline(polygon, height, width) for polygon in polygons]
+    # The longer side of each step, which is what rasterizing a line takes.
     steps = (
         np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()
         for points in outlines
@@ -248,6 +254,7 @@ def _decode_counts(code: str | bytes) -> list[int]:
         raise TypeError(f"{brief(code)} in place of run lengths")
     counts: list[int] = []
     value = shift = 0
+    # The low five bits are the number's, the sixth says that it goes on.
     for character in code.encode("ascii") if isinstance(code, str) else code:
         bits = character - 48
         if not 0 <= bits < 64 or shift > _MAX_RUN_BITS:
@@ -256,8 +263,10 @@ def _decode_counts(code: str | bytes) -> list[int]:
         shift += 5
         if bits & 0x20:
             continue
+        # The last group's highest bit is the sign.
         if bits & 0x10:
             value -= 1 << shift
+        # From the third run on the difference to the run before the last one is stored.
         counts.append(value + counts[-2] if len(counts) > 2 else value)
         value = shift = 0
     return counts

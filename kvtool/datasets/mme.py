@@ -46,6 +46,7 @@ class Mme(DatasetBase):
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
         folders = sorted(p for p in self.folder.iterdir() if p.is_dir() and not is_hidden(p.name))
+        # A folder counts only with texts: releases have others beside them.
         subsets = [p for p in folders if self.split == "all" or p.name in PAPER_SUBSETS]
         self._subsets = [p for p in subsets if any(_texts(p).glob("*.txt"))]
         if not self._subsets:
@@ -61,6 +62,7 @@ class Mme(DatasetBase):
     def _items(self) -> list[_Texts]:
         items = []
         for folder in self._subsets:
+            # Releases differ in whether pictures and texts have folders of their own.
             pictures = by_stem(
                 folder / "images" if (folder / "images").is_dir() else folder, self.unread
             )
@@ -116,6 +118,7 @@ def _pair(item: _Texts) -> list[Question]:
     image_id = f"{item.subset}/{item.texts.stem}"
     questions = []
     for number, line in enumerate(lines):
+        # The last tab splits, since a question may hold one.
         text, _, answer = (part.strip() for part in line.rpartition("\t"))
         if answer.lower() not in ("yes", "no") or not text:
             raise DatasetError(

@@ -185,6 +185,7 @@ class Msrc(DatasetBase):
         path = self.truth_file(image_id)
         if not self._v2:
             return [image_id.partition("/")[0]]
+        # Codes are compared as numbers: one pass over the map finds all classes.
         present = set(np.unique(read_codes(path)).tolist())
         return [category for category, color in V2_COLORS.items() if _code(color) in present]
 
@@ -217,10 +218,12 @@ def read_codes(path: Path) -> IdMap:
     Raises DatasetError for a map in other colors than MSRCv2's.
     """
     rgb = read_rgb(path).astype(np.int32)
+    # One number a color, so that classes are told by comparing numbers.
     codes: IdMap = rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16)
     class_codes = [_V2_VOID, *map(_code, V2_COLORS.values()), *map(_code, _V2_OTHERS)]
     present_codes, counts = np.unique(codes, return_counts=True)
     is_odd = ~np.isin(present_codes, class_codes)
+    # A few odd pixels are the release's own; many are another palette or swapped channels.
     if counts[is_odd].sum() > _V2_SHARE * codes.size:
         code = int(present_codes[is_odd][counts[is_odd].argmax()])
         color = code & 255, code >> 8 & 255, code >> 16

@@ -102,6 +102,7 @@ class Own(OwnCaptions):
         name.
         """
         listed, left_out = self._lines("pairs.jsonl", records.pair_of)
+        # Keypoints are numbered by name over all pairs, in the order in which names first come.
         names = list(
             dict.fromkeys(
                 name for pair in listed for name in (*pair.points_px[0], *pair.points_px[1])
@@ -112,6 +113,7 @@ class Own(OwnCaptions):
         for record in listed:
             try:
                 pair = self._pair(record, number_of)
+                # Of two pairs of one id the first counts.
                 if pairs.setdefault(pair.id, pair) is not pair:
                     raise DatasetError("expected an id of its own, found that of another pair")
             except (DatasetError, ImageError) as error:
@@ -134,6 +136,7 @@ class Own(OwnCaptions):
             (0.0, 0.0, float(w), float(h)) for w, h in sizes
         ]
         source, target = record.points_px
+        # Only points that have a name in both pictures correspond.
         shared = [name for name in source if name in target]
         return checked_pair(
             Pair(
@@ -198,6 +201,7 @@ class Own(OwnCaptions):
         """Return a video by its first mask. Raises DatasetError where it cannot be used."""
         masks = self._frame_masks(name)
         stems = [Path(file).stem for file in sorted(masks.names) if file.endswith(".png")]
+        # A mask without its frame means that the video is not whole.
         absent = [stem for stem in stems if f"{VIDEOS}/{name}/{stem}" not in frame_ids]
         if absent:
             raise DatasetError(
@@ -213,6 +217,7 @@ class Own(OwnCaptions):
     def questions(self) -> list[Question]:
         """Return the lines of questions.jsonl; of those with one id the first."""
         listed, left_out = self._lines("questions.jsonl", records.question_of)
+        # Reversed, so that of equal ids the first line stays.
         questions = {question.id: question for question in reversed(listed)}
         repeated = [question.id for question in listed if questions[question.id] is not question]
         left_out += [

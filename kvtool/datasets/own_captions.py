@@ -41,6 +41,7 @@ class OwnCaptions(OwnMasks):
     @cached_property
     def _first_captions(self) -> dict[str, records.Caption]:
         """Picture -> its first caption."""
+        # Reversed, so that the first caption of a picture stays.
         return {caption.image_id: caption for caption in reversed(self._captions[0])}
 
     def _caption(self, image_id: str) -> records.Caption:
@@ -95,6 +96,7 @@ class OwnCaptions(OwnMasks):
         the mask's file.
         """
         caption = self._referring[expression.sent_id]
+        # A file of its own, or the pixels of a class in the picture's map.
         if caption.mask:
             return read_binary(self.folder / caption.mask)
         mask: LabelMap = self.group_mask(caption.image_id, caption.category) == 1

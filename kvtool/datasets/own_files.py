@@ -55,6 +55,7 @@ class OwnFiles(DatasetBase):
             return {}
         video_folders = sorted(p for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))
         frames = {}
+        # Masks lie in a folder below, which is not looked into here.
         for video in video_folders:
             pictures = by_stem(video, self._unlisted)
             if pictures:
@@ -68,6 +69,7 @@ class OwnFiles(DatasetBase):
     def _refs(self) -> dict[str, ImageRef]:
         """Every picture by its id, frames last; of two of one id the first counts."""
         refs = {name: ImageRef(name, path) for name, path in self._pictures.items()}
+        # Frames come last: of pictures with one id the one below images/ counts.
         for name, path in (item for frames in self._frames.values() for item in frames.items()):
             if name in refs:
                 self._unlisted.append(
@@ -86,6 +88,7 @@ class OwnFiles(DatasetBase):
         DatasetError.
         """
         if isinstance(value, str):
+            # An id, or a path below the data set or below images/, with or without a suffix.
             below = value.removeprefix("images/")
             for name in (value, below, below.rpartition(".")[0]):
                 if name in self._refs:
@@ -135,6 +138,7 @@ class OwnFiles(DatasetBase):
     def _mask_place(self, image_id: str) -> tuple[Listing, str]:
         """Return the folder and the name of a picture's, or a frame's, mask."""
         above, _, stem = image_id.rpartition("/")
+        # Masks of frames lie beside them, those of pictures in a tree like that of images/.
         is_frame = image_id not in self._pictures and image_id in self._refs
         folder = self.folder / above / "masks" if is_frame else self._masks / above
         return self._listing(folder), stem + _PNG
@@ -151,6 +155,7 @@ class OwnFiles(DatasetBase):
 
     def unpictured(self) -> Sequence[str]:
         """Return the names of masks without a picture, those of captions' objects aside."""
+        # A mask is of a picture, or named by a caption; any other one has lost its picture.
         used = {self.truth_file(name) for name in self._pictures}
         used.update(self._object_masks())
         masks = sorted(self._masks.rglob(f"*{_PNG}")) if self._masks.is_dir() else []

@@ -34,6 +34,7 @@ class OwnMasks(OwnFiles):
         labels = read_label_map(path)
         if image_id not in self._pictures:
             return labels
+        # The file's own void becomes 255, which is what all tasks leave out.
         void = self._classes.void
         if odd := sorted(set(np.unique(labels).tolist()) - self._classes.ids):
             raise DatasetError(
@@ -50,6 +51,7 @@ class OwnMasks(OwnFiles):
         if not self.has_label_map(image_id):
             raise DatasetError(f"{self._masks}: no mask of image {image_id}")
         labels = np.unique(self.label_map(image_id)).tolist()
+        # Void and background are no classes.
         class_ids = tuple(label for label in labels if label in self._classes.names)
         if not class_ids:
             raise DatasetError(

@@ -111,6 +111,7 @@ def usable_lines(
     reason. Raises DatasetError where the file cannot be read at all.
     """
     for number, line in enumerate(split_lines(read_text(path, MAX_JSON_BYTES)), 1):
+        # Line numbers count blank lines, too, as an editor does.
         if not line.strip():
             continue
         try:
@@ -193,6 +194,7 @@ def question_of(line: int, record: dict[str, Any], image_of: ImageOf) -> Questio
             f"{letter} {choice}" for letter, choice in zip(letters, choices, strict=True)
         )
         prompt = f"{text} Select from the following choices.\n{options}"
+        # The answer may be an option's text or its letter.
         right = (
             letters[choices.index(answer)] if answer in choices else parse_choice(answer, choices)
         )
@@ -231,6 +233,7 @@ class PairRecord:
 def pair_of(line: int, record: dict[str, Any], image_of: ImageOf) -> PairRecord:
     """Return a line of pairs.jsonl."""
     first, second = (image_of(image) for image in _two(record, "images"))
+    # Correspondence goes by name, whatever order the two lists have.
     points = [_points(entry) for entry in _two(record, "keypoints")]
     if not points[0].keys() & points[1].keys():
         raise DatasetError("expected a keypoint that has the same name in both images, found none")

@@ -61,8 +61,10 @@ class ParquetTable:
             )
         self.image_columns = [name for name in image_columns if name in present]
         self._check_cells()
+        # Texts are small and are read at once; picture cells are read when they are asked for.
         self.rows: list[dict[str, Any]] = self._guarded(lambda: self._rows(list(columns)))
         metadata = self._file.metadata
+        # Where each row group ends, from which a row's group is found by bisection.
         self._ends = list(
             accumulate(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups))
         )
@@ -88,6 +90,7 @@ class ParquetTable:
 
     def image_bytes(self, row: int, column: str) -> bytes:
         """Return the bytes of an image cell. Raises ImageError."""
+        # A row is found by its group, then by its batch within the group.
         group = bisect_right(self._ends, row)
         start = self._ends[group - 1] if group else 0
         try:
@@ -114,6 +117,7 @@ class ParquetTable:
         import pyarrow.parquet as pq
 
         try:
+            # Looked at before pyarrow is given the path: no pipe, and no pointer of git-lfs.
             with open_regular(self.path) as fd, open(fd, "rb", closefd=False) as file:
                 check_no_pointer(self.path, file.read(HEAD_BYTES))
         except (OSError, ValueError) as error:
@@ -133,6 +137,7 @@ class ParquetTable:
                     "files"
                 )
             kind = schema.field(name).type
+            # Pictures are structs of bytes and a path, as `datasets` writes them.
             if not pa.types.is_struct(kind) or not {"bytes", "path"} <= {f.name for f in kind}:
                 arrow_type = brief(str(kind)).strip("'")
                 raise DatasetError(
@@ -166,6 +171,7 @@ class ParquetTable:
         Read in small pieces, since a value that the file holds once may stand in every row.
         """
         total = 0
+        # Small batches are counted as they come, so that damage cannot take all memory at once.
         for batch in self._file.iter_batches(_BATCH_ROWS, groups, columns, use_threads=False):
             total += batch.nbytes
             if total > most_bytes:
@@ -226,6 +232,7 @@ def question_rows(
             except DatasetError as error:
                 skipped.append(str(error))
                 continue
+            # The name is made of values that were checked.
             name = id_of(values)
             rows.append(QuestionRow(name, values, table.images(index, name)))
     return rows

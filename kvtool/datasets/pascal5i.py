@@ -65,6 +65,7 @@ class Pascal5i(DatasetBase):
 
     def _entry(self, line: str, number: int) -> Entry:
         image_id, _, class_id = line.rpartition("__")
+        # Fold f has the classes 5 f + 1 to 5 f + 5.
         fold = int(self.split[-1])
         classes = range(5 * fold + 1, 5 * fold + 6)
         if not image_id or not class_id.isdecimal() or int(class_id) not in classes:
@@ -97,6 +98,7 @@ class Pascal5i(DatasetBase):
         """Return the list in its order; entries without a label map are left out and named in
         `skipped`.
         """
+        # Entries share images: each is looked for once.
         names = dict.fromkeys(entry.image_id for entry in self._listed)
         absent = [name for name in names if self._map_names.find(f"{name}.png") is None]
         left_out = set(absent)
@@ -159,6 +161,7 @@ class Pascal5i(DatasetBase):
         """
         entries = self.entries() if entries is None else entries
         images_by_class = images_of_classes(entries)
+        # A class with too few images stays silent in the scores, so that it is named.
         for class_id in self.class_ids():
             names = images_by_class[class_id]
             if len(names) <= shots:

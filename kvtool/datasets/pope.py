@@ -63,6 +63,7 @@ class Pope(DatasetBase):
         items: list[_Line] = []
         names: dict[str, str] = {}
         for group, path in self._files.items():
+            # Question ids begin anew in each of the three files.
             seen: set[str] = set()
             for number, record in enumerate(read_json_lines(path), 1):
                 try:
@@ -134,6 +135,7 @@ def _check_first(item: _Line, seen: set[str], names: dict[str, str]) -> None:
         raise DatasetError(
             f"{item.location}: expected each question_id once, found {brief(item.id)} again"
         )
+    # Ids drop the suffix: two files of one stem would be one picture.
     first_image = names.setdefault(Path(item.image).stem, item.image)
     if first_image != item.image:
         raise DatasetError(

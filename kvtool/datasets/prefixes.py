@@ -18,6 +18,7 @@ RANDOM_PREFIX = (
 
 def another(names: Sequence[str], correct: str, key: str) -> str:
     """Return a name other than the correct one, the same each time for one key."""
+    # Sorted and seeded by the image: the choice depends on nothing else.
     wrong_names = sorted(set(names) - {correct})
     if not wrong_names:
         raise UsageError(

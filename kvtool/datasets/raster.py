@@ -71,11 +71,13 @@ def open_raster(data: bytes, name: str) -> Image.Image:
 
     Raises RasterError; `name` is the file's.
     """
+    # Known signatures first: they say more than that the file is no image.
     if reason := refusal(data, name):
         raise RasterError(reason)
     try:
         with _quiet():
             Image.init()
+            # Only formats of the list, since Pillow would hand some others to programs.
             image = Image.open(
                 BytesIO(data), formats=[name for name in READ_FORMATS if name in Image.OPEN]
             )
@@ -89,6 +91,7 @@ def open_raster(data: bytes, name: str) -> Image.Image:
         raise RasterError(
             f"broken or truncated image header: {one_line(error)}; replace the file"
         ) from None
+    # A header may claim any size: it is checked before anything of that size is made.
     _check_pixels(*image.size)
     _check_inside(image, data)
     return image
@@ -149,6 +152,7 @@ def _check_pixels(width: int, height: int) -> None:
 def _check_inside(image: Image.Image, data: bytes) -> None:
     """Sizes that decoders allocate by, and that need not be those of the header."""
     if image.format == "TIFF":
+        # Decoders of TIFF take memory by the tile, which may be larger than the picture.
         tags = getattr(image, "tag_v2", {})
         sides = [tags.get(tag, 1) for tag in (_TILE_WIDTH, _TILE_HEIGHT)]
         if not all(isinstance(side, int) for side in sides):
@@ -157,6 +161,7 @@ def _check_inside(image: Image.Image, data: bytes) -> None:
             )
         _check_pixels(*sides)
     elif image.format == "JPEG2000":
+        # The size in the codestream is what the decoder takes memory by, not that of the container.
         for match in _JPEG_2000_SIZE.finditer(data):
             width, height, components = map(int.from_bytes, match.groups())
             _check_pixels(width, height)
@@ -190,6 +195,7 @@ def _needed_bytes(image: Image.Image, data: bytes) -> int:
     # PNG may carry its orientation behind the pixels: asking for it would decode them.
     may_turn = image.format != "PNG" or "exif" in image.info
     turned = _RGB_BYTES if may_turn and orientation(image) in TRANSPOSE else 0
+    # The decoder's peak and that of conversion and turning come one after the other.
     width, height = image.size
     return width * height * (stored + max(decoder, converted + turned))
 

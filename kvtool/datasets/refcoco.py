@@ -217,6 +217,7 @@ class RefCoco(DatasetBase):
         repeated = 0
         for number, ref in enumerate(refs):
             for expression in self._of_ref(ref, f"{self._refs_file}: ref {number}"):
+                # A sentence that stands there twice is one; two sentences of one id are a fault.
                 first = sentences.setdefault(expression.sent_id, expression)
                 repeated += first is not expression and first == expression
                 if first != expression:
@@ -242,6 +243,7 @@ class RefCoco(DatasetBase):
         try:
             _, ann_id, _, category_id, split, sentences = fields(ref, _REF_FIELDS, location)
             if split != self.split:
+                # Refs of other splits are no fault.
                 return []
             if _get(self._objects, ann_id) is None:
                 raise DatasetError(

@@ -74,6 +74,7 @@ def load_plain(path: Path) -> Any:
     """
     try:
         data, _ = read_stamped(path, MAX_PICKLE_BYTES)
+        # Walked before it is loaded: loading is what a hostile file harms by.
         _check(data)
         return _PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
     except OSError as error:
@@ -98,6 +99,7 @@ def _check(data: bytes) -> None:
     with a table and nothing else.
     """
     steps, position, end = _STEPS, 0, len(data)
+    # The budget is in opcodes: each makes at most so much memory, and texts by their bytes.
     for opcodes in range((_MAX_VALUE_BYTES - _TEXT_BYTES * end) // _OPCODE_BYTES):
         if position >= end:
             return
@@ -108,6 +110,7 @@ def _check(data: bytes) -> None:
             continue
         if code in _ENDS:
             return
+        # An argument that ends with its line, or one that begins with its length.
         size = (
             data.find(b"\n", position) - position
             if code in _LINES
@@ -115,6 +118,7 @@ def _check(data: bytes) -> None:
         )
         if size < 0:
             raise pickle.UnpicklingError("pickle data was truncated")
+        # Short lines can hold no number that does harm, and are most of what is not in the table.
         if size > _SHORT_LINE or code not in _LINES:
             _check_argument(data[position + 1 : position + 1 + size], code, opcodes)
         position += 1 + size
@@ -132,6 +136,7 @@ def _argument_bytes(data: bytes, start: int, code: int) -> int:
     if kind >= 0:
         return kind
     count = _COUNT_BYTES[kind]
+    # The length that is claimed is compared with the bytes that are there.
     size = count + int.from_bytes(data[start : start + count], "little")
     if start + size > len(data):
         raise pickle.UnpicklingError("pickle data was truncated")

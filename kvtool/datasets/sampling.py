@@ -41,6 +41,7 @@ class Sampling:
             if name not in NAMES or value is None or name in values:
                 raise UsageError(f"video: @{text}: expected {GRAMMAR}, found {item!r}")
             values[name] = value
+        # Two frames at least: one alone is a picture.
         if not values.get("frames", 2.0).is_integer() or values.get("frames", 2.0) < 2:
             raise UsageError(
                 f"video: @{text}: expected frames to be a whole number from 2 on, found "
@@ -52,6 +53,7 @@ class Sampling:
         """Return how many of a video's frames are taken."""
         count = n_frames
         if self.fps:
+            # Never more than there are, and a few even of a short video.
             count = min(max(int(n_frames / rate * self.fps), FEWEST_FRAMES), n_frames)
         return min(count, self.frames) if self.frames else count
 

@@ -131,6 +131,7 @@ class SPair71k(DatasetBase):
 
     @cached_property
     def _images(self) -> list[ImageRef]:
+        # By first mention, both pictures of a pair together.
         names = dict.fromkeys((p.category, name) for p in self._listed for name in (p.src, p.trg))
         folders = {category: Listing(self._jpegs / category) for category, _ in names}
         return [ImageRef(f"{c}/{n}", folders[c].place(f"{n}.jpg")) for c, n in names]
@@ -203,11 +204,13 @@ class SPair71k(DatasetBase):
 
     def _pair(self, listed: _Listed) -> Pair:
         path = self._annotation_file(listed.line)
+        # Where the file system keeps no colons, the annotation is there under another name.
         if path.name not in self._annotation_names.names:
             raise DatasetError(self._why_absent(path))
         record = read_json(path)
         src_name, trg_name, *measures = fields(record, _FIELDS, str(path))
         ids = [Path(str(n)).stem for n in (src_name, trg_name)]
+        # List and annotation name the same pictures, or points would belong to others.
         if ids != [listed.src, listed.trg]:
             raise DatasetError(
                 f"{path}: expected images {listed.src}, {listed.trg} as the list has, found "
@@ -244,6 +247,7 @@ def _read_pair(listed: _Listed, measures: Sequence[Any], record: dict[str, Any])
     """
     src_size, trg_size, src_kps, trg_kps, src_box, trg_box = measures
     src_kps_px, trg_kps_px = values.points(src_kps, "src_kps"), values.points(trg_kps, "trg_kps")
+    # Without ids points correspond by their order.
     ids = record.get("kps_ids", list(range(len(src_kps_px))))
     if not isinstance(ids, list):
         raise DatasetError(f"expected kps_ids to be a list, found {brief(ids)}")

@@ -59,6 +59,7 @@ def text(value: Any, what: str) -> str:
 
 def size(value: Any, what: str) -> tuple[int, int]:
     """Return (width, height) of a picture, both positive, from a list that begins with them."""
+    # Some lists have the number of channels behind width and height.
     width, height = numbers(value[:2] if isinstance(value, list | tuple) else value, 2, what)
     if width < 1 or height < 1 or width != int(width) or height != int(height):
         raise DatasetError(

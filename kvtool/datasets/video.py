@@ -83,11 +83,13 @@ class VideoFolder(DatasetBase):
     @cached_property
     def _clips(self) -> list[VideoRef]:
         assert self.root is not None
+        # A single file is the whole data set.
         if self.root.is_file():
             return list(self._usable([self.root]))
         entries = sorted(self.folder.iterdir(), key=lambda path: natural(path.name))
         visible = [path for path in entries if not is_hidden(path.name)]
         below = [path for path in visible if path.suffix.lower() in SUFFIXES or path.is_dir()]
+        # Pictures right in the folder make it a video itself, beside those below it.
         is_video = bool(by_stem(self.folder))
         return list(self._usable([*([self.folder] if is_video else []), *below]))
 
@@ -107,8 +109,10 @@ class VideoFolder(DatasetBase):
         if not path.is_dir():
             check_reader(path)
             return VideoRef(path.name, path, decode=partial(decode_file, path, self.sampling))
+        # The real name, since the path may be "." or a link.
         name = path.resolve().name
         pictures = sorted(by_stem(path, self.unread).items(), key=lambda item: natural(item[0]))
+        # Counted before frames are chosen, so that the error names what is there.
         if len(pictures) < 2:
             check_count(str(path), len(pictures))
         clip = clip_of(

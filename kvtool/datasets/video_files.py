@@ -40,6 +40,7 @@ def decode_file(path: Path, sampling: Sampling) -> VideoClip:
     Their seconds are counted by the file's mean frame rate. Raises ImageError for a file that is
     broken or has no frames.
     """
+    # Before decoding, so that a later change of the file is noticed.
     stamp, digest = quick_look(path), digest_file(path)
     try:
         n_frames, rate = _counted(path, sampling)
@@ -52,6 +53,7 @@ def decode_file(path: Path, sampling: Sampling) -> VideoClip:
         raise ImageError(
             f"video {path}: expected a video file, found that it cannot be read: {one_line(error)}"
         ) from None
+    # Fewer frames than packets: the end of the file is damaged.
     if len(pictures) != len(indices):
         raise ImageError(
             f"video {path}: expected {len(indices)} frames, found {len(pictures)}; the file is "
@@ -79,8 +81,10 @@ def _decoded(path: Path, indices: frozenset[int]) -> list[Any]:
         for index, frame in enumerate(container.decode(video=0)):
             if index in indices:
                 picture = frame.to_image()
+                # Phones store frames as the sensor has them, with an angle beside.
                 angle = getattr(frame, "rotation", 0)
                 pictures.append(picture.rotate(angle, expand=True) if angle else picture)
+            # Decoding ends with the last frame that is wanted.
             if len(pictures) == len(indices) or len(pictures) > MOST_FRAMES:
                 break
     return pictures

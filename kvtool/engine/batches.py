@@ -90,7 +90,9 @@ class Pool:
             images = self._waiting[signature]
             size = self._size_of(images[0].item)
             while images and (ends or len(images) >= size * count_of(images[0].item)):
+                # A window that ends leaves a batch that is not full: it runs as it is, and alone.
                 n_batches = max(1, min(count_of(images[0].item), len(images) // size))
+                # Cut with those the run holds: so batches of a run that goes on are the same.
                 cut = [images[n * size : (n + 1) * size] for n in range(n_batches)]
                 del images[: n_batches * size]
                 # What the run holds already needs no run again but for the sake of its batch.

@@ -50,6 +50,7 @@ class _Pass(Generic[T]):
 
     def resume(self) -> None:
         """Let the call run up to its next layer, or to its end."""
+        # The thread starts with its first turn, so that passes begin one at a time, too.
         if self._thread.ident is None:
             self._thread.start()
         else:
@@ -69,11 +70,13 @@ class _Pass(Generic[T]):
             self.resume()
 
     def _run(self) -> None:
+        # The hook is set in the pass's own thread, whose forward it is to stop.
         self._weights.pause_by(self._pause)
         try:
             self._results.append(self._call())
         except BaseException as error:  # noqa: BLE001  handed to the caller's thread
             self._error = error
+        # Whoever waits in resume must wake here as well, or an error would hang the caller.
         self.layer = None
         self._halted.release()
 
@@ -103,9 +106,11 @@ def run_together(
     """
     passes = [_Pass(call, weights) for call in calls]
     try:
+        # Each pass runs up to its first decoder layer; one without a decoder ends here.
         for item in passes:
             _advanced(item)
         while waiting := [item for item in passes if item.layer is not None]:
+            # The earliest layer first: a pass that begins the decoder again is joined by others.
             layer = min(item.layer for item in waiting if item.layer is not None)
             weights.hold(layer)
             tell_layer(layer)
@@ -114,6 +119,7 @@ def run_together(
                     _advanced(item)
         return [item.result() for item in passes]
     finally:
+        # After an error the other passes still wait before a layer, tensors on the device.
         for item in passes:
             item.abandon()
 
@@ -140,6 +146,7 @@ class Sweep:
 
         self._weights, self._tell = weights, tell
         weights.last = max(plan.request.layers)
+        # Host memory sets the number: what is captured stays there until the last layer ran.
         room = free_bytes(torch.device("cpu")) // MEMORY_SHARE
         self.n_images = max(1, min(MOST_IMAGES, room // max(1, plan.image_bytes)))
 

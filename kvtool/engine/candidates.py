@@ -91,6 +91,7 @@ class Candidate:
         folder = self.run.place
         if folder is None or self.extraction.dataset_path is None or not self.run.pictures:
             return False
+        # Pictures that are gone from the run's own place can only have been moved here.
         if not _exists(folder):
             return True
         return self.roster_ids == set(self.extraction.ids) and self._is_copy(folder)
@@ -99,11 +100,13 @@ class Candidate:
         """Return whether the pictures that the run does not hold yet are those of its own place,
         too.
         """
+        # What the run holds was compared already: only the others can still differ.
         stored = {picture.id for picture in self.run.pictures}
         unstored = [ref for ref in self.extraction.refs if ref.id not in stored]
         if not unstored:
             return True
         config = self.run.config
+        # The run's own place is asked: a copy agrees in pictures not yet extracted, too.
         try:
             spec = Spec(config.dataset, dataset_path, config.split or None)
             refs = refs_of(open_dataset(spec), config.view)

@@ -55,6 +55,7 @@ class Capture:
 
     def run(self, batches: Sequence[Sequence[Waiting]]) -> None:
         """Run batches of equal signatures; where layers run one by one, once there are enough."""
+        # Batches gather until one reading of each layer's weights serves many of them.
         if self._sweep is not None:
             self._waiting += batches
             if sum(map(len, self._waiting)) >= self._sweep.n_images:
@@ -73,6 +74,7 @@ class Capture:
     def _put(self, batches: Sequence[Sequence[Waiting]], captures: Iterable[Captured]) -> None:
         """Give each image of some batches what was captured of it."""
         for batch, captured in zip(batches, captures, strict=True):
+            # An image without work only stood in its batch, as it did when the run stored it.
             for row, image in enumerate(batch):
                 if image.work is not None:
                     image.work.put(image.position, captured, row)
@@ -81,6 +83,7 @@ class Capture:
         """Capture a batch, in pieces where one of its shape did not fit the device before."""
         from torch import OutOfMemoryError
 
+        # The size to which a shape was halved is remembered, or each batch of it would fail first.
         size = self._fitting.get(batch[0].signature, len(batch))
         if size < len(batch):
             return _appended([self._single(piece) for piece in _pieces(batch, size)])
@@ -110,6 +113,7 @@ def _pieces(batch: Sequence[Prepared], size: int) -> list[Sequence[Prepared]]:
 
 def _appended(pieces: Sequence[Captured]) -> Captured:
     """Return what is captured of the pieces of a batch as if it had run at once."""
+    # Lists of all kinds grow in the same order, so that row n of each is image n of the batch.
     first = pieces[0]
     for piece in pieces[1:]:
         for kind, items in piece.arrays.items():

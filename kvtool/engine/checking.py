@@ -68,6 +68,7 @@ def check_model(
     from kvtool.models.check import check_views
     from kvtool.models.device import chosen_name
 
+    # Random colors make the grid's cells differ from each other, as no plain picture does.
     image = colors() if picture is None else _opened(picture)
     loaded: Any = load_model(model, device=chosen_name(device), dtype=dtype, attention=attention)
     advance = called(progress)
@@ -99,6 +100,7 @@ def colors_like(stimulus: Stimulus) -> Stimulus:
 
 def _colors_of(wh_px: tuple[int, int]) -> Image.Image:
     shorter = min(wh_px)
+    # Both bounds keep the aspect ratio where they can: it decides the grid of tokens.
     scale = max(1.0, SHORT_PX / shorter)
     longest = round(MOST_LONG * shorter * scale)
     width, height = (min(round(side * scale), longest) for side in wh_px)

@@ -53,6 +53,7 @@ class Costs:
     @property
     def codec(self) -> Codec:
         """The codec of the shorter extraction."""
+        # A model on the CPU and the encoder compete for cores: their seconds add up.
         encoding = (
             self.device + self.encoder if self.shares_cores else max(self.device, self.encoder)
         )
@@ -69,6 +70,7 @@ def choose_codec(plan: Plan, model: Model, store: Path) -> Codec:
     if not items:
         return "lz4"
     device: Any = getattr(model, "checkpoint").device  # noqa: B009  no part of the protocol
+    # A first pass chooses kernels and takes memory, which no later one pays for.
     model.capture(items[:1], plan.request)  # warms up
     captures = []
     device_s = _seconds(lambda: captures.append(model.capture(items, plan.request)))
@@ -88,6 +90,7 @@ def choose_codec(plan: Plan, model: Model, store: Path) -> Codec:
 
 def _first(plan: Plan, model: Model) -> list[Prepared]:
     """Return some of the first part's pictures, of equal shape."""
+    # The order of the plan, so that what is measured is what a first part would hold.
     indices = sorted(plan.indices)[:MEASURED_IMAGES]
     prepared = [prepare_one(plan, model, index, False, lambda _: None) for index in indices]
     items = [item for item in prepared if item is not None]
@@ -102,6 +105,7 @@ def _encoder(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
         for block in array.reshape(-1, *array.shape[2:]):
             if sum(chunk.nbytes for chunk in sample) < ENCODED_BYTES // len(arrays) + 1:
                 sample.append(np.ascontiguousarray(block))
+    # One thread is timed and its rate is divided by their number: chunks are encoded in parallel.
     chunks: list[bytes] = []
     seconds = _seconds(lambda: chunks.extend(encode_chunk(block, "lz4") for block in sample))
     n_bytes = sum(block.nbytes for block in sample)
@@ -111,6 +115,7 @@ def _encoder(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
 def _disk(arrays: Sequence[np.ndarray], store: Path) -> float:
     """Return seconds a byte of writing arrays beside the store, fsync included."""
     data: list[np.ndarray] = []
+    # In the store's own file system, since another disk would have another rate.
     for array in arrays:
         if sum(piece.nbytes for piece in data) < DISK_BYTES:
             data.append(np.ascontiguousarray(array))

@@ -108,6 +108,7 @@ def _advance(tell: Tell, n: int, note: str = "", total: int | None = None) -> No
 def _silent() -> Iterator[None]:
     """Leave notes to the caller, who makes the same call and says them once."""
     log = logging.getLogger("kvtool")
+    # With a handler of its own the log is not passed to logging's last resort either.
     handler = logging.NullHandler()
     before = log.propagate
     log.addHandler(handler)
@@ -170,6 +171,7 @@ class CallersCrew:
         """Let the workers do what lacks, once. Raises what one of them raised."""
         if self.names is not None:
             return None
+        # Set before the workers start: a second call of this function must not start them again.
         self.names = []
         stores = store_folders(self.call.arguments)
         run_workers(self.hands.gathered(), self.call.work, self._hear, stores, self._is_over)
@@ -206,6 +208,7 @@ class CallersCrew:
         """Return whether all workers that live wait, hence for others than themselves, for longer
         than they are to.
         """
+        # Idle workers wait for each other only for a moment; longer means for processes outside.
         idle_s = time.monotonic() - self._idle_since_s
         return workers <= self._idle and idle_s > max(self.wait_s, LEAST_IDLE_S)
 
@@ -225,6 +228,7 @@ def crewed(
         @wraps(function)
         def call(*args: Parameters.args, **options: Parameters.kwargs) -> Returned:
             """Call the function, with a crew where several devices are named."""
+            # The crew's parameters end here: the function itself knows one device.
             arguments = _by_name(function, args, options)
             cpus = arguments.pop("cpus_per_worker", 1)
             engine = check_engine(arguments.pop("engine", "local"), cpus)
@@ -232,6 +236,7 @@ def crewed(
             run: Callable[..., Returned] = function
             if engine == "local" and len(devices) == 1:
                 return run(**arguments | {"device": devices[0]})
+            # A fresh call computes all anew, so that workers could not share out the chunks.
             if arguments.get("fresh"):
                 raise UsageError(
                     f"fresh: expected one device beside it, found {len(devices)} workers, who "
@@ -240,6 +245,7 @@ def crewed(
             if ready is not None:
                 ready(arguments)
             crew = _crew(function, arguments, aside, Hands(devices, engine, cpus))
+            # The caller waits for nobody: by the time its turn comes, the workers are done.
             changes = {"wait_s": 0.0, "progress": crew.progress.caller}
             changes |= {"device": devices[0] if engine == "local" else AUTO}
             with within(crew):
@@ -255,8 +261,10 @@ def _by_name(
 ) -> dict[str, Any]:
     """Return the arguments of a call, all by name."""
     parameters = signature(function)
+    # Defaults that were not given stay out, and each worker fills them in itself.
     arguments = dict(parameters.bind(*args, **options).arguments)
     for name, parameter in parameters.parameters.items():
+        # Options that a function gathers are given one by one, as when it was called.
         if parameter.kind is Parameter.VAR_KEYWORD:
             arguments |= arguments.pop(name, {})
     return arguments
@@ -269,6 +277,7 @@ def _crew(
     hands: Hands,
 ) -> CallersCrew:
     """Return the crew for a call of a function."""
+    # Each worker has its own device, its own patience and its own progress.
     absent = {"device", "wait_s", "progress", *aside}
     travelling = {name: sent(value) for name, value in arguments.items() if name not in absent}
     return CallersCrew(

@@ -39,9 +39,11 @@ class CrewProgress:
 
     def advance(self, worker: int, n: int, note: str, total: int | None) -> None:
         """Take what a worker tells, and pass on what no other told before."""
+        # The total is passed on once: each worker counts the same work.
         if total is not None and total != self._total:
             self._total = total
             self.progress(0, note, total)
+        # Only what a worker tells beyond the furthest one of this note is new.
         told = self._told[worker]
         told[note] += n
         n_new = told[note] - self._passed[note]

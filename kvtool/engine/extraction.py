@@ -144,6 +144,7 @@ def extract(
         raise UsageError(
             f"model: expected a text, found {type(model).__name__}; extract one model a call"
         )
+    # A data set in memory has no path for the job: it is handed over beside it.
     opened, spec = (None, dataset) if isinstance(dataset, str) else _given(dataset, devices, engine)
     job = Job(
         store=fspath(store),

@@ -77,6 +77,7 @@ class Growth:
         while len(captures) < len(batches):
             remaining = batches[len(captures) :]
             n_together = self.together
+            # With fewer batches than a trial takes, the two rates could not be compared.
             if self._is_due(len(remaining[0])) and len(remaining) >= 2 * n_together:
                 captures += self._trial(remaining[: 2 * n_together])
                 continue
@@ -91,6 +92,7 @@ class Growth:
         """Capture batches together where that is known to change no bit, else one by one."""
         from torch import OutOfMemoryError
 
+        # A shape known to differ in bits never runs together again.
         if len(batches) == 1 or self._same_bits.get(_shape(batches)) is False:
             return [self._single(batch) for batch in batches]
         try:
@@ -98,14 +100,17 @@ class Growth:
         except OutOfMemoryError:
             self._end("the device has no room for more")
             return [self._single(batch) for batch in batches]
+        # Only a shape that was compared before may leave as it ran together.
         if _shape(batches) in self._same_bits:
             return together
+        # The first time of a shape both ways run, and the bits of single batches are what leaves.
         singles = [self._single(batch) for batch in batches]
         self._same_bits[_shape(batches)] = _equal_bits(singles, together)
         return singles
 
     def _together(self, batches: Sequence[Batch]) -> list[Captured]:
         """Capture batches as one, and cut what comes of it."""
+        # One pass over all images; its rows are cut back into batches, which share its copies.
         captured = self._joined(list(chain.from_iterable(batches)))
         pieces: list[Captured] = []
         start = 0
@@ -127,6 +132,7 @@ class Growth:
         """
         from torch import OutOfMemoryError
 
+        # The way up to now comes first: its captures leave, whatever the trial shows.
         halves = batches[: self.together], batches[self.together :]
         captures = [captured for half in halves for captured in self._level(half)]
         n_images = sum(map(len, batches))
@@ -134,6 +140,7 @@ class Growth:
             self._end("twice as many would take more memory than is free")
             return captures
         try:
+            # Speed counts only where the bits agree, and the result is kept for this shape.
             is_same = _equal_bits(captures, self._together(batches))
             self._same_bits[_shape(batches)] = is_same
             # Both ways once more: the first time, kernels may be chosen and memory be taken.

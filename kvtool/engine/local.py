@@ -52,6 +52,7 @@ def estimate(job: Job) -> SizeEstimate:
     plan = make_plan(extraction, model, run, store)
     todo = missing(plan, run)
     if run is not None:
+        # Parts with changed pictures will be dropped whole, and so all of their images count anew.
         stale, _ = stale_parts(extraction, run)
         todo |= {index for part in stale for index in part.indices} & set(plan.indices)
     n_todo = len(todo)
@@ -118,6 +119,7 @@ def extract(
     if store is None and remote_address(job.store) is None:
         check_folder(job.store, "store")
     run = find_run(extraction, store) if store else None
+    # Where nothing had to be dropped and nothing lacks, no model is loaded at all.
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
         report = Report(
             run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite()
@@ -142,6 +144,7 @@ def is_done(extraction: Extraction, run: Run) -> bool:
     """Whether a run holds all that an extraction asks for; where its data set moved or grew, the
     roster says so.
     """
+    # The limit cuts the data set's order, not what happens to be stored.
     requested_ids = set(extraction.ids[: extraction.job.limit])
     if not requested_ids <= {picture.id for picture in run.pictures}:
         return False
@@ -189,14 +192,17 @@ def _extract(
             tell(event)
 
     while (todo := missing(plan, run) - report.failed.keys()) or lacks_texts(plan, run):
+        # Parts are asked for anew in each round: those of others may be done or free by now.
         report.busy.clear()
         check_space(
             store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec, job.dtype)
         )
         n_dead = run_hands(job, plan, hands, hear)
+        # Workers commit in processes of their own: the run is opened again to see their parts.
         run = plan.open_run(store)
         plan = plan.within(run)
         report.run = run.name
+        # Dead workers are an error only where the round brought nothing: else it goes on.
         _check_deaths(run.name, n_dead, todo, missing(plan, run))
         if not wait_for_others(plan, run, report, started + wait_s):
             break
@@ -219,6 +225,7 @@ def _check_deaths(run: str, n_dead: int, todo: set[int], left: set[int]) -> None
 def _conclude(report: Report, plan: Plan, run: Run | None) -> None:
     """Put into a report what the run holds at the end, and who holds what is left."""
     stored = report.n_images - len(missing(plan, run))
+    # What is stored beyond before and own work came from other processes meanwhile.
     report.n_by_others = max(0, stored - report.n_before - report.n_done)
     # Of the claims on a run, those on answers have nothing to do with its extraction.
     claims = run.holders().items() if run else ()
@@ -260,7 +267,9 @@ def run_hands(job: Job, plan: Plan, hands: Hands, tell: Tell) -> int:
     """
     by_crew()  # a command that submits itself leaves the work to its jobs
     hands = hands.gathered()
+    # The number of workers decides how many parts a window has, so that each finds some.
     plan = replace(plan, n_workers=len(hands.devices))
+    # A single worker needs no process of its own, and errors keep their traceback.
     if hands.engine == "local" and len(hands.devices) == 1:
         work(job, plan, hands.devices[0], tell)
         return 0

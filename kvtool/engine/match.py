@@ -100,6 +100,7 @@ def open_extraction(job: Job, dataset: Dataset | None = None) -> Extraction:
     """
     if dataset is None:
         dataset = open_dataset(job.dataset)
+    # The data set decides on the view, and the view on what is one item: a picture or a video.
     job = replace(job, view=view_of(dataset, job.view))
     refs = tuple(dataset.present())
     if job.view == VIDEO:
@@ -110,6 +111,7 @@ def open_extraction(job: Job, dataset: Dataset | None = None) -> Extraction:
         )
     if job.limit is not None and job.limit < 1:
         raise UsageError(f"--limit: expected a positive number of images, found {job.limit}")
+    # Parsed for its errors alone, before anything is loaded.
     TextTemplate.parse(job.text_template)
     prefixes = prefix_texts(job.prefix, dataset, refs)
     if job.kinds is None or {"value", "projected"} & set(job.kinds):
@@ -185,6 +187,7 @@ def _runs_of_these_settings(extraction: Extraction, store: Store) -> list[Run]:
     for run in store.readable_runs() if name is None else [store.run(name)]:
         # Compared as if the job had this run's model and defaults, which cost no weights to know.
         requested = asked_config(extraction, run.config)
+        # A run asked for by name must have these settings; any other is simply not the one.
         if requested.hash == run.config.hash:
             runs.append(run)
         elif name is not None:
@@ -200,18 +203,21 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
     too.
     """
     job, dataset, snapshot = extraction.job, extraction.dataset, extraction.snapshot
+    # Without weights here no revision is known: the commit tells the model then.
     revision = stored.model.revision if same_model(stored.model, snapshot) else snapshot.revision
     defaults = stored.defaults
     is_encoder = not defaults.layers
     geometry = stored.model.geometry
     depth = geometry.vision_layers if is_encoder else geometry.layers
     layers = job.layers
+    # Layers by name depend on the depth, which the stored geometry tells without weights.
     if isinstance(layers, str):
         layers = tuple(named_layers(layers, depth))
     if layers is not None:
         layers = tuple(sorted(set(layers)))
     # Of an encoder alone the chosen layers are the tower's; beside a decoder its own stay.
     vision_layers = defaults.vision_layers if layers is None or not is_encoder else layers
+    # Whether the last norm is applied follows from the layers, so that it is derived anew.
     norm = last_norm(stored.model.family, is_encoder, geometry.vision_layers, vision_layers)
     return replace(
         stored,
@@ -262,6 +268,7 @@ def replace_changed(extraction: Extraction, run: Run) -> int:
     """
     parts, difference = stale_parts(extraction, run)
     for part in parts:
+        # Under the claim of its block, so that no other process writes these pictures meanwhile.
         with run.claim(run.config.claim_name(part.indices[0]), CLAIM_WAIT_S):
             run.drop_part(part.name)
     # What vanished leaves the roster, so that nothing asks for it again.

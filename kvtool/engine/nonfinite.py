@@ -18,6 +18,7 @@ def warn_of_nonfinite(
     config: RunConfig, blocks: Iterable[StoredBlock], told: set[StoredBlock]
 ) -> None:
     """Warn of the blocks of a run of which nobody was told yet; `told` takes them in."""
+    # Each block is told once, however many parts hold it.
     new = set(blocks) - told
     if not new:
         return

@@ -49,6 +49,7 @@ def run_parts(
     """
     from kvtool.models.threads import resting_threads
 
+    # Queues of one item bound what waits between the stages to one part each.
     stop = threading.Event()
     ready: Queue[Any] = Queue(1)
     done: Queue[Any] = Queue(1)
@@ -69,9 +70,11 @@ def run_parts(
             for work in _captured(capture, _take(ready, stop), stop):
                 if not _give(done, work, stop):
                     break
+        # The end mark comes only behind the last part: the writer has then seen all of them.
         _give(done, _END, stop)
         threads[1].join()
     finally:
+        # In any case both threads must see the stop before the claims are given back.
         stop.set()
         for thread in threads:
             thread.join()
@@ -88,6 +91,7 @@ def _captured(capture: Capture, ready: Iterator[Any], stop: threading.Event) -> 
     works: list[PartWork] = []
     for piece in ready:
         pool.add(piece.images)
+        # Each part once, in the order in which its images come.
         works += dict.fromkeys(image.work for image in piece.images if image.work)
         del piece.images[:]  # the pool alone holds pixels
         for batches in pool.take(capture.wanted, piece.ends):
@@ -131,10 +135,12 @@ def _prepare_parts(
 def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) -> None:
     told: set[StoredBlock] = set()
     for work in _take(done, stop):
+        # The claim ends only once the part is committed, or another process would take it.
         with work.claim:
             work.wait()
             # The writer copies images one after the other into a shard's buffer.
             n_bytes = run.commit_part(work.name, work.samples, work.arrays, work.text)
+        # Looked up in what is committed: the writer counted them as it copied.
         span = range(work.samples[0].index, work.samples[-1].index + 1)
         if blocks := run.nonfinite(span).keys() - told:
             told |= blocks

@@ -136,6 +136,7 @@ class Plan:
         Parts never cross a block of `part_size` images, so that workers and later runs agree on
         them.
         """
+        # Blocks of the run's own numbering, so that they are the same whatever is covered already.
         blocks: dict[int, list[int]] = {}
         for index in sorted(self.indices):
             if index not in covered:
@@ -159,13 +160,16 @@ class Plan:
         Raises RunConflictError where another process has just made one of its name over other
         pictures.
         """
+        # Two workers may choose different names for one new run: the second joins the first's.
         if self.is_new and not self.is_named and (twin := self._twin(store)) is not None:
             return twin
         if self.is_new and self.config.name not in store.runs():
             config = self.config if codec is None else replace(self.config, codec=codec())
+            # None where another process made it in the meantime.
             run = store.new_run(config, self.ids, self.dataset_path)
             if run is not None:
                 return run
+        # A run that was there, or that came in between, must be the very one that was planned.
         run = store.run(self.config.name)
         is_other = self.is_new and (run.roster.dataset_path, run.roster.ids) != (
             self.dataset_path,
@@ -200,6 +204,7 @@ class Plan:
             return False
         if self.config.prefix != "file":
             return True
+        # Without a picture stored yet there is no text to compare, and so no proof.
         stored = [picture for picture in run.pictures if picture.index in self.position_of]
         return bool(stored) and all(
             picture.prefix == self.prefix(picture.index) for picture in stored
@@ -221,6 +226,7 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
     refs, prefixes = extraction.refs[: job.limit], extraction.prefixes[: job.limit]
     source = find_source(store, config, refs) if store and job.reuse else None
     image_bytes, n_probed = mean_image_bytes(model, request, refs, prefixes, job.view, source)
+    # Part size is part of a run for good: one that exists keeps its own.
     if run is None:
         config = replace(config, part_size=part_size(image_bytes))
     texts = tuple(dataset.texts()) if text_arrays(config) else ()
@@ -244,6 +250,7 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
     )
     if run is None:
         return plan
+    # The order of the run is its roster's, where the data set's new pictures come last.
     index_of = run.roster.extended(ids, extraction.dataset_path).index_of
     return replace(plan, indices=tuple(index_of[ref.id] for ref in refs), is_new=False)
 
@@ -279,6 +286,7 @@ def mean_image_bytes(
             return source.sample(cast("LanguageModel", model), ref.id, position, prefix)
         return prepare_ref(model, ref, position, prefix, view).sample
 
+    # Spread over the split, since pictures of one size often stand together.
     step = max(1, len(refs) // PROBED_IMAGES)
     sizes = []
     for position in range(0, len(refs), step):

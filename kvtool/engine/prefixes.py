@@ -110,6 +110,7 @@ def read_texts(name: str) -> dict[str, str]:
     texts: dict[str, str] = {}
     seen: dict[str, int] = {}
     for line, record in lines:
+        # A row of another length is most often an unquoted comma, which would shift the columns.
         if len(record) != len(names):
             raise UsageError(
                 f"{name}: line {line}: expected {len(names)} columns as in line 1, found "
@@ -122,6 +123,7 @@ def read_texts(name: str) -> dict[str, str]:
                 "after line "
                 f"{seen[record[image]]}; leave one of them out"
             )
+        # Ids of rows without a text count as seen too: a second row of theirs is a contradiction.
         seen[record[image]] = line
         if record[names.index("text")].strip():
             texts[record[image]] = record[names.index("text")]
@@ -145,6 +147,7 @@ def _records(name: str) -> Iterator[tuple[int, list[str]]]:
             f"{name}: line {line}: expected UTF-8, found byte {data[error.start]:#04x}; save the "
             "file as UTF-8"
         ) from None
+    # Without newline translation, as the csv module needs it for line breaks within quotes.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for record in reader:

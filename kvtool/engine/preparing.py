@@ -42,5 +42,6 @@ def prepare_ref(model: Model, ref: ImageRef, index: int, prefix: str, view: RunV
         prepared = model.prepare(
             decode(ref, data), id=ref.id, index=index, prefix=prefix, view=view
         )
+        # What the files were travels with the sample, so that a later change of them is noticed.
         digest, stamp = digest_bytes(data), tuple(file_stamp or ())
     return replace(prepared, sample=replace(prepared.sample, digest=digest, stamp=stamp))

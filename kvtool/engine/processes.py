@@ -83,6 +83,7 @@ def run_processes(work: Work, devices: Sequence[str], hear: Hear, is_over: IsOve
     Raises the first error of any worker, and stops all others then; KvtoolError where all died.
     """
     waiting = _standing.get()
+    # Processes that stand by are taken out while they work: a second call needs its own.
     processes = (waiting or {}).pop(tuple(devices), None) or Processes(devices)
     try:
         has_ended = processes.do(work, hear, is_over)
@@ -90,6 +91,7 @@ def run_processes(work: Work, devices: Sequence[str], hear: Hear, is_over: IsOve
         processes.stop()
         raise
     n_dead = len(devices) - len(processes.alive)
+    # Workers that did not end, or a crew with dead ones, are no good for the next work.
     if not has_ended or n_dead:
         processes.stop()
     elif waiting is None:
@@ -135,6 +137,7 @@ class Processes:
                 try:
                     message = self._next(number)
                 except (EOFError, OSError):
+                    # No last message came: the process died, and its claims are free.
                     working.remove(number)
                     self._lose(number)
                     continue
@@ -158,6 +161,7 @@ class Processes:
 
     def _heard(self, working: AbstractSet[int]) -> list[int]:
         """Return those that told something, or died; none where that takes long."""
+        # A pipe shows what was told, a sentinel a death without a word.
         numbers: dict[Any, int] = {}
         for number in sorted(working):
             numbers[self._messages[number]] = number
@@ -166,6 +170,7 @@ class Processes:
 
     def _next(self, number: int) -> Any:
         """Return what one tells. Raises EOFError where it died, and has nothing more to tell."""
+        # What a dead process told first is taken one by one before its end counts.
         if not self._messages[number].poll():
             raise EOFError
         return self._messages[number].recv()
@@ -257,9 +262,11 @@ def _process(device: str, orders: Any, messages: Any) -> None:
 
     An error that is no KvtoolError keeps its traceback, and the parent finds the process dead.
     """
+    # Set before the signal is let through again, which the parent had blocked at the start.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
+    # Worker threads share one pipe, in which two messages must not mix.
     lock = threading.Lock()
 
     def tell(message: Any) -> None:
@@ -279,6 +286,7 @@ def _process(device: str, orders: Any, messages: Any) -> None:
 def _sent(orders: Any) -> Work | None:
     """Return the next work that the parent sends; None where there is no more, or no parent."""
     parent = multiprocessing.parent_process()
+    # An orphan must end by itself: its parent can no longer send it None.
     while not orders.poll(POLL_S):
         if parent is None or not parent.is_alive():
             return None

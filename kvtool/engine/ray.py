@@ -68,6 +68,7 @@ class RayTask:
 
         self.enter()
         node = ray.get_runtime_context().get_node_id()
+        # Told first, so that the caller knows whose claims to release if the node is lost.
         messages.put((self.number, Started(this_process().tag, node)))
         return self.work_on(lambda message: messages.put((self.number, message)))
 
@@ -109,7 +110,9 @@ class Attempts:
         self.last[number] = attempt
         if before is None:
             return
+        # An attempt follows only when the one before is gone: its claims are free.
         self._release([before])
+        # A lost node is no fault of the input; a death on a node that lives may be.
         self.deaths[number] = self.deaths.get(number, 0) + (before.node in alive)
         if self.deaths[number] >= MOST_DEATHS:
             raise KvtoolError(
@@ -176,6 +179,7 @@ def run_ray(
                     attempts.start(number, message, alive)
                 else:
                     hear(number, message)
+            # Claims of lost nodes are released at once, not when their task begins again.
             attempts.look(alive)
             for error in ray.get(ended):
                 if error is not None:
@@ -209,6 +213,7 @@ def every_device(ray: Any, cpus_per_worker: int) -> tuple[str, ...]:
     """
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     n_gpus = sum(int(node.get("GPU", 0)) for node in resources)
+    # Slots are counted node by node, since a task cannot take CPUs of two.
     n_slots = sum(int(node.get("CPU", 0)) // cpus_per_worker for node in resources)
     if not n_gpus and not n_slots:
         raise UsageError(
@@ -223,6 +228,7 @@ def _queue(ray: Any) -> Any:
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    # Hard affinity: on another node the queue could be lost while the caller lives.
     node = ray.get_runtime_context().get_node_id()
     affinity = NodeAffinitySchedulingStrategy(node, soft=False)
     return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": affinity})
@@ -249,6 +255,7 @@ def _submitted(
 def _stop(ray: Any, tasks: Sequence[Any]) -> None:
     """Tell tasks that still run to release their claims and end; those that do not are ended."""
     deadline = time.monotonic() + PATIENCE_S
+    # Those that ended by themselves need no cancelling.
     _, running = ray.wait(list(tasks), num_returns=len(tasks), timeout=0) if tasks else ([], [])
     for task in running:
         ray.cancel(task, force=False)

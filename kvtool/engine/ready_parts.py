@@ -58,9 +58,11 @@ class Preparer:
             for group, indices in windows(self.plan, parts):
                 claims = self._claims(group, stacks)
                 claimed = {index for part in claims for index in part}
+                # A window that is this worker's as a whole is done part by part, in order.
                 if claimed == set(indices):
                     yield from self._fresh(pool, claims)
                 elif claimed:
+                    # Batches form of all of the window's pictures, as they did the first time.
                     beside = [index for index in indices if index not in claimed]
                     yield from self._resumed(pool, claims, beside)
 
@@ -75,6 +77,7 @@ class Preparer:
                 stack.enter_context(self.run.claim(self.plan.config.claim_name(part[0])))
             except BusyError as busy:
                 self.tell(Event("busy", message=str(busy)))
+                # Without its first part the window is another worker's.
                 if not claims:
                     break
                 continue
@@ -104,12 +107,14 @@ class Preparer:
         if images:
             stored = self._prepared(pool, beside, False, lambda _: None)
             images += [Waiting(item, None) for item in stored]
+            # The order of the window decides who shares a batch with whom.
             images.sort(key=lambda image: image.item.sample.index)
             yield Ready(images, ends=True)
 
     def _part(self, pool: ThreadPoolExecutor, part: Indices, claim: ExitStack) -> list[Waiting]:
         """Return a part's images that can be read, ready."""
         good = self._prepared(pool, part, self.strict, self.tell)
+        # Nothing of the part can be read: no run entry comes of it, and others may try.
         if not good:
             claim.close()
             return []
@@ -157,6 +162,7 @@ def prepare_one(
                 "for it"
             )
         if source is not None and ref.id in source.samples:
+            # Damaged arrays of the source count as absent: the picture is decoded after all.
             stored = source.prepare(cast("LanguageModel", model), ref.id, index, prefix)
             if stored is not None:
                 return stored

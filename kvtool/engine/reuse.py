@@ -45,6 +45,7 @@ class FeatureSource:
         """The record of an image under another prefix; no array is read, and the model needs no
         weights.
         """
+        # The number of the image is this run's, not the source's.
         sample = replace(self.samples[image], index=index)
         return model.prepare_stored(sample, {}, prefix).sample
 
@@ -54,6 +55,7 @@ class FeatureSource:
         """
         sample = replace(self.samples[image], index=index)
         kinds: list[Kind] = ["projected"]
+        # Projected features feed the decoder; the tower's layers come along where they are stored.
         if self.vision_rows:
             kinds.append("vision")
         try:
@@ -62,6 +64,7 @@ class FeatureSource:
             self.samples.pop(image, None)
             warn_of_damage(error)
             return None
+        # The source may keep more of the tower's layers: only those of this run are taken.
         if self.vision_rows:
             arrays["vision"] = arrays["vision"][list(self.vision_rows)]
         return model.prepare_stored(sample, arrays, prefix)
@@ -72,6 +75,7 @@ class FeatureSource:
         """Vectors of texts run without an image that a run of `config` has, as stored; None where
         this run lacks one of them, or read them after another system message.
         """
+        # A text alone still stands behind the system message, and its vectors depend on it.
         if self.run.config.system != config.system:
             return None
         try:
@@ -92,6 +96,7 @@ def find_source(store: Store, config: RunConfig, refs: Sequence[ImageRef]) -> Fe
     """
     candidates = store.readable_runs(lambda run: serves(run.config, config))
     sources = [open_source(run, config, refs) for run in candidates]
+    # The run with most of the pictures saves most passes of the tower.
     counts = [len(source.samples) for source in sources]
     return sources[counts.index(max(counts))] if any(counts) else None
 
@@ -124,6 +129,7 @@ def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> Featur
     difference = compare([picture for picture in run.pictures if picture.id in samples], refs)
     for image in (*difference.changed, *difference.vanished):
         del samples[image]
+    # Where each wanted layer of the tower lies among the rows that the source stores.
     rows = (
         map(run.config.vision_layers.index, config.vision_layers)
         if "vision" in config.kinds

@@ -31,7 +31,9 @@ def image_bytes(sample: Sample, info: ModelInfo, request: Request) -> int:
     is captured.
     """
     geometry = info.geometry
+    # What stands before the image runs with it, and takes room as well.
     n_tokens = sample.image_start + sample.n_tokens
+    # Tower and decoder run one after the other, so that the larger of the two counts.
     width = max(n_tokens * geometry.hidden, sample.n_vision_tokens * geometry.vision_dim)
     itemsize = 4 if info.dtype == "float32" else 2
     return width * VALUES_PER_WIDTH * itemsize + sample_bytes(sample, info, request)
@@ -68,6 +70,7 @@ class DeviceRoom:
             yield
             return
         torch.cuda.reset_peak_memory_stats(self._device)
+        # Weights and captures of earlier passes are there before and after: only the pass counts.
         before = torch.cuda.memory_allocated(self._device)
         yield
         n_bytes = torch.cuda.max_memory_allocated(self._device) - before

@@ -46,6 +46,7 @@ def load_run_model(
         size=run.config.input_size,
         system=run.config.system,
     )
+    # Another revision has other weights, whose vectors have nothing to do with the stored ones.
     if loaded.info.revision != info.revision:
         raise ModelError(
             f"model {loaded.info.name}: expected revision {info.revision}, with which run "

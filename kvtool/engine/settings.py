@@ -37,6 +37,7 @@ def select_arrays(
     job = extraction.job
     default = model.request(None, None, job.keys)
     beside, layers = "", job.layers
+    # No decoder layers means an encoder alone: its choice of layers is one of the tower's.
     if not default.layers:
         vision_layers, beside = _default_of_encoder(default, model, extraction, run, store)
         default = replace(default, vision_layers=vision_layers)
@@ -63,6 +64,7 @@ def _default_of_encoder(
     if run is not None:
         return run.config.defaults.vision_layers, run.config.beside
     info, dataset = model.info, extraction.dataset
+    # Stored models whose tower is of this family, over the same images: those to compare with.
     towers = [
         stored.config
         for stored in (store.readable_runs() if store else ())
@@ -71,6 +73,7 @@ def _default_of_encoder(
         and stored.config.model.geometry.vision_dim == info.geometry.vision_dim
     ]
     layers = sorted({layer for config in towers for layer in config.defaults.vision_layers})
+    # Equal family and width still leave towers of another depth, whose layers do not exist here.
     if not layers or layers[-1] >= info.geometry.vision_layers:
         return default.vision_layers, ""
     names = ", ".join(sorted({config.model.name for config in towers}))
@@ -91,6 +94,7 @@ def new_config(
     job, dataset = extraction.job, extraction.dataset
     request, default = selection.request, selection.default
     geometry = model.info.geometry
+    # An encoder's last layer is kept after the norm that its class puts behind it.
     norm = last_norm(
         model.info.family, not geometry.layers, geometry.vision_layers, request.vision_layers
     )
@@ -116,5 +120,6 @@ def new_config(
         system=job.system,
         beside=selection.beside,
     )
+    # A name that the user chose stays as it is; one made of the settings gets a number if taken.
     stem = check_name(job.run or job.stem or config.run_name, "run name")
     return replace(config, name=store.free_name(stem) if store and not job.run else stem)

@@ -67,6 +67,7 @@ class SlurmArray:
 
     def script(self) -> str:
         """Return the script for sbatch. Raises UsageError for workers of unequal devices."""
+        # A task sees its own GPUs alone, so that each gets the same device name.
         device, n_gpus = self._device()
         wait = () if self.waits else ("--wait", str(WAIT_S))
         words = (*self.words, "--engine", "local", "--devices", device, *wait)
@@ -94,6 +95,7 @@ class SlurmArray:
 
     def write(self, script: str) -> Path:
         """Write its script into the working directory, under a name that is the command's own."""
+        # A digest of the command keeps scripts of different commands apart in one folder.
         digest = digest_texts(self.words)[:8]
         path = self.folder / f"kvtool-{self.name}-{digest}.sbatch"
         try:

@@ -68,6 +68,7 @@ def variables_for(stores: Iterable[str]) -> dict[str, str]:
     """Return the variables of this process that workers on other machines need: kvtool's own, and
     where some of the stores are on object stores, the endpoints and credentials of their services.
     """
+    # Only the services in use: credentials of others stay at home.
     addresses = [address for store in stores if (address := remote_address(store)) is not None]
     services = {SERVICES[address.partition(":")[0]] for address in addresses}
     prefixes = ("KVTOOL_", *services)
@@ -83,6 +84,7 @@ def _folder(target: Any) -> Any:
 
 def _within(value: Any, change: Any) -> Any:
     """Return a list, tuple or mapping whose members are changed; anything else as it is."""
+    # Exactly these types: a subclass, such as a named tuple, could not be built from its members.
     if isinstance(value, list | tuple) and type(value) in (list, tuple):
         return type(value)(change(member) for member in value)
     if isinstance(value, Mapping) and type(value) is dict:

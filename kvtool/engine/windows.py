@@ -27,6 +27,7 @@ def window_parts(plan: Plan) -> int:
     part_size = plan.config.part_size
     room = min(WINDOW_BYTES, total_bytes(torch.device("cpu")) // WINDOW_SHARE)
     by_memory = room // max(1, part_size * plan.image_bytes)
+    # Parts in all, by twice the workers: with larger windows some of them would stand idle.
     by_workers = -(-len(plan.indices) // part_size) // (2 * plan.n_workers)
     return max(1, min(WINDOW_PARTS, by_memory, by_workers))
 
@@ -41,6 +42,7 @@ def windows(plan: Plan, parts: Sequence[Indices]) -> list[tuple[list[Indices], I
     indices: dict[int, list[int]] = {}
     for index in sorted(plan.indices):
         indices.setdefault(index // length, []).append(index)
+    # Parts come in order, so that those of a window are neighbors.
     return [
         (list(group), tuple(indices[number]))
         for number, group in groupby(parts, key=lambda part: part[0] // length)

@@ -41,6 +41,7 @@ def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[
 
     if tuple(devices) == ("auto",):
         devices = ("cuda:0",) if torch.cuda.is_available() else ("cpu",)
+    # An explicit name is checked before any process is started for it.
     for name in devices:
         find_device(name)  # the first; all are looked at
     if min_free_vram is None:
@@ -80,13 +81,16 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
     check_same_model(plan.config.model, model.info)
     # Before the run is made: a refusal leaves none behind.
     is_empty = plan.is_new or not store.run(plan.config.name).samples
+    # A run that holds pictures already was proven when its first ones were extracted.
     if job.check and is_empty:
         prove_first(plan, model)
     choose = partial(choose_codec, plan, model, store.path) if job.codec == "auto" else None
     run = plan.open_run(store, choose)
     plan = plan.within(run)
+    # The source's record is read anew here, since a plan that travels holds its name alone.
     source = open_source(store.run(plan.source), plan.config, plan.refs) if plan.source else None
     write_texts(plan, run, model, source)
+    # Parts committed by others since the plan was made are left out at once.
     todo = plan.parts(run.covered_indices())
     run_parts(
         plan,
@@ -121,6 +125,7 @@ def write_texts(plan: Plan, run: Run, model: Any, source: FeatureSource | None =
     """
     if lacks_texts(plan, run):
         with contextlib.suppress(BusyError), run.claim(TEXT_CLAIM):
+            # Vectors of the same texts in the source cost no pass of the model.
             vectors = (
                 source.text_vectors(plan.config, plan.texts, plan.text_template) if source else None
             )

@@ -62,6 +62,7 @@ def read_settings(folder: Path) -> AdapterSettings:
         settings = schema.read(AdapterSettings, read_json(path), "adapter")
     except CorruptError as error:
         raise ModelError(f"{path}: {error}; take the whole folder of an adapter") from None
+    # A file of another folder could be any file of the machine.
     if not 1 <= settings.pool <= MOST_POOL or "/" in settings.weights:
         raise ModelError(
             f"{path}: expected pool from 1 to {MOST_POOL} and a file of this folder, found "

@@ -52,6 +52,7 @@ class Tower:
 def base_span(image_wh_px: tuple[int, int], tower: Tower) -> GridSpan:
     """Return the base view's grid."""
     width, height = image_wh_px
+    # Pixels after the last whole patch are never seen: the grid covers a little less.
     cover = (0.0, 0.0, width * tower.seen, height * tower.seen)
     return GridSpan("base", 0, (tower.side, tower.side), tower.side, cover)
 
@@ -125,9 +126,11 @@ class Tiling:
             if ratio > 1.1:
                 rows, cols = int(rows // ratio), int(cols // ratio)
         cover = [0.0] * 4
+        # Rows are axis 0 of tiles, x is axis 0 of pixels: hence 1 - axis.
         for axis in (0, 1):  # 0 is x
             tokens, low = self.tiles[1 - axis] * side, padding[1 - axis]
             begin, end = self.tower.stretch_px(self.tiles[1 - axis])
+            # Dropped tokens move the edges inward by as many steps of the grid.
             step = (end - begin) / tokens
             cover[axis] = self._original_px(begin + low * step, axis)
             cover[axis + 2] = self._original_px(end - low * step, axis)

@@ -68,14 +68,17 @@ class AttentionCall:
         rows, q_heads, n_queries, dim = self.queries.shape
         kv_heads, n_keys = self.keys.shape[1:3]
         n = query_indices.shape[1]
+        # The same positions are picked from all heads of a row.
         picks = query_indices[:, None, :, None]
         queries = self.queries.gather(2, picks.expand(-1, q_heads, -1, dim)).float()
         # Neighboring query heads share a KV head: their queries are multiplied with it together.
         grouped = queries.reshape(rows, kv_heads, -1, dim)
         logits = (grouped @ self.keys.float().transpose(2, 3)).reshape(rows, q_heads, n, n_keys)
+        # As the model does it: scaled first, then bounded.
         logits = logits * self.scale
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
+        # A mask may be one for all rows or heads: it is picked from as it broadcasts.
         mask = self.visible()
         mask = mask.expand(rows, mask.shape[1], n_queries, n_keys)
         mask = mask.gather(2, picks.expand(-1, mask.shape[1], -1, n_keys))
@@ -123,6 +126,7 @@ def _in_float32(call: AttentionCall, value: torch.Tensor) -> torch.Tensor:
     """
     rows, _, n_queries, _ = call.queries.shape
     everything = torch.arange(n_queries, device=value.device).expand(rows, -1)
+    # Each value head serves a group of neighboring query heads.
     group = call.queries.shape[1] // value.shape[1]
     weights = call.weights(everything).to(value.dtype)
     return (weights @ value.repeat_interleave(group, dim=1)).transpose(1, 2).contiguous()
@@ -137,6 +141,7 @@ def acting(model: LanguageModel, acts: Mapping[int, Act]) -> Iterator[None]:
     """Within, something is done at the attention of some decoder layers, by their numbers."""
     layers = model.language_model.layers
     modules = {layers[number].self_attn: act for number, act in acts.items()}
+    # The backend is set on the decoder alone: the tower keeps its own.
     model.language_model.set_attn_implementation(NAME)
     _ACTS.update(modules)
     try:

@@ -280,5 +280,6 @@ def sample_of(
         prefix=prefix,
         prefix_ids=prefix_ids,
         image_start=len(prefix_ids),
+        # Rotary positions may count an image otherwise than one a token.
         next_position=len(prefix_ids) + (n_tokens if advance is None else advance),
     )

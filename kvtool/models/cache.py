@@ -60,6 +60,7 @@ class CaptureCache(Cache):
             states: A new cache of the decoder, which takes the states of linear attention.
         """
         super().__init__(layer_class_to_replicate=DynamicLayer)
+        # Layers of linear attention keep their states in the cache, whatever is captured.
         if states is not None:
             self.layers = states.layers
         layers = {layer for listed in arrays.values() for array in listed for layer in array.layers}
@@ -108,6 +109,7 @@ class CaptureCache(Cache):
         if self.takes_keys:
             self.keep("key", layer_idx, key_states)
         self.keep("value", layer_idx, value_states)
+        # What comes after the last layer that is kept would be computed for nothing.
         if layer_idx == self.last:
             raise Finished
         return key_states, value_states

@@ -28,6 +28,7 @@ def load_causal(checkpoint: Checkpoint) -> Any:
             checkpoint.snapshot.path, local_files_only=True, trust_remote_code=False
         )
     causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING
+    # Of a multimodal checkpoint the decoder alone is used.
     multimodal: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     network: type[nn.Module] | None = causal.get(type(config), None)
     network = network or multimodal.get(type(config), None)

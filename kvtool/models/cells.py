@@ -34,6 +34,7 @@ def nine_cells(span: GridSpan, image_wh_px: tuple[int, int]) -> list[tuple[int, 
     if 0 in span.grid:
         return []
     width, height = image_wh_px
+    # Cells whose center is padding show nothing that could be changed.
     rows = [row for row in range(span.grid[0]) if 0 <= span.centre_px(row, 0)[1] < height]
     cols = [col for col in range(span.grid[1]) if 0 <= span.centre_px(0, col)[0] < width]
     if not rows or not cols:
@@ -63,10 +64,12 @@ def refilled(image: Image.Image, span: GridSpan, row: int, col: int) -> list[Ima
     """
     x0, y0, x1, y1 = span.cover_xyxy_px
     step_x, step_y = (x1 - x0) / span.grid[1], (y1 - y0) / span.grid[0]
+    # Cells of fractional size are rounded to pixels, and have one at least.
     left, top = round(x0 + col * step_x), round(y0 + row * step_y)
     right, bottom = round(x0 + (col + 1) * step_x), round(y0 + (row + 1) * step_y)
     box = (left, top, max(right, left + 1), max(bottom, top + 1))
     shape = (box[3] - box[1], box[2] - box[0], 3)
+    # The same noise each time, so that a check is the same when it is repeated.
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     pictures = []
     for filling in (ImageOps.invert(image.crop(box)), Image.fromarray(noise)):

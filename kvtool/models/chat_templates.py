@@ -25,6 +25,7 @@ def templates(folder: Path, tokenizer: Any) -> list[tuple[str, str]]:
     templates: list[tuple[str, Any]] = []
     if (folder / "chat_template.jinja").is_file():
         templates.append(("chat_template.jinja", read_text(folder / "chat_template.jinja")))
+    # Newer checkpoints keep the processor's template in a file of its own.
     for file in ("chat_template.json", "processor_config.json"):
         if (folder / file).is_file():
             templates.append((file, read_json(folder / file).get("chat_template")))

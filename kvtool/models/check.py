@@ -40,6 +40,7 @@ def check_views(model: Any, image: Image.Image) -> Iterator[ModelCheck]:
     seen: list[Any] = []
     for view in get_args(View):
         sample = model.prepare(image, id="check", index=0, view=view).sample
+        # Views that show the same grids are the same pass, and are checked once.
         if (sample.spans, sample.vision_spans) in seen:
             continue
         seen.append((sample.spans, sample.vision_spans))
@@ -107,6 +108,7 @@ def prove(
 
 def whole_prompt(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Compare an image's keys and values with those of a prompt that a question ends."""
+    # What is stored against the same tokens where text follows: causality makes them equal.
     item = prepare_stimulus(model, image, view)
     layers, _ = _whole_pass(model, item, QUESTIONS[0])
     difference = _largest(_captured_layers(model, item), layers)
@@ -131,6 +133,7 @@ def batch(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     singles: list[torch.Tensor] = []
     for index, item in enumerate(items):
         single = model.capture([item], request)
+        # Each array of the pair against the same picture's alone, in the same order.
         pictures += (_tensor(together, name, index) for name in together.arrays)
         singles += (_tensor(single, name, 0) for name in together.arrays)
     meaning = "pictures differ by {} from each alone"
@@ -150,6 +153,7 @@ def continuation(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     """Compare the logits after a cache restored from stored arrays with the whole prompt's."""
     item = prepare_stimulus(model, image, view)
     captured = model.capture([item], model.request(("key", "value", "projected"), None))
+    # Built as a reader of the store would get them.
     arrays = {name: items[0] for name, items in captured.arrays.items()}
     arrays |= {f"text_{name}": items[0] for name, items in captured.text.items()}
     text = model.question(QUESTIONS[0])
@@ -169,6 +173,7 @@ def knockout(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
     states: dict[int, Any] = {}
     for item in _pair(model, image, view):
         cache = model.prefill([item])
+        # Linear attention gets the first picture's states in both, so that only heads differ.
         for layer in geometry.recurrent:
             cache.layers[layer] = states.setdefault(layer, cache.layers[layer])
         with knocked_out(model, [item.sample], geometry.heads):
@@ -200,10 +205,12 @@ def _whole_pass(model: Any, item: Prepared, text: str) -> tuple[list[torch.Tenso
     ids = model.prompt.text_ids(model.question(text))
     cache = model.new_cache()
     before = model.before_decoder([item], (), project=True)
+    # The last states are the question's, from which its logits follow.
     states = model.run_prompts([item.sample], before, cache, ids)[:, -len(ids) :]
     end = item.sample.image_start + item.sample.n_tokens
     layers: list[Any] = cache.layers
     tokens = slice(item.sample.image_start, end)
+    # Keys and values of the image alone, layer by layer: key first, as they are captured.
     arrays = [
         states[0, :, tokens]
         for layer in model.info.geometry.cached_layers
@@ -220,6 +227,7 @@ def _captured_layers(model: Any, item: Prepared) -> list[torch.Tensor]:
     for kind in ("key", "value"):
         for array in geometry.cache_arrays(kind, range(geometry.layers)):
             rows = _tensor(captured, array.name, 0)
+            # Layers of other shapes lie in other arrays; the order of layers is restored below.
             states |= {(layer, kind): rows[n] for n, layer in enumerate(array.layers)}
     return [tensor for _, tensor in sorted(states.items(), key=lambda item: item[0])]
 
@@ -233,6 +241,7 @@ def _largest(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> f
     a number where a tensor of either has values that are none.
     """
     shares = [
+        # A share of the largest value: layers differ in size by orders of magnitude.
         (left.float().cpu() - right.float().cpu()).abs().max() / _magnitude(right)
         for left, right in zip(first, second, strict=True)
     ]

@@ -155,6 +155,7 @@ class Continuation(PromptCache):
     ) -> list[str | None]:
         """See LanguageModel.generate."""
         ends = self._end_ids()
+        # A copy that grows: the cache itself serves the next question.
         grown = fork(cache)
         ids = self._text_ids(samples, text)
         answers: list[list[int]] = [[] for _ in samples]
@@ -187,6 +188,7 @@ class Continuation(PromptCache):
     ) -> list[str | None]:
         """See LanguageModel.ask."""
         answers: list[str | None] = [None] * len(texts)
+        # Equal lengths run together: nothing is padded, so that answers do not depend on others.
         for rows in equal_batches([len(self.prompt.text_ids(text)) for text in texts]):
             copies = widened(cache, len(rows))
             batch_answers = self.generate(
@@ -212,6 +214,7 @@ class Continuation(PromptCache):
         for ids in options_ids:
             row = to_device([torch.tensor(ids)], self.checkpoint.device)
             states = self._follow(fork(cache), samples, row)
+            # The logits at a token are of the one behind it: from the last shared token on.
             logits = self.head(states[0, start - 1 : -1]).float()
             if not logits.isfinite().all():
                 return None
@@ -224,6 +227,7 @@ class Continuation(PromptCache):
         """See LanguageModel.follow_tree."""
         ids = tree.ids[None].to(self.checkpoint.device)
         embeddings = self.after_images([sample], self.embed(ids))
+        # Positions go by depth in the tree: siblings stand at the same place.
         counted = sample.next_position + tree.depths[None]
         positions = self.text_positions(counted.to(self.checkpoint.device))
         states = self.run(embeddings, positions, fork(cache), **self.beside(ids))
@@ -240,12 +244,14 @@ class Continuation(PromptCache):
         """
         embeddings = self.embed(ids)
         seen = cache.get_seq_length()
+        # Right after the image comes what the model puts there itself, once.
         since_image = [seen - sample.image_start - sample.n_tokens for sample in samples]
         if since_image[0] == 0:
             embeddings = self.after_images(samples, embeddings)
         starts = [
             sample.next_position + since for sample, since in zip(samples, since_image, strict=True)
         ]
+        # Positions go on from the image's own count, which may differ from the number of tokens.
         counted = torch.arange(embeddings.shape[1]) + torch.tensor(starts)[:, None]
         positions = self.text_positions(counted.to(self.checkpoint.device))
         return self.run(embeddings, positions, cache, **self.beside(ids))[:, -ids.shape[1] :]

@@ -42,6 +42,7 @@ class Contrastive(Encoder):
     reads_text = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        # Without a tokenizer there is no space of texts, and the tower alone is kept.
         self.has_texts = has_tokenizer(checkpoint.snapshot.path)
         if self.has_texts:
             self.kinds = ("projected", "vision")
@@ -81,6 +82,7 @@ class Contrastive(Encoder):
 
     def beside_text(self, patches: torch.Tensor) -> torch.Tensor:
         """See Encoder.beside_text."""
+        # Each patch is pooled as if it were an image of its own.
         vectors = normalize(self.pooled(patches.flatten(0, 1)), dim=-1)
         return vectors.reshape(*patches.shape[:2], -1)
 
@@ -104,12 +106,14 @@ class Contrastive(Encoder):
                 f"texts: expected at least one token in each, found {blank or 'no text'}; "
                 "leave it out"
             )
+        # Patterns of all texts run in one series; they are averaged text by text below.
         filled = [pattern for text in texts for pattern in shape.filled(text)]
         chunks = [
             self._embedded(filled[start : start + TEXT_BATCH])
             for start in range(0, len(filled), TEXT_BATCH)
         ]
         rows = torch.cat(chunks)
+        # Averages of unit vectors are shorter than 1, which is made good after.
         embedded = rows.reshape(len(texts), -1, rows.shape[-1]).mean(1)
         vectors = normalize(embedded, dim=-1).to(self.checkpoint.dtype)[:, None, None].cpu()
         counts = [

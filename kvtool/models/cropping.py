@@ -24,6 +24,7 @@ def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle
     shown_xyxy_px = shown_rectangle(image.size, processor)
     x0, y0, x1, y1 = shown_xyxy_px
     options = {}
+    # A picture that is long and thin would be enlarged by far more than is looked at.
     if to_width * to_height > MAX_STRETCH * crop_width * crop_height and x0 >= 0 and y0 >= 0:
         # Columns, then rows, the order in which Pillow resizes a whole image.
         columns = (x0, 0, x1, image.height)
@@ -40,6 +41,7 @@ def shown_rectangle(image_wh_px: tuple[int, int], processor: Any) -> Rectangle:
     width, height = image_wh_px
     to_width, to_height = _to_wh_px(image_wh_px, processor)
     crop_width, crop_height = _crop_wh_px(image_wh_px, processor)
+    # The middle of the resized picture, in the original's pixels.
     left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
     scale_x, scale_y = width / to_width, height / to_height
     return (
@@ -70,6 +72,7 @@ def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:
         return width, height
     if size.shortest_edge is None:
         return size.width, size.height
+    # The longer side is cut down to whole pixels, as the processor does.
     edge = size.shortest_edge
     if width <= height:
         return edge, int(edge * height / width)

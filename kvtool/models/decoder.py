@@ -194,6 +194,7 @@ class DecoderModel(TextReader):
     ) -> Prepared:
         """See LanguageModel.prepare_stored."""
         prefix_ids = self.prompt.prefix_ids(prefix)
+        # Where the image begins depends on the text before it: all later positions move along.
         moved = replace(
             sample,
             prefix=prefix,
@@ -223,6 +224,7 @@ class DecoderModel(TextReader):
             return encoded if isinstance(encoded, BeforeDecoder) else BeforeDecoder(*encoded)
         device = self.checkpoint.device
         tokens = to_device([item.tensors["projected"][0] for item in batch], device)
+        # Stored rows of the tower come in the order of the request's layers.
         vision = {
             layer: to_device([item.tensors["vision"][index] for item in batch], device)
             for index, layer in enumerate(vision_layers)

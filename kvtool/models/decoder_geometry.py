@@ -21,11 +21,13 @@ def decoder_geometry(text: Any, vision_layers: int, vision_dim: int) -> Geometry
         text: transformers' configuration of the decoder.
         vision_layers, vision_dim: Layers and dimensions of the tower.
     """
+    # What a cache makes of each layer says whether it has keys and values.
     types, _ = get_layer_types_and_kwargs(text)
     shapes = [
         NO_CACHE if kind in WITHOUT_CACHE else _shape(layer)
         for kind, layer in zip(types, text.per_layer_config, strict=True)
     ]
+    # Layers that are alike need no list of shapes, and a record without one stays as it was.
     is_uniform = len(set(shapes)) == 1
     kv_heads, head_dim = (max(sizes) for sizes in zip(*shapes, strict=True))
     return Geometry(

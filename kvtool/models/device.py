@@ -84,6 +84,7 @@ def to_device(tensors: Sequence[torch.Tensor], device: torch.device) -> torch.Te
     stacked = torch.stack(list(tensors))
     if device.type != "cuda":
         return stacked
+    # Beside the pass that is computed now, from pinned memory, or the copy would wait for it.
     with torch.cuda.stream(_stream("in", device)):
         uploaded = stacked.pin_memory().to(device, non_blocking=True)
     current = torch.cuda.current_stream(device)

@@ -84,6 +84,7 @@ def _check_one(name: str) -> None:
 
 def _check_order(names: tuple[str, ...], text: str) -> None:
     """Raise UsageError where joined devices are named twice, or a GPU after the host."""
+    # "cuda" and "cuda:0" are one device.
     numbered = ["cuda:0" if name == "cuda" else name for name in names]
     host_first = any(first == "cpu" for first, _ in pairwise(numbered))
     if len(set(numbered)) < len(numbered) or host_first:

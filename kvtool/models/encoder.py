@@ -103,6 +103,7 @@ class Encoder:
                 f"{image.width} x {image.height} px; leave it out, or have it resized "
                 "(--image-size)"
             )
+        # Tokens that stand in a space with texts are projected; a tower alone has patches only.
         spans = (span,) if "projected" in self.kinds else ()
         sample = sample_of(image, id=id, index=index, spans=spans, vision_spans=(span,))
         signature = (tuple(pixels.shape), span.grid)
@@ -145,6 +146,7 @@ class Encoder:
         """Capture a batch, whose arrays may still be on their way to the host (Captured.wait)."""
         assert self.checkpoint.weights, "a model loaded without weights plans only"
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
+        # The last layer runs for what is made of it, whether or not it is kept itself.
         vision_layers = request.vision_layers if "vision" in request.kinds else ()
         last = self.info.geometry.vision_layers - 1
         needed = {*vision_layers, *([last] if {"projected", SALIENCY} & {*request.kinds} else [])}
@@ -181,10 +183,13 @@ class Encoder:
             attention.watching() if attention else nullcontext(),
             layer_outputs(modules, layers, stop=True) as outputs,
         ):
+            # The grid stands in the signature, so that it is the same for the whole batch.
             self.forward(pixels, batch[0].sample.vision_spans[0].grid)
+        # The class norms all tokens of its last layer: so does what is stored.
         if last in outputs and (norm := NORMS.get(self.family)):
             outputs[last] = getattr(self.net, norm)(outputs[last])
         n_patches = batch[0].sample.n_vision_tokens
+        # Class and register tokens stand before the patches.
         return {layer: states[:, -n_patches:] for layer, states in outputs.items()}
 
     def saliency(self, patches: torch.Tensor, attention: ClassAttention | None) -> torch.Tensor:
@@ -202,6 +207,7 @@ class Encoder:
         """Return what the class gives for inputs (image, ...) of a grid of patches."""
         if not self.interpolates:
             return self.net(pixels)
+        # Position embeddings are made for one size, from which others are interpolated.
         size = self.config.image_size
         trained_hw = (size, size) if isinstance(size, int) else tuple(size)
         is_resized = tuple(pixels.shape[-2:]) != trained_hw

@@ -38,6 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
+    # PyTorch's allocator on the CPU raises a RuntimeError, known by its words alone.
     return isinstance(error, RuntimeError) and bool(
         re.search("(can't|not enough) (allocate )?memory", str(error))
     )
@@ -62,6 +63,7 @@ def quiet() -> Iterator[None]:
     """
     from transformers.utils import logging as transformers_logging
 
+    # Both libraries' loggers are process-wide: what they were is put back at the end.
     transformers: Any = transformers_logging
     accelerate = logging.getLogger("accelerate")
 

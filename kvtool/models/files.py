@@ -72,6 +72,7 @@ def one_line(error: BaseException) -> str:
     breaks, no full stop.
     """
     message = error.strerror if isinstance(error, OSError) else None
+    # Only the first sentence: advice of other packages follows, for other programs.
     message_words = _ESCAPE.sub("", message or str(error)).split()
     sentence = _SENTENCE_END.split(" ".join(message_words))[0].rstrip(" .:;,")
     sentence = "".join(character for character in sentence if character.isprintable())
@@ -101,6 +102,7 @@ def read_json(path: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
     ModelError.
     """
 
+    # Left out while parsing, at every depth.
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return {name: value for name, value in pairs if name not in without}
 
@@ -127,6 +129,7 @@ def weight_files(path: Path) -> list[str]:
     file_names = (
         read_json(path / CONFIG).get("transformers_weights") if (path / CONFIG).is_file() else None
     )
+    # transformers' own order: what it would load is what counts.
     candidates = (
         *("model.safetensors", "model.safetensors.index.json"),
         *("pytorch_model.bin", "pytorch_model.bin.index.json"),
@@ -145,6 +148,7 @@ def _shards(index: Path) -> list[str]:
         if isinstance(weight_map, dict) and _all_texts(weight_map)
         else set()
     )
+    # Names from a file are joined to the folder: none may lead out of it.
     if not shards or any(
         shard in ("", ".", "..") or re.search(r"[/\\\0]", shard) for shard in shards
     ):
@@ -220,6 +224,7 @@ def pointer_message(path: Path) -> str:
 def is_pointer(path: Path) -> bool:
     """Return whether a file is the few lines that git leaves in the place of a large file."""
     try:
+        # Only a small file is read: a pointer has three lines.
         if path.stat().st_size > POINTER_BYTES:
             return False
         return read_stamped(path, POINTER_BYTES)[0].startswith(LFS_POINTER)
@@ -252,6 +257,7 @@ def folder_revision(path: Path) -> str:
     weights = [(path / name).resolve() for name in weight_files(path)]
     texts = {str(file.relative_to(path)): file.resolve() for file in text_files(path)}
     _say_long_hash(path, weights)
+    # Digested together, so that what is remembered is looked up once.
     digests = digest_files([*weights, *texts.values()])
     if unread := [file for file, digest in digests.items() if not digest]:
         raise ModelError(

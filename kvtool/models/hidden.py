@@ -99,6 +99,7 @@ def hidden_states(
         {layer: states.keys for layer, states in stored.items()},
         {layer: states.values for layer, states in stored.items()},
     )
+    # Indices within the image; in the prompt they stand behind the text before it.
     indices = torch.from_numpy(np.ascontiguousarray(tokens)).long().to(device)
     _check_tokens(indices, samples)
     # What enters the decoder at the chosen tokens, (image, n, hidden).
@@ -109,6 +110,7 @@ def hidden_states(
     # The chosen tokens are queries among all stored keys: masks and positions are those of the
     # whole prompt.
     masks = _masks(model, samples, start + indices, n_keys)
+    # The decoder's inputs by token id, where it has some, are those of placeholders.
     placeholders = torch.full_like(indices, model.image_id())
     with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
         model.language_model(
@@ -149,6 +151,7 @@ def prompt_states(
     device = model.checkpoint.device
     indices = torch.from_numpy(np.ascontiguousarray(tokens)).long().to(device)
     _check_tokens(indices, samples)
+    # The pass runs over all tokens, of which the chosen ones are picked at the end.
     positions = samples[0].image_start + indices[:, :, None]
     before = BeforeDecoder(vectors.to(device, model.checkpoint.dtype), {})
     with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
@@ -185,6 +188,7 @@ def _positions(
     positions = model.positions(samples)
     if positions is None:
         return token_positions
+    # One set of positions for each axis, with the same tokens picked from all.
     return positions.gather(-1, token_positions.expand(len(positions), -1, -1))
 
 
@@ -197,6 +201,7 @@ def _masks(
     """
     config = model.language_model.config
     keys = torch.arange(n_keys, device=queries.device)
+    # Queries are any tokens of the image, so that masks go by positions, not by order.
     distance = queries[:, None, :, None] - keys
     causal = distance >= 0
     mutual = causal

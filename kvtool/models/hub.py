@@ -67,6 +67,7 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
     Without weights only the small files of a hub model are needed, and fetched where they are
     missing.
     """
+    # Shipped models first: their names are no folders and no hub ids.
     if re.fullmatch(r"demo(-tower|-adapter|@\w+)?|smollm2-adapter", name):
         from kvtool.demo.weights import demo_path
 
@@ -131,10 +132,12 @@ def _snapshot(name: str, path: Path, weights: bool) -> Snapshot:
     Raises ModelError where something is missing or not what it should be.
     """
     check_folder(path, name, weights)
+    # A model that is there in part is known by its commit alone.
     complete = weights or not (
         missing_files(path, weights=True) or first_pointer(path, weights=True)
     )
     real = path.resolve()
+    # A folder in the hub's cache is named by its commit.
     commit = real.name if real.parent.name == "snapshots" and _COMMIT.fullmatch(real.name) else None
     return Snapshot(name, path, folder_revision(path) if complete else "", commit)
 
@@ -200,6 +203,7 @@ def cached_snapshot(repo: str, revision: str) -> Path | None:
     folder = _repo_folder(repo)
     reference = folder / "refs" / (revision or "main")
     try:
+        # A branch is a file that names its commit; a commit is its own name.
         commit = reference.read_text(encoding="ascii").strip() if reference.is_file() else revision
     except (OSError, ValueError):
         return None
@@ -215,6 +219,7 @@ def _hub_snapshot(name: str, weights: bool) -> Snapshot:
         # What was planned on is what is completed: a cached commit stays the commit.
         patterns = [*SMALL_FILES, "*.safetensors"] if weights else [*SMALL_FILES]
         path = _fetch(repo, path.name if path else revision, patterns, path)
+        # Older repositories have pickled weights alone.
         if weights and missing_files(path, weights):
             path = _fetch(repo, path.name, [*SMALL_FILES, "*.bin"], path)
     return _snapshot(name, path, weights)

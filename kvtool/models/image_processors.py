@@ -51,6 +51,7 @@ class DINOv3ViTImageProcessorPil(PilBackend):
         """Return a picture (channel, height, width) resized as floats, which brings the same to 0
         to 1 afterwards as before, with the filter that torchvision takes for such.
         """
+        # Channels come first here, and sizes are (width, height) elsewhere.
         height, width = image.shape[-2:]
         to_width, to_height = resized_wh_px((width, height), size)
         resized = interpolate(

@@ -65,6 +65,7 @@ class Intervened:
         with self._at_work():
             changed = self._changed(cache)
             answers = self.model.ask(changed, self.sample, self._rows(texts), max_new_tokens)
+        # The rows that others were compared with are left out of the answers.
         return answers[:: self.n_rows]
 
     @torch.inference_mode()
@@ -76,6 +77,7 @@ class Intervened:
         logits: dict[int, torch.Tensor] = {}
         with self._at_work():
             changed = self._changed(cache)
+            # Equal lengths run together, both rows of a text side by side.
             for batch in equal_batches([len(self.model.token_ids(text)) for text in rows]):
                 copies = widened(changed, len(batch))
                 batch_texts = [rows[index] for index in batch]
@@ -106,6 +108,7 @@ class Intervened:
     def _acts(self) -> dict[int, Act]:
         """Return what is done at each layer's attention that reads the keys of chosen heads."""
         layers = self.model.language_model.layers
+        # Layers that read another's keys act on the same heads.
         reading = readers(self.model.language_model.config)
         by_layer = group_heads(self.change.heads, self.model.info.geometry)
         return {
@@ -126,6 +129,7 @@ class Intervened:
         if self.means is None:
             return cache
         name = {"mean-key": "keys", "mean-value": "values"}[self.method.name]
+        # The cache serves other methods: only the layers concerned are copied.
         changed = fork(cache)
         start = self.sample.image_start
         for layer, kv_head in sorted(self.change.heads):
@@ -145,6 +149,7 @@ def contrasted(model: Any, method: Method) -> Iterator[None]:
 
     def compare(logits: torch.Tensor) -> torch.Tensor:
         """Give both rows the logits that the answer is chosen by, so that they go on alike."""
+        # Even rows are the answer's, odd ones those without the image.
         first, second = logits[::2], logits[1::2]
         return (first + strength * (first - second)).repeat_interleave(2, dim=0)
 
@@ -171,6 +176,7 @@ class BlockedBeside:
     def __call__(self, call: AttentionCall) -> torch.Tensor:
         """Return what is visible, (row, q_head, query, key) bool."""
         device = self.q_heads.device
+        # Every second row is blocked, in the chosen heads alone.
         is_second = torch.arange(call.queries.shape[0], device=device) % 2 == 1
         start, stop = (torch.tensor([[end]], device=device) for end in (self.start, self.stop))
         return Blocked(is_second[:, None] & self.q_heads, start, stop)(call)
@@ -197,6 +203,7 @@ class Reweighted:
         """
         rows, n_queries, n_keys = len(call.queries), call.queries.shape[2], call.keys.shape[2]
         device = call.queries.device
+        # The logits as the model would have them: what is added depends on them.
         logits = call.logits(torch.arange(n_queries, device=device).expand(rows, -1))
         on_image = logits[..., self.start : self.stop]
         # Only text after the image is concerned; the queries are the last positions of the cache.
@@ -204,6 +211,7 @@ class Reweighted:
         concerned = self.q_heads[:, None] & (positions >= self.stop)
         concerned = concerned[None, :, :, None] & on_image.isfinite()
         visible = call.visible()
+        # In numbers, since something is added to what is visible.
         if visible.dtype == torch.bool:
             visible = torch.zeros_like(logits).masked_fill(~visible, float("-inf"))
         mask = visible.float().expand(logits.shape).clone()
@@ -221,6 +229,7 @@ def added_logits(method: Method, n_sinks: int) -> Added:
 
     def temperature(logits: torch.Tensor) -> torch.Tensor:
         """Divide logits by the strength, and leave their attention on the image as it was."""
+        # So much is taken or given that the mass on the image stays what it was.
         cooled = logits / strength
         mass, cooled_mass = (part.logsumexp(-1, keepdim=True) for part in (logits, cooled))
         return cooled - logits + (mass - cooled_mass)
@@ -228,6 +237,7 @@ def added_logits(method: Method, n_sinks: int) -> Added:
     def redistribute(logits: torch.Tensor) -> torch.Tensor:
         """Take a share from the strongest tokens and give it to the others, in proportion."""
         shares = logits.softmax(dim=-1)
+        # The strongest tokens of each query by itself.
         sinks = shares.topk(min(n_sinks, shares.shape[-1]), dim=-1).indices
         is_sink = torch.zeros_like(shares).scatter(-1, sinks, 1.0)
         sink_mass = (shares * is_sink).sum(-1, keepdim=True)

@@ -92,12 +92,14 @@ class Language:
         The first token of a prompt takes attention that nothing else wants, and its stream is like
         no other; so no text begins a prompt where that can be avoided.
         """
+        # Where a template opens the turn, it writes the start token itself.
         return tuple(self.tokenizer(self._opening, add_special_tokens=not self._opening).input_ids)
 
     @cached_property
     def _opening(self) -> str:
         if getattr(self.tokenizer, "chat_template", None) is None:
             return ""
+        # Templates take a message as parts or as one text.
         turns: list[Any] = [
             [{"type": "text", "text": QUESTION}],
             QUESTION,
@@ -132,6 +134,7 @@ class Language:
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ends = [end for _, end in encoded.offset_mapping]
         positions: dict[str, list[int]] = {}
+        # Words are found in the text, not among tokens, which may cut them anywhere.
         for word in words:
             forms = "|".join(re.escape(word + plural) for plural in _PLURALS)
             matches = re.finditer(rf"(?<!\w)(?:{forms})(?!\w)", text, re.IGNORECASE)
@@ -165,6 +168,7 @@ class Language:
         logits over the vocabulary, (..., vocabulary) in float32.
         """
         logits: torch.Tensor = self.head(self.decoder.norm(states)).float()
+        # The cap is part of the head in models that have one.
         cap = getattr(self.decoder.config, "final_logit_softcapping", None)
         return cap * torch.tanh(logits / cap) if cap else logits
 

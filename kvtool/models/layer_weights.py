@@ -61,6 +61,7 @@ class LayerWeights:
         """Bring a layer's weights to the device, let go of another's, and read the next ahead."""
         if self._held == number:
             return
+        # Read before the other layer goes: two layers' weights are there for a moment.
         weights = self._read_ahead(number)
         self.release()
         self.layers[number].load_state_dict(weights, strict=False, assign=True)
@@ -88,6 +89,7 @@ class LayerWeights:
         """Return a layer's weights, from the reader where it is at them already."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
+            # A pass may have begun anew: then what was read ahead is another layer's.
             weights = ahead[1].result()
             if ahead[0] == number:
                 return weights
@@ -97,6 +99,7 @@ class LayerWeights:
         """Read a layer's weights from disk, on the reader's thread."""
         stream: Any = None
         if self.device.type == "cuda":
+            # A stream of its own, so that copying goes on beside what is computed.
             stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         with torch.cuda.stream(stream) if stream is not None else nullcontext():
             weights = {
@@ -117,6 +120,7 @@ class LayerWeights:
         """Return what a layer calls before it runs."""
 
         def enter(_module: nn.Module, _inputs: Any) -> None:
+            # Passes that go together stop here; any other fetches the weights itself.
             getattr(self._local, "pause", self.hold)(number)
 
         return enter
@@ -134,11 +138,13 @@ def _taken_over(layer: nn.Module, device: torch.device) -> dict[str, _Source]:
         if weights is None:
             continue
         for name, parameter in module.named_parameters(recurse=False):
+            # Only what accelerate left on disk is read from there.
             if parameter.is_meta:
                 full_name = f"{path}.{name}" if path else name
                 sources[full_name] = _Source(weights.dataset, f"{weights.prefix}{name}")
     remove_hook_from_module(layer, recurse=True)
     setattr(layer, COMPUTES_ON, device)
+    # Buffers are small and stay on the device.
     for module in layer.modules():
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(device))

@@ -33,6 +33,7 @@ class SinglePrecisionLinear(nn.Linear):
         if input.device.type != "cpu" or input.numel() < LEAST_ROWS * self.in_features:
             return linear(input, self.weight, self.bias)
         features = input.float()
+        # So many rows of weights at a time that their copy stays small.
         rows = max(1, COPIED_VALUES // self.in_features)
         weights = torch.split(self.weight, rows)
         biases = [None] * len(weights) if self.bias is None else torch.split(self.bias, rows)

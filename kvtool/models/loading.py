@@ -69,6 +69,7 @@ def load(name: str, settings: ModelSettings, weights: bool) -> Model:
     checkpoint = Checkpoint(snapshot, settings, weights)
     with checkpoint.reading(f"classes of {model_type} in transformers"):
         family = family_class(model_type)
+    # Settings that the family cannot follow are refused before weights are read.
     check_size_options(name, family, settings.size)
     check_system(name, family, settings.system)
     with checkpoint.reading(f"files of one {model_type} checkpoint"):
@@ -110,6 +111,7 @@ def check_layers(name: str, config: Any) -> None:
     """Raises ModelError where a configuration, or a part of it, counts more layers than any model
     has.
     """
+    # A damaged count would make transformers build layers until memory ends.
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         for key in LAYER_COUNTS:
             count = part.get(key)
@@ -165,6 +167,7 @@ class Checkpoint:
         """The network on its devices, in evaluation mode and the asked precision; its shape alone
         without weights.
         """
+        # On no device first: the shape is what memory is reckoned by.
         with self.reading("a network of its configuration"), torch.device("meta"):
             shape = cast(nn.Module, network(config, **options).eval())
         if not self.weights:
@@ -191,6 +194,7 @@ class Checkpoint:
         self._expect(
             has_processor(self.snapshot.path), "an image processor (preprocessor_config.json)"
         )
+        # A processor of code of its own is not run.
         settings = self.snapshot.path / PROCESSORS[0]
         if settings.is_file() and (reason := foreign_processor(read_json(settings))):
             raise ModelError(f"model {self.snapshot.name}: {settings.name}: {reason}")

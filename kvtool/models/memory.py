@@ -26,6 +26,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
+    # A container's limit may be far below what the machine has.
     return min([int(psutil.virtual_memory().available), *cgroup_rooms(CGROUPS, _own_cgroup())])
 
 
@@ -87,6 +88,7 @@ def _room(folder: Path, limit: str, usage: str) -> int | None:
     try:
         n_bytes = int((folder / limit).read_text())
         used = int((folder / usage).read_text())
+        # What the page cache holds is given back when it is needed.
         numbers = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
         cache = sum(
             int(number) for name, number in numbers if name in ("inactive_file", "active_file")

@@ -116,6 +116,7 @@ def _parse(text: str) -> list[Method]:
         if colon:
             raise UsageError(f"--method {name}: expected no strength, found {numbers!r}")
         return [Method(name)]
+    # Several strengths of one method are several methods.
     return [Method(name, _strength(name, strengths, number)) for number in numbers.split(",")]
 
 

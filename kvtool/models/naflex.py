@@ -30,6 +30,7 @@ class NaflexEncoder(Encoder):
         patch_px = self.config.patch_size
         cover_xyxy_px = (0.0, 0.0, float(image.width), float(image.height))
         options: dict[str, Any] = {}
+        # A size that was asked for is met in whole patches; otherwise their number is bounded.
         if wh_px := self.chosen_wh_px(image):
             width, height = whole_patches(wh_px, patch_px)
             image = image.resize((width, height), self.processor.resample)
@@ -40,6 +41,7 @@ class NaflexEncoder(Encoder):
         features = self.processor(image, return_tensors="pt", **options)
         rows, cols = (int(count) for count in features["spatial_shapes"][0])
         span = GridSpan("base", 0, (rows, cols), cols, cover_xyxy_px)
+        # The processor pads to the largest number of patches, which is cut off again.
         return features["pixel_values"][0, : rows * cols], span
 
     def forward(self, pixels: torch.Tensor, grid: tuple[int, int]) -> Any:

@@ -61,6 +61,7 @@ def load_network(
     Weights go straight to their device where accelerate is there, else by way of the host.
     """
     name, settings = checkpoint.snapshot.name, checkpoint.settings
+    # Room is looked at first: a load that does not fit may end the process, or the machine.
     allocation = _allocation(checkpoint, shape)
     with checkpoint.reading(
         f"weights of its configuration, run with attention {settings.attention}"
@@ -78,9 +79,11 @@ def load_network(
             offload_folder=allocation.folder,
             **options,
         )
+        # Without accelerate weights are loaded on the host, and then moved.
         if allocation.parts is None:
             loaded = loaded.to(checkpoint.device)
         loaded = cast(nn.Module, loaded.eval())
+    # What the file has and what the network takes must be the same weights, name by name.
     check_shapes(name, report["mismatched_keys"])
     check_missing(name, report["missing_keys"])
     check_unexpected(name, loaded, report["unexpected_keys"])
@@ -107,6 +110,7 @@ def _allocation(checkpoint: Checkpoint, shape: nn.Module) -> _Allocation:
         check_libraries(name, checkpoint.quantization)
     if not devices.are_joined and not settings.by_layer:
         _check_room(checkpoint, shape)
+        # Plain weights on the CPU are loaded there in any case.
         is_direct = bool(checkpoint.quantization) or checkpoint.device.type != "cpu"
         on_device = {"": str(checkpoint.device)}
         return _Allocation(on_device if is_direct and has_accelerate() else None)
@@ -140,6 +144,7 @@ def _spread(checkpoint: Checkpoint, devices: Devices, blocks: Blocks) -> list[in
         scale = _file_bytes(checkpoint) / (blocks.trunk_bytes + sum(blocks.layer_bytes))
         layer_bytes = tuple(int(n * scale) for n in blocks.layer_bytes)
         blocks = Blocks(blocks.layers, blocks.trunk, layer_bytes, int(blocks.trunk_bytes * scale))
+    # Free memory is asked for once, before anything of the model is there.
     free = [free_bytes(find_device(device)) for device in devices.names]
     n_gpus = sum(device != "cpu" for device in devices.names)
     rooms = [int(room * SHARE) for room in free]
@@ -174,6 +179,7 @@ def _by_layer(checkpoint: Checkpoint, devices: Devices, blocks: Blocks) -> list[
             f"found {files[0]}; give a folder to write them to: --devices "
             f"{devices.names[0]}+disk:DIR"
         )
+    # One layer runs while the next one is read.
     needed = blocks.trunk_bytes + 2 * max(blocks.layer_bytes)
     free = free_bytes(checkpoint.device)
     if needed > free:
@@ -187,6 +193,7 @@ def _scratch(folder: str | None) -> str | None:
     """
     if folder is None:
         return None
+    # A folder of the process's own, since several may name the same one.
     scratch = Path(folder).expanduser() / f"kvtool-{os.getpid()}"
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     return str(scratch)
@@ -199,6 +206,7 @@ def _check_room(checkpoint: Checkpoint, shape: nn.Module) -> None:
     needed = network_bytes(shape, checkpoint.dtype)
     if checkpoint.quantization:
         needed = _file_bytes(checkpoint)
+    # Loaded by way of the host, weights must fit there as well.
     by_way = () if has_accelerate() else (torch.device("cpu"),)
     for device in dict.fromkeys((*by_way, checkpoint.device)):
         free = free_bytes(device)

@@ -43,6 +43,7 @@ def tower_map(model: Any, image: Stimulus, view: RunView) -> ModelCheck:
 
 def _map(name: str, model: Any, image: Stimulus, view: RunView, kind: Kind) -> ModelCheck:
     (before,), spans = _features(model, [image], view, kind)
+    # A map that names tokens which are not there is wrong without any measuring.
     last = max(token for span in spans for token in span.token_indices())
     if last >= len(before):
         return check_outcome(
@@ -50,6 +51,7 @@ def _map(name: str, model: Any, image: Stimulus, view: RunView, kind: Kind) -> M
         )
     hits: list[bool] = []
     wh_px = (image if isinstance(image, Image.Image) else image[0]).size
+    # Pictures with one cell changed run together, as many as a batch of tokens holds.
     n_together = max(1, BATCH_TOKENS // (N_FILLINGS * len(before)))
     # A frame of a video must change the tokens of its own grid more than those of all others.
     every_token = np.array([token for span in spans for token in span.token_indices()])
@@ -60,9 +62,11 @@ def _map(name: str, model: Any, image: Stimulus, view: RunView, kind: Kind) -> M
             batch = cells[start : start + n_together]
             stimuli = [s for cell in batch for s in changed_cell(image, span, *cell)]
             after, _ = _features(model, stimuli, view, kind)
+            # How far each token's features move under each filling, (cell * filling, token).
             changes = np.linalg.norm((after - before)[:, tokens], axis=-1)
             if not np.isfinite(changes).all():
                 return check_outcome(name, view, nan, MOST_MISSES, "features are not finite")
+            # The positions found are those among the chosen tokens.
             strongest = tokens[_strongest(changes)]
             centers = [span.centre_px(*cell) for cell in batch]
             expected = [span.token_at(*center) for center in centers]
@@ -80,6 +84,7 @@ def _strongest(changes: Array) -> Array:
     """
     # One filling alone may mean much to a tower, so that every token changes.
     largest = np.maximum(changes.max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    # Each filling counts alike, as a share of the change that it makes at most.
     shares = (changes / largest).reshape(-1, N_FILLINGS, changes.shape[1])
     strongest: Array = shares.sum(axis=1).argmax(axis=1)
     return strongest
@@ -91,9 +96,11 @@ def _features(
     """Return the (stimulus, token, dim) of a kind before the decoder in float32, and its grids."""
     items = [prepare_stimulus(model, stimulus, view) for stimulus in stimuli]
     is_alone = not isinstance(model, LanguageModel)
+    # Of an encoder alone the first layer, in which a token shows little but its own cell.
     request = model.request((kind,), None, vision_layers=(0,) if is_alone else None)
     features = [
         from_numpy(array[0, 0], torch.float32).numpy()
+        # Changed pictures have the shape of the first, so that they mostly are one batch.
         for _, batch in groupby(items, lambda item: item.signature)
         for array in _captured(model, list(batch), request, kind)
     ]

@@ -49,6 +49,7 @@ def decoder_layers(network: Any) -> nn.ModuleList | None:
 
 def blocks_of(network: nn.Module, layers: nn.ModuleList, dtype: torch.dtype) -> Blocks:
     """Return the parts of a network that are placed one by one, and their sizes in a precision."""
+    # The names are those of the whole network, as accelerate takes them.
     inside = next(name for name, module in network.named_modules() if module is layers)
     layer_bytes = tuple(network_bytes(layer, dtype) for layer in layers)
     return Blocks(
@@ -65,6 +66,7 @@ def _beside(network: nn.Module, inside: str) -> Iterator[str]:
     """
     module, before = network, ""
     for step in inside.split("."):
+        # What lies beside the way to the layers: parameters of its own, and other modules.
         yield from (f"{before}{name}" for name, _ in module.named_parameters(recurse=False))
         yield from (f"{before}{name}" for name, _ in module.named_children() if name != step)
         module, before = module.get_submodule(step), f"{before}{step}."
@@ -84,8 +86,10 @@ def spread(blocks: Blocks, rooms: Sequence[int], n_gpus: int, on_disk: bool) -> 
         n_gpus: How many of them are GPUs.
         on_disk: Whether layers may stay on disk.
     """
+    # The smallest share of each GPU that holds all layers spreads them evenly.
     for percent in range(1, 101) if n_gpus else ():
         shares = [room * percent // 100 for room in rooms[:n_gpus]]
+        # All but the layers stands on the first device.
         shares[0] -= blocks.trunk_bytes
         if (devices := _filled(blocks.layer_bytes, shares)) is not None:
             return devices
@@ -108,6 +112,7 @@ def _filled(layer_bytes: Sequence[int], rooms: Sequence[int]) -> list[int] | Non
     """
     devices: list[int] = []
     device, left = 0, rooms[0]
+    # In their order, so that a pass crosses from one device to the next only once.
     for size in layer_bytes:
         while size > left:
             device += 1
@@ -131,6 +136,7 @@ def device_map(blocks: Blocks, devices: Sequence[str], numbers: Sequence[int]) -
 
 def device_of(module: nn.Module) -> torch.device:
     """Return the device that a module computes on, wherever its weights wait."""
+    # accelerate says where a module computes, whatever its weights are at the moment.
     hook = getattr(module, "_hf_hook", None)  # accelerate's
     if hook is not None and hook.execution_device is not None:
         return torch.device(hook.execution_device)

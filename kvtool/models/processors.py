@@ -47,6 +47,7 @@ class ProcessedImage:
     def run_lengths(self, placeholder_id: int) -> list[tuple[int, int]]:
         """Return the start and the length of each run of placeholders among the tokens."""
         starts = self.runs(placeholder_id)
+        # A run ends where the next one begins at the latest; only placeholders are counted.
         ends = [*starts[1:], len(self.ids)]
         return [
             (start, sum(token == placeholder_id for token in self.ids[start:end]))
@@ -81,6 +82,7 @@ def processed_image(
         return_text_replacement_offsets=True,
         **options,
     )
+    # What the processor puts in the place of the image, as text.
     text = features["text_replacement_offsets"][0][0]["replacement"]
     types = next((name for name in TYPES if name in features), "")
     inputs = {name: features[name] for name in features if name not in NO_INPUTS}
@@ -95,6 +97,7 @@ def laid_out(
     types: str = "",
 ) -> ProcessedImage:
     """Return an image whose tokens are those of a text that has a placeholder for each vector."""
+    # What stands around the placeholders is the image's, and text to the tokenizer.
     first, last = text.index(placeholder), text.rindex(placeholder) + len(placeholder)
     ids = tokenizer(text[first:last], add_special_tokens=False)["input_ids"]
     return ProcessedImage(inputs, tuple(ids), text[:first], text[last:], types, text)
@@ -106,6 +109,7 @@ def load_processor(processor_class: Any, image_processor: Any, tokenizer: Any, f
     Its video processor is left out: it needs torchvision.
     """
 
+    # The parts are loaded already, of classes that transformers may not expect.
     class WithoutVideo(processor_class):  # type: ignore[misc]
         def check_argument_for_proper_class(self, _name: str, argument: Any) -> Any:
             return type(argument)

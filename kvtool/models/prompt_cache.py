@@ -65,6 +65,7 @@ class PromptCache:
     @torch.inference_mode()
     def prefill(self, batch: Sequence[Prepared]) -> Any:
         """See LanguageModel.prefill."""
+        # Nothing of the tower's layers is asked for: only what enters the decoder.
         before = self.before_decoder(batch, (), project=True)
         cache = self.new_cache()
         self.run_prompts([item.sample for item in batch], before, cache)
@@ -92,6 +93,7 @@ class PromptCache:
         key, value = (
             stored_layers(name, geometry, arrays, self._stacked) for name in ("key", "value")
         )
+        # Stored before their rotation, keys are turned to the places that they have in the prompt.
         if keys == "pre-rope":
             key = self.rotated(samples, key)
         layers = self.language_model.layers
@@ -109,6 +111,7 @@ class PromptCache:
         """Keys by layer, (image, kv_head, token, dim), after the rotary embedding at their prompt
         positions.
         """
+        # Any layer tells the precision and the device that angles are made in.
         first = next(iter(keys.values()))
         positions = self.positions(samples)
         if positions is None:
@@ -117,6 +120,7 @@ class PromptCache:
         # Some decoders turn keys at other rates in layers of a sliding window.
         has_kinds = hasattr(rotary, "layer_types")
         types = self.language_model.config.layer_types if has_kinds else None
+        # Layers that turn at one rate share their angles.
         kinds = {layer: types[layer] if types else None for layer in keys}
         angles = {
             kind: rotary(first, positions, kind) if has_kinds else rotary(first, positions)

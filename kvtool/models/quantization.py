@@ -29,6 +29,7 @@ PACKAGES = {"optimum.quanto": "optimum-quanto", "compressed_tensors": "compresse
 def quantization_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what config.json says of how weights are quantized; empty where they are not."""
     text = config.get("text_config")
+    # Multimodal configurations may keep it with the decoder's settings.
     settings = config.get("quantization_config")
     if settings is None and isinstance(text, Mapping):
         settings = text.get("quantization_config")
@@ -60,6 +61,7 @@ def quantization_text(settings: Mapping[str, Any]) -> str:
 def _bits(settings: Mapping[str, Any]) -> int | None:
     """Return the bits a weight where the settings say so."""
     for width in (4, 8):
+        # Both widths of bitsandbytes are flags, under two spellings.
         if settings.get(f"load_in_{width}bit") or settings.get(f"_load_in_{width}bit"):
             return width
     bits = settings.get("bits")
@@ -86,6 +88,7 @@ def check_libraries(name: str, settings: Mapping[str, Any]) -> None:
             f"model {name}: config.json: expected a quant_method that transformers reads, found "
             f"{method!r}; take the model's plain version"
         )
+    # Without accelerate transformers reads no quantized weights.
     modules = ("accelerate", *LIBRARIES.get(method, ()))
     packages = [PACKAGES.get(module, module) for module in modules if not is_installed(module)]
     if packages:

@@ -27,6 +27,7 @@ class ClassAttention:
 
         Raises UsageError where it has none, as a plug-in's may.
         """
+        # The first module with a projection of queries is the layer's attention.
         projecting = (module for module in layer.modules() if hasattr(module, "q_proj"))
         self.attention: Any = next(projecting, None)
         if self.attention is None:
@@ -42,6 +43,7 @@ class ClassAttention:
     def watching(self) -> Iterator[None]:
         """Keep the class token's query and all keys of a pass of the tower."""
 
+        # The class token is a layer's first: its query alone is kept.
         def see_queries(queries: torch.Tensor) -> None:
             self.query = queries[:, :1]
 
@@ -65,6 +67,7 @@ class ClassAttention:
         assert self.query is not None, "the tower did not run up to this layer"
         assert self.keys is not None, "the tower did not run up to this layer"
         head_dim = self.attention.head_dim
+        # Rotated only where the tower hands positions to its layers.
         keys = self.keys if self.rotary is None else rotated(self.keys, *self.rotary, head_dim)
         weights = mean_attention(self.query, keys, head_dim)
         return weights[:, -n_patches:]
@@ -81,6 +84,7 @@ def rotated(
     from transformers.models.dinov3_vit.modeling_dinov3_vit import apply_rotary_pos_emb
 
     heads = keys.reshape(*keys.shape[:2], -1, head_dim).transpose(1, 2)
+    # Only the last tokens, the patches, are turned: the others have no place in the picture.
     _, turned = apply_rotary_pos_emb(heads, heads, cos, sin)
     return turned.transpose(1, 2).flatten(2)
 
@@ -90,6 +94,7 @@ def probe_attention(head: Any, states: torch.Tensor) -> torch.Tensor:
     it, (image, patch, 1).
     """
     attention: nn.MultiheadAttention = head.attention
+    # The three projections of torch's attention lie in one matrix.
     query_weight, key_weight, _ = attention.in_proj_weight.chunk(3)
     query_bias, key_bias, _ = attention.in_proj_bias.chunk(3)
     query = linear(head.probe, query_weight, query_bias).expand(len(states), -1, -1)
@@ -107,6 +112,7 @@ def mean_attention(query: torch.Tensor, keys: torch.Tensor, head_dim: int) -> to
         head_dim: The dimension of a head.
     """
     queries_of_heads, keys_of_heads = (
+        # Heads before tokens, (image, head, token, dim), in float32 for the softmax.
         states.float().reshape(*states.shape[:2], -1, head_dim).transpose(1, 2)
         for states in (query, keys)
     )

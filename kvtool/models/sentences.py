@@ -72,6 +72,7 @@ def load_embedder(name: str, *, device: str = "cpu", dtype: Precision = "float32
 
 def _is_encoder(config: Any) -> bool:
     """Tell whether a checkpoint is neither of a family nor a causal language model."""
+    # A list of architectures that names no causal model: a text encoder.
     names = config.get("architectures") or []
     is_causal = any("CausalLM" in str(name) for name in names)
     return str(config.get("model_type")) not in FAMILIES.names() and bool(names) and not is_causal
@@ -100,6 +101,7 @@ class _Encoder:
         self.most_tokens = min(
             _MOST_TOKENS, getattr(config, "max_position_embeddings", _MOST_TOKENS)
         )
+        # Said by sentence-transformers' own file, where there is one; the mean otherwise.
         pooling = snapshot.path / _POOLING
         self.takes_first = pooling.is_file() and bool(
             read_json(pooling).get("pooling_mode_cls_token")
@@ -108,6 +110,7 @@ class _Encoder:
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Array:
         """Return the vectors of texts, (text, d); those of equal length run together."""
+        # Longer texts are cut to what the encoder has positions for.
         ids = [
             self.tokenizer(text, truncation=True, max_length=self.most_tokens).input_ids
             for text in texts

@@ -98,6 +98,7 @@ class SeveralImages(Continuation):
                     "the device, found no memory left; free the device, or load the model in "
                     f"bfloat16 ({error})"
                 ) from None
+        # Halved until it fits: the rows of a batch are answered each for itself.
         half = len(texts) // 2
         first = self._answers(images[:half], texts[:half], max_new_tokens)
         return first + self._answers(images[half:], texts[half:], max_new_tokens)
@@ -133,6 +134,7 @@ class SeveralImages(Continuation):
         self.run(prompts[:, n_begun:], positions[..., n_begun:].to(prompts.device), cache)
         last = [items[-1].sample for items in images]
         # The cache ends with the last image, so that text goes on as after a single one.
+        # Where the last image begins among all tokens of the prompt.
         image_start = prompts.shape[1] - last[0].n_tokens
         return cache, [
             replace(sample, image_start=image_start, next_position=next_position) for sample in last
@@ -144,6 +146,7 @@ class SeveralImages(Continuation):
         """
         firsts = [items[0] for items in images]
         stored = [first.stored for first in firsts if first.stored is not None]
+        # What is stored of the first image holds behind the very same text alone.
         opening = tuple(self.prompt.several_ids(len(images[0]))[0])
         same_text = all(first.sample.prefix_ids == opening for first in firsts)
         # Something has to run after the cache: the prompt of a single image is not begun.
@@ -161,6 +164,7 @@ class SeveralImages(Continuation):
         images of one signature run together.
         """
         entering: dict[int, BeforeDecoder] = {}
+        # Pictures of one signature are one batch of the tower, whatever question they are of.
         for group_rows in _grouped([item.signature for item in items]):
             before = self.before_decoder([items[i] for i in group_rows], (), project=True)
             assert before.tokens is not None
@@ -183,8 +187,10 @@ class SeveralImages(Continuation):
         positions: list[torch.Tensor] = []
         start = 0
         for n_text, sample in parts:
+            # Text counts on from the end of the image before it.
             text = self.text_positions(torch.arange(start, start + n_text)[None])
             positions += [text, start + n_text + self.image_positions(sample)]
+            # An image may move positions on by less than its number of tokens.
             start += n_text + sample.next_position - sample.image_start
         return torch.cat(positions, dim=-1), start
 

@@ -82,11 +82,13 @@ def _joined_logits(
     tokens: Sequence[Sequence[int]],
 ) -> list[torch.Tensor]:
     """Compute the same of texts that run as one row."""
+    # What the model puts between image and text stands before all texts alike.
     n_between = model.image_end(sample) - sample.image_start - sample.n_tokens
     tree = TextTree.of([model.token_ids(text) for text in texts], n_between)
     n_rows, n_part = rows_at_once(model, cache, len(tree.depths))
     chunks = []
     for start in range(0, len(heads), n_rows):
+        # Heads in the order of their layers: rows begin as late as they can.
         with _branching(model, sample, tree, heads[start : start + n_rows], n_part):
             states = model.follow_tree(cache, sample, tree)
         # Each chunk begins with the row without a knockout.
@@ -110,9 +112,11 @@ def rows_at_once(model: TreeModel, cache: Any, n_queries: int) -> tuple[int, int
     n_keys = cache.get_seq_length() + n_queries
     # Keys and values of four bytes a number, a mask of bools, and the same as numbers to add.
     key_bytes = 8 * geometry.kv_heads * geometry.head_dim
+    # Per row the keys and values that it sees, and its masks.
     row_bytes = n_keys * (key_bytes + 5 * geometry.q_heads * n_queries)
     n_part = max(1, min(PART_TOKENS // n_queries, PART_BYTES // row_bytes))
     if shares_keys(model):
+        # One part then: rows of a later layer read the keys of an earlier one's rows.
         return n_part, n_part + 1
     return max(1, STATES_BYTES // (4 * geometry.hidden * n_queries)), n_part
 
@@ -133,6 +137,7 @@ def _branching(
     """
     layers = model.language_model.layers
     starts = [0 if shares_keys(model) else layer for layer, _ in heads]
+    # How many rows each layer runs, the one without a knockout among them.
     n_rows = [1 + n for n in accumulate(starts.count(number) for number in range(len(layers)))]
     blocked = _blocked(heads, n_rows, model)
     image = (sample.image_start, model.image_end(sample))
@@ -145,6 +150,7 @@ def _branching(
         for number, layer in branching.items()
         if hasattr(layers[number], "self_attn")
     }
+    # Layers of linear attention have no attention to step into.
     with acting(model, acts), ExitStack() as stack:
         for layer in branching.values():
             stack.enter_context(layer.in_place())
@@ -159,6 +165,7 @@ def _blocked(
     reading = readers(model.language_model.config)
     blocked = {layer: torch.zeros(n, q_heads, dtype=torch.bool) for layer, n in enumerate(n_rows)}
     for row, head in enumerate(heads, 1):
+        # All query heads that share the blocked head's keys and values.
         (mask,) = group_heads([head], model.info.geometry).values()
         for reader in reading[head[0]]:
             blocked[reader][row] = mask
@@ -211,6 +218,7 @@ class BranchingLayer:
 
     def act(self, call: AttentionCall) -> torch.Tensor:
         """Return what is visible in the rows that run now."""
+        # The tree's mask is the same for all parts of a layer.
         if self._visible is None:
             self._visible = self.tree.visible(call.visible())
         if self._part is None or not self._part.any():
@@ -228,6 +236,7 @@ class BranchingLayer:
     ) -> torch.Tensor:
         """Run the rows that come in and those that begin here, some at a time."""
         n_new = len(self.blocked) - len(states)
+        # New rows are copies of the first, which nothing has been blocked in so far.
         states = torch.cat([states, states[:1].expand(n_new, *states.shape[1:])])
         cached = options["past_key_values"].layers
         # Empty where a layer has no cache of its own, but reads another one's.
@@ -239,6 +248,7 @@ class BranchingLayer:
             *(torch.split(rows, self.n_part) for rows in (states, self.blocked)), strict=True
         )
         for part, self._part in parts:
+            # Each part goes on from the same cache: what it adds must not reach the next.
             cached[spot] = map(copy, before)
             for cache_layer in cached[spot]:
                 widen(cache_layer, len(part))

@@ -19,6 +19,7 @@ _SHORT = re.compile(r"short:([1-9]\d{0,4})")
 def check_input(size: InputSize) -> InputSize:
     """Return the size that pictures are to be brought to. Raises UsageError where it is none."""
     text = size.image_size
+    # Sides are read whatever the form, since the limit holds for all forms.
     sides = [int(side) for side in re.findall(r"\d+", text)]
     is_known = any(pattern.fullmatch(text) for pattern in (_SQUARE, _FIXED, _SHORT))
     if text and (not is_known or max(sides) > LARGEST_PX):
@@ -56,6 +57,7 @@ def input_wh_px(
     # The longer side follows from what was asked for, and both are rounded afterwards.
     long_px = int(short_px * max(width, height) / min(width, height))
     step = long_step_px or step_px
+    # The shorter side is rounded first, and the longer one is never shorter than it.
     short_side = _floored(short_px, step_px)
     long_side = short_side if width == height else max(_floored(long_px, step), short_side)
     if short_side * long_side > MOST_PIXELS:
@@ -82,6 +84,7 @@ def largest_input(processor: Any) -> float:
     """Return the pixels of the largest input that an image processor's settings ask for."""
     areas = [0.0]
     if patches := getattr(processor, "max_num_patches", None):
+        # Patches are bounded by their number, other inputs by their sides.
         areas.append(float(patches) * float(processor.patch_size) ** 2)
     counts_pixels = hasattr(processor, "merge_size")  # Qwen's edges are areas
     for size in (getattr(processor, "size", None), getattr(processor, "crop_size", None)):

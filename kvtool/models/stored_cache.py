@@ -33,9 +33,11 @@ def stored_layers(
     states: dict[int, torch.Tensor] = {}
     for array in geometry.cache_arrays(name, range(geometry.layers)):
         joined = [
+            # The prompt's tokens in their order: the text before the image, then the image.
             np.concatenate([item[f"text_{array.name}"], item[array.name]], axis=2)
             for item in images
         ]
+        # Each array holds the layers of one shape; together they are all layers with a cache.
         states |= zip(array.layers, stacked(joined).unbind(1), strict=True)
     return dict(sorted(states.items()))
 
@@ -47,6 +49,7 @@ def check_stored(geometry: Geometry, images: Sequence[Stored]) -> None:
         for name in ("key", "value")
         for array in geometry.cache_arrays(name, range(geometry.layers))
     ]
+    # Shapes of the whole prompt, since images differ in the text before them, too.
     shapes = sorted(
         {
             _with_text(item[array.name].shape, item[f"text_{array.name}"].shape)

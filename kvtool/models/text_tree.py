@@ -41,6 +41,7 @@ class TextTree:
             n_between: The number of tokens between the image and all texts, such as LLaVA's
                 newline.
         """
+        # What stands between image and texts is a chain that every text begins with.
         parents = list(range(-1, n_between - 1))
         ids: list[int] = []
         ends: list[int] = []
@@ -55,6 +56,7 @@ class TextTree:
                     ids.append(token)
                 node = branches[node, token]
             ends.append(node)
+        # Parents come before their children, so that one pass passes ancestors on.
         ancestors = torch.eye(len(parents), dtype=torch.bool)
         for node, parent in enumerate(parents):
             if parent >= 0:
@@ -70,10 +72,12 @@ class TextTree:
             windows, too.
         """
         depths, ancestors = self.depths.to(mask.device), self.ancestors.to(mask.device)
+        # The mask is of a single text, whose tokens stand behind what is cached.
         n_cached = mask.shape[-1] - len(depths)
         cached = torch.arange(n_cached, device=mask.device)
         # A token sees what one as deep in a single text would see, where that is of its text.
         seen = mask[..., depths, :][..., torch.cat([cached, n_cached + depths])]
+        # All that is cached stands before every text; among the texts a token sees its own.
         everything = ancestors.new_ones(len(depths), n_cached)
         return seen & torch.cat([everything, ancestors], dim=1)
 

@@ -62,6 +62,7 @@ class TextReader(SeveralImages):
                 f"model {self.info.name}: expected a tokenizer that says where its tokens stand in "
                 "a text, found one that does not; ask from the last token"
             ) from None
+        # The last offsets are the text's: the placeholder stands before it.
         spans = encoded["offset_mapping"][-len(ids) :] if ids else []
         return [(start - len(image), stop - len(image)) for start, stop in spans]
 
@@ -84,6 +85,7 @@ class TextReader(SeveralImages):
         prompts = [self._placed(text, shape) for text in texts]
         if not texts:
             raise UsageError("texts: expected at least one token in each, found no text; name some")
+        # Patterns of all texts run together, and are averaged text by text at the end.
         placed = [prompt for patterns in prompts for prompt in patterns]
         self._warn_of_sink([patterns[0] for patterns in prompts])
         arrays: dict[str, Array] = self._values(placed, layers) if "value" in kinds else {}
@@ -124,6 +126,7 @@ class TextReader(SeveralImages):
         """Value vectors of each prompt's last token: by array (prompt, layer, kv_head, dim)."""
         layers = chosen_layers(layers, self.info.geometry.layers, ())
         rows: dict[str, list[Any]] = {}
+        # Prompts of one length run together, whichever text they are of.
         lengths = [len(prompt.ids) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lengths.__getitem__)
         for _, group in groupby(order, key=lengths.__getitem__):
@@ -142,6 +145,7 @@ class TextReader(SeveralImages):
     ) -> dict[str, list[Array]]:
         """Values of the last token of each text of equal length: by array (layer, kv_head, dim)."""
         arrays = {"value": self.info.geometry.cache_arrays("value", layers)}
+        # Only the last token's values are kept, and the pass ends with the last layer asked for.
         cache = CaptureCache(arrays, {"last": slice(-1, None)}, states=self.new_cache())
         tokens = to_device([torch.tensor(row) for row in ids], self.checkpoint.device)
         with until_finished():
@@ -169,6 +173,7 @@ class TextReader(SeveralImages):
         """Vectors (text * pattern, ...) averaged over the patterns of each text."""
         if n_patterns == 1:
             return array
+        # Averaged in float32, and stored in the run's precision.
         vectors = from_numpy(array, self.checkpoint.dtype).float()
         mean = vectors.reshape(-1, n_patterns, *vectors.shape[1:]).mean(1)
         return to_numpy(mean.to(self.checkpoint.dtype))

@@ -27,6 +27,7 @@ def resting_threads() -> Iterator[None]:
         torch.zeros(_SHARED_NUMBERS).add_(1)
         ends.wait()
 
+    # The team is formed only where torch has one: a single thread never spins.
     thread = threading.Thread(target=stand_by, name="kvtool resting threads", daemon=True)
     if torch.get_num_threads() > 1:
         thread.start()

@@ -79,6 +79,7 @@ def foreign_processor(settings: Any) -> str:
     kind = str(settings.get("image_processor_type") or settings.get("feature_extractor_type"))
     classes = settings.get("auto_map")
     brings_code = isinstance(classes, dict) and "AutoImageProcessor" in classes
+    # transformers has renamed its classes since some checkpoints were written.
     newest_name = kind.removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
     if not brings_code or newest_name in dir(transformers):
         return ""
@@ -134,6 +135,7 @@ def unknown_type(config: Any) -> str:
         )
     if reason := unknown_encoder(config):
         return reason
+    # Checked late: the lines above name what to take instead.
     if "auto_map" in config:
         return (
             f"expected a model of transformers' own classes, found {model_type!r}, which brings "

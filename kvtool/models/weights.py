@@ -72,11 +72,13 @@ def _changes_values(network: nn.Module, modules: set[str], key: str) -> bool:
         return False
     owner = key.rpartition(".")[0]
     parent = owner
+    # The nearest module of the network that the weight lies in.
     while parent and parent not in modules:
         parent = parent.rpartition(".")[0]
     if not parent:
         return False  # beside the network: another tower, a head, a logit scale
     module = network.get_submodule(parent)
+    # In a module that is there, or within a layer, its absence changes what is computed.
     is_parameter = parent == owner
     is_inside = isinstance(module, nn.ModuleList) or not any(module.children())
     is_in_layer = any(part.isdigit() for part in parent.split("."))
@@ -137,5 +139,6 @@ def _is_finite(weight: torch.Tensor) -> bool:
         return True
     if _is_8_bit_float(weight):
         return True
+    # A NaN makes both of them NaN.
     smallest, largest = torch.aminmax(weight.detach())
     return bool(smallest.isfinite() & largest.isfinite())

@@ -72,6 +72,7 @@ class WholeModel(WholePass):
         tokens that are left out. Rows of `states` (row, token, dim) are images, tiles of images, or
         all images in one.
         """
+        # Rows may hold an image, a tile, or the whole batch: patches are counted out over all.
         n_patches = samples[0].n_vision_tokens
         per_row = len(samples) * n_patches // len(states)
         return states[:, -per_row:].reshape(len(samples), n_patches, states.shape[-1])
@@ -85,6 +86,7 @@ class WholeModel(WholePass):
         image_processor = checkpoint.processor(self.image_processor_class)
         with checkpoint.reading("a processor of image and text (processor_config.json)"):
             self.processor = self.make_processor(image_processor, tokenizer)
+            # A gray picture shows what the processor writes around an image, whatever the picture.
             gray = self.processed(Image.new("RGB", (64, 48), "gray"), "base")
         return Prompt(
             tokenizer,
@@ -146,11 +148,13 @@ class WholeModel(WholePass):
         )
         # The layout alone is remembered: pixels are large, and each picture has its own.
         self._layouts[image.size, sample.n_tokens] = processed.without_pixels()
+        # Grids and positions are whole numbers, which keep their type.
         dtype = torch.float32 if self.exact_pixels else self.checkpoint.dtype
         tensors = {
             name: values.to(dtype) if values.is_floating_point() else values
             for name, values in processed.inputs.items()
         }
+        # All that shapes the pass: the prompt's lengths, the grids, and the tensors themselves.
         shapes = tuple(tuple(values.shape) for values in tensors.values())
         grids = tuple(span.grid for span in vision_spans)
         return Prepared(sample, tensors, (sample.image_start, sample.n_tokens, grids, shapes))
@@ -163,6 +167,7 @@ class WholeModel(WholePass):
         key = (sample.image_wh_px, sample.n_tokens)
         views: tuple[View, ...] = ("base", "full")
         for view in views:
+            # Either view may be meant: the number of tokens says which.
             if key not in self._layouts:
                 blank = self.processed(Image.new("RGB", sample.image_wh_px), view)
                 self._layouts[sample.image_wh_px, len(blank.ids)] = blank.without_pixels()
@@ -179,6 +184,7 @@ class WholeModel(WholePass):
                 "later; prepare the picture"
             )
         prepared = super().prepare_stored(sample, arrays, prefix)
+        # What opens an image may depend on its size, and belongs to the prompt before it.
         prefix_ids = self._prefix_ids(prefix, self.layout(sample))
         advance = sample.next_position - sample.image_start
         moved = replace(
@@ -201,6 +207,7 @@ class WholeModel(WholePass):
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
     ) -> BeforeDecoder:
         """See DecoderModel.encode."""
+        # The first axis is that of images, tiles or patches, so that batches are joined along it.
         inputs = {
             name: torch.cat([item.tensors[name] for item in batch]).to(self.checkpoint.device)
             for name in batch[0].tensors
@@ -215,6 +222,7 @@ class WholeModel(WholePass):
         vision = {layer: self.patches(outputs[layer], samples) for layer in vision_layers}
         if not project:
             return BeforeDecoder(None, vision)
+        # Networks with DeepStack give more than what enters the first layer.
         added = getattr(features, "deepstack_features", None) or ()
         return BeforeDecoder(
             self._at_placeholders(samples, self._by_image(features.pooler_output, len(batch))),

@@ -69,6 +69,7 @@ class WholePass(DecoderModel):
         Returns the last hidden states (prompt, token, hidden).
         """
         device = self.checkpoint.device
+        # Layouts stand for pictures: their placeholders say where features go.
         layouts = [[self.layout(sample) for sample in row] for row in images]
         ids = torch.tensor(
             [[*_joined(*row), *following] for row in zip(texts, layouts, strict=True)]
@@ -84,10 +85,12 @@ class WholePass(DecoderModel):
         if types := flat[0].types:
             # As transformers counts modalities: text, images, videos.
             inputs[types] = is_image.long().to(device) * (2 if modality == "video" else 1)
+        # Marks between the tokens have embeddings of their own, which the network adds itself.
         features = [
             _features(entering, layout, placeholder_id)
             for entering, layout in zip(before, flat, strict=True)
         ]
+        # By layer of DeepStack, what each image adds there.
         added = list(zip(*(entering.added for entering in before), strict=True))
         outputs = self.net.model(
             input_ids=ids.to(device),
@@ -125,6 +128,7 @@ class WholePass(DecoderModel):
         before = self._entering([item for items in images for item in items])
         cache = self.new_cache()
         self._forward(texts, samples, before, cache)
+        # All prompts have equal shapes: the first one's positions are those of all.
         parts = [(len(ids), sample) for ids, sample in zip(texts[0], samples[0], strict=True)]
         _, next_position = self.prompt_positions(parts)
         # What follows goes on behind the last image, as if it stood alone in the prompt.

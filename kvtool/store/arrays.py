@@ -54,6 +54,7 @@ class ArraySpec:
         codec: Codec,
     ) -> ArraySpec:
         """Return the geometry for images of these token counts."""
+        # Equally long images get a chunk each, so that reading one of them decodes nothing else.
         equal = len(set(lengths)) == 1
         chunk_tokens = lengths[0] if equal else min(AUTO_CHUNK_TOKENS, shape[2])
         return cls(shape, chunk_tokens, shape[0] if one_file else 1, dtype, codec)
@@ -118,6 +119,7 @@ class ArraySpec:
             "index_codecs": [little, {"name": "crc32c"}],
             "index_location": "end",
         }
+        # A whole number of chunks: the last one of a head is padded, as zarr expects it.
         shard_shape = [self.shard_layers, heads, self.chunks_per_head * self.chunk_tokens, dim]
         document = {
             "zarr_format": 3,
@@ -155,6 +157,7 @@ class ArrayRecord:
         """
         spec = self.spec
         if (
+            # Checked before any property divides by them.
             min(*spec.shape, spec.chunk_tokens, spec.shard_layers) < 1
             or spec.shape[0] % spec.shard_layers
         ):
@@ -198,6 +201,7 @@ class StoredArray:
         Raises OSError.
         """
         try:
+            # One listing, since on a network file system a question for each file would take long.
             with os.scandir(self.folder) as entries:
                 size_of_file = {entry.name: entry.stat().st_size for entry in entries}
         except (FileNotFoundError, NotADirectoryError):

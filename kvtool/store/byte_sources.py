@@ -38,6 +38,7 @@ def open_bytes(path: Path) -> ByteSource:
     try:
         return FileBytes(path)
     except FileNotFoundError:
+        # A mirror's folder has small files alone: shards are objects of the store behind it.
         remote = remote_file(path)
         if remote is None:
             raise
@@ -52,6 +53,7 @@ class FileBytes:
 
     def tail(self, start: int, stop: int) -> tuple[NDArray[np.uint8], int]:
         """Return the bytes from start to stop - 1, and the size of the file."""
+        # A file of another size is damaged: its last bytes are no index and are not read.
         nbytes = os.fstat(self._fd).st_size
         if nbytes != stop:
             return np.empty(0, np.uint8), nbytes
@@ -96,6 +98,7 @@ class RemoteBytes:
     def announce(self, ranges: Sequence[Range]) -> None:
         """Fetch the ranges, neighbors with one request."""
         if ranges:
+            # All announced ranges in one call, which asks for them side by side.
             buffers = self._file.read_ranges(ranges)
             self._ranges = {
                 start: np.frombuffer(buffer, np.uint8)

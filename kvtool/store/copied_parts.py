@@ -33,6 +33,7 @@ def chosen_config(
 
     Raises UsageError for what the run does not store.
     """
+    # Stored kinds stay in their own order, for it decides the order of arrays.
     chosen_kinds = config.kinds if kinds is None else tuple(k for k in config.kinds if k in kinds)
     _refuse(config, "kinds", set(kinds or ()) - set(config.kinds), config.kinds)
     # An encoder alone has layers of its tower only.
@@ -53,8 +54,10 @@ def chosen_config(
         layers=chosen_layers if is_decoder else config.layers,
         vision_layers=config.vision_layers if is_decoder else chosen_layers,
     )
+    # Nothing is left out: the copy is the run itself, name included.
     if new_config.hash == config.hash:
         return config
+    # A name that a user gave stays recognizable; one made of the settings is made anew.
     is_named = replace(config, name="").run_name != config.name
     name = (
         f"{config.name}-{new_config.hash[:8]}"
@@ -83,6 +86,7 @@ def check_copy(target: Run, group: str, name: str) -> None:
     try:
         part = target.open_part(group, name)
     except CorruptError as error:
+        # The message is told of the copy, so that its own location and advice are cut off.
         what = str(error).removesuffix(f": {layout.REPAIR}").partition(": ")[2]
         raise CorruptError(f"{label}: {what}: {advice}") from None
     if mirrors.mirror_of(target.store) is not None:
@@ -114,6 +118,7 @@ def copy_files(part: Part, group: str, target: Run) -> bool:
         records = _expected(part)
         for folder in {(tmp / name).parent for name in records}:
             folder.mkdir(parents=True, exist_ok=True)
+        # Files are copied side by side: on object stores the wait for each is long.
         write = [(part, name, record, tmp / name) for name, record in records.items()]
         with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
             files = dict(pool.map(_copy_file, write))
@@ -143,6 +148,7 @@ def _copy_file(task: CopyTask) -> tuple[str, FileRecord]:
         except FileNotFoundError:
             raise CorruptError(f"{label} is missing: {layout.REPAIR}") from None
         record = FileRecord(len(data), crc32c(data))
+        # Data files are compared by size and checksum, metadata by its checksum alone.
         if expected not in (record, record.crc32c):
             raise CorruptError(
                 f"{label}: expected the bytes that were written, found {record.nbytes} of crc32c "
@@ -155,11 +161,13 @@ def copy_arrays(part: Part, source: RunConfig, target: Run) -> int:
     """Commit the arrays of a part that another run keeps of it, read and written anew; return the
     bytes. Images that the run holds already are left out.
     """
+    # Arrays of no value in this part, as of no text before images, are left out.
     arrays = {
         name: values
         for name in target.config.array_names()
         if (values := _array(part, source, target.config, name)) is not None
     }
+    # A writer takes text arrays apart from those of images, by their kind.
     text = {kind: arrays.pop(name) for name, kind in TEXT_KINDS.items() if name in arrays}
     unlike = [name for name in arrays if array_kind(name) in TEXT_KINDS]
     text |= {name.removeprefix("text_"): arrays.pop(name) for name in unlike}
@@ -198,6 +206,7 @@ def _array(part: Part, source: RunConfig, config: RunConfig, name: str) -> Bits 
     values = np.empty((len(layers), heads, tokens, dim), STORED_DTYPE[config.model.dtype])
     rows = [Rows(0, tokens, 0)]
     array = part.arrays[stored.name]
+    # One layer a request, whether the source has it in a file of its own or with others.
     for layer, out in zip(layers, values, strict=True):
         read_all([ReadRequest(array, stored.layers.index(layer), range(heads), rows)], out)
     return values

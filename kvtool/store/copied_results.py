@@ -20,6 +20,7 @@ def copy_results(source: Store, target: Store, runs: set[str] | None) -> int:
             result = keeping.load_result(path)
             if result is None or (runs is not None and keeping.about(result)[0] not in runs):
                 continue
+            # A result that the target has stays: it may be a newer one of its own.
             if keeping.result_path(target.path, path.stem).exists():
                 continue
             _copy_pictures(source, target, keeping.about(result)[2])
@@ -34,5 +35,6 @@ def _copy_pictures(source: Store, target: Store, key: str) -> None:
     folder = keeping.pictures_path(source.path, key)
     mirrors.complete(folder)
     names = keeping.picture_files(folder) - {keeping.MANIFEST} if folder.is_dir() else set()
+    # A damaged folder is not passed on: its pictures are drawn again when asked for.
     if names and not any(keeping.picture_problems(folder)):
         target.keep_pictures(key, ((name, read_file(folder / name)) for name in sorted(names)))

@@ -137,14 +137,17 @@ def _copy_run(run: Run, config: RunConfig, target: Store, progress: Progress | N
     copied = CopiedRun(config.name)
     if config.name not in target.runs():
         with os_errors(f"run {config.name}: cannot be made in {target.address}"):
+            # Made without its roster, whose segments follow one by one below.
             write_run(target.path, config)
     target_run = target.run(config.name)
     _copy_roster(run, target_run)
     is_whole = config.hash == run.config.hash
     parts = list(open_parts(run, "parts", copied.failed))
     texts = list(open_parts(run, "text", copied.failed)) if is_whole else []
+    # What the target has needs no space: a copy that goes on must not be refused for it.
     stored = set(member_names(target_run.folder / "parts"))
     todo_bytes = sum(part.nbytes for part in parts if part.folder.name not in stored)
+    # Fewer layers take so much less; fewer kinds are not reckoned, which is on the safe side.
     share = len(config.layers) / len(run.config.layers) if run.config.layers else 1.0
     check_space(target.path, round(todo_bytes * share))
     for part in texts:
@@ -207,6 +210,7 @@ def _copy_part(part: Part, run: Run, target: Run, group: str, copied: CopiedRun)
             check_copy(target, group, name)
             copied.already_there += 1
             return
+        # Another writer may have cut the same images into other parts: none is stored twice.
         if images:
             covered = images & target.covered_indices(range(min(images), max(images) + 1))
             if images == covered:
@@ -238,6 +242,7 @@ def _copy_roster(run: Run, target: Run) -> None:
         name = segment_name(number)
         document = read_file(run.folder / layout.ROSTER / name / layout.ZARR_JSON)
         folder = target.folder / layout.ROSTER / name
+        # A segment is never changed once it is there: it is made where it lacks, then compared.
         if not folder.is_dir():
             with (
                 os_errors(f"run {run.name}: its roster cannot be copied"),
@@ -246,6 +251,7 @@ def _copy_roster(run: Run, target: Run) -> None:
                 (scratch / name).mkdir()
                 write_file(scratch / name / layout.ZARR_JSON, document)
                 commit_folder(scratch / name, folder)
+        # Segments of equal number and other images would give one index to two pictures.
         if read_file(folder / layout.ZARR_JSON) != document:
             raise other_images(run.name, mirrors.address_of(target.store))
 
@@ -269,5 +275,6 @@ def _copy_texts(run: Run, target: Run) -> None:
         vectors = texts.vectors_for(target.config, names) if names else None
         if vectors:
             counts = texts.token_counts
+            # Older runs lack the counts of tokens: the copy then lacks them, too.
             token_counts = [counts[name] for name in names] if names[0] in counts else []
             target.commit_text(names, vectors, template, token_counts)

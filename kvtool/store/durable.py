@@ -49,6 +49,7 @@ def make_folder(folder: Path) -> None:
 
     One that is there is fine.
     """
+    # Found before they are made: only a new name has to be synced in the folder above it.
     new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in new_folders:

@@ -43,6 +43,7 @@ def bits_to_float32(
     """
     if out is None:
         out = np.empty(bits.shape, np.float32)
+    # The bits of bfloat16 are the upper half of float32's.
     np.left_shift(bits, 16, out=out.view(np.uint32), dtype=np.uint32)
     return out
 

@@ -41,6 +41,7 @@ def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, selection: Kep
     """Return how many bytes one token takes in a kind's array, over its layers and heads.
 
     Compression is not counted."""
+    # Layers may differ in heads and width, and some have no cache of their own.
     shapes = [geometry.shape(layer) for layer in geometry.cached(selection.layers)]
     n_cached = sum(heads * dim for heads, dim in shapes)
     values = {
@@ -59,6 +60,7 @@ def sample_bytes(sample: Sample, model: ModelInfo, selection: KeptBytes) -> int:
     total = 0
     for kind in selection.kinds:
         tokens = sample.count_tokens(kind)
+        # Keys and values of the text before the image are stored beside the image's own.
         if kind in ("key", "value"):
             tokens += sample.image_start
         total += tokens * token_bytes(kind, model.geometry, model.dtype, selection)
@@ -85,6 +87,7 @@ def free_bytes_of_store(path: str | PathLike[str]) -> int | None:
 
 def free_bytes(path: str | PathLike[str]) -> int:
     """Free bytes of the file system that holds `path`, or will."""
+    # The store's folder may not be there yet: the nearest one above it says which disk it will be.
     folder = Path(path).absolute()
     while not folder.exists():
         folder = folder.parent

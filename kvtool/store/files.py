@@ -82,6 +82,7 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
     """
     if (mirror := mirror_of(tmp)) is not None:
         return mirror.commit(tmp, target, files or {})
+    # Read back before anyone can see it: what was torn on its way is never committed.
     check_files(tmp, files or {})
     # Names in a folder survive a power cut only once the folder itself is synced, the inner first.
     expected = sizes(tmp)
@@ -98,12 +99,14 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
         )  # the winner may not have come to it, and this one says that it is committed
         return False
     fsync_folder(target.parent)
+    # Read once more under the final name: only then is it safe to say that it is committed.
     try:
         check_files(target, files or {})
         check_sizes(target, expected)
     except (TornError, OSError):
         target.rename(tmp)
         raise
+    # The ledger comes last: without an entry a commit is merely not missed when it is gone.
     ledger.mark(tmp.parent.parent.parent, target)
     return True
 
@@ -115,6 +118,7 @@ def remove_committed(store: Path, target: Path) -> None:
     """
     if (mirror := mirror_of(store)) is not None:
         mirror.remove(target)
+    # The ledger's entry goes first, or a crash in between would leave a loss to be reported.
     ledger.unmark(store, target)
     with scratch_folder(store) as scratch, suppress(FileNotFoundError):
         target.rename(scratch / target.name)
@@ -128,6 +132,7 @@ def scratch_folder(store: Path) -> Iterator[Path]:
     The first one of a process sweeps what dead ones left, and a later one what it has watched
     meanwhile.
     """
+    # Once a process, and again when what looked old has been watched long enough.
     if (os.getpid(), store) not in _swept or _watch.is_due():
         sweep_scratch(store)
     folder = tmp_path(store) / f"{this_process().tag}-{next(_sequence)}"
@@ -148,10 +153,12 @@ def is_stale_scratch(folder: Path) -> bool | None:
     """Return whether the process that made a folder of tmp/ is gone; None where that cannot be
     said.
     """
+    # A folder that no process's tag names is nobody's to remove.
     owner = scratch_owner(folder)
     if owner is None:
         return None
     dead = is_dead(owner)
+    # A lock that is held shows a live owner even where processes cannot be seen.
     if dead is False or is_locked(folder):
         return False
     if dead:

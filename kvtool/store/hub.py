@@ -96,10 +96,12 @@ def push(
     """
     folder = HubFolder.parse(address)
     folder.check_no_revision()
+    # All that can be refused is refused before a data set is made.
     chosen_runs(source, runs, kinds, layers)
     is_private = folder.create(public)
     with _sound_store(source, runs, kinds, layers) as (store, failed):
         names = store.runs()
+        # Runs of the hub are compared first: an upload would mix parts of two in one folder.
         _check_hub_runs(folder, [store.run(name) for name in names])
         with os_errors(f"store {source.address}: cannot be read"):
             commit = folder.upload(store.path, _LOCAL_FILES)
@@ -134,6 +136,7 @@ def pull(
     download = _download_folder(target, commit)
     is_new = not download.exists()
     try:
+        # First what says which parts there are: a mistake is told before large files are fetched.
         source = Store(folder.download(download, commit, _SMALL_FILES))
         if not (source.path / layout.ZARR_JSON).is_file():
             raise folder.no_store()
@@ -142,6 +145,7 @@ def pull(
         for _, config in choice:
             check_conflict(target, config, target.address)
     except KvtoolError:
+        # A refusal leaves no folder behind, unless an earlier pull had begun it.
         if is_new:
             shutil.rmtree(download, ignore_errors=True)
         raise
@@ -164,6 +168,7 @@ def _sound_store(
     """Yield a store in a folder with what is chosen and not damaged, and a line for each part that
     is. It is the store itself where that is so, else a copy.
     """
+    # The store itself is pushed only if all of it is meant and every byte is as it was written.
     is_all = runs is None and kinds is None and layers is None
     if is_all and mirror_of(source.path) is None and not verify(source):
         yield source, []
@@ -190,6 +195,7 @@ def _check_hub_runs(folder: HubFolder, runs: Sequence[Run]) -> None:
         hub_store = Store(folder.download(Path(scratch), folder.commit(), names))
         for run in on_hub:
             check_conflict(hub_store, run.config, folder.address)
+            # Equal settings are not enough: the order of images must be the same, too.
             for segment in layout.entries(hub_store.path / "runs" / run.name / layout.ROSTER):
                 ours = run.folder / layout.ROSTER / segment.name / layout.ZARR_JSON
                 if ours.is_file() and read_file(segment / layout.ZARR_JSON) != read_file(ours):
@@ -199,6 +205,7 @@ def _check_hub_runs(folder: HubFolder, runs: Sequence[Run]) -> None:
 def _download_folder(target: Store, commit: str) -> Path:
     """Return the folder beside a store into which a commit is downloaded."""
     name = f"pull-{commit[:_COMMIT_DIGITS]}"
+    # The mirror of an object store lies among files of its own: a pull goes to the cache.
     if mirror_of(target.path) is not None:
         return cache_folder() / "pulls" / name
     path = target.path.absolute()

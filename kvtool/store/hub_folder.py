@@ -89,6 +89,7 @@ class HubFolder:
             )
         with self._errors():
             api = _api()
+            # A data set that exists keeps its visibility, which is therefore asked for.
             api.create_repo(self.repo, repo_type=_REPO_TYPE, private=not public, exist_ok=True)
             is_private = bool(api.dataset_info(self.repo).private)
         if not (is_private or public):
@@ -184,6 +185,7 @@ class HubFolder:
             return f"expected a token that may write {self.repo}, found one that may not; {_LOGIN}"
         if isinstance(error, errors.OfflineModeIsEnabled):
             return "expected the hub in reach, found HF_HUB_OFFLINE set; unset it"
+        # Errors of this machine's disk have a number; those of the client's own do not.
         if isinstance(error, OSError) and status is None and not isinstance(error, ConnectionError):
             return None if error.errno else f"expected the hub in reach, found: {_first(error)}"
         return f"expected an answer of the hub, found: {_first(error)}; try again"

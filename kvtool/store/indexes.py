@@ -56,6 +56,7 @@ class CheckedFile:
         """
         if piece in self._checked:
             return
+        # Only the piece is read: an index may be larger than what a search needs of it.
         start, stop = self._bounds[piece : piece + 2]
         try:
             with self.path.open("rb") as file:
@@ -117,6 +118,7 @@ def load(run: Run, name: str) -> tuple[dict[str, Any], dict[str, CheckedFile]] |
             return None
         attributes = read_group(folder, str(folder))
         files = schema.read(dict[str, Pieces], attributes.pop("files", None), f"{folder}: files")
+        # A folder that was copied or renamed is none of this run's indexes.
         if (stored_as := attributes.pop("committed_as", None)) != name:
             raise DamagedIndexError(f"{folder}: expected the index {name}, found {stored_as}")
     except (CorruptError, OSError) as error:
@@ -143,6 +145,7 @@ def keep(
             group.mkdir()
             write_file(group / layout.ZARR_JSON, group_json({}))
             commit_folder(group, folder_of(run))
+        # The index's own files first, the zarr.json that lists their checksums behind them.
         tmp = scratch / name
         tmp.mkdir()
         attributes, files = write(tmp)
@@ -166,6 +169,7 @@ def problems(run: Run, folder: Path) -> Iterator[tuple[str, bool]]:
     try:
         loaded = load(run, folder.name)
         files = {} if loaded is None else loaded[1]
+        # Files that nothing lists are told and left alone.
         for path in layout.entries(folder):
             if path.name not in files:
                 yield f"{path.name}: not a file of kvtool", False

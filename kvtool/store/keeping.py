@@ -70,10 +70,12 @@ def result_path(store: Path, key: str) -> Path:
 def save_result(store: Path, key: str, result: dict[str, Any]) -> Path:
     """Keep a JSON result under a key; the last one saved stays. Raises StoreError."""
     path = result_path(store, key)
+    # The kind comes early in the file, where `store info` tells answers from results.
     kind = "answers" if result.get("kind") in ANSWERS else "result"
     data = sealed({SEAL: UNSEALED, "key": key, "kind": kind, "result": result})
     with os_errors(f"result {key}: cannot be written"), scratch_folder(store) as tmp:
         if (mirror := mirrors.mirror_of(store)) is not None:
+            # The object first: what others see is on the object store, the mirror's copy follows.
             mirror.save(path, data)
         replace_file(path, data, tmp)
     ledger.mark(store, path)
@@ -134,6 +136,7 @@ def _read_result(path: Path) -> dict[str, Any] | None:
             data = read_file(path)
         except FileNotFoundError:
             return None
+    # A file that was renamed has another key than its name: it is no result of that name.
     record = schema.read(_Kept, unsealed(data, label), label)
     if record.key != path.stem:
         raise CorruptError(f"{label}: expected the result {path.stem}, found {record.key}")
@@ -155,6 +158,7 @@ def results(store: Path, mention: str = "") -> Iterator[dict[str, Any]]:
     # By the time of the last save, the newest first.
     for _, path in sorted(paths, reverse=True):
         try:
+            # The text is looked for in the bytes: parsing thousands of results would take long.
             if mention and not _mentions(path, mention):
                 continue
             result = load_result(path)
@@ -187,6 +191,7 @@ def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> 
     """
     folder = pictures_path(store, key)
     with os_errors(f"pictures {key}: cannot be written"), scratch_folder(store) as scratch:
+        # The folder of pictures is made with the first of them.
         make_folder(folder.parent)
         close_plain_folders(store, scratch)
         tmp = scratch / key
@@ -215,6 +220,7 @@ def pictures(store: Path, key: str, draw: Callable[[], Iterable[tuple[str, bytes
         return keep_pictures(store, key, draw())
     except (StoreError, OSError) as error:
         logging.getLogger("kvtool").warning("%s; they are drawn in a temporary folder", error)
+    # Drawn aside and not kept: the pictures are wanted now, though the store takes none.
     aside = Path(tempfile.mkdtemp(prefix="kvtool-pictures-"))
     atexit.register(shutil.rmtree, aside, ignore_errors=True)
     for name, data in draw():

@@ -135,6 +135,7 @@ def _parts_within(names: list[str], within: range) -> list[str]:
     All parts of a run are looked at each time that one is committed, so most are told apart by
     their text.
     """
+    # Equal widths make the order of texts that of numbers; other names are parsed below.
     start, stop = part_name(within.start, within.stop).split("-")
     width = len(start)
     if width == len(stop):

@@ -70,12 +70,14 @@ def unmark(store: Path, target: Path) -> None:
 def gone(store: Path) -> Iterator[Path]:
     """Yield what was committed and is not there; of a run that is gone, the run alone."""
     ledger = layout.ledger_path(store)
+    # Results and pictures lie by themselves, everything else under its run.
     for group in (layout.results_path(store), layout.pictures_path(store)):
         for entry in layout.entries(entry_of(store, group)):
             if not (group / entry.name).exists():
                 yield group / entry.name
     for run in layout.entries(ledger / layout.runs_path(store).name):
         folder = layout.run_path(store, run.name)
+        # A run that is gone as a whole is one loss, not one for each of its parts.
         if folder.is_dir():
             yield from gone_of_run(store, folder)
         elif (run / RUN_COPY).exists():
@@ -124,6 +126,7 @@ def mark_all(store: Path) -> None:
     """Enter everything that is there, e.g. after a crash between a commit and its entry."""
     groups = [layout.results_path(store), layout.pictures_path(store)]
     for run in layout.entries(layout.runs_path(store)):
+        # A run without its copy is entered with all that it holds; else what lacks an entry.
         if not run_copy(store, run.name).exists():
             mark(store, run)
         groups += [run / group for group in layout.RUN_GROUPS]
@@ -144,6 +147,7 @@ def _mark_run(store: Path, run: Path, entry: Path) -> None:
 
 def _copy(folder: Path, entry: Path) -> None:
     """Make a copy of a folder's zarr.json an entry, whole or not at all."""
+    # Written aside under a name of its own, since several processes may enter one run.
     aside = entry.with_name(f".{RUN_COPY}.{secrets.token_hex(4)}")
     write_file(aside, read_file(folder / layout.ZARR_JSON))
     aside.replace(entry)

@@ -57,6 +57,7 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
         with mirror.lease(path, what, wait_s) as owner:
             yield owner
         return
+    # A token makes each claim unlike all others, also of the same process in the same second.
     mine = Owner(this_process(), time.time(), uuid.uuid4().hex)
     deadline = time.monotonic() + wait_s
     with os_errors(f"{what}: cannot be claimed"):
@@ -75,6 +76,7 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
         with suppress(
             OSError
         ):  # never over the error of the work; left behind, it is stale once this process ends
+            # Another may have taken it over as stale: only the own claim is removed.
             if read_owner(path) == mine:
                 path.unlink(missing_ok=True)
 
@@ -99,9 +101,11 @@ def parse_owner(data: bytes) -> Owner | None:
     try:
         record = json.loads(data)
         owner = Owner(Process(**record["process"]), float(record["since_s"]), record["token"])
+        # A date that no calendar holds could not be told later: such a claim names no one.
         time.localtime(owner.since_s)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
+    # The tag is built from the process: one that does not lead back to it is damaged.
     return owner if Process.from_tag(owner.process.tag) == owner.process else None
 
 
@@ -143,6 +147,7 @@ def release(folder: Path, processes: Collection[str]) -> None:
         return
     for path in layout.entries(folder):
         owner = read_owner(path) if path.suffix == SUFFIX else None
+        # Under a claim of the name there may be another owner by now: only the lost ones go.
         if owner is not None and owner.process.tag in processes:
             with suppress(OSError):  # another is about to take it over
                 _drop(folder.parents[2], path, owner)
@@ -196,6 +201,7 @@ def _create(store: Path, path: Path, owner: Owner) -> bool:
 
 def _drop_if_stale(store: Path, path: Path) -> bool:
     """Remove a stale claim. True: try again now."""
+    # The owner is read before the claim is judged, so that a newer one is not dropped in its place.
     seen = read_owner(path)
     if not is_stale(path):
         return False

@@ -108,6 +108,7 @@ class RunConfig(StoredArrays):
     @property
     def _identity(self) -> dict[str, Any]:
         """What the hash covers."""
+        # Fields that came later count only where they say something: older runs keep their hash.
         record = {
             name: value
             for name, value in self.to_json().items()
@@ -133,6 +134,7 @@ class RunConfig(StoredArrays):
         """Return what to claim for a part that begins at an index: its whole block, so that all
         limits meet on one claim.
         """
+        # The start of the block, not of the part: what is left of a block has the same claim.
         start = index // self.part_size * self.part_size
         return part_name(start, start + self.part_size)
 
@@ -166,6 +168,7 @@ class RunConfig(StoredArrays):
         defaults = Choice(
             **{name: tuple(numbers) for name, numbers in record.get("defaults", {}).items()}
         )
+        # JSON knows no tuples, which the configuration needs in order to be compared.
         tuples = {name: tuple(record[name]) for name in ("kinds", "layers", "vision_layers")}
         return cls(**{**record, **tuples, "model": model, "defaults": defaults})
 
@@ -202,6 +205,7 @@ def _model_word(name: str) -> str:
     """Return what a run's name says of its model: the last word of a hub id without its revision,
     or of a folder.
     """
+    # A snapshot in the hub's cache is called by the model's own name, not by its commit.
     snapshot = re.search(r"/models--(?:[^/]*--)?([^/]+)/snapshots/[0-9a-f]{40}/?$", name)
     if snapshot:
         return snapshot[1]

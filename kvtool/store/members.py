@@ -85,6 +85,7 @@ def _check_part(run: Run, group: str, folder: Path) -> Iterator[Problem]:
             run.name, label, "", f"cannot be opened: {error}", drop_if_corrupt(error), folder
         )
         return
+    # A part copied to another place would hold images under indices that are not its own.
     if not is_in_place(run, part):
         as_ = part.attributes.get("committed_as")
         problems.append(
@@ -103,6 +104,7 @@ def _check_part(run: Run, group: str, folder: Path) -> Iterator[Problem]:
         yield from foreign_files(array.folder, expected, run.name, label, name)
         for what, mend in dict(_check_array(array)).items():
             yield Problem(run.name, label, name, what, mend, folder)
+        # Values that are not finite are no damage: they are told, and nothing is mended.
         if counts := part.nonfinite(name):
             layers = run.config.stored_layers(name)
             blocks = describe(
@@ -115,6 +117,7 @@ def _check_part(run: Run, group: str, folder: Path) -> Iterator[Problem]:
 
 def _check_samples(run: Run, part: Part) -> Iterator[Problem]:
     for name in run.config.array_names():
+        # Where each image lies follows from its sample: offsets that differ would mix images up.
         offsets = token_offsets(part.samples, name)
         if part.offsets(name) != offsets:
             what = "its token offsets are not those of its images"
@@ -141,6 +144,7 @@ def _check_array(array: StoredArray) -> Iterator[tuple[str, Mend]]:
         yield f"file {path.name} is missing", "drop"
     except OSError as error:
         yield f"file {path.name}: cannot be read: {error.strerror}", ""
+    # Each file is read as a whole once; its chunks are looked at only if it differs.
     for shard, expected in enumerate(map(FileRecord, array.shard_nbytes, array.shard_crc32c)):
         name = array.spec.shard_name(shard)
         try:
@@ -161,6 +165,7 @@ def _damage(
     spec = array.spec
     # Chunk by chunk, so that a user learns which values are lost.
     layers = range(shard * spec.shard_layers, (shard + 1) * spec.shard_layers)
+    # An index that is damaged gives the same line for each chunk, which is told once.
     whats = list(
         dict.fromkeys(chain.from_iterable(_damaged_chunks(array, layer) for layer in layers))
     )
@@ -175,6 +180,7 @@ def _damage(
 
 def _damaged_chunks(array: StoredArray, layer: int) -> Iterator[str]:
     spec = array.spec
+    # One chunk at a time, so that a damaged one does not hide those behind it.
     out = np.empty((1, spec.shape[2], spec.shape[3]), spec.storage)
     for head in range(spec.shape[1]):
         for start in range(0, spec.shape[2], spec.chunk_tokens):

@@ -93,8 +93,10 @@ def register(root: Path, mirror: Mirror) -> None:
 
 def mirror_of(path: Path) -> Mirror | None:
     """Return the mirror of the store that is at `path` or above it; None of any other folder."""
+    # Most processes have no mirror: paths are not walked up for nothing.
     if not _mirrors:
         return None
+    # The nearest folder above decides, since a mirror serves all that lies below its root.
     return next((_mirrors[folder] for folder in (path, *path.parents) if folder in _mirrors), None)
 
 

@@ -36,12 +36,14 @@ def count_nonfinite(values: Bits) -> int:
     are the greatest of all; as unsigned ones, those of negative sign: two maxima say whether there
     is any, in no memory and at a tenth of the price of numpy.isfinite.
     """
+    # The same bytes in two readings: no copy, and a maximum of each is enough.
     unsigned = values.view(f"u{values.itemsize}")
     signed = unsigned.view(f"i{values.itemsize}")
     infinity = _INFINITY_BITS[values.dtype.name]
     sign = 1 << (8 * values.itemsize - 1)
     if not values.size or (signed.max() < infinity and unsigned.max() < infinity + sign):
         return 0
+    # Only now are they counted, without the sign, whose bit tells nothing.
     return int(np.count_nonzero(unsigned & (sign - 1) >= infinity))
 
 
@@ -63,6 +65,7 @@ def describe(stored: Iterable[StoredBlock], config: RunConfig) -> str:
 
     Neighboring layers with the same heads are told together.
     """
+    # Grouped by array and layer, in which the model's numbers are in order.
     heads_at: dict[str, dict[int, list[int]]] = {}
     for array, layer, head in sorted(set(stored)):
         heads_at.setdefault(array, {}).setdefault(layer, []).append(head)

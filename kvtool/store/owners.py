@@ -41,6 +41,7 @@ def is_dead(process: Process) -> bool | None:
     ours = this_process()
     if process.token == ours.token:
         return False
+    # Ids mean the same process only within one boot and one namespace.
     is_identified = UNKNOWN not in (ours.boot, ours.space)
     if not is_identified or (process.host, process.boot, process.space) != (
         ours.host,
@@ -103,6 +104,7 @@ def is_locked(folder: Path) -> bool:
     with suppress(OSError):
         fd = os.open(folder, os.O_RDONLY)
         try:
+            # A shared lock, which is refused only while the owner holds the exclusive one.
             _flock(fd, exclusive=False)
         except BlockingIOError:
             return True
@@ -137,6 +139,7 @@ class Watch:
         except OSError:
             self._seen.pop(folder, None)
             return False
+        # Any change of time restarts the watch, whatever clock set it.
         before_ns, since_s = self._seen.get(folder, (None, 0.0))
         if touched_ns != before_ns:
             self._seen[folder] = (touched_ns, self._looked_s)
@@ -169,6 +172,7 @@ def server_now_s(folder: Path) -> float:
             return os.fstat(number).st_mtime
         finally:
             os.close(number)
+    # File systems without nameless files get one with a name that is litter to all readers.
     probe = folder / f".now-{secrets.token_hex(8)}"
     probe.touch()
     try:
@@ -198,6 +202,7 @@ class _Pulse:
     def add(self, path: Path) -> None:
         """Touch a path from now on, as often as it was added."""
         with self._lock:
+            # Several blocks may hold one path: it is touched until the last of them ends.
             self._paths[path] = self._paths.get(path, 0) + 1
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -217,6 +222,7 @@ class _Pulse:
             time.sleep(HEARTBEAT_S)
             with self._lock:
                 paths = list(self._paths)
+            # Paths are touched outside the lock, as a slow file server would hold up others.
             for path in paths:
                 with suppress(OSError):
                     os.utime(path)
@@ -228,6 +234,7 @@ _pulses_lock = threading.Lock()
 
 def _pulse() -> _Pulse:
     """Return the pulse of this process, not that of the one it was forked from."""
+    # Keyed by process id: after a fork the heartbeat of the parent is none of the child's.
     pid = os.getpid()
     with _pulses_lock:
         if pid not in _pulses:

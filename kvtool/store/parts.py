@@ -131,10 +131,12 @@ def check_part(part: Part, config: RunConfig) -> None:
     """
     label = part.location
     attributes = part.attributes
+    # Samples are not parsed in full, which is slow: counts and indices suffice to open a part.
     records = schema.read(SampleRecords, attributes.get("samples"), f"{label}: samples").images
     counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{label}: offsets")
     schema.read(tuple[int, ...], list(part.indices), f"{label}: index")
     _check_nonfinite(part, config)
+    # Shapes of arrays follow from the settings and from the offsets' last numbers.
     check_arrays(
         part.arrays, config, label, {name: ends[-1] for name, ends in counts.items() if ends}
     )
@@ -160,6 +162,7 @@ def check_text(part: Part, config: RunConfig) -> None:
     arrays = [
         array for kind in ("value", "projected", TEXT_MEAN) for array in config.arrays_of(kind)
     ]
+    # One vector a text, in each array of texts.
     tokens = dict.fromkeys((array.name for array in arrays), len(texts))
     check_arrays(part.arrays, config, part.location, tokens)
     if not part.arrays:
@@ -221,6 +224,7 @@ def stored_arrays(
     records = schema.read(dict[str, ArrayRecord], attributes.get("arrays"), f"{location}: arrays")
     arrays = {}
     for name, record in records.items():
+        # Checked before an array is made of it: memory is asked for by what it says.
         if problem := record.problem():
             raise CorruptError(f"{location}, array {name}: {problem}: {layout.REPAIR}")
         arrays[name] = StoredArray(

@@ -44,7 +44,9 @@ def without_places(text: str, paths: Iterable[str], stores: Sequence[Path] = ())
     stores: those of one name in several folders are told apart by the folder that they are in.
     """
     names = Counter(store.name for store in stores)
+    # The root and relative names stand for nothing, and would hit words of other meaning.
     absolute = (path for path in paths if path.startswith("/") and len(path) > 1)
+    # Longer paths first: a folder within another has its own name.
     for path in sorted(absolute, key=len, reverse=True):
         name = "~" if path == str(Path.home()) else folder_name(path)  # else it is the user's
         if names[name] > 1:

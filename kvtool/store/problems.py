@@ -36,6 +36,7 @@ class Problem:
 def unreadable(label: str, error: StoreError | OSError) -> Problem:
     """Return a problem of a unit, told from its label, e.g. runs/<run>/parts/<part>."""
     what = f"{label}: cannot be read: {getattr(error, 'strerror', None) or error}"
+    # The label's parts say where it lies: runs/<run>/<group>/<name>.
     root, _, member = label.partition("/")
     run, _, part = member.partition("/") if root == "runs" else ("", "", "")
     return Problem(run, part.removeprefix("parts/"), "", what)

@@ -50,6 +50,7 @@ class Process:
     def from_tag(cls, tag: str) -> Process | None:
         """Return the inverse of tag; None where it is none."""
         match = _TAG.fullmatch(tag)
+        # Longer numbers can be no id and no start time.
         if match is None or len(match[2]) > 10 or len(match[3]) > 20:
             return None
         host, pid, started, *names = match.groups()
@@ -72,6 +73,7 @@ def _boot() -> str:
     """Return 12 hex digits that change with each boot."""
     with suppress(OSError):
         text = Path("/proc/sys/kernel/random/boot_id").read_text()
+        # Twelve digits of the boot's id keep file names short.
         return re.sub(r"[^0-9a-f]", "", text.lower())[:12].ljust(12, "0")
     if _LINUX:
         return UNKNOWN
@@ -113,8 +115,10 @@ def _look_in_proc(pid: int) -> tuple[str, int]:
     ours.
     """
     try:
+        # The process must be the one that it says, or /proc belongs to other namespaces.
         if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115  a magic link, no path
             return "", 0
+        # A program's name may hold blanks and brackets: fields are counted behind the last one.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return fields[0], int(fields[19])
     except (OSError, ValueError, IndexError):

@@ -51,6 +51,7 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
     `images_hash` of the ids and the contents of the pictures.
     """
     config = run.config
+    # Of frames, too: a choice of ids may name those of a video.
     stored_ids = set(run.ids if ids is None else (view.id for view in run.views))
     # Results of runs without these keep the hash that they had before there were any.
     later = {"quantization": config.model.quantization, "system": config.system}

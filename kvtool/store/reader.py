@@ -193,6 +193,7 @@ class PartsReader:
         plan = ReadPlan(
             tuple(samples),
             np.array(ends, np.int64),
+            # Rows by their place in the part, so that neighbors in the file are read together.
             [(parts[name], sorted(rows[name])) for name in rows],
         )
         if is_whole:
@@ -210,6 +211,7 @@ class PartsReader:
 
     def _by_part(self, ids: Sequence[str] | None) -> list[list[Location]]:
         """Wanted locations in each part, in the parts' order."""
+        # A set, since streams give each image once and in the parts' order.
         positions: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
         for image in self.places if ids is None else ids:
             part, position, frame = self._place(image)

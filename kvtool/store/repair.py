@@ -62,6 +62,7 @@ def repair(store: Store, dry_run: bool = False) -> list[Mended]:
     """
     rows: list[Mended] = []
     if not dry_run:
+        # Runs and their rosters first: without them no part could be checked.
         _restore_runs(store, rows)
     done: set[tuple[Mend, Path | None]] = set()
     for unit in units(store):
@@ -73,6 +74,7 @@ def repair(store: Store, dry_run: bool = False) -> list[Mended]:
             if problem.mend:
                 done.add((problem.mend, problem.target))
     if not dry_run:
+        # Entries and plain folders that a crash left out are made at the end.
         ledger.mark_all(store.path)
         with (
             os_errors(f"store {store.path}: cannot be repaired"),
@@ -88,6 +90,7 @@ def restore_root(path: Path) -> bool:
     """
     root = path / layout.ZARR_JSON
     copy = layout.ledger_path(path) / layout.ROOT_COPY
+    # Read as a whole: a copy is used only where the store's own file does not hold.
     try:
         unsealed(read_file(root), str(root))
     except (CorruptError, OSError):
@@ -104,6 +107,7 @@ def prune(store: Store, dry_run: bool = False) -> list[Mended]:
     whether their owners still touch them.
     """
     rows = []
+    # Listed before anything is removed, so that a dry run tells the same.
     orphans, pictures = _orphans(store)
     for path, run in orphans:
         rows.append(
@@ -161,6 +165,7 @@ def _orphans(store: Store) -> tuple[list[tuple[Path, str]], list[tuple[Path, str
         for key, run in shown_by_orphans.items()
         if key
     )
+    # Pictures that another result shows stay with it.
     return orphans, [
         (folder, run) for key, folder, run in folders if key not in shown_keys and folder.is_dir()
     ]
@@ -170,6 +175,7 @@ def _mend(store: Store, problem: Problem, dry_run: bool) -> Mended:
     mend = problem.mend
     target = problem.target
     did = _DID[mend]
+    # Without a whole copy there is nothing to restore a run or segment from.
     if mend == "restore" and target is not None and not _is_whole(_copy_of(store.path, target)):
         did = "left as it is, since it has no copy: `kvtool store remove` drops it"
     if target is not None and mend and not dry_run:
@@ -179,6 +185,7 @@ def _mend(store: Store, problem: Problem, dry_run: bool) -> Mended:
             elif mend == "forget":
                 ledger.unmark(store.path, target)
             elif mend == "copy":
+                # A damaged copy goes first, or it would count as an entry that is there.
                 target.unlink(missing_ok=True)
                 _copy_anew(store.path, target)
             elif mend == "group":

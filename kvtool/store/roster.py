@@ -80,8 +80,10 @@ def read_roster(folder: Path, location: str) -> Roster:
     absent: set[int] = set()
     dataset_path: str | None = None
     number = 0
+    # Segments are numbered without gaps: the first number that lacks ends the roster.
     while (folder / ROSTER / segment_name(number)).is_dir():
         segment = _read_segment(folder, number, location)
+        # An index means an image by its place alone, so that no segment may be skipped.
         if segment.start != len(ids):
             raise CorruptError(
                 f"{location}: roster {segment_name(number)}: expected it to begin at image "
@@ -118,6 +120,7 @@ def extend_roster(
         # With nothing new, too, a run's first segment is written: it says where its data set lies.
         if roster.n_segments and extended == roster:
             return roster
+        # Only what is new is written: ids at the end, and those that are gone since.
         segment = segment_attributes(
             extended.ids[len(roster.ids) :],
             dataset_path,

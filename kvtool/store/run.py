@@ -136,6 +136,7 @@ class Run(StoredRun):
 
         Raises SpaceError or StoreError; nothing is left behind then.
         """
+        # The text before the images has arrays of its own names.
         everything = {**arrays, **{f"text_{kind}": pieces for kind, pieces in (text or {}).items()}}
         covered = self._covered(samples)
         positions = [
@@ -145,6 +146,7 @@ class Run(StoredRun):
             with os_errors(f"run {self.name}: its parts cannot be synced"):
                 fsync_folder(self.folder / "parts")  # the winner may not have come to it
             return 0
+        # What others committed is cut out, and the part is named after what is left of it.
         if len(positions) < len(samples):
             everything = {
                 array: writer.select(pieces, token_offsets(samples, array), positions)
@@ -154,6 +156,7 @@ class Run(StoredRun):
             name = layout.part_name(samples[0].index, samples[-1].index + 1)
         folder = self.folder / "parts" / name
         nbytes = writer.write_part(self.store, folder, self.config, samples, everything)
+        # The run as it is read from now on has the new part, too.
         self.refresh()
         return nbytes
 
@@ -164,6 +167,7 @@ class Run(StoredRun):
         """
         with os_errors(f"run {self.name}: part {name} cannot be dropped"):
             remove_committed(self.store, self.folder / "parts" / name)
+        # A part that is made anew under the name has other attributes.
         self._parts.pop(f"parts/{name}", None)
         self.refresh()
 
@@ -184,6 +188,7 @@ class Run(StoredRun):
         # Another writer may commit texts at the same place meanwhile: then this looks again.
         while True:
             texts = self.texts(template)
+            # A text counts as stored only where every array has it.
             stored = set.intersection(*(set(texts.names(array)) for array in arrays))
             new = {name: position for position, name in enumerate(names) if name not in stored}
             if not new:
@@ -202,6 +207,7 @@ class Run(StoredRun):
 
     def _next_text(self) -> str:
         """Return the name of the next part of texts: how many texts there are before it."""
+        # Numbered by what is there, so that two writers choose the same name and one of them wins.
         ends = [
             int(part.folder.name) + len(part.attributes["names"])
             for part in self._scan("text")

@@ -70,6 +70,7 @@ class StoredArrays:
         of their own have none stored.
         """
         kind = array_kind(name)
+        # An array of one shape holds some of its kind's layers; the kind's name stands for all.
         layers = [array.layers for array in self.arrays_of(kind) if name in (kind, array.name)]
         return tuple(sorted(layer for numbers in layers for layer in numbers))
 
@@ -86,6 +87,7 @@ class StoredArrays:
             for array in self.arrays_of(kind)
             if name in (kind, array.name) and (layer is None or layer in array.layers)
         ]
+        # Of a kind with layers of several shapes the largest numbers count.
         heads, dims = zip(*shapes, strict=True) if shapes else ((0,), (0,))
         return max(heads), max(dims)
 
@@ -135,12 +137,14 @@ def dimension_names(
     streams_alone: whether some layers have a stream, and no keys and values.
     """
     kind = array_kind(array)
+    # Arrays of layers of another shape carry it in their name, as key_8x256.
     shape = array.removeprefix(kind)
     if array in ("projected", TEXT_MEAN, *TOWER_KINDS):
         token = "vision_token" if array in TOWER_KINDS else "token"
         kind = "projected" if array == TEXT_MEAN else array
         return f"{kind}_layer", f"{kind}_head", "text" if is_text else token, f"{kind}_dim"
     if array == HIDDEN:
+        # Where some layers have no keys and values, the two axes of layers differ in length.
         layer = "hidden_layer" if streams_alone else "layer"
         return layer, "hidden_head", "token", "hidden_dim"
     token = "text" if is_text else "text_token" if kind in TEXT_KINDS else "token"

@@ -38,11 +38,13 @@ def read_config(store: Path, name: str) -> RunConfig:
             raise CorruptError(f"{error}: {_MEND_RUN}") from None
     config = record.config
     geometry = config.model.geometry
+    # Each layer needs its shape, or its array could not be found.
     if geometry.by_layer and len(geometry.by_layer) != geometry.layers:
         raise CorruptError(
             f"{label}: {layout.ZARR_JSON}: expected shapes of {geometry.layers} layers, found "
             f"{len(geometry.by_layer)}: {_MEND_RUN}"
         )
+    # The hash is made anew of what was read: a changed field would pass for another run.
     if config.hash != record.hash or config.name != name:
         raise CorruptError(
             f"run {name}: expected configuration {record.hash}, found {config.hash} of "
@@ -63,6 +65,7 @@ def write_run(store: Path, config: RunConfig, segment: dict[str, Any] | None = N
         write_file(
             tmp / layout.ZARR_JSON, group_json({"config": config.to_json(), "hash": config.hash})
         )
+        # The groups exist from the first moment, so that zarr reads an empty run as well.
         for name in layout.RUN_FOLDERS:
             (tmp / name).mkdir()
             document = leaf_json({}) if name == layout.LOCKS else group_json({})

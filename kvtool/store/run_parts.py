@@ -61,6 +61,7 @@ class RunParts:
 
         within: only indices of this range, for which only the parts that may hold them are opened.
         """
+        # Only parts whose names may hold the range are opened: there may be thousands.
         covered = {index for part in self._scan("parts", within) for index in part.indices}
         return covered if within is None else covered & set(within)
 
@@ -75,6 +76,7 @@ class RunParts:
             return
         parts = [*self._scan("parts"), *self._scan("text")]
         with os_errors(f"run {self.name}: its parts cannot be looked at"):
+            # A part that is gone as a whole was removed by someone meanwhile, which is no damage.
             whats = [what for part in parts if (what := part.lacking()) and part.folder.exists()]
         if whats:
             extent = f" ({len(whats)} of {len(parts)} parts are damaged)" if len(whats) > 1 else ""
@@ -98,6 +100,7 @@ class RunParts:
         text_parts = self._scan("text") if within is None else []
         texts = [(name, "text", part) for part in text_parts for name in values]
         for array, label, part in [*parts, *texts]:
+            # Layers are counted by their position in the array, and told by the model's number.
             layers = self.config.stored_layers(array)
             for position, head, count in part.nonfinite(array):
                 counts[label, layers[position], head] += count
@@ -128,6 +131,7 @@ class RunParts:
             except CorruptError as error:
                 raise CorruptError(f"{error}: {layout.REPAIR}") from None
         part = Part(self.name, label, folder, attributes)
+        # Checked on opening, so that no reader has to doubt the attributes.
         (check_part if group == "parts" else check_text)(part, self.config)
         return part
 

@@ -12,6 +12,7 @@ from kvtool.types import Sample
 def samples_to_json(samples: Sequence[Sample]) -> dict[str, Any]:
     """Return the samples with what all of them share (often the prefix) written once."""
     records = [sample.to_json() for sample in samples]
+    # Members equal in all samples are written once: most parts have one prefix and one size.
     shared = dict(records[0])
     for record in records:
         shared = {key: value for key, value in shared.items() if record[key] == value}

@@ -36,6 +36,7 @@ def sealed(document: dict[str, Any]) -> bytes:
     """
     text = json.dumps(document).encode()
     start, stop = _SEAL_PATTERN.search(text).span(1)  # type: ignore[union-attr]
+    # The checksum has the length of the zeros it replaces, so that nothing moves.
     return text[:start] + b"%08x" % crc32c(text) + text[stop:]
 
 
@@ -49,12 +50,14 @@ def unsealed(data: bytes, location: str) -> dict[str, Any]:
         raise CorruptError(
             f"{location}: expected a checksum ({SEAL}), found none: damaged, or not kvtool's"
         )
+    # The first seal is the document's own: it stands before anything that a user wrote.
     start, stop = match.span(1)
     checksum = b"%08x" % crc32c(data[:start] + UNSEALED.encode() + data[stop:])
     if checksum != match[1]:
         raise CorruptError(
             f"{location}: expected crc32c {match[1].decode()}, found {checksum.decode()}: damaged"
         )
+    # Bytes that agree with their checksum and are no JSON were never written by kvtool.
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -105,6 +108,7 @@ def read_group(folder: Path, location: str) -> dict[str, Any]:
     attributes = unsealed(read_file(folder / ZARR_JSON), location).get("attributes")
     if not isinstance(attributes, dict):
         raise CorruptError(f"{location}: expected the attributes of a group, found none")
+    # What sealing added is taken off again: callers get what they gave.
     for name in (SEAL, *_NO_ZARR):
         attributes.pop(name, None)
     return attributes

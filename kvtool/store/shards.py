@@ -72,6 +72,7 @@ class OpenShard:
     def __init__(self, request: ReadRequest) -> None:
         self.request = request
         spec = request.array.spec
+        # A file holds one layer or all of them.
         shard = request.layer // spec.shard_layers
         self.location = f"{request.array.location}: file {spec.shard_name(shard)}"
         self.nbytes = request.array.shard_nbytes[shard]
@@ -81,6 +82,7 @@ class OpenShard:
                 self._source = open_bytes(path)
             except FileNotFoundError:
                 raise CorruptError(f"{self.location} is missing: {REPAIR}") from None
+        # The index is read at once, so that what is wanted is fetched meanwhile.
         try:
             self.spans = list(_spans(self._pieces(self._index())))
             with os_errors(f"{self.location}: cannot be read"):
@@ -139,6 +141,7 @@ class OpenShard:
         index = decode_index(tail, self.location)
         # As floats, offset and size cannot overflow, whatever a damaged index says.
         end = index.astype(np.float64).sum(1).max(initial=0)
+        # A chunk has its checksum at least: anything shorter, or outside, is damage.
         if end > self.nbytes or index[:, 1].min(initial=CRC_NBYTES) < CRC_NBYTES:
             raise CorruptError(
                 f"{self.location}: expected an index of chunks within the file, found one outside: "
@@ -150,6 +153,7 @@ class OpenShard:
         request = self.request
         spec = request.array.spec
         size = spec.chunk_tokens
+        # Plain lists: looking up thousands of numbers one by one is slow in an array.
         chunks: list[list[tuple[int, int]]] = index[request.layer % spec.shard_layers].tolist()
         for position, head in enumerate(request.heads):
             for start, stop, out in request.rows:
@@ -157,6 +161,7 @@ class OpenShard:
                 for chunk in range(start // size, ceil(stop / size)):
                     lo, hi = max(start, chunk * size), min(stop, (chunk + 1) * size)
                     offset, nbytes = chunks[head][chunk]
+                    # In the output rows count from the stretch's start, in the chunk from its own.
                     yield ShardPiece(
                         position,
                         out + lo - start,
@@ -185,6 +190,7 @@ def open_ahead(requests: Iterable[ReadRequest]) -> Iterator[OpenShard]:
     try:
         for request in requests:
             waiting.append(OpenShard(request))
+            # The oldest shard is read while the bytes of those behind it are on their way.
             if len(waiting) > LOOKAHEAD_SHARDS:
                 with closing(waiting.popleft()) as shard:
                     yield shard

@@ -121,6 +121,7 @@ class Share:
         deadline = None
         pause_s = SHORTEST_POLL_S
         while todo:
+            # Progress is fewer chunks left or more done: a chunk of several steps may be half done.
             before = len(todo), len(self.done)
             busy_chunks = _go_over(todo, do)
             todo = [chunk for chunk, _ in busy_chunks]
@@ -129,12 +130,14 @@ class Share:
                 continue  # what was held a moment ago may be free or done by now
             # Nothing was done in this round: wait for the others, as long as was asked for.
             now = time.monotonic()
+            # The time to wait begins with the first round in which nothing could be done.
             deadline = now + self.wait_s if deadline is None else deadline
             if now >= deadline:
                 which = f"{len(todo)} of {total} {what} are held by others: " if total > 1 else ""
                 raise BusyError(f"{which}{busy_chunks[0][1]}")
             _this_crew().rest(True)
             time.sleep(min(pause_s, deadline - now))
+            # Pauses grow, since each look at a store on a network costs requests.
             pause_s = min(2 * pause_s, POLL_S)
 
     def once(
@@ -146,7 +149,9 @@ class Share:
         name: of the claim, see chunk_name. Raises BusyError, at once, where another process holds
         it.
         """
+        # What is kept already costs no claim.
         outcome = stored()
+        # The crew works once, before this process takes a chunk itself.
         if outcome is None and (names := by_crew()) is not None:
             self.done += names
             outcome = stored()
@@ -184,6 +189,7 @@ def sharing(wait_s: float, share: Share | None = None) -> Iterator[Share]:
     try:
         yield new_share
     except BusyError as busy:
+        # A process that did nothing is told who holds the work; one that did its share ends well.
         if not new_share.done:
             raise
         raise UnfinishedError(
@@ -205,6 +211,7 @@ def chunk_name(what: str, subject: str, key: str) -> str:
 def _held(run: Run, name: str) -> Iterator[None]:
     """Hold a claim. In a store that cannot be written, such as a full one, there are none."""
     with ExitStack() as stack:
+        # Without a claim the work may be done twice, which is better than not at all.
         try:
             stack.enter_context(run.claim(name))
         except StoreError as error:

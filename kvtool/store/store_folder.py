@@ -21,8 +21,10 @@ def create_store(folder: Path) -> None:
 
     Raises StoreError or OSError.
     """
+    # A store within another would be taken for foreign files by `store verify`.
     _check_outside(folder)
     make_folder(folder)
+    # An earlier attempt may have been ended in between: its own folders are no obstacle.
     ours = (layout.ZARR_JSON, layout.LEDGER, layout.PICTURES, *layout.ROOT_FOLDERS)
     foreign = [
         entry.name
@@ -40,6 +42,7 @@ def create_store(folder: Path) -> None:
         root = group_json({VERSION_FIELD: layout.FORMAT_VERSION})
         replace_file(layout.runs_path(folder) / layout.ZARR_JSON, group_json({}), tmp)
         close_plain_folders(folder, tmp)
+        # The copy in the ledger before the original, which alone makes the folder a store.
         replace_file(layout.ledger_path(folder) / layout.ROOT_COPY, root, tmp)
         replace_file(folder / layout.ZARR_JSON, root, tmp)
 
@@ -71,6 +74,7 @@ def check_version(folder: Path) -> None:
         raise StoreError(
             f"store {folder}: expected a kvtool store, found {what}: `kvtool extract` makes one"
         ) from None
+    # Looked for only in an error, to say which folder was meant.
     surrounding = None if VERSION_FIELD in attributes else _store_around(folder)
     check_format(str(folder), attributes, surrounding)
 

@@ -28,6 +28,7 @@ def summarize(run: Run) -> dict[str, Any]:
     config, parts, texts = run.config, *(run.readable(group) for group in ("parts", "text"))
     roster = _readable_roster(run)
     indices = {index for part in parts for index in part.indices}
+    # Damaged parts are counted as members that did not open.
     n_members = sum(len(member_names(run.folder / group)) for group in ("parts", "text"))
     return {
         "run": run.name,
@@ -50,6 +51,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "vision_layers": list(config.vision_layers),
         "codec": config.codec,
         "images": len(indices),
+        # Pictures that left the data set may still be stored.
         "images_total": max(len(roster.index_of), len(indices)),
         "texts": sum(
             len(part.attributes["names"])
@@ -79,11 +81,13 @@ def pace(parts: Sequence[Part]) -> float | None:
     """Return how many images a minute were committed over the last PACE_S of the commits, by the
     clock of the file server; None for fewer than two.
     """
+    # The time of a part's own record, which is written last, is that of its commit.
     times = sorted(
         (stamp, len(part.indices)) for part in parts if (stamp := _committed_s(part)) is not None
     )
     recent = [(stamp, images) for stamp, images in times if stamp >= times[-1][0] - PACE_S]
     seconds = recent[-1][0] - recent[0][0] if recent else 0.0
+    # The first commit of the span only begins it: its images were made before.
     return round(60 * sum(images for _, images in recent[1:]) / seconds, 1) if seconds > 0 else None
 
 

@@ -54,6 +54,7 @@ class TextSet:
     @classmethod
     def of(cls, config: RunConfig, parts: Sequence[Part], template: str = DEFAULT) -> TextSet:
         """Return the texts of a template among all that a run holds."""
+        # Texts that were run in another way have other vectors: they count as not stored.
         template_parts = [
             part
             for part in parts
@@ -113,6 +114,7 @@ class TextSet:
         """
         vectors = {}
         for kind in _text_kinds(config):
+            # Each kind must be there with all texts and layers: part of the vectors serves nobody.
             layers = set(config.stored_layers(kind))
             if not set(names) <= set(self.names(kind)) or not layers <= set(
                 self.config.stored_layers(kind)
@@ -131,6 +133,7 @@ class TextSet:
             for layer in array.layers
             for head in range(array.heads)
         ]
+        # Blocks come by layer, then head; the text's axis is put in front, as writers take it.
         stacked = np.array(blocks).reshape(len(array.layers), array.heads, len(rows), -1)
         return np.moveaxis(stacked, 2, 0)
 

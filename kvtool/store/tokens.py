@@ -80,6 +80,7 @@ class TokenChoice:
         span = sample.base(kind) if self.frame is None else sample.grid_at(self.frame, kind)
         rows = _numbers(_or_all(self.rows), span.grid[0], sample, "row")
         cols = _numbers(_or_all(self.cols), span.grid[1], sample, "col")
+        # A row may be longer than the grid is wide, by a newline token.
         return (span.start + rows[:, None] * span.row_stride + cols).reshape(-1)
 
 
@@ -104,6 +105,7 @@ def choose(
     if category is not None:
         if not choice.is_all:
             raise UsageError("category: expected no tokens, rows or cols beside it, found some")
+        # A class has other tokens in each image, and images without it have none.
         choice = TokenChoice(load_object(CLASS_TOKENS)(run, category, kind, ids, data))
     if ids is None and isinstance(choice.tokens, Mapping):
         ids = [image for image in run.ids if image in choice.tokens]
@@ -112,6 +114,7 @@ def choose(
 
 def consecutive(indices: Indices) -> Iterator[tuple[int, int]]:
     """Yield the (start, stop) of each stretch of indices that follow each other."""
+    # A stretch ends where the next index is not one larger; order and repetition are kept.
     ends = np.flatnonzero(np.diff(indices) != 1) + 1
     for stretch in np.split(indices, ends):
         if len(stretch):
@@ -136,6 +139,7 @@ def token_table(samples: Sequence[Sample], kind: Kind, choice: TokenChoice) -> A
     locations = [
         _places(sample, kind)[indices] for sample, indices in zip(samples, choices, strict=True)
     ]
+    # One column more where there are videos, and then for all images of the table.
     has_frames = any(sample.frames for sample in samples)
     names = (*COLUMNS, FRAME_COLUMN) if has_frames else COLUMNS
     fields = {"image": ids.dtype, **{name: _LOCATION[name] for name in names[1:]}}
@@ -208,6 +212,7 @@ def _numbers(numbers: Numbers, count: int, sample: Sample, what: str) -> Indices
     if isinstance(numbers, slice):
         return np.arange(count)[numbers]
     indices = np.atleast_1d(np.asarray(numbers))
+    # An empty list is an array of floats to NumPy, and still chooses nothing.
     if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
         raise UsageError(f"{what}s: expected whole numbers or a slice, found {numbers!r}")
     outside = indices[(indices < 0) | (indices >= count)]

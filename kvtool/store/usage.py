@@ -84,6 +84,7 @@ def _files(store: Path) -> Iterator[tuple[Path, int]]:
     if (mirror := mirror_of(store)) is not None:
         yield from ((store / key, nbytes) for key, nbytes in mirror.nbytes().items())
         return
+    # Files of other people's tools are counted, too: together these are all bytes.
     for folder, _, names in os.walk(store):
         for name in names:
             with suppress(OSError):
@@ -95,6 +96,7 @@ def _purpose(folders: tuple[str, ...], path: Path) -> str:
     root = folders[0] if folders else ""
     if layout.is_litter(path.name):
         return "other"
+    # The zarr.json of a group at the top belongs to no purpose of its own.
     if path.name == layout.ZARR_JSON and len(folders) == 1:
         return "metadata"
     if root == "results" and len(folders) == 1 and path.suffix == ".json":

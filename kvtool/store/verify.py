@@ -68,6 +68,7 @@ def verify(
 def in_share(label: str, share: tuple[int, int]) -> bool:
     """Return whether a unit is in the i-th of n shares, by a hash of its label."""
     number, count = share
+    # By its label alone: a unit stays in its share, whatever the listing holds.
     return crc32c(label.encode("utf-8", "surrogateescape")) % count == number - 1
 
 
@@ -93,6 +94,7 @@ def _units_in(
     try:
         paths = layout.entries(folder)
     except OSError as error:
+        # Bound now, since the error is gone when the unit is checked.
         problem = unreadable(label, error)
         yield Unit(label, lambda: [problem])
         return
@@ -109,6 +111,7 @@ def _units_of_run(store: Store, folder: Path) -> Iterator[Unit]:
     try:
         run = store.run(folder.name)
     except StoreError as error:
+        # Without its settings nothing in a run can be checked: it is one problem as a whole.
         what = f"cannot be opened: {error}"
         mend: Mend = "restore" if isinstance(error, CorruptError) else ""
         problem = Problem(folder.name, "", "", what, mend, folder)
@@ -122,6 +125,7 @@ def _units_of_run(store: Store, folder: Path) -> Iterator[Unit]:
 
 
 def _unit_of_member(run: Run, group: str, path: Path) -> Iterator[Unit]:
+    # Only parts count for progress, and what is no part is not counted.
     counts = group == "parts" and layout.part_range(path.name) is not None
     yield Unit(
         f"runs/{run.name}/{group}/{path.name}", partial(check_member, run, group, path), counts
@@ -164,6 +168,7 @@ def _check_ledger(store: Store) -> Iterator[Problem]:
         yield Problem(
             "", "", "", f"{path.relative_to(store.path)}: expected an empty file", "copy", path
         )
+    # Copies must be whole as well, or they would fail when they are needed.
     copies = [layout.ledger_path(store.path) / layout.ROOT_COPY]
     for name in store.runs():
         copies += [ledger.run_copy(store.path, name), *ledger.segment_copies(store.path, name)]
@@ -200,6 +205,7 @@ def _check_pictures(path: Path) -> Iterator[Problem]:
             yield Problem("", "", "", f"{label}: {what}", "drop", path)
     except OSError as error:
         yield Problem("", "", "", f"{label}: cannot be read: {error.strerror}")
+    # Files that the manifest does not list are told and stay.
     for foreign in foreign_files(path, keeping.picture_files(path), "", "", ""):
         yield Problem("", "", "", f"{label}/{foreign.what}")
 
@@ -221,12 +227,14 @@ def _check_roster(run: Run) -> Iterator[Problem]:
     try:
         roster = run.roster
     except StoreError as error:
+        # A damaged segment is told where it is checked itself: here what is wrong between them.
         segments = layout.entries(run.folder / layout.ROSTER)
         if not any(
             any(check_segment(run, layout.ROSTER, segment)) for segment in segments
         ):  # else told there
             yield Problem(run.name, layout.ROSTER, "", str(error))
         return
+    # Segments behind a gap are out of reach of the roster, which ends before it.
     names = {path.name for path in layout.entries(run.folder / layout.ROSTER)}
     for name in sorted(names - {segment_name(number) for number in range(roster.n_segments)}):
         what = (
@@ -240,6 +248,7 @@ def _check_roster(run: Run) -> Iterator[Problem]:
         for index, name in zip(
             part.indices, (picture.id for picture in part.pictures), strict=True
         ):
+            # An index must mean the same image to the part and to the roster.
             listed = roster.ids[index] if index < len(roster.ids) else None
             if name != listed:
                 what = f"image {index} is {name!r}, and in the run's roster {listed!r}"

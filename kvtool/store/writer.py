@@ -84,6 +84,7 @@ def select(pieces: Pieces, offsets: Sequence[int], positions: Sequence[int]) -> 
     """Return the images at `positions` of an array whose images begin at `offsets` (n + 1) on the
     token axis.
     """
+    # Images are cut out of the joined array, whatever pieces it came in.
     joined = pieces if isinstance(pieces, np.ndarray) else np.concatenate(pieces, axis=2)
     return [joined[:, :, offsets[position] : offsets[position + 1]] for position in positions]
 
@@ -101,6 +102,7 @@ def _commit(
 
     Arrays without a single value are not written.
     """
+    # Checked before anything is written: a wrong shape leaves nothing behind.
     checked = {
         name: _check_pieces(pieces, config, name, sum(lengths[name]), f"{location}, array {name}")
         for name, pieces in arrays.items()
@@ -109,6 +111,7 @@ def _commit(
         try:
             return _write_and_rename(store, folder, checked, lengths, config, attributes)
         except (FileNotFoundError, TornError):
+            # The run itself is gone: to write again would make it anew.
             if not folder.parent.is_dir():
                 raise
             # Something removed what was being written. The arrays are still here, so it is
@@ -225,6 +228,7 @@ def _encode(buffer: Bits, spec: ArraySpec, encoders: Executor) -> tuple[list[byt
     """Return the inner chunks of a shard, in C order of (layer, head, chunk), neighbors joined up
     to ENCODE_BYTES; and the size of each chunk.
     """
+    # The buffer in C order has the chunks of each head one after the other.
     chunks = buffer.reshape(-1, spec.chunk_tokens, buffer.shape[-1])
     at_once = max(1, ENCODE_BYTES // chunks[0].nbytes)
     groups = [chunks[start : start + at_once] for start in range(0, len(chunks), at_once)]
@@ -247,6 +251,7 @@ def encode_threads() -> int:
 def _plan(config: RunConfig, name: str, pieces: Sequence[Bits], lengths: list[int]) -> ArraySpec:
     layers, heads, _, dim = pieces[0].shape
     shape = (layers, heads, sum(lengths), dim)
+    # Text is short: all layers in one file save thousands of small ones.
     one_file = array_kind(name) in TEXT_KINDS
     return ArraySpec.plan(
         shape, lengths, one_file=one_file, dtype=config.model.dtype, codec=config.codec
@@ -261,6 +266,7 @@ def _check_samples(samples: Sequence[Sample], name: str, location: str) -> None:
             f"{location}: expected a name like 0000000-0000032 and at least one image, found "
             f"{len(indices)}"
         )
+    # Readers find an image by the part's name: an index outside of it would be lost.
     if indices != sorted(set(indices)) or indices[0] < span[0] or indices[-1] >= span[1]:
         raise StoreError(
             f"{location}: expected rising indices within the name's range, found {indices}"
@@ -287,6 +293,7 @@ def _check_pieces(
                 f"{location}: expected {dtype} of shape {expected}, found {piece.dtype} of shape "
                 f"{piece.shape}"
             )
+    # Pieces may divide the tokens in any way, as long as they are all of them.
     total = sum(piece.shape[2] for piece in parts)
     if total != tokens or not parts:
         raise StoreError(f"{location}: expected {tokens} tokens in all, found {total}")

@@ -44,6 +44,7 @@ class Aimv2(Encoder):
     ) -> torch.Tensor:
         """See Encoder.saliency: of the pooling head's token, which asks the normed patches."""
         head = self.net.head
+        # The head's own token asks, whatever the picture; patches are its keys.
         query = head.cls_token.expand(len(patches), -1, -1)
         head_dim = self.config.hidden_size // head.num_heads
         return mean_attention(query, head.k_proj(patches), head_dim)
@@ -57,5 +58,6 @@ class Aimv2OfTwo(Contrastive, Aimv2):
 
     def pooled(self, patches: torch.Tensor) -> torch.Tensor:
         """See Contrastive.pooled."""
+        # One patch is a sequence of its own, so that attention leaves its value.
         vectors: torch.Tensor = self.whole.visual_projection(self.net.head(patches[:, None]))
         return vectors

@@ -99,6 +99,7 @@ class CommonModel(CommonTower):
         before a text, is the image's.
         """
         self._check_network()
+        # Written without an image, the template tells what of its head belongs to the turn.
         prompt = super().make_prompt(tokenizer)
         opening = prompt.turn_opening
         if not opening or not prompt.head.startswith(opening) or prompt.head == opening:
@@ -153,8 +154,10 @@ class CommonModel(CommonTower):
     def _cover(self, image_wh_px: tuple[int, int], processed: ProcessedImage) -> Rectangle:
         """Return what of a picture the tower sees, in the picture's pixels."""
         width, height = image_wh_px
+        # Processors that cut patches themselves show the whole picture.
         if any(name in processed.inputs for name in GRID_INPUTS):
             return (0.0, 0.0, float(width), float(height))
+        # Measured once for each size: it takes three passes of the processor.
         if image_wh_px not in self._covers:
             images = self.processor.image_processor
             crops = [shown_rectangle(image_wh_px, images)] if _crops(images) else []
@@ -189,9 +192,11 @@ class CommonModel(CommonTower):
         """Compare rotary positions of a picture and of what follows it with the network's own."""
         layout = self.layout(sample)
         ids = torch.tensor([[*sample.prefix_ids, *layout.ids, 0]])
+        # Image tokens are told by their type, as the network's own counting asks for.
         types = (ids == self.config.image_token_id).long()
         grids = {name: layout.inputs[name] for name in GRID_INPUTS if name in layout.inputs}
         expected, _ = self.net.model.get_rope_index(ids, mm_token_type_ids=types, **grids)
+        # What follows the image counts on from it: one text token is compared, too.
         positions, end = self.prompt_positions([(sample.image_start, sample)])
         following = self.text_positions(torch.tensor([[end]]))
         if not torch.equal(torch.cat([positions, following], dim=-1).to(expected), expected):
@@ -199,6 +204,7 @@ class CommonModel(CommonTower):
 
     def advance(self, spans: Spans) -> int | None:
         """See WholeModel.advance."""
+        # The image takes as many positions as its longer side has tokens.
         return max(spans[0].grid) if self.has_axes else None
 
     # Its decoder.
@@ -229,6 +235,7 @@ class CommonModel(CommonTower):
         inputs = {name: values.to(self.checkpoint.device) for name, values in gray.tensors.items()}
         with torch.inference_mode():
             form = self.image_features(inputs)
+        # More than these could reach the decoder unseen, and would lack in what is stored.
         if besides := sorted(form.keys() - FEATURES):
             raise self._missing("features alone of a picture", f"{', '.join(besides)} besides")
         return form
@@ -245,6 +252,7 @@ class CommonModel(CommonTower):
         """See WholeModel.features_output: in the form that the network gives them in."""
         form = self._form
         members = {"deepstack_features": [list(layer) for layer in added]} if added else {}
+        # Networks give features as one tensor or as a list, one for each picture.
         if not isinstance(form.pooler_output, torch.Tensor):
             return type(form)(pooler_output=tuple(features), **members)
         pooled = torch.cat(list(features)).reshape(-1, *form.pooler_output.shape[1:])

@@ -36,6 +36,7 @@ def patch_counts(inputs: Mapping[str, torch.Tensor], patch_px: int | None) -> tu
     """
     for name in GRID_INPUTS:
         if name in inputs:
+            # Rows and columns stand last, behind the number of frames where there is one.
             sides = inputs[name].reshape(-1, inputs[name].shape[-1])
             if len(sides) != 1:
                 raise ValueError(f"expected one grid a picture in {name}, found {len(sides)}")
@@ -59,6 +60,7 @@ def token_grid(runs: Sequence[tuple[int, int]], rows: int, cols: int) -> TokenGr
 
     Raises ValueError where no grid of these sides has so many tokens.
     """
+    # Each run of placeholders between other tokens is looked at.
     starts, lengths = zip(*runs, strict=True)
     # A mark after each row: rows of placeholders at equal distances.
     steps = {after - before for before, after in pairwise(starts)}
@@ -70,6 +72,7 @@ def token_grid(runs: Sequence[tuple[int, int]], rows: int, cols: int) -> TokenGr
     if grid := _exact_grid(n_tokens, rows, cols):
         return grid
     # Sides that are no multiples of what is merged are rounded, one way or the other.
+    # About so many patches a side go into one token.
     side = (rows * cols / n_tokens) ** 0.5
     for n_rows in range(max(1, int(rows / side)), int(rows / side) + 2):
         n_cols, remainder = divmod(n_tokens, n_rows)
@@ -85,6 +88,7 @@ def _exact_grid(n_tokens: int, rows: int, cols: int) -> TokenGrid | None:
     """Return the grid of exactly the given aspect that has so many tokens, if there is one: of
     placeholders alone, after a class token, or with a newline after each row that is a placeholder.
     """
+    # Grids of the tower's aspect: all multiples of its smallest one.
     divisor = gcd(rows, cols)
     for n_rows, n_cols in (
         (rows * n // divisor, cols * n // divisor) for n in range(1, divisor + 1)
@@ -105,16 +109,19 @@ def shown(
     Ramps of gray across and down tell where each column and row of the input comes from.
     """
     width, height = image_wh_px
+    # Levels of black and white, between which every other gray lies.
     black, white = (
         _gray(pixels_of, np.full((height, width), level, np.float64)) for level in (0, 255)
     )
     # What is padded has one color whatever the picture.
     contrast = white - black
     is_shown = contrast > contrast.max() / 2
+    # Gray that rises across tells where a column comes from, gray that rises down a row.
     edges: list[float] = []
     for axis, length in ((1, width), (0, height)):
         ramp = np.expand_dims(_ramp(length), 1 - axis)
         levels = _gray(pixels_of, np.broadcast_to(ramp, (height, width))) - black
+        # As a share of the ramp: 0 at the picture's edge, 1 at the other.
         share = np.where(is_shown, levels / np.where(is_shown, contrast, 1), np.nan)
         edges += [length * edge for edge in _edges(share, axis)]
     x0, x1, y0, y1 = edges
@@ -141,6 +148,7 @@ def _edges(share: Any, axis: int) -> tuple[float, float]:
     has_any = ~np.isnan(across).all(axis=1)
     # The outermost pixels are mixed with what lies beyond.
     inner = np.flatnonzero(has_any)[1:-1]
+    # The line through the inner pixels goes on to where the input begins and ends.
     slope, first = np.polyfit(centers[inner], np.nanmean(across[inner], axis=1), 1)
     return float(first), float(first + slope)
 
@@ -154,6 +162,7 @@ def cover_of(
     width, height = map(float, image_wh_px)
     side = max(width, height)
     left, top = (width - side) / 2, (height - side) / 2
+    # Exact forms are preferred to what was measured, which is rounded.
     forms = (
         (0.0, 0.0, width, height),
         *crops,

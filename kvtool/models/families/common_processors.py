@@ -29,6 +29,7 @@ def processor_class(model_type: str, folder: Path) -> Any:
     Raises ModelError where it has none of the common form, in which the processor says itself what
     stands in the prompt for a picture.
     """
+    # The checkpoint's own word comes before that of its model type.
     names = [*_settings(folder, "processor_class"), PROCESSOR_NAMES.get(model_type)]
     name = next((name for name in names if name), "")
     owners = [owner for owner, processor_name in PROCESSOR_NAMES.items() if processor_name == name]

@@ -48,6 +48,7 @@ class CommonTower(WholeModel):
         depth = next((n for name in DEPTHS if (n := getattr(self._vision, name, None))), 0)
         tower = self.tower()
         lists = [] if tower is None else tower.modules()
+        # A list of as many layers as configured: without one outputs cannot be told apart.
         has_layers = any(
             isinstance(item, torch.nn.ModuleList) and len(item) == depth for item in lists
         )
@@ -75,6 +76,7 @@ class CommonTower(WholeModel):
         merge = getattr(self._vision, "spatial_merge_size", 1)
         if merge == 1 or self.processor.image_processor.model_input_names[-1] not in GRID_INPUTS:
             return rows
+        # Patches come in squares that share a token; here they are put back row by row.
         token_rows, token_cols = samples[0].spans[0].grid
         squares = rows.reshape(len(samples), token_rows, token_cols, merge, merge, -1)
         return squares.transpose(2, 3).flatten(1, 4)

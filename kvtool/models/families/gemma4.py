@@ -38,6 +38,7 @@ class Gemma4(WholeModel):
 
     def spans(self, image_wh_px: tuple[int, int], processed: ProcessedImage) -> tuple[Spans, Spans]:
         """See WholeModel.spans: the processor numbers the patches, and pads them."""
+        # Padding has no place in the grid: the largest column and row say how many there are.
         cols, rows = (int(n) + 1 for n in processed.inputs["image_position_ids"][0].amax(dim=0))
         pooled = self.config.vision_config.pooling_kernel_size
         cover = (0.0, 0.0, float(image_wh_px[0]), float(image_wh_px[1]))

@@ -38,11 +38,13 @@ class Idefics3(WholeModel):
 
     def spans(self, image_wh_px: tuple[int, int], processed: ProcessedImage) -> tuple[Spans, Spans]:
         """See WholeModel.spans."""
+        # The processor's own marks say which tiles there are; a picture without marks is one block.
         marks = [(int(row), int(col)) for row, col in _TILE.findall(processed.text)]
         vision = self.config.vision_config
         side = vision.image_size // vision.patch_size
         starts = processed.runs(self.config.image_token_id)
         tiles = marks[-1] if marks else (0, 0)
+        # Tokens lie between marks, at the runs' starts; the tower's patches follow each other.
         tokens = block_spans(image_wh_px, tiles, side // self.config.scale_factor, starts)
         blocks = [index * side * side for index in range(len(starts))]
         return tokens, block_spans(image_wh_px, tiles, side, blocks)

@@ -51,6 +51,7 @@ class LinearAdapter(DecoderModel):
         self.tower = self._tower()
         self.linear = self._linear(folder)
         tokenizer = language.tokenizer()
+        # The image's own mark: no text can hold it, and no token of it is ever run.
         tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE]})
         self.prompt = Prompt(
             tokenizer,
@@ -79,6 +80,7 @@ class LinearAdapter(DecoderModel):
     def _tower(self) -> Encoder:
         """Return the vision tower. Raises ModelError where it is no encoder, or lacks the layer."""
         vision = self.adapter.vision
+        # Its revision is compared, and its weights are loaded by its own family below.
         self._part(vision)
         # A system text is the language model's alone.
         settings = replace(self.checkpoint.settings, system="")
@@ -117,6 +119,7 @@ class LinearAdapter(DecoderModel):
                 f"{self.adapter.language.name} and {self.adapter.vision.name}, found {shapes}; "
                 "it is of other models"
             )
+        # In float32, as the features that it reads are.
         state = {name: weight.float() for name, weight in weights.items()}
         linear.load_state_dict(state, assign=True)
         return linear.requires_grad_(False).to(self.checkpoint.device)
@@ -147,6 +150,7 @@ class LinearAdapter(DecoderModel):
     ) -> Prepared:
         """See Model.prepare. There is one view: base and full are the same."""
         prepared = self.tower.prepare(image, id=id, index=index, view=view)
+        # The grid of tokens covers what the patches cover: pooling only makes cells larger.
         (patches,) = prepared.sample.vision_spans
         prefix_ids = self.prompt.prefix_ids(prefix)
         sample = sample_of(
@@ -176,6 +180,7 @@ class LinearAdapter(DecoderModel):
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
     ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
         """Run the tower, and put patches through the layer; see DecoderModel.encode."""
+        # One pass of the tower gives the layer that is read and those that are stored.
         needed = sorted({*vision_layers, *([self.adapter.layer] if project else [])})
         outputs = self.tower.patch_outputs(batch, needed)
         vision = {layer: outputs[layer] for layer in vision_layers}
@@ -201,5 +206,6 @@ def pooled(patches: torch.Tensor, grid: tuple[int, int], pool: int) -> torch.Ten
     """
     rows, cols = grid
     count, _, dim = patches.shape
+    # (image, token row, row in square, token col, col in square, dim), averaged over the square.
     squares = patches.float().reshape(count, rows // pool, pool, cols // pool, pool, dim)
     return squares.mean(dim=(2, 4)).flatten(1, 2)

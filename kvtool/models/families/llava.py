@@ -65,6 +65,7 @@ class Llava(DecoderModel):
         vision = self.config.vision_config
         self.tower = Tower(vision.image_size, vision.patch_size)
         self.has_class_token = vision.model_type == "clip_vision_model"
+        # Pictures are cut by the one list and packed by the other: tokens would be mixed up.
         cut, packed = self.processors["full"].image_grid_pinpoints, self.config.image_grid_pinpoints
         if [tuple(size) for size in cut] != [tuple(size) for size in packed]:
             raise ModelError(
@@ -92,6 +93,7 @@ class Llava(DecoderModel):
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
         processor = self.processors[view]
         with preparing(id):
+            # The base view alone is resized here; tiles are cut from the picture as it is.
             view_image = squeezed(image, processor) if view == "base" else image
             pixels = processor(view_image, return_tensors="pt")["pixel_values"][0]
         spans, vision_spans = self._spans(image.size, view)
@@ -123,6 +125,7 @@ class Llava(DecoderModel):
             return (base,), (base,)
         width, height = image_wh_px
         best = select_best_resolution((height, width), self.config.image_grid_pinpoints)
+        # The best resolution comes as (height, width): rows of tiles before columns.
         tiling = Tiling(
             image_wh_px,
             (best[0] // self.tower.image_px, best[1] // self.tower.image_px),
@@ -190,6 +193,7 @@ class Llava(DecoderModel):
         """transformers' own packing of base view, tiles and newlines: (view, token, hidden) to
         (token, hidden).
         """
+        # transformers' packing takes sizes as (height, width).
         sizes = [(sample.image_wh_px[1], sample.image_wh_px[0]) for sample in samples]
         packed: list[torch.Tensor]
         packed, _ = self.net.model.pack_image_features(

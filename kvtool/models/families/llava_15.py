@@ -29,6 +29,7 @@ class Llava15(WholeModel):
     lists_features = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        # Looked at before the network is built, which is made for a CLIP tower.
         vision = checkpoint.config(self.network).vision_config
         if vision.model_type != "clip_vision_model":
             raise ModelError(
@@ -54,6 +55,7 @@ class Llava15(WholeModel):
         """See WholeModel.processed. There is one view: base and full are the same."""
         pixels, _ = cropped(image, self.processor)
         span = self._patches(image.size, pixels)
+        # A placeholder for each vector that the projector gives, the class token's among them.
         text = self.placeholder * (self._class_tokens() + span.grid[0] * span.grid[1])
         inputs = {"pixel_values": pixels[None]}
         return laid_out(self.tokenizer, text, self.placeholder, inputs)
@@ -61,6 +63,7 @@ class Llava15(WholeModel):
     def spans(self, image_wh_px: tuple[int, int], processed: ProcessedImage) -> tuple[Spans, Spans]:
         """See WholeModel.spans: a token a patch."""
         patches = self._patches(image_wh_px, processed.inputs["pixel_values"][0])
+        # Patches begin behind the class token where that is kept.
         return (replace(patches, start=self._class_tokens()),), (patches,)
 
     def _patches(self, image_wh_px: tuple[int, int], pixels: Any) -> GridSpan:

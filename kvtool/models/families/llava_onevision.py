@@ -55,6 +55,7 @@ class LlavaOnevision(Llava):
         however an image alone is kept.
         """
         del view
+        # As transformers' processor pads each of several pictures: in the middle of a square.
         width, height = image.size
         side = max(width, height)
         left, top = (side - width) // 2, (side - height) // 2

@@ -42,6 +42,7 @@ class Mistral3(WholeModel):
 
     def processed(self, image: Image.Image, view: View) -> ProcessedImage:  # noqa: ARG002
         """See WholeModel.processed. There is one view: base and full are the same."""
+        # The processor rounds to what a token shows, so that no row or column is cut off.
         features = self.processor(image, return_tensors="pt", patch_size=self._token_px())
         rows, cols = (int(side) // self._token_px() for side in features["image_sizes"][0])
         text = BREAK.join([self.placeholder * cols] * rows) + END
@@ -79,6 +80,7 @@ class Mistral3(WholeModel):
         """See WholeModel.spans: a mark stands between two rows."""
         height, width = (int(side) for side in processed.inputs["image_sizes"][0])
         cover = (0.0, 0.0, float(image_wh_px[0]), float(image_wh_px[1]))
+        # Rows of tokens are one longer than the grid is wide, by the mark.
         token_px, patch_px = self._token_px(), self.config.vision_config.patch_size
         grid = height // token_px, width // token_px
         tokens = GridSpan("base", 0, grid, grid[1] + 1, cover)

@@ -37,6 +37,7 @@ class Qwen3VL(QwenModel):
         self, prefix: str, frames: Sequence[Frame], grid_thw: torch.Tensor
     ) -> tuple[tuple[int, ...], list[int], int]:
         """See QwenVideos.video_prompt: before the tokens of every two frames stands their time."""
+        # Each grid of tokens begins at a run of placeholders, with its time before it.
         processed = self._timed(frames, grid_thw)
         starts = processed.runs(self.config.video_token_id)
         return self._prefix_ids(prefix, processed), starts, len(processed.ids)
@@ -55,6 +56,7 @@ class Qwen3VL(QwenModel):
         # Their numbers by a rate of one a second are their seconds.
         metadata = VideoMetadata(len(frames), fps=1.0, frames_indices=seconds)
         inputs = {"video_grid_thw": grid_thw, "video_metadata": [metadata]}
+        # The mark that opens a vision part belongs to the prompt before the video.
         markup = f"{self.opening}{processor.video_token}<|vision_end|>"
         replacement = processor.replace_video_token(inputs, 0)
         (text,), _ = processor.get_text_with_replacements([markup], [], [replacement])

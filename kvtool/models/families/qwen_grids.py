@@ -55,6 +55,7 @@ class GridPositions(SeveralImages):
 
     def positions(self, samples: Sequence[Sample]) -> torch.Tensor:
         """(time, height, width) positions, (3, image, token): text counts on all axes alike."""
+        # Rows of a batch stand side by side: (axis, image, token).
         rows = [self.prompt_positions([(sample.image_start, sample)])[0] for sample in samples]
         return torch.cat(rows, dim=1).to(self.checkpoint.device)
 
@@ -63,6 +64,7 @@ class GridPositions(SeveralImages):
         2.1).
         """
         rows, cols = sample.spans[0].grid
+        # In the order of the tokens, row by row: rows repeat along, columns start again.
         time = torch.zeros(rows * cols, dtype=torch.long)
         height = torch.arange(rows).repeat_interleave(cols)
         width = torch.arange(cols).repeat(rows)

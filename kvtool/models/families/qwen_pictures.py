@@ -83,6 +83,7 @@ class QwenModel(QwenVideos, WholeModel):
 
     def grids(self, samples: Sequence[Sample]) -> torch.Tensor:
         """Return each sample's grid of patches, (sample, 3): time, rows, cols."""
+        # A video has one grid a time, all of one size.
         spans = [sample.vision_spans for sample in samples]  # of a video several, one a time
         return torch.tensor([[len(grids), *grids[0].grid] for grids in spans])
 

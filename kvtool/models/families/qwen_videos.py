@@ -61,6 +61,7 @@ class Qwen2Videos(SizeAlone):
 
     def resize(self, image: Any, size: Any, *_: Any, **options: Any) -> Any:
         """Return (width, height) of the frames of videos (video, frame, channel, height, width)."""
+        # (video, frame, channel, height, width): the number of frames bounds their size.
         n_frames, _, height, width = image.shape[1:]
         largest, factor = size.longest_edge, options["factor"]
         if options["cap_pixels_per_frame"]:
@@ -116,6 +117,7 @@ class QwenVideos(GridPositions):
 
     def _patches(self, picture: Image.Image, n_frames: int) -> torch.Tensor:
         """Return the patches of a frame among so many, (patch, channel, pixel)."""
+        # Each frame goes through the image processor alone, as a single time.
         processor = self.video_processor
         wh_px = self._frame_wh_px(picture.size, n_frames)
         features = self.image_processor(
@@ -137,12 +139,14 @@ class QwenVideos(GridPositions):
         processor, size = self.video_processor, self.checkpoint.settings.size
         step_px = processor.patch_size * processor.merge_size
         if size.image_size:
+            # A blank picture of that size is enough: only the size is asked for.
             blank = Image.new("RGB", wh_px)
             return sized(blank, size, self.image_processor, step_px)[0].size
         smallest, largest = area_bounds(
             size, processor.size, n_frames if self.bounds_all_frames else 1
         )
         resized: tuple[int, int] = processor.resize(
+            # A tensor without values has the shape that the video processor asks for.
             torch.empty((1, n_frames, 3, wh_px[1], wh_px[0]), device="meta"),
             size=type(processor.size)(shortest_edge=smallest, longest_edge=largest),
             resample=processor.resample,
@@ -180,6 +184,7 @@ class QwenVideos(GridPositions):
         """See VideoModel.prepare_video."""
         with preparing(id):
             pixels, grid_thw = self.framed(pictures)
+        # The decoder's grid is smaller by the side of the squares that share a token.
         merge = self.config.vision_config.spatial_merge_size
         times, rows, cols = (int(n) for n in grid_thw[0])
         grid = (rows // merge, cols // merge)
@@ -215,6 +220,7 @@ class QwenVideos(GridPositions):
         shows.
         """
         n_together = self.video_processor.temporal_patch_size
+        # All frames have one size, and each grid covers all of it.
         width, height = pictures[0].size
         cover = (0.0, 0.0, float(width), float(height))
         return tuple(
@@ -246,9 +252,11 @@ class QwenVideos(GridPositions):
         for span in sample.spans:
             rows, cols = span.grid
             if span.start > end:
+                # Behind a grid, text counts on from the end of its longer side.
                 start += max(span.grid)
                 pieces.append(torch.arange(start, start + span.start - end).expand(3, -1))
                 start, n_following = start + span.start - end, 0
+            # Time is a whole number: fractions of the step are cut off, as transformers does.
             time = (torch.tensor(n_following) * self.time_step(sample)).long().expand(rows * cols)
             height = torch.arange(rows).repeat_interleave(cols)
             pieces.append(start + torch.stack([time, height, torch.arange(cols).repeat(rows)]))

@@ -82,6 +82,7 @@ class Qwen25VL(QwenModel):
     def patches(self, states: torch.Tensor, samples: Sequence[Sample]) -> torch.Tensor:
         """See WholeModel.patches: squares of patches are put back from their windows."""
         vision = self.config.vision_config
+        # Windows reorder squares; sorting their numbers gives the way back.
         index: Any
         index, _ = get_vision_window_index(
             self.grids(samples),

@@ -25,6 +25,7 @@ class Radio(Encoder):
     def chosen_wh_px(self, image: Image.Image) -> tuple[int, int] | None:
         """See Encoder.chosen_wh_px: to the nearest whole patches, for it takes no other size."""
         wh_px = super().chosen_wh_px(image)
+        # A processor that crops brings pictures to whole patches itself.
         if wh_px is None and self.processor.do_center_crop:
             return None
         size = self.processor.size if self.processor.do_resize else None

@@ -21,6 +21,7 @@ def block_spans(
     """
     width, height = image_wh_px
     rows, cols = tiles
+    # The picture is squeezed into the tiles: each covers its share of both sides.
     covers = [
         (
             width * col / cols,
@@ -33,6 +34,7 @@ def block_spans(
     ]
     spans = [
         GridSpan("tiles", start, (side, side), side, cover)
+        # The last start is the whole picture's, which the tiles leave over.
         for start, cover in zip(starts, covers, strict=False)
     ]
     cover = (0.0, 0.0, float(width), float(height))

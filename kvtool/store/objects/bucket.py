@@ -126,6 +126,7 @@ class Bucket:
                 response = obstore.get(self.objects, key)
                 return bytes(response.bytes()), _entry(response.meta)
             except FileNotFoundError as error:
+                # A missing bucket looks like a missing object: only the bucket is an error here.
                 _refuse_bucket(self.address, error)
                 return None
 
@@ -186,6 +187,7 @@ class Bucket:
 
         with errors(self.address):
             try:
+                # Writes on a condition are single requests, whatever their size.
                 nbytes = len(data) if isinstance(data, bytes) else data.stat().st_size
                 is_large = mode == "overwrite" and nbytes > MULTIPART_BYTES
                 return Version.of(
@@ -212,6 +214,7 @@ class Bucket:
 
         listed_keys = list(keys)
         with errors(self.address):
+            # Services take a thousand keys a request at most.
             for start in range(0, len(listed_keys), 1000):
                 try:
                     obstore.delete(self.objects, listed_keys[start : start + 1000])
@@ -233,6 +236,7 @@ def errors(address: str) -> Iterator[None]:
     """
     from obstore import exceptions
 
+    # Answers to a condition are no errors of the service: the caller acts on them.
     expected = (exceptions.AlreadyExistsError, exceptions.PreconditionError, FileNotFoundError)
     try:
         yield
@@ -257,6 +261,7 @@ def _reason(address: str, error: Exception) -> str:
 
     text = str(error)
     scheme = address.partition(":")[0]
+    # The service's own code is the surest sign of what went wrong.
     code = match[1] if (match := _CODE.search(text)) else ""
     credentials = CREDENTIALS.get(scheme, CREDENTIALS["s3"])
     denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)

@@ -46,6 +46,7 @@ class Commit:
     def of(cls, folder: Path, path: str, records: Mapping[str, FileRecord]) -> Commit:
         """Return the commit of a written folder; its files are read where no record is known."""
         names = sorted(sizes(folder))
+        # Checksums are those of the bytes as they were written, where the writer knows them.
         files = {name: tuple(records.get(name) or read_record(folder / name)) for name in names}
         # A run and a segment of its roster are JSON throughout, and small.
         is_text = all(name.endswith(".json") for name in names)
@@ -93,6 +94,7 @@ def version_of(folder: Path) -> str | None:
     """Return the version of what a folder holds, 16 hex digits; None where it holds nothing."""
     for name in HEADS:
         head = folder / name
+        # A digest of the checksums is one of all files, so that equal folders have equal versions.
         if head.exists():
             return hashlib.sha256(head.read_bytes()).hexdigest()[:16]
     return None

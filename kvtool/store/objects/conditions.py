@@ -13,10 +13,12 @@ def check_conditions(bucket: Bucket) -> None:
     """Raise StoreError where a service ignores the condition of a PUT: two writers would both
     believe that they were first.
     """
+    # A key of its own, so that several processes may try at once.
     key = f"tmp/.condition-{secrets.token_hex(8)}"
     try:
         created = bucket.create(key, b"first")
         created_again = bucket.create(key, b"second")
+        # The first swap changes the version, after which the second one has to fail.
         swapped = created and bucket.swap(key, b"third", created)
         swapped_again = created and bucket.swap(key, b"fourth", created)
     finally:

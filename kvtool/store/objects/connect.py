@@ -29,14 +29,17 @@ def connect(address: str, create: bool = False) -> Path | None:
     if root_json is None:
         if not create:
             return None
+        # Another process may make it at the same time: its zarr.json is the same.
         bucket.create(layout.ZARR_JSON, group_json({VERSION_FIELD: layout.FORMAT_VERSION}))
     else:
         _check_version(address, root_json)
+    # The mirror is an empty store at first, which is then filled from the index of commits.
     if not (root / layout.ZARR_JSON).exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         (root.parent / "address").write_text(address)
         create_store(root)
         shutil.rmtree(layout.ledger_path(root))  # commits stand in its place
+    # One mirror a process: a second one would not know what the first has seen.
     mirror = mirrors.mirror_of(root)
     if not isinstance(mirror, BucketMirror):
         mirror = BucketMirror(bucket, root)

@@ -88,6 +88,7 @@ class Index:
         """
         markers = self._markers()
         view = View({}, [], [])
+        # Segments that were rewritten or are new are read; of others the versions are known.
         for entry in self._segments():
             seen = self._remembered(entry)
             if seen is None:
@@ -96,6 +97,7 @@ class Index:
                 view.changed += commits
                 view.segments.append((entry, seen))
             view.versions |= seen.versions
+        # A marker alone is no commit yet: those that the mirror lacks are looked up.
         unknown = []
         for path, version in markers:
             if mirrored(path) == version:
@@ -111,6 +113,7 @@ class Index:
         """Remember the segments of a view, once the mirror has their commits."""
         for entry, seen in view.segments:
             path = self._memory / Path(entry.key).name
+            # Written aside, as another process may read the memory at this moment.
             aside = path.with_suffix(".part")
             aside.write_text(json.dumps(asdict(seen)))
             aside.replace(path)
@@ -124,6 +127,7 @@ class Index:
         if len(markers) < at_least:
             return
         segments = list(self._segments())
+        # Commits that a segment has already: their markers were left by a process that ended.
         indexed: set[Marker] = set()
         for entry in segments:
             seen = self._remembered(entry)
@@ -131,6 +135,7 @@ class Index:
         commits = self._commits([marker for marker in markers if marker not in indexed])
         if commits and not self._add(commits, len(segments)):
             return
+        # Markers go last: until then a commit is in both places, which is harmless.
         self._bucket.delete(
             _marker_key(*marker)
             for marker in {*((commit.path, commit.version) for commit in commits), *indexed}
@@ -153,15 +158,18 @@ class Index:
 
     def forget(self, path: str) -> None:
         """Take a folder, and all below it, out of the index."""
+        # Markers first, so that a segment that is being made notices the removal.
         markers = [marker for marker in self._markers() if _is_below(marker[0], path)]
         self._bucket.delete(_marker_key(*marker) for marker in markers)
         for entry in list(self._segments()):
+            # A segment that is not known may hold the folder, and is read for it.
             seen = self._remembered(entry)
             if seen is None or any(_is_below(name, path) for name in seen.versions):
                 self._rewrite(entry.key, lambda commit: not _is_below(commit.path, path))
 
     def _rewrite(self, key: str, stays: Callable[[Commit], bool]) -> None:
         """Leave commits out of a segment; should another process rewrite it meanwhile, again."""
+        # The swap fails where another changed the segment since: then its new content is cut.
         while (fetched := self._bucket.fetch(key)) is not None:
             data, entry = fetched
             commits = self._parse(key, data).commits
@@ -193,6 +201,7 @@ class Index:
         out.
         """
         if not markers:
+            # One request a commit, hence side by side.
             return []
         with ThreadPoolExecutor(REQUESTS) as pool:
             commits = list(pool.map(self.load, [path for path, _ in markers]))
@@ -204,6 +213,7 @@ class Index:
 
     def _remembered(self, entry: ObjectEntry) -> _Seen | None:
         """Return what is known of a segment; None where it is new or was rewritten."""
+        # The tag of the object tells a segment that was rewritten from the one that was read.
         recent = self._seen.get(entry.key)
         if recent is not None and recent.e_tag == entry.version.e_tag:
             return recent

@@ -88,6 +88,7 @@ class _Beat:
         """
         self._ended.set()
         self._thread.join()
+        # A lease that was silent for long may be another's by now: it is left to lapse.
         is_recent = time.monotonic() - self._touched_s < locks.EXPIRY_S / 2
         if is_recent and _owner(self._bucket.get(self._key)) == self._owner:
             self._bucket.delete([self._key])
@@ -112,6 +113,7 @@ def _take(bucket: Bucket, key: str, owner: Owner) -> Version | None:
 def _has_lapsed(bucket: Bucket, data: bytes, entry: ObjectEntry) -> bool:
     """Return whether a lease's owner is dead, or has not touched it for EXPIRY_S."""
     owner = _owner(data)
+    # A process of this machine is judged at once, any other by the time of its last touch.
     dead = None if owner is None else is_dead(owner.process)
     if dead is not None:
         return dead

@@ -60,13 +60,17 @@ class BucketMirror:
 
     def refresh(self, at_once: bool = False) -> None:
         """Bring the folder up to date with what was committed and removed since."""
+        # A request for every look would make a loop over parts slow.
         if not at_once and time.monotonic() - self._refreshed_s < REFRESH_S:
             return
+        # Under the lock of the folder, which several processes of this machine share.
         with self._locked():
             view = self._index.look(self._mirrored)
+            # Runs come before their parts in this order: a part without its run is not mirrored.
             for commit in sorted(view.changed, key=lambda commit: commit.path):
                 if view.versions.get(commit.path) == commit.version:
                     self._mirror(commit)
+            # Listing the folder is needed only where something that was known is gone.
             if self._known is None or not self._known <= view.versions.keys():
                 self._drop_others(view)
             self._known = set(view.versions)
@@ -82,6 +86,7 @@ class BucketMirror:
         names = path.relative_to(self._root).parts
         if names[0] == layout.RESULTS and len(names) == 2:
             return BucketFile(self._bucket, "/".join(names))
+        # Only files below a committed folder have objects: claims and scratch files have none.
         depth = committed_depth(names)
         if not 0 < depth < len(names):
             return None
@@ -106,10 +111,13 @@ class BucketMirror:
         Raises StoreError, and TornError where its objects are not what was written.
         """
         self._check_conditions()
+        # Read back before it is sent, as before a rename in a folder.
         check_files(tmp, files)
         commit = Commit.of(tmp, self._path_of(target), files)
+        # Objects first: they lie where nobody looks until the commit names them.
         if not commit.is_text:
             self._upload(tmp, commit)
+        # The marker comes before the commit, so that none is ever without a trace in the index.
         self._index.announce(commit)
         if self._bucket.create(commit.key, commit.to_bytes()) is None:
             winner = self._index.load(commit.path)
@@ -119,12 +127,14 @@ class BucketMirror:
                 shutil.rmtree(tmp)
                 self.refresh(at_once=True)
                 return False
+        # A commit whose objects are not as they were sent is taken back before anyone relies on it.
         self._check_objects(commit, target)
         with self._locked():
             self._mirror(commit)
             if self._known is not None:
                 self._known.add(commit.path)
         shutil.rmtree(tmp)
+        # Now and then commits are put together, or listing their markers would take long.
         self._commits += 1
         if self._commits % COMPACT_COMMITS == 0:
             self._index.compact(COMPACT_COMMITS)
@@ -140,6 +150,7 @@ class BucketMirror:
         if target.parent == layout.results_path(self._root):
             self._bucket.delete([path])
             return
+        # The index first: from then on no other process sees the folder.
         self._index.forget(path)
         commit = self._index.load(path)
         # Members go before their run, and objects last: what is half removed is seen by nobody.
@@ -176,6 +187,7 @@ class BucketMirror:
 
     def prune(self, dry_run: bool) -> list[str]:
         """Delete what killed writers left, once it is old; return the folders."""
+        # Nothing counts as mirrored here, so that the index alone says what there is.
         versions = self._index.look(lambda _: None).versions
         orphans = find_orphans(self._bucket, versions)
         if not dry_run:
@@ -195,6 +207,7 @@ class BucketMirror:
 
     def _withdraw(self, commit: Commit, winner: Commit | None) -> None:
         """Delete what a writer put that was not first."""
+        # A winner of the same version has the same objects, which must stay.
         if winner is None or winner.version != commit.version:
             self._index.retract(commit.path, commit.version)
             self._bucket.delete(f"{commit.folder}/{name}" for name in commit.files)
@@ -204,6 +217,7 @@ class BucketMirror:
         if commit.is_text:
             return
         prefix = f"{commit.folder}/"
+        # Sizes are enough here: the service compared each request's digest as it arrived.
         sizes = {
             entry.key.removeprefix(prefix): entry.nbytes
             for entry in self._bucket.list(commit.folder)
@@ -220,6 +234,7 @@ class BucketMirror:
     def _mirror(self, commit: Commit) -> None:
         """Give the folder the texts of a commit; a member of a run that is not there is none."""
         target = self._root / commit.path
+        # The run's own folder is two names deep: without it a member has no place to lie.
         run = self._root.joinpath(*target.relative_to(self._root).parts[:2])
         if version_of(target) == commit.version or (run != target and not run.is_dir()):
             return
@@ -230,6 +245,7 @@ class BucketMirror:
             path = aside / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text.encode())
+            # The time of the commit, for readers that tell the newest part by its file.
             os.utime(path, (commit.committed_s, commit.committed_s))
         if target.exists():
             replaced = aside.with_name(f"{aside.name}-replaced")
@@ -239,6 +255,7 @@ class BucketMirror:
 
     def _drop_others(self, view: View) -> None:
         """Remove folders that the store has no longer."""
+        # Results are not among them: they are brought up to date by their own listing.
         groups = [layout.runs_path(self._root), layout.pictures_path(self._root)]
         groups += [
             run / name

@@ -16,6 +16,7 @@ _REQUESTS = 16
 def write_mirrored(path: Path, data: bytes) -> None:
     """Write a file of the mirror, as a whole; it can be fetched again at any time."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Under a name of its own, so that two processes that fetch one file do not mix their bytes.
     aside = path.with_name(f".{secrets.token_hex(4)}.part")
     aside.write_bytes(data)
     aside.replace(path)
@@ -23,6 +24,7 @@ def write_mirrored(path: Path, data: bytes) -> None:
 
 def fetch_results(bucket: Bucket, folder: Path) -> None:
     """Bring the folder of results up to date: those saved since are fetched, others removed."""
+    # One listing says which results there are, and whether the mirror's are the same.
     entries = {
         folder / Path(entry.key).name: entry
         for entry in bucket.list(layout.RESULTS)
@@ -37,6 +39,7 @@ def fetch_results(bucket: Bucket, folder: Path) -> None:
 def _fetch_result(bucket: Bucket, path: Path, entry: ObjectEntry) -> None:
     """Fetch a result that is not the one that the mirror has, by its size and time."""
     status = path.stat() if path.exists() else None
+    # The object's time was given to the file when it was fetched.
     if status and (status.st_size, status.st_mtime) == (entry.nbytes, entry.modified_s):
         return
     data = bucket.get(entry.key)

@@ -19,6 +19,7 @@ def find_orphans(bucket: Bucket, versions: Mapping[str, str]) -> dict[str, list[
 
     versions: the version of each committed folder by its path.
     """
+    # What is committed now, under the names that its objects and its marker have.
     folders = {f"{path}-{version}" for path, version in versions.items()}
     markers = {f"{RECENT}/{path}@{version}" for path, version in versions.items()}
     orphans: dict[str, list[str]] = {}
@@ -29,6 +30,7 @@ def find_orphans(bucket: Bucket, versions: Mapping[str, str]) -> dict[str, list[
         else:
             folder = "/".join(names[: committed_depth(names)])
             is_orphan = bool(folder) and folder not in folders
+        # Young ones may be of a writer whose commit is still to come.
         if is_orphan and time.time() - entry.modified_s > ORPHAN_S:
             orphans.setdefault(folder, []).append(entry.key)
     return orphans
