@@ -108,6 +108,7 @@ class Things:
         # No mask is no fault: its texts have all measures but those of the object.
         if isinstance(dataset, HasMaskFiles) and not dataset.has_label_map(image):
             return {}
+        # Data sets name their objects in two ways: concepts of a picture, or classes of episodes.
         if self._has_concepts:
             return dict(dataset.concept_masks(image))
         if self._has_episodes:
@@ -146,6 +147,7 @@ def inquiries_of_question(
     """
     if not text.strip():
         raise UsageError("--question: expected a text, found an empty one")
+    # Any other placeholder is a slip: the model would be asked the braces.
     if unknown := set(PLACEHOLDER.findall(text)) - {CONCEPT}:
         raise UsageError(
             f"--question: expected no placeholder but {CONCEPT}, found {min(unknown)}; a text that "
@@ -155,6 +157,7 @@ def inquiries_of_question(
     for image in images:
         wh_px = run.image(image).sample.image_wh_px
         words = things.shown(image, wh_px)
+        # With a placeholder a question is asked of each thing in the picture, with its mask.
         if CONCEPT in text:
             inquiries += [
                 Inquiry(
@@ -167,6 +170,7 @@ def inquiries_of_question(
                 for word in words
             ]
             continue
+        # Without one, the thing that the text names, if the picture shows it, is where to look.
         word = named_thing(text, words)
         mask = things.mask(image, wh_px, word) if word else None
         inquiries.append(Inquiry(image, image, text, word, mask))
@@ -200,6 +204,7 @@ def inquiries_of_questions(
         if image not in ids:
             continue
         wh_px = run.image(image).sample.image_wh_px
+        # The mask is of the thing that the question names, where the picture has a mask of it.
         word = named_thing(question.text, things.shown(image, wh_px))
         mask = things.mask(image, wh_px, word) if word else None
         name = f"{question.group}-{question.id}" if question.group else question.id

@@ -18,6 +18,7 @@ def margin_scores(margins: Array, pictures: Array, seed: int) -> Row:
         pictures: The number of each question's picture, (question,).
         seed: The random seed of the intervals.
     """
+    # Sums over questions, so that a resample of pictures only has to add up.
     units = np.column_stack([np.ones(len(margins)), margins, margins > 0])
 
     def scores(sums: Array) -> dict[str, Array]:

@@ -37,6 +37,7 @@ def _joined(pictures: Sequence[Sequence[str]], numbers: Array) -> Array:
     from scipy.sparse.csgraph import connected_components
 
     n = len(pictures)
+    # Questions and pictures are one graph: chains of shared pictures are one independent part.
     question = np.repeat(np.arange(n), [len(names) for names in pictures])
     size = n + len(set(numbers.tolist()))
     edges = coo_array((np.ones(len(numbers)), (question, n + numbers)), shape=(size, size))

@@ -106,6 +106,7 @@ class QuestionWork:
 
     def config(self, algorithm: int) -> dict[str, Any]:
         """Return what the numbers depend on, of which `algorithm` is the version."""
+        # Questions and drawn points are hashed: what else they were drawn from does not matter.
         texts = [
             [question.id, list(question.image_ids), question.prompt, question.answer]
             for question in self.paired.questions
