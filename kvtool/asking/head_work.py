@@ -78,6 +78,7 @@ class HeadWork:
         by_image: dict[str, list[str]] = {}
         for image, text in zip(images, texts, strict=True):
             by_image.setdefault(image, []).append(text)
+        # Equal changes are run once, as that of a part which holds all chosen heads.
         changes = list(dict.fromkeys(condition.change for condition in self.conditions))
         table = replies.ask(by_image, changes, progress)
         by_condition = (table[condition.change] for condition in self.conditions)

@@ -54,6 +54,7 @@ def scored_task(
     Options that the class names as `picture_options` alone are those of its pictures. Raises
     KvtoolError where the run's images or the annotations are not those that were scored.
     """
+    # Without a result nothing says how to score: the task's defaults do.
     task_class = TASKS.load(task)
     if result is None:
         return task_class(dataset, sizes_of(run), device)
@@ -103,9 +104,11 @@ def saved_predictions(
 
     Raises KvtoolError where the block's values are not finite.
     """
+    # All heads of the layer at once, as they were scored: rounding depends on the batch.
     layer = Layer(run, block.kind, block.layer, heads, device)
     with tempfile.TemporaryDirectory(prefix="kvtool-predictions-") as folder:
         records = task.save(layer, heads.index(block.kv_head), Path(folder))
+        # Predictions of a block with a NaN are made but mean nothing.
         if layer.nonfinite[heads.index(block.kv_head)]:
             name = block_name({"kind": block.kind, "layer": block.layer, "kv_head": block.kv_head})
             raise KvtoolError(
