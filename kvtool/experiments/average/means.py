@@ -61,6 +61,7 @@ class TaskScores:
 
     def row(self, row: Row) -> Row:
         """Return what is averaged of one of the result's rows, as fractions."""
+        # Some tasks are scored in percent: the mean is of fractions.
         factor = 0.01 if self.result.unit == "percent" else 1.0
         names = dict.fromkeys(CARRIED) | {SCORE: None}
         fields = {name: self.result.metric if name == SCORE else name for name in names}
