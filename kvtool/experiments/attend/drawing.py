@@ -68,6 +68,7 @@ class MapFiles:
     def _save(self, folder: Path, look: Look, layers: Sequence[int]) -> None:
         """Write the maps of all heads, the mean over the tokens that look."""
         span = look.sample.base()
+        # Queries of a text are averaged, as in the scores.
         maps = look.attention.mean(axis=2)
         data = BytesIO()
         np.savez_compressed(

@@ -127,6 +127,7 @@ class SinkStudy:
         total: Array | None = None
         n_texts = 0
         for look in looks:
+            # Query heads of a group share one key: what it draws is their mean.
             grouped = look.mean.reshape(n_keys, -1, look.mean.shape[-1])
             maps = grouped.mean(axis=1, dtype=np.float64)
             total = maps if total is None else total + maps
@@ -148,6 +149,7 @@ class SinkStudy:
 
     def _rows(self, sums: SinkSums, peaks: StreamPeaks) -> list[Row]:
         """Return a row for each key."""
+        # Pictures are the units; under several ids one picture is one cluster.
         units = np.stack(sums.units, axis=1)
         digests = {sample.id: sample.digest for sample in self.attender.run.samples}
         pictures = numbered([digests[image] or image for image in self.pictures])

@@ -148,6 +148,7 @@ def knockout(
             store, work.run, model, device, max_new_tokens, fresh, share=share, dtype=question_dtype
         )
         if each_head:
+            # Each head alone takes margins only: generated answers for every head take too long.
             study = ask_alone(work, answerer, asking.progress)
         else:
             asking.progress(0, "", work.n_images)

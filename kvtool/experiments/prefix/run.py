@@ -241,6 +241,7 @@ class ScoredConditions:
         for condition, run, best_block in zip(
             compared.conditions, compared.runs, best, strict=True
         ):
+            # The best block may move with the text; the fixed one shows its effect on one place.
             for choice, block in (("best", best_block), ("fixed", fixed)):
                 table, nonfinite = self.table(run, block)
                 labels = {"condition": condition.name, "choice": choice, **asdict(block)}

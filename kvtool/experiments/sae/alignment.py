@@ -74,6 +74,7 @@ def _layer_of(layers: tuple[int, ...], holds: Array, resampled: Array) -> dict[s
     Where it does not hold in the last layer, there is none; an end of the interval is None where
     that many resamples have none.
     """
+    # Infinity stands for no layer, so that resamples without one count in the quantiles.
     numbers = np.array([*map(float, layers), np.inf])
     first = int(_first_to_the_end(holds[None])[0])
     first_layers = numbers[_first_to_the_end(resampled)]

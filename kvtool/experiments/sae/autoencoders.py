@@ -87,6 +87,7 @@ def layer_saes(
         except KvtoolError as error:
             errors.append((source, error))
             continue
+        # An SAE of another layer or place is named, not scored.
         layer = _layer(autoencoder)
         if layer not in layers:
             outside.append(f"{source.label}: {_place(autoencoder)}, not scored")
@@ -104,6 +105,7 @@ def layer_saes(
             f"sae: expected SAEs of the residual stream after layers {_listed(layers)}, found "
             f"none of them: {outside[0]}"
         )
+    # Several SAEs of a layer follow each other, under names that tell them apart.
     ordered = sorted(_renamed(list(entries.values())), key=lambda entry: entry.layer)
     return ordered, outside, [source.labeled(str(error)) for source, error in errors]
 

@@ -50,6 +50,7 @@ def feature_items(
             reader.selection.concepts, reader.selection.features, strict=True
         )
     }
+    # A card shows each picture's strongest features, whichever concepts they are of.
     for position, features in zip(positions, top_features(pooled, _shown(captions)), strict=True):
         for feature in features[features >= 0].tolist():
             concept = concepts.get(feature)

@@ -39,6 +39,7 @@ def splice_losses(measured: Measured, progress: Progress) -> Losses:
         except UsageError as error:
             subject.skipped.append(str(error))
             continue
+        # The loss with the image as it is: from here what a replacement loses is counted.
         plain.append(image.loss())
         states = measured.streams.images([position], ["image"])["image"][:, 0].float()
         for index, losses in averaged.items():
@@ -46,6 +47,7 @@ def splice_losses(measured: Measured, progress: Progress) -> Losses:
             # losses.
             mean = _mean(measured, index).expand_as(states[index])
             losses.append(image.spliced_loss(measured.streams.layers[index], mean))
+        # Each dictionary's reconstruction takes the place of the same image tokens.
         for losses, (reader, _) in zip(replaced, readers, strict=True):
             losses.append(image.spliced_loss(reader.layer, _decoded(reader, states)))
     return {

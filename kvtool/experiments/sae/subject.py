@@ -118,6 +118,7 @@ def make_subject(
         )
     captions = dataset.captions()
     samples = [sample for sample in run.samples if captions.get(sample.id)]
+    # Beyond the limit nothing is skipped: it was not asked for.
     skipped = [f"image {image}: no caption" for image in run.ids if not captions.get(image)]
     selected = samples[:limit]
     if len(selected) < 2:
@@ -161,6 +162,7 @@ def _partners(samples: Sequence[Sample], rng: np.random.Generator) -> Array:
         groups.setdefault(sample.base().grid, []).append(position)
     for positions in groups.values():
         if len(positions) > 1:
+            # A circle gives each image another one, and each serves once.
             circle = rng.permutation(positions)
             partners[circle] = np.roll(circle, 1)
     return partners

@@ -143,6 +143,7 @@ class ConditionSums:
         decoded = dictionary.decode(features, tokens.x)
         n_above = features_above(features)
         self.n_outliers += int((~tokens.usual).sum())
+        # Scores of the concepts' features stand token by token; all else is summed by image.
         self.scores.append(tokens.spread(features[:, concept_features].cpu().numpy()))
         for position, rows in zip(tokens.positions, tokens.split(), strict=True):
             self.sums.add(position, tokens.x[rows], features[rows], decoded[rows])
@@ -208,6 +209,7 @@ def features_above(features: torch.Tensor) -> torch.Tensor:
     n_most = int((features > 0).sum(dim=1).max()) if len(features) else 0
     if n_most == 0:
         return torch.zeros(len(features))
+    # The sum of the largest ones, for each number of them.
     largest = features.relu().topk(n_most, dim=1).values.double()
     sums = largest.cumsum(dim=1)
     total = sums[:, -1:]
