@@ -125,6 +125,7 @@ class SurfaceScores:
     def _scored(self, names: Sequence[str], rows: Array, labels: Row) -> list[Row]:
         """Return the scores of conditions on some of the rows."""
         model = self.right["model"][rows]
+        # Each condition stands beside the model: a resample scores both on the same questions.
         parts = [(np.ones(len(rows)), self.right[name][rows], model) for name in names]
         units = np.stack([np.stack(part, axis=-1) for part in parts]).astype(np.float64)
         table = Table({}, units, _accuracies, clusters=picture_clusters(self._pictures(rows)))
@@ -138,6 +139,7 @@ class SurfaceScores:
     def _changes(self, name: str, rows: Array) -> Row:
         """Return what a condition gains of the questions among the rows that the values alone have
         right, and what it loses of those that the model has right."""
+        # Gains can only come from what values alone know, losses only from what the model knew.
         value_only = rows[self.right["value"][rows] & ~self.right["model"][rows]]
         model = rows[self.right["model"][rows]]
         changes = {
@@ -160,6 +162,7 @@ class SurfaceScores:
 
     def _tests(self) -> Row:
         """Return McNemar's test of the sum against the model, by distinct question."""
+        # Marked points tell questions of one pair of pictures apart.
         marks = self.marks or [""] * len(self.questions)
         keys = [
             (self.pictures[row], self.questions[row].prompt, marks[row])
