@@ -89,6 +89,7 @@ class Attender:
         """The run's model, loaded when it is first needed."""
         from kvtool.engine.run_model import load_run_model
 
+        # Attention is watched with a backend that gives its weights, the run's where it does.
         backend = self.run.config.model.attention
         attention = backend if backend in ATTENTIONS else ATTENTIONS[0]
         return load_run_model(self.run, self.model_source, self.device, attention=attention)
@@ -97,6 +98,7 @@ class Attender:
         """Yield the attention of each inquiry, picture by picture; those of which nothing can be
         taken are left out and named in `skipped`.
         """
+        # A picture's cache is restored once for all that is asked about it.
         by_image: dict[str, list[Inquiry]] = {}
         for inquiry in inquiries:
             by_image.setdefault(inquiry.image, []).append(inquiry)

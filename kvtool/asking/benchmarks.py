@@ -161,6 +161,7 @@ def _option(answer: str, question: Question) -> str:
     """Return what an answer says to a question of own_benchmark; "other" where it says nothing."""
     if question.choices:
         return parse_choice(answer, question.choices) or "other"
+    # POPE's rule reads an empty answer as yes: of other data sets it is no answer.
     if not answer.strip():
         return "other"
     if _plain_answer(question) in ("yes", "no"):

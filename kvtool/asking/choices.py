@@ -89,6 +89,7 @@ def first_of_cells(questions: Sequence[ChoiceQuestion], limit: int | None) -> li
 
     A cell is a task or sub-task and a collection of images.
     """
+    # The limit is of each cell, since cells are averaged whatever their size.
     seen: dict[ChoiceCell, int] = {}
     first = []
     for question in questions:
@@ -173,6 +174,7 @@ def _beside_guesses(
         correct: which answers are right, (question,).
         guessed: of each predictor the share of its draws that are right, (question,).
     """
+    # What knows nothing is scored by the same function, cells and resamples.
     levels = [{"chance_kind": name, **score(shares)} for name, shares in guessed.items()]
     best = best_row(levels, "accuracy")
     if best is None:

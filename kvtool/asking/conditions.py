@@ -240,6 +240,7 @@ class AnswerSheet:
         """Return the units of a part's answers, each group in its columns: (unit, group * k)."""
         is_yes = options == "yes"
         correct = options == self.truth
+        # Sums keep groups apart, of which the scores take means.
         units, _ = side_by_side(
             [self.benchmark.units(is_yes[indices], correct[indices]) for indices in part.groups]
         )
@@ -248,6 +249,7 @@ class AnswerSheet:
     def _pictures(self, part: ScoredPart, n_units: int) -> tuple[Array, Array]:
         """Return the picture of each unit, and the group within which it is resampled: the first
         that asks about the picture."""
+        # A unit may be two questions about one picture, as MME's are: every other one names it.
         per_unit = len(part.questions) // n_units
         pictures = self.pictures[part.questions][::per_unit]
         group = np.repeat(np.arange(len(part.groups)), [len(indices) for indices in part.groups])

@@ -166,6 +166,7 @@ def _of_all_layers(numbers: Iterable[int], geometry: Geometry) -> list[tuple[str
     """Return the rows of heads of every layer that has them; numbers that no layer has stay, to be
     refused by name.
     """
+    # Layers may differ in their number of heads: each has those of the numbers it has.
     return _located(
         (layer, head)
         for layer in geometry.cached_layers

@@ -95,6 +95,7 @@ class Things:
 
     def _checked(self, image: str, wh_px: tuple[int, int]) -> dict[str, Array]:
         try:
+            # Void pixels alone show nothing of a thing.
             masks = {word: mask for word, mask in self._masks(image).items() if (mask == 1).any()}
             for mask in masks.values():
                 check_shape(mask, wh_px, f"image {image}")
@@ -125,6 +126,7 @@ def named_thing(text: str, words: Iterable[str]) -> str:
     each other; empty where it names none or several.
     """
     candidates = [word for word in words if _names(text, word)]
+    # A name within a longer one, as bus in school bus, is not meant by itself.
     longest = [
         word
         for word in candidates

@@ -48,5 +48,6 @@ def margin_p(changes: Array, pictures: Array) -> float:
     """
     from scipy.stats import wilcoxon
 
+    # Questions about a picture are one change: signed ranks need independent ones.
     sums = pooled(changes[:, None], None, pictures)[0][:, 0]
     return float(wilcoxon(sums).pvalue) if np.any(sums) else 1.0

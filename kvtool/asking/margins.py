@@ -89,6 +89,7 @@ def _first_tokens(model: LanguageModel, text: str, spellings: Sequence[str]) -> 
     """Return the id of each spelling's first token after a text; None where the text's own tokens
     are others with it.
     """
+    # A spelling may merge with the text's last token: then its first token is none of its own.
     before = model.token_ids(text)
     n = len(before)
     followed = [model.token_ids(text + spelling) for spelling in spellings]

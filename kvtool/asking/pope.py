@@ -173,6 +173,7 @@ def pooled_and_macro(sums: Array) -> dict[str, Array]:
 
     macro_f1 stands beside f1, the two by which results are compared.
     """
+    # Pooled scores weigh questions equally, macro ones files.
     by_file = sums.reshape(*sums.shape[:-1], -1, 4)
     pooled = _scores(by_file.sum(axis=-2))
     macro = {f"macro_{name}": values.mean(axis=-1) for name, values in _scores(by_file).items()}

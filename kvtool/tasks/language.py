@@ -116,6 +116,7 @@ def thresholds(maps: Tensor, cutoff: str) -> Tensor:
         return maps.mean(-1)
     if cutoff == "otsu":
         return _otsu(maps)
+    # The share p of tokens above the cut are the foreground.
     return torch.quantile(maps, 1 - float(cutoff.partition(":")[2]), dim=-1)
 
 

@@ -90,6 +90,7 @@ def _target(
 
 def by_category(pairs: list[Pair]) -> list[list[int]]:
     """Return the indices of the pairs of each category."""
+    # Points are matched category by category, so that the vectors of one fit in memory.
     members: defaultdict[str, list[int]] = defaultdict(list)
     for index, pair in enumerate(pairs):
         members[pair.category].append(index)

@@ -130,6 +130,7 @@ class ReferringExpression:
         """(head, sentence, 7): map_counts of the mask of every sentence and its map."""
         counts = np.zeros((len(layer.heads), self.n, COUNTS))
         for image, sentences in self._predict(layer):
+            # Masks are kept for one image: the sentences about an object follow each other there.
             masks: dict[int, Array] = {}
             for index, maps, predicted in sentences:
                 mask = self._truth(self.expressions[index], image.wh_px, masks)

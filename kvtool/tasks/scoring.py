@@ -169,6 +169,7 @@ class Scoring:
         """The runs that hold all of these images with the same pictures, and what a result records
         of each as a baseline.
         """
+        # Under one id runs may hold other pictures: hashes compare them.
         ours = self.plan.run.images_hash(images)
         complete = [run for run in other_runs if set(images) <= _held(run)]
         baselines = [run for run in complete if run.images_hash(images) == ours]
@@ -278,6 +279,7 @@ def choose_best(
     if not halves:
         best = best_row(eligible(rows), metric, higher_is_better)
         return None if best is None else {**best, "select": "max"}
+    # Chosen by the first half's score; the row's own scores are those of the second.
     best = best_row(eligible(halves), f"chosen_{metric}", higher_is_better)
     return None if best is None else {**best, "select": "split"}
 

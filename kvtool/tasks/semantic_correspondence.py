@@ -136,6 +136,7 @@ class SemanticCorrespondence:
 
     def ceiling(self, grids: Grids) -> Array:
         """(1, pair, alpha) number of keypoints of the best patches; of pixels with `upsample`."""
+        # No prediction can be nearer than the patch, or pixel, that lies nearest.
         best = (
             pixel_points(pair, self.sizes[pair.trg_id])
             if self.upsample

@@ -19,6 +19,7 @@ def picture_clusters(pictures: Sequence[Sequence[str]]) -> Array | None:
     both, (question, 2). Where some are about more, pictures that questions join, directly or by way
     of others, are one thing, (question,). None where no two questions share a picture.
     """
+    # Pictures that no two questions share make each question independent.
     counts = Counter(chain.from_iterable(map(set, pictures)))
     if max(counts.values(), default=0) < 2:
         return None

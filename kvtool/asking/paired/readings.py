@@ -85,6 +85,7 @@ def option_cosines(
     import torch
     from torch.nn.functional import normalize
 
+    # Lengths differ between tokens and heads: directions alone are compared.
     scores = torch.einsum("hqd,hqod->hqo", normalize(first, dim=-1), normalize(options, dim=-1))
     return torch.where(present, scores, -torch.inf)
 
@@ -184,6 +185,7 @@ class PointCosine:
     def _found(self, layer: Layer) -> Array:
         """Return 1 where the nearest token of the target picture is near enough, (head,
         question)."""
+        # PCK is that of the perception task, on pairs of a single keypoint.
         pairs = _Pairs([_of_one_point(question) for question in self.questions])
         sizes = {pair.src_id: pair.src_wh_px for pair in pairs.listed}
         sizes |= {pair.trg_id: pair.trg_wh_px for pair in pairs.listed}

@@ -63,6 +63,7 @@ class QuestionWork:
         points = self.paired.points
         if points is None:
             return None
+        # Points on other pictures under the same ids are other drawings.
         images = {image for point in points for image in point.question.image_ids}
         return hash_json([[point.record() for point in points], self.run.images_hash(images)])
 

@@ -109,6 +109,7 @@ def _of_heads(maps: Array, layers: Sequence[int], heads: Sequence[tuple[int, int
     """Return the maps (map, token) of some heads out of all (layer, q_head, token)."""
     if not heads:
         return maps.reshape(-1, maps.shape[-1])
+    # Layers that were chosen need not begin at 0: their rows are looked up.
     rows = {layer: row for row, layer in enumerate(layers)}
     return np.stack([maps[rows[layer], head] for layer, head in heads])
 

@@ -88,6 +88,7 @@ def _put(
     units: Array, names: Sequence[str], counter: str, scores: Array, is_looking: Array
 ) -> None:
     """Set the columns of scores (name, map) and that of their number, where they are defined."""
+    # A score counts only where the map sees something and the score is defined.
     defined = is_looking & ~np.isnan(scores).any(axis=0)
     for name, column in zip(names, scores, strict=True):
         units[:, COLUMN[name]] = np.where(defined, column, 0.0)

@@ -177,6 +177,7 @@ def _truth_of(inquiry: Inquiry, sample: Sample) -> TruthMask | None:
     if inquiry.mask is None:
         return None
     mask = inquiry.mask()
+    # Void pixels count on neither side.
     keep = mask != VOID if (mask == VOID).any() else None
     return TruthMask(mask == 1, keep, sample.base())
 

@@ -144,6 +144,7 @@ class SinkStudy:
             run.read(kind, layers, heads, ids=[image], tokens=cells.tolist()).values
             for kind in CACHE
         )
+        # Layers and heads become one axis of keys.
         flat = (-1, *keys.shape[2:])
         return keys.reshape(flat), values.reshape(flat)
 
@@ -212,6 +213,7 @@ def sink_scores(sums: Array) -> dict[str, Array]:
         name: ratio(sums[..., column], sums[..., COLUMN["pictures"]])
         for name, column in COLUMN.items()
     }
+    # Norms at sinks, over those of the other tokens.
     norms = {f"{name}_ratio": ratio(means[name], means[f"{name}_others"]) for name in NORMS}
     return {name: means[name] for name in (METRIC, "mass", "border")} | norms
 

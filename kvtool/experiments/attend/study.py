@@ -163,6 +163,7 @@ class AttendStudy:
         """Measure maps (map, token) of a look."""
         cells = np.array(look.sample.base().token_indices())
         name = look.inquiry.id
+        # Texts without an object have units all the same, with no scores of one.
         truth = self._truths.get(name)
         return map_units(maps, cells, truth, self._strangers.get(name, []))
 

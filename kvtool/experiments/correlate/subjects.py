@@ -124,6 +124,7 @@ def _serves(run: Run, task: str) -> bool:
 
 def _askable(runs: Sequence[Run], benchmark: str) -> list[Run]:
     """Return the runs with whole caches of pictures whose answers are known, the fullest first."""
+    # Answers go on from caches: of a run without all keys and values none can.
     usable = [
         run
         for run in runs

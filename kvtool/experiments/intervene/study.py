@@ -118,9 +118,11 @@ def best_condition(scores: Sequence[float], margins: Array) -> int:
         scores: Of each condition.
         margins: (condition, question), NaN where there are none.
     """
+    # Margins break ties, on questions that have one under every condition.
     comparable = np.isfinite(margins).all(axis=0)
     means = margins[:, comparable].mean(axis=1) if comparable.any() else np.zeros(len(margins))
     ranked = np.where(np.isnan(scores), -np.inf, scores)
+    # The last key sorts first: scores, then margins; the model as it is is no candidate.
     order = np.lexsort((-means[1:], -ranked[1:]))
     return 1 + int(order[0])
 

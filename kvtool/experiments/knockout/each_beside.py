@@ -80,6 +80,7 @@ def _measure(source: Result) -> str:
 
 def _masses(source: Result) -> dict[Head, float]:
     """Return by head the mean mass of the query heads that read it."""
+    # Several query heads read one KV head: their masses are averaged.
     readers: dict[Head, list[float]] = {}
     for row in source.rows:
         if row[MASS] is not None:

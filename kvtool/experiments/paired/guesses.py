@@ -179,6 +179,7 @@ def guesses(n_choices: Array, model_right: Array, n_blocks: int, seed: int) -> R
 def _right(n_choices: Array, n_blocks: int, rng: np.random.Generator) -> Array:
     """Draw how many questions each block guesses right, (draw, block)."""
     right = np.zeros((DRAWS, n_blocks), np.int64)
+    # Questions of equally many choices are one binomial draw.
     for choices, count in zip(*np.unique(n_choices, return_counts=True), strict=True):
         right += rng.binomial(count, 1 / choices, size=right.shape)
     return right

@@ -56,6 +56,7 @@ class Shelf:
         """Return an SAE on the device."""
         if entry.digest not in self.weights:
             self.weights[entry.digest] = entry.load().to(self.device), entry.nbytes
+            # The SAE that was used longest ago goes first; the present one always stays.
             while len(self.weights) > 1 and self._nbytes() > self.most_bytes:
                 self.weights.popitem(last=False)
         self.weights.move_to_end(entry.digest)

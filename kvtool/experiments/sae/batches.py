@@ -166,6 +166,7 @@ def _joined(streams: DecoderStreams, texts: Sequence[TextStream]) -> torch.Tenso
 def _keep_samples(streams: DecoderStreams, batch: StreamBatch, notes: Notes) -> None:
     """Keep a few of the images' tokens, from all over, as a sample of each layer."""
     n_images = len(streams.subject)
+    # A fixed number of tokens in all: some of each image, or one of every few images.
     per_image = -(-NOISE_TOKENS // n_images)
     image_step = -(-n_images // NOISE_TOKENS)
     for position, states in zip(batch.positions, batch.states["image"], strict=True):

@@ -76,6 +76,7 @@ def overlap_fields(presence: Array, caption_presence: Array, seed: int) -> Row:
     """Return how much of the features of images (image, m) their captions have, and permuted
     captions."""
     rng = np.random.default_rng(seed)
+    # Permuted captions tell what features have in common whatever the picture.
     orders = [rng.permutation(len(presence)) for _ in range(PERMUTATIONS)]
     indices, chance = overlap(presence, caption_presence, orders)
     return {"overlap": float(indices.mean()), "overlap_chance": chance}

@@ -94,6 +94,7 @@ def _words(text: ConditionSums, position: int, feature: int, pieces: Sequence[st
     if example is None:
         return []
     activations = _column(example, feature)
+    # Outliers have no activation, and so no piece that stands for them.
     usual_pieces = [pieces[index] for index in np.flatnonzero(example.usual).tolist()]
     order = np.argsort(-activations, kind="stable")
     strongest = [usual_pieces[index].strip() for index in order if activations[index] > 0]

@@ -88,6 +88,7 @@ def _mean(measured: Measured, index: int) -> torch.Tensor:
         for reader in measured.readers
         if reader.index == index and "image" in reader.sums
     )
+    # Sums are kept as offsets from a center, so that large means cost no precision.
     n_tokens = sum(map(len, sums.norms))
     return (sums.center.double() + sums.offset / max(n_tokens, 1)).float()
 

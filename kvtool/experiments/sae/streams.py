@@ -159,6 +159,7 @@ class DecoderStreams:
     ) -> tuple[torch.Tensor, Array]:
         """Permute an image's patches; return also where those that are read went."""
         patches = torch.tensor(self.subject.samples[position].base().token_indices())
+        # Patches change places, other tokens stay: the contents are the same, their places random.
         order = torch.randperm(len(patches), generator=generator)
         shuffled = vectors.clone()
         shuffled[patches[order]] = vectors[patches]
@@ -171,6 +172,7 @@ class DecoderStreams:
         noise: torch.Tensor = torch.randn(vectors.shape, generator=generator)
         if condition == "random":
             return self.inputs.mean + self.inputs.deviation * noise
+        # Directions are random, lengths are those of the image's own vectors.
         lengths = vectors.norm(dim=1, keepdim=True)
         random_vectors: torch.Tensor = noise / noise.norm(dim=1, keepdim=True) * lengths
         return random_vectors

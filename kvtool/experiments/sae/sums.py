@@ -52,6 +52,7 @@ class TokenRun:
         are those that are not finite."""
         joined = torch.cat([item.float() for item in states])
         lengths = joined.norm(dim=1)
+        # Comparisons with NaN are false, which makes such tokens outliers.
         usual = lengths <= longest
         counts = [len(item) for item in states]
         return cls(positions, counts, joined[usual], usual.cpu().numpy(), is_content)
@@ -64,6 +65,7 @@ class TokenRun:
 
     def split(self) -> list[slice]:
         """Return where the usual tokens of each image are."""
+        # Outliers are left out of the joined tokens: bounds count usual ones only.
         ends = np.cumsum(self.counts)
         n_before = np.concatenate([[0], np.cumsum(self.usual)])
         bounds = n_before[np.concatenate([[0], ends])].tolist()
@@ -159,6 +161,7 @@ class ConditionSums:
             return
         is_content = torch.from_numpy(tokens.is_content[tokens.usual]).to(features.device)
         for position, rows in zip(tokens.positions, tokens.split(), strict=True):
+            # A caption has a feature where it fires on one of its content words.
             fires = (features[rows][is_content[rows]] != 0).any(dim=0)
             self.content[position] |= np.packbits(fires.cpu().numpy())
 

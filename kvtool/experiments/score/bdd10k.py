@@ -101,8 +101,10 @@ def given_class_units(counts: Array) -> Array:
     """
     intersection, predicted, true = np.moveaxis(counts, 1, 0)
     union = predicted + true - intersection
+    # Of the background, intersection and union are what the foreground's leave of all pixels.
     pixels = true.sum(axis=1, keepdims=True)
     columns = (pixels - union, intersection, pixels - intersection, union)
+    # Only classes in the ground truth are foreground.
     return np.stack([(column * (true > 0)).sum(axis=1) for column in columns], axis=1)
 
 

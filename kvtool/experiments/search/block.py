@@ -66,6 +66,7 @@ def _probes(run: Run) -> list[Result]:
         for result in results_among(open_store(run.store).results())
         if result.command == "probe" and result.config.get("run_hash") == run.config.hash
     ]
+    # Correspondence asks for the same as a search: patches that match.
     return sorted(results, key=lambda result: "correspondence" not in (result.task or ""))
 
 

@@ -122,6 +122,7 @@ def fused_choices(
     sources = scoring if order is None else order[scoring]
     total = np.tensordot(fusion.shares, evidence.margins[fusion.blocks][:, sources], axes=1)
     log_probabilities = evidence.log_probabilities[scoring]
+    # Options that a question lacks are never chosen.
     value = np.where(evidence.present[scoring], total, -np.inf).argmax(axis=-1)
     return value, (log_probabilities + fusion.weight * total).argmax(axis=-1)
 

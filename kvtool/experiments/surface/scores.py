@@ -115,6 +115,7 @@ class SurfaceScores:
     def _half_rows(self) -> Iterator[Row]:
         """Yield the sum's scores on either half, with the block and weight of the other one."""
         for half, fusion in enumerate(self.crossed.fusions):
+            # The block was chosen on the other half: the score on this one is not flattered.
             rows = np.flatnonzero(self.crossed.half == half)
             kind, layer, kv_head = self.blocks[fusion.blocks[0]]
             block = {"kind": kind, "layer": layer, "kv_head": kv_head}
