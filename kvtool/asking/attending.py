@@ -89,7 +89,7 @@ class Attender:
         """The run's model, loaded when it is first needed."""
         from kvtool.engine.run_model import load_run_model
 
-        # Attention is watched with a backend that gives its weights, the run's where it does.
+        # The run's backend, where it takes a mask for each token.
         backend = self.run.config.model.attention
         attention = backend if backend in ATTENTIONS else ATTENTIONS[0]
         return load_run_model(self.run, self.model_source, self.device, attention=attention)

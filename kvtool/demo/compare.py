@@ -77,7 +77,7 @@ def most_similar(rng: np.random.Generator, size_wh: tuple[int, int] | None = Non
     right = sample_scene(
         rng, size_wh=size_wh, categories=names, setting=first.setting, time="day", style="flat"
     )
-    # The wrong image shares no category and no background: one look at either tells it.
+    # The wrong image shares no category and no background with the first.
     absent = [name for name in categories() if name not in names]
     unlike = [absent[int(index)] for index in rng.permutation(len(absent))[: len(names)]]
     backgrounds = [background for background in SETTINGS if background != first.setting]

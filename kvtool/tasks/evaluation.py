@@ -125,9 +125,9 @@ def count_blocks(
 ) -> int:
     """How many blocks a probe scores, those of other runs included. Errors as probe's."""
     task_kinds = TASKS.load(task).kinds
-    # Baselines of other runs are scored too, hence they count.
     check_served(run, task)
     plans = [plan_blocks(run, kinds, layers, heads, task_kinds)]
+    # Baselines of other runs are scored too, hence they count.
     plans += [baseline_plan(baseline, task_kinds) for baseline in _other_runs(run, task_kinds)]
     return sum(
         len(layer_numbers) * len(head_numbers)

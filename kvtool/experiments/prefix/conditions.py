@@ -62,7 +62,7 @@ def condition_names(
 
     Raises UsageError.
     """
-    # What a data set offers depends on its captions.
+    # A data set offers the conditions that it has texts for.
     offered = [name for name in ORDER if name in dataset.conditions]
     for name in conditions or ():
         if name not in offered:

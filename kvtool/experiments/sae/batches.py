@@ -113,7 +113,7 @@ def _batch(
     """Run images and their captions under all conditions; note what their tokens are."""
     subject = streams.subject
     batch = StreamBatch(positions, {}, {})
-    # Captions come first, as batches of images run with what is noted of them.
+    # Captions of the images, and which of their tokens are words of concepts.
     for condition in TEXTS:
         if condition in conditions:
             _add_captions(streams, batch, condition, notes)
