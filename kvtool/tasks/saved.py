@@ -77,7 +77,7 @@ def _scored_ids(run: Run, result: Result) -> Sequence[str]:
     """Return the images that a result was scored over: all of a run, or those that it held before
     more were added."""
     digest = result.config.get("images_hash")
-    # A run only grows at its end: what was scored is its beginning.
+    # A run that grew at its end begins with what was scored.
     for ids in (run.ids, run.ids[: result.config.get("images", 0)]):
         if digest is None or run.images_hash(ids) == digest:
             return ids

@@ -80,7 +80,7 @@ class InterventionStudy:
         choosing = self.ask(replace(first, conditions=tuple(candidates(first.conditions))))
         scores = [choosing.work.sheet.score_of(answers) for answers in choosing.answers]
         choice = choosing.work.conditions[best_condition(scores, choosing.margins)]
-        # The other half is asked under the chosen condition alone, beside the model as it is.
+        # The other half is asked under the chosen condition and its controls, beside the model.
         conditions = tuple(with_controls(second.conditions, choice))
         scoring = self.ask(replace(second, conditions=conditions))
         result = result_of(scoring)
