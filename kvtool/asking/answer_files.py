@@ -32,6 +32,7 @@ def _lines(
     benchmark: Benchmark, questions: Sequence[Question], conditions: Sequence[Answers]
 ) -> Iterator[dict[str, Any]]:
     for answers in conditions:
+        # Only a drawn control has a draw: an absent field says nothing, a null would seem to.
         labels = {"condition": answers.condition, "draw": answers.draw}
         for question, text in zip(questions, answers.texts, strict=True):
             option = benchmark.read_option(text, question)
@@ -61,6 +62,7 @@ def write_official(
     """
     for answers in conditions:
         pairs = list(zip(questions, answers.texts, strict=True))
+        # The official scripts score one file of each group, and take its name for the group's.
         for group in dict.fromkeys(question.group for question in questions):
             members = [(question, text) for question, text in pairs if question.group == group]
             name = f"coco_pope_{group}.json" if benchmark.name == "pope" else f"{group}.txt"

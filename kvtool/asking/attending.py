@@ -89,6 +89,7 @@ class Attender:
         """The run's model, loaded when it is first needed."""
         from kvtool.engine.run_model import load_run_model
 
+        # The run's backend, where it takes a mask for each token.
         backend = self.run.config.model.attention
         attention = backend if backend in ATTENTIONS else ATTENTIONS[0]
         return load_run_model(self.run, self.model_source, self.device, attention=attention)
@@ -97,6 +98,7 @@ class Attender:
         """Yield the attention of each inquiry, picture by picture; those of which nothing can be
         taken are left out and named in `skipped`.
         """
+        # A picture's cache is restored once for all that is asked about it.
         by_image: dict[str, list[Inquiry]] = {}
         for inquiry in inquiries:
             by_image.setdefault(inquiry.image, []).append(inquiry)
@@ -108,6 +110,7 @@ class Attender:
         """Yield the attention of the inquiries about one image."""
         kinds = cache_kinds(self.run.config.model.geometry)
         arrays = self.run.read_image(image, kinds, raw=True)
+        # A cache with one value that is not finite gives attention that means nothing.
         if spoiled := spoiled_arrays(arrays):
             self.skipped.append(
                 f"image {image}: expected a finite cache, found {WHAT} in {', '.join(spoiled)}: "
@@ -116,11 +119,13 @@ class Attender:
             return
         sample = self.run.image(image).sample
         cache = self.model.restore([sample], [arrays], self.run.config.keys)
+        # With an answer after the question, its tokens can be what looks at the image.
         answers = self._answers(cache, sample, inquiries)
         texts: dict[Inquiry, QueryText] = {}
         for inquiry in inquiries:
             answer = answers.get(inquiry, "")
             text = query_text(self.model, self.source, inquiry.text, answer or "")
+            # A word that the question lacks has no tokens that could look.
             if text.queries:
                 texts[inquiry] = text
             else:
@@ -150,10 +155,12 @@ class Attender:
         """Yield inquiries whose texts have equal numbers of tokens and of queries, as many as
         memory allows.
         """
+        # Texts of equal length need no padding, whose positions would shift the queries.
         groups: dict[tuple[int, int], list[Inquiry]] = {}
         for inquiry, text in texts.items():
             groups.setdefault((text.n_tokens, len(text.queries)), []).append(inquiry)
         geometry = self.run.config.model.geometry
+        # Memory bounds a batch twice: by its copies of the image's cache, and by its maps.
         n_heads = len(self.layers) * geometry.q_heads
         n_numbers = 2 * geometry.layers * geometry.kv_heads * geometry.head_dim
         # Four bytes a number is the most, whatever the model's precision.
@@ -176,6 +183,7 @@ class Attender:
         from kvtool.models.attention import image_attention
         from kvtool.models.cache import widened
 
+        # One image's cache stands for all rows of the batch: the image is not run again.
         batch_texts = [texts[inquiry] for inquiry in batch]
         attention = image_attention(
             self.model,
@@ -196,8 +204,10 @@ def attended_layers(run: Run, choice: LayerChoice | None) -> tuple[int, ...]:
     check_attendable(run)
     geometry = run.config.model.geometry
     layers = resolve_layers(choice, geometry.layers)
+    # Layers that share an earlier one's keys have none to look at: a choice by name skips them.
     if layers is None or isinstance(choice, str):
         return geometry.cached(layers or range(geometry.layers))
+    # Layers that are named must all have keys: leaving some out would not be what was asked.
     if absent := sorted(set(layers) - set(geometry.cached_layers)):
         raise UsageError(
             f"layers: {geometry.without_cache(absent[0])}: expected some of "

@@ -83,6 +83,7 @@ def _mme_summary(subsets: Sequence[str]) -> Scores:
 
     def scores(sums: Array) -> dict[str, Array]:
         """Score sums (..., 5 * subset)."""
+        # Five sums of each subset: four of right answers, as MME scores them, then the answers yes.
         by_subset = sums.reshape(*sums.shape[:-1], -1, 5)
         answer_sums = by_subset[..., :4].reshape(*sums.shape[:-1], -1)
         return _led(
@@ -160,6 +161,7 @@ def _option(answer: str, question: Question) -> str:
     """Return what an answer says to a question of own_benchmark; "other" where it says nothing."""
     if question.choices:
         return parse_choice(answer, question.choices) or "other"
+    # POPE's rule reads an empty answer as yes: of other data sets it is no answer.
     if not answer.strip():
         return "other"
     if _plain_answer(question) in ("yes", "no"):
@@ -184,9 +186,11 @@ def open_benchmark(spec: str) -> tuple[Benchmark, DatasetBase]:
     Raises UsageError.
     """
     parsed = parse_spec(spec)
+    # The synthetic scenes ask as POPE does unless they are told otherwise.
     if parsed.name == "scenes" and parsed.split is None:
         parsed = replace(parsed, split="pope")
     name = str(parsed.split) if parsed.name == "scenes" else parsed.name
+    # The error lists every data set with questions: benchmarks of their own scoring come first.
     if not _has_questions(name):
         dataset_names = [
             dataset

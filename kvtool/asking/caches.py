@@ -92,6 +92,7 @@ def serves(run: Run, base: Run, refs: Sequence[ImageRef]) -> bool:
         theirs.prefix,
         theirs.view,
     )
+    # Other weights, text before the image or another view give other keys and values.
     if not same_settings or not is_whole(ours):
         return False
     ids = {ref.id for ref in refs}
@@ -120,6 +121,7 @@ def holding_run(
     # The base run comes first: where several serve, its pictures are the ones asked about.
     runs = [] if base is None else [base, *store.readable_runs(lambda run: run.name != base.name)]
     serving = [run for run in runs if base is not None and serves(run, base, refs)]
+    # A picture whose file is absent can still be served from a cache: it is a failure only below.
     present = {ref.id for ref in refs if ref.path is None or ref.path.is_file()}
     absent = {ref.id: f"{ref.path}: no such file" for ref in refs if ref.id not in present}
     for run in serving:
@@ -134,6 +136,7 @@ def holding_run(
     report = _extract(job, device, progress)
     run = store.run(report.run)
     failed = {failure.id: failure.reason for failure in report.failed.values()}
+    # Pictures that other processes hold now are neither done nor failed.
     if busy := present - set(run.ids) - failed.keys():
         raise BusyError(
             f"run {run.name}: {len(busy)} images are held by another process: try again later"
@@ -152,6 +155,7 @@ def unanswerable(run: Run, ids: Collection[str]) -> dict[str, str]:
     No model can say anything from such a cache. Only caches of parts that record such values are
     read.
     """
+    # Parts record which arrays are not finite: all others need not be read.
     arrays = [array.name for kind in (*CACHE, *TEXT_KINDS) for array in run.config.arrays_of(kind)]
     parts = [part for part in run.parts() if any(part.nonfinite(name) for name in arrays)]
     reasons = {}
@@ -190,6 +194,7 @@ def _job(
     """Describe what to extract: the rest of the benchmark's run, or a new one with the base run's
     settings."""
     spec = spec_of(dataset)
+    # Without a run there are no settings to take over: the defaults hold.
     if base is None:
         if model is None:
             raise UsageError(
@@ -199,6 +204,7 @@ def _job(
 
         geometry = load_model(model, weights=False).info.geometry
         return Job(store.address, model, spec, kinds=cache_kinds(geometry), limit=limit)
+    # A run that is continued keeps its settings; a new one takes those of the base run.
     config = base.config if started is None else started.config
     kinds = cache_kinds(config.model.geometry)
     return Job(

@@ -62,6 +62,7 @@ def perception(dataset: DatasetBase, images: Collection[str]) -> list[ChoiceQues
 
     Raises DatasetError for a question whose answer names none of its choices.
     """
+    # Of BLINK, only perception is asked of one picture's values; other data sets are taken whole.
     questions = dataset.questions() if isinstance(dataset, HasQuestions) else []
     choices = [
         ChoiceQuestion(dataset.name, entry)
@@ -70,6 +71,7 @@ def perception(dataset: DatasetBase, images: Collection[str]) -> list[ChoiceQues
         and entry.image_ids[0] in images
         and (dataset.name != BLINK or entry.group in PERCEPTION)
     ]
+    # A question without a right choice would count as wrong for every model.
     for choice in choices:
         if not choice.truth:
             question = choice.question
@@ -87,6 +89,7 @@ def first_of_cells(questions: Sequence[ChoiceQuestion], limit: int | None) -> li
 
     A cell is a task or sub-task and a collection of images.
     """
+    # The limit is of each cell, since cells are averaged whatever their size.
     seen: dict[ChoiceCell, int] = {}
     first = []
     for question in questions:
@@ -123,11 +126,13 @@ def score_choices(
     """
     options = [question.read(answer) for question, answer in zip(questions, answers, strict=True)]
     truth = np.array([question.truth for question in questions])
+    # An answer that names no choice is wrong, and counted apart.
     correct = np.array(options) == truth
     unreadable = np.array([not option for option in options])
     # What knows nothing is scored on the same questions, as the mean of its draws.
     guessed = guesses([question.question for question in questions], truth, seed)
     right = {name: np.mean(np.array(draws) == truth, axis=0) for name, draws in guessed.items()}
+    # Cells are averaged, so each is a stratum: every resample must hold questions of all of them.
     cells = list(dict.fromkeys(question.cell for question in questions))
     cell_of_question = np.array([cells.index(question.cell) for question in questions])
     members = [np.flatnonzero(cell_of_question == number) for number in range(len(cells))]
@@ -146,6 +151,7 @@ def score_choices(
         units = choice_units(shares[rows])
         return scored(units, accuracy, clusters=picture[rows], seed=seed)
 
+    # CV-Bench averages sources within a task: cells of one task and sub-task are shown as one row.
     groups: dict[tuple[str, str], list[Array]] = {}
     for cell, rows in zip(cells, members, strict=True):
         groups.setdefault(cell[:2], []).append(rows)
@@ -168,6 +174,7 @@ def _beside_guesses(
         correct: which answers are right, (question,).
         guessed: of each predictor the share of its draws that are right, (question,).
     """
+    # What knows nothing is scored by the same function, cells and resamples.
     levels = [{"chance_kind": name, **score(shares)} for name, shares in guessed.items()]
     best = best_row(levels, "accuracy")
     if best is None:

@@ -80,11 +80,14 @@ class ConditionMargins(ImageReplies[float]):
         texts: dict[int, str] = {}
         for index, question in enumerate(work.questions):
             right = work.benchmark.truth(question)
+            # An open question has no options, hence no margin: it stays NaN.
             if right in options_of(question, right):
+                # Texts that are equal in prompt, choices and right option share one reply.
                 text = json.dumps([question.prompt, question.choices, right])
                 self.subjects[text] = question, right
                 texts[index] = text
         if texts:
+            # Only questions with options are asked; their margins go back to their places.
             answerable = replace(work, questions=tuple(work.questions[index] for index in texts))
             replies = answerable.replies(self, list(texts.values()), progress)
             margins[:, list(texts)] = np.array(replies, dtype=np.float64)
@@ -103,10 +106,13 @@ class ConditionMargins(ImageReplies[float]):
                 openings[text] = opening, options.index(right)
         if not openings:
             return [None] * len(texts)
+        # One pass gives the logits after every opening: nothing is generated.
         logits = intervened.logits(cache, [opening.text for opening, _ in openings.values()])
         margins: dict[str, float | None] = dict.fromkeys(texts)
         for row, (text, (opening, position)) in enumerate(openings.items()):
+            # Only the tokens that begin an option compete.
             token_ids = list(chain.from_iterable(opening.tokens))
             (margin,) = margins_of(logits[row : row + 1, token_ids], opening.tokens, position)
+            # JSON knows no NaN: what is not finite is stored as null.
             margins[text] = float(f"{margin:.{DIGITS}g}") if np.isfinite(margin) else None
         return [margins[text] for text in texts]

@@ -71,6 +71,7 @@ class AnswerSheet:
         self.chance_rows: list[Row] = []
         """What each predictor that knows nothing gets, of all parts whose rows were made."""
         self._guesses: dict[str, Guess | None] = {}
+        # One picture has several ids in a benchmark: its digest tells which questions are about it.
         images = [question.image_ids[0] for question in questions]
         self.pictures = numbered(digests.get(image) or image for image in images)
         prompts = [question.prompt for question in questions]
@@ -80,9 +81,11 @@ class AnswerSheet:
     def score(self, conditions: Sequence[Answers]) -> list[Row]:
         """Return the rows of all conditions, see score_conditions."""
         rows: list[Row] = []
+        # Every condition but the first is tested against it: that is the model as it is.
         for name in dict.fromkeys(condition.condition for condition in conditions):
             draws = [condition for condition in conditions if condition.condition == name]
             rows += self.rows(draws, None if name == conditions[0].condition else conditions[0])
+        # Tests of one part of the benchmark are one family: each condition adds one to it.
         label = self.benchmark.label
         for p, corrected in TESTS.items():
             rows = with_holm(
@@ -98,6 +101,7 @@ class AnswerSheet:
     def parts(self) -> list[ScoredPart]:
         """All groups together, then each group alone."""
         benchmark = self.benchmark
+        # Groups are strata of what is scored together, and parts of their own.
         labels = np.array([question.group for question in self.questions])
         groups = {name: np.flatnonzero(labels == name) for name in dict.fromkeys(labels.tolist())}
         top = benchmark.top
@@ -134,10 +138,12 @@ class AnswerSheet:
         """Yield the condition's rows; with several draws the first ones are means over them,
         without tests."""
         labels: Row = {"condition": draws[0].condition}
+        # One draw is a row of each part, and can be tested.
         if len(draws) == 1:
             for part in self.parts:
                 yield self._row(labels, draws, baseline, part)
             return
+        # Several draws have one mean for each part; each draw alone only the row of all groups.
         for part in self.parts:
             yield self._row(labels | {"draw": "all"}, draws, None, part)
         for answers in draws:
@@ -146,6 +152,7 @@ class AnswerSheet:
     def _row(
         self, labels: Row, draws: Sequence[Answers], baseline: Answers | None, part: ScoredPart
     ) -> Row:
+        # Draws stand side by side as columns: a resample takes the same questions in all of them.
         units = np.concatenate([self._units(self.options(answers), part) for answers in draws], 1)
         scores = self._scored(units, len(draws), part)
         pictures, _ = self._pictures(part, len(units))
@@ -179,6 +186,7 @@ class AnswerSheet:
         guess = self._guess(part)
         if guess is None:
             return {}
+        # The condition's columns come first, then those of the guess.
         n_columns = units.shape[1]
         metric = self.benchmark.metric
         ours, theirs = (mean_over_draws(part.scores, count) for count in (n_draws, guess.n_draws))
@@ -192,6 +200,7 @@ class AnswerSheet:
 
         side_by_side_units = np.concatenate([units, guess.units], axis=1)
         row = guess.row | self._scored(side_by_side_units, 1, part, difference)
+        # Better than chance means that the whole interval of the difference lies above zero.
         low = row["chance_difference_low"]
         return row | {"exceeds_chance": None if low is None else low > 0}
 
@@ -213,6 +222,7 @@ class AnswerSheet:
             guess_units.append(units)
         self.chance_rows += rows
         metric = self.benchmark.metric
+        # Chance is the strongest predictor that sees no picture: the hardest one to beat.
         best = best_row(rows, metric)
         self._guesses[key] = None
         if best is not None:
@@ -230,6 +240,7 @@ class AnswerSheet:
         """Return the units of a part's answers, each group in its columns: (unit, group * k)."""
         is_yes = options == "yes"
         correct = options == self.truth
+        # Sums keep groups apart, of which the scores take means.
         units, _ = side_by_side(
             [self.benchmark.units(is_yes[indices], correct[indices]) for indices in part.groups]
         )
@@ -238,6 +249,7 @@ class AnswerSheet:
     def _pictures(self, part: ScoredPart, n_units: int) -> tuple[Array, Array]:
         """Return the picture of each unit, and the group within which it is resampled: the first
         that asks about the picture."""
+        # A unit may be two questions about one picture, as MME's are: every other one names it.
         per_unit = len(part.questions) // n_units
         pictures = self.pictures[part.questions][::per_unit]
         group = np.repeat(np.arange(len(part.groups)), [len(indices) for indices in part.groups])
@@ -265,7 +277,9 @@ class AnswerSheet:
     def _tests(self, answers: Answers, baseline: Answers, part: ScoredPart) -> Row:
         """Test whether a condition differs from the baseline, in answers and in the metric."""
         distinct = self._first(part)
+        # McNemar's pairs must be independent: an equal question about one picture counts once.
         test = mcnemar(self.correct(baseline)[distinct], self.correct(answers)[distinct])
+        # Questions of a picture depend on each other: this test swaps conditions of whole pictures.
         units = [self._units(self.options(condition), part) for condition in (answers, baseline)]
         pictures, _ = self._pictures(part, len(units[0]))
         first, second = (pooled(condition_units, None, pictures)[0] for condition_units in units)

@@ -42,6 +42,7 @@ def guesses(questions: Sequence[Question], truth: Array, seed: int) -> dict[str,
     constants = list(dict.fromkeys(option for options in offered for option in options))
     if not constants:
         return {}
+    # Each question has its own number of options: a uniform number is scaled to it.
     rng = np.random.default_rng(seed)
     counts = np.array([len(options) for options in offered])
     guessed = []
@@ -52,6 +53,7 @@ def guesses(questions: Sequence[Question], truth: Array, seed: int) -> dict[str,
             np.array([options[pick] if options else NO_OPTION for options, pick in pairs])
         )
     predictors = {"guessing": guessed}
+    # Where a question does not offer the constant, saying it is an answer that names no option.
     for constant in constants:
         answers = [constant if constant in options else NO_OPTION for options in offered]
         predictors[f"always {constant}"] = [np.array(answers)]

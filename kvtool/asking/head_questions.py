@@ -80,6 +80,7 @@ def prepare(spec: str, run_name: str | None, plan: HeadPlan, asking: Asking) -> 
     extraction = (asking.model, dataset, refs, asking.device, asking.progress)
     if base is None:
         base, _ = holding_run(store, None, *extraction)
+    # Conditions depend on whose heads they are: they are made before the questions are known.
     heads, head_notes = plan.source.of(base)
     geometry = base.config.model.geometry
     conditions, notes = plan.conditions(heads, geometry, plan.layers_of(base))
@@ -155,6 +156,7 @@ def _split(
     """Return the questions that can be asked, and a line for each that cannot. Raises KvtoolError
     where none remains."""
     ids = {ref.id for ref in refs}
+    # Questions about pictures beyond the limit are not skipped: they were not meant.
     questions = []
     skipped = []
     for question in _questions(dataset):

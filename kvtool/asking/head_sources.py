@@ -56,6 +56,7 @@ class HeadSource:
         source = cls(heads, threshold, None)
         if threshold is not None and heads != "agnostic":
             raise UsageError(f"--threshold: expected --heads agnostic beside it, found {heads}")
+        # Named sets need a run, and are looked up once it is known; files are read now.
         is_named = heads in ("agnostic", ALL) or source.n_lowest is not None
         if is_named or source.kept is not None or source.numbers:
             return source
@@ -96,6 +97,7 @@ class HeadSource:
 
     def of(self, run: Run) -> tuple[HeadSet, list[str]]:
         """Return the heads, and notes. Raises UsageError."""
+        # Each way to name heads ends in rows of layer and head, judged input-agnostic or not.
         geometry = run.config.model.geometry
         rows, notes = self.rows, list[str]()
         if self.of_variance:
@@ -112,9 +114,11 @@ class HeadSource:
     def _by_variance(self, run: Run) -> tuple[list[tuple[str, Row]], list[str]]:
         """Return a run's keys, judged input-agnostic or not, and notes."""
         variances = kept_variances(run, "key", 0, wait_s=WAIT_S)
+        # Another threshold judges the stored variances anew: nothing is computed again.
         if self.threshold is not None:
             variances = judge(variances.rows, run, variances.config, self.threshold)
         rows = variances.rows
+        # The lowest variances need no threshold: rank alone decides.
         if self.n_lowest is not None:
             rows = _lowest(rows, self.n_lowest, run)
         elif not any(row["input_agnostic"] for row in rows):
@@ -145,6 +149,7 @@ def _no_agnostic_key(variances: Result, run: Run) -> str:
 
 def _lowest(rows: list[Row], count: int, run: Run) -> list[Row]:
     """Return rows in which the keys of the lowest variances are the input-agnostic ones."""
+    # Heads whose values are not finite have no variance and no rank.
     ranked = sorted(
         (row for row in rows if row["variance"] is not None), key=lambda row: float(row["variance"])
     )
@@ -161,6 +166,7 @@ def _of_all_layers(numbers: Iterable[int], geometry: Geometry) -> list[tuple[str
     """Return the rows of heads of every layer that has them; numbers that no layer has stay, to be
     refused by name.
     """
+    # Layers may differ in their number of heads: each has those of the numbers it has.
     return _located(
         (layer, head)
         for layer in geometry.cached_layers

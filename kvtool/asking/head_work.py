@@ -73,10 +73,12 @@ class HeadWork:
 
         Texts that stand twice are asked once.
         """
+        # An image's cache is read once for all texts about it.
         images = [question.image_ids[0] for question in self.questions]
         by_image: dict[str, list[str]] = {}
         for image, text in zip(images, texts, strict=True):
             by_image.setdefault(image, []).append(text)
+        # Equal changes are run once, as that of a part which holds all chosen heads.
         changes = list(dict.fromkeys(condition.change for condition in self.conditions))
         table = replies.ask(by_image, changes, progress)
         by_condition = (table[condition.change] for condition in self.conditions)
@@ -93,6 +95,7 @@ class HeadWork:
         question remains.
         """
         unit_of = self.benchmark.unit_of
+        # Conditions are compared question by question: one without an answer goes from all of them.
         unanswered = {
             index for replies in texts for index, text in enumerate(replies) if text is None
         }
@@ -129,6 +132,7 @@ class HeadWork:
         """Score the answers of every condition."""
         sheet = self.sheet
         rows = sheet.score(conditions)
+        # The official script counts an empty answer as yes, which blocked heads can make common.
         empty = max(row["n_empty"] for row in rows)
         notes = list(self.notes)
         if empty and self.benchmark.name == "pope":
@@ -162,6 +166,7 @@ class HeadWork:
 
     def config(self) -> dict[str, Any]:
         """Return what the answers depend on."""
+        # A hash of the questions tells results over other questions apart.
         questions = [[q.id, q.image_ids[0], q.prompt, q.answer] for q in self.questions]
         return {
             "task": self.benchmark.name,

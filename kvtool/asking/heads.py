@@ -120,6 +120,7 @@ def head_set(rows: Iterable[tuple[str, Row]], geometry: Geometry, source: str) -
     dependent: set[Head] = set()
     n_rows = 0
     judged = False
+    # Values have variances too, but keys alone make a head input-agnostic.
     for location, row in rows:
         n_rows += 1
         head = _head(row, geometry, location)
@@ -278,8 +279,10 @@ def draw_control(
 
     No set is the chosen one, or an earlier draw: where there are fewer such sets, all are drawn.
     """
+    # Sets have no order of their own: sorted, one seed draws the same heads everywhere.
     ordered = sorted(pool)
     count = min(len(selected), len(ordered))
+    # The chosen set itself is no control: where it could be drawn, there is one set less.
     is_drawable = len(selected) == count and selected <= set(ordered)
     n_sets = comb(len(ordered), count) - is_drawable if count else 0
     earlier_sets = {selected}
@@ -288,6 +291,7 @@ def draw_control(
         # A stream of its own for each draw: more draws leave the first ones as they were.
         rng = np.random.default_rng([seed, CONTROLS.index(name), draw])
         heads = selected
+        # A draw that was there before is drawn again: equal controls would be counted twice.
         while heads in earlier_sets:
             picks = rng.choice(len(ordered), count, replace=False)
             heads = frozenset(ordered[pick] for pick in picks.tolist())

@@ -137,6 +137,7 @@ class ImageReplies(Generic[Reply]):
     ) -> dict[Change, dict[str, Reply | None]]:
         """Return the replies about one image, as ask does. Raises BusyError where another process
         asks about it now."""
+        # The digest is part of the key: a picture that changed under its id is asked anew.
         key = hash_json([self.key, image, self.samples[image].digest])
 
         # Where every question has a reply, the store's serve and no model is loaded.
@@ -193,12 +194,14 @@ class ImageReplies(Generic[Reply]):
         """
         kinds = cache_kinds(self.run.config.model.geometry)
         arrays = self.run.read_image(image, kinds, raw=True)
+        # Nothing can be said from a cache with a value that is not finite.
         if spoiled_arrays(arrays):
             return {}
         sample = self.samples[image]
         # One cache serves everything that is done: each reply leaves it as it was.
         cache = self.loaded.restore([sample], [arrays], self.run.config.keys)
         answers = {}
+        # Hooks for a change are set up once for all of its questions.
         for change, texts in todo.items():
             replies = self.replies(self._intervened(sample, change), cache, texts) if texts else ()
             answers[change] = dict(zip(texts, replies, strict=True))

@@ -95,6 +95,7 @@ class Things:
 
     def _checked(self, image: str, wh_px: tuple[int, int]) -> dict[str, Array]:
         try:
+            # Void pixels alone show nothing of a thing.
             masks = {word: mask for word, mask in self._masks(image).items() if (mask == 1).any()}
             for mask in masks.values():
                 check_shape(mask, wh_px, f"image {image}")
@@ -108,6 +109,7 @@ class Things:
         # No mask is no fault: its texts have all measures but those of the object.
         if isinstance(dataset, HasMaskFiles) and not dataset.has_label_map(image):
             return {}
+        # Data sets name their objects in two ways: concepts of a picture, or classes of episodes.
         if self._has_concepts:
             return dict(dataset.concept_masks(image))
         if self._has_episodes:
@@ -124,6 +126,7 @@ def named_thing(text: str, words: Iterable[str]) -> str:
     each other; empty where it names none or several.
     """
     candidates = [word for word in words if _names(text, word)]
+    # A name within a longer one, as bus in school bus, is not meant by itself.
     longest = [
         word
         for word in candidates
@@ -146,6 +149,7 @@ def inquiries_of_question(
     """
     if not text.strip():
         raise UsageError("--question: expected a text, found an empty one")
+    # Any other placeholder is a slip: the model would be asked the braces.
     if unknown := set(PLACEHOLDER.findall(text)) - {CONCEPT}:
         raise UsageError(
             f"--question: expected no placeholder but {CONCEPT}, found {min(unknown)}; a text that "
@@ -155,6 +159,7 @@ def inquiries_of_question(
     for image in images:
         wh_px = run.image(image).sample.image_wh_px
         words = things.shown(image, wh_px)
+        # With a placeholder a question is asked of each thing in the picture, with its mask.
         if CONCEPT in text:
             inquiries += [
                 Inquiry(
@@ -167,6 +172,7 @@ def inquiries_of_question(
                 for word in words
             ]
             continue
+        # Without one, the thing that the text names, if the picture shows it, is where to look.
         word = named_thing(text, words)
         mask = things.mask(image, wh_px, word) if word else None
         inquiries.append(Inquiry(image, image, text, word, mask))
@@ -200,6 +206,7 @@ def inquiries_of_questions(
         if image not in ids:
             continue
         wh_px = run.image(image).sample.image_wh_px
+        # The mask is of the thing that the question names, where the picture has a mask of it.
         word = named_thing(question.text, things.shown(image, wh_px))
         mask = things.mask(image, wh_px, word) if word else None
         name = f"{question.group}-{question.id}" if question.group else question.id

@@ -51,6 +51,7 @@ class KeptHeads:
         if match is None:
             return None
         task = match["task"]
+        # An unknown task is an error now, not after the results are searched.
         if task is not None:
             TASKS.load(task)
         count = int(match["count"] or COUNT)
@@ -65,6 +66,7 @@ class KeptHeads:
         than asked for.
         """
         result = self._result(run)
+        # Keys and values of one head may both be ranked: it counts once, at its better rank.
         heads = list(dict.fromkeys(RANKED[self.name](result)))
         if len(heads) < self.count:
             raise UsageError(
@@ -92,6 +94,7 @@ class KeptHeads:
         """Return the largest result of the run, else that of another run of the same model; the
         last of equal ones.
         """
+        # Heads are the model's: another run of the same weights ranks them as well.
         store = open_store(run.store)
         model = run.config.model
         runs = store.readable_runs(lambda source: same_numbers(source.config.model, model))
@@ -101,6 +104,7 @@ class KeptHeads:
             for result in results_among(store.results())
             if self._is_meant(result) and result.config.get("run_hash") in hashes
         ]
+        # A result of the same pictures is nearer than a larger one of others.
         run_results = [
             result for result in candidates if result.config["run_hash"] == run.config.hash
         ]

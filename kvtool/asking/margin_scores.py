@@ -18,6 +18,7 @@ def margin_scores(margins: Array, pictures: Array, seed: int) -> Row:
         pictures: The number of each question's picture, (question,).
         seed: The random seed of the intervals.
     """
+    # Sums over questions, so that a resample of pictures only has to add up.
     units = np.column_stack([np.ones(len(margins)), margins, margins > 0])
 
     def scores(sums: Array) -> dict[str, Array]:
@@ -47,5 +48,6 @@ def margin_p(changes: Array, pictures: Array) -> float:
     """
     from scipy.stats import wilcoxon
 
+    # Questions about a picture are one change: signed ranks need independent ones.
     sums = pooled(changes[:, None], None, pictures)[0][:, 0]
     return float(wilcoxon(sums).pvalue) if np.any(sums) else 1.0

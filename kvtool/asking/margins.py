@@ -69,6 +69,7 @@ def option_text(
         spellings = [
             [name, name.capitalize(), f" {name}", f" {name.capitalize()}"] for name in names
         ]
+        # The first token decides: what is written after it is not compared.
         tokens = [_first_tokens(model, text, option_spellings) for option_spellings in spellings]
         # A spelling counts where it is known of all options, and differs between all of them.
         clear = [
@@ -77,6 +78,7 @@ def option_text(
             if None not in first and len(set(first)) == len(options)
         ]
         distinct = tuple(tuple(dict.fromkeys(column)) for column in zip(*clear, strict=True))
+        # No token may begin two options, in whatever spelling: its logit would speak for both.
         n_tokens = len({token for first in distinct for token in first})
         if distinct and n_tokens == sum(map(len, distinct)):
             return OptionText(text, distinct)
@@ -87,6 +89,7 @@ def _first_tokens(model: LanguageModel, text: str, spellings: Sequence[str]) -> 
     """Return the id of each spelling's first token after a text; None where the text's own tokens
     are others with it.
     """
+    # A spelling may merge with the text's last token: then its first token is none of its own.
     before = model.token_ids(text)
     n = len(before)
     followed = [model.token_ids(text + spelling) for spelling in spellings]
@@ -147,6 +150,7 @@ class SingleHeads:
             truth: The right option of each, as its benchmark reads it.
             progress: Called as knockout's.
         """
+        # Only questions with options have margins; the others are named as left out.
         by_image: dict[str, list[int]] = {}
         for index, (question, right) in enumerate(zip(questions, truth, strict=True)):
             if right in options_of(question, right):
@@ -181,6 +185,7 @@ class SingleHeads:
         another process asks about it now.
         """
         answerer = self.answerer
+        # All that margins depend on is in the key, the heads that are blocked one by one included.
         digest = answerer.samples[image].digest
         texts = [[question.prompt, question.choices, right] for question, right in pairs]
         subject = [ALGORITHMS["knockout-each"], image, digest, self.heads, texts]
@@ -201,6 +206,7 @@ class SingleHeads:
             return margins
 
         name = chunk_name("margins", image, key)
+        # Another process may compute the same: only one does, the other one takes what is stored.
         return answerer.share.once(answerer.run, name, stored, compute)
 
     def _compute(
@@ -212,6 +218,7 @@ class SingleHeads:
 
         answerer = self.answerer
         kinds = cache_kinds(answerer.run.config.model.geometry)
+        # A cache with values that are not finite has no margins.
         arrays = answerer.run.read_image(image, kinds, raw=True)
         if spoiled_arrays(arrays):
             return [None] * len(pairs)
@@ -226,6 +233,7 @@ class SingleHeads:
             if text is not None:
                 begun[question.prompt, right] = text, options.index(right)
         texts = [text for text, _ in begun.values()]
+        # All questions and all blocked heads branch off from one cache.
         logits = single_head_logits(
             model,
             cache,

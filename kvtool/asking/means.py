@@ -57,6 +57,7 @@ def run_means(run: Run, model: LanguageModel, share: Share) -> RunMeans:
     """
     store = open_store(run.store)
     version = ALGORITHMS["intervention"]
+    # The means depend on the run's pictures and on the model's precision.
     settings = [version, run.config.hash, run.images_hash(), str(model.info.dtype)]
     key = result_key(["means", *settings])
 
@@ -80,6 +81,7 @@ def compute_means(run: Run, model: LanguageModel) -> RunMeans:
 
     layers = run.config.model.geometry.cached_layers
     kinds = cache_kinds(run.config.model.geometry)
+    # Sums over pictures suffice: the caches of all pictures would not fit in memory.
     sums: dict[tuple[str, int], torch.Tensor] = {}
     n_tokens = 0
     for sample in run.samples:
@@ -90,10 +92,12 @@ def compute_means(run: Run, model: LanguageModel) -> RunMeans:
         image = slice(sample.image_start, sample.image_start + sample.n_tokens)
         for name in ("keys", "values"):
             for layer in layers:
+                # In double precision: half precision would lose what many tokens add to a sum.
                 states = getattr(cache.layers[layer], name)[0, :, image]
                 total = states.double().sum(dim=1).cpu()
                 sums[name, layer] = sums.get((name, layer), torch.zeros_like(total)) + total
         n_tokens += sample.n_tokens
+    # Every token weighs the same, so that large pictures count more than small ones.
     vectors: dict[str, Vectors] = {"keys": {}, "values": {}}
     for (name, layer), total in sums.items():
         means = (total / n_tokens).tolist()

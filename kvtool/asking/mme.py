@@ -102,6 +102,7 @@ def _read(path: Path) -> tuple[Array, int, list[str]]:
     skipped = []
     for number in range(0, len(rows), 2):
         pair = rows[number : number + 2]
+        # The two questions of an image are scored together: without one truth both go.
         unusable = [
             _unusable(row, f"{path}:{number + offset}") for offset, row in enumerate(pair, 1)
         ]
@@ -135,10 +136,12 @@ def _rows(units: dict[str, Array], n_unreadable: Sequence[int], seed: int) -> li
     """Return the summary, in which images are drawn within their subsets, and a row for each
     subset."""
     # A mean over subsets needs all of them in every resample: images are drawn within theirs.
+    # Subsets stand side by side, zeros elsewhere: a unit adds to its own subset alone.
     together, strata = side_by_side(list(units.values()))
     scores = mean_scores(list(units))
     mean = scored(together, scores, strata=strata, seed=seed, top=tops(len(units)))
     rows: list[Row] = [{**mean, "n": len(together), "n_other": sum(n_unreadable)}]
+    # A subset alone has no strata: its pictures are drawn freely.
     for (subset, subset_units), n_other in zip(units.items(), n_unreadable, strict=True):
         rows.append(
             {
@@ -170,6 +173,7 @@ def mean_scores(subsets: Sequence[str]) -> Callable[[Array], dict[str, Array]]:
     def scores(sums: Array) -> dict[str, Array]:
         """Score sums (..., 4 * subset)."""
         by_subset = _scores(sums.reshape(*sums.shape[:-1], -1, 4))
+        # The means weigh subsets equally, whatever their numbers of images.
         means = {name: values.mean(axis=-1) for name, values in by_subset.items()}
         means["total"] = by_subset["score"].sum(axis=-1)
         if len(paper) == len(PAPER_SUBSETS):

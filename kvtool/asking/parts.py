@@ -55,6 +55,7 @@ def mean_over_draws(scores: Scores, n_draws: int) -> Scores:
 
     def averaged(sums: Array) -> dict[str, Array]:
         """Average the scores over the draws."""
+        # Each draw is scored by itself: means of sums would be scores of a mixture.
         by_draw = scores(sums.reshape(*sums.shape[:-1], n_draws, -1))
         return {name: values.mean(axis=-1) for name, values in by_draw.items()}
 

@@ -65,6 +65,7 @@ def _score_files(
     """Score the files that can be read; a note for each answer or file that is left out."""
     files = []
     skipped = []
+    # A file that cannot be read leaves the others to be scored.
     for number, path in enumerate(paths):
         try:
             label_file = None if label_paths is None else LabelFile(label_paths[number])
@@ -135,8 +136,10 @@ def _rows(files: Sequence[AnswerFile], seed: int) -> list[Row]:
 
     Pictures are drawn with all questions about them, within the first file that asks about them.
     """
+    # Files of one name in several folders are told apart by their paths.
     names = [file.path.name for file in files]
     labels = names if len(set(names)) == len(names) else [str(file.path) for file in files]
+    # Files are strata: each category keeps its number of pictures in a resample.
     together, strata = side_by_side([file.units for file in files])
     answers = [answer for file in files for answer in file.answers]
     summary = _row(together, pooled_and_macro, answers, seed, strata=strata)
@@ -170,6 +173,7 @@ def pooled_and_macro(sums: Array) -> dict[str, Array]:
 
     macro_f1 stands beside f1, the two by which results are compared.
     """
+    # Pooled scores weigh questions equally, macro ones files.
     by_file = sums.reshape(*sums.shape[:-1], -1, 4)
     pooled = _scores(by_file.sum(axis=-2))
     macro = {f"macro_{name}": values.mean(axis=-1) for name, values in _scores(by_file).items()}

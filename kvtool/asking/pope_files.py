@@ -81,6 +81,7 @@ def labeled_answers(path: Path, label_file: LabelFile | None) -> list[Labeled]:
     }
     if len(by_id) == len(labels) and all("question_id" in record for _, record in records):
         return [_by_id(location, record, by_id, label_path) for location, record in records]
+    # Without ids only equal numbers of lines show that answers and labels belong together.
     if len(labels) != len(records):
         raise DatasetError(
             f"{label_path}: expected a label for each of the {len(records)} answers of {path}, "
@@ -122,6 +123,7 @@ def _pair(
 
     Where both name their question, it must be the same one. Raises DatasetError.
     """
+    # Prompts may add words to a question, hence one has to contain the other.
     prompt = record.get("question", record.get("prompt"))
     question = label.get("text")
     if isinstance(prompt, str) and isinstance(question, str) and question.strip() not in prompt:

@@ -76,14 +76,17 @@ def query_text(
     model: LanguageModel, source: QuerySource, question: str, answer: str = ""
 ) -> QueryText:
     """Return the text of a question, as the chat template has it, and the tokens that look."""
+    # The template surrounds the question: its start is found by a mark in its place.
     turn = model.question(question)
     text = turn + answer
     token_spans = model.token_spans(text)
     stretches = source.spans(question, answer)
+    # The last token has read everything, and is the one that begins the answer.
     if stretches is None:
         queries: Sequence[int] = range(len(token_spans))[-1:]
     else:
         start = len(turn) if source.is_answer else len(model.question(MARK).partition(MARK)[0])
+        # A token belongs to a stretch that it overlaps, even by a part of it.
         queries = [
             index
             for index, (first, stop) in enumerate(token_spans)

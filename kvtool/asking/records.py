@@ -44,10 +44,12 @@ def estimates(
         seed: The random seed of the resamples.
         top: The best score that there is, see kvtool.stats.proportions.
     """
+    # What is drawn are clusters where there are some, else single units.
     first = np.arange(len(units))
     if clusters is not None:
         first = np.unique(clusters, return_index=True)[1]
     counts = [len(first)]
+    # Within strata of one cluster each, every resample would be the same: no spread can be seen.
     if strata is not None:
         counts = np.unique(np.asarray(strata)[first], return_counts=True)[1].tolist()
     if max(counts) > 1:
@@ -110,6 +112,7 @@ def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
     line of what is not JSON, and for a file without any object.
     """
     text = read_text(path, piped=True)
+    # LLaVA's files have an object on each line, others hold one list.
     if text.lstrip().startswith("["):
         items = [
             (f"{path}: item {number}", item) for number, item in enumerate(_parse(text, path, 1), 1)

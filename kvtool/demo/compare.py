@@ -42,6 +42,7 @@ class Comparison:
 def _second_or_third(
     rng: np.random.Generator, first: Scene, right: Scene, wrong: Scene, text: str, kind: str
 ) -> Comparison:
+    # The right image is second or third by chance: its place says nothing.
     position = int(rng.integers(2))
     scenes = (first, right, wrong) if position == 0 else (first, wrong, right)
     return Comparison(
@@ -76,6 +77,7 @@ def most_similar(rng: np.random.Generator, size_wh: tuple[int, int] | None = Non
     right = sample_scene(
         rng, size_wh=size_wh, categories=names, setting=first.setting, time="day", style="flat"
     )
+    # The wrong image shares no category and no background with the first.
     absent = [name for name in categories() if name not in names]
     unlike = [absent[int(index)] for index in rng.permutation(len(absent))[: len(names)]]
     backgrounds = [background for background in SETTINGS if background != first.setting]
@@ -95,6 +97,7 @@ def mark_points(
     """
     canvas = Image.fromarray(image)
     painter = ImageDraw.Draw(canvas)
+    # Marks grow with the picture, so that they can be seen after it is resized.
     radius = max(2.0, min(canvas.size) * 0.03)
     font = ImageFont.load_default(size=max(9.0, min(canvas.size) * 0.1))
     for (x, y), label in zip(points_xy_px, labels, strict=True):
@@ -120,6 +123,7 @@ def _scene_of(
         rng, size_wh=size_wh, categories=[category], time="day", style="flat"
     )
     width, height = size_wh
+    # Both things fill their pictures, in whatever look and pose they were drawn.
     thing = replace(
         scene.things[0], scale_px=0.7 * min(size_wh), center_xy_px=(width / 2, height / 2)
     )
@@ -147,6 +151,7 @@ def corresponding_point(
         first_points = _visible_points(first_drawing)
         second_points = _visible_points(second_drawing)
         shared = [part for part in first_points if part in second_points]
+    # Other parts of the same thing are the distractors, in an order that says nothing.
     marked = [shared[int(index)] for index in rng.permutation(len(shared))[: len(CHOICES)]]
     answer = int(rng.integers(len(CHOICES)))
     letters = [choice.strip("()") for choice in CHOICES]

@@ -222,6 +222,7 @@ def _finish(canvas: Image.Image, size_wh: tuple[int, int], time: str, style: str
         small = blocks.resize(size_wh, Image.Resampling.NEAREST)
     else:
         small = canvas.reduce(OVERSAMPLING)
+    # Style and night change colors alone, after all shapes are drawn.
     pixels = np.asarray(small, dtype=np.float32)
     if style == "pale":
         pixels = pixels * 0.62 + 92
@@ -286,6 +287,7 @@ def mask_box(mask: Mask) -> Box | None:
 def _keypoints(thing: Thing, thing_map: Bytes, index: int) -> dict[str, tuple[float, float, bool]]:
     """Pose the part's keypoints; one is visible where its pixel shows this thing."""
     offsets = keypoint_offsets(thing.category)
+    # A keypoint moves with its part, and may leave the picture or lie behind another thing.
     points = pose(thing, np.asarray(list(offsets.values())))
     height, width = thing_map.shape
     keypoints = {}

@@ -221,6 +221,7 @@ def expressions(scene: Scene) -> list[SceneExpression]:
                 texts.append(f"the {value} {thing.category}")
             if all(getattr(rival, attribute) != value for rival in rivals):
                 texts.append(f"the {value} thing")
+        # A thing near the middle is on no side, and a rival there spoils the phrase.
         for axis, halves in enumerate(HALVES):
             half = _half(scene, thing, axis, 0.1)
             if half is None:

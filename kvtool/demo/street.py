@@ -109,6 +109,7 @@ def render_street(street: Street) -> Rendered:
     A street has no things and no keypoints.
     """
     rng = np.random.default_rng(street.seed)
+    # Later shapes hide earlier ones, from the sky to the traffic.
     painter = _Painter(street.size_wh, rng)
     horizon = float(rng.uniform(0.38, 0.5))
     painter.box("sky", painter.shade((160, 200, 240)), (0, 0, 1, 1))
@@ -118,6 +119,7 @@ def render_street(street: Street) -> Rendered:
         _highway(painter, horizon)
     _traffic(painter, horizon, street.kind)
     pixels = np.asarray(painter.canvas.reduce(OVERSAMPLING), dtype=np.float32)
+    # Noise and night change colors alone: the class map stays.
     pixels = pixels + rng.normal(0, 3, size=pixels.shape).astype(np.float32)
     if street.time == "night":
         pixels = pixels * np.asarray([0.4, 0.42, 0.55], dtype=np.float32)
@@ -142,6 +144,7 @@ def _city(painter: _Painter, horizon: float) -> None:
         x += width
     for x_tree in rng.uniform(0, 1, size=2):
         painter.disc("vegetation", painter.shade(TREE), float(x_tree), horizon - 0.04, 0.06)
+    # The road lies on the sidewalk, narrow at the horizon.
     painter.box("sidewalk", painter.shade((190, 180, 180)), (0, horizon + 0.04, 1, 1))
     curb = horizon + 0.04
     road = (0.42, curb, 0.6, curb, 0.95, 1, 0.08, 1)
@@ -198,6 +201,7 @@ def _highway(painter: _Painter, horizon: float) -> None:
         back = 0.5 + side * 0.15
         rail = (back, horizon - 0.02, back, horizon + 0.01, front, 0.86, front, 0.74)
         painter.polygon("wall", (200, 196, 186), *rail)
+    # Lane marks are road to the class map, as in BDD.
     for lane in (-0.12, 0.12):
         top = horizon + 0.02
         far_end = (0.5 + lane * 0.3, top, 0.505 + lane * 0.3, top)

@@ -136,6 +136,7 @@ class DemoStudy:
         self.step("variance of the keys")
         variances = kvtool.variance(run)
         yield variances
+        # A small model may have no two modes of variance: then the quietest keys serve.
         rows = [row for row in variances.rows if row["input_agnostic"]]
         if not rows:
             rows = sorted(variances.rows, key=lambda row: float(row["variance"]))[:QUIETEST]

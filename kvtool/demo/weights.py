@@ -74,6 +74,7 @@ def _unpacked(stage: int) -> Path:
     It is written aside and renamed, so that it is complete whenever it exists.
     """
     small = sorted(file for file in (_FOLDER / "model").iterdir() if file.suffix != ".safetensors")
+    # The hash names the folder: another version of the weights is another folder.
     key = sha256((_FOLDER / "stages" / str(stage) / WEIGHTS).read_bytes())
     for file in small:
         key.update(file.read_bytes())

@@ -261,6 +261,7 @@ def sample_motion(
         n_things: How many things move. By default two or three.
     """
     count = int(rng.integers(2, 4)) if n_things is None else n_things
+    # Categories are distinct: each object of the video has its own.
     names = [str(name) for name in rng.permutation(list(shapes()))[:count]]
     first = sample_scene(rng, size_wh=size_wh, categories=names, time="day", style="flat")
     # All things are big, so that they meet.

@@ -95,12 +95,14 @@ def build(position: int, study: Study, data: Data) -> Article:
         rows=data.add(name, list(replace(result, rows=rows).flat_rows())),
         notes=_notes(result, n_left_out),
     )
+    # An experiment adds its figures to what all articles have; one without a part stays plain.
     make = getattr(experiment_part(result.command, "article"), "article", _plain)
     article = make(article, position, study, data)
     if article.blocks is None:
         return article
     viewer = viewer_parts(stored, study.info(stored))
     maps = {"maps": list(map(vars, study.maps.get(position, ())))}
+    # The script opens the viewer at the block that was clicked, with what is known of the run.
     return replace(article, blocks={**article.blocks, **maps, "viewer": viewer})
 
 

@@ -64,6 +64,7 @@ def with_room(
     they need it."""
     low = min(values, default=0.0)
     high = max(values, default=1.0)
+    # On a logarithmic axis room is a factor, not a length.
     if is_logarithmic and spans_decades(values):
         factor = (high / low) ** 0.06
         return Axis(low / factor, high * factor, start_px, stop_px, logarithmic=True)

@@ -85,6 +85,7 @@ def conditions_against_chance(
         for verdict in (True, False)
     }
     verdicts = []
+    # Where all conditions are on one side, one sentence says it of all.
     if bool(sides[True]) != bool(sides[False]) and len(rows) > 1:
         side = f"{better(result)} chance" if sides[True] else NO_BETTER
         return f"{text}. All conditions are {side}."
@@ -115,6 +116,7 @@ def against_chance(result: Result) -> str | None:
         return None
     unit = unit_word(result)
     what = f"{best['chance_kind']}, {chance_interval(result, best)} {unit}".rstrip()
+    # Chance is about the units of the half on which the block was scored.
     if best.get("select") == "split":
         what += f" on the same {best['n']}"
     if (maximum := best.get("chance_max")) is not None:

@@ -76,6 +76,7 @@ def layers_chart(
     series_rows = list(chain.from_iterable(rows for _, _, rows in series))
     ends = _ends(result, [*series_rows, *(row for _, _, row in levels)], metric)
     layers = sorted({row["layer"] for row in series_rows})
+    # A single layer has a width as well, and outer points stay off the edges.
     x = Axis(min(layers, default=0) - 0.3, max(layers, default=0) + 0.3, LEFT, WIDTH - RIGHT)
     y = with_room(ends, HEIGHT - BOTTOM, TOP, is_logarithmic)
     lines = [_curve(result, name, style, rows, x, y) for name, style, rows in series]
@@ -178,6 +179,7 @@ def histogram(
 ) -> Histogram:
     """Return counts between edges on a logarithmic axis, with marks (name, place, style) over
     them."""
+    # Marks may lie beyond all counts: the axis holds them as well.
     positions = [*edges, *(position for _, position, _ in marks)]
     x = Axis(min(positions), max(positions), LEFT, WIDTH - RIGHT, logarithmic=min(positions) > 0)
     y = Axis(0.0, float(max(counts)) * 1.12, HEIGHT - BOTTOM, TOP)
@@ -195,6 +197,7 @@ def histogram(
         ChartMark(x(position), f"{text} {position:.4g}", style) for text, position, style in marks
     ]
     label = f"Histogram of {sum(counts)} variances; " + ", ".join(mark.name for mark in lines)
+    # Counts are whole numbers, and so are their ticks.
     whole_ticks = [tick for tick in y.ticks() if "." not in tick.text]
     return Histogram(bars, lines, x.ticks(6), whole_ticks, name, "blocks", label)
 
@@ -236,6 +239,7 @@ def whiskers(
     low = min(ends, default=0.0)
     high = max(ends, default=1.0)
     room = (high - low or 1.0) * 0.08
+    # Bars begin at 0, or their lengths would mislead; dots need no 0.
     axis = Axis(min(0.0, low) if bars else low - room, high + room, 0.0, 100.0)
     rows = []
     for name, row, style in labeled:

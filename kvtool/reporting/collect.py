@@ -97,10 +97,12 @@ def report(
             "report: expected results of an analysis, found none in "
             f"{', '.join(opened) or 'no store'}: run one first, e.g. kvtool probe {first} all"
         )
+    # Pictures share one budget of bytes, whatever results they belong to.
     source = RunPictures(opened, data or {})
     pictures = Gathered(source, Thumbnails(PICTURE_BYTES), examples, blocks, device)
     _gather_all(results, pictures, called(progress))
     study = _study(title, results, source, pictures)
+    # A page may be passed on: it names no folder of this machine.
     page = _without_places(render(study), list(opened.values()), results).encode()
     write_output(path, page, "report")
     return Page(Path(path), len(page), len(results), len(study.pictures), study.notes)

@@ -30,6 +30,7 @@ def extract_command(info: Row) -> str:
         f"{info['dataset']}{path}@{info['split']}",
     ]
     arguments += flags({name: info.get(name) for name in EXTRACT_DEFAULTS}, EXTRACT_DEFAULTS)
+    # A flag that says what is the default anyway makes a command no clearer.
     layers = info.get("layers", [])
     if layers and layers != list(range(info.get("depth", len(layers)))):
         arguments += ["--layers", ranges(layers)]
@@ -83,6 +84,7 @@ def block_flags(blocks: list[Row], info: Row | None) -> list[str]:
     kinds = dict.fromkeys(block["kind"] for block in blocks)
     arguments = ["--kinds", ",".join(kinds)] if blocks else []
     narrowed = [block for block in blocks if block["kind"] in DECODER]
+    # Of an encoder alone the layers are the tower's.
     if not narrowed:
         narrowed = [block for block in blocks if block["kind"] != "projected"]
     for kind in [block["kind"] for block in narrowed[:1]]:

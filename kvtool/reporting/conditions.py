@@ -47,6 +47,7 @@ def conditions_of(
         label: returns the name of a row; by default its condition, block and number of heads.
     """
     rows = condition_rows(result)
+    # What knows nothing stands in the same chart, as one more line.
     level = level_row(result, rows)
     levels = [] if level is None else [(*level, "s-other")]
     kinds = {row.get("kind") for row in rows}
@@ -63,6 +64,7 @@ def conditions_of(
     tables = [
         scores_table(result, scores, "Conditions", data.add(f"{summary.rows}-conditions", rows))
     ]
+    # Rows about groups or subsets have a table of their own.
     parts = [row for row in result.rows if row not in rows]
     if parts:
         tables.append(
@@ -112,9 +114,11 @@ def condition_effect(result: Result, none: Row, row: Row, subject: str) -> str:
     if p is not None:
         certainty = _corrected(row[f"{_test_name(row)}_p"], p)
         test = f"{row['n_lost']} answers lost, {row['n_gained']} gained, {certainty}"
+    # Both have to agree: intervals apart, and a test that survives its correction.
     if side in ("above", "below") and (p is None or p < SURE):
         verb = "raised" if side == "above" else "lowered"
         return f"{subject} {verb} the score: {scores}{'; ' * bool(test)}{test}."
+    # The test pairs answers question by question, and sees more than two intervals do.
     if p is not None and p < SURE and row["n_lost"] != row["n_gained"]:
         comparison = "fewer" if row["n_lost"] > row["n_gained"] else "more"
         return (

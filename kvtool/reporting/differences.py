@@ -44,6 +44,7 @@ def paired_sentence(result: Result, row: Row) -> str:
     """Say how a run's best block compares with the first run's: a difference only by its p."""
     ours = f"the best block of {row['run']} ({block_name({**row, 'choice': None})})"
     base = f"that of {row['base']} ({base_block(row)})"
+    # Each sentence says no more than interval and corrected test allow.
     value = row.get("difference")
     if value is None:
         return f"Nothing is known of the difference of {ours} and {base}."
@@ -83,6 +84,7 @@ def comparisons(
     """
     runs = {str(result.config.get("run")), run}
     for comparison in compared:
+        # A comparison on other data says nothing of these two results.
         same_data = all(
             comparison.config.get(key) == result.config.get(key) for key in ("dataset", "split")
         )

@@ -21,6 +21,7 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
         best = result.best
         row: Row = {"task": result.task, "n": result.n, "best": interval(result, best)}
         row["chance"] = show(result, best.get("chance"))
+        # The best baseline of each kind is what the best block has to exceed.
         for kind in BASELINES:
             rivals = [line for line in result.baselines if line["kind"] == kind]
             top = result.best_of(rivals)

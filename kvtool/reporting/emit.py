@@ -39,6 +39,7 @@ def emit(
             out.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     elif format == "csv":
         lines = list(result.flat_rows())
+        # Rows of one result may have other fields: a column is there if any row has it.
         columns = dict.fromkeys(name for line in lines for name in line)
         writer = csv.DictWriter(out, list(columns), lineterminator="\n")
         writer.writeheader()

@@ -53,6 +53,7 @@ def fitted(part: RenderableType, console: Console) -> RenderableType:
     full_width = _full_width(part, console)
     if full_width <= console.width:
         return part
+    # Maps have a form of their own for narrow screens, with colors in place of numbers.
     if isinstance(part, MapTable) and part.narrow is not None:
         return fitted(part.narrow, console)
     names = [_plain(column.header) for column in part.columns]
@@ -62,6 +63,7 @@ def fitted(part: RenderableType, console: Console) -> RenderableType:
     natural = [max(map(cell_len, (name, *cells))) for name, cells in columns]
     # What paddings and dividers take, in place of the gaps that column_widths counts.
     available = console.width - (full_width - sum(natural)) + GAP * len(names)
+    # Names that are cut must still tell rows apart, or the table says less than it seems.
     widths = column_widths(names, longest, available)
     if widths is not None and are_distinct(longest, widths):
         return _narrowed(part, widths)
@@ -111,6 +113,7 @@ def _cuts(cells: Sequence[RenderableType], width: int) -> Iterator[RenderableTyp
     texts = [_plain(cell) for cell in cells]
     lines = [[_on_one_line(line, width) for line in text.split("\n")] for text in texts]
     cut_texts = ["\n".join(cell_lines) for cell_lines in lines]
+    # Cuts that make two texts equal are undone for the whole column.
     if len(set(cut_texts)) < len(set(texts)):
         cut_texts = texts
     for cell, text, cut_text in zip(cells, texts, cut_texts, strict=True):

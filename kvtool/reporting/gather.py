@@ -147,6 +147,7 @@ class Gathered:
     def _maps(self, position: int, stored: KeptResult, run: Run) -> None:
         """Add pictures with the vectors of the best block, of which the page shows maps."""
         best, images = stored.result.best, mapped_images(run)
+        # A block of another run has no vectors here.
         if best is None or best.get("run") not in (None, stored.run) or not images:
             return
         block = Block(best["kind"], best["layer"], best["kv_head"])
@@ -161,6 +162,7 @@ class Gathered:
         from kvtool.pictures.components import draw
 
         kind = stored.result.config.get("kind", "key")
+        # Pictures of one grid, so that their components can be set side by side.
         grid = run.samples[0].base(kind).grid
         ids = [sample.id for sample in run.samples if sample.base(kind).grid == grid][:PLATES]
         framed = {
@@ -202,6 +204,7 @@ class Gathered:
     def _questions(self, position: int, stored: KeptResult, run: Run) -> None:
         """Add the texts of the questions that the page shows, and their pictures: marked ones,
         else the images they are about."""
+        # Questions that only the values answer right are those worth a look.
         items = [item for item in stored.result.items if item.get("cell") == "value_only"][
             :ITEMS_SHOWN
         ]

@@ -108,6 +108,7 @@ def heatmap(
     ends = (low, high) if result.higher_is_better else (high, low)
     marked = result.best_of(rows) if best is BEST else best
     text_of = _number(result, scored)
+    # Many layers leave room for short numbers only.
     tight = len(layers) > NUMBERS_UP_TO
     cell_of = {}
 

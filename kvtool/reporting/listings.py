@@ -56,6 +56,7 @@ def print_rows(rows: Rows, title: str, stream: IO[str]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[text_of(row.get(name), name) for name in names] for row in rows]
     console = table_console(stream)
+    # Rows that could not be told apart once they are cut stand as records instead.
     widths = column_widths(names, cells, console.width)
     if widths is not None and not are_distinct(cells, widths):
         widths = None
@@ -111,6 +112,7 @@ def column_widths(
     widths = [
         max(head, *map(cell_len, column)) for head, column in zip(heads, columns, strict=True)
     ]
+    # Numbers cannot be shortened; prose breaks between words, and names lose their middle.
     least = [
         max(head, min(full, _least(column)))
         for head, full, column in zip(heads, widths, columns, strict=True)
@@ -168,6 +170,7 @@ def _table(
         padding=(0, GAP - 1, 0, 0),
     )
     for name, width in zip(names, widths, strict=True):
+        # Numbers stand right, so that their digits can be compared.
         numbers = all(isinstance(row.get(name), int | float | None) for row in rows)
         table.add_column(
             Text(name.replace("_", " ")), justify="right" if numbers else "left", width=width

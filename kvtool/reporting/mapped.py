@@ -54,6 +54,7 @@ class VectorRoom:
         key = run.config.hash, block, image
         if key not in self._pictures:
             mapped = _mapped(run, block, image, picture.picture)
+            # The budget is of the page: pictures that came first keep their maps.
             if len(mapped.vectors) > self.budget_bytes:
                 self.n_refused += 1
                 return None

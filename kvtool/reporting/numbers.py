@@ -116,6 +116,7 @@ def relation(first: Row, second: Row, name: str) -> Relation:
     other_high = second.get(f"{name}_high")
     if low is None or high is None or other_low is None or other_high is None:
         return "without an interval"
+    # Intervals that are apart tell two scores apart; overlapping ones tell nothing.
     if low > other_high:
         return "above"
     return "below" if high < other_low else "not distinguishable"

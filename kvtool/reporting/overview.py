@@ -84,6 +84,7 @@ def leading_probes(results: Sequence[Result]) -> list[Result]:
         and result.best.get(result.metric) is not None
         and result.config.get("prefix") in (None, "none")
     ]
+    # One picture is of one model: the one that has most probes.
     counts = Counter(result.config.get("model") for result in probes)
     leader = max(counts, key=lambda model: counts[model], default=None)
     return [result for result in probes if result.config.get("model") == leader]
@@ -171,6 +172,7 @@ def layers_figure(probes: Sequence[Result]) -> LayersFigure | None:
     layers = sorted({int(row["layer"]) for _, course in courses for row in course.rows})
     if len(courses) < 2 or len(layers) < 2:
         return None
+    # Ways may go below 0: a layer can be worse than chance.
     shares = [course.share(row) for _, course in courses for row in course.rows]
     x = Axis(layers[0] - 0.3, layers[-1] + 0.3, LEFT, WIDTH - RIGHT)
     y = Axis(min(0.0, *shares) - 0.02, 1.06, HEIGHT - BOTTOM, TOP)
@@ -217,6 +219,7 @@ def _measured(result: Result) -> _Course | None:
     for row in result.rows:
         if is_summary(row) and row.get("kind") == kind and row.get(result.metric) is not None:
             layers.setdefault(int(row["layer"]), []).append(row)
+    # Of each layer its best head stands for it.
     bests = [best_row(rows, result.metric, result.higher_is_better) for rows in layers.values()]
     rows = sorted((row for row in bests if row is not None), key=lambda row: int(row["layer"]))
     best = best_row(rows, result.metric, result.higher_is_better)
@@ -224,6 +227,7 @@ def _measured(result: Result) -> _Course | None:
         return None
     chance = float(level[1][result.metric])
     facing = "_low" if result.higher_is_better else "_high"
+    # The end of the interval that faces chance decides whether a course is drawn.
     nearest = float(best.get(result.metric + facing, best[result.metric]) or best[result.metric])
     is_better = nearest > chance if result.higher_is_better else nearest < chance
     return _Course(result, rows, chance, float(best[result.metric])) if is_better else None

@@ -75,6 +75,7 @@ def render(study: Study) -> str:
     runs = _runs(study, data)
     scripts = [Script("".join(map(_asset, SCRIPTS)))]
     style = _asset("style.css")
+    # The script of maps is large: a page without maps goes without it.
     if study.maps:
         scripts.append(Script(joined(REPORT_MODULES), is_module=True))
         style = sources()[STYLE] + style

@@ -61,6 +61,7 @@ def scatter(
     x_values = [_value_and_ends(result, row, x_field) for row in rows]
     y_values = [_value_and_ends(result, row, y_field) for row in rows]
     factor = scale(result)
+    # Lines of chance lie within the axes as the points do.
     x_levels = [(factor * level,) * 3 for _, level, _ in levels if level is not None]
     y_levels = [(factor * level,) * 3 for _, _, level in levels if level is not None]
     x = _fitted([*x_values, *x_levels], LEFT, WIDTH - RIGHT)

@@ -43,6 +43,7 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
     elif not any("kv_head" in row for row in result.rows):
         rows += [(block_name(row), row) for row in result.rows]
     this_run = result.config.get("run")
+    # Each run and kind of baseline is shown by its best block.
     groups: dict[tuple[Any, Any], list[Row]] = {}
     for row in result.baselines:
         groups.setdefault((row.get("run"), row.get("kind")), []).append(row)
@@ -142,6 +143,7 @@ def _map_table(result: Result, kind: str, rows: Sequence[Row], has_numbers: bool
     table.add_column("max" if result.higher_is_better else "min", justify="right", no_wrap=True)
     table.add_column("head", justify="right", no_wrap=True)
     for layer in sorted({row["layer"] for row in rows}):
+        # Layers may have fewer heads than others: what lacks is left blank.
         layer_rows = {row["kv_head"]: row for row in rows if row["layer"] == layer}
         head_rows = [layer_rows.get(head) for head in heads]
         cells = (

@@ -70,6 +70,7 @@ def sections_of(study: Study, data: Data, headlines: Sequence[Headline]) -> list
     for positions in _groups(study):
         chapter = chapter_of(study.kept[positions[0]].result.command)
         groups.setdefault(chapter.id, []).append(positions)
+    # What a headline said is not said again below it.
     told = {headline.text for headline in headlines}
     sections = []
     for chapter in CHAPTERS:
@@ -137,6 +138,7 @@ def _groups(study: Study) -> Iterator[tuple[int, ...]]:
         if hasattr(part, "overlay"):
             data = [str(result.config.get(name)) for name in ("dataset", "split")]
             measure = getattr(part, "overlay_key", _measure)(result)
+            # Only results of one measure on one data set can lie over each other.
             key = (result.command, result.task, *measure, *data)
         groups.setdefault(key, []).append(position)
     return map(tuple, groups.values())
@@ -154,6 +156,7 @@ def _panel(positions: Sequence[int], study: Study, data: Data, told: set[str]) -
     leads = _untold(first.findings[: first.n_leads], told)
     overlay = None
     part = experiment_part(results[0].command, "article")
+    # Several models share a figure and a sentence; each keeps its article.
     if len(results) > 1:
         overlay = part.overlay(results)
         between = sentences.between_models(results, study.of_command("compare"))

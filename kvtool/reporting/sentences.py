@@ -31,6 +31,7 @@ def chosen_how(result: Result) -> str:
     """Say how the best block was chosen, and what follows for its score."""
     if result.best is not None and result.best.get("select") == "split":
         return "It was chosen on one half of the data and scored on the other."
+    # The more blocks there were to choose from, the more the best one is flattered.
     blocks = {
         (row["kind"], row["layer"], row["kv_head"])
         for row in result.rows
@@ -93,6 +94,7 @@ def between_models(results: Sequence[Result], compared: Sequence[Result] = ()) -
     ranked = sorted(scored, key=lambda pair: sign * float(pair[0][pair[1].metric]))
     (first, first_result), (second, second_result) = ranked[:2]
     second_run = str(second_result.config.get("run"))
+    # A paired difference tells more than two intervals, where there is one.
     paired = next(comparisons(compared, first_result, second_run), None)
     if paired is not None:
         return f"Of {len(scored)} models these two are the best. {paired}"
@@ -123,6 +125,7 @@ def _comparable_bests(results: Sequence[Result]) -> list[tuple[Row, Result]]:
         for result in bare
         if result.best and result.best.get(result.metric) is not None
     ]
+    # Models are comparable on the same data, units and metric only.
     settings = {tuple(result.config.get(name) for name in ("dataset", "split")) for result in bare}
     settings |= {(result.metric, result.n) for result in bare}
     models = {result.config.get("model") for result in bare}

@@ -43,6 +43,7 @@ class Data:
 
     def add(self, name: str, rows: Sequence[Row]) -> str:
         """Add rows under a file name like `name`, and return that name."""
+        # A file name for the browser, unique on the page.
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:120] or "table"
         unique = base
         number = 2

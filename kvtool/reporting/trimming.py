@@ -20,6 +20,7 @@ def trim(result: Result, results: Sequence[Result]) -> tuple[list[Row], int]:
     """
     if sum(map(_count_cells, results)) <= MOST_CELLS:
         return result.rows, 0
+    # Summary rows are always shown: the room left is for the rows by label.
     room = MOST_CELLS // len(results) - sum(len(row) for row in result.rows if is_summary(row))
     ranked = result.ranked([row for row in result.rows if is_summary(row)])
     ranks = {_block(row): rank for rank, row in enumerate(ranked)}
@@ -28,6 +29,7 @@ def trim(result: Result, results: Sequence[Result]) -> tuple[list[Row], int]:
         if not is_summary(row):
             sizes[_block(row)] = sizes.get(_block(row), 0) + len(row)
     out = set()
+    # Whole blocks are left out, never a part of one's categories.
     for block in sorted(sizes, key=lambda block: ranks.get(block, len(ranks))):
         room -= sizes[block]
         if room < 0:

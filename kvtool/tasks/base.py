@@ -69,10 +69,12 @@ class Table(NamedTuple):
 
         Raises UsageError where one of them is empty.
         """
+        # Units that were drawn as halves have theirs; others are halved by picture.
         if self.half is not None:
             sides = np.flatnonzero(self.half == 0), np.flatnonzero(self.half == 1)
         else:
             sides = halves(self.units.shape[1], seed, self.clusters)
+        # All units may hang together by their pictures, which leaves one half empty.
         if not all(map(len, sides)):
             raise UsageError(
                 "--select split: expected sampling units on two halves of the pictures, found "
@@ -225,6 +227,7 @@ def table_rows(
     # All blocks of a table see the same resamples.
     estimates = bootstrap(units, scores, seed=seed, **resampling)
     n = table.units.shape[1]
+    # An interval rests on as many independent things as were resampled, not on all units.
     n_resampled = count_clusters(n, table.clusters)
     estimates = widened(estimates, n_resampled, TOPS.get(unit, {}))
     resampled = {} if table.clusters is None else {"n_resampled": n_resampled}
@@ -234,6 +237,7 @@ def table_rows(
         {**block, **table.labels, **_scores(estimates, index, n_resampled), **chance, **counts}
         for index, block in enumerate(blocks)
     ]
+    # A block that holds a NaN has a score of numbers alone that would stand for all: it has none.
     if nonfinite is None:
         return rows
     return [
@@ -251,6 +255,7 @@ def _beside_chance(table: Table, level: ChanceLevel) -> tuple[Array, Scores]:
     def scores(sums: Array) -> dict[str, Array]:
         """Score sums (..., head and draw, k) to (..., head)."""
         scored = table.scores(sums)
+        # The units of the best guess stand behind the blocks', draw by draw.
         primary = scored[level.metric]
         # Of a random predictor the mean over its draws is compared.
         difference = primary[..., :heads] - primary[..., heads:].mean(axis=-1, keepdims=True)

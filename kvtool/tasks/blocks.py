@@ -29,6 +29,7 @@ def plan_blocks(
 
     Raises UsageError for others.
     """
+    # Only kinds that the run stores and the task can score are candidates.
     stored = [kind for kind in run.config.vector_kinds if kind in task_kinds]
     if not stored:
         reason = (
@@ -38,6 +39,7 @@ def plan_blocks(
             f"run {run.name}: the task scores {', '.join(task_kinds)}; stored: "
             f"{', '.join(run.config.kinds)}{reason if not run.config.layers else ''}"
         )
+    # By default the decoder's values, else its keys, beside what the vision side gives.
     if kinds is None:
         decoder = [kind for kind in ("value", "key") if kind in stored][:1]
         kinds = [*decoder, *(kind for kind in BASELINES if kind in stored)]
@@ -104,6 +106,7 @@ def _stored_of(run: Run, kind: Kind, layers: LayerChoice, stored: Sequence[int])
             )
         return with_blocks
     depth = geometry.vision_layers if kind in TOWER_KINDS else geometry.layers
+    # A name such as late means a part of the whole depth, of which a run may store some layers.
     members = named_layers(layers, depth)
     numbers = tuple(layer for layer in stored if layer in members)
     if not numbers:

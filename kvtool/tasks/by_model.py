@@ -59,6 +59,7 @@ def runs_by_model(runs: Sequence[Run], serves: Callable[[Run], bool]) -> dict[Id
     identities: dict[tuple[str, ...], Identity] = {}
     for run in runs:
         config = run.config
+        # Text before the images changes their vectors: such runs are no second run of the model.
         if config.prefix == "none" and config.model.geometry.layers and serves(run):
             identity = Identity(
                 config.model.name,
@@ -77,6 +78,7 @@ def models_named(
     groups: dict[Identity, list[Run]], models: Sequence[str], command: str
 ) -> dict[Identity, list[Run]]:
     """Return the models with these names or folders. Raises UsageError for a name without a run."""
+    # A model can be named by its folder: relative and absolute paths are one name.
     aliases = {name: {name, str(Path(name).expanduser().resolve())} for name in models}
     identities = {identity.name for identity in groups}
     if unknown := [name for name, spellings in aliases.items() if not spellings & identities]:
@@ -101,6 +103,7 @@ def commonest_source(
 
     Where several serve as many models, it is the first in the order of the table of data sets.
     """
+    # A model counts once for a data set, however many runs over it there are.
     counts: Counter[RunSource] = Counter()
     for runs in groups.values():
         counts.update({source_of(run) for run in runs if serves(run)})

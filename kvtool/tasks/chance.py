@@ -69,6 +69,7 @@ class Chances:
         """
         if not any(getattr(self.task, name, None) for name in ("guesses", "ceiling", "unseen")):
             return None
+        # Guesses depend on the grid of patches, since masks and points are read off it.
         images = self.task.images()
         grids = {sample.id: sample.base(kind) for sample in run.views if sample.id in images}
         # Guesses look at no vector: kinds and runs of equal grids share them.
@@ -114,6 +115,7 @@ class _OnGrids:
         row: Row = {}
         units = np.zeros((0, *table.units.shape[1:]))
         guesses = {name: _alike(tables, table) for name, tables in self.guesses.items()}
+        # Each predictor that knows nothing is scored as the blocks are, under the same rule.
         rows = [
             {"chance_kind": name, **mean_row(guess, self.seed)} for name, guess in guesses.items()
         ]
@@ -124,8 +126,10 @@ class _OnGrids:
             row |= {f"chance{end}": value for end, value in ends.items()}
             row["chance_kind"] = best["chance_kind"]
             units = guesses[best["chance_kind"]].units
+        # The best score that a grid of patches allows at all.
         if self.ceiling:
             row["ceiling"] = mean_row(_alike(self.ceiling, table), self.seed)[self.metric]
+        # The share of what is scored that no patch covers: no value speaks for it.
         if self.unseen is not None:
             outside, total = self.unseen[_members(table)].sum(axis=0)
             row["unseen"] = float(outside / total) if total else None
@@ -194,6 +198,7 @@ def mean_row(table: Table, seed: int) -> Row:
     Draws of single units are independent from unit to unit, so that their spread is in that of the
     units. Those that units of a stratum have in common are resampled beside the units.
     """
+    # Where a stratum is drawn as a whole, a draw is a repetition that is resampled, too.
     n_draws, n, k = table.units.shape
     repeats = n_draws * table.repeats if table.drawn_by_stratum else 1
     # (1, n, draw * k): draws after each other, as repetitions are.
@@ -262,12 +267,14 @@ def _maximum(best: Row, result: Result, n_blocks: int) -> Row:
     rng = np.random.default_rng(result.config.get("seed", 0))
     level = sign * best["chance"]
     maxima = np.full(MAXIMA, level)
+    # Each random predictor could give the highest of the blocks' guesses.
     for row in random:
         # The maximum of so many uniform numbers is a power of one of them.
         highest = _normal_quantile(rng.random(MAXIMA) ** (1 / n_blocks))
         # Their mean is known from a few draws alone.
         error = rng.normal(size=MAXIMA) / np.sqrt(row["draws"])
         maxima = np.maximum(maxima, sign * row[result.metric] + row["draws_sd"] * (highest + error))
+    # The interval in which most of such bests lie; its ends swap where lower is better.
     low, high = np.quantile(maxima, [0.025, 0.975])
     ends = sorted((sign * float(low), sign * float(high)))
     return {

@@ -75,6 +75,7 @@ def difference_p(ours: Table, without: Table, metric: str, row: Row, seed: int) 
         row: The difference of the two with its interval, from `differences`.
         seed: The random seed of the swaps.
     """
+    # Without an interval there is one picture at most, and nothing to swap.
     if row["difference"] is None or row["difference_low"] is None:
         return None
     if ours.clusters is not None and np.ndim(ours.clusters) == 2:
@@ -91,6 +92,7 @@ def _normal_p(row: Row, n_pictures: int) -> float:
     """Return p by a difference's distance to the end of its interval that faces 0."""
     from scipy.special import ndtr
 
+    # The interval's end that faces 0 tells the spread on the side that matters.
     value = row["difference"]
     if value == 0:
         return 1.0

@@ -33,6 +33,7 @@ def draw_episodes(
     # Every other image of a class, so that both halves have images of all.
     first = set(sorted(shuffled, key=lambda image: classes[image])[::2])
     episodes: list[Episode] = []
+    # Each half draws from its own images, so that no support of one is a query of the other.
     for side, n in ((True, count // 2), (False, count - count // 2)):
         members = [entry for entry in entries if (entry.image_id in first) == side]
         try:
@@ -41,6 +42,7 @@ def draw_episodes(
             raise DatasetError(
                 f"{error}; --select split draws them from half of the images: use max"
             ) from None
+        # Episodes are numbered through both halves.
         episodes += [replace(new, index=len(episodes) + new.index) for new in half]
     return episodes, np.arange(count) // max(1, count // 2) > 0
 

@@ -58,6 +58,7 @@ def evaluate(
 
     The parameters are those of kvtool.probe, and so are the errors.
     """
+    # What is wrong with a request is said before anything is read or computed.
     kind_of_task = TASKS.load(task)
     check_served(run, task)
     if select not in Select:
@@ -67,6 +68,7 @@ def evaluate(
         check_free(folder)
     if device != "auto":
         check_device(device)
+    # Options of other tasks are refused: an option without effect would mislead.
     arguments = own_options(task, {**options, "limit": limit, "seed": seed, "select": select})
     task_kinds: tuple[Kind, ...] = kind_of_task.kinds
     notes: list[str] = []
@@ -94,6 +96,7 @@ def evaluate(
     )
     other_runs = _other_runs(run, kind_of_task.kinds)
     scoring.notes += _textless_lines(run, kind_of_task.kinds)
+    # Blocks of other models' runs over the same pictures are baselines beside these.
     result = scoring.result(other_runs, fresh)
     if folder is not None:
         save_best(scoring.task, plan, result, scoring.compute_device, folder)
@@ -124,6 +127,7 @@ def count_blocks(
     task_kinds = TASKS.load(task).kinds
     check_served(run, task)
     plans = [plan_blocks(run, kinds, layers, heads, task_kinds)]
+    # Baselines of other runs are scored too, hence they count.
     plans += [baseline_plan(baseline, task_kinds) for baseline in _other_runs(run, task_kinds)]
     return sum(
         len(layer_numbers) * len(head_numbers)
@@ -158,6 +162,7 @@ def options_of(task: str) -> set[str]:
 def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as the task takes them. Raises UsageError for one that is not the task's."""
     names = options_of(name)
+    # A known option of another task is told apart from a slip of the pen.
     for option in options.keys() - names - COMMON:
         owners = [task for task in TASKS.usable() if option in options_of(task)]
         what = f"is of {' and '.join(owners)} alone" if owners else "is unknown"
@@ -247,6 +252,7 @@ def _config(
         ],
         "select": select,
         "seed": seed,
+        # The seed stands by itself, and a backend changes no number.
         "options": {
             name: value
             for name, value in options.items()

@@ -38,6 +38,7 @@ class LabelMaps:
 
     def given(self, image_id: str, labels: Array) -> list[int]:
         """Return the indices of an image's given classes, as its label map has them."""
+        # Of an image with one class of its own only that class is asked about.
         single, first_id = self.single[image_id], self.convention.first_id
         if single is not None:
             return [single]

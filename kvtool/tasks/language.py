@@ -62,6 +62,7 @@ def centred_texts(layer: Layer, names: Sequence[str], task: str, choice: TextCho
     import torch
 
     texts, array = layer.run.texts(choice.text_template), choice.array(layer)
+    # Runs store the texts of their whole data set, in an order of their own.
     position_of = {name: position for position, name in enumerate(texts.names(array))}
     if absent := sorted(set(names) - position_of.keys()):
         raise KvtoolError(
@@ -115,6 +116,7 @@ def thresholds(maps: Tensor, cutoff: str) -> Tensor:
         return maps.mean(-1)
     if cutoff == "otsu":
         return _otsu(maps)
+    # The share p of tokens above the cut are the foreground.
     return torch.quantile(maps, 1 - float(cutoff.partition(":")[2]), dim=-1)
 
 
@@ -125,11 +127,13 @@ def _otsu(maps: Tensor) -> Tensor:
     import torch
 
     ordered = maps.double().sort(-1).values
+    # The count below each cut; the last value is never cut off, or one side would be empty.
     n = ordered.shape[-1]
     below = torch.arange(1, n, device=maps.device)
     sums = ordered.cumsum(-1)
     # Means of the values up to a cut and beyond it, for all cuts at once.
     low, high = sums[..., :-1] / below, (sums[..., -1:] - sums[..., :-1]) / (n - below)
+    # Otsu's variance between sides, but for a constant factor.
     best = (below * (n - below) * (high - low).square()).argmax(-1, keepdim=True)
     # The cut lies half way between the two values beside it.
     edges = torch.gather(ordered, -1, best) + torch.gather(ordered, -1, best + 1)
@@ -155,6 +159,7 @@ def best_ids(
     for values, vectors in zip(image.values, classes, strict=True):
         # A head at a time: the maps of all classes at a picture's size would not fit.
         maps = vectors @ values.T
+        # Running maxima over classes: one map at a picture's size is held at a time.
         best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)
         ids = torch.zeros(image.wh_px[::-1], dtype=torch.long, device=maps.device)
         above = torch.zeros_like(ids, dtype=torch.bool)

@@ -98,12 +98,14 @@ class LayerShares:
     def _do_one(self, layer: LayerOf, score: Callable[[BlockPlan], Rows]) -> None:
         """Score a layer, or read what another process kept of it."""
         kind, number, heads = layer
+        # A layer's key holds that of the whole: other settings never find it.
         key = result_key(["layer", self.key, kind, number, heads])
         plan = replace(self.plan, blocks=((kind, (number,), heads),))
 
         def stored() -> Rows | None:
             """Return what is kept; nothing to do where the whole is."""
             record = self.store.kept(key, LayerRecord.from_json)
+            # Layers' rows are dropped once the whole result is kept: nothing is left to do then.
             if record is not None:
                 return json.loads(record.rows), json.loads(record.halves)
             return ([], []) if self._is_kept() else None

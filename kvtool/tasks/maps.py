@@ -73,6 +73,7 @@ def guessed_counts(
     """
     import torch
 
+    # Constant predictions need one draw; random ones several, to know their spread.
     measured = {
         "all background": np.zeros((1, n, COUNTS)),
         "all foreground": np.zeros((1, n, COUNTS)),

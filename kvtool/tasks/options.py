@@ -60,6 +60,7 @@ class Option:
         low, high = self.bounds
         if self.type not in (int, float) or self.name in BOUNDS:
             return  # kvtool.bounds checks its names for every function
+        # A missing bound is no bound.
         ends = -math.inf if low is None else low, math.inf if high is None else high
         if (
             not isinstance(value, int | float)
@@ -92,6 +93,7 @@ def options_of_all(tasks: Iterable[str]) -> dict[str, Option]:
     Raises UsageError where they do not agree on its type.
     """
     options: dict[str, Option] = {}
+    # One flag of the command line serves all tasks that have an option of this name.
     for task in tasks:
         for name, option in task_options(task).items():
             first = options.setdefault(name, replace(option, tasks=()))

@@ -36,6 +36,7 @@ class PairCategory:
     """
 
     def __init__(self, members: list[int], pairs: list[Pair]) -> None:
+        # Source points are numbered, so that the points of all pairs fit one array.
         rows: dict[tuple[str, tuple[float, float]], int] = {}
         by_target: defaultdict[str, list[int]] = defaultdict(list)
         for index in members:
@@ -45,6 +46,7 @@ class PairCategory:
             by_target[pairs[index].trg_id].append(index)
         self.n_points = len(rows)
         self.sources: defaultdict[str, list[tuple[int, tuple[float, float]]]] = defaultdict(list)
+        # Points are listed by image: each is read once for all of its pairs.
         for (image, point), row in rows.items():
             self.sources[image].append((row, point))
         self.targets = {
@@ -58,6 +60,7 @@ class PairCategory:
         """
         import torch
 
+        # The array is made at the first image, which tells the numbers of heads and channels.
         vectors = torch.empty(0)
         for image in layer.each(self.sources):
             if not len(vectors):
@@ -71,6 +74,7 @@ class PairCategory:
 def _target(
     pairs: list[Pair], indices: list[int], rows: dict[tuple[str, tuple[float, float]], int]
 ) -> Target:
+    # The pairs of a target image are matched in one go: their keypoints follow each other.
     counts = [len(pair.src_kps_px) for pair in pairs]
     return Target(
         source_rows=np.array(
@@ -86,6 +90,7 @@ def _target(
 
 def by_category(pairs: list[Pair]) -> list[list[int]]:
     """Return the indices of the pairs of each category."""
+    # Points are matched category by category, so that the vectors of one fit in memory.
     members: defaultdict[str, list[int]] = defaultdict(list)
     for index, pair in enumerate(pairs):
         members[pair.category].append(index)

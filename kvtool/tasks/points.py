@@ -49,6 +49,7 @@ def pixel_points(pair: Pair, wh_px: tuple[int, int]) -> Array:
 
 def n_correct(pair: Pair, points_px: Array) -> Array:
     """(draw, alpha) number of keypoints that points (draw, keypoint, 2) find."""
+    # The box's longer side sets the scale of what is near enough.
     correct = correct_keypoints(
         points_px, np.array(pair.trg_kps_px), box_side_px(pair.trg_box_xyxy_px)
     )
@@ -59,6 +60,7 @@ def n_unseen(pair: Pair, grids: Grids) -> tuple[int, int]:
     """How many keypoints have an end outside its image's grid, and how many there are."""
     ends = zip(pair.src_kps_px, pair.trg_kps_px, strict=True)
     spans = grids[pair.src_id], grids[pair.trg_id]
+    # A keypoint can only be found where both of its ends lie on a grid.
     n_out = sum(
         not all(span.covers(*point) for span, point in zip(spans, points, strict=True))
         for points in ends

@@ -54,6 +54,7 @@ def save_best(
     Raises UsageError where the folder is not free, KvtoolError where no block has a score or the
     disk refuses.
     """
+    # The folder may have been filled while blocks were scored.
     check_free(folder)
     if result.best is None:
         raise KvtoolError(
@@ -65,6 +66,7 @@ def save_best(
     # With the heads that were scored together: alone, a batch of another size might round a pixel
     # differently.
     layer = Layer(plan.run, block["kind"], block["layer"], heads, device)
+    # All files or none: predictions that were cut short would be scored as whole ones.
     with output_folder(folder, "--save-predictions") as aside:
         files = task.save(layer, heads.index(block["kv_head"]), aside)
         record = {
@@ -75,6 +77,7 @@ def save_best(
             "files": files,
         }
         text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
+        # Paths of this machine do not belong into what may be published.
         text = without_places(text, places_of([plan.run]))
         (aside / INDEX).write_text(text, encoding="utf-8")
 

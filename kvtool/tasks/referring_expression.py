@@ -86,6 +86,7 @@ class ReferringExpression:
         self.n, self.skipped, self.n_skipped = len(self.expressions), left_out.lines, left_out.count
         self.n_unusable = left_out.unusable
         self.texts = tuple(dataset.expression_texts())
+        # All sentences of a picture are scored while it is in memory.
         self._sentences: defaultdict[str, list[int]] = defaultdict(list)
         for index, expression in enumerate(self.expressions):
             self._sentences[expression.image_id].append(index)
@@ -129,6 +130,7 @@ class ReferringExpression:
         """(head, sentence, 7): map_counts of the mask of every sentence and its map."""
         counts = np.zeros((len(layer.heads), self.n, COUNTS))
         for image, sentences in self._predict(layer):
+            # Masks are kept for one image: the sentences about an object follow each other there.
             masks: dict[int, Array] = {}
             for index, maps, predicted in sentences:
                 mask = self._truth(self.expressions[index], image.wh_px, masks)
@@ -194,6 +196,7 @@ class ReferringExpression:
         """
         import torch
 
+        # The mean is over the data set's sentences, not over those in use: a limit moves no score.
         vectors = centred_texts(layer, self.texts, self.name, self.text_choice)
         # Sentences that two pictures share have one vector.
         row_of = {text: row for row, text in enumerate(self.texts)}
@@ -201,6 +204,7 @@ class ReferringExpression:
             rows = {
                 index: row_of[self.expressions[index].text] for index in self._sentences[image.id]
             }
+            # A map is each token's dot product with the sentence, computed when it is asked for.
             scored = (
                 (index, torch.bmm(image.values, vectors[:, row, :, None])[:, :, 0])
                 for index, row in rows.items()
@@ -218,6 +222,7 @@ class ReferringExpression:
 
     def tables(self, measured: Array) -> Iterator[Table]:
         """Yield the summary over all sentences."""
+        # Counts of pixels are the units; what the ranking of tokens adds stands behind them.
         units = foreground_units(measured[..., :2], measured[..., 2:4])
         k = units.shape[-1]
         # Sentences about an image share it, whichever object they mean.

@@ -61,11 +61,13 @@ def random_regions(
 
     from kvtool.features.clusters import MOST_CLUSTERS, object_clusters
 
+    # Guessed regions have the shape of clusters, not of noise: compact patches as objects are.
     grids = [span.grid for span in spans]
     # Positions of the cells, a whole image being a square of side 1.
     positions = [(np.indices(grid).reshape(2, -1).T + 0.5) / np.array(grid) for grid in grids]
     masks = [np.zeros((DRAWS, n_seeds, len(cells)), bool) for cells in positions]
     for draw in np.ndindex(DRAWS, n_seeds):
+        # One set of points for all images of a class, as the clusters of a class are shared.
         points = rng.random((MOST_CLUSTERS, 2))
         labels = [cdist(cells, points).argmin(axis=1) for cells in positions]
         is_object = object_clusters(labels, grids, saliency, MOST_CLUSTERS)

@@ -50,6 +50,7 @@ def _maps(run: Run, spans: Mapping[str, GridSpan]) -> tuple[list[Array], Array]:
         )
     # There is one layer of it, the tower's last that runs.
     (number,) = run.config.stored_layers(SALIENCY)
+    # Images follow each other in a block; offsets tell where each begins.
     block = run.read(SALIENCY, number, ids=list(spans))
     samples = {sample.id: sample for sample in run.samples if sample.id in spans}
     maps = [

@@ -54,6 +54,7 @@ def scored_task(
     Options that the class names as `picture_options` alone are those of its pictures. Raises
     KvtoolError where the run's images or the annotations are not those that were scored.
     """
+    # Without a result nothing says how to score: the task's defaults do.
     task_class = TASKS.load(task)
     if result is None:
         return task_class(dataset, sizes_of(run), device)
@@ -76,6 +77,7 @@ def _scored_ids(run: Run, result: Result) -> Sequence[str]:
     """Return the images that a result was scored over: all of a run, or those that it held before
     more were added."""
     digest = result.config.get("images_hash")
+    # A run that grew at its end begins with what was scored.
     for ids in (run.ids, run.ids[: result.config.get("images", 0)]):
         if digest is None or run.images_hash(ids) == digest:
             return ids
@@ -103,9 +105,11 @@ def saved_predictions(
 
     Raises KvtoolError where the block's values are not finite.
     """
+    # All heads of the layer at once, as they were scored: rounding depends on the batch.
     layer = Layer(run, block.kind, block.layer, heads, device)
     with tempfile.TemporaryDirectory(prefix="kvtool-predictions-") as folder:
         records = task.save(layer, heads.index(block.kv_head), Path(folder))
+        # Predictions of a block with a NaN are made but mean nothing.
         if layer.nonfinite[heads.index(block.kv_head)]:
             name = block_name({"kind": block.kind, "layer": block.layer, "kv_head": block.kv_head})
             raise KvtoolError(

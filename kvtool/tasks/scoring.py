@@ -88,6 +88,7 @@ class Scoring:
 
         def make() -> Result:
             result = None if fresh else self.store.kept(self.key, Result.from_json)
+            # Own blocks are kept before baselines are looked at: damage in another run loses none.
             if result is None:
                 result = keep_result(self.store, self.key, self._score())
                 self._layers.drop()
@@ -108,6 +109,7 @@ class Scoring:
             other_runs and self.store.kept(self._images_key, _Images.from_json) is None
         ):
             return None
+        # Runs came or went since it was kept: the baselines have to be done again.
         _, entries = self._baseline_runs(
             other_runs, self._images(fresh=False) if other_runs else []
         )
@@ -167,6 +169,7 @@ class Scoring:
         """The runs that hold all of these images with the same pictures, and what a result records
         of each as a baseline.
         """
+        # Under one id runs may hold other pictures: hashes compare them.
         ours = self.plan.run.images_hash(images)
         complete = [run for run in other_runs if set(images) <= _held(run)]
         baselines = [run for run in complete if run.images_hash(images) == ours]
@@ -182,6 +185,7 @@ class Scoring:
         baselines, entries = self._baseline_runs(other_runs, images)
         before = [] if fresh else result.config.get("baseline_runs", [])
         lines: list[str] = []
+        # Only runs that came or changed are scored; the rows of others are taken over.
         if entries != before:
             rows = [row for row in result.baselines if row.get("run") == self.plan.run.name]
             for run, entry in zip(list(baselines), list(entries), strict=True):
@@ -275,6 +279,7 @@ def choose_best(
     if not halves:
         best = best_row(eligible(rows), metric, higher_is_better)
         return None if best is None else {**best, "select": "max"}
+    # Chosen by the first half's score; the row's own scores are those of the second.
     best = best_row(eligible(halves), f"chosen_{metric}", higher_is_better)
     return None if best is None else {**best, "select": "split"}
 

@@ -81,6 +81,7 @@ class SemanticCorrespondence:
         pairs = dataset.pairs()
         self.sizes = ids
         self.upsample, self.backend, self.limit, self.device = upsample, backend, limit, device
+        # A pair needs both of its images in the run.
         left_out = LeftOut.of(dataset)
         present = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
         left_out.many(len(pairs) - len(present), "pairs need images that the run does not hold")
@@ -135,6 +136,7 @@ class SemanticCorrespondence:
 
     def ceiling(self, grids: Grids) -> Array:
         """(1, pair, alpha) number of keypoints of the best patches; of pixels with `upsample`."""
+        # No prediction can be nearer than the patch, or pixel, that lies nearest.
         best = (
             pixel_points(pair, self.sizes[pair.trg_id])
             if self.upsample
@@ -157,6 +159,7 @@ class SemanticCorrespondence:
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """answers.jsonl: a pair a line, its fields as in SPair's annotation and prd_kps."""
+        # Points of all pairs with one target come together: they are split pair by pair.
         points: dict[int, Array] = {}
         for target, predicted_px in self._predict(layer):
             points |= zip(
@@ -179,6 +182,7 @@ class SemanticCorrespondence:
         """
         import torch
 
+        # A target is read once, for all pairs that look for points in it.
         saved = {self.pairs[number].trg_id for number in self._saved}
         for group in self._groups:
             if saved.isdisjoint(group.targets):
@@ -208,6 +212,7 @@ class SemanticCorrespondence:
     def tables(self, measured: Array) -> Iterator[Table]:
         """Yield the summary over all pairs, then a table for each alpha and for each category."""
         total = np.array([len(pair.src_kps_px) for pair in self.pairs])
+        # Right points count at each alpha; PCK divides them by the keypoints of a pair.
         units = pck_units(np.moveaxis(measured, 2, 0), total)
         primary = units[ALPHAS.index(PRIMARY_ALPHA)]
         categories = np.array([pair.category for pair in self.pairs])
@@ -216,6 +221,7 @@ class SemanticCorrespondence:
         yield Table({}, primary, pck_scores, categories, images)
         for alpha, alpha_units in zip(ALPHAS, units, strict=True):
             yield Table({"alpha": alpha}, alpha_units, pck_scores, categories, images)
+        # A category alone has no strata.
         for category in np.unique(categories):
             members = np.flatnonzero(categories == category)
             yield Table(

@@ -88,6 +88,7 @@ def read_pictures(
 ) -> ReadPictures:
     """Look at every picture of a data set. Raises DatasetError where none is there."""
     sizes, failed = {}, {}
+    # A picture that cannot be read is missing for every task.
     for ref in dataset.images():
         try:
             sizes[ref.id] = read_size(ref)
@@ -134,6 +135,7 @@ def _captions(dataset: DatasetBase, sizes: Sizes) -> Served:
         captions = dataset.captions()
     except KvtoolError as error:
         return _damaged(CAPTIONS, "sentences", error, dataset.skipped)
+    # Only sentences of pictures that can be read are of use.
     counts = [len(captions[image_id]) for image_id in sizes if image_id in captions]
     reasons = tuple(dict.fromkeys(dataset.skipped))
     absence = "" if counts else "no sentence about a picture that can be read"
@@ -154,6 +156,7 @@ def _concepts(dataset: DatasetBase, sizes: Sizes) -> Served:
     before = set(dataset.skipped)
     mask_counts: dict[str, int] = {}
     reasons = []
+    # Masks are checked against the pictures' sizes, as a task would.
     for image_id, wh_px in sizes.items():
         try:
             masks = dataset.concept_masks(image_id)
@@ -179,6 +182,7 @@ def _task(dataset: DatasetBase, name: str, sizes: Sizes) -> Served:
     lack = lack_of(dataset, name)
     if lack:
         return Served(name, unit=unit, missing=lack)
+    # A data set that lacks something serves the other tasks nevertheless.
     try:
         task, unit = _made(dataset, name, sizes, unit)
     except KvtoolError as error:
@@ -217,6 +221,7 @@ def _knockout(dataset: DatasetBase, pictures: ReadPictures) -> Served:
         questions = dataset.questions()
     except KvtoolError as error:
         return _damaged("knockout", "questions", error, dataset.skipped)
+    # Each question that cannot be asked has its reason.
     refusals = {question.id: unaskable(question, pictures.failed) for question in questions}
     askable = [question for question in questions if not refusals[question.id]]
     # Those about several images are for the paired tasks, and not amiss.

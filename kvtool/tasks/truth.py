@@ -46,6 +46,7 @@ def check_size(annotation_wh_px: Size, picture_wh_px: Size, location: str) -> No
     """Raises DatasetError where an annotation is not of its picture's size, or lies on its side."""
     if annotation_wh_px == picture_wh_px:
         return
+    # Sides swapped: the annotation was made of the picture as stored, before its orientation.
     (width, height), (picture_width, picture_height) = annotation_wh_px, picture_wh_px
     turned = (width, height) == (picture_height, picture_width)
     cause = "it is turned, as by the picture's EXIF orientation; " if turned else ""
@@ -107,6 +108,7 @@ class LeftOut:
         passed: list[Unit] = []
         for start in range(0, len(units), max(1, step)):
             batch = units[start : start + step]
+            # Results keep the order of the units, so that a limit takes the same ones each time.
             for unit, reason in zip(batch, _reasons(batch, check), strict=True):
                 if limit is not None and len(passed) >= limit:
                     return passed
@@ -134,6 +136,7 @@ def _reasons(units: Sequence[Unit], check: Callable[[Unit], None]) -> list[str |
             return str(error)
         return None
 
+    # Reading annotations waits for the disk mostly: threads share the wait.
     if len(units) < 2:
         return [reason(unit) for unit in units]
     with ThreadPoolExecutor(READ_THREADS) as pool:

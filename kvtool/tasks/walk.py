@@ -42,6 +42,7 @@ def score_blocks(
     split: list[Row] = []
     for kind, layers, heads in plan.blocks:
         for number in layers:
+            # One layer is in memory at a time; its heads are scored together.
             layer = Layer(plan.run, kind, number, heads, device)
             measured = task.measure(layer)
             blocks = [{"kind": kind, "layer": number, "kv_head": head} for head in heads]
@@ -50,6 +51,7 @@ def score_blocks(
             for table in tables:
                 level = None if levels is None else levels(plan.run, kind, table)
                 rows += table_rows(blocks, table, seed, layer.nonfinite, level, task.unit)
+            # Blocks are chosen on one half and scored on the other: the choice biases no score.
             if select == "split":
                 first, second = tables[0].halves(seed)
                 level = None if levels is None else levels(plan.run, kind, second)

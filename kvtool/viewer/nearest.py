@@ -78,6 +78,7 @@ def _flat_index(faiss: Any, dim: int, chunks: Sequence[Chunk]) -> Any:
     n_shards = max(1, min(SEARCH_THREADS, len(chunks)))
     for shard in range(n_shards):
         index = faiss.IndexFlatIP(dim)
+        # Shares of chunks in their order: numbers across shards go on as those of the run do.
         first, last = (len(chunks) * bound // n_shards for bound in (shard, shard + 1))
         for _, vectors in chunks[first:last]:
             index.add(vectors)
@@ -100,6 +101,7 @@ class NearestPatches:
         if viewed.run.config.view == VIDEO:
             raise UsageError("nearest patches: expected a run over pictures, found one over videos")
         k = min(request.number("k", 48), MOST_PATCHES)
+        # One search at a time: the vectors of a block fill the memory.
         with self._lock, viewed.lock:
             patches = self._patches_of(viewed, block)
             position = patches.samples.index(sample)
@@ -124,6 +126,7 @@ class NearestPatches:
         self, patches: Patches, vector: Any, k: int, image_range: tuple[int, int]
     ) -> list[tuple[int, float]]:
         """Return (number, cosine) of the nearest patches of other images."""
+        # Vectors that do not fit into memory are searched by the index that the store keeps.
         if 4 * patches.dim * len(patches) > MOST_BYTES:
             return _by_stored_index(patches, vector, k, image_range)
         if self._held is None or self._held.patches is not patches:

@@ -41,6 +41,7 @@ class Pictures:
         if picture is None:
             # Pictures are decoded side by side, and nobody who reads vectors waits for them.
             picture = load_picture(viewed, image)
+        # The pictures seen last stay in memory, up to a number.
         with self.lock:
             self.recent[key] = picture
             self.recent.move_to_end(key)
@@ -64,6 +65,7 @@ class Pictures:
         """
         box, image = _box(request.text("box")), request.text("image")
         viewed.sample(image)
+        # A data set may be gone while the vectors are there: the viewer goes on without pictures.
         try:
             picture = self.load(viewed, image)
         except KvtoolError as error:

@@ -51,10 +51,12 @@ class Questions:
             attender, sample = self._attender(viewed), viewed.sample(request.text("image"))
             model = attender.model
             kinds = cache_kinds(viewed.run.config.model.geometry)
+            # The run is locked while it is read, not while the model answers.
             with viewed.lock:
                 arrays = viewed.run.read_image(sample.id, kinds, raw=True)
             cache = model.restore([sample], [arrays], viewed.run.config.keys)
             turn = model.question(request.text("question"))
+            # Hooks are there for this answer alone: the model is as before for the next one.
             with knocked_out(model, [sample], heads):
                 (answer,) = model.ask(cache, sample, [turn], MAX_NEW_TOKENS)
         return {"answer": answer, "blocked": [list(head) for head in heads]}

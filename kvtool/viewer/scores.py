@@ -34,6 +34,7 @@ def _probe_record(task: str, result: Result) -> dict[str, Any]:
     said of the best block and chance.
     """
     scored = [row for row in result.rows if _is_scored(row, result)]
+    # A block of the run is no baseline of itself.
     blocks = {_block(row): row for row in scored}
     baseline_rows = {_block(row): row for row in result.baselines if _is_scored(row, result)}
     baselines = [row for block, row in baseline_rows.items() if block not in blocks]
@@ -113,6 +114,7 @@ def features_record(viewed: ViewedRun, image: str) -> dict[str, Any]:
         for item in result.items
         if item.get("image") in viewed.samples and item.get("cells")
     ]
+    # A feature of an image stands once, though several results may have it.
     unique = {(item["layer"], item["sae"], item["feature"], item["image"]): item for item in items}
     features = [item for item in unique.values() if item["image"] == image]
     return {

@@ -107,6 +107,7 @@ def serve(
     runs = look()
     viewer = Viewer(runs, dict(data or {}), Questions(model, device), look)
     listener = _listener(port)
+    # A token in the address keeps other users of the machine out.
     token = token_urlsafe(TOKEN_BYTES)
     server, thread = _started(viewer, token, listener)
     fragment = f"#{state.removeprefix('#')}" if state else ""
@@ -133,6 +134,7 @@ def served_runs(
 
 def _listener(port: int | None) -> socket.socket:
     """Return a socket that listens. Raises UsageError for a port that is taken."""
+    # The usual port, or any free one; a port that was asked for is not replaced.
     for number in (USUAL_PORT, 0) if port is None else (port,):
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -167,6 +169,7 @@ def _started(viewer: Any, token: str, listener: socket.socket) -> tuple[Any, Thr
     # Not the main thread: there uvicorn would take Ctrl-C for itself.
     thread = Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
+    # The address is only given once somebody answers there.
     while not server.started and thread.is_alive():
         time.sleep(0.005)
     return server, thread

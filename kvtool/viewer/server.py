@@ -77,6 +77,7 @@ class ViewerServer:
         # In constant time, so that the token cannot be told apart character by character.
         if not compare_digest(token.encode(), self.token.encode()):
             return _refused(403, "expected the address that kvtool serve printed, with its token")
+        # Files of the page come from memory; everything else is answered by the viewer.
         file = name or "index.html"
         if file in self.files:
             suffix = file[file.rindex(".") :]

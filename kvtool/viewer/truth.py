@@ -66,6 +66,7 @@ def videos_record(viewed: ViewedRun) -> dict[str, Any]:
         videos = dataset.videos()
     except KvtoolError as error:
         return {"videos": [], "note": str(error)}
+    # A single frame is no video to play.
     frames_of = {
         video.name: [frame for frame in video.frame_ids if frame in viewed.samples]
         for video in videos

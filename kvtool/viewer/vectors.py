@@ -31,6 +31,7 @@ def block_reply(viewed: ViewedRun, request: ViewRequest) -> Reply:
     """
     kind, layers = kind_of(request), request.numbers("layer")
     sample = viewed.sample(request.text("image"))
+    # One head in its own precision, or all heads of some layers in one reply.
     if "kv_head" in request.texts:
         block: tuple[Any, Any] = (request.number("layer"), request.number("kv_head"))
     else:
@@ -57,6 +58,7 @@ def maps_reply(viewed: ViewedRun, request: ViewRequest) -> Reply:
     """
     kind, layers = kind_of(request), request.numbers("layer")
     sample, token = viewed.sample(request.text("image")), request.number("token")
+    # Only patches of the base grid have a place on the picture.
     cells = sample.base(kind).token_indices()
     maps = []
     for layer in dict.fromkeys(layers):

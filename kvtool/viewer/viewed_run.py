@@ -127,6 +127,7 @@ class ViewedRun:
         """Return what the viewer needs to know of the run."""
         config = self.run.config
         with self.lock:
+            # A run may grow while it is looked at: its images and results are read anew.
             self.run.refresh()
             for name in ("samples", "results"):
                 self.__dict__.pop(name, None)

@@ -99,6 +99,7 @@ class Viewer:
         latest = self.look()
         for key in set(self._viewed) - set(latest):
             self._viewed.pop(key, None)
+        # A run of the same name with other settings is another one.
         for key, run in latest.items():
             before = self.runs.get(key)
             if before is not None and before.config.hash != run.config.hash:

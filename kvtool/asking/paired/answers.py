@@ -48,6 +48,7 @@ def ask_one_image(
             f"images, found {', '.join(config.kinds)} of {len(config.layers)} layers; extract them "
             f"with --kinds {kinds}"
         )
+    # The questions of an image are asked from one cache.
     texts: dict[str, list[str]] = {}
     for question in questions:
         texts.setdefault(question.image_ids[0], []).append(question.prompt)
@@ -87,11 +88,14 @@ def stored_prompt(
     def prepare() -> list[Prepared] | None:
         """Prepare the question's pictures."""
         prepared = [_prepared(answerer, image, refs, is_padded) for image in question.image_ids]
+        # A prompt may begin with the first picture's stored cache instead of its run.
         if prepared[0] is not None and begins_prompt(answerer, prepared[0].sample):
             prepared[0] = _begun(answerer.run, prepared[0])
+        # One spoiled picture spoils the prompt: it is not asked.
         finite = [picture for picture in prepared if picture is not None]
         return finite if len(finite) == len(prepared) else None
 
+    # Digests in the key: pictures that changed under their ids are asked anew.
     pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
     key = [PADDED, pictures] if is_padded else pictures
     return AnswerPrompt(key, question.prompt, prepare, option_letters(question))
@@ -111,8 +115,10 @@ def _prepared(
     run = answerer.run
     model = answerer.loaded
     sample = answerer.samples[image]
+    # Among others a picture is padded to a common size: stored vectors are of the picture alone.
     if is_padded and pads_several(run.config.model.family, sample.image_wh_px):
         return model.prepare_several(load_image(refs[image]), id=image, index=sample.index)
+    # Stored image vectors spare the vision tower, where the decoder takes nothing else from it.
     if "projected" in run.config.kinds and not adds_features(run.config.model.family):
         arrays = run.read_image(image, ["projected"], raw=True)
         return None if spoiled_arrays(arrays) else model.prepare_stored(sample, arrays)

@@ -43,6 +43,7 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
     if task.name == "semantic-correspondence":
         what = "pairs with four common keypoints"
     reason = f" ({skipped[0]}, ...)" if skipped else ""
+    # Each cause has its own remedy: hidden answers, faulty files, or pictures not extracted.
     if skipped and all(line.endswith(HIDDEN_ANSWER) for line in skipped):
         return f"expected {what} with public answers, found them hidden{reason}; use another split"
     if skipped and not any(NOT_HELD in line for line in skipped):

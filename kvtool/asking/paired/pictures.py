@@ -19,6 +19,7 @@ def picture_clusters(pictures: Sequence[Sequence[str]]) -> Array | None:
     both, (question, 2). Where some are about more, pictures that questions join, directly or by way
     of others, are one thing, (question,). None where no two questions share a picture.
     """
+    # Pictures that no two questions share make each question independent.
     counts = Counter(chain.from_iterable(map(set, pictures)))
     if max(counts.values(), default=0) < 2:
         return None
@@ -37,6 +38,7 @@ def _joined(pictures: Sequence[Sequence[str]], numbers: Array) -> Array:
     from scipy.sparse.csgraph import connected_components
 
     n = len(pictures)
+    # Questions and pictures are one graph: chains of shared pictures are one independent part.
     question = np.repeat(np.arange(n), [len(names) for names in pictures])
     size = n + len(set(numbers.tolist()))
     edges = coo_array((np.ones(len(numbers)), (question, n + numbers)), shape=(size, size))

@@ -117,6 +117,7 @@ def make_questions(pairs: Sequence[Pair], n: int, seed: int) -> list[PointQuesti
     # A stream for each pair: the questions of one do not depend on which others there are.
     randoms = {pair.id: Random(f"{seed}:{pair.id}") for pair in pairs}
     order = sorted(pairs, key=lambda pair: (randoms[pair.id].random(), pair.id))
+    # Rounds over all pairs: the first questions are of as many different pairs as there are.
     turns = zip_longest(*(_of_pair(pair, randoms[pair.id]) for pair in order))
     candidates = (candidate for candidate in chain.from_iterable(turns) if candidate is not None)
     return [
@@ -127,11 +128,13 @@ def make_questions(pairs: Sequence[Pair], n: int, seed: int) -> list[PointQuesti
 
 def _of_pair(pair: Pair, random: Random) -> Iterator[tuple[Pair, int, tuple[int, ...]]]:
     """Yield (pair, source, targets), each common keypoint once as the source, in a random order."""
+    # A point outside of either picture has no token, and can be neither marked nor chosen.
     usable = [
         index
         for index, (source, target) in enumerate(zip(pair.src_kps_px, pair.trg_kps_px, strict=True))
         if _inside(source, pair.src_wh_px) and _inside(target, pair.trg_wh_px)
     ]
+    # Rings that overlap could not be told apart, nor could the tokens below them.
     least_px = 2 * ring_radius_px(pair.trg_wh_px)
     for source in random.sample(usable, len(usable)):
         targets = [source]
@@ -142,6 +145,7 @@ def _of_pair(pair: Pair, random: Random) -> Iterator[tuple[Pair, int, tuple[int,
                 for index in targets
             ):
                 targets.append(candidate)
+        # The right point is among the four, at any letter: its place says nothing.
         if len(targets) >= len(LETTERS):
             yield pair, source, tuple(random.sample(targets[: len(LETTERS)], len(LETTERS)))
 

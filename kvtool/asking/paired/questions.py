@@ -59,6 +59,7 @@ def semantic_correspondence(
     del subset
     pairs = dataset.pairs()
     left_out = LeftOut.of(dataset)
+    # A pair needs both of its images.
     complete = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
     # Pairs that cannot be used are left out before the questions are drawn, or n would not be
     # reached.
@@ -80,6 +81,7 @@ def compared_images(
     questions, left_out = _of_subset(dataset, ids, subset, _is_of_several_images)
     usable = []
     images = []
+    # Choices that do not say which image they mean cannot be answered by cosines.
     for question in questions:
         options = option_images(question)
         if options is None:
@@ -102,10 +104,12 @@ def option_images(question: Question) -> tuple[int, ...] | None:
     # A choice may name its image: "the second image".
     pattern = rf"\b({'|'.join(ORDINALS)})\b"
     ordinals = [re.findall(pattern, choice.lower()) for choice in question.choices]
+    # Ordinals count only where every choice has exactly one, each another.
     indices = [ORDINALS.index(names[0]) for names in ordinals if len(names) == 1]
     is_distinct = len(indices) == len(ordinals) == len(set(indices))
     if indices and is_distinct and set(indices) <= set(options):
         return tuple(indices)
+    # Choices without ordinals name the images after the first in their order.
     if not any(ordinals) and len(question.choices) == len(options):
         return tuple(options)
     return None
@@ -129,6 +133,7 @@ def probed_image(
         if question.id not in fit:
             left_out.bad(f"question {question.id}: expected one image and two choices")
     usable = usable[:n]
+    # Two choices make a binary label for the probe.
     labels = [int(question.answer == "(B)") for question in usable]
     images = tuple(question.image_ids[0] for question in usable)
     # A fold takes all questions about an image, so that images count.
@@ -171,6 +176,7 @@ def _of_subset(
     for question in listed:
         if not (question.group == subset if subset else question.choices and suits(question)):
             continue
+        # An answer must be one of the choices' letters, or the question has no truth.
         letters = [f"({chr(ord('A') + index)})" for index in range(len(question.choices))]
         if absent := [image for image in question.image_ids if image not in ids]:
             left_out.absent(f"question {question.id}: {NOT_HELD} {', '.join(absent)}")

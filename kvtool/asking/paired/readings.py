@@ -85,6 +85,7 @@ def option_cosines(
     import torch
     from torch.nn.functional import normalize
 
+    # Lengths differ between tokens and heads: directions alone are compared.
     scores = torch.einsum("hqd,hqod->hqo", normalize(first, dim=-1), normalize(options, dim=-1))
     return torch.where(present, scores, -torch.inf)
 
@@ -119,6 +120,7 @@ class MeanCosine:
         """Return what speaks for each option, see option_cosines."""
         import torch
 
+        # An image in several questions is averaged once.
         ids = list(dict.fromkeys(chain.from_iterable(self.images)))
         width = max(map(len, self.images))
         # Questions of fewer choices are filled up with image 0, which `present` leaves out.
@@ -162,6 +164,7 @@ class PointCosine:
         + option, dim)."""
         import torch
 
+        # Slot 0 is the source point, the others are the options in their order.
         points_of_image: defaultdict[str, list[tuple[int, int, tuple[float, float]]]] = defaultdict(
             list
         )
@@ -182,6 +185,7 @@ class PointCosine:
     def _found(self, layer: Layer) -> Array:
         """Return 1 where the nearest token of the target picture is near enough, (head,
         question)."""
+        # PCK is that of the perception task, on pairs of a single keypoint.
         pairs = _Pairs([_of_one_point(question) for question in self.questions])
         sizes = {pair.src_id: pair.src_wh_px for pair in pairs.listed}
         sizes |= {pair.trg_id: pair.trg_wh_px for pair in pairs.listed}
@@ -281,11 +285,13 @@ def stratified_folds(
     otherwise be asked about the very vectors that it was trained on.
     """
     rng = np.random.default_rng(seed)
+    # A group is what must stay in one fold: an image, or else a single question.
     groups = list(range(len(labels))) if images is None else [*images]
     first, group = np.unique(np.array(groups), return_index=True, return_inverse=True)[1:]
     order = np.sort(first)
     fold_of_first = np.zeros(len(labels), int)
     dealt = 0
+    # Each label is dealt evenly, and the next goes on where the last stopped: folds keep one size.
     for label in sorted(set(labels)):
         members = rng.permutation(order[np.asarray(labels)[order] == label])
         fold_of_first[members] = (dealt + np.arange(len(members))) % folds

@@ -67,6 +67,7 @@ class Replies(Generic[Reply]):
 
         Raises BusyError where other processes still hold some; see Share.each.
         """
+        # Equal prompts have one key and are asked once.
         keys = [self.key(prompt) for prompt in prompts]
         replies: dict[str, Reply | None] = {}
         distinct = list(dict(zip(keys, prompts, strict=True)).items())
@@ -102,8 +103,10 @@ class Replies(Generic[Reply]):
     def _ask_rest(self, chunk: Mapping[str, AnswerPrompt]) -> dict[str, Reply | None]:
         """Return replies by key; those that are not stored are asked together, and stored one by
         one."""
+        # Another process may have added some meanwhile: only the rest is computed.
         stored = self._stored(chunk)
         todo = {key: prompt for key, prompt in chunk.items() if key not in stored}
+        # A prompt with a spoiled picture has no reply.
         prepared = {key: prompt.prepare() for key, prompt in todo.items()}
         images = {key: pictures for key, pictures in prepared.items() if pictures is not None}
         replies: dict[str, Reply | None] = dict.fromkeys(todo)

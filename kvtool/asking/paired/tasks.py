@@ -101,6 +101,7 @@ def serving_run(store: Store, task: PairedTask, name: str | None, command: str =
     runs = [store.run(name)] if name is not None else store.readable_runs(lambda _: True)
     reasons = {run.name: reason for run in runs if (reason := _unfit(run, task)) is not None}
     serving = [run for run in runs if run.name not in reasons]
+    # Exactly one run is unambiguous; several must be told apart by name.
     if len(serving) == 1:
         return serving[0]
     if serving:
@@ -109,6 +110,7 @@ def serving_run(store: Store, task: PairedTask, name: str | None, command: str =
             f"{command} {task.name}: expected one run or a name "
             f"({ways_to_choose(store.address)}), found runs that serve it: {names}"
         )
+    # Runs over the task's data set come nearest: their reasons help more than others'.
     over = [reasons[run.name] for run in runs if run.config.dataset == task.dataset]
     problem = "; ".join(over or reasons.values()) or f"store {store.address} has no run"
     raise UsageError(
@@ -126,6 +128,7 @@ def _unfit(run: Run, task: PairedTask) -> str | None:
         return f"run {run.name} is over blink@test: answers hidden: use @val"
     if not config.model.geometry.layers:
         return f"run {run.name} is of {config.model.name}, an encoder that answers nothing"
+    # Text before an image changes its keys and values: the task's prompts have none.
     if config.prefix != "none":
         return (
             f"run {run.name} has text before its images (prefix {config.prefix}), which questions "

@@ -63,6 +63,7 @@ class QuestionWork:
         points = self.paired.points
         if points is None:
             return None
+        # Points on other pictures under the same ids are other drawings.
         images = {image for point in points for image in point.question.image_ids}
         return hash_json([[point.record() for point in points], self.run.images_hash(images)])
 
@@ -106,6 +107,7 @@ class QuestionWork:
 
     def config(self, algorithm: int) -> dict[str, Any]:
         """Return what the numbers depend on, of which `algorithm` is the version."""
+        # Questions and drawn points are hashed: what else they were drawn from does not matter.
         texts = [
             [question.id, list(question.image_ids), question.prompt, question.answer]
             for question in self.paired.questions

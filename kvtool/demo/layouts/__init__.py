@@ -73,9 +73,11 @@ def write_scenes(
     _check(size, seed)
     names = _selection(only)
     try:
+        # The manifest comes first: folders that are met later are known to be made here.
         _claim(root, {"schema": "kvtool.scenes", "version": VERSION, "seed": seed, "size": size})
         _sweep(root)
         counts = {}
+        # A data set that is there is complete, since it was renamed last.
         for index, name in enumerate(names):
             if progress is not None:
                 progress(name, index, len(names))
@@ -115,6 +117,7 @@ def _claim(root: Path, manifest: dict[str, Any]) -> None:
     if path.exists():
         _compare(path, manifest)
         return
+    # Folders without a manifest are somebody else's.
     for name in LAYOUTS.names():
         if (root / name).exists():
             raise DatasetError(
@@ -168,6 +171,7 @@ def _write(root: Path, name: str, seed: int, size: Size) -> int:
     aside = Path(tempfile.mkdtemp(dir=root, prefix=f"{_hidden_prefix()}{os.getpid()}-"))
     try:
         n_images: int = LAYOUTS.load(name)(aside, seed, size)
+        # Temporary folders are for their owner alone: data sets are readable to all.
         aside.chmod(0o755)
         try:
             aside.rename(root / name)

@@ -52,6 +52,7 @@ IGNORED_ROWS = 4
 def write(folder: Path, seed: int, size: Size) -> int:
     """Write the data set into the empty folder, and return the number of images."""
     for split, count in N_IMAGES[size].items():
+        # The official label files name frames of other parts, too.
         frames = [_foreign_frame(seed, split, count + number) for number in range(N_FOREIGN)]
         for index in range(count):
             street, rendered = draw_picture(seed, split, index)
@@ -61,6 +62,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
                 folder / "labels" / "sem_seg" / "masks" / split / f"{stem}.png",
                 class_labels(rendered),
             )
+            # Some pictures lack attributes, as in the official files.
             if index % UNLABELED_EVERY != UNLABELED_EVERY // 2:
                 frames.append(_frame(f"{stem}.jpg", street, rendered))
         save_json(
@@ -112,6 +114,7 @@ def _frame(name: str, street: Street, rendered: Rendered) -> dict[str, Any]:
     """
     assert rendered.class_map is not None  # streets always have one
     labels: list[dict[str, Any]] = []
+    # Regions of the label map stand for objects, which streets do not have.
     for class_name, category in DETECTED.items():
         regions, _ = ndimage.label(rendered.class_map == TRAIN_IDS.index(class_name))
         for rows, columns in ndimage.find_objects(regions):

@@ -109,6 +109,7 @@ def relative_depth(rng: np.random.Generator) -> Item:
     while True:
         scene, rendered = sample_rendered(rng, n_things=2, overlap=0.5, time="day", style="flat")
         question = KINDS["depth_choice"](scene, rng)
+        # Marks lie where each thing can be seen.
         back, front = (_visible_point(rendered, index) for index in range(2))
         overlapping = touches(rendered.thing_map, 0, 1)
         if question is None or not overlapping or back is None or front is None:
@@ -156,6 +157,7 @@ def shifted(box: Box, size_wh: tuple[int, int], rng: np.random.Generator) -> Box
         y = y0 + round((y1 - y0) * float(rng.uniform(-0.7, 0.7)))
         x = max(0, min(x, size_wh[0] - width))
         y = max(0, min(y, size_wh[1] - height))
+        # Shifted boxes are kept in the picture, which may change their IoU.
         candidate = (x, y, min(x + width, size_wh[0]), min(y + height, size_wh[1]))
         if 0.1 <= iou(box, candidate) <= 0.5:
             return candidate

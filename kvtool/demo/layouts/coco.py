@@ -135,6 +135,7 @@ def annotation(
 
     It has the visible pixels, the box [x, y, width, height] around them, and their number.
     """
+    # Only what can be seen is annotated, as in COCO.
     mask: Mask = picture.rendered.thing_map == index + 1
     rows, columns = np.nonzero(mask)
     x = int(columns.min())

@@ -74,6 +74,7 @@ def subjects(scene: Scene, question: str) -> list[int]:
 def draw_question(make: Make, rng: np.random.Generator) -> tuple[Scene, Rendered, ChoiceRecord]:
     """Draw a scene that allows the question; return the scene, its drawing, and the question."""
     while True:
+        # Scenes that do not allow the question, or hide what it is about, are drawn again.
         scene = sample_scene(rng)
         question = make(scene, rng)
         if question is None:
@@ -98,6 +99,7 @@ def distance(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     things = things_alone(scene)
     if len(things) < 3:
         return None
+    # Things that stand alone in their category can be named.
     target, *candidates = (things[int(index)] for index in rng.permutation(len(things))[:3])
     lengths = [
         float(np.hypot(*np.subtract(target.center_xy_px, thing.center_xy_px)))
@@ -126,6 +128,7 @@ def _row(
     rendered: Rendered,
     choice: ChoiceRecord,
 ) -> dict[str, Any]:
+    # Two sources of the 2D tasks, since scores are averaged within each.
     source = ("ADE20K", "COCO")[index % 2] if kind == "2D" else "Omni3D"
     name = f"img/{kind}/{task.lower()}/{source.lower()}_{index}.jpg"
     indices = subjects(scene, choice.question)

@@ -140,6 +140,7 @@ def _loops(mask: Mask) -> list[list[Vertex]]:
             if not steps[vertex]:
                 del steps[vertex]
             vertex = (vertex[0] + step[0], vertex[1] + step[1])
+            # Back at the start the walk ends, unless its own region goes on from there.
             if vertex == start and (vertex not in steps or _right(step) not in steps[vertex]):
                 break
             loop.append(vertex)

@@ -44,6 +44,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
     save_text(folder / "ImageNetS_categories_im50.txt", "".join(f"{wnid}\n" for wnid in table))
     save_text(folder / "words.txt", "".join(f"{wnid}\t{name}\n" for wnid, name in table.items()))
     images = folder / "ImageNetS50"
+    # A folder's images show its class; another thing beside it is labeled too.
     for wnid, category in table.items():
         for index in range(N_IMAGES[size]):
             n_images += 1

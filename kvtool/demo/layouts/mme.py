@@ -58,6 +58,7 @@ def _both_answers(scene: Scene, subset: str, rng: np.random.Generator) -> dict[s
             question = existence_question(str(rng.choice(pool)), pool is present, wording=1)
             answers[question.answer] = question.text
         return answers
+    # One yes and one no of the same kind: chance decides what a try gives.
     for _ in range(10):
         candidate = KINDS[SUBSETS[subset]](scene, rng)
         # Where no color is left to deny, that kind of question turns into one of existence.

@@ -53,6 +53,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
             labels = class_labels(scene, rendered)
             save_jpeg(folder / "VOC2012" / "JPEGImages" / f"{name}.jpg", rendered.image)
             save_labels(folder / "VOC2012" / "SegmentationClassAug" / f"{name}.png", labels)
+            # An image is listed with each class of which enough can be seen, in that class's fold.
             for class_id in range(1, N_CLASSES + 1):
                 if np.count_nonzero(labels == class_id) >= MIN_AREA_PX:
                     fold = (class_id - 1) // (N_CLASSES // N_FOLDS)

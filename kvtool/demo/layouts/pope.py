@@ -47,6 +47,7 @@ def _questions(strategy: str, present: dict[str, list[str]], seed: int) -> list[
         if len(names) < N_EACH:
             continue
         absent = choose_absent(strategy, names, images, stream(seed, "pope", strategy, file_name))
+        # A yes and a no in turn: both answers are equally often right.
         for pair in zip(names[:N_EACH], absent, strict=True):
             for category in pair:
                 question = existence_question(category, category in names)
@@ -75,6 +76,7 @@ def choose_absent(
     absent = [name for name in categories() if name not in present]
     if strategy == "random":
         return [absent[int(index)] for index in rng.permutation(len(absent))[:N_EACH]]
+    # Popular ones are those of most images; adversarial ones stand often beside those present.
     counts = Counter(name for image in images for name in image)
     if strategy == "adversarial":
         together = Counter(pair for image in images for pair in permutations(image, 2))

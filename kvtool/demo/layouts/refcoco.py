@@ -100,6 +100,7 @@ def draw_picture(seed: int, split: str, index: int, image_id: int) -> coco.CocoP
     rng = stream(seed, "refcoco", split, index)
     animals = coco.SUPERCATEGORIES["animal"]
     pool = categories()
+    # As in RefCOCO: testA is of one kind of things, testB of all others.
     if split == "testA":
         pool = animals
     elif split == "testB":
@@ -107,6 +108,7 @@ def draw_picture(seed: int, split: str, index: int, image_id: int) -> coco.CocoP
     file_name = f"COCO_train2014_{image_id:012d}.jpg"
     while True:
         names = [str(name) for name in rng.choice(pool, size=rng.integers(2, 5))]
+        # Twins make a category alone too little to name a thing.
         if rng.random() < 0.5:
             names[-1] = names[0]
         order = [names[int(i)] for i in rng.permutation(len(names))]

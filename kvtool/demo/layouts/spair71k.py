@@ -109,6 +109,7 @@ def draw_picture(seed: int, split: str, category: str, index: int, name: str) ->
     rivals = [rival for rival in categories() if rival != category]
     size = "big" if rng.random() < 0.75 else "small"
     fewest_points = max(SHARED_POINTS, 0.7 * len(parts(category)))
+    # Drawn again until the thing has its size and shows enough points for pairs.
     while True:
         names = [category, *(str(rng.choice(rivals)) for _ in range(rng.integers(2)))]
         order = [names[int(position)] for position in rng.permutation(len(names))]
@@ -170,6 +171,7 @@ def _pair(number: int, line: str, source: ScenePicture, target: ScenePicture) ->
     Variations are graded 0 (easy) to 2 (hard), truncation and occlusion 0 (none), 1 (source),
     2 (target) or 3 (both).
     """
+    # Only points that both pictures show can be matched.
     ids = [key for key in source.points() if key in target.points()]
     turn = abs(source.thing.angle_deg - target.thing.angle_deg)
     sides = sorted(

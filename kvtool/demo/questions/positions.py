@@ -107,6 +107,7 @@ def depth_choice(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None
         return None
     # Things are ordered from back to front.
     back, front = (things[int(index)] for index in sorted(rng.permutation(len(things))[:2]))
+    # Only things that overlap show which one is in front.
     reach_px = (back.scale_px + front.scale_px) * 0.36
     centers = zip(back.center_xy_px, front.center_xy_px, strict=True)
     if any(abs(a - b) > reach_px for a, b in centers):

@@ -62,6 +62,7 @@ def _attribute_yes_no(
     category = thing.category
     value = getattr(thing, attribute)
     present = bool(rng.integers(2))
+    # A no must not be plain from the picture's colors alone: a near miss is asked about.
     if not present:
         value = _absent_value(scene, rng, attribute, values, category)
         if value is None:

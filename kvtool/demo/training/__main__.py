@@ -75,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = replace(tiny() if options.tiny else TrainingSettings(), seed=options.seed)
     run = TrainingRun(options.out, settings, options.minutes)
+    # Stages build on each other: one that is cut short ends the call.
     for stage in STAGES:
         if options.stage in (None, stage) and not run.stage(stage):
             print(

@@ -139,6 +139,7 @@ class Asker:
 
     def ask(self, scene: Scene, rng: np.random.Generator, length: int) -> Slot:
         """Fill one slot; a scene always allows a count of things, which is the way out."""
+        # Drills, stubs and chains are for short slots; long ones hold whole questions.
         choice = rng.random() if length <= MIDDLE_TOKENS else 1.0
         if choice < self.drills:
             return Slot(*drill(scene, rng, length), early=True)
@@ -146,6 +147,7 @@ class Asker:
             return self.stub(scene, rng, length)
         if choice < self.drills + self.stubs + self.chains:
             return self.chain(scene, rng, length)
+        # A scene may not allow the kind that is drawn, or its text may not fit.
         for _ in range(20):
             question = KINDS[self._kind(rng, length)](scene, rng)
             filled = question and slot(question.text, question.answer, length)
@@ -171,6 +173,7 @@ class Asker:
             question_ids = encode(question.text)
             positions = [i for i, token in enumerate(question_ids) if token in category_ids()]
             if positions and len(inputs) + positions[-1] + 2 <= length:
+                # The answer follows the thing's name directly: nothing stands between the two.
                 answer_id = encode(question.answer)[0]
                 inputs += [*question_ids[: positions[-1] + 1], answer_id]
                 labels += [*[IGNORED] * positions[-1], answer_id, IGNORED]

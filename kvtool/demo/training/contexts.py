@@ -103,6 +103,7 @@ def street_question(
 
 def about_it(rng: np.random.Generator, scene: Scene, name: str) -> SceneQuestion:
     """Ask a question that says `it` of the category named before the image."""
+    # Without such a thing only its absence can be asked about.
     things = [thing for thing in scene.things if thing.category == name]
     kind = rng.integers(4) if things else 0
     if kind == 0:

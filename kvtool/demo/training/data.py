@@ -90,6 +90,7 @@ def patch_labels(scene: Scene, rendered: Rendered) -> Bytes:
             [part_names().index(part) + 1 for part in parts(thing.category)], dtype=np.uint8
         )
         labels[1][wins] = ids[np.argmax(part_areas, axis=0)][wins]
+    # Later things are in front, so that a shared middle is theirs.
     for index, thing in enumerate(scene.things):
         x, y = (
             int(np.clip(spot / side * GRID, 0, GRID - 1))
@@ -153,6 +154,7 @@ def draw(
         patches = np.zeros((count, 3, GRID, GRID), dtype=np.uint8)
         items = []
         for index in range(count):
+            # A stream for each item: its number alone tells what is drawn.
             views, patches[index], item = draw_item(np.random.default_rng((*seed, index)))
             images.append(np.stack(views) if len(views) > 1 else views[0])
             items.append(item)

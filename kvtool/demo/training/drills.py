@@ -67,12 +67,14 @@ def drill(scene: Scene, rng: np.random.Generator, length: int) -> tuple[list[int
     inputs: list[int] = []
     labels: list[int] = []
     ids = token_ids()
+    # A task needs its head and one item at least.
     while length - len(inputs) >= 6:
         task = list(TASKS)[int(rng.choice(len(TASKS), p=WEIGHTS))]
         head = [ids[word] for word in TASKS[task]]
         room = length - len(inputs) - len(head)
         inputs += head
         labels += [IGNORED] * len(head)
+        # Relations take two words before their answer.
         if task in PAIRED_TASKS:
             for first, second, value in _pairs(scene, rng, task)[: room // 3]:
                 inputs += [ids[first], ids[second], ids[value]]
@@ -82,6 +84,7 @@ def drill(scene: Scene, rng: np.random.Generator, length: int) -> tuple[list[int
             word_answer = answer(scene, task, name)
             # Questions about numbers use the plural.
             word = plural(name) if task == "count" and rng.random() < 0.7 else name
+            # The label stands at the word: what follows it is to be told from the picture.
             inputs += [ids[word], ids[word_answer or "<unk>"]]
             labels += [ids[word_answer] if word_answer else IGNORED, IGNORED]
     padding = length - len(inputs)
@@ -131,6 +134,7 @@ def _related_pairs(scene: Scene, axis: int) -> list[tuple[str, str, str]]:
     things = things_alone(scene)
     for first in things:
         for second in things:
+            # Things too close on the axis have no clear order.
             apart = (first.center_xy_px[axis] - second.center_xy_px[axis]) / scene.size_wh[axis]
             if abs(apart) >= 0.12:
                 pairs.append((first.category, second.category, after if apart > 0 else before))

@@ -106,6 +106,7 @@ class Examiner:
     def answers(self, questions: list[ExamQuestion]) -> list[str]:
         """Return the generated texts, in the order of the questions."""
         prompts = [self.ids(question) for question in questions]
+        # Prompts of one length need no padding: they are answered together.
         order = sorted(range(len(questions)), key=lambda index: len(prompts[index]))
         texts = [""] * len(questions)
         while order:
@@ -133,6 +134,7 @@ class Examiner:
             batch_num_images=torch.tensor([count]),
             return_dict=True,
         ).pooler_output[: len(images)]
+        # Image features take the place of the image marks, as the model itself does it.
         ids = torch.tensor([prompts[index] for index in batch])
         x = self.model.get_input_embeddings()(ids)
         at_image = (ids == self.model.config.image_token_id)[..., None]
@@ -154,6 +156,7 @@ def evaluate(folder: Path, count: int = 1000, several_images: bool = True) -> li
     """
     examiner = Examiner(folder)
     figures = _existence_figures(examiner, count)
+    # Each figure has its own stream: a change of one moves no other.
     for index, name in enumerate(KINDS_OF, start=1):
         figures += _kind_figures(examiner, name, count, np.random.default_rng((SEED, index)))
     comparisons = (same_style, most_similar, corresponding_point) if several_images else ()

@@ -86,6 +86,7 @@ def _question_of(
 def balanced_counts(count: int, rng: np.random.Generator) -> Iterator[ExamQuestion]:
     """Ask how many of a category there are, one to four equally often, beside other things."""
     for index in range(count):
+        # Every count is as frequent as the others, so that guessing the common one gains nothing.
         number = index % 4 + 1
         order = rng.permutation(len(categories()))
         n_categories = 1 + int(rng.integers(0, 5 - number))
@@ -94,6 +95,7 @@ def balanced_counts(count: int, rng: np.random.Generator) -> Iterator[ExamQuesti
         scene, rendered = sample_rendered(
             rng, categories=[names[int(i)] for i in rng.permutation(len(names))]
         )
+        # The count of the chosen category is drawn until it comes up.
         question = None
         while question is None or question.text != _count_text(name):
             question = KINDS["count"](scene, rng)

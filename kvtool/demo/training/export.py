@@ -37,9 +37,11 @@ def quantized(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Store matrices as int8 with a float32 scale a row (`NAME.scale`), the rest as bfloat16."""
     small = {}
     for name, weight in state.items():
+        # Vectors are small: they keep their precision.
         if weight.ndim < 2:
             small[name] = weight.to(torch.bfloat16)
             continue
+        # A scale for each row: one large row would cost the others their precision.
         rows = weight.float().flatten(1)
         scale = rows.abs().amax(dim=1).clamp_min(1e-12) / 127
         small[name] = (rows / scale[:, None]).round().to(torch.int8).view(weight.shape)
@@ -53,6 +55,7 @@ def export_model(model: LlavaOnevisionForConditionalGeneration, folder: Path) ->
     The weights are in bfloat16.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # A copy, so that the run's own weights stay in float32.
     copy: Any = new_model(0)
     copy.load_state_dict(model.state_dict())
     copy.to(torch.bfloat16)

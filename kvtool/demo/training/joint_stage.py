@@ -55,6 +55,7 @@ class AlignStage:
         # Things fill a fifth of the patches and matter most.
         weight = torch.where(word_ids[:, :, 1] > 0, 1.0, 0.2)
         loss = (error * weight).sum() / weight.sum()
+        # Relative to the spread of the targets: a loss of 1 is no better than their mean.
         spread = (target - target.mean(dim=(0, 1))).pow(2).mean(-1)
         return {"loss": loss / (spread * weight).sum() * weight.sum()}
 

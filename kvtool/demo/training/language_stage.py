@@ -71,6 +71,7 @@ class TextStage:
         settings = self.settings
         pool = self.world.scenes.items
         scenes = [cast(Scene, pool[index]) for index in draws(rng, len(pool), settings.batch)]
+        # The scene stands in words before the questions: the decoder learns to read before it sees.
         ids, lengths, bias = padded([text_context(scene, rng) for scene in scenes], TEXT_CONTEXT)
         packed = self.asker.pack(scenes, rng, settings.slots)
         inputs = torch.cat((ids, packed.ids), dim=1)

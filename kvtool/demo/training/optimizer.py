@@ -85,8 +85,10 @@ class Muon:
             buffer = self.buffers[shape]
             buffer.lerp_(gradients, 1 - self.momentum)
             update = orthogonalize(gradients.lerp(buffer, self.momentum)).float()
+            # Taller matrices take larger steps, so that outputs change as much whatever the shape.
             size = self.rate * scale * max(1.0, shape[0] / shape[1]) ** 0.5
             for parameter, direction in zip(group, update, strict=True):
+                # Decay is apart from the step, as in AdamW.
                 parameter.mul_(1 - self.rate * scale * self.decay).add_(direction, alpha=-size)
                 parameter.grad = None
         for options in self.adam.param_groups:

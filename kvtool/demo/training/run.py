@@ -154,6 +154,7 @@ class TrainingRun:
 
     def save(self, name: str, job: TrainingJob, step: int) -> None:
         """Write a checkpoint aside and rename it, so that it is complete whenever it exists."""
+        # All that the next steps depend on: resumed, they give the same weights.
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in job.optimizers],
@@ -183,6 +184,7 @@ class TrainingRun:
         started = time.monotonic()
         early_steps = {}
         if name == "joint":
+            # Some moments of the joint training are kept, to show how a model comes to know.
             for number, fraction in enumerate(KEPT_FRACTIONS, start=1):
                 early_steps[ceil(fraction * job.steps)] = number
         if step == job.steps == 0:

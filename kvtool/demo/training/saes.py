@@ -108,6 +108,7 @@ def ship(trained: TrainedSae, words: UnseenStates, folder: Path, tokenizer: Any)
     """Write an SAE as it is shipped; return its row of the card and its descriptions."""
     target = folder / f"layer_{trained.layer}"
     autoencoder = load_sae(trained.path)
+    # Fit is measured on captions that the training has not seen.
     states = words.states[trained.layer]
     fit = measure_fit(autoencoder, states)
     # What is measured is what is shipped: the weights with fewer bits.
@@ -157,6 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
         progress=True,
     )
     language = load_language(DEMO)
+    # Features are described by texts that none of them was trained on.
     words = unseen_words(language, UNSEEN_CAPTIONS)
     folder = options.out / "saes"
     rows = {item.layer: ship(item, words, folder, language.tokenizer) for item in trained}

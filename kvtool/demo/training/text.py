@@ -47,6 +47,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         pre_tokenizers,
     )
 
+    # One word is one token, so that a concept is a single row of the embedding.
     tokenizer = Tokenizer(models.WordLevel(dict(token_ids()), unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Split(

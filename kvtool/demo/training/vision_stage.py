@@ -176,6 +176,7 @@ class VisionStage:
         by_head = torch.split(scene_logits.float(), list(SCENE_CLASSES.values()), dim=-1)
         for name, logits in zip(SCENE_CLASSES, by_head, strict=True):
             total = total + 0.2 * F.cross_entropy(logits, scene_targets(scenes)[name])
+        # The contrast of pictures and captions, in SigLIP's manner.
         captions = [list(encode(caption(scene, rng)))[:CAPTION_TOKENS] for scene in scenes]
         ids, lengths, _ = padded(captions, CAPTION_TOKENS)
         contrast = self.heads.contrast(features.float(), ids, lengths)

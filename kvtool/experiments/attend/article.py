@@ -48,6 +48,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     """Return the article of attention, or of sinks."""
     result = study.kept[position].result
     is_sinks = result.task == "sinks"
+    # Maps of the page name a head by kv_head: query heads take its place.
     rows = result.rows if is_sinks else list(map(_query_row, result.rows))
     names = SINK_MAPS if is_sinks else MAPS
     measures = [name for name in names if any(row.get(name) is not None for row in rows)]
@@ -135,6 +136,7 @@ def _found(result: Result, row: Row, subject: str, scope: str) -> str:
     pictures do.
     """
     permuted = row["auroc_permuted"]
+    # A map has to beat chance and the objects of other pictures, whichever is higher.
     floor = max(row["chance"], permuted if permuted is not None else row["chance"])
     low, high = row["auroc_low"], row["auroc_high"]
     is_single = subject.startswith("The head")
@@ -224,6 +226,7 @@ def _average(rows: list[Row], name: str) -> float | None:
 def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
     """Return the command line that would compute the result again."""
     depth = None if info is None else info.get("depth")
+    # Layers that are all of the run's need no flag.
     is_whole = depth is not None and config["layers"] == list(range(depth))
     values = {
         "run": config.get("run"),

@@ -68,6 +68,7 @@ class MapFiles:
     def _save(self, folder: Path, look: Look, layers: Sequence[int]) -> None:
         """Write the maps of all heads, the mean over the tokens that look."""
         span = look.sample.base()
+        # Queries of a text are averaged, as in the scores.
         maps = look.attention.mean(axis=2)
         data = BytesIO()
         np.savez_compressed(
@@ -108,6 +109,7 @@ def _of_heads(maps: Array, layers: Sequence[int], heads: Sequence[tuple[int, int
     """Return the maps (map, token) of some heads out of all (layer, q_head, token)."""
     if not heads:
         return maps.reshape(-1, maps.shape[-1])
+    # Layers that were chosen need not begin at 0: their rows are looked up.
     rows = {layer: row for row, layer in enumerate(layers)}
     return np.stack([maps[rows[layer], head] for layer, head in heads])
 

@@ -58,15 +58,19 @@ def map_units(
     is_looking = mass > 0
     units[:, COLUMN["mass"]] = mass
     units[:, COLUMN["texts"]] = 1
+    # Where a map is empty its shape is undefined: it adds 0 and is not counted as looking.
     units[:, COLUMN["entropy"]] = np.nan_to_num(entropy(maps))
     units[:, COLUMN["sink_share"]] = np.nan_to_num(sink_share(maps))
     units[:, COLUMN["looking"]] = is_looking
     if truth is None:
         return units
+    # Masks lie on the base grid: tokens of further tiles are left out here.
     on_grid = maps[:, cells]
     _put(units, MASKED, "masked", _found(on_grid, truth), is_looking)
+    # A random token points at the object as often as the object is large.
     units[:, COLUMN["pointing_chance"]] = is_looking * truth.is_inside.mean()
     if strangers:
+        # Objects of other pictures tell what is gained by knowing where objects tend to be.
         scores = np.mean([_found(on_grid, stranger) for stranger in strangers], axis=0)
         _put(units, PERMUTED, "permuted", scores, is_looking)
     return units
@@ -84,6 +88,7 @@ def _put(
     units: Array, names: Sequence[str], counter: str, scores: Array, is_looking: Array
 ) -> None:
     """Set the columns of scores (name, map) and that of their number, where they are defined."""
+    # A score counts only where the map sees something and the score is defined.
     defined = is_looking & ~np.isnan(scores).any(axis=0)
     for name, column in zip(names, scores, strict=True):
         units[:, COLUMN[name]] = np.where(defined, column, 0.0)
@@ -117,6 +122,7 @@ def unit_rows(
     rows = table_rows(blocks, table, seed)
     if not has_masks:
         return rows
+    # Levels of chance are of the same texts as the scores.
     sums = units.sum(axis=1)
     levels: dict[str, Any] = {name: _mean(sums, name, "permuted") for name in PERMUTED}
     levels["pointing_chance"] = _mean(sums, "pointing_chance", "masked")

@@ -127,6 +127,7 @@ class PictureShares:
 
         step: says what is measured, and what that depends on beside the whole result's settings.
         """
+        # A picture's cache is read once for all that is asked about it.
         by_image: dict[str, list[Inquiry]] = {}
         for inquiry in inquiries:
             by_image.setdefault(inquiry.image, []).append(inquiry)
@@ -148,11 +149,13 @@ class PictureShares:
         self, step: str, image: str, inquiries: Sequence[Inquiry], measure: Measure
     ) -> PictureNumbers:
         """Return what is kept of a picture, or measure it. Raises BusyError."""
+        # A part's key is within that of the whole: parts of other settings are never found.
         key = result_key(["looks", self.key, step, image])
         self._keys.add(key)
 
         def make() -> PictureNumbers:
             """Measure the picture."""
+            # What this picture left out is kept with it, for those who read it later.
             n_skipped = len(self.attender.skipped)
             entries = measure(image, self.attender.looks(inquiries, lambda *_: None))
             numbers = PictureNumbers(entries, self.attender.skipped[n_skipped:])

@@ -32,6 +32,7 @@ def draw(result: Result) -> Figure:
     layers = [row["layer"] for row in rows]
     heads = [row["kv_head"] for row in rows]
     width_in = heatmap.width_for(layers)
+    # All maps together are to fit one page.
     room_in = PAGE_IN / len(names) - LABELS_IN - LINE_IN
     map_in = min(heatmap.height_for(heads, width_in, layers), room_in)
     figure = new_figure(width_in, 1)

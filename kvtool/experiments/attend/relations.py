@@ -30,6 +30,7 @@ def compared(rows: Sequence[Row], seed: int) -> list[Row]:
     """Set input-agnostic keys beside the others, measure by measure, by a permutation of which keys
     are which; none where keys are not told apart.
     """
+    # Keys of which nobody knows are in neither group.
     judged = [row for row in rows if row["input_agnostic"] is not None]
     results = []
     for measure in MEASURES:
@@ -37,6 +38,7 @@ def compared(rows: Sequence[Row], seed: int) -> list[Row]:
             defined([row for row in judged if row["input_agnostic"] is agnostic], (measure,))[:, 0]
             for agnostic in (True, False)
         ]
+        # Among too few keys no permutation tells anything.
         if not all(map(len, groups)) or sum(map(len, groups)) < FEWEST:
             continue
         means = [float(group.mean()) for group in groups]

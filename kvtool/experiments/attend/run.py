@@ -126,6 +126,7 @@ def attend(
     numbers = attended_layers(base, layers)
     if sinks:
         check_alike(base, numbers)
+    # Sinks are to be there whatever the text: an open request serves.
     if sinks and question is None and benchmark is None and not expressions:
         question = DESCRIBE
     images = [image] if isinstance(image, str) else image
@@ -141,6 +142,7 @@ def attend(
     }
     study = _study(asking, attender, config, localization, sinks, seed)
     result = _shared(study, result_key(config), fresh, wait_s, advance)
+    # Files are written each time, also for a result that was kept.
     if files is not None:
         notes = files.write(attender, asking.inquiries, _heads_of(result), data)
         config = result.config | {"notes": [*result.config["notes"], *notes]}
@@ -227,6 +229,7 @@ def _shared(
         return result
     with sharing(wait_s) as share:
         shares = PictureShares(attender, store, key, share, fresh, progress)
+        # Pictures are measured one by one and kept, so that an interrupted call goes on.
         study.look(shares)
 
         def make() -> Result:

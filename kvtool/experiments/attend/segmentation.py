@@ -65,6 +65,7 @@ class AttentionMasks:
         """
         import torch
 
+        # Without an object there is nothing to compare a mask with.
         truth = _truth_of(look.inquiry, look.sample)
         if truth is None:
             return None
@@ -90,6 +91,7 @@ class AttentionMasks:
         names = list(self.counts)
         if not names:
             return None
+        # The chosen map is one block, scored as the blocks of values are.
         attention = np.stack([self.counts[name] for name in names])[None]
         row: Row = {"metric": METRIC, **self._scores(attention, names), "chance": None}
         guesses = [
@@ -124,6 +126,7 @@ class AttentionMasks:
             blocks, measured, position_of = self._measured_values()
         except KvtoolError as error:
             return {"absent": str(error)}
+        # The block of values is chosen on the half on which the heads were.
         first = [position_of[name] for name in choosing_ids if name in position_of]
         second = [position_of[name] for name in names if name in position_of]
         if not first or len(second) != len(names):
@@ -144,6 +147,7 @@ class AttentionMasks:
         """
         from kvtool.tasks.blocks import torch_device
 
+        # Values cut out the object by the words' vectors, as the task of RefCOCO does.
         dataset: Any = self.dataset
         device = torch_device(self.device)
         task = ReferringExpression(dataset, sizes_of(self.run), device)
@@ -173,6 +177,7 @@ def _truth_of(inquiry: Inquiry, sample: Sample) -> TruthMask | None:
     if inquiry.mask is None:
         return None
     mask = inquiry.mask()
+    # Void pixels count on neither side.
     keep = mask != VOID if (mask == VOID).any() else None
     return TruthMask(mask == 1, keep, sample.base())
 

@@ -127,6 +127,7 @@ class SinkStudy:
         total: Array | None = None
         n_texts = 0
         for look in looks:
+            # Query heads of a group share one key: what it draws is their mean.
             grouped = look.mean.reshape(n_keys, -1, look.mean.shape[-1])
             maps = grouped.mean(axis=1, dtype=np.float64)
             total = maps if total is None else total + maps
@@ -143,11 +144,13 @@ class SinkStudy:
             run.read(kind, layers, heads, ids=[image], tokens=cells.tolist()).values
             for kind in CACHE
         )
+        # Layers and heads become one axis of keys.
         flat = (-1, *keys.shape[2:])
         return keys.reshape(flat), values.reshape(flat)
 
     def _rows(self, sums: SinkSums, peaks: StreamPeaks) -> list[Row]:
         """Return a row for each key."""
+        # Pictures are the units; under several ids one picture is one cluster.
         units = np.stack(sums.units, axis=1)
         digests = {sample.id: sample.digest for sample in self.attender.run.samples}
         pictures = numbered([digests[image] or image for image in self.pictures])
@@ -210,6 +213,7 @@ def sink_scores(sums: Array) -> dict[str, Array]:
         name: ratio(sums[..., column], sums[..., COLUMN["pictures"]])
         for name, column in COLUMN.items()
     }
+    # Norms at sinks, over those of the other tokens.
     norms = {f"{name}_ratio": ratio(means[name], means[f"{name}_others"]) for name in NORMS}
     return {name: means[name] for name in (METRIC, "mass", "border")} | norms
 

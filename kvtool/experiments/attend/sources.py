@@ -160,6 +160,7 @@ def _of_benchmark(
     subjects = {image for question in questions for image in question.image_ids}
     if request.images is not None:
         subjects &= set(request.images)
+    # The limit counts pictures that are asked about, not those of the data set.
     refs = [ref for ref in dataset.images() if ref.id in subjects][: request.limit]
     ids = {ref.id for ref in refs}
     run, failed = holding_run(open_store(base.store), base, model, dataset, refs, device, progress)

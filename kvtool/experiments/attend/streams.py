@@ -80,6 +80,7 @@ class StreamPeaks:
         """
         if self.peaks is None or self.sizes is None or not self._layers:
             return None
+        # Sinks are set beside random tokens, some more in case these are sinks themselves.
         rng = np.random.default_rng([self.seed, sample.index])
         rest_cells = rng.permutation(len(cells))[: REST_CELLS + sinks.shape[1]]
         read = np.union1d(sinks, rest_cells)
@@ -92,6 +93,7 @@ class StreamPeaks:
         for row, layer in enumerate(self._layers):
             # How far the largest dimension is above the common one, token by token.
             peak = ratio(states[row].max(axis=-1), np.median(states[row], axis=-1))
+            # The keys of a layer are made of the stream after the layer before.
             first = self.attender.layers.index(layer + 1) * kv_heads
             for key in range(first, first + kv_heads):
                 is_sink = np.isin(read, sinks[key])
@@ -99,6 +101,7 @@ class StreamPeaks:
                 for column, selection in ((0, is_sink), (1, is_other)):
                     peaks[key, column] = np.nansum(peak[selection])
                     peaks[key, column + 2] = (~np.isnan(peak[selection])).sum()
+                # Summed over sinks, a dimension that stands out at all of them shows.
                 sizes[key] = states[row][is_sink].sum(axis=0)
         return PicturePeaks(peaks, sizes)
 

@@ -89,6 +89,7 @@ class AttendStudy:
             reason = (self._lines or ["nothing"])[0]
             raise KvtoolError(f"attend: expected texts about pictures, found none: {reason}")
         shares.progress(0, "", len({inquiry.image for inquiry in inquiries}))
+        # Heads are chosen on one half and scored on the other: their score is not flattered.
         first, second = self._parts = self._halves(inquiries)
         self._first_numbers = self._read(shares.measured("choice", first, self._choosing))
         self._heads = self._choice().heads(self.n_heads)
@@ -103,6 +104,7 @@ class AttendStudy:
             reason = (self._lines or [""])[0]
             raise KvtoolError(f"attend: expected texts whose tokens look, found none: {reason}")
         units = {name: arrays["units"] for name, arrays in numbers.items()}
+        # Inquiries of which no token looked have no numbers.
         measured = [[entry for entry in half if entry.id in units] for half in self._parts]
         localization = self._localization(self._choice(), self._heads)
         joined = JoinedHeads(self._heads, self.masks)
@@ -161,6 +163,7 @@ class AttendStudy:
         """Measure maps (map, token) of a look."""
         cells = np.array(look.sample.base().token_indices())
         name = look.inquiry.id
+        # Texts without an object have units all the same, with no scores of one.
         truth = self._truths.get(name)
         return map_units(maps, cells, truth, self._strangers.get(name, []))
 
@@ -271,6 +274,7 @@ class JoinedHeads:
             return {}
         span = look.sample.base()
         cells = span.token_indices()
+        # Heads are weighed alike: their maps are added, not their masks.
         maps = look.mean[self.heads]
         joined = maps.sum(axis=0)
         # Where it lies on the grid it is smoothed, as it is before it is cut to a mask.

@@ -142,6 +142,7 @@ def _sinks(result: Result) -> Table:
         cells = [f"{row['layer']}{mark}", str(row["kv_head"])]
         cells += [_short(name, row[name]) for name in SINK_COLUMNS.values()]
         table.add_row(*map(Text, cells))
+    # Overlap and border have chances of their own; ratios of sinks to others have 1.
     first = rows[0]
     chances = [first["overlap_chance"], first["border_chance"]]
     cells = ["chance", "", "", "", *map(_percent, chances), "1.00", "1.00", "", "", ""]

@@ -64,6 +64,7 @@ def read_truths(run: Run, inquiries: Sequence[Inquiry]) -> tuple[dict[str, CellT
         except DatasetError as error:
             skipped.append(f"{location}: {error}")
             continue
+        # A mask that fills the picture, or no cell, cannot rank cells.
         truth = CellTruth.of(mask, sample.base())
         if truth.positives.any() and truth.negatives.any():
             truths[inquiry.id] = truth
@@ -81,10 +82,12 @@ def strangers_of(
     inquiry, drawn at random.
     """
     masked = [inquiry for inquiry in inquiries if inquiry.id in truths]
+    # A random ring serves all inquiries: each takes the next ones as strangers.
     order = np.random.default_rng(seed).permutation(len(masked))
     ring = [masked[position] for position in order]
     strangers: dict[str, list[CellTruth]] = {}
     for position, inquiry in enumerate(ring):
+        # Only objects on a grid of as many cells can be laid over the map.
         n_cells = len(truths[inquiry.id].positives)
         # Around the ring: the next ones that are of another picture.
         following = (ring[(position + step) % len(ring)] for step in range(1, len(ring)))

@@ -61,6 +61,7 @@ def _curve(result: Result) -> charts.LineChart:
             owner = f"{model}: " if len(models) > 1 else ""
             style = STYLES[len(series) % len(STYLES)]
             series.append((f"{owner}{subset}, mean of {count}", style, lines))
+        # Chance is that of the set's first model: models are scored on the same images.
         first = next(iter(rows_of(result.rows, models[0], subset)), {})
         if first.get("chance") is not None:
             level = {result.metric + end: first.get("chance" + end) for end in ENDS}

@@ -61,6 +61,7 @@ class TaskScores:
 
     def row(self, row: Row) -> Row:
         """Return what is averaged of one of the result's rows, as fractions."""
+        # Some tasks are scored in percent: the mean is of fractions.
         factor = 0.01 if self.result.unit == "percent" else 1.0
         names = dict.fromkeys(CARRIED) | {SCORE: None}
         fields = {name: self.result.metric if name == SCORE else name for name in names}
@@ -121,6 +122,7 @@ def _estimate(rows: Sequence[Row], name: str) -> Estimate:
 
 def block_means(scores: Sequence[TaskScores]) -> list[Row]:
     """Return the means of the blocks that all tasks score."""
+    # A block counts where every task has it, so that all means are over the same tasks.
     common = [block for block in scores[0].blocks if all(block in task.blocks for task in scores)]
     rows = [[task.row(task.blocks[block]) for block in common] for task in scores]
     means = mean_rows(rows, [task.source for task in scores])
@@ -134,6 +136,7 @@ def baseline_means(scores: Sequence[TaskScores]) -> list[Row]:
     """Return the means of baselines, each over those tasks that have it."""
     blocks = dict.fromkeys(block for task in scores for block in task.baselines)
     rows = []
+    # Baselines may be of fewer tasks, which n_tasks tells.
     for block in blocks:
         having = [task for task in scores if block in task.baselines]
         values = [[task.row(task.baselines[block])] for task in having]
@@ -158,6 +161,7 @@ def subsets(
     """Return the tasks of each subset: each by itself, the sets of the paper, and all."""
     members_of: dict[str, list[TaskScores]] = {task.task: [task] for task in scores}
     for name, members in sets.items():
+        # A set of the paper counts by the tasks of it that are there.
         if present := [task for task in scores if task.task in members]:
             members_of[name] = present
     return members_of | {"all": list(scores)}

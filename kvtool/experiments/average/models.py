@@ -69,6 +69,7 @@ def find_models(
     Of several data sets that serve a task it is the one that most models have. Raises UsageError
     for an unknown model, KvtoolError where no model has any task.
     """
+    # An average is of the decoder's blocks: a run of the vision tower alone has none.
     decoder_kinds = set(DECODER) & set(kinds or DECODER)
 
     def serves(run: Run, task: str) -> bool:
@@ -84,6 +85,7 @@ def find_models(
             f"average: expected runs of a language model, without prefix, over {', '.join(names)}; "
             f"found {listed([run.name for run in runs]) or 'none'}; extract them with values"
         )
+    # Each task is scored on one data set for all models, or they could not be compared.
     sources = sources_of_tasks(groups, tasks, serves)
     averaged = []
     for identity, model_runs in groups.items():
@@ -91,6 +93,7 @@ def find_models(
             task: [run for run in model_runs if serves(run, task) and source_of(run) == source]
             for task, source in sources.items()
         }
+        # Of several runs of a model the one with the most images serves.
         task_runs = {
             task: fullest_run(candidates) for task, candidates in serving.items() if candidates
         }

@@ -60,6 +60,7 @@ class Column(NamedTuple):
 
 def draw(result: Result) -> Figure:
     """Draw the sets of tasks side by side; all for itself where nothing else is averaged."""
+    # The mean of all is left out where its parts are drawn.
     subsets = [name for name in averaged_subsets(result) if name != "all"] or ["all"]
     columns = [Column(subset, _maps(result, subset)) for subset in subsets]
     width_in = _width(columns)
@@ -123,6 +124,7 @@ def _map_heights(columns: Sequence[Column], column_in: float) -> dict[str, float
 def _curves(axes: Axes, result: Result, subset: str) -> None:
     """Draw the best head of each layer: of one model each task and the mean, else the means."""
     models = models_of(result)
+    # Single tasks are drawn for one model only: lines of several would hide each other.
     if len(models) == 1:
         _task_curves(axes, result, models[0], subset)
     for index, model in enumerate(models):

@@ -44,6 +44,7 @@ class TaskProbes:
         ids = None if self.images[task] == set(run.ids) else self.images[task]
         try:
             result = evaluate(run, task, ids=ids, share=part, **self.settings, **changes)
+        # A task that cannot be scored is left out; damage and wrong requests end it all.
         except KvtoolError as error:
             if type(error) not in (KvtoolError, DatasetError):
                 raise

@@ -70,8 +70,10 @@ class Leader:
         if self.select == "split":
             choosing, scored = units.table.halves(self.seed)
         scores = self.sign * choosing.scores(choosing.units.sum(axis=1))[self.metric]
+        # A block whose score is undefined is never the best.
         scores = np.where(np.isnan(scores) | (units.nonfinite > 0), -np.inf, scores)
         index = int(np.argmax(scores))
+        # The decoder's best block and that of the baselines are chosen apart.
         group = units.kind in DECODER
         if not np.isfinite(scores[index]):
             return
@@ -162,6 +164,7 @@ class ComparedBlocks:
         blocks: list[Row] = [
             {"kind": units.kind, "layer": units.layer, "kv_head": head} for head in heads
         ]
+        # A value that is not finite in either block leaves nothing to compare.
         nonfinite = ours.nonfinite + base_units.nonfinite
         sides = (run, units.kind), (self.base, units.kind)
         for row in self._paired(blocks, ours.table, base_units.table, nonfinite, sides):
@@ -194,6 +197,7 @@ class ComparedBlocks:
             )
             for table, (run, kind) in zip((ours, without), sides, strict=True)
         )
+        # The difference has an interval of its own, from resamples that both blocks share.
         paired = differences(ours, without, metric, self.seed, nonfinite)
         for index, (row, base_row, gap) in enumerate(zip(scores, base_scores, paired, strict=True)):
             head = slice(index, index + 1)

@@ -70,6 +70,7 @@ def paired_images(runs: Sequence[Run]) -> PairedImages:
     # A picture is told by its digest: under one id, runs may hold different ones.
     ids = common.difference(changed)
     images = set(digests[0]).union(*digests[1:])
+    # What is left out is named run by run.
     reasons = [
         f"run {run.name} lacks {count(absent, 'image')} that another run holds ({listed(absent)})"
         for run, by_id in zip(runs, digests, strict=True)

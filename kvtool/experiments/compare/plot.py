@@ -60,6 +60,7 @@ def draw(result: Result) -> Figure:
     grid = figure.add_gridspec(1 + len(maps), 1, height_ratios=[top_in, *heights])
     _differences(figure.add_subplot(grid[0]), result, bests)
     panels = [figure.add_subplot(grid[1 + index]) for index in range(len(maps))]
+    # One scale around 0 for all runs, so that equal colors are equal differences.
     scale = _scale([row for _, rows in maps for row in rows])
     for panel, (run, rows) in zip(panels, maps, strict=True):
         mesh = heatmap.draw(panel, rows, "difference", scale, width_in, DIVERGING)

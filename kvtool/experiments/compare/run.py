@@ -93,6 +93,7 @@ def compare(
     home = store if isinstance(store, Store) else open_store(store)
     chosen_runs = runs_to_compare(home, runs, task)
     task_options = own_options(task, {**options, "limit": limit, "seed": seed})
+    # Each run has its own blocks: models may differ in layers and heads.
     plans = [plan_blocks(run, kinds, layers, heads, task_class.kinds) for run in chosen_runs]
     images = paired_images(chosen_runs)
     dataset = dataset_of(chosen_runs[0], data)
@@ -102,6 +103,7 @@ def compare(
         "seed": seed,
         "options": _kept_options(task_options),
     }
+    # The key names the pictures in common, not the place of the data.
     config = _config(task, plans, images, dataset.truth_digest(), settings)
     key = result_key(config)
 

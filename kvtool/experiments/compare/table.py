@@ -56,6 +56,7 @@ def _best_table(result: Result, rows: list[Row]) -> Table:
     test = "p by Holm" if len(rows) > 1 else "p"
     for name in (f"score{mark}", f"difference{mark}", test):
         table.add_column(Text(name), justify="right", overflow="fold")
+    # The first run has no difference: it is what the others are compared with.
     first = [f"{rows[0]['base']}\n{base_block(rows[0])}", interval(result, rows[0], "base_score")]
     table.add_row(*map(Text, first))
     for row in rows:

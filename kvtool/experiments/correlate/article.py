@@ -71,6 +71,7 @@ def correlation(row: Row) -> str:
     p = "" if row.get("p") is None else f", {probability(row['p'])}"
     if row.get("p") is not None and row.get("holm_p", row["p"]) != row["p"]:
         p += f" ({probability(row['holm_p'])} by Holm)"
+    # An interval on one side of 0 is a relation; Holm's p is told beside it.
     if low > 0 or high < 0:
         sign = "positive" if low > 0 else "negative"
         return f"{capitalized(str(name))} over {models} is {sign}: {number}{p}."

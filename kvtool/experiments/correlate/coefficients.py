@@ -53,6 +53,7 @@ def _within(rows: Sequence[Row], family: str) -> tuple[list[Row], list[str]]:
 
     There is no coefficient of too few models. `family` says in notes whose they are.
     """
+    # Two models lie on a line whatever they are.
     n = len(rows)
     if n < FEWEST:
         return [], [
@@ -60,8 +61,10 @@ def _within(rows: Sequence[Row], family: str) -> tuple[list[Row], list[str]]:
             "them"
         ]
     names = ("segmentation", "accuracy")
+    # A model is one point: how well its values segment, and how well it answers.
     x, y = (np.array([row[name] for row in rows], np.float64) for name in names)
     coefficients = {"pearson": pearson(x, y), "spearman": spearman(x, y)}
+    # A score that is the same for all models goes with nothing.
     constant = [
         name for name, scores in zip(names, (x, y), strict=True) if np.ptp(scores) < TOLERANCE
     ]

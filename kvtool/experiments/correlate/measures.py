@@ -65,6 +65,7 @@ class Common:
             subject.identity: runs
             for subject, runs in zip(subjects, self._holding(subjects), strict=True)
         }
+        # The limit is applied to common questions, so that all models have the same ones.
         self.questions = first_of_cells(self._questions(subjects), limit)
         asked_runs = chain.from_iterable(subjects[0].benchmark_runs.values())
         pictures = chain.from_iterable(run.pictures for run in asked_runs)
@@ -95,6 +96,7 @@ class Common:
         holding = []
         for subject in subjects:
             runs: dict[ChoiceQuestion, Run] = {}
+            # A question that several runs hold is asked of the first: it is the same picture.
             for run in chain.from_iterable(subject.benchmark_runs.values()):
                 for question in perception(self._dataset(run), set(run.ids)):
                     worded = replace(question, question=self.wording.of(question.question))
@@ -179,6 +181,7 @@ class Common:
     ) -> Result:
         """Score a task on the common images."""
         run = subject.segmented[task]
+        # The very probe that kvtool probe keeps serves where all images are common.
         ids = None if self.images[task] == set(run.ids) else self.images[task]
 
         def tell(_n: int, note: str = "") -> None:
@@ -203,6 +206,7 @@ class Common:
                     f"run {run.name}: {task} is defined for none of its values; nothing to "
                     "correlate"
                 )
+            # A best block without an interval leaves the mean without one.
             ends = (result.best[result.metric + end] for end in ("", "_low", "_high"))
             scores.append(Estimate(*(np.asarray(np.nan if end is None else end) for end in ends)))
             row |= with_interval(task, *map(float, scores[-1]))
@@ -227,6 +231,7 @@ class Common:
     ) -> dict[ChoiceQuestion, Answer]:
         """Return what a model says to every question. Its weights are loaded once, if at all."""
         runs = self._held[subject.identity]
+        # Questions go run by run, since caches are read from the run that holds the picture.
         distinct_runs = {
             (runs[question].store, runs[question].name): runs[question]
             for question in self.questions

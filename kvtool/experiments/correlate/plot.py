@@ -46,6 +46,7 @@ def draw(result: Result) -> Figure:
         points(
             axes, [x.value], [y], label=fitted(folder_name(row["model"]), COLUMN_IN - 0.5), **look
         )
+        # The same point again, with its other interval.
         points(axes, [y.value], [x], across=True, **look | {"label": "_"})
     if (level := level_row(result, models)) is not None:
         chance = scored(level[1], result.metric)

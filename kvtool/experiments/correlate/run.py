@@ -128,6 +128,7 @@ def correlate(
         "seed": seed,
         "options": task_options,
     }
+    # The key is known before anything is measured: a kept result loads no model.
     config = _config(subjects, sources, common, settings)
     key = result_key([config, incomplete])
     home = open_store(opened[0].path)
@@ -231,6 +232,7 @@ def _result(
             continue
         answered, parts = score_choices(common.questions, answers, config["seed"], common.digests)
         labels = subject.labels
+        # One row a model: it is the unit of the correlation.
         rows.append(labels | segmented | answered | {"runs": [run.name for run in subject.runs]})
         items += [labels | part for part in parts]
     if not rows:

@@ -74,10 +74,12 @@ def find_subjects(
     )
     if models is not None:
         groups = models_named(groups, models, "correlate")
+    # One data set for each task, or scores of models could not be compared.
     sources = sources_of_tasks(groups, tasks, _serves)
     subjects = []
     incomplete = []
     for identity, model_runs in groups.items():
+        # A model that lacks a part is named with all that it lacks, not with the first thing alone.
         reasons = [
             *_lacks_tasks(model_runs, tasks, sources),
             *_lacks_benchmarks(model_runs, benchmarks),
@@ -102,6 +104,7 @@ def _check_once(subjects: Sequence[ModelRuns]) -> None:
     seen: dict[tuple[str, str], Identity] = {}
     for subject in subjects:
         identity = subject.identity
+        # The same weights in two precisions or views are one model: they would lend it two points.
         first = seen.setdefault(subject.identity[:2], subject.identity)
         if identity != first:
             raise UsageError(
@@ -121,6 +124,7 @@ def _serves(run: Run, task: str) -> bool:
 
 def _askable(runs: Sequence[Run], benchmark: str) -> list[Run]:
     """Return the runs with whole caches of pictures whose answers are known, the fullest first."""
+    # Answers go on from caches: of a run without all keys and values none can.
     usable = [
         run
         for run in runs

@@ -44,6 +44,7 @@ MARGIN = "margin"
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
     """Return the article of conditions, with their margins in nats."""
     result = study.kept[position].result
+    # Margins have a unit of their own, and hence a table of their own.
     rows = [
         {name: value for name, value in row.items() if not name.startswith(MARGIN)}
         for row in result.rows

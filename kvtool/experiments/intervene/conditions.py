@@ -45,6 +45,7 @@ class MethodConditions:
         and notes. Raises UsageError as select_heads and control_conditions do.
         """
         selected = select_heads(heads, layers)
+        # The choice is among all heads together and each of them alone.
         sets = {"": selected}
         if self.singles and len(selected) > 1:
             sets |= {
@@ -53,6 +54,7 @@ class MethodConditions:
             }
         conditions = [HeadCondition(NONE, frozenset())]
         notes = recurrent_notes(geometry)
+        # Each set has controls of its own size, the same ones for every method.
         for suffix, members in sets.items():
             control_sets, drawing_notes = control_conditions(
                 HeadSet(members, heads.dependent),

@@ -116,6 +116,7 @@ def intervene(
     """
     store, run_name = select_store(target, run, create=model is not None)
     methods = parse_methods(method)
+    # What is wrong with a request is said before images are extracted.
     if select not in (None, SPLIT):
         raise UsageError(f"select: expected {SPLIT} or none, found {select!r}")
     check_answers(answers)
@@ -134,6 +135,7 @@ def intervene(
         dtype=question_dtype,
     )
     work = prepare(benchmark, run_name, plan, asking)
+    # Methods and the way to choose are part of what the result depends on.
     work = replace(work, settings=work.settings | _settings(work, methods, select))
     key = result_key(work.settings)
     stored = None if fresh or answers else store.kept(key, Result.from_json)

@@ -76,9 +76,11 @@ class InterventionStudy:
         """
         first, second = self._halves()
         self.progress(0, "", 2 * (first.n_images + second.n_images))
+        # The choosing half is asked without controls: only real candidates can be chosen.
         choosing = self.ask(replace(first, conditions=tuple(candidates(first.conditions))))
         scores = [choosing.work.sheet.score_of(answers) for answers in choosing.answers]
         choice = choosing.work.conditions[best_condition(scores, choosing.margins)]
+        # The other half is asked under the chosen condition and its controls, beside the model.
         conditions = tuple(with_controls(second.conditions, choice))
         scoring = self.ask(replace(second, conditions=conditions))
         result = result_of(scoring)
@@ -99,6 +101,7 @@ class InterventionStudy:
                 "intervene: --select split: expected questions about 2 pictures or more, to choose "
                 f"on one half and score on the other, found {n_pictures}"
             )
+        # Halves share no picture: an answer about one would tell of another about the same.
         parts = halves(len(pictures), work.seed, pictures)
         first, second = (
             replace(work, questions=tuple(work.questions[index] for index in part))
@@ -115,9 +118,11 @@ def best_condition(scores: Sequence[float], margins: Array) -> int:
         scores: Of each condition.
         margins: (condition, question), NaN where there are none.
     """
+    # Margins break ties, on questions that have one under every condition.
     comparable = np.isfinite(margins).all(axis=0)
     means = margins[:, comparable].mean(axis=1) if comparable.any() else np.zeros(len(margins))
     ranked = np.where(np.isnan(scores), -np.inf, scores)
+    # The last key sorts first: scores, then margins; the model as it is is no candidate.
     order = np.lexsort((-means[1:], -ranked[1:]))
     return 1 + int(order[0])
 
@@ -174,6 +179,7 @@ def margin_rows(
     pictures = sheet.pictures[comparable]
     completed = []
     for row in rows:
+        # Margins stand in rows of all questions: groups and rows without any have none.
         if sheet.benchmark.label in row or not comparable.any():
             completed.append(row)
             continue
@@ -183,9 +189,11 @@ def margin_rows(
             if condition.condition == row["condition"]
             and row.get("draw", "all") in ("all", condition.draw)
         ]
+        # Draws of a control are averaged question by question.
         pair = np.stack([margins[0], margins[draws].mean(axis=0)], axis=1)[comparable]
         scores = margin_scores(pair, pictures, sheet.seed)
         fields: Row = {name: scores[name] for name in MARGINS} | {"n_margins": len(pair)}
+        # The model as it is cannot change against itself.
         if 0 in draws:
             fields = {name: value for name, value in fields.items() if "change" not in name}
         elif row.get("draw") != "all" and answers[draws[0]].subject != answers[0].subject:

@@ -51,8 +51,10 @@ def single_heads(work: HeadWork, study: SingleHeads) -> Result:
         )
     margins = np.array([study.margins[index] for index in indices])
     questions = [work.questions[index] for index in indices]
+    # Pictures are told by digest: a benchmark may hold one under several ids.
     digests = {picture.id: picture.digest for picture in work.run.pictures}
     sheet = AnswerSheet(benchmark, questions, digests, work.seed)
+    # The model as it is, set beside itself: its changes are 0, its accuracy has an interval.
     none = margin_scores(margins[:, [0, 0]], sheet.pictures, sheet.seed)
     return Result(
         command="knockout",
@@ -83,12 +85,14 @@ def head_rows(margins: Array, heads: Sequence[Head], sheet: AnswerSheet) -> list
     rows: list[Row] = []
     for column, (layer, kv_head) in enumerate(heads, 1):
         row: Row = {"layer": layer, "kv_head": kv_head}
+        # Column 0 is the same for all heads: each is compared with the model as it is.
         row |= margin_scores(margins[:, [0, column]], sheet.pictures, sheet.seed)
         test = mcnemar(is_right[distinct, 0], is_right[distinct, column])
         row |= {"n": len(margins), "n_pictures": len(np.unique(sheet.pictures))}
         row |= {"n_lost": test.lost, "n_gained": test.gained, "mcnemar_p": test.p}
         row["margin_p"] = margin_p(margins[:, column] - margins[:, 0], sheet.pictures)
         rows.append(row)
+    # One family of tests for all heads: some would differ by chance alone.
     for p, corrected in TESTS.items():
         rows = with_holm(rows, p, corrected, lambda _: None)
     return rows

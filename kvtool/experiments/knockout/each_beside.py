@@ -40,11 +40,13 @@ def beside(result: Result, results: Iterable[Result]) -> Result:
     """
     sources = list(_sources(result, results))
     rows = [dict(row) for row in result.rows]
+    # A head that another result lacks keeps the place of its measure, empty.
     for source in sources:
         scores = _masses(source) if source.command == "attend" else _probe_scores(source)
         for row in rows:
             row[_measure(source)] = scores.get((row["layer"], row["kv_head"]))
     measures = [_measure(source) for source in sources]
+    # Over heads: do those that matter for answers also attend or know more?
     correlations = rank_correlations(rows, result.metric, measures, seed=result.config["seed"])
     q_heads = [row for source in sources for row in _q_heads(rows, source)]
     config = {"beside": [*map(_description, sources)], "correlations": correlations}
@@ -58,6 +60,7 @@ def _sources(result: Result, results: Iterable[Result]) -> Iterator[Result]:
     for source in results:
         is_attention = source.command == "attend" and source.task is None
         is_same = all(source.config.get(name) == result.config.get(name) for name in MODEL_SETTINGS)
+        # Heads of other weights or prefixes are other heads.
         if is_same and (is_attention or source.command == "probe"):
             by_measure.setdefault(_measure(source), []).append(source)
     # Attention first, then tasks in the reader's order.
@@ -77,6 +80,7 @@ def _measure(source: Result) -> str:
 
 def _masses(source: Result) -> dict[Head, float]:
     """Return by head the mean mass of the query heads that read it."""
+    # Several query heads read one KV head: their masses are averaged.
     readers: dict[Head, list[float]] = {}
     for row in source.rows:
         if row[MASS] is not None:

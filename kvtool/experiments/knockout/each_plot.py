@@ -18,6 +18,7 @@ def draw(result: Result) -> Figure:
     width_in = heatmap.width_for(layers)
     map_in = heatmap.height_for(heads, width_in, layers)
     figure = new_figure(width_in, 1)
+    # Margin and accuracy have scales of their own.
     units = maps(result)
     panels = figure.subplots(len(units), 1, squeeze=False)[:, 0]
     for panel, (name, unit) in zip(panels, units.items(), strict=True):
@@ -25,6 +26,7 @@ def draw(result: Result) -> Figure:
         panel.set(xlabel="layer")
         panel.set_title(f"{name.replace('_', ' ')}, {unit}", fontsize=SMALL_PT, loc="left")
         heatmap.color_bar(figure, mesh, [panel], name, map_in)
+        # Only the margin's map is framed: the test is of the margin.
         changed = [(row["layer"], row["kv_head"]) for row in result.rows if is_sure(row)]
         heatmap.frame(panel, changed if name == result.metric else [])
     lines = title(

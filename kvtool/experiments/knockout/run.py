@@ -118,6 +118,7 @@ def knockout(
     store, run_name = select_store(target, run, create=model is not None)
     check_answers(answers, official)
     options: dict[str, Any] = {"controls": controls, "answers": answers, "official": official}
+    # Options that make no sense with each head alone are told from their defaults.
     options |= {"threshold": threshold is not None, "draws": draws != 1}
     options |= {"max-new-tokens": max_new_tokens != MAX_NEW_TOKENS}
     source = HeadSource.parse(_blocked(heads, each_head, options), threshold)
@@ -137,6 +138,7 @@ def knockout(
     work = prepare(benchmark, run_name, plan, asking)
     if each_head:
         work = replace(work, settings=work.settings | SINGLE_HEADS)
+    # Files of answers are not kept with a result: where they are wanted, all is asked again.
     key = result_key(work.settings)
     stored = None if fresh or answers or official else store.kept(key, Result.from_json)
     if stored is not None:
@@ -146,6 +148,7 @@ def knockout(
             store, work.run, model, device, max_new_tokens, fresh, share=share, dtype=question_dtype
         )
         if each_head:
+            # Each head alone takes margins only: generated answers for every head take too long.
             study = ask_alone(work, answerer, asking.progress)
         else:
             asking.progress(0, "", work.n_images)

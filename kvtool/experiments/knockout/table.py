@@ -54,6 +54,7 @@ def _table(result: Result, label: str, total: Sequence[Row]) -> Table:
     columns = parts if 1 < len(parts) <= PARTS_SHOWN else []
     names = {name for row in result.rows for name in row}
     is_by_picture = shares_pictures(result.rows)
+    # The test by picture comes first; McNemar's stands beside it where there is room.
     has_both = is_by_picture and not columns
     title = (
         f"n heads blocked; {unit_word(result)}, 95 % interval"

@@ -93,6 +93,7 @@ def sentences(result: Result) -> Iterator[str]:
 def _sentence(result: Result, measure: str, best: Row, rows: Sequence[Row]) -> str:
     """Say how well the best layer of a measure finds patches, and what it is worth."""
     permuted = best["permuted"]
+    # Words have to beat chance and the words of other concepts, whichever is higher.
     floor = max(best["chance"], permuted if permuted is not None else best["chance"])
     low = best["auroc_low"]
     verb = "find" if low is not None and low > floor else "do not find"
@@ -113,6 +114,7 @@ def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> 
     layers = None if is_whole else config.get("layers")
     request = {"layers": layers, "limit": config.get("limit")}
     values = {name: config.get(name) for name in DEFAULTS}
+    # Captions are the default, which needs no flag.
     text = None if config.get("text") in (None, "", "captions") else config["text"]
     return [
         "lens",

@@ -82,11 +82,13 @@ class Measuring:
         """Measure layers, as many together as LAYER_BYTES allow; the images are read once for
         each such group.
         """
+        # Scores of a layer are held until all images are read, so memory bounds the layers at once.
         size = max(1, LAYER_BYTES // self._bytes_of_layer())
         groups = [layers[start : start + size] for start in range(0, len(layers), size)]
         progress(0, "", len(groups) * len(self.patches.tokens))
         rows: list[Row] = []
         for group in groups:
+            # Word directions are made of sentences, before any image is read.
             words = {} if self.sentences is None else self.sentences.read(group)
             scores = self._scores(group, words, progress)
             for layer in group:
@@ -104,6 +106,7 @@ class Measuring:
         """Read all images after some layers."""
         directions = {layer: states.directions() for layer, states in words.items()}
         scores = {layer: LayerScores.empty(self.patches.labels.shape) for layer in layers}
+        # Patches of all images stand one below the other, in the order in which they are read.
         start = 0
         for stream in image_streams(self.run, layers, self.patches.tokens, self.model):
             stop = start + len(stream.tokens)
@@ -116,6 +119,7 @@ class Measuring:
                         directions.get(layer, {}),
                     )
             else:
+                # Its rows stay NaN, which counts as not read.
                 self.skipped.append(
                     f"image {stream.sample.id}: expected a finite stream, found NaN or infinity: "
                     "extract it again, with --dtype bfloat16 where it is float16"
@@ -139,6 +143,7 @@ class Measuring:
         scores.lens[patches, columns] = reading.logits
         scores.ranks[patches, columns] = reading.ranks
         if directions:
+            # The stream along the directions of all words, in one product.
             vectors = np.stack(list(directions.values()), axis=1)
             on_host = states.float().cpu().numpy()
             scores.directions[patches, self._columns(directions)] = on_host @ vectors
@@ -155,6 +160,7 @@ class Measuring:
             text = None if words is None else self._lens_on_text(words)
             row = measure_row(layer, "lens", scores.lens, self.patches, text=text, seed=self.seed)
             rows.append(row | ranks_of(scores.ranks, self.patches.labels))
+        # A word that no sentence has gives no direction.
         if words is not None and not np.isnan(scores.directions).all():
             text = words.directions_auroc()
             rows.append(
@@ -191,12 +197,14 @@ def measure_row(
         text: what the measure gets on words in sentences.
         seed: the random seed of the interval and the permutations.
     """
+    # Patches of images that were not read, and words without a score, are left out of both sides.
     is_read = ~np.isnan(scores).all(axis=1)
     columns = np.flatnonzero(~np.isnan(scores).all(axis=0))
     names = [patches.concepts[column] for column in columns]
     labels = patches.labels[is_read][:, columns]
     values = scores[is_read][:, columns]
     images = patches.images[is_read]
+    # Intervals resample images, since patches of one picture are alike.
     area = transfer(
         dict(zip(names, values.T, strict=True)),
         dict(zip(names, labels.T, strict=True)),
@@ -245,12 +253,14 @@ def ranks_of(ranks: Array, labels: Array) -> Row:
         is_read = ~np.isnan(ranks[:, column])
         word_ranks = ranks[is_read & (labels[:, column] == 1), column]
         background_ranks = ranks[is_read & (labels[:, column] == 0), column]
+        # A concept counts where both patches with it and without it were read.
         if word_ranks.size and background_ranks.size:
             medians.append(float(np.median(word_ranks)))
             background_medians.append(float(np.median(background_ranks)))
             top_shares.append(float((word_ranks <= TOP_RANK).mean()))
     if not medians:
         return {}
+    # Medians over concepts: common ones do not outweigh the others.
     return {
         "rank": float(np.median(medians)),
         "rank_background": float(np.median(background_medians)),

@@ -60,6 +60,7 @@ def label_patches(
     skipped: list[str] = []
     for image in ids:
         sample = run.image(image).sample
+        # The same patches for one seed, whichever images are left out.
         cells = sample_cells(sample, count, seed)
         try:
             image_labels = _labels_of(sample, dataset.concept_masks(image), concepts, cells)
@@ -77,6 +78,7 @@ def label_patches(
             f"lens: expected patches that show one of {len(concepts)} concepts, found none in "
             f"{len(tokens)} images{reason}"
         )
+    # Labels stand by concept from here on: columns of the others go.
     kept_concepts = tuple(np.array(concepts, object)[is_both])
     return LabeledPatches(kept_concepts, tokens, joined[:, is_both], tuple(skipped))
 
@@ -86,6 +88,7 @@ def _labels_of(
 ) -> Array:
     """Return the labels (cell, concept) of cells of an image. Raises DatasetError."""
     span = sample.base(HIDDEN)
+    # A concept without a mask is neither shown nor absent: nobody looked for it.
     labels = np.full((len(cells), len(concepts)), UNSURE, np.int8)
     # Absent concepts may share one mask, which is looked at once.
     by_mask: dict[int, Array] = {}

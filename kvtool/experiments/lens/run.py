@@ -82,6 +82,7 @@ def lens(
     """
     run = select_run(target)
     reader = LensReader(run, _layers(run, layers, is_picture=image is not None), model, device)
+    # A picture shows words and measures nothing: its options are others.
     if image is not None:
         if text is not None or limit is not None:
             raise UsageError(
@@ -115,6 +116,7 @@ def _read_image(
     """Return the likeliest words at each patch of an image, and draw them into a file."""
     run = reader.run
     check_images(run, [image], "lens")
+    # Whether the file can be written is known before the model runs.
     path = None if out is None else checked_png(out, "lens: -o")
     readings = list(reader.words([image], reader.layers))
     notes: tuple[str, ...] = ()

@@ -58,6 +58,7 @@ def sentences_of(dataset: Any, text: str | Path | None) -> Sentences:
     if text is not None:
         documents = open_documents([text], what="lens")
         return Sentences(documents.name, tuple(spread(list(documents), MOST_SENTENCES)))
+    # Without sentences the lens on the head's own words remains.
     if lack := dataset.lacks(CAPTIONS):
         return Sentences(
             absence=f"no word directions: {lack}; such data sets have captions: "

@@ -145,6 +145,7 @@ class LensStudy:
         patches = label_patches(
             reader.run, concepts_of(self.dataset), self.ids, self.tokens, self.seed
         )
+        # A word is known to the head by its first piece alone.
         pieces = first_pieces(reader.language, patches.concepts)
         measuring = self._measuring(patches, pieces)
         rows = measuring.rows(reader.layers, progress)

@@ -76,6 +76,7 @@ def patch_words(
     """Yield what is read at every patch of images, image by image and layer by layer."""
     from kvtool.features.lens import top_words
 
+    # All cells of the base grid, so that each patch of the picture gets a word.
     tokens: dict[str, Indices] = {}
     for image in ids:
         sample = run.image(image).sample

@@ -38,6 +38,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         if row.get(field) is not None:
             shares = {f"share{end}": row.get(f"{field}{end}") for end in ends}
             cells.append((name, shares, f"c-{field}"))
+    # Beside what values alone have right stands what guessing would have.
     if row.get("guess_best_value_only") is not None:
         shares = {f"share{end}": row[f"guess_best_value_only{end}"] for end in ends}
         cells.insert(2, (f"the same, best of {row['n_blocks']} guessing", shares, "c-neither"))

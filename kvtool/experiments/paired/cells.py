@@ -100,6 +100,7 @@ class ComparedAnswers:
 
     def tables(self, measured: Array) -> Iterator[Table]:
         """Yield the units of all questions, cells first, and their scores."""
+        # Blocks and model answer the same questions: the cells are a two by two table of each.
         right = self.right(measured)
         value = right[self.metric]
         model = np.broadcast_to(self.model_right, value.shape)
@@ -111,6 +112,7 @@ class ComparedAnswers:
 
         def scores(sums: Array) -> dict[str, Array]:
             """Score sums (..., cells and further metrics)."""
+            # Resamples of pictures vary in their number of questions: shares follow it.
             shares = np.moveaxis(sums / sums[..., :4].sum(-1, keepdims=True), -1, 0)
             both_right, value_only, model_only, neither = shares[:4]
             return {

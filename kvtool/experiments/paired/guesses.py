@@ -55,6 +55,7 @@ class RecordedAnswers:
 
     def measure(self, layer: Layer) -> Array:
         """Return (head, question, 1 + further), and remember it where it is finite."""
+        # Probes are trained anew in the tests: their vectors are remembered beside the choices.
         reading = self.compared.reading
         if isinstance(reading, LinearProbe):
             vectors = reading.vectors(layer)
@@ -94,11 +95,13 @@ class RecordedAnswers:
         if isinstance(self.compared.reading, LinearProbe):
             return self._tests_of_probes(self.compared.reading, scored, seed)
         compared = self.compared
+        # The best of many is tested as the best of many; one chosen elsewhere by itself.
         block = (best["kind"], best["layer"], best["kv_head"])
         blocks = self.candidates() if best["select"] == "max" else [self.blocks[block]]
         measured = np.stack(blocks)[:, scored]
         model_right = compared.model_right[scored]
         right = np.stack([compared.right(answers)[self.metric][scored] for answers in blocks])
+        # Questions about the same pictures have one vector: they cannot be permuted apart.
         pictures = same_pictures([compared.pictures[index] for index in scored])
         better = flipped_best(right, model_right, clusters=pictures, seed=seed)
         if self.metric != "value":
@@ -162,6 +165,7 @@ def guesses(n_choices: Array, model_right: Array, n_blocks: int, seed: int) -> R
     # what only values have.
     gain = _right(n_choices[~model_right], n_blocks, rng)
     right = gain + _right(n_choices[model_right], n_blocks, rng)
+    # In each draw the best guesser counts, since the best block is what it is compared with.
     best = right.argmax(axis=1)
     rows = np.arange(DRAWS)
     chance = 1 / n_choices
@@ -175,6 +179,7 @@ def guesses(n_choices: Array, model_right: Array, n_blocks: int, seed: int) -> R
 def _right(n_choices: Array, n_blocks: int, rng: np.random.Generator) -> Array:
     """Draw how many questions each block guesses right, (draw, block)."""
     right = np.zeros((DRAWS, n_blocks), np.int64)
+    # Questions of equally many choices are one binomial draw.
     for choices, count in zip(*np.unique(n_choices, return_counts=True), strict=True):
         right += rng.binomial(count, 1 / choices, size=right.shape)
     return right

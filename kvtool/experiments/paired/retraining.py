@@ -62,11 +62,13 @@ def retrained_best(
             [probe.choices(problems[start : start + AT_ONCE]) for start in starts]
         )
         right = choices.reshape(n_blocks, len(chunk), n) == labels
+        # The best block is chosen in each draw as it was for the real order.
         blocks = right[:, :, choosing].sum(axis=-1).argmax(axis=0)
         answers = right[blocks, np.arange(len(chunk))][:, scored]
         gained = answers & ~model_right[scored]
         return np.stack([answers.sum(axis=1), gained.sum(axis=1)], axis=1)
 
+    # The order as it is gives what is tested.
     [(n_right, n_alone)] = best(np.arange(n)[None]).tolist()
     chunks = orders(np.full(n, 2), clusters, n_blocks * n * dim, DRAWS, seed)
     counts = np.concatenate([best(chunk) for chunk in chunks])

@@ -120,6 +120,7 @@ def paired(
     plan = plan_blocks(source, kinds or default_kinds(source), layers, heads)
     dataset = dataset_of(source, data)
     task_options = {name: value for name, value in options.items() if name != "reading"}
+    # Questions are drawn before they are worded: wording changes none of them.
     questions = paired.make(dataset, sizes_of(source), paired.subset, n, seed, **task_options)
     check_questions(questions, source, paired, select)
     questions = replace(
@@ -127,6 +128,7 @@ def paired(
     )
     refs = {ref.id: ref for ref in dataset.images()}
     work = PairedWork(store, source, paired, questions, plan, refs)
+    # Marked pictures are drawn once, whatever is asked about them.
     folder = work.draw(None if pictures is None else Path(pictures))
     config = work.config(ALGORITHMS["paired"]) | {
         "metric": READINGS[options.get("reading", "choice")],

@@ -108,6 +108,7 @@ class PairedWork(QuestionWork):
         rows = beside_guesses(rows, compared, answered, len(recorded.candidates()) or 1, seed)
         if not half_rows:
             return rows, half_rows, answered
+        # The same halves as those by which the block was chosen.
         scored = answered[halves(len(answered), seed, compared.clusters)[1]]
         return rows, beside_guesses(half_rows, compared, scored, 1, seed), scored
 

@@ -124,6 +124,7 @@ def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> 
         str(stored.result.task),
         *flags(values, {"select": "max", "seed": 0}),
     ]
+    # Texts of the user's own are given again; those from a file are not in the result.
     for item in stored.result.items:
         if item.get("condition") not in PREFIXES and item.get("n_texts") == 1:
             arguments += ["--prefix", f"text:{item['text']}"]

@@ -36,6 +36,7 @@ def find_base(
         return _named_base(store.run(name), task)
     all_runs = store.readable_runs()
     runs = [run for run in all_runs if _is_base(run, task, kinds)]
+    # A data set or model that is given narrows the choice.
     if spec is not None:
         dataset = open_dataset(spec)
         source = (dataset.name, dataset.split)
@@ -95,6 +96,7 @@ def open_data(
                 f"{lack}"
             )
         return opened
+    # Images of the run that the data set lost would have no text: conditions could not be made.
     opened = dataset_of(base, data)
     present = {ref.id for ref in opened.images()}
     if removed := [image for image in base.ids if image not in present]:

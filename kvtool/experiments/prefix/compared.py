@@ -77,6 +77,7 @@ class ComparedRuns:
 
         def score(run: Run) -> None:
             """Probe one condition's run."""
+            # All runs are scored on the images that every one of them holds.
             ids = None if self.ids == set(run.ids) else self.ids
             row = evaluate(run, task, ids=ids, layers=self.layers, share=share.part, **options).best
             if row is None:
@@ -94,6 +95,7 @@ class ComparedRuns:
         and their number."""
         items = []
         for condition, run in zip(self.conditions, self.runs, strict=True):
+            # A condition may have one text for all images or one for each.
             prefixes = (sample.prefix for sample in run.samples if sample.id in self.ids)
             texts = list(dict.fromkeys(prefixes))
             items.append(
@@ -171,6 +173,7 @@ def compare_runs(
 
     Raises KvtoolError where no image remains.
     """
+    # Layers are resolved before anything is extracted.
     plan = plan_blocks(base, kinds, layers, None)
     runs = []
     failures = []

@@ -62,6 +62,7 @@ def condition_names(
 
     Raises UsageError.
     """
+    # A data set offers the conditions that it has texts for.
     offered = [name for name in ORDER if name in dataset.conditions]
     for name in conditions or ():
         if name not in offered:
@@ -75,6 +76,7 @@ def condition_names(
                 f'prefix: expected text:"..." or file:CSV, found {name!r}; data sets\' own: '
                 "--conditions"
             )
+    # The run without prefix is always there, and first: others are compared with it.
     names = [name for name in offered if conditions is None or name in (NONE, *conditions)]
     if len(names) + len(user_prefixes) < 2:
         raise UsageError(
@@ -127,6 +129,7 @@ def condition_run(
     """
     if condition.name == NONE:
         return base, {}
+    # An image without a text cannot be a part of the condition.
     reasons = {
         image: f"image {image}: expected a text for --prefix {condition.name}, found none for it"
         for image in base.ids
@@ -136,6 +139,7 @@ def condition_run(
     serving = [run for run in store.readable_runs() if _serves(run, base, config, condition, kinds)]
     # Of several runs the one that lacks the fewest images.
     run = max(serving, key=lambda candidate: len(set(candidate.ids) & set(base.ids)), default=None)
+    # What lacks is extracted with the base run's model, or nothing could be compared.
     if run is None or set(base.ids) - set(run.ids) - reasons.keys():
         check_model(base, model)
         job = _job(store, base, run, condition, dataset, model)
@@ -158,11 +162,13 @@ def _serves(
     holds, of the base run's pictures under the condition's texts.
     """
     ours = run.config
+    # A run that stores more kinds or layers, or stores them otherwise, holds the same numbers.
     aside = {name: getattr(config, name) for name in ("kinds", "layers", "vision_layers", "codec")}
     if replace(ours, **aside).hash != config.hash:
         return False
     if not set(kinds) <= set(ours.kinds) or not set(config.layers) <= set(ours.layers):
         return False
+    # A picture that changed, or another text before it, makes other vectors.
     digests = {picture.id: picture.digest for picture in base.pictures}
     return all(
         digests.get(picture.id, picture.digest) == picture.digest
@@ -202,6 +208,7 @@ def _job(
     if run is None:
         # What comes before the decoder is the same without prefix: it is not stored again.
         kinds = tuple(kind for kind in config.kinds if kind in DECODER)
+    # Images stand in the data set's order: the limit reaches to the last one of the base run.
     stored = set(base.ids)
     positions = [position for position, ref in enumerate(dataset.images()) if ref.id in stored]
     return Job(

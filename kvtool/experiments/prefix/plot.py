@@ -13,6 +13,7 @@ def draw(result: Result) -> Figure:
     `none`."""
     panels = [ConditionsPanel(name, result.rows, name) for name in (result.metric, "difference")]
     names = {row["condition"]: row["condition"] for row in result.rows}
+    # The fixed block is the same in all conditions.
     fixed = next(row for row in result.rows if row["choice"] == "fixed")
     block = f"layer {fixed['layer']}, head {fixed['kv_head']}"
     series = [

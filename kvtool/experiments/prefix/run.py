@@ -120,6 +120,7 @@ def prefix(
     base = base or extract_base(store, model, dataset, device, progress)
     extraction = (opened, kinds, model, device, progress)
     compared, reasons = compare_runs(store, base, layers, texts, *extraction)
+    # The key needs the runs' texts, which are there from here on.
     config = compared.config(task, kinds, select, seed, task_options, opened.truth_digest())
     key = result_key(config)
     if not fresh and (stored := store.kept(key, Result.from_json)) is not None:
@@ -136,6 +137,7 @@ def prefix(
     with sharing(wait_s) as share:
         best = compared.best(task, share, **probing)
     compute_device = torch_device(device)
+    # The task is set up on the common images, so that all conditions have the same units.
     work: Task = TASKS.load(task)(
         opened, sizes_of(base, compared.ids), compute_device, **task_options
     )
@@ -239,14 +241,17 @@ class ScoredConditions:
         for condition, run, best_block in zip(
             compared.conditions, compared.runs, best, strict=True
         ):
+            # The best block may move with the text; the fixed one shows its effect on one place.
             for choice, block in (("best", best_block), ("fixed", fixed)):
                 table, nonfinite = self.table(run, block)
                 labels = {"condition": condition.name, "choice": choice, **asdict(block)}
                 level = self.chances.of(run, block.kind, table)
                 (row,) = table_rows([labels], table, self.seed, nonfinite, level, self.work.unit)
                 n = row.pop("n")
+                # Units are paired: each condition has the same episodes, pairs or sentences.
                 differences = difference(table, without, self.work.metric, self.seed, nonfinite)
                 row |= differences
+                # Without prefix there is nothing to swap.
                 if condition.name != NONE and not nonfinite.any():
                     row["swap_p"] = difference_p(
                         table, without, self.work.metric, differences, self.seed

@@ -43,6 +43,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     result = study.kept[position].result
     examples = study.examples.get(position, {})
     rows = [row for row in result.rows if is_summary(row) and "kv_head" in row]
+    # A kind of a single block has no map and no curve: it is a level.
     kinds = [kind for kind in dict.fromkeys(row["kind"] for row in rows) if is_grid(rows, kind)]
     baselines = leading_baselines(result)
     series = [(kind, STYLES[kind], _of_kind(result.per_layer, kind)) for kind in kinds]
@@ -75,6 +76,7 @@ def overlay(results: Sequence[Result]) -> charts.LineChart | None:
     first = results[0]
     series = []
     for index, result in enumerate(results):
+        # An encoder has no keys and values: the kind of its best block stands for them.
         kinds = [kind for kind in DECODER if _of_kind(result.per_layer, kind)]
         for kind in kinds or [str((result.best or {}).get("kind"))]:
             name = f"{model_name(result)}, {kind}, n = {result.n}"
@@ -106,6 +108,7 @@ def headline(results: Sequence[Result]) -> str | None:
         f"The best block of {model_name(probes[0])} scores better than chance in {sum(judgments)} "
         f"of {plural(len(judgments), 'probe')}"
     )
+    # Features of other models are no input of this decoder.
     sides = [
         relation(result.best or {}, row, result.metric) == better(result)
         for result in probes
@@ -182,6 +185,7 @@ def last_layer(result: Result) -> str | None:
     It is None where they are one, or of several kinds.
     """
     best = result.best
+    # A best block of one half cannot be set beside rows of all units.
     if best is None or best.get("select") == "split":
         return None
     kind_rows = [row for row in result.per_layer if row["kind"] == best["kind"]]

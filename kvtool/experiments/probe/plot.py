@@ -116,6 +116,7 @@ def baselines(result: Result, curve_kinds: Sequence[str]) -> list[tuple[str, Row
     """Return the best of each run's projected and vision blocks without a curve, and its label."""
     this_run = result.config.get("run")
     groups: dict[tuple[Any, Any], list[Row]] = {}
+    # Kinds that have a curve of their own need no line.
     for row in result.baselines:
         if row.get("run") != this_run or row["kind"] not in curve_kinds:
             groups.setdefault((row.get("run"), row["kind"]), []).append(row)

@@ -57,6 +57,7 @@ def alignment_by_fvu(ratios: LayerCurve) -> dict[str, Any]:
 def alignment_by_transfer(transfer: LayerCurve) -> dict[str, Any]:
     """Return the first layer from which on transfer stays above LEAST_TRANSFER with its interval,
     and above NEAR_BEST of its highest value; see `_layer_of`."""
+    # In a resample the lower end moves with the curve: its distance to the curve is kept.
     low, _ = transfer.interval()
     draws = transfer.resampled
     low_draws = draws - (transfer.values - low)
@@ -74,6 +75,7 @@ def _layer_of(layers: tuple[int, ...], holds: Array, resampled: Array) -> dict[s
     Where it does not hold in the last layer, there is none; an end of the interval is None where
     that many resamples have none.
     """
+    # Infinity stands for no layer, so that resamples without one count in the quantiles.
     numbers = np.array([*map(float, layers), np.inf])
     first = int(_first_to_the_end(holds[None])[0])
     first_layers = numbers[_first_to_the_end(resampled)]
@@ -107,6 +109,7 @@ def change_point(by: str, curve: LayerCurve) -> dict[str, Any]:
     if len(curve.layers) < LEAST_LAYERS or not is_defined:
         return {"by": by, "layer": None, "low": None, "high": None}
     numbers = np.array(curve.layers)
+    # The interval is of whole layers, those at which resampled curves change.
     splits = numbers[_best_split(curve.resampled)]
     low, high = np.quantile(splits, [0.025, 0.975], method="closest_observation")
     (layer,) = numbers[_best_split(curve.values[None])]
@@ -116,6 +119,7 @@ def change_point(by: str, curve: LayerCurve) -> dict[str, Any]:
 def _best_split(curves: Array) -> Array:
     """Return the column at which the second segment of each row (row, layer) begins."""
     n_layers = curves.shape[1]
+    # Every split has one mean on each side; the best leaves the least squares.
     residuals = [
         _squares(curves[:, :split]) + _squares(curves[:, split:]) for split in range(1, n_layers)
     ]

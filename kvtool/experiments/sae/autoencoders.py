@@ -56,6 +56,7 @@ class Shelf:
         """Return an SAE on the device."""
         if entry.digest not in self.weights:
             self.weights[entry.digest] = entry.load().to(self.device), entry.nbytes
+            # The SAE that was used longest ago goes first; the present one always stays.
             while len(self.weights) > 1 and self._nbytes() > self.most_bytes:
                 self.weights.popitem(last=False)
         self.weights.move_to_end(entry.digest)
@@ -87,6 +88,7 @@ def layer_saes(
         except KvtoolError as error:
             errors.append((source, error))
             continue
+        # An SAE of another layer or place is named, not scored.
         layer = _layer(autoencoder)
         if layer not in layers:
             outside.append(f"{source.label}: {_place(autoencoder)}, not scored")
@@ -104,6 +106,7 @@ def layer_saes(
             f"sae: expected SAEs of the residual stream after layers {_listed(layers)}, found "
             f"none of them: {outside[0]}"
         )
+    # Several SAEs of a layer follow each other, under names that tell them apart.
     ordered = sorted(_renamed(list(entries.values())), key=lambda entry: entry.layer)
     return ordered, outside, [source.labeled(str(error)) for source, error in errors]
 

@@ -97,6 +97,7 @@ def chunks(
         _batch(streams, positions, conditions, notes) for positions in streams.subject.batches()
     )
     while first := list(islice(batches, 1)):
+        # The first batch tells how large the others will be: all conditions, layers and tokens.
         nbytes = sum(
             item.numel() * item.element_size()
             for items in first[0].states.values()
@@ -112,6 +113,7 @@ def _batch(
     """Run images and their captions under all conditions; note what their tokens are."""
     subject = streams.subject
     batch = StreamBatch(positions, {}, {})
+    # Captions of the images, and which of their tokens are words of concepts.
     for condition in TEXTS:
         if condition in conditions:
             _add_captions(streams, batch, condition, notes)
@@ -146,6 +148,7 @@ def _add_captions(
             tokens = content_tokens(streams.language.tokenizer, text.text)
             # Where nothing stands before a text, its first token has no state.
             is_content.append(tokens[len(tokens) - len(text.ids) :])
+        # Cards show words of a few captions: only their pieces are kept.
         if condition == "text" and position in notes.examples:
             ids = [token for text in texts for token in text.ids]
             notes.pieces[position] = [streams.language.tokenizer.decode([token]) for token in ids]
@@ -163,6 +166,7 @@ def _joined(streams: DecoderStreams, texts: Sequence[TextStream]) -> torch.Tenso
 def _keep_samples(streams: DecoderStreams, batch: StreamBatch, notes: Notes) -> None:
     """Keep a few of the images' tokens, from all over, as a sample of each layer."""
     n_images = len(streams.subject)
+    # A fixed number of tokens in all: some of each image, or one of every few images.
     per_image = -(-NOISE_TOKENS // n_images)
     image_step = -(-n_images // NOISE_TOKENS)
     for position, states in zip(batch.positions, batch.states["image"], strict=True):

@@ -17,6 +17,7 @@ from kvtool.experiments.sae.rows import Scores
 
 def curves_of(scores: Scores) -> dict[str, Any]:
     """Return the layers of alignment and the change points of image tokens over layers."""
+    # Resampled curves carry the intervals: layers are resampled together, by image.
     curves = {name: _curve(scores, name) for name in scores.resampled}
     alignment = []
     # Without an SAE there is no reconstruction, and without masks no transfer.

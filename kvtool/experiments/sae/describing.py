@@ -56,6 +56,7 @@ class Describing:
             captions: Of each image.
         """
         texts = self.of_layer(layer)
+        # A feature without a description could not be compared, a dense one says little.
         ranked = eligible & described_features(len(eligible), texts)
         if ranked.sum() < MIN_FEATURES:
             return {}

@@ -23,6 +23,7 @@ DRAWS = 1000
 def reconstruction_fields(sums: ConditionSums, seed: int) -> Row:
     """Return how well vectors are given back, by how many features, and how long they are."""
     recon = sums.sums
+    # Sums stand image by image, since images are what intervals resample.
     units = recon.units()
     tokens = units[:, UNITS.index("tokens")]
     n_tokens = float(tokens.sum())
@@ -31,6 +32,7 @@ def reconstruction_fields(sums: ConditionSums, seed: int) -> Row:
     fvu = bootstrap(units, lambda totals: {"fvu": score(totals)["fvu"]}, seed=seed, draws=DRAWS)[
         "fvu"
     ]
+    # How often features fire, as quantiles over features: most are rare, some nearly always on.
     densities = np.quantile(recon.counts / max(n_tokens, 1), QUANTILES)
     return {
         **{name: float(value) for name, value in score(units.sum(axis=0)).items()},
@@ -74,6 +76,7 @@ def overlap_fields(presence: Array, caption_presence: Array, seed: int) -> Row:
     """Return how much of the features of images (image, m) their captions have, and permuted
     captions."""
     rng = np.random.default_rng(seed)
+    # Permuted captions tell what features have in common whatever the picture.
     orders = [rng.permutation(len(presence)) for _ in range(PERMUTATIONS)]
     indices, chance = overlap(presence, caption_presence, orders)
     return {"overlap": float(indices.mean()), "overlap_chance": chance}

@@ -50,6 +50,7 @@ def feature_items(
             reader.selection.concepts, reader.selection.features, strict=True
         )
     }
+    # A card shows each picture's strongest features, whichever concepts they are of.
     for position, features in zip(positions, top_features(pooled, _shown(captions)), strict=True):
         for feature in features[features >= 0].tolist():
             concept = concepts.get(feature)
@@ -93,6 +94,7 @@ def _words(text: ConditionSums, position: int, feature: int, pieces: Sequence[st
     if example is None:
         return []
     activations = _column(example, feature)
+    # Outliers have no activation, and so no piece that stands for them.
     usual_pieces = [pieces[index] for index in np.flatnonzero(example.usual).tolist()]
     order = np.argsort(-activations, kind="stable")
     strongest = [usual_pieces[index].strip() for index in order if activations[index] > 0]

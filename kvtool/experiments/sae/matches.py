@@ -61,6 +61,7 @@ class CaptionFeatures:
     def eligible(self) -> Array:
         """Features that are dense neither in images nor in text, (m,) bool, the same for all
         conditions."""
+        # Dense features fire on anything, and would match any image with any caption.
         sums = self.text.sums
         density = sums.counts / max(1, sum(map(len, sums.norms)))
         # Where those who describe features know a density of much text, it counts.
@@ -84,9 +85,11 @@ class CaptionFeatures:
         """
         pooled = sums.pooled.read(sums.sums.n_images)
         positions = np.arange(len(pooled)) if partners is None else partners
+        # An image without a partner has nothing to be compared with.
         has_captions = positions >= 0
         pooled, positions = pooled[has_captions], positions[has_captions]
         described = self.described(pooled, positions)
+        # Retrieval ranks the captions of all images by their pooled features.
         ranks = retrieval(pooled, self.pooled[positions], seed=self.seed)
         fields: Row = described | {name: getattr(ranks, name) for name in RETRIEVAL}
         fields |= {f"{name}_chance": ranks.chance.get(name) for name in RETRIEVAL[:3]}
@@ -95,6 +98,7 @@ class CaptionFeatures:
         # Among so few features a match says nothing.
         if n_features < MIN_FEATURES:
             return fields
+        # A match asks for features of the image among those of its captions' content words.
         top = top_features(pooled, self.eligible)
         match = match_rate(top, self.content_presence[positions], seed=self.seed)
         return fields | {

@@ -91,6 +91,7 @@ def measure(
 ) -> Measured:
     """Run every condition through every dictionary; numbers that grow lie in a folder."""
     subject = streams.subject
+    # The text's side comes first: features are chosen on words alone, before any image is read.
     texts = [
         layer_words(words, index, subject.concepts, outlier) for index in range(len(streams.layers))
     ]
@@ -158,11 +159,13 @@ def _readers(
     )
     yield plain
     if "random-sae" in conditions:
+        # A random rotation keeps lengths and angles but no direction: what remains is chance.
         d = text.center.shape[0]
         rotation = random_rotation(d, subject.seed, text.center.device)
         turned = lambda: TurnedSae(shelf.get(entry), rotation, text.center)  # noqa: E731
         yield reader(turned, {"image": "random-sae"})
     if "pca" in conditions:
+        # As many components as features fire on a token of text: an equally sparse description.
         axes = principal_axes(text.states, round(plain.selection.l0))
         yield reader(lambda: axes, {"image": "pca"})
 
@@ -173,6 +176,7 @@ def _add_directions(
     words = measured.words[index]
     for batch in chunk:
         for condition, states in batch.states.items():
+            # Tokens longer than the longest usual one of text are left out, as in the text.
             tokens = TokenRun.of(batch.positions, [item[index] for item in states], words.longest)
             sums = measured.directions.get((index, condition))
             if sums is None:
@@ -207,9 +211,11 @@ def _add_noise(measured: Measured) -> None:
         if sums is None:
             continue
         dictionary = reader.open()
+        # Noise of their mean and covariance shows what these two alone explain.
         sample = torch.cat(measured.notes.samples[reader.index]).float()
         mean = sample.mean(dim=0)
         centered = (sample - mean) / (len(sample) - 1) ** 0.5
+        # One stream of noise over the images: each has as many vectors as its tokens.
         generator = torch.Generator().manual_seed(subject.seed)
         for positions in subject.batches():
             counts = [len(subject.cells[position]) for position in positions]

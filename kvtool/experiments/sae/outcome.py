@@ -82,6 +82,7 @@ def _scores(
     settings = study.settings
     model: Any = load_for_streams(study.run, layers, model_path, device)
     model = model or load_run_model(study.run, model_path, device)
+    # What the replaced inputs are made of is read once, from images all over the run.
     inputs = read_inputs(study.subject, "untrained" in settings.conditions)
     streams = DecoderStreams(study.subject, model, language_of(model), layers, inputs)
     with tempfile.TemporaryDirectory(prefix="kvtool-sae-") as folder:
@@ -102,6 +103,7 @@ def _scores(
             str(model.checkpoint.device),
             settings.seed,
         )
+        # Rows come after the pass: they need the sums of all images.
         rows = RowMaker(measured, settings.filters, describing)
         losses = splice_losses(measured, progress) if settings.splice else None
         scores = rows.scores(settings.conditions, losses)

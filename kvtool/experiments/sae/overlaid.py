@@ -25,6 +25,7 @@ def overlay_key(result: Result) -> tuple[str, ...]:
 def overlay(results: Sequence[Result]) -> charts.LineChart | None:
     """Return how well words find their patches over layers, a line a model; None where the results
     have no measure in common, or no model has several layers."""
+    # One measure for all models, the first of a fixed order that each of them has.
     shared = [name for name in SOUGHT if all(is_defined(result, name) for result in results)]
     series = [
         (_name(result, line.name), f"m{index % 8}", list(line.rows))

@@ -33,6 +33,7 @@ def remarks(result: Result) -> Iterator[str]:
     """Yield the lines that apply to a result."""
     field = sought(result)
     ends = control_range(result.rows, field)
+    # A few images leave even controls away from chance: they are the level to read against.
     if ends is not None:
         yield (
             f"{EXCEEDS} the interval of the image's {field} lies above {CHANCE} and above every "

@@ -94,6 +94,7 @@ class RowMaker:
     def scores(self, conditions: tuple[str, ...], losses: Losses | None = None) -> Scores:
         """Return all rows by layer, SAE and condition; with the losses of spliced images."""
         rows = []
+        # Directions need no SAE: they are told beside each of a layer's.
         for index, layer in enumerate(self.measured.streams.layers):
             directions = self._direction_fields(index)
             for name, by_condition in self._saes(index):
@@ -111,6 +112,7 @@ class RowMaker:
     def _saes(self, index: int) -> Iterator[tuple[str, dict[str, Row]]]:
         """Yield the name of each SAE of a layer and its fields by condition; "none" and nothing
         without any."""
+        # An SAE and its controls are one group, beside the same captions.
         readers = [reader for reader in self.measured.readers if reader.index == index]
         if not readers:
             yield "none", {}
@@ -148,6 +150,7 @@ class RowMaker:
                 row |= dict.fromkeys(SPARSENESS)
             else:
                 row |= self._transfer_fields(reader, condition, sums)
+            # A turned SAE and axes have other features, which cannot be matched with the text's.
             if is_plain:
                 presence = captions.text.sums.presence
                 row |= overlap_fields(sums.sums.presence, presence, self.seed)
@@ -156,6 +159,7 @@ class RowMaker:
             elif condition == "text":
                 row |= captions.described(captions.pooled, np.arange(len(self.subject)))
             fields[condition] = row
+        # Another image's masks and captions are a control that needs no further pass.
         if is_plain:
             fields["other-image"] = self._other_image(reader, fields["image"], captions)
             for row in fields.values():
@@ -169,10 +173,12 @@ class RowMaker:
         row: Row = {"norm_ratio": sums.sums.median_norm() / text.sums.median_norm()}
         if condition == "text":
             return row
+        # Text and condition of an image are one unit: resamples draw them together.
         units = np.concatenate([text.sums.units(), sums.sums.units()], axis=1)
         score = paired_scores(len(text.sums.text_center), text.sums.m, sums.sums.m)
         for name, estimate in bootstrap(units, score, seed=self.seed, draws=DRAWS).items():
             row |= interval_fields(name, *map(float, estimate))
+        # The image's resampled curve over layers gives the layer of alignment its interval.
         if condition == "image":
             weigh = multinomial(units, None, np.random.default_rng(self.seed))
             resampled = resample(units, score, weigh, DRAWS)["fvu_ratio"]
@@ -191,6 +197,7 @@ class RowMaker:
         estimate = self._transfer(scores, labels[:, columns], positions, columns)
         if condition == "image":
             self._note_image(reader, estimate)
+        # Outliers have NaN scores, and count on neither side.
         usual = ~np.isnan(scores).any(axis=1)
         # A concept whose patches are scored has a score at every usual token.
         ious = [
@@ -222,6 +229,7 @@ class RowMaker:
         """Return the image's tokens against another image's masks and captions; how they are
         reconstructed is the same."""
         sums = reader.sums["image"]
+        # Images without a partner of their grid are left out of the control.
         partners = self.subject.partners
         paired = partners >= 0
         presence = captions.text.sums.presence[partners[paired]]

@@ -59,6 +59,7 @@ class DescribedBy:
         are called and wherever they lie. Raises ModelError where a model is not there."""
         if self.path is None:
             return {"descriptions_hash": None}
+        # Sorted, so that the order of files changes no key.
         texts = sorted(
             (layer, feature, text)
             for layer, features in descriptions.items()

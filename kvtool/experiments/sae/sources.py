@@ -59,6 +59,7 @@ def listed_sources(sources: Iterable[Source] | Source) -> list[Source]:
     if isinstance(sources, str | PathLike) or not isinstance(sources, Iterable):
         return listed_sources([sources])
     listed = list(sources)
+    # The word none stands alone: beside files it would be ambiguous.
     names = [item for item in listed if isinstance(item, str)]
     if names == [NONE] == listed:
         return []

@@ -39,6 +39,7 @@ def splice_losses(measured: Measured, progress: Progress) -> Losses:
         except UsageError as error:
             subject.skipped.append(str(error))
             continue
+        # The loss with the image as it is: from here what a replacement loses is counted.
         plain.append(image.loss())
         states = measured.streams.images([position], ["image"])["image"][:, 0].float()
         for index, losses in averaged.items():
@@ -46,6 +47,7 @@ def splice_losses(measured: Measured, progress: Progress) -> Losses:
             # losses.
             mean = _mean(measured, index).expand_as(states[index])
             losses.append(image.spliced_loss(measured.streams.layers[index], mean))
+        # Each dictionary's reconstruction takes the place of the same image tokens.
         for losses, (reader, _) in zip(replaced, readers, strict=True):
             losses.append(image.spliced_loss(reader.layer, _decoded(reader, states)))
     return {
@@ -86,6 +88,7 @@ def _mean(measured: Measured, index: int) -> torch.Tensor:
         for reader in measured.readers
         if reader.index == index and "image" in reader.sums
     )
+    # Sums are kept as offsets from a center, so that large means cost no precision.
     n_tokens = sum(map(len, sums.norms))
     return (sums.center.double() + sums.offset / max(n_tokens, 1)).float()
 

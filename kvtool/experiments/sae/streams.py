@@ -99,6 +99,7 @@ class DecoderStreams:
         streams = {}
         if "image" in conditions:
             streams["image"] = self._stored(positions)
+        # Replaced inputs run through the decoder anew: what is stored is of the image alone.
         if replaced := [name for name in REPLACED if name in conditions]:
             samples = [self.subject.samples[position] for position in positions]
             kinds = UNTRAINED_KINDS if "untrained" in conditions else UNTRAINED_KINDS[:1]
@@ -136,10 +137,12 @@ class DecoderStreams:
         """Return what enters the decoder (image, token, hidden), and the tokens to look at, (image,
         n)."""
         dtype = DTYPES[self.subject.run.config.model.dtype]
+        # Shuffled vectors move: the tokens to look at move with them.
         scored = np.stack([self.subject.tokens(position) for position in positions])
         rows = []
         for row, (position, stored) in enumerate(zip(positions, arrays, strict=True)):
             vectors = from_numpy(stored["projected"][0, 0], dtype).float()
+            # A stream of its own for each image and condition: others change nothing of it.
             generator = _generator(self.subject.seed, condition, position)
             if condition == "shuffled":
                 vectors, scored[row] = self._shuffled(position, vectors, generator)
@@ -156,6 +159,7 @@ class DecoderStreams:
     ) -> tuple[torch.Tensor, Array]:
         """Permute an image's patches; return also where those that are read went."""
         patches = torch.tensor(self.subject.samples[position].base().token_indices())
+        # Patches change places, other tokens stay: the contents are the same, their places random.
         order = torch.randperm(len(patches), generator=generator)
         shuffled = vectors.clone()
         shuffled[patches[order]] = vectors[patches]
@@ -168,6 +172,7 @@ class DecoderStreams:
         noise: torch.Tensor = torch.randn(vectors.shape, generator=generator)
         if condition == "random":
             return self.inputs.mean + self.inputs.deviation * noise
+        # Directions are random, lengths are those of the image's own vectors.
         lengths = vectors.norm(dim=1, keepdim=True)
         random_vectors: torch.Tensor = noise / noise.norm(dim=1, keepdim=True) * lengths
         return random_vectors
@@ -187,6 +192,7 @@ def read_inputs(subject: CaptionedImages, wants_untrained: bool) -> Inputs:
         vectors.append(from_numpy(stored["projected"][0, 0], dtype).float())
         if wants_untrained:
             features.append(from_numpy(stored["vision"][-1, 0], dtype).float())
+    # Controls have the mean and spread that the projector's vectors have.
     joined = torch.cat(vectors)
     inputs = Inputs(joined.mean(dim=0), joined.std(dim=0))
     if not wants_untrained:
@@ -203,6 +209,7 @@ def read_inputs(subject: CaptionedImages, wants_untrained: bool) -> Inputs:
             for sample, projected, seen in zip(samples, vectors, features, strict=True)
         ]
     )
+    # Mapped vectors get the mean length of real ones: the decoder would see length alone.
     factor = joined.norm(dim=1).mean() / mapped.norm(dim=1).mean()
     return Inputs(inputs.mean, inputs.deviation, weight * factor, bias * factor)
 
@@ -217,6 +224,7 @@ def untrained(
     vectors = projected.clone()
     for span, fine in zip(sample.spans, sample.vision_spans, strict=True):
         (rows, cols), (fine_rows, fine_cols) = span.grid, fine.grid
+        # Patches of the tower that one token stands for are a block of the finer grid.
         patches = vision[fine.token_indices()]
         blocks = patches.reshape(rows, fine_rows // rows, cols, fine_cols // cols, -1)
         features = blocks.mean(dim=(1, 3)).flatten(0, 1)

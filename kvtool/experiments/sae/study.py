@@ -114,6 +114,7 @@ def make_study(
     """Return a study of a run. Raises UsageError for what it cannot be made of."""
     geometry = run.config.model.geometry
     numbers = resolve_layers(layers, geometry.layers) or tuple(range(geometry.layers))
+    # What cannot be studied is refused before the captions and SAEs are read.
     check_streams(run, numbers)
     subject = make_subject(
         run, dataset_of(run, data), settings.tokens, settings.limit, settings.seed
@@ -151,6 +152,7 @@ def _served(
     subject: CaptionedImages, conditions: Sequence[str], has_sae: bool
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return the conditions that can be read, and why others cannot."""
+    # A reason of None leaves a condition out without a note: nobody asked for more.
     left_out: dict[str, str | None] = {}
     if not has_sae:
         left_out |= dict.fromkeys(BY_SAE)

@@ -58,6 +58,7 @@ class CaptionedImages:
 
     def batches(self) -> Iterator[list[int]]:
         """Yield positions of images that can run together: equal numbers of tokens, and grids."""
+        # Equal prompts need no padding, and read equally many tokens.
         groups: dict[Any, list[int]] = {}
         for position, sample in enumerate(self.samples):
             key = (*_signature(sample), len(self.cells[position]))
@@ -118,6 +119,7 @@ def make_subject(
         )
     captions = dataset.captions()
     samples = [sample for sample in run.samples if captions.get(sample.id)]
+    # Beyond the limit nothing is skipped: it was not asked for.
     skipped = [f"image {image}: no caption" for image in run.ids if not captions.get(image)]
     selected = samples[:limit]
     if len(selected) < 2:
@@ -148,6 +150,7 @@ def read_cells(sample: Sample, tokens: Tokens, seed: int) -> Array:
     """Choose patches of the base grid, from all over it; never the first token of a prompt, which
     takes attention that nothing else wants."""
     cells = sample_cells(sample, tokens, seed)
+    # The first token of a sequence is an attention sink, whatever the picture shows there.
     if sample.image_start + sample.base().start == 0:
         return np.unique(np.maximum(cells, 1))
     return np.asarray(cells)
@@ -161,6 +164,7 @@ def _partners(samples: Sequence[Sample], rng: np.random.Generator) -> Array:
         groups.setdefault(sample.base().grid, []).append(position)
     for positions in groups.values():
         if len(positions) > 1:
+            # A circle gives each image another one, and each serves once.
             circle = rng.permutation(positions)
             partners[circle] = np.roll(circle, 1)
     return partners

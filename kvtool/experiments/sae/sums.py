@@ -52,6 +52,7 @@ class TokenRun:
         are those that are not finite."""
         joined = torch.cat([item.float() for item in states])
         lengths = joined.norm(dim=1)
+        # Comparisons with NaN are false, which makes such tokens outliers.
         usual = lengths <= longest
         counts = [len(item) for item in states]
         return cls(positions, counts, joined[usual], usual.cpu().numpy(), is_content)
@@ -64,6 +65,7 @@ class TokenRun:
 
     def split(self) -> list[slice]:
         """Return where the usual tokens of each image are."""
+        # Outliers are left out of the joined tokens: bounds count usual ones only.
         ends = np.cumsum(self.counts)
         n_before = np.concatenate([[0], np.cumsum(self.usual)])
         bounds = n_before[np.concatenate([[0], ends])].tolist()
@@ -143,6 +145,7 @@ class ConditionSums:
         decoded = dictionary.decode(features, tokens.x)
         n_above = features_above(features)
         self.n_outliers += int((~tokens.usual).sum())
+        # Scores of the concepts' features stand token by token; all else is summed by image.
         self.scores.append(tokens.spread(features[:, concept_features].cpu().numpy()))
         for position, rows in zip(tokens.positions, tokens.split(), strict=True):
             self.sums.add(position, tokens.x[rows], features[rows], decoded[rows])
@@ -158,6 +161,7 @@ class ConditionSums:
             return
         is_content = torch.from_numpy(tokens.is_content[tokens.usual]).to(features.device)
         for position, rows in zip(tokens.positions, tokens.split(), strict=True):
+            # A caption has a feature where it fires on one of its content words.
             fires = (features[rows][is_content[rows]] != 0).any(dim=0)
             self.content[position] |= np.packbits(fires.cpu().numpy())
 
@@ -208,6 +212,7 @@ def features_above(features: torch.Tensor) -> torch.Tensor:
     n_most = int((features > 0).sum(dim=1).max()) if len(features) else 0
     if n_most == 0:
         return torch.zeros(len(features))
+    # The sum of the largest ones, for each number of them.
     largest = features.relu().topk(n_most, dim=1).values.double()
     sums = largest.cumsum(dim=1)
     total = sums[:, -1:]

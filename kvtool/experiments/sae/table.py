@@ -48,6 +48,7 @@ def _layers(result: Result) -> RenderableType:
     for name in (*names, field, "text's", "controls"):
         table.add_column(name, justify="right", no_wrap=True)
     for image in condition_rows(result.rows, IMAGE):
+        # Text and controls of the same layer and SAE.
         neighbors = [row for row in result.rows if _block(row) == _block(image)]
         text = next(iter(condition_rows(neighbors, TEXT)), {})
         cells = []

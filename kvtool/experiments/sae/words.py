@@ -84,6 +84,7 @@ def read_words(streams: DecoderStreams) -> CaptionWords:
     subject = streams.subject
     positions: list[int] = []
     n_tokens = 0
+    # Only training images: their words are never scored.
     for position in np.flatnonzero(subject.is_training).tolist():
         n_tokens += sum(
             len(streams.language.token_ids(text)) for text in subject.captions[position]
@@ -147,10 +148,12 @@ def select_features(
     features = dictionary.encode(words.states[:n_tokens]).cpu().numpy()
     labels = {concept: is_word[:n_tokens] for concept, is_word in words.labels.items()}
     choice = choose_features(features, labels)
+    # Thresholds are chosen on words too: no patch had a say in them.
     thresholds = [
         word_threshold(features[:, item.feature], labels[concept])
         for concept, item in choice.items()
     ]
+    # How often each feature fires and how many fire on a token, as the text has it.
     is_active = features != 0
     return SelectedFeatures(
         np.array([subject.concepts.index(concept) for concept in choice], int),

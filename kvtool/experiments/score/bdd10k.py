@@ -51,6 +51,7 @@ def score_bdd10k(
         raise DatasetError(
             f"{Path(data) / 'classes.txt'}: expected {len(CLASSES)} names, found {len(names)}"
         )
+    # Label maps are read one by one: together they would fill the memory.
     truth: dict[str, Callable[[], Array]] = {
         f"{stem}.png": partial(_truth, path) for stem, path in maps.items()
     }
@@ -73,6 +74,7 @@ def _label_maps(data: Path, split: str) -> dict[str, Path]:
     if split not in SPLITS:
         raise UsageError(f"split: expected {' or '.join(SPLITS)}, found {split!r}")
     root = results_folder(data, "BDD-10K or its label maps")
+    # The official layout, or a folder of label maps alone.
     official = root / f"labels/sem_seg/masks/{split}"
     folder = official if official.is_dir() else root
     maps = {stem: path for stem, path in by_stem(folder).items() if path.suffix.lower() == ".png"}
@@ -99,8 +101,10 @@ def given_class_units(counts: Array) -> Array:
     """
     intersection, predicted, true = np.moveaxis(counts, 1, 0)
     union = predicted + true - intersection
+    # Of the background, intersection and union are what the foreground's leave of all pixels.
     pixels = true.sum(axis=1, keepdims=True)
     columns = (pixels - union, intersection, pixels - intersection, union)
+    # Only classes in the ground truth are foreground.
     return np.stack([(column * (true > 0)).sum(axis=1) for column in columns], axis=1)
 
 

@@ -51,8 +51,10 @@ def score_davis(
     units, objects, skipped = _score_videos(dataset, folder, progress)
     if not units:
         raise none_left(f"{data}: sequences", skipped)
+    # Objects of all sequences weigh the same, as in the official evaluation.
     object_units = np.concatenate(units)
     rows: list[Row] = [{**scored(object_units, _scores, seed=seed), "n": len(object_units)}]
+    # One object has no interval: there is nothing to resample.
     rows += [
         {**label, **scored(unit[None], _scores), "n": 1}
         for label, unit in zip(objects, object_units, strict=True)

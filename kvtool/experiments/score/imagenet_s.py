@@ -51,11 +51,13 @@ def score_imagenet_s(
         raise DatasetError(
             f"{data}: expected maps in {dataset.split}-segmentation/<wnid>/, found none"
         )
+    # Maps are loaded when their turn comes.
     truth: dict[str, Callable[[], Array]] = {
         f"{name}.png": partial(dataset.label_map, name) for name in images
     }
     benchmark = LabelMapBenchmark(_names(dataset, classes), IGNORE, read_prediction)
     counted = count(benchmark, truth, folder, progress)
+    # An image's wnid is its stratum.
     folders = np.unique([name.partition("/")[0] for name in counted.names], return_inverse=True)[1]
     class_rows = rows(
         benchmark,

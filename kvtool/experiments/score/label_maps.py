@@ -85,6 +85,7 @@ def count(
     if not rows:
         raise none_left(f"ground truth of {results}", left_out)
     counts = np.stack(rows)
+    # Truth of ignored pixels alone would make every score 0 / 0.
     if not counts[:, 2].any():
         raise DatasetError(
             f"{results}: expected pixels of some class in the ground truth, found ignored ones "
@@ -140,6 +141,7 @@ def rows(
     (..., 3 * class + k). Images are drawn within their strata (image,). A class's n is the number
     of images whose ground truth holds it.
     """
+    # Counts by class add up over images: IoU is of the sums, as the official scripts have it.
     units = counts.reshape(len(counts), -1)
     units = units if extra is None else np.concatenate([units, extra], axis=1)
     split = 3 * benchmark.n_classes
@@ -153,6 +155,7 @@ def rows(
     summary: Row = {}
     for name, estimate in score_estimates.items():
         summary |= with_interval(name, *map(float, estimate))
+    # Row 2 counts pixels of the truth: an image has a class where there are some.
     n_images = (counts[:, 2] > 0).sum(axis=0)
     class_rows: list[Row] = []
     for i, name in enumerate(benchmark.names):

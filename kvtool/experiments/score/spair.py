@@ -91,6 +91,7 @@ def _read_pairs(path: Path) -> tuple[list[Answer], list[str]]:
         except DatasetError as error:
             skipped.append(str(error))
             continue
+        # Truth that cannot be used leaves a pair out; a prediction that cannot ends the scoring.
         pair = _answer(record, truth, location)
         if len(pair.target_px):
             pairs.append(pair)
@@ -139,6 +140,7 @@ def _points(value: Any, name: str, location: str) -> Array:
 
 def _rows(pairs: list[Answer], seed: int) -> Iterator[Row]:
     """Yield the summary at alpha 0.1, then every alpha, of all pairs and of each category."""
+    # Whether each keypoint is within alpha of the box's longer side, counted for each alpha.
     right = [
         correct_keypoints(pair.predicted_px, pair.target_px, pair.box_side_px).sum(axis=-1)
         for pair in pairs

@@ -19,6 +19,7 @@ def choose_block(
     preferred = (name for name in PREFERRED if name in run.config.kinds)
     block_kind: Kind = next(preferred) if kind is None else kind
     _check_block(run, block_kind, layer, kv_head)
+    # A block that is fully named needs no probe.
     if layer is not None and kv_head is not None:
         return Block(block_kind, layer, kv_head), "as asked"
     for result in _probes(run):
@@ -65,6 +66,7 @@ def _probes(run: Run) -> list[Result]:
         for result in results_among(open_store(run.store).results())
         if result.command == "probe" and result.config.get("run_hash") == run.config.hash
     ]
+    # Correspondence asks for the same as a search: patches that match.
     return sorted(results, key=lambda result: "correspondence" not in (result.task or ""))
 
 

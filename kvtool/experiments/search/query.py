@@ -52,12 +52,14 @@ def query_patch(patches: Patches, image: str, at_px: tuple[float, float]) -> Que
         raise UsageError(
             f"search: no image {image!r} among the {len(ids)} of run {patches.run.name}{hint}"
         )
+    # Patches of all images are numbered through; the query is one of them.
     position = ids.index(image)
     sample = patches.samples[position]
     _check_inside(sample, patches, at_px)
     start, stop = patches.image_range(position)
     row, col = patches.span(sample).cell_at(*at_px)
     number = start + row * patches.span(sample).grid[1] + col
+    # A patch whose vector is not finite is near to nothing.
     _, vector = patches.gather(np.array([number], np.int64))
     if not len(vector):
         raise KvtoolError(
@@ -73,6 +75,7 @@ def _check_inside(sample: Sample, patches: Patches, at_px: tuple[float, float]) 
     x_px, y_px = at_px
     width, height = sample.image_wh_px
     x0, y0, x1, y1 = patches.span(sample).cover_xyxy_px
+    # The view may reach beyond the picture, or show a part of it: both limit where patches are.
     left_px = max(x0, 0)
     top_px = max(y0, 0)
     right_px = min(x1, width)

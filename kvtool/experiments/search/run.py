@@ -86,6 +86,7 @@ def search(
     notes = [f"{block_name(vars(block))}: {reason}"]
     if count := run.nonfinite().get((block.kind, block.layer, block.kv_head)):
         notes.append(f"{count} {WHAT}: patches that hold some are left out")
+    # The query is its own nearest neighbor: it is put in front without a search.
     leave_out = query.image_range if exclude_self else (query.number, query.number + 1)
     best = Best(query.vector, k if exclude_self else k - 1, metric, compute_device, leave_out)
     index_attributes = _fill(best, query.patches, exact, fresh, notes, called(progress))
@@ -115,6 +116,7 @@ def _fill(
 
     Returns what served, and notes it.
     """
+    # Without an index the search is exact, and reads every patch.
     reason = "" if faiss_module() is not None else "FAISS is not installed: install kvtool[cpu]"
     if exact:
         reason = "as asked"
@@ -123,6 +125,7 @@ def _fill(
         try:
             index, origin = _index(best, patches, rebuild, progress)
             index.search_into(best)
+        # What a damaged index had found must not remain.
         except indexes.DamagedIndexError as error:
             notes.append(f"index: {error}: not used")
             best.clear()

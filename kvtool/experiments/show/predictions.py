@@ -46,9 +46,11 @@ def predictions(
     check_served(run, task)
     if limit < 1:
         raise UsageError(f"show: --limit: expected 1 or more, found {limit}")
+    # A task with given masks starts from a first frame: a sequence's name stands for its frames.
     ids = frames_of(run, names) if hasattr(task_class, "given") else names
     check_images(run, ids, "show")
     dataset = dataset_of(run, data)
+    # A stored probe says which block is best, and with which options it was scored.
     probes = (probe for probe in kept_results(run, "probe") if probe.task == task and probe.best)
     result = next(probes, None)
     if result is None and block is None:
@@ -57,6 +59,7 @@ def predictions(
             run, task, data=data, device=device, share=Share(WAIT_S), progress=progress
         )
     block = _choose(run, task, block, result, task_class.kinds)
+    # Heads run together as they were scored, so that no pixel rounds otherwise.
     heads = scored_heads(run, block, result)
     work = scored_task(run, task, dataset, result, compute_device)
     work.only(set(ids))

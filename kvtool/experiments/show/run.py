@@ -165,9 +165,11 @@ def _components(
     default: Kind = "value" if "value" in run.config.kinds else run.config.kinds[0]
     kind = kind or default
     plan = plan_blocks(run, [kind], layers, heads)
+    # Input-agnostic blocks are framed: their maps show no picture.
     sheets = draw_sheets(run, kind, ids, known_agnostic(run, kind), plan.layers, plan.heads)
     pictures, notes = pictures_of(run, ids, data)
     small = {image: scaled(picture, sheets[image]) for image, picture in pictures.items()}
+    # Maps of all images begin at one column, beside the widest picture.
     left_px = max((16 + picture.width for picture in small.values()), default=0)
     return stack([beside(small.get(image), sheets[image], left_px) for image in ids]), kind, notes
 

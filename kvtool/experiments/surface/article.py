@@ -68,6 +68,7 @@ def _effect(result: Result, model: Row, fused: Row) -> str:
         f"with values of other questions {amount(result, permuted)}, {probability(p)}; "
         f"McNemar's {probability(fused['mcnemar_p'])}"
     )
+    # Values of other questions are the control: evidence that fits no question must not help.
     if p < SURE and fused["difference"] > 0:
         return f"With its values' evidence the model answers more questions: {scores} ({test})."
     return (

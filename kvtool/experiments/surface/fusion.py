@@ -85,6 +85,7 @@ def choose_fusion(
         n_blocks: the number of blocks whose evidence is added.
         order: (question,), whose evidence each question has, by default its own.
     """
+    # With permuted evidence, each question keeps its labels and gets another one's values.
     sources = choosing if order is None else order[choosing]
     labels = evidence.labels[choosing]
     accuracies = (evidence.block_choices[:, sources] == labels).mean(axis=1)
@@ -93,10 +94,12 @@ def choose_fusion(
     # Where no block is above chance, all count alike: their weight is chosen all the same.
     if not gains.any():
         gains = np.ones(len(blocks))
+    # Evidence of kinds and layers differs in scale: it is divided by its spread before it is added.
     margins = evidence.margins[blocks][:, sources]
     present = evidence.present[choosing]
     shares = gains / gains.sum() / _spread(margins, present)
     total = np.tensordot(shares, margins, axes=1)
+    # The sum is scaled too, so that one weight means the same for any number of blocks.
     shares = shares / _spread(total[None], present)
     total = np.tensordot(shares, margins, axes=1)
     # (weight, question, option): every weight answers all questions.
@@ -119,6 +122,7 @@ def fused_choices(
     sources = scoring if order is None else order[scoring]
     total = np.tensordot(fusion.shares, evidence.margins[fusion.blocks][:, sources], axes=1)
     log_probabilities = evidence.log_probabilities[scoring]
+    # Options that a question lacks are never chosen.
     value = np.where(evidence.present[scoring], total, -np.inf).argmax(axis=-1)
     return value, (log_probabilities + fusion.weight * total).argmax(axis=-1)
 
@@ -163,6 +167,7 @@ def crossed_choices(
         for fusion, side in zip((first, second), sides, strict=True)
     ]
     rows = np.concatenate(sides)
+    # Both halves' answers come back in the order of the questions.
     by_row = np.argsort(rows)
     half = np.repeat([0, 1], [len(side) for side in sides])
     value, fused = (np.concatenate(parts)[by_row] for parts in zip(*answers, strict=True))

@@ -106,6 +106,7 @@ def surface(
     wording = Wording(style, after_question)
     store, run_name = select_store(target, run)
     source = serving_run(store, paired, run_name, COMMAND)
+    # Baselines are no part of what the decoder knows at the image.
     value_kinds = [kind for kind in default_kinds(source) if kind not in BASELINES]
     plan = plan_blocks(source, kinds or value_kinds, layers, heads)
     dataset = dataset_of(source, data)

@@ -115,6 +115,7 @@ class SurfaceScores:
     def _half_rows(self) -> Iterator[Row]:
         """Yield the sum's scores on either half, with the block and weight of the other one."""
         for half, fusion in enumerate(self.crossed.fusions):
+            # The block was chosen on the other half: the score on this one is not flattered.
             rows = np.flatnonzero(self.crossed.half == half)
             kind, layer, kv_head = self.blocks[fusion.blocks[0]]
             block = {"kind": kind, "layer": layer, "kv_head": kv_head}
@@ -125,6 +126,7 @@ class SurfaceScores:
     def _scored(self, names: Sequence[str], rows: Array, labels: Row) -> list[Row]:
         """Return the scores of conditions on some of the rows."""
         model = self.right["model"][rows]
+        # Each condition stands beside the model: a resample scores both on the same questions.
         parts = [(np.ones(len(rows)), self.right[name][rows], model) for name in names]
         units = np.stack([np.stack(part, axis=-1) for part in parts]).astype(np.float64)
         table = Table({}, units, _accuracies, clusters=picture_clusters(self._pictures(rows)))
@@ -138,6 +140,7 @@ class SurfaceScores:
     def _changes(self, name: str, rows: Array) -> Row:
         """Return what a condition gains of the questions among the rows that the values alone have
         right, and what it loses of those that the model has right."""
+        # Gains can only come from what values alone know, losses only from what the model knew.
         value_only = rows[self.right["value"][rows] & ~self.right["model"][rows]]
         model = rows[self.right["model"][rows]]
         changes = {
@@ -160,6 +163,7 @@ class SurfaceScores:
 
     def _tests(self) -> Row:
         """Return McNemar's test of the sum against the model, by distinct question."""
+        # Marked points tell questions of one pair of pictures apart.
         marks = self.marks or [""] * len(self.questions)
         keys = [
             (self.pictures[row], self.questions[row].prompt, marks[row])

@@ -35,6 +35,7 @@ def share_row(
         seed: the random seed of the resamples.
         is_fixed: whether the share is fixed by its definition.
     """
+    # The denominator is a part of the questions: it is resampled with its own pictures.
     n = len(hits)
     without = {name: float(hits.mean()) if n else None, f"{name}_low": None, f"{name}_high": None}
     clusters = picture_clusters(pictures)

@@ -84,6 +84,7 @@ class SurfaceWork(QuestionWork):
         """Return what is scored: the answered questions (indices)."""
         questions = [self.paired.questions[index] for index in answered]
         width = max(len(question.choices) for question in questions)
+        # Options that a question lacks have probability 0.
         log_probabilities = np.full((len(questions), width), -np.inf)
         for row, index in enumerate(answered):
             options = option_scores[index] or []
@@ -93,6 +94,7 @@ class SurfaceWork(QuestionWork):
             for index, question in zip(answered, questions, strict=True)
         ]
         labels = np.array([ord(question.answer[1]) - ord("A") for question in questions])
+        # Pictures by digest, since one may have several ids.
         digests = self.digests()
         points = self.paired.points
         marks = None if points is None else [hash_json(points[i].record()) for i in answered]
@@ -124,6 +126,7 @@ class SurfaceWork(QuestionWork):
             for number in layers:
                 layer = Layer(self.run, kind, number, heads, device)
                 cosines = reading.evidence(layer).cpu().numpy().astype(np.float64)
+                # A block with one value that is not finite has no evidence for all questions.
                 for index, head in enumerate(heads):
                     if layer.nonfinite[index] or np.isnan(cosines[index]).any():
                         spoiled.add((kind, number, head))

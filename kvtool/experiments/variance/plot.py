@@ -47,6 +47,7 @@ def draw(result: Result) -> Figure:
     width_in = heatmap.width_for(layers)
     map_in = heatmap.height_for(heads, width_in, layers)
     figure = new_figure(width_in, 1)
+    # Without any variance there is no histogram.
     counted = bool(config["distribution"]["counts"])
     heights = [HISTOGRAM_IN, map_in] if counted else [map_in]
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)

@@ -67,6 +67,7 @@ def variance(
     if out is not None:
         check_folder(out, "variance: -o")
     result = kept_variances(run, kind, seed, fresh, wait_s, called(progress))
+    # Variances are kept once; another threshold only judges them anew.
     if threshold != "auto":
         config = variance_config(run, kind, seed)
         store = open_store(run.store)

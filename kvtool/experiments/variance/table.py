@@ -45,6 +45,7 @@ def _histogram(distribution: dict[str, Any], threshold: float | None) -> Table:
     for (start, stop), count in zip(
         pairwise(distribution["bin_edges"]), distribution["counts"], strict=True
     ):
+        # Modes and cut are told in the bin that they fall into.
         bin_marks = [f"{name} {mark:.4g}" for name, mark in marks if start <= mark < stop]
         bar = "#" * -(-BAR * count // highest)
         table.add_row(

@@ -71,6 +71,7 @@ def draw_conditions(result: Result, note: str) -> Figure:
     panels = [
         ConditionsPanel("all", [row for row in result.rows if label not in row], result.metric)
     ]
+    # A single part would repeat the panel of all questions.
     if len(parts) > 1:
         for part in parts:
             rows = [row for row in result.rows if row.get(label) == part]
@@ -78,6 +79,7 @@ def draw_conditions(result: Result, note: str) -> Figure:
     counts = {row["condition"]: row["n_heads"] for row in result.rows}
     names = {condition: f"{condition}, {n}" if n else condition for condition, n in counts.items()}
     series = [ConditionsSeries("", lambda row: row.get("draw", "all") == "all")]
+    # Draws of a control are shown one by one, pale beside their mean.
     if any(row.get("draw", "all") != "all" for row in result.rows):
         series = [
             ConditionsSeries("condition; of a control the mean of its draws", series[0].has),
@@ -97,6 +99,7 @@ def draw_panels(
 ) -> Figure:
     """Draw conditions down, a panel for each metric or part; `names` are the labels of the
     conditions."""
+    # As few rows of panels as hold them, filled as evenly as possible.
     down = -(-len(panels) // ACROSS)
     across = -(-len(panels) // down)
     figure = new_figure(COLUMN_IN if across == 1 else PAGE_IN, 1)

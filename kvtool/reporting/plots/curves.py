@@ -106,9 +106,11 @@ def _draw_panel(
 ) -> None:
     """Draw the curves of one measure."""
     intervals = [[scored(row, panel.field) for row in curve.rows] for curve in curves]
+    # A logarithmic axis is chosen by values alone: intervals may reach below 0.
     values = [ends.value for curve in intervals for ends in curve if isfinite(ends.value)]
     is_logarithmic = panel.is_logarithmic and spans_decades(values)
     for index, (curve, ends) in enumerate(zip(curves, intervals, strict=True)):
+        # Over a single layer the curves are points, which stand beside each other.
         shift = APART * ((index + 0.5) / len(curves) - 0.5) if len(layers) == 1 else 0.0
         if is_logarithmic:
             ends = [_above_zero(interval) for interval in ends]

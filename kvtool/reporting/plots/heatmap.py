@@ -93,6 +93,7 @@ def draw(
         edgecolors="face",
         linewidth=0.1,  # else viewers show seams
     )
+    # What is not defined must not look like what was not scored.
     undefined = [
         (row["layer"], row["kv_head"]) for row in rows if not np.isfinite(as_number(row[metric]))
     ]

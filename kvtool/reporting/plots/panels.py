@@ -48,6 +48,7 @@ def over_maps(
     top(upper, width_in)
     lines = legend(upper, width_in - BESIDE_LEGEND_IN)
     panels = [figure.add_subplot(grid[1 + index]) for index in range(len(maps))]
+    # One scale for all maps, so that equal colors are equal scores.
     scale = heatmap.norm([row for rows in maps.values() for row in rows], result.metric)
     color_map = MAP if result.higher_is_better else f"{MAP}_r"  # the brightest is the best
     for panel, (kind, rows) in zip(panels, maps.items(), strict=True):
