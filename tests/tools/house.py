@@ -68,13 +68,14 @@ def long_modules(module: Module) -> Iterator[str]:
 
 def long_functions(module: Module) -> Iterator[str]:
     """Yield the functions of over 40 lines; signature and docstring, which say what a function is
-    for and list its parameters, do not count.
+    for and list its parameters, do not count, nor do lines of comment.
     """
     for node in module.nodes:
         if isinstance(node, Function):
             statements = node.body[ast.get_docstring(node) is not None :]
             start = statements[0].lineno if statements else node.body[-1].lineno
-            length = (node.end_lineno or start) - start + 1
+            body = module.text[start - 1 : node.end_lineno]
+            length = sum(not line.lstrip().startswith("#") for line in body)
             if length > FUNCTION_LINES:
                 yield f"{module.position(node.lineno)} {node.name} {length} lines"
 

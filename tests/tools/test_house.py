@@ -20,6 +20,7 @@ CASES: dict[str, tuple[Callable[[house.Module], Iterator[str]], str, int]] = {
     "a module of 301 lines": (house.long_modules, "x = 0\n" * 301, 1),
     "a body of 40 lines": (house.long_functions, f"def f():\n{LONG_BODY}\n", 0),
     "a body of 41 lines": (house.long_functions, f"def f():\n    pass\n{LONG_BODY}\n", 1),
+    "a comment": (house.long_functions, f"def f():\n    # why\n{LONG_BODY}\n", 0),
     "a docstring": (house.long_functions, f"def f():\n    'A\\\nB'\n{LONG_BODY}\n", 0),
     "a docstring alone": (house.long_functions, "def f():\n    'Doc.'\n", 0),
     "a line of 101 columns": (house.long_lines, f"{LONG_NAME}\n{LONG_NAME[1:]}\n", 1),

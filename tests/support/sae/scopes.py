@@ -192,7 +192,8 @@ def llama_scope_token_wise(root: Path) -> Written:
     norms = np.linalg.norm(w.decoder, axis=1)
 
     def factors(x: Array) -> Array:
-        return np.float32(D**0.5) / np.linalg.norm(x, axis=-1, keepdims=True)
+        lengths: Array = np.linalg.norm(x, axis=-1, keepdims=True)
+        return np.float32(D**0.5) / lengths
 
     def features(x: Array) -> Array:
         pre = relu(w.pre(x * factors(x)))
