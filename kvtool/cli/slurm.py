@@ -113,7 +113,11 @@ def _without(words: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
     following = iter(words)
     for word in following:
         name, equals, _ = word.partition("=")
-        if name not in flags:
+        if word == "--":
+            # Behind it there are no flags.
+            yield word
+            yield from following
+        elif name not in flags:
             yield word
         elif not equals:
             next(following, None)

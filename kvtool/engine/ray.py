@@ -23,6 +23,8 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.models.device_names import numbered
 from kvtool.store.owners import this_process
 
+log = logging.getLogger("kvtool")
+
 MOST_DEATHS = 3
 """How often a task's process may die on nodes that live: what kills it each time is its input."""
 PATIENCE_S = 20.0
@@ -112,6 +114,7 @@ class Attempts:
             return
         # An attempt follows only when the one before is gone: its claims are free.
         self._release([before])
+        log.warning("worker %d of the Ray cluster: its process is gone; it begins again", number)
         # A lost node is no fault of the input; a death on a node that lives may be.
         self.deaths[number] = self.deaths.get(number, 0) + (before.node in alive)
         if self.deaths[number] >= MOST_DEATHS:
@@ -221,6 +224,29 @@ def every_device(ray: Any, cpus_per_worker: int) -> tuple[str, ...]:
             f"{cpus_per_worker}"
         )
     return ("cuda:0",) * n_gpus or ("cpu",) * n_slots
+
+
+def check_room(ray: Any, devices: Sequence[str], cpus_per_worker: int) -> None:
+    """Raise UsageError where no node of the cluster has what some worker asks for: its task would
+    wait for ever.
+    """
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for device in devices:
+        n_gpus = numbered(device)[1]
+        if any(
+            node.get("GPU", 0) >= n_gpus and node.get("CPU", 0) >= cpus_per_worker
+            for node in resources
+        ):
+            continue
+        most_gpus, most_cpus = (
+            int(max((node.get(name, 0) for node in resources), default=0))
+            for name in ("GPU", "CPU")
+        )
+        raise UsageError(
+            f"--devices {device}: expected a node of the Ray cluster with {n_gpus} GPUs and "
+            f"{cpus_per_worker} CPUs a worker, found at most {most_gpus} and {most_cpus}; name "
+            "other devices, or auto for those that there are"
+        )
 
 
 def _queue(ray: Any) -> Any:

@@ -70,7 +70,10 @@ class SlurmArray:
         # A task sees its own GPUs alone, so that each gets the same device name.
         device, n_gpus = self._device()
         wait = () if self.waits else ("--wait", str(WAIT_S))
-        words = (*self.words, "--engine", "local", "--devices", device, *wait)
+        # What follows -- is no flag: these stand before it.
+        end = self.words.index("--") if "--" in self.words else len(self.words)
+        flags = ("--engine", "local", "--devices", device, *wait)
+        words = (*self.words[:end], *flags, *self.words[end:])
         text = (files(__package__) / SCRIPT).read_text(encoding="utf-8")
         template = Environment(undefined=StrictUndefined, trim_blocks=True).from_string(text)
         return template.render(
@@ -94,11 +97,19 @@ class SlurmArray:
         return kinds.pop()
 
     def write(self, script: str) -> Path:
-        """Write its script into the working directory, under a name that is the command's own."""
-        # A digest of the command keeps scripts of different commands apart in one folder.
-        digest = digest_texts(self.words)[:8]
+        """Write its script into the working directory, under a name that is the command's own.
+
+        Raises KvtoolError where there is another one, which its user may have changed.
+        """
+        # A digest of the command and its tasks keeps scripts apart in one folder.
+        digest = digest_texts([*self.words, *self.devices, str(self.cpus_per_worker)])[:8]
         path = self.folder / f"kvtool-{self.name}-{digest}.sbatch"
         try:
+            if path.exists() and path.read_text(encoding="utf-8", errors="replace") != script:
+                raise KvtoolError(
+                    f"{path}: expected the script of this command, found another one, perhaps "
+                    f"changed by hand; submit it with sbatch {path.name}, or remove it"
+                )
             path.write_text(script, encoding="utf-8")
         except OSError as error:
             raise KvtoolError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -37,16 +39,18 @@ class Hands:
 
     def gathered(self) -> Hands:
         """Return the same with the devices that "auto" stands for. Raises UsageError where one is
-        not there, BusyError where too little of it is free; those of a cluster are looked at where
-        they are.
+        not there, BusyError where too little of it is free; how much of a cluster's is free is
+        looked at where they are.
         """
         if self.engine == "local":
             return replace(self, devices=resolve_devices(self.devices, self.min_free_vram))
-        if self.devices != (AUTO,):
-            return self
-        from kvtool.engine.ray import every_device, joined_cluster
+        from kvtool.engine.ray import check_room, every_device, joined_cluster
 
-        return replace(self, devices=every_device(joined_cluster(), self.cpus_per_worker))
+        cluster = joined_cluster()
+        if self.devices == (AUTO,):
+            return replace(self, devices=every_device(cluster, self.cpus_per_worker))
+        check_room(cluster, self.devices, self.cpus_per_worker)
+        return self
 
 
 def check_engine(name: str, cpus_per_worker: int = 1) -> Engine:
@@ -93,12 +97,14 @@ def run_workers(
             for folder in folders:
                 _release(existing_store(folder), processes)
 
-        run_ray(
-            *(work, hands.devices, hear, is_over, lost),
-            variables=variables_for(folders),
-            cpus_per_worker=cpus,
-            min_free_vram=vram,
-        )
+        # Ray prints what it says of lost workers to standard output, which is the data's.
+        with redirect_stdout(sys.stderr):
+            run_ray(
+                *(work, hands.devices, hear, is_over, lost),
+                variables=variables_for(folders),
+                cpus_per_worker=cpus,
+                min_free_vram=vram,
+            )
         return 0
     return run_processes(work, hands.devices, hear, is_over)
 

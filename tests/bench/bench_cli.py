@@ -38,3 +38,8 @@ def bench() -> list[Row]:
             "lower",
         )
     ]
+
+
+if __name__ == "__main__":
+    for entry in bench():
+        print(f"{entry['name']}: {entry['ratio']:.2f} (at most {entry['target']:.2f})")

@@ -96,7 +96,7 @@ def test_the_script_is_written_and_how_to_submit_it_is_told(
     text = script.read_text()
     for option in ("--array=0-1", "--gres=gpu:2", "--cpus-per-task=8", "--requeue"):
         assert option in options_of(text)
-    assert "--signal=B:TERM@120" in options_of(text)
+    assert "--signal=B:USR1@120" in options_of(text)
     assert f"--chdir={folder}" in options_of(text)
     assert last_command(text) == (
         "kvtool knockout s.kv --benchmark 'pope:a pope' --heads=0:1 --engine local "
@@ -105,6 +105,14 @@ def test_the_script_is_written_and_how_to_submit_it_is_told(
     # The same command has the same script.
     shell(*line, *devices)
     assert list(folder.glob("*.sbatch")) == [script]
+    # Other tasks have another, and what its user wrote into it stays.
+    script.write_text(text.replace("#!/bin/bash\n", "#!/bin/bash\n#SBATCH --partition=gpu\n"))
+    code, _, err = shell(*line, *devices)
+    assert (code, len(err)) == (1, 1)
+    assert "found another one, perhaps changed by hand; submit it with sbatch kvtool-" in err[0]
+    assert "--partition=gpu" in options_of(script.read_text())
+    shell(*line, "--devices", "cpu")
+    assert len(list(folder.glob("*.sbatch"))) == 2
 
 
 @pytest.mark.slow
@@ -118,6 +126,20 @@ def test_tasks_wait_as_long_as_the_command_line_says(
     command = last_command(script.read_text())
     assert command.endswith("--heads=0:1 --wait 5 --engine local --devices cpu")
     assert not [line for line in options_of(script.read_text()) if "gres" in line]
+
+
+@pytest.mark.slow
+def test_flags_of_tasks_stand_before_what_is_no_flag(
+    folder: Path, knockout: tuple[str, ...], shell: Shell
+) -> None:
+    program(folder / "sbatch", "#!/bin/bash\n")
+    command, store, *flags = knockout
+    code, _, _ = shell(command, *flags, "--engine", "slurm", "--devices", "cpu", "--", store)
+    (script,) = folder.glob("*.sbatch")
+    assert code == 0
+    assert last_command(script.read_text()).endswith(
+        "--heads=0:1 --engine local --devices cpu --wait 900 -- s.kv"
+    )
 
 
 @pytest.mark.slow
@@ -182,8 +204,14 @@ def test_a_refusal_of_sbatch_is_told(folder: Path, knockout: tuple[str, ...], sh
 
 @pytest.mark.slow
 @pytest.mark.alone
-def test_near_the_limit_a_task_ends_and_is_queued_again(folder: Path) -> None:
-    """The signal goes to the script alone, as sbatch's `B:` has it."""
+@pytest.mark.parametrize(
+    ("number", "code", "queued"),
+    [(signal.SIGUSR1, 0, "requeue 77\n"), (signal.SIGTERM, 143, None)],
+)
+def test_near_the_limit_a_task_is_queued_again_and_where_canceled_not(
+    folder: Path, number: signal.Signals, code: int, queued: str | None
+) -> None:
+    """The signal goes to the script alone, as sbatch's `B:` has it; claims are released."""
     program(folder / "scontrol", '#!/bin/bash\necho "$@" >queued\n')
     stand_in = "trap 'echo released >ended; exit 143' TERM; echo >begun; sleep 100 & wait"
     job = array(folder, "bash", "-c", stand_in)
@@ -192,10 +220,11 @@ def test_near_the_limit_a_task_ends_and_is_queued_again(folder: Path) -> None:
     process = subprocess.Popen(["bash", script], env=environment, start_new_session=True)
     while not (folder / "begun").exists():
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 0
+    process.send_signal(number)
+    assert process.wait(timeout=60) == code
     assert (folder / "ended").read_text() == "released\n"
-    assert (folder / "queued").read_text() == "requeue 77\n"
+    queue = folder / "queued"
+    assert (queue.read_text() if queue.exists() else None) == queued
     os.killpg(process.pid, signal.SIGKILL)  # the stand-in's sleep
 
 

@@ -4,6 +4,7 @@ the middle: nothing is lost, nothing is done twice, and every byte is that of on
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -233,6 +234,20 @@ def test_bad_input_is_told_once(tmp_path: Path, tiny_model: Path, pictures: Path
 def test_auto_is_every_slot_of_the_cluster() -> None:
     assert every_device(ray, 1) == ("cpu",) * 3
     assert Hands(("auto",), "ray", 1).gathered().devices == ("cpu",) * 3
-    assert Hands(("cuda:3",), "ray").gathered().devices == ("cuda:3",), "its node looks for it"
+    assert Hands(("cpu", "cpu"), "ray").gathered().devices == ("cpu", "cpu")
     with pytest.raises(UsageError, match="cpus_per_worker"):
         every_device(ray, 2)
+
+
+@pytest.mark.usefixtures("nodes")
+@pytest.mark.parametrize(
+    ("device", "cpus", "words"),
+    [
+        ("cuda:3", 1, "with 1 GPUs and 1 CPUs a worker, found at most 0 and 1"),
+        ("cuda:0+cuda:1", 1, "with 2 GPUs"),
+        ("cpu", 50, "with 0 GPUs and 50 CPUs a worker, found at most 0 and 1"),
+    ],
+)
+def test_what_no_node_has_is_not_waited_for(device: str, cpus: int, words: str) -> None:
+    with pytest.raises(UsageError, match=f"--devices {re.escape(device)}: .*{words}"):
+        Hands((device,), "ray", cpus).gathered()
