@@ -27,6 +27,7 @@ from kvtool.cli.everywhere import (
     VerboseOption,
     WideOption,
     epilog,
+    name_variables,
 )
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
 from kvtool.registry import EXPERIMENTS, add_plugin
@@ -41,6 +42,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        name_variables(self, ("KVTOOL",))
         self.commands = BuiltInCommands()  # type: ignore[assignment]  # nothing is added to them
 
     def list_commands(self, ctx: Any) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.main import get_command
 
-from kvtool.cli.everywhere import add_common_flags, epilog
+from kvtool.cli.everywhere import add_common_flags, epilog, name_variables
 from kvtool.cli.run_flags import add_run_flags
 from kvtool.cli.slurm import divert
 from kvtool.errors import UsageError
@@ -88,6 +88,7 @@ def _command(name: str, part: Any) -> Any:
     add_common_flags(command)
     divert(command)
     add_run_flags(command)
+    name_variables(command, ("KVTOOL", name))
     return command
 
 

@@ -46,6 +46,22 @@ def add_common_flags(command: Any) -> None:
         add_common_flags(subcommand)
 
 
+def name_variables(command: Any, words: tuple[str, ...]) -> None:
+    """Let each flag of a command, and of those below it, be set by the variable that its own words
+    make, as KVTOOL_KNOCKOUT_EACH for --each; by itself Typer takes the parameter's name.
+    """
+    for parameter in command.params:
+        variables = [_variable((*words, flag[2:])) for flag in parameter.opts if flag[:2] == "--"]
+        if variables and _variable((*words, parameter.name)) not in variables:
+            parameter.envvar = variables
+    for name, subcommand in getattr(command, "commands", {}).items():
+        name_variables(subcommand, (*words, name))
+
+
+def _variable(words: tuple[str, ...]) -> str:
+    return "_".join(words).replace("-", "_").upper()
+
+
 def _common_flags() -> list[Any]:
     """Return the flags; they set the consoles and are no arguments of the command."""
 

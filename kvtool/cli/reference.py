@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from kvtool.cli.app import command_line
@@ -20,11 +20,29 @@ def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 
 
 def help_text(command: tuple[str, ...]) -> str:
-    """Return what `kvtool COMMAND --help` prints at a fixed width."""
+    """Return what `kvtool COMMAND --help` prints at a fixed width, without the variables of flags,
+    for which there is a rule.
+    """
     text, line = io.StringIO(), [*command, "--help"]
-    with redirect_stdout(text):
+    with redirect_stdout(text), _without_variables(command):
         command_line()(line, prog_name="kvtool", standalone_mode=False, terminal_width=WIDTH)
     return text.getvalue().rstrip()
+
+
+@contextmanager
+def _without_variables(words: tuple[str, ...]) -> Iterator[None]:
+    """Leave the variables of a command's flags out of its help."""
+    command = command_line()
+    for word in words:
+        command = command.commands[word]
+    shown = [flag for flag in command.params if getattr(flag, "show_envvar", False)]
+    try:
+        for flag in shown:
+            flag.show_envvar = False
+        yield
+    finally:
+        for flag in shown:
+            flag.show_envvar = True
 
 
 def reference() -> str:

@@ -62,8 +62,12 @@ def test_predictions_of_a_block_and_of_the_best(show: LineShell, run: Run, tmp_p
     (row,) = csv.DictReader(rows)
     assert (row["kind"], row["layer"], row["kv_head"]) == ("value", "3", "1")
     code, rows, err = show(run.store, *task)
-    assert (code, err) == (0, [])
-    assert json.loads(rows[0])["layer"] in range(6)
+    best = json.loads(rows[0])
+    assert code == 0
+    assert (
+        err[-1]
+        == f"the best block of referring-expression: value:{best['layer']}:{best['kv_head']}"
+    )
 
 
 @pytest.mark.slow

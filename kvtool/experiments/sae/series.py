@@ -128,10 +128,11 @@ def layer_interval(entry: Row) -> str:
 
 
 def aligned_since(result: Result) -> str | None:
-    """Say from which layer on image tokens read as text does; None where it was not computed."""
+    """Say from which layer on words find their patches nearly as well as in the best one; None
+    where it was not computed."""
     entry = alignment(result, sought(result))
     if entry is None:
         return None
     if entry["layer"] is None:
-        return "aligned with text from no layer on"
-    return f"aligned with text from layer {layer_interval(entry)} on"
+        return "in the last layer no longer near that"
+    return f"near that from layer {layer_interval(entry)} on"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvtool.errors import UsageError
 from kvtool.result import Result, Row, is_summary
 from kvtool.store import Run, open_store
-from kvtool.store.kept import results_among
+from kvtool.store.kept import extent, results_among
 from kvtool.types import VECTOR_KINDS, Block, Kind
 
 PREFERRED: tuple[Kind, ...] = ("value", "key", "projected", "vision", "hidden")
@@ -60,14 +60,21 @@ def _check_block(run: Run, kind: Kind, layer: int | None, kv_head: int | None) -
 
 
 def _probes(run: Run) -> list[Result]:
-    """Return the stored probe results of a run: correspondence first, the latest first."""
+    """Return the stored probe results of a run: correspondence first, of each the widest first,
+    and of equals the latest."""
     results = [
         result
         for result in results_among(open_store(run.store).results())
         if result.command == "probe" and result.config.get("run_hash") == run.config.hash
     ]
-    # Correspondence asks for the same as a search: patches that match.
-    return sorted(results, key=lambda result: "correspondence" not in (result.task or ""))
+
+    def rank(result: Result) -> tuple[bool, int, int]:
+        """Return what a result is sorted by."""
+        n_blocks, n_units = extent(result)
+        # Correspondence asks for the same as a search: patches that match.
+        return "correspondence" not in (result.task or ""), -n_blocks, -n_units
+
+    return sorted(results, key=rank)
 
 
 def _best_of(result: Result, kind: Kind, layer: int | None, kv_head: int | None) -> Row | None:

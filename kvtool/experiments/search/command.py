@@ -41,7 +41,7 @@ LayerOption = Annotated[
     int | None,
     bounded(
         "layer",
-        help="Layer. The default is that of the last correspondence probe's best block.",
+        help="Layer. The default is that of the widest correspondence probe's best block.",
     ),
 ]
 KvHeadOption = Annotated[
@@ -83,8 +83,8 @@ def search(
     The first search of a block builds an index, which the store keeps with the run: exact up to 128
     MiB of vectors, inverted lists (FAISS) above. How much of the exact answer it finds
     (recall_at_10) is measured then, and said with each search. Without --layer or --kv-head the
-    best block of the last correspondence probe in the store is taken, else of the last probe, else
-    the middle layer and head 0.
+    best block of the widest correspondence probe in the store is taken, else of the widest probe,
+    else the middle layer and head 0.
     """
     import kvtool
     from kvtool.cli.output import emit_result, emit_rows, resolve

@@ -61,8 +61,8 @@ def search(
         image: an image's id.
         at_px: (x, y) in pixels of the original image.
         kind: by default value, else what is stored of key, projected, vision.
-        layer: by default that of the best block of the kind in the last correspondence probe of the
-            store, else in the last probe of any task, else the middle stored layer.
+        layer: by default that of the best block of the kind in the widest correspondence probe of
+            the store, else in the widest probe of any task, else the middle stored layer.
         kv_head: by default that block's head, else 0.
         k: the number of patches.
         metric: the score is cosine similarity, or the negated squared distance for "l2".

@@ -105,8 +105,8 @@ def show(
     With --task: what a block predicts, as the probe scores it. Segmentation: the mask over the
     image, beside the truth's outline. semantic-correspondence: the keypoints found; of two images
     or more, the pairs among them. temporal-correspondence: the propagated masks of a frame, or of a
-    sequence's frames. The best block is that of the last probe that the store keeps; where it keeps
-    none, the task is probed first.
+    sequence's frames. The best block is that of the widest probe that the store keeps; where it
+    keeps none, the task is probed first.
     """
     import kvtool
     from kvtool.cli.output import emit_rows

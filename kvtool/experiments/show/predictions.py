@@ -20,7 +20,7 @@ from kvtool.progress import Progress
 from kvtool.reporting.numbers import in_percent, unit_word
 from kvtool.result import Result, Row, block_name, is_summary
 from kvtool.store import Run
-from kvtool.store.kept import kept_results
+from kvtool.store.kept import extent, kept_results
 from kvtool.store.shares import Share
 from kvtool.tasks import TASKS
 from kvtool.tasks.blocks import plan_blocks, torch_device
@@ -52,12 +52,14 @@ def predictions(
     dataset = dataset_of(run, data)
     # A stored probe says which block is best, and with which options it was scored.
     probes = (probe for probe in kept_results(run, "probe") if probe.task == task and probe.best)
-    result = next(probes, None)
+    # The widest, as a later probe of a few layers says nothing about the others.
+    result = max(probes, key=extent, default=None)
     if result is None and block is None:
         progress(0, "", count_blocks(run, task))
         result = evaluate(
             run, task, data=data, device=device, share=Share(WAIT_S), progress=progress
         )
+    is_best = block is None
     block = _choose(run, task, block, result, task_class.kinds)
     # Heads run together as they were scored, so that no pixel rounds otherwise.
     heads = scored_heads(run, block, result)
@@ -72,6 +74,8 @@ def predictions(
         images = {*ids, *given_images(work)}
         sheet, n_drawn, n = sheet_of(saved, refs, images, limit, title)
     notes = (f"{n_drawn} of {n} drawn: --limit sets how many",) if n_drawn < n else ()
+    if is_best:
+        notes = (f"the best block of {task}: {block.kind}:{block.layer}:{block.kv_head}", *notes)
     return sheet.picture, block, notes
 
 

@@ -39,14 +39,14 @@ def test_the_finding_is_one_sentence_with_the_layer_and_the_controls() -> None:
     line = found_patches(result)
     assert line == (
         "Features chosen on words alone find the patches of these words: AUROC "
-        "0.945 [0.925, 0.965] in layer 7, the best of 8 (aligned with text from layer "
+        "0.945 [0.925, 0.965] in layer 7, the best of 8 (near that from layer "
         "3 [2, 4] on; controls: 0.490 to 0.550; chance is 0.500)."
     )
     assert line in page_of(result).text
 
 
 def test_no_layer_of_alignment_is_none() -> None:
-    assert "aligned with text from no layer on" in found_patches(sae_result(aligned=None))
+    assert "in the last layer no longer near that" in found_patches(sae_result(aligned=None))
 
 
 def test_what_controls_reach_as_well_is_no_finding() -> None:
