@@ -52,7 +52,7 @@ def name_variables(command: Any, words: tuple[str, ...]) -> None:
     """
     for parameter in command.params:
         variables = [_variable((*words, flag[2:])) for flag in parameter.opts if flag[:2] == "--"]
-        if variables and _variable((*words, parameter.name)) not in variables:
+        if {*variables} - {_variable((*words, parameter.name))}:
             parameter.envvar = variables
     for name, subcommand in getattr(command, "commands", {}).items():
         name_variables(subcommand, (*words, name))

@@ -47,6 +47,7 @@ IN_SENTENCES = ("attend", "surface", "intervene")
 SAE_CONTROLS = ("random", "random-norm", "untrained", "other-image")
 SAE_FIELDS = ("layer", "condition", "fvu", "transfer", "transfer_low", "transfer_high")
 WIDTH = 78
+SIGNIFICANT = 0.05
 
 
 def quoted(results_of_demo: Iterable[Result]) -> dict[str, Result]:
@@ -147,15 +148,23 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def knockout_sentence(result: Result) -> str:
-    """Return the sentence on MME without the keys of least variance."""
-    open_heads, blocked = (
-        next(row for row in result.rows if row["condition"] == name) for name in ("none", "chosen")
+    """Return the sentences on MME without the keys of least variance."""
+    # The first row of a condition is over all draws of it.
+    open_heads, blocked, controls = (
+        next(row for row in result.rows if row["condition"] == name)
+        for name in ("none", "chosen", "random")
     )
-    score, without = (f"{row[result.metric]:.1f}" for row in (open_heads, blocked))
+    score, without, control = (
+        f"{row[result.metric]:.1f}" for row in (open_heads, blocked, controls)
+    )
     p, holm = (p_value(blocked[name]) for name in ("picture_p", "picture_holm_p"))
+    n_heads = blocked["n_heads"]
+    is_sure = blocked["picture_holm_p"] < SIGNIFICANT
+    verdict = "a difference" if is_sure else "no difference that could be told"
     return (
-        f"Blocking the {blocked['n_heads']} keys of least variance takes MME from {score} to "
-        f"{without} points; by picture p = {p}, {holm} by Holm over the conditions."
+        f"Blocking the {n_heads} keys of least variance takes MME from {score} to {without} "
+        f"points, {n_heads} others at random to {control} on average: {verdict} (p = {holm} by "
+        f"picture and Holm over the conditions, {p} by itself)."
     )
 
 
