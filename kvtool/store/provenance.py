@@ -22,7 +22,7 @@ ALGORITHMS = {
     "variance": 1,
     "knockout": 5,
     "knockout-each": 2,
-    "paired": 6,
+    "paired": 7,
     "prefix": 6,
     "correlate": 5,
     "average": 2,
