@@ -16,6 +16,8 @@ import pytest
 
 import kvtool
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.experiments.average.means import TaskScores
+from kvtool.experiments.average.run import chance_row
 from kvtool.reporting.emit import emit
 from kvtool.reporting.sentences import sentences_of
 from kvtool.result import Result, Row, is_summary
@@ -156,6 +158,20 @@ def test_missing_tasks_are_named_and_counted(stores: list[Path]) -> None:
     assert {row["subset"] for row in single.rows} == {TASKS[2], "correspondence", "all"}
     assert single.n_skipped == 5
     assert "Over 1 task (correspondence)" in sentences_of(single)[0]
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("fraction", 1.0), ("percent", 100.0)])
+def test_the_spread_of_guesses_is_that_of_fractions(
+    runs: Mapping[str, Run], unit: str, scale: float
+) -> None:
+    names = ("j", "chance", "chance_difference")
+    row = {name + end: 0.2 * scale for name in names for end in ("", "_low", "_high")}
+    row |= {"kind": "value", "layer": 0, "kv_head": 0, "n": 12, "chance_kind": "random map"}
+    guess = {"kind": "value", "predictor": "random map", "draws_sd": 0.03 * scale, "draws": 8}
+    result = Result("probe", TASKS[0], "j", 12, [row], unit=unit, chance=[guess])
+    (run, *_) = runs.values()
+    level = chance_row("planted", [TaskScores(TASKS[0], run, result)])
+    assert (level["score"], level["draws_sd"]) == pytest.approx((0.2, 0.03))
 
 
 @pytest.mark.slow

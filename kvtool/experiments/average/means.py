@@ -60,17 +60,20 @@ class TaskScores:
             for row in self.result.baselines
         }
 
+    @property
+    def factor(self) -> float:
+        """What makes the task's scores fractions: some tasks are scored in percent."""
+        return 0.01 if self.result.unit == "percent" else 1.0
+
     def row(self, row: Row) -> Row:
         """Return what is averaged of one of the result's rows, as fractions."""
-        # Some tasks are scored in percent: the mean is of fractions.
-        factor = 0.01 if self.result.unit == "percent" else 1.0
         names = dict.fromkeys(CARRIED) | {SCORE: None}
         fields = {name: self.result.metric if name == SCORE else name for name in names}
         scores: Row = {"n": row["n"]}
         for name, field in fields.items():
             for end in ("", "_low", "_high"):
                 value = row.get(field + end)
-                scores[name + end] = None if value is None else factor * value
+                scores[name + end] = None if value is None else self.factor * value
         return scores
 
 
