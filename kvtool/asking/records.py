@@ -40,7 +40,8 @@ def estimates(
         units: (n, k), numbers of n units that add up.
         scores: Turns sums over units (..., k) into named scores (...).
         strata: Labels (n,) within which to resample.
-        clusters: Labels (n,) of what is resampled whole, such as the unit's picture.
+        clusters: Labels (n,) of what is resampled whole, such as the unit's picture; or (n, 2),
+            the two pictures that a unit joins.
         seed: The random seed of the resamples.
         top: The best score that there is, see kvtool.stats.proportions.
     """
@@ -48,11 +49,14 @@ def estimates(
     first = np.arange(len(units))
     if clusters is not None:
         first = np.unique(clusters, return_index=True)[1]
+        # Flattened, the two pictures that a unit joins follow each other.
+        first //= np.size(clusters) // len(units)
     counts = [len(first)]
     # Within strata of one cluster each, every resample would be the same: no spread can be seen.
     if strata is not None:
         counts = np.unique(np.asarray(strata)[first], return_counts=True)[1].tolist()
-    if max(counts) > 1:
+    # One unit joins two pictures, but is one all the same.
+    if max(counts) > 1 and len(units) > 1:
         resampled = bootstrap(units, scores, strata=strata, clusters=clusters, seed=seed)
         return widened(resampled, len(first), top)
     values = {name: np.asarray(value) for name, value in scores(units.sum(axis=0)).items()}

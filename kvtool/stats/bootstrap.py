@@ -6,7 +6,7 @@ independent: `clusters` says which do, and what is resampled then is the picture
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "bootstrap",
     "count_clusters",
     "mean_of_independent",
+    "mean_over_tasks",
     "pooled",
     "ratio",
     "resample_weights",
@@ -202,6 +203,29 @@ def mean_of_independent(estimates: Sequence[Estimate]) -> Estimate:
     up = np.sqrt(((high - value) ** 2).sum(axis=0)) / len(estimates)
     mean = value.mean(axis=0)
     return Estimate(mean, mean - down, mean + up)
+
+
+def mean_over_tasks(estimates: Sequence[Estimate], sources: Sequence[Hashable]) -> Estimate:
+    """Average scores of several tasks, each weighing the same.
+
+    Tasks over different images are independent. Those of one source share their images, and nothing
+    is known of how their errors hang together: they are taken to go the same way, for which no
+    interval is too narrow.
+
+    Args:
+        estimates: a score of each task.
+        sources: what images each is of.
+    """
+    groups: dict[Hashable, list[Estimate]] = {}
+    for estimate, source in zip(estimates, sources, strict=True):
+        groups.setdefault(source, []).append(estimate)
+    shares = []
+    for members in groups.values():
+        # As many parts as there are groups, each weighing as its tasks do among all.
+        weight = len(groups) / len(estimates)
+        sums = (sum(getattr(member, end) for member in members) for end in Estimate._fields)
+        shares.append(Estimate(*(weight * np.asarray(total) for total in sums)))
+    return mean_of_independent(shares)
 
 
 def _percentiles(samples: Array, tail: float) -> tuple[Array, Array]:

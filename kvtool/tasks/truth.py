@@ -103,11 +103,13 @@ class LeftOut:
         check: raises DatasetError for a unit that cannot be used. Several units are checked at
         once.
         """
-        # With a limit no more annotations are read than it takes.
-        step = len(units) if limit is None else max(limit, READ_THREADS)
         passed: list[Unit] = []
-        for start in range(0, len(units), max(1, step)):
+        start = 0
+        while start < len(units) and (limit is None or len(passed) < limit):
+            # With a limit no more annotations are read than are lacking, but for the threads' sake.
+            step = len(units) if limit is None else max(limit - len(passed), READ_THREADS)
             batch = units[start : start + step]
+            start += step
             # Results keep the order of the units, so that a limit takes the same ones each time.
             for unit, reason in zip(batch, _reasons(batch, check), strict=True):
                 if limit is not None and len(passed) >= limit:

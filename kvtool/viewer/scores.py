@@ -114,8 +114,11 @@ def features_record(viewed: ViewedRun, image: str) -> dict[str, Any]:
         for item in result.items
         if item.get("image") in viewed.samples and item.get("cells")
     ]
-    # A feature of an image stands once, though several results may have it.
-    unique = {(item["layer"], item["sae"], item["feature"], item["image"]): item for item in items}
+    # A feature of an image stands once, though several results may have it: the newest comes first.
+    unique: dict[tuple[Any, ...], Row] = {}
+    for item in items:
+        key = (item["layer"], item["sae"], item["feature"], item["image"])
+        unique.setdefault(key, item)
     features = [item for item in unique.values() if item["image"] == image]
     return {
         "images": list(dict.fromkeys(item["image"] for item in unique.values())),

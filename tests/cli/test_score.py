@@ -203,5 +203,5 @@ def test_formats(score: Shell, tmp_path: Path) -> None:
     table = list(csv.DictReader(score(*command, "--format", "csv")[1].splitlines()))
     assert [float(row["j_and_f"]) for row in table] == [row["j_and_f"] for row in rows]
     text = score(*command, "--format", "table")[1]
-    assert "52.6 [30.1, 71.1]" in text
+    assert "52.6 [46.8, 74.5]" in text
     assert max(map(len, text.splitlines())) <= 80

@@ -16,11 +16,11 @@ import pytest
 
 import kvtool
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.experiments.average.means import mean_over_tasks
+from kvtool.experiments.average.means import TaskScores
+from kvtool.experiments.average.run import chance_row
 from kvtool.reporting.emit import emit
 from kvtool.reporting.sentences import sentences_of
 from kvtool.result import Result, Row, is_summary
-from kvtool.stats.bootstrap import Estimate
 from kvtool.store import Run
 from tests.support.comparisons import pair_run
 from tests.support.fields import assert_documented
@@ -160,43 +160,18 @@ def test_missing_tasks_are_named_and_counted(stores: list[Path]) -> None:
     assert "Over 1 task (correspondence)" in sentences_of(single)[0]
 
 
-def test_tasks_of_one_source_are_taken_to_err_alike() -> None:
-    """Their distances add up; those of other sources as roots of squares."""
-    estimates = [Estimate(np.array(v), np.array(v - d), np.array(v + 2 * d)) for v, d in SCORES]
-    mean = mean_over_tasks(estimates, ["a", "a", "b"])
-    away = ((0.1 + 0.2) ** 2 + 0.3**2) ** 0.5 / 3
-    assert float(mean.value) == pytest.approx(0.5)
-    assert float(mean.value - mean.low) == pytest.approx(away)
-    assert float(mean.high - mean.value) == pytest.approx(2 * away)
-
-
-SCORES = ((0.3, 0.1), (0.5, 0.2), (0.7, 0.3))
-
-
-@pytest.mark.slow
-def test_means_cover_the_truth() -> None:
-    """1,000 studies of four tasks of unequal sizes: nominal 95 % intervals of the mean."""
-    from kvtool.stats.bootstrap import bootstrap, ratio
-
-    rng = np.random.default_rng(0)
-    truths, sizes = (0.3, 0.6, 0.5, 0.8), (60, 90, 140, 70)
-    inside = 0
-    for seed in range(1000):
-        estimates = []
-        for truth, size in zip(truths, sizes, strict=True):
-            scores = rng.beta(4 * truth, 4 * (1 - truth), size)
-            units = np.stack([scores, np.ones(size)], axis=-1)
-            estimates.append(
-                bootstrap(
-                    units,
-                    lambda sums: {"x": ratio(sums[..., 0], sums[..., 1])},
-                    draws=200,
-                    seed=seed,
-                )["x"]
-            )
-        mean = mean_over_tasks(estimates, range(4))
-        inside += bool(mean.low <= np.mean(truths) <= mean.high)
-    assert 930 <= inside <= 970
+@pytest.mark.parametrize(("unit", "scale"), [("fraction", 1.0), ("percent", 100.0)])
+def test_the_spread_of_guesses_is_that_of_fractions(
+    runs: Mapping[str, Run], unit: str, scale: float
+) -> None:
+    names = ("j", "chance", "chance_difference")
+    row = {name + end: 0.2 * scale for name in names for end in ("", "_low", "_high")}
+    row |= {"kind": "value", "layer": 0, "kv_head": 0, "n": 12, "chance_kind": "random map"}
+    guess = {"kind": "value", "predictor": "random map", "draws_sd": 0.03 * scale, "draws": 8}
+    result = Result("probe", TASKS[0], "j", 12, [row], unit=unit, chance=[guess])
+    (run, *_) = runs.values()
+    level = chance_row("planted", [TaskScores(TASKS[0], run, result)])
+    assert (level["score"], level["draws_sd"]) == pytest.approx((0.2, 0.03))
 
 
 @pytest.mark.slow

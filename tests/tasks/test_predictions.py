@@ -55,7 +55,13 @@ def test_davis_by_the_official_score(tmp_path: Path, options: dict[str, Any]) ->
     scored = score("davis", data=tmp_path / "data", results=tmp_path / "out")
     row = best(result)
     for name in ("j_and_f", "j_mean", "f_mean", "j_recall", "f_recall", "j_decay", "f_decay"):
-        assert scored.rows[0][name] == pytest.approx(row[name], abs=1e-12)
+        for end in ("", "_low", "_high"):
+            expected = row[name + end]
+            if expected is not None:
+                expected = pytest.approx(expected, abs=1e-9)
+            assert scored.rows[0][name + end] == expected, name + end
+    # Sequences are resampled, since their objects share frames.
+    assert scored.rows[0]["n_resampled"] == row["n_resampled"]
     assert scored.n == result.n
 
 
@@ -79,6 +85,9 @@ def test_spair_by_the_official_score(tmp_path: Path, options: dict[str, Any]) ->
                 expected["pck_image"],
                 expected["pck_point"],
             )
+            # Images are resampled: the probe's own intervals, of the same predictions.
+            for name in ("n_resampled", "pck_image_low", "pck_image_high"):
+                assert row[name] == pytest.approx(expected[name]), name
     first = json.loads(answers.read_text().splitlines()[0])
     record = json.loads(
         next((tmp_path / "data/PairAnnotation/test").glob("000000-*.json")).read_text()

@@ -35,6 +35,17 @@ def planted(run: Run) -> Any:
     return next(probe for probe in scores if probe["task"] == TASK)
 
 
+def test_of_a_feature_that_several_results_have_the_newest_is_shown(copy: Run) -> None:
+    (image, *_) = copy.ids
+    item = {**sae_results.items(2)[0], "image": image, "feature": 7}
+    record = {**sae_results.sae_result().to_json(), "config": {"run_hash": copy.config.hash}}
+    for name, activation in (("first", 9.0), ("second", 1.0)):
+        items = [{**item, "activation": activation}]
+        open_store(copy.store).save_result(name, {**record, "items": items})
+    (feature,) = asked(copy, "features", image=image)["features"]
+    assert feature["activation"] == 1.0
+
+
 @pytest.mark.slow
 def test_scores_are_texts_of_the_terminal_in_percent(copy: Run) -> None:
     result = keep_usual_probe(copy)

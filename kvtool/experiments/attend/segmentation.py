@@ -21,6 +21,7 @@ from kvtool.features.layers import Layer
 from kvtool.metrics.segmentation import foreground_units, refcoco_scores
 from kvtool.result import Row, best_row
 from kvtool.store import Run
+from kvtool.store.nonfinite import WHAT
 from kvtool.tasks.base import Table, table_rows
 from kvtool.tasks.differences import difference
 from kvtool.tasks.language import foreground
@@ -123,7 +124,7 @@ class AttentionMasks:
         if self.dataset is None or "value" not in self.run.config.kinds:
             return None
         try:
-            blocks, measured, position_of = self._measured_values()
+            blocks, measured, nonfinite, position_of = self._measured_values()
         except KvtoolError as error:
             return {"absent": str(error)}
         # The block of values is chosen on the half on which the heads were.
@@ -132,7 +133,9 @@ class AttentionMasks:
         if not first or len(second) != len(names):
             return {"absent": "values have no sentences in common with attention"}
         choosing = refcoco_scores(_units(measured[:, first]).sum(axis=1))[METRIC]
-        block = int(choosing.argmax())
+        block = best_block(choosing, nonfinite)
+        if block is None:
+            return {"absent": f"no block of values has a score: {WHAT} in all of them"}
         values = measured[block : block + 1, second]
         ours, theirs = (self._table(counts, names) for counts in (attention, values))
         return {
@@ -141,9 +144,10 @@ class AttentionMasks:
             **difference(ours, theirs, METRIC, self.seed),
         }
 
-    def _measured_values(self) -> tuple[list[Row], Array, Mapping[str, int]]:
-        """Return all blocks of values, their counts (block, sentence, 7), and each sentence's
-        place among them. Raises KvtoolError where the run lacks the vectors of sentences.
+    def _measured_values(self) -> tuple[list[Row], Array, Array, Mapping[str, int]]:
+        """Return all blocks of values, their counts (block, sentence, 7), how many values under
+        each are not finite, and each sentence's place among them. Raises KvtoolError where the run
+        lacks the vectors of sentences.
         """
         from kvtool.tasks.blocks import torch_device
 
@@ -154,12 +158,16 @@ class AttentionMasks:
         geometry = self.run.config.model.geometry
         blocks: list[Row] = []
         measured: list[Array] = []
+        nonfinite: list[Array] = []
         for layer in geometry.cached(self.run.config.layers):
             heads = range(geometry.shape(layer)[0])
-            measured.append(task.measure(Layer(self.run, "value", layer, heads, device)))
+            vectors = Layer(self.run, "value", layer, heads, device)
+            measured.append(task.measure(vectors))
+            # Counted as vectors are read, so after the layer is measured.
+            nonfinite.append(vectors.nonfinite)
             blocks += [{"layer": layer, "kv_head": head} for head in heads]
         positions = {str(entry.sent_id): n for n, entry in enumerate(task.expressions)}
-        return blocks, np.concatenate(measured), positions
+        return blocks, np.concatenate(measured), np.concatenate(nonfinite), positions
 
     def _table(self, counts: Array, names: Sequence[str]) -> Table:
         pictures = numbered([self.images[name] for name in names])
@@ -170,6 +178,19 @@ class AttentionMasks:
         assert counts.shape[-1] == COUNTS
         (row,) = table_rows([{}], self._table(counts, names), self.seed)
         return {name: row[name] for name in (METRIC, f"{METRIC}_low", f"{METRIC}_high", "n")}
+
+
+def best_block(scores: Array, nonfinite: Array) -> int | None:
+    """Return the block of the highest score, the first of equals; None where none has one.
+
+    Args:
+        scores: of each block, NaN where it has none.
+        nonfinite: how many values under each are not finite; what is computed from such values
+            means nothing.
+    """
+    ranked = np.where(np.isnan(scores) | (nonfinite > 0), -np.inf, scores)
+    block = int(ranked.argmax())
+    return block if np.isfinite(ranked[block]) else None
 
 
 def _truth_of(inquiry: Inquiry, sample: Sample) -> TruthMask | None:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kvtool.result import Result, Row, best_row, is_summary
-from kvtool.stats.bootstrap import Estimate, mean_of_independent
+from kvtool.stats.bootstrap import Estimate, mean_over_tasks
 from kvtool.store import Run
+from kvtool.tasks.by_model import source_of
 from kvtool.types import Block
 
 SCORE = "score"
@@ -39,8 +40,8 @@ class TaskScores:
 
     @property
     def source(self) -> Hashable:
-        """What scores are of: those of one run share their images."""
-        return self.run.store, self.run.name
+        """What scores are of: those of one data set share their images, whatever run holds them."""
+        return source_of(self.run)
 
     @cached_property
     def blocks(self) -> dict[Block, Row]:
@@ -59,37 +60,21 @@ class TaskScores:
             for row in self.result.baselines
         }
 
+    @property
+    def factor(self) -> float:
+        """What makes the task's scores fractions: some tasks are scored in percent."""
+        return 0.01 if self.result.unit == "percent" else 1.0
+
     def row(self, row: Row) -> Row:
         """Return what is averaged of one of the result's rows, as fractions."""
-        # Some tasks are scored in percent: the mean is of fractions.
-        factor = 0.01 if self.result.unit == "percent" else 1.0
         names = dict.fromkeys(CARRIED) | {SCORE: None}
         fields = {name: self.result.metric if name == SCORE else name for name in names}
         scores: Row = {"n": row["n"]}
         for name, field in fields.items():
             for end in ("", "_low", "_high"):
                 value = row.get(field + end)
-                scores[name + end] = None if value is None else factor * value
+                scores[name + end] = None if value is None else self.factor * value
         return scores
-
-
-def mean_over_tasks(estimates: Sequence[Estimate], sources: Sequence[Hashable]) -> Estimate:
-    """Average scores of several tasks, each weighing the same.
-
-    Tasks over different images are independent. Those of one source share their images, and nothing
-    is known of how their errors hang together: they are taken to go the same way, which no interval
-    is too narrow for.
-    """
-    groups: dict[Hashable, list[Estimate]] = {}
-    for estimate, source in zip(estimates, sources, strict=True):
-        groups.setdefault(source, []).append(estimate)
-    shares = []
-    for members in groups.values():
-        # As many parts as there are groups, each weighing as its tasks do among all.
-        weight = len(groups) / len(estimates)
-        sums = (sum(getattr(member, end) for member in members) for end in Estimate._fields)
-        shares.append(Estimate(*(weight * np.asarray(total) for total in sums)))
-    return mean_of_independent(shares)
 
 
 def mean_rows(scores: Sequence[Sequence[Row]], sources: Sequence[Hashable]) -> list[Row]:

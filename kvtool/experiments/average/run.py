@@ -227,7 +227,7 @@ def _result(
         n_skipped=len(skipped),
         n_unusable=n_unusable,
         skipped=list(skipped[:MAX_REASONS]),
-        chance=[_chance(model, scores) for model, scores in by_model.items()],
+        chance=[chance_row(model, scores) for model, scores in by_model.items()],
     )
     return replace(result, best=_best(result))
 
@@ -257,7 +257,7 @@ def _mean_of_bests(scores: Sequence[TaskScores]) -> Row:
     return {**block, **mean, "run": scores[0].run.name}
 
 
-def _chance(model: str, scores: Sequence[TaskScores]) -> Row:
+def chance_row(model: str, scores: Sequence[TaskScores]) -> Row:
     """Return what the best predictor of each task that knows nothing gets on average, and how the
     mean of random ones is spread from draw to draw.
     """
@@ -267,12 +267,14 @@ def _chance(model: str, scores: Sequence[TaskScores]) -> Row:
         return {"kind": None, "model": model, "predictor": MEAN_GUESS, SCORE: None}
     level = {SCORE + end: first["chance" + end] for end in ("", "_low", "_high")}
     row = {"kind": first["kind"], "model": model, "predictor": MEAN_GUESS, **level}
-    guesses = [guess for task in scores if (guess := _random_guess(task)) is not None]
+    pairs = [(task, _random_guess(task)) for task in scores]
+    guesses = [(task, guess) for task, guess in pairs if guess is not None]
     row |= {"n_tasks": len(scores), "n": first["n"], "draws": 1}
     if guesses:
         # Tasks are drawn independently: the variances of their means add up.
-        row["draws_sd"] = sum(guess["draws_sd"] ** 2 for guess in guesses) ** 0.5 / len(scores)
-        row["draws"] = min(guess["draws"] for guess in guesses)
+        deviations = [task.factor * guess["draws_sd"] for task, guess in guesses]
+        row["draws_sd"] = sum(deviation**2 for deviation in deviations) ** 0.5 / len(scores)
+        row["draws"] = min(guess["draws"] for _, guess in guesses)
     return row
 
 

@@ -22,10 +22,10 @@ from kvtool.errors import KvtoolError
 from kvtool.experiments.correlate.subjects import ModelRuns
 from kvtool.progress import Progress
 from kvtool.result import Result, Row
-from kvtool.stats.bootstrap import Estimate, mean_of_independent
+from kvtool.stats.bootstrap import Estimate, mean_over_tasks
 from kvtool.store import Run, open_store
 from kvtool.store.shares import Share
-from kvtool.tasks.by_model import Identity
+from kvtool.tasks.by_model import Identity, source_of
 from kvtool.tasks.evaluation import evaluate
 from kvtool.types import Precision
 
@@ -172,7 +172,7 @@ class Common:
             answer,
         ]
         share.each(work, lambda do: do(), "probes and answers")
-        return self._segmentation(subject, probed), [
+        return segmentation_row(subject.segmented, probed), [
             replies[question] for question in self.questions
         ]
 
@@ -190,32 +190,6 @@ class Common:
 
         data = self.data.get(run.config.dataset)
         return evaluate(run, task, ids=ids, data=data, share=share, progress=tell, **options)
-
-    def _segmentation(self, subject: ModelRuns, probed: Mapping[str, Result]) -> Row:
-        """Return the mean over tasks of the best value's score, and each task's.
-
-        Raises KvtoolError where a task is defined for no value.
-        """
-        row: Row = {}
-        scores = []
-        levels = []
-        for task, run in subject.segmented.items():
-            result = probed[task]
-            if result.best is None:
-                raise KvtoolError(
-                    f"run {run.name}: {task} is defined for none of its values; nothing to "
-                    "correlate"
-                )
-            # A best block without an interval leaves the mean without one.
-            ends = (result.best[result.metric + end] for end in ("", "_low", "_high"))
-            scores.append(Estimate(*(np.asarray(np.nan if end is None else end) for end in ends)))
-            row |= with_interval(task, *map(float, scores[-1]))
-            levels.append(result.best.get("chance"))
-        # Of a task of a plug-in chance may not be known, and then that of the mean is not.
-        defined = [level for level in levels if level is not None]
-        chance = float(np.mean(defined)) if len(defined) == len(levels) else None
-        mean = with_interval("segmentation", *map(float, mean_of_independent(scores)))
-        return mean | {"segmentation_chance": chance} | row
 
     def _answers(
         self,
@@ -256,3 +230,35 @@ class Common:
 
         share.each(distinct_runs.values(), ask_over, "runs")
         return replies
+
+
+def segmentation_row(segmented: Mapping[str, Run], probed: Mapping[str, Result]) -> Row:
+    """Return the mean over tasks of the best value's score, and each task's.
+
+    Tasks over one data set share their images: they are not independent. Raises KvtoolError where a
+    task is defined for no value.
+
+    Args:
+        segmented: the run of each task.
+        probed: its probe.
+    """
+    row: Row = {}
+    scores = []
+    levels = []
+    for task, run in segmented.items():
+        result = probed[task]
+        if result.best is None:
+            raise KvtoolError(
+                f"run {run.name}: {task} is defined for none of its values; nothing to correlate"
+            )
+        # A best block without an interval leaves the mean without one.
+        ends = (result.best[result.metric + end] for end in ("", "_low", "_high"))
+        scores.append(Estimate(*(np.asarray(np.nan if end is None else end) for end in ends)))
+        row |= with_interval(task, *map(float, scores[-1]))
+        levels.append(result.best.get("chance"))
+    # Of a task of a plug-in chance may not be known, and then that of the mean is not.
+    defined = [level for level in levels if level is not None]
+    chance = float(np.mean(defined)) if len(defined) == len(levels) else None
+    estimate = mean_over_tasks(scores, [source_of(run) for run in segmented.values()])
+    mean = with_interval("segmentation", *map(float, estimate))
+    return mean | {"segmentation_chance": chance} | row

@@ -19,7 +19,7 @@ from kvtool.asking.margin_scores import margin_p, margin_scores
 from kvtool.errors import UsageError
 from kvtool.experiments.intervene.conditions import candidates, with_controls
 from kvtool.progress import Progress
-from kvtool.result import Result, Row
+from kvtool.result import MAX_REASONS, Result, Row
 from kvtool.stats.bootstrap import Array
 from kvtool.stats.halves import halves
 from kvtool.stats.multiple import with_holm
@@ -89,7 +89,9 @@ class InterventionStudy:
         n_skipped = result.n_skipped + len(choosing.work.skipped) - len(first.skipped)
         lines = [*choosing.work.skipped[: n_skipped - result.n_skipped], *result.skipped]
         config = result.config | {"selection": selection}
-        return replace(result, config=config, n_skipped=n_skipped, skipped=lines[:10]), scoring
+        return replace(
+            result, config=config, n_skipped=n_skipped, skipped=lines[:MAX_REASONS]
+        ), scoring
 
     def _halves(self) -> tuple[HeadWork, HeadWork]:
         """Return the questions about one half of the pictures, and those about the other."""

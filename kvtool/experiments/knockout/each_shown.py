@@ -191,7 +191,8 @@ def sentences(result: Result) -> Iterator[str]:
         f"Blocked alone, {count} change the answers' margin {scope} (Wilcoxon's test by picture, "
         f"Holm over heads), most {head}: {amount(result, sure[0])}."
     )
-    lost = sum(row["mcnemar_holm_p"] < SURE for row in result.rows)
+    # Of those just named: heads that change answers but no margin are none of them.
+    lost = sum(row["mcnemar_holm_p"] < SURE for row in sure)
     verb = "changes" if lost == 1 else "change"
     yield f"{lost} of them {verb} which answers are right (McNemar's test, Holm over heads)."
     yield from _relations(result)

@@ -21,7 +21,7 @@ from kvtool.errors import DatasetError
 from kvtool.metrics.video import davis_scores, davis_units, object_frames
 from kvtool.progress import Progress
 from kvtool.result import MAX_REASONS, Result, Row, versions
-from kvtool.stats.bootstrap import Array
+from kvtool.stats.bootstrap import Array, count_clusters
 
 
 def score_davis(
@@ -34,7 +34,8 @@ def score_davis(
 ) -> Result:
     """Score J and F of RESULTS/<sequence>/<frame>.png over all objects and of each.
 
-    The first and the last frame are not scored and need no mask. A sequence whose annotations are
+    The first and the last frame are not scored and need no mask. Intervals resample sequences, with
+    all of their objects. A sequence whose annotations are
     not all there, of one size and readable, is left out and counted in n_skipped. Raises
     DatasetError for a missing sequence or frame of the results, a mask of another size, and an id
     above the number of objects of the sequence, where the official script ends too.
@@ -52,8 +53,16 @@ def score_davis(
     if not units:
         raise none_left(f"{data}: sequences", skipped)
     # Objects of all sequences weigh the same, as in the official evaluation.
-    object_units = np.concatenate(units)
-    rows: list[Row] = [{**scored(object_units, _scores, seed=seed), "n": len(object_units)}]
+    object_units = np.concatenate(list(units.values()))
+    # Objects of a sequence share its frames: sequences are resampled, as those of a probe are.
+    sequences = np.repeat(list(units), [len(video_units) for video_units in units.values()])
+    rows: list[Row] = [
+        {
+            **scored(object_units, _scores, clusters=sequences, seed=seed),
+            "n": len(object_units),
+            "n_resampled": count_clusters(len(object_units), sequences),
+        }
+    ]
     # One object has no interval: there is nothing to resample.
     rows += [
         {**label, **scored(unit[None], _scores), "n": 1}
@@ -74,12 +83,12 @@ def score_davis(
 
 def _score_videos(
     dataset: Davis, folder: Path, progress: Progress | None
-) -> tuple[list[Array], list[Row], list[str]]:
-    """Score the sequences: units (object, 7) of each, a label for each object, and those left
-    out."""
+) -> tuple[dict[str, Array], list[Row], list[str]]:
+    """Score the sequences: units (object, 7) of each by name, a label for each object, and those
+    left out."""
     videos = dataset.videos()
     skipped = list(dataset.skipped)
-    units = []
+    units: dict[str, Array] = {}
     objects: list[Row] = []
     for video in videos:
         # A missing annotation would shift the frames that are scored; it is named already.
@@ -93,7 +102,7 @@ def _score_videos(
             skipped.append(str(error))
             continue
         video_units = _video_units(video, truth, folder)
-        units.append(video_units)
+        units[video.name] = video_units
         objects += [
             {"object": f"{video.name}_{i}", "n_frames": len(video.frame_ids) - 2}
             for i in range(1, len(video_units) + 1)

@@ -210,6 +210,24 @@ def test_the_probe_finds_a_planted_answer_and_nothing_in_noise(tmp_path: Path) -
     assert (np.abs(remainder - 0.5) < 3.5 * 0.5 / math.sqrt(n)).all()
 
 
+def test_every_fold_leaves_both_answers_where_a_picture_has_both() -> None:
+    """Pictures x of both answers, y of B, and eight of A; then pictures that all have both."""
+    cases = [
+        ([0, 1, 1, *[0] * 8], ["x", "x", "y", *map(str, range(8))]),
+        ([0, 1, 1, 0], ["x", "x", "y", "z"]),
+        ([0, 1] * 3, list("aabbcc")),
+        ([0, 1, 0, 1, 0], list("aabbc")),
+    ]
+    for labels, images in cases:
+        for folds in range(2, min(3, len(set(images))) + 1):
+            for seed in range(50):
+                dealt = np.array(stratified_folds(labels, folds, seed, images))
+                for fold in range(folds):
+                    assert set(np.array(labels)[dealt != fold]) == {0, 1}, (images, folds, seed)
+                # A picture stays in one fold.
+                assert len(set(zip(images, dealt, strict=True))) == len(set(images))
+
+
 def test_folds_are_seeded_even_and_stratified() -> None:
     labels = [0] * 23 + [1] * 11
     folds = stratified_folds(labels, 5, seed=1)

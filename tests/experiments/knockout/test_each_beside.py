@@ -105,6 +105,17 @@ def test_a_planted_relation_is_found_and_no_other(study: Result) -> None:
     assert "No relation of the change with heads' semantic-correspondence" in text
 
 
+def test_heads_that_change_answers_are_counted_among_those_that_were_named() -> None:
+    """Two heads change the margin, one of them answers too; three others change answers alone."""
+    result = each_result(np.linspace(0.1, 0.3, len(HEADS)))
+    for index, row in enumerate(result.rows):
+        row["margin_holm_p"] = 0.01 if index < 2 else 0.5
+        row["mcnemar_holm_p"] = 0.01 if 1 <= index < 5 else 0.5
+    text = " ".join(sentences(result))
+    assert f"2 of {len(HEADS)} heads change the answers' margin" in text
+    assert "1 of them changes which answers are right" in text
+
+
 @pytest.mark.slow
 def test_p_equals_scipys_and_finds_nothing_in_noise() -> None:
     rng = np.random.default_rng(1)
