@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from kvtool.store import layout
 from kvtool.store.objects.bucket import Bucket, ObjectEntry
 
 _REQUESTS = 16
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold what is in a mirror's outer folder against other processes of this machine, and threads
+    of this one.
+    """
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_mirrored(path: Path, data: bytes) -> None:
