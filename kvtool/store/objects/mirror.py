@@ -78,7 +78,8 @@ class BucketMirror:
 
     def refresh_results(self) -> None:
         """Bring the results of the folder up to date."""
-        fetch_results(self._bucket, layout.results_path(self._root))
+        with locked(self._root.parent):
+            fetch_results(self._bucket, layout.results_path(self._root))
 
     def file(self, path: Path) -> BucketFile | None:
         """Return the object of a file of a committed folder, or of a result."""
@@ -140,8 +141,11 @@ class BucketMirror:
         return True
 
     def save(self, path: Path, data: bytes) -> None:
-        """Put a file that is replaced as a whole."""
+        """Put a file that is replaced as a whole, and give it to the folder."""
+        # The object first: what others see is on the object store.
         self._bucket.put(self._path_of(path), data)
+        with locked(self._root.parent):
+            write_mirrored(path, data)
 
     def remove(self, target: Path) -> None:
         """Remove a result, or a committed folder with all below it."""

@@ -5,8 +5,6 @@ commits, another reads; what is removed, lost or damaged; who was first.
 from __future__ import annotations
 
 import shutil
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,11 @@ import numpy as np
 import pytest
 
 from kvtool.errors import CorruptError, StoreError
-from kvtool.store import layout, open_store, shards
+from kvtool.store import open_store, shards
 from kvtool.store.copying import copy
 from kvtool.store.objects import mirror
 from kvtool.store.objects.bucket import Bucket
 from kvtool.store.repair import repair
-from kvtool.store.store_folder import create_store
 from kvtool.store.verify import verify
 from kvtool.types import Kind
 from tests.support.object_stores import (
@@ -243,46 +240,6 @@ def test_a_part_whose_objects_are_gone_is_left_out_of_a_copy_and_named(
     (line,) = row.failed
     assert line.startswith("run tiny, part 0000000-0000003")
     assert "is missing: `kvtool store repair` drops it, then extract again" in line
-
-
-def test_of_many_that_open_an_address_first_one_makes_the_mirror(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Workers of one machine share a cache, and begin at once."""
-    folders: list[Path] = []
-
-    def slow(folder: Path) -> None:
-        folders.append(folder)
-        time.sleep(0.05)
-        create_store(folder)
-        time.sleep(0.05)
-
-    monkeypatch.setattr("kvtool.store.objects.connect.create_store", slow)
-    with ThreadPoolExecutor(8) as pool:
-        stores = list(pool.map(lambda _: open_store(ADDRESS, create=True), range(8)))
-    assert len(folders) == 1
-    (root,) = {store.path for store in stores}
-    assert (root.parent / "address").read_text() == ADDRESS
-    assert not layout.ledger_path(root).exists()
-    names = sorted(path.name for path in root.parent.iterdir() if path.is_dir())
-    assert names == ["index", root.name]
-
-
-def test_a_mirror_is_there_as_a_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(folder: Path) -> None:
-        create_store(folder)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("kvtool.store.objects.connect.create_store", killed)
-        with pytest.raises(KeyboardInterrupt):
-            open_store(ADDRESS, create=True)
-    store = open_store(ADDRESS, create=True)
-    assert not layout.ledger_path(store.path).exists()
-    # What an earlier kvtool left half made is made anew.
-    (store.path / "zarr.json").unlink()
-    forget_mirrors(monkeypatch)
-    assert verify(filled(ADDRESS)) == []
 
 
 @pytest.mark.slow
