@@ -24,7 +24,7 @@ class ByteSource(Protocol):
         """Return the bytes from start to stop - 1, or as many as there are, and the size of all."""
 
     def announce(self, ranges: Sequence[Range]) -> None:
-        """Let these ranges come while others are decoded; they are read next."""
+        """Let these ranges, none twice, come while others are decoded; each is read once next."""
 
     def read(self, buffer: NDArray[np.uint8], start: int) -> int:
         """Fill a buffer from `start` on; return how many bytes there were."""
@@ -88,7 +88,7 @@ class RemoteBytes:
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
-        self._ranges: dict[int, NDArray[np.uint8]] = {}
+        self._buffers: dict[Range, NDArray[np.uint8]] = {}
 
     def tail(self, start: int, stop: int) -> tuple[NDArray[np.uint8], int]:
         """Return the bytes from start to stop - 1, and the size of the object."""
@@ -100,18 +100,19 @@ class RemoteBytes:
         if ranges:
             # All announced ranges in one call, which asks for them side by side.
             buffers = self._file.read_ranges(ranges)
-            self._ranges = {
-                start: np.frombuffer(buffer, np.uint8)
-                for (start, _), buffer in zip(ranges, buffers, strict=True)
+            # By both ends, since ranges of two lengths may begin at the same byte.
+            self._buffers = {
+                span: np.frombuffer(buffer, np.uint8)
+                for span, buffer in zip(ranges, buffers, strict=True)
             }
 
     def read(self, buffer: NDArray[np.uint8], start: int) -> int:
-        """Fill a buffer with a range that was announced."""
-        data = self._ranges.pop(start)
+        """Fill a buffer with a range that was announced, which is let go of then."""
+        data = self._buffers.pop((start, start + buffer.nbytes))
         count = min(len(data), len(buffer))
         buffer[:count] = data[:count]
         return count
 
     def close(self) -> None:
         """Let go of what was fetched."""
-        self._ranges.clear()
+        self._buffers.clear()

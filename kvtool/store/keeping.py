@@ -75,9 +75,9 @@ def save_result(store: Path, key: str, result: dict[str, Any]) -> Path:
     data = sealed({SEAL: UNSEALED, "key": key, "kind": kind, "result": result})
     with os_errors(f"result {key}: cannot be written"), scratch_folder(store) as tmp:
         if (mirror := mirrors.mirror_of(store)) is not None:
-            # The object first: what others see is on the object store, the mirror's copy follows.
             mirror.save(path, data)
-        replace_file(path, data, tmp)
+        else:
+            replace_file(path, data, tmp)
     ledger.mark(store, path)
     return path
 

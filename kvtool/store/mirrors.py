@@ -62,7 +62,7 @@ class Mirror(Protocol):
         """Commit a folder under the name `target`. False: another writer was first."""
 
     def save(self, path: Path, data: bytes) -> None:
-        """Put a file that is replaced as a whole, such as a result."""
+        """Put a file that is replaced as a whole, such as a result, there and in the folder."""
 
     def remove(self, target: Path) -> None:
         """Remove what was committed or saved; none is fine."""

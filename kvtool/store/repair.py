@@ -23,6 +23,7 @@ from kvtool.store.files import (
     scratch_folder,
 )
 from kvtool.store.problems import Mend, Problem
+from kvtool.store.run_folder import read_config
 from kvtool.store.sealed import group_json, leaf_json, unsealed
 from kvtool.store.verify import units
 
@@ -178,6 +179,8 @@ def _mend(store: Store, problem: Problem, dry_run: bool) -> Mended:
     # Without a whole copy there is nothing to restore a run or segment from.
     if mend == "restore" and target is not None and not _is_whole(_copy_of(store.path, target)):
         did = "left as it is, since it has no copy: `kvtool store remove` drops it"
+    elif mend == "restore" and target is not None and _is_blocked(target):
+        did = "left as it is, since something else lies in its place: remove that, then run again"
     if target is not None and mend and not dry_run:
         with os_errors(f"store {store.path}: cannot be repaired"):
             if mend == "drop":
@@ -201,7 +204,7 @@ def _restore_runs(store: Store, rows: list[Mended]) -> None:
     """First of all, so that the parts of such a run can be checked."""
     for name in store.runs():
         try:
-            store.run(name)
+            read_config(store.path, name)
         except CorruptError as error:
             root = layout.run_path(store.path, name) / layout.ZARR_JSON
             if _restore(store.path, root, ledger.run_copy(store.path, name)):
@@ -215,7 +218,7 @@ def _restore_roster(store: Path, run: str, rows: list[Mended]) -> None:
     """Segments of a run's roster, without which no index says which image it means."""
     for copy in ledger.segment_copies(store, run):
         segment = layout.run_path(store, run) / layout.ROSTER / copy.name
-        if _is_whole(segment / layout.ZARR_JSON) or not _is_whole(copy):
+        if _is_whole(segment / layout.ZARR_JSON) or not _is_whole(copy) or _is_blocked(segment):
             continue
         if segment.is_dir():
             _restore(store, segment / layout.ZARR_JSON, copy)
@@ -234,6 +237,15 @@ def _copy_of(store: Path, target: Path) -> Path:
     """Return the copy of the zarr.json of a run, or of a segment of its roster."""
     entry = ledger.entry_of(store, target)
     return entry if target.parent.name == layout.ROSTER else entry / ledger.RUN_COPY
+
+
+def _is_blocked(group: Path) -> bool:
+    """Return whether a group's zarr.json cannot be restored, since a file lies in the place of a
+    folder or a folder in the place of the file.
+    """
+    folders = (group.parent, group)
+    is_file = any(folder.exists() and not folder.is_dir() for folder in folders)
+    return is_file or (group / layout.ZARR_JSON).is_dir() or not group.parent.is_dir()
 
 
 def _restore(store: Path, path: Path, copy: Path) -> bool:

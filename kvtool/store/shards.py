@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from math import ceil
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -230,12 +231,19 @@ def _end(piece: ShardPiece) -> int:
 
 
 def _spans(pieces: Iterable[ShardPiece]) -> Iterator[list[ShardPiece]]:
-    """Yield groups of pieces that follow each other, READ_NBYTES or one chunk long at most."""
+    """Yield groups of pieces that follow each other, READ_NBYTES or one chunk long at most.
+
+    No two groups begin at the same byte, and all stretches of a chunk are in one.
+    """
     span: list[ShardPiece] = []
-    for piece in pieces:
-        # A piece of the same chunk, or of the next one in the file, joins the span.
-        same_or_next = span and piece.offset in (span[-1].offset, _end(span[-1]))
-        if same_or_next and _end(piece) - span[0].offset <= READ_NBYTES:
+    # By their place in the file: a chunk that is asked for again, by other stretches of tokens,
+    # repeated images or repeated heads, is beside its first piece.
+    for piece in sorted(pieces, key=attrgetter("offset")):
+        # A piece of the same chunk joins its span, however long the chunk is.
+        is_same = bool(span) and piece.offset == span[-1].offset
+        # So does the next chunk in the file, as long as one read holds both.
+        is_next = bool(span) and piece.offset == _end(span[-1])
+        if is_same or (is_next and _end(piece) - span[0].offset <= READ_NBYTES):
             span.append(piece)
         else:
             if span:

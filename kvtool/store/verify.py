@@ -23,6 +23,7 @@ from kvtool.store.parts import Part
 from kvtool.store.problems import Mend, Problem, drop_if_corrupt, foreign_files, unreadable
 from kvtool.store.roster import segment_name
 from kvtool.store.run import Run
+from kvtool.store.run_folder import read_config
 from kvtool.store.sealed import unsealed
 
 __all__ = ["Problem", "Unit", "in_share", "units", "verify"]
@@ -109,12 +110,15 @@ def _unit_of_kept(check: Callable[[Path], Iterable[Problem]], path: Path) -> Ite
 def _units_of_run(store: Store, folder: Path) -> Iterator[Unit]:
     label = f"runs/{folder.name}"
     try:
-        run = store.run(folder.name)
+        # By its whole name: a beginning, which would do for a user, may be that of another run.
+        run = Run(store.path, read_config(store.path, folder.name))
     except StoreError as error:
         # Without its settings nothing in a run can be checked: it is one problem as a whole.
         what = f"cannot be opened: {error}"
         mend: Mend = "restore" if isinstance(error, CorruptError) else ""
         problem = Problem(folder.name, "", "", what, mend, folder)
+        if isinstance(error.__cause__, NotADirectoryError):  # a file is no run
+            problem = Problem("", "", "", f"{label}: not a file of kvtool")
         yield Unit(label, lambda: [problem])
         return
     yield Unit(label, partial(_check_run, run))

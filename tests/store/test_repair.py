@@ -175,6 +175,65 @@ def test_damage_of_one_run_stops_no_other_and_is_mended(
     assert store.runs() == ["tiny"]
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "ti"])
+def test_a_file_among_the_runs_is_told_and_hides_nothing(store: Store, name: str) -> None:
+    """The beginning of a run's name, which users may give in its place, names no run here."""
+    (store.path / "runs" / name).write_text("x")
+    line = f"runs/{name}: not a file of kvtool"
+    assert [(problem.run, problem.what) for problem in verify(store)] == [("", line)]
+    flip(store.path / "runs" / "tiny" / "parts" / FIRST / "key" / "c.0.0.0.0")
+    rows = {(row.run, row.part): row.did for row in repair(store)}
+    assert rows == {("tiny", FIRST): "dropped", ("", ""): "left as it is"}
+    assert [problem.what for problem in verify(store)] == [line]
+
+
+@pytest.mark.slow
+def test_files_in_the_place_of_folders_and_the_reverse_end_no_check(store: Store) -> None:
+    copy = store.path.with_suffix(".whole")
+    shutil.copytree(store.path, copy)
+    for path in sorted(copy.rglob("*")):
+        relative = path.relative_to(copy)
+        # Without the store's own zarr.json it is none; without tmp/ nothing can be written.
+        if str(relative) in ("zarr.json", "tmp"):
+            continue
+        target = store.path / relative
+        if path.is_dir():
+            shutil.rmtree(target)
+            target.write_text("x")
+        else:
+            target.unlink()
+            target.mkdir()
+            (target / "notes.txt").write_text("x")
+        assert verify(store), relative
+        repair(store)
+        shutil.rmtree(store.path)
+        shutil.copytree(copy, store.path)
+
+
+@pytest.mark.parametrize("path", ["roster", "roster/0000001", "roster/0000001/zarr.json"])
+def test_a_segment_in_whose_place_something_else_lies_comes_back_once_that_is_gone(
+    store: Store, path: str
+) -> None:
+    target = store.path / "runs" / "tiny" / path
+    copy = shutil.copytree(store.path, store.path.with_suffix(".whole")) / "runs" / "tiny" / path
+    if target.is_dir():
+        shutil.rmtree(target)
+        target.write_text("x")
+    else:
+        target.unlink()
+        target.mkdir()
+    flip(store.path / "results" / "abd.json")
+    outcomes = [row.did for row in repair(store)]
+    assert "dropped" in outcomes
+    assert not any("restored" in outcome for outcome in outcomes)
+    target.rmdir() if target.is_dir() else target.unlink()
+    if path == "roster":
+        shutil.copytree(copy, target)
+    repair(store)
+    assert verify(store) == []
+    assert_holds(store.run(), [ragged(index) for index in range(5)])
+
+
 def test_a_store_whose_own_file_is_damaged_is_restored(store: Store) -> None:
     assert not restore_root(store.path)
     flip(store.path / "zarr.json")

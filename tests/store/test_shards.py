@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kvtool.errors import CorruptError
 from kvtool.store import shards
 from kvtool.store.arrays import ArraySpec, StoredArray
-from kvtool.store.encoding import STORED_DTYPE, Bits, Codec, bits_to_float32
+from kvtool.store.encoding import STORED_DTYPE, Bits, Codec, bits_to_float32, decode_chunk
 from kvtool.store.run_arrays import dimension_names
 from kvtool.store.shards import ReadRequest, Rows, open_ahead, read_all
 from kvtool.types import Precision
@@ -94,8 +94,8 @@ def test_chunks_written_by_zarr_in_its_own_order_are_found_through_the_index(
         zarr.open_array(tmp_path / "key", mode="r+")[:] = values
     sizes = tuple((tmp_path / "key" / spec.shard_name(shard)).stat().st_size for shard in range(2))
     array = StoredArray(tmp_path / "key", spec, sizes, (), "", "run r, part p, array key")
-    index = next(open_ahead([ReadRequest(array, 1, range(4), [Rows(0, 40, 0)])])).spans
-    assert len(index) > 1, "expected chunks that do not follow each other"
+    spans = next(open_ahead([ReadRequest(array, 1, range(1), [Rows(0, 40, 0)])])).spans
+    assert len(spans) > 1, "expected chunks that do not follow each other"
     assert np.array_equal(read(ReadRequest(array, 1, range(4), [Rows(0, 40, 0)])), values[1])
 
 
@@ -107,6 +107,33 @@ def test_neighboring_chunks_are_read_with_one_call(
     assert [len(shard.spans) for shard in open_ahead([request])] == [1]
     monkeypatch.setattr(shards, "READ_NBYTES", 1)
     assert [len(shard.spans) for shard in open_ahead([request])] == [10]
+
+
+@pytest.mark.parametrize("read_nbytes", [1, shards.READ_NBYTES])
+@pytest.mark.parametrize("lengths", [[600], [300, 301]])
+def test_each_chunk_is_read_and_decoded_once_however_often_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lengths: list[int], read_nbytes: int
+) -> None:
+    """Stretches of a chunk that is larger than a read; heads, and images of several chunks, that
+    are asked for again.
+    """
+    monkeypatch.setattr(shards, "READ_NBYTES", read_nbytes)
+    decoded: list[str] = []
+
+    def counted(data: Any, codec: Codec, scratch: Bits, location: str) -> Bits:
+        decoded.append(location)
+        return decode_chunk(data, codec, scratch, location)
+
+    monkeypatch.setattr("kvtool.store.shards.decode_chunk", counted)
+    array, values = write(tmp_path, lengths)
+    rows = [Rows(0, 1, 0), Rows(5, 6, 1), Rows(0, 600, 2), Rows(0, 600, 602), Rows(0, 9, 1202)]
+    request = ReadRequest(array, 1, [1, 0, 1], rows)
+    (shard,) = open_ahead([request])
+    starts = [span[0].offset for span in shard.spans]
+    assert len(set(starts)) == len(starts)
+    tokens = [index for start, stop, _ in rows for index in range(start, stop)]
+    assert read(request).tobytes() == values[1, [1, 0, 1]][:, tokens].tobytes()
+    assert len(decoded) == len(set(decoded)) == 2 * array.spec.chunks_per_head
 
 
 def test_a_shard_without_all_its_chunks_is_corrupt_not_zero(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
 from pathlib import Path, PurePosixPath
 
@@ -10,6 +11,7 @@ from kvtool.store import layout, mirrors
 from kvtool.store.objects.addresses import mirrors_folder
 from kvtool.store.objects.bucket import Bucket, full_address
 from kvtool.store.objects.mirror import BucketMirror
+from kvtool.store.objects.mirrored_files import locked, write_mirrored
 from kvtool.store.sealed import group_json, unsealed
 from kvtool.store.store_folder import VERSION_FIELD, check_format, create_store
 
@@ -33,20 +35,37 @@ def connect(address: str, create: bool = False) -> Path | None:
         bucket.create(layout.ZARR_JSON, group_json({VERSION_FIELD: layout.FORMAT_VERSION}))
     else:
         _check_version(address, root_json)
-    # The mirror is an empty store at first, which is then filled from the index of commits.
-    if not (root / layout.ZARR_JSON).exists():
-        root.parent.mkdir(parents=True, exist_ok=True)
-        (root.parent / "address").write_text(address)
-        create_store(root)
-        shutil.rmtree(layout.ledger_path(root))  # commits stand in its place
-    # One mirror a process: a second one would not know what the first has seen.
-    mirror = mirrors.mirror_of(root)
-    if not isinstance(mirror, BucketMirror):
-        mirror = BucketMirror(bucket, root)
-        mirrors.register(root, mirror)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    # Workers of one machine share the cache and may begin at once: one of them makes the mirror.
+    with locked(root.parent):
+        if not (root / layout.ZARR_JSON).exists():
+            _make_mirror(root, address)
+        # One mirror a process: a second one would not know what the first has seen.
+        mirror = mirrors.mirror_of(root)
+        if not isinstance(mirror, BucketMirror):
+            mirror = BucketMirror(bucket, root)
+            mirrors.register(root, mirror)
     mirror.refresh(at_once=True)
     mirror.refresh_results()
     return root
+
+
+def _make_mirror(root: Path, address: str) -> None:
+    """Make the folder of a mirror, whole or not at all: an empty store, which is then filled from
+    the index of commits.
+    """
+    write_mirrored(root.parent / "address", address.encode())
+    # Made aside and renamed, so that a process that is killed meanwhile leaves no half of one.
+    aside = root.parent / f"aside-{secrets.token_hex(8)}"
+    try:
+        create_store(aside)
+        shutil.rmtree(layout.ledger_path(aside))  # commits stand in its place
+        # A folder without zarr.json is what an attempt of an earlier kvtool left.
+        if root.exists():
+            shutil.rmtree(root)
+        aside.rename(root)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _mirror_root(address: str) -> Path:

@@ -8,7 +8,6 @@ put under a name of its own, and one conditional PUT makes it part of the store;
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -27,7 +26,7 @@ from kvtool.store.objects.commits import COMMITS, Commit, commit_key, version_of
 from kvtool.store.objects.conditions import check_conditions
 from kvtool.store.objects.index import COMPACT_COMMITS, Index, View
 from kvtool.store.objects.leases import lease, live_leases
-from kvtool.store.objects.mirrored_files import fetch_results, write_mirrored
+from kvtool.store.objects.mirrored_files import fetch_results, locked, write_mirrored
 from kvtool.store.objects.orphans import committed_depth, find_orphans
 from kvtool.store.objects.remote_files import BucketFile
 
@@ -64,7 +63,7 @@ class BucketMirror:
         if not at_once and time.monotonic() - self._refreshed_s < REFRESH_S:
             return
         # Under the lock of the folder, which several processes of this machine share.
-        with self._locked():
+        with locked(self._root.parent):
             view = self._index.look(self._mirrored)
             # Runs come before their parts in this order: a part without its run is not mirrored.
             for commit in sorted(view.changed, key=lambda commit: commit.path):
@@ -79,7 +78,8 @@ class BucketMirror:
 
     def refresh_results(self) -> None:
         """Bring the results of the folder up to date."""
-        fetch_results(self._bucket, layout.results_path(self._root))
+        with locked(self._root.parent):
+            fetch_results(self._bucket, layout.results_path(self._root))
 
     def file(self, path: Path) -> BucketFile | None:
         """Return the object of a file of a committed folder, or of a result."""
@@ -129,7 +129,7 @@ class BucketMirror:
                 return False
         # A commit whose objects are not as they were sent is taken back before anyone relies on it.
         self._check_objects(commit, target)
-        with self._locked():
+        with locked(self._root.parent):
             self._mirror(commit)
             if self._known is not None:
                 self._known.add(commit.path)
@@ -141,8 +141,11 @@ class BucketMirror:
         return True
 
     def save(self, path: Path, data: bytes) -> None:
-        """Put a file that is replaced as a whole."""
+        """Put a file that is replaced as a whole, and give it to the folder."""
+        # The object first: what others see is on the object store.
         self._bucket.put(self._path_of(path), data)
+        with locked(self._root.parent):
+            write_mirrored(path, data)
 
     def remove(self, target: Path) -> None:
         """Remove a result, or a committed folder with all below it."""
@@ -278,10 +281,3 @@ class BucketMirror:
 
     def _path_of(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the folder against other processes of this machine, and threads of this one."""
-        with (self._root.parent / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kvtool.errors import CorruptError, StoreError
-from kvtool.store import open_store
+from kvtool.store import open_store, shards
 from kvtool.store.copying import copy
 from kvtool.store.objects import mirror
 from kvtool.store.objects.bucket import Bucket
@@ -97,6 +97,20 @@ def test_one_head_of_one_image_is_read_by_ranges_and_no_whole_object(
     assert_same_bits(values, image_arrays(run.config, images[2])["value"][1, 1])
     shard = run.parts()[0].arrays["value"].shard_nbytes[1]
     assert nbytes < shard / 6  # one of eight chunks, and the index
+
+
+@pytest.mark.parametrize("read_nbytes", [1, shards.READ_NBYTES])
+@pytest.mark.parametrize("tokens", [[0, 5], [*range(600), *range(600)], [*range(600), *range(100)]])
+def test_tokens_of_a_chunk_that_is_asked_for_again_come_from_the_objects(
+    monkeypatch: pytest.MonkeyPatch, tokens: list[int], read_nbytes: int
+) -> None:
+    """The smallest reads stand for chunks that are larger than one, as of wide hidden states."""
+    monkeypatch.setattr(shards, "READ_NBYTES", read_nbytes)
+    run = create_run(open_store(ADDRESS, create=True), config(kinds=("projected",)))
+    images = [sample(0, n_tokens=600), sample(1, n_tokens=601)]
+    commit(run, images)
+    values, _ = run.read("projected", 0, ids=["image0"], tokens=tokens, raw=True)
+    assert_same_bits(values, image_arrays(run.config, images[0])["projected"][0, 0][tokens])
 
 
 def test_a_part_without_its_commit_is_seen_by_nobody_and_written_again(
