@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.engine.processes import POLL_S, Hear, IsOver, Work
+from kvtool.engine.stopping import PATIENCE_S
 from kvtool.engine.worker import resolve_devices
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.models.device_names import numbered
@@ -25,8 +26,6 @@ from kvtool.store.owners import this_process
 
 MOST_DEATHS = 3
 """How often a task's process may die on nodes that live: what kills it each time is its input."""
-PATIENCE_S = 20.0
-"""How long tasks that are told to stop have to release their claims."""
 
 
 @dataclass(frozen=True)
