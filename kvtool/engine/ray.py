@@ -172,8 +172,10 @@ def run_ray(
         running = tasks
         while running and not is_over(set(range(len(tasks)))):
             ended, running = ray.wait(running, num_returns=len(running), timeout=POLL_S)
+            told = _told(messages)
+            # After what was told: a node that joined before an attempt told of itself is in it.
             alive = live_nodes(ray)
-            for number, message in _told(messages):
+            for number, message in told:
                 if isinstance(message, Started):
                     attempts.start(number, message, alive)
                 else:
