@@ -94,15 +94,27 @@ class VideoFolder(DatasetBase):
         return list(self._usable([*([self.folder] if is_video else []), *below]))
 
     def _usable(self, paths: Sequence[Path]) -> Iterator[VideoRef]:
-        """Yield the videos at some places; those that cannot be used are named in `unread`."""
+        """Yield the videos at some places; those that cannot be used are named in `unread`.
+
+        Raises DatasetError for two of one name, whose frames would have equal ids.
+        """
+        by_name: dict[str, Path] = {}
         for path in paths:
             try:
                 if not is_utf8(path.name):
                     name = printable(str(path))
                     raise DatasetError(f"{name}: a name that is not UTF-8; rename it")
-                yield self._clip_at(path)
+                clip = self._clip_at(path)
             except (DatasetError, ImageError) as error:
                 self.unread.append(str(error))
+                continue
+            # Links of different names may lead to folders of one name.
+            if (first := by_name.setdefault(clip.id, path)) != path:
+                raise DatasetError(
+                    f"video: {self.root}: expected videos of different names, found {first} and "
+                    f"{path}, both named {clip.id}; rename a folder, of a link the one it leads to"
+                )
+            yield clip
 
     def _clip_at(self, path: Path) -> VideoRef:
         """Return the video at a place. Raises DatasetError or ImageError."""

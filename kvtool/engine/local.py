@@ -118,9 +118,13 @@ def extract(
     # Made once the model is known to be one: a refusal leaves nothing behind.
     if store is None and remote_address(job.store) is None:
         check_folder(job.store, "store")
-    run = find_run(extraction, store) if store else None
+    run, is_whole = _stored_run(extraction, store)
+    # The weights of a model on the hub may not be here yet: fetch them, then look again.
+    if not is_whole and not extraction.snapshot.revision:
+        extraction = replace(extraction, snapshot=resolve(job.model))
+        run, is_whole = _stored_run(extraction, store)
     # Where nothing had to be dropped and nothing lacks, no model is loaded at all.
-    if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
+    if run is not None and is_whole:
         report = Report(
             run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite()
         )
@@ -128,16 +132,26 @@ def extract(
         warn_of_nonfinite(run.config, report.nonfinite, set())
         report.seconds = time.monotonic() - started
         return report
-    # The weights of a model on the hub may not be here yet: fetch them, then look again.
-    if not extraction.snapshot.revision:
-        extraction = replace(extraction, snapshot=resolve(job.model))
-        run = find_run(extraction, store) if store else None
     if engine == "local":
         # Not yet how much is free: that is asked when the work begins.
         resolve_devices(devices, None if min_free_vram is None else 0)
     report = _extract(extraction, store, run, hands, started, wait_s, tell, begin)
     report.left_out = extraction.left_out
     return report
+
+
+def _stored_run(extraction: Extraction, store: Store | None) -> tuple[Run | None, bool]:
+    """Return the run that an extraction goes on with, if there is one, without the pictures that
+    changed since, and whether it holds all that is asked for.
+
+    Raises what find_run and replace_changed raise.
+    """
+    run = find_run(extraction, store) if store else None
+    if run is None:
+        return None, False
+    # Wherever a run is found, what changed goes before anything counts as stored.
+    n_dropped = replace_changed(extraction, run)
+    return run, not n_dropped and is_done(extraction, run)
 
 
 def is_done(extraction: Extraction, run: Run) -> bool:

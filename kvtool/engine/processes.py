@@ -17,6 +17,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
+from kvtool.engine.stopping import end_stopped
 from kvtool.errors import KvtoolError
 
 STOPPED = 128 + signal.SIGTERM
@@ -201,7 +202,7 @@ class Processes:
         # Nobody hears any more what they still tell, and so they need not wait for that.
         for messages in self._messages:
             messages.close()
-        self._join()
+        end_stopped([process for process in self._processes if process.pid is not None])
 
     def _send(self, work: Work | None) -> None:
         """Send some work to all; that one is dead is found where it is waited for."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.engine.processes import POLL_S, Hear, IsOver, Work
+from kvtool.engine.stopping import PATIENCE_S
 from kvtool.engine.worker import resolve_devices
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.models.device_names import numbered
@@ -27,8 +28,6 @@ log = logging.getLogger("kvtool")
 
 MOST_DEATHS = 3
 """How often a task's process may die on nodes that live: what kills it each time is its input."""
-PATIENCE_S = 20.0
-"""How long tasks that are told to stop have to release their claims."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +175,10 @@ def run_ray(
         running = tasks
         while running and not is_over(set(range(len(tasks)))):
             ended, running = ray.wait(running, num_returns=len(running), timeout=POLL_S)
+            told = _told(messages)
+            # After what was told: a node that joined before an attempt told of itself is in it.
             alive = live_nodes(ray)
-            for number, message in _told(messages):
+            for number, message in told:
                 if isinstance(message, Started):
                     attempts.start(number, message, alive)
                 else:

@@ -150,6 +150,10 @@ def _spread(checkpoint: Checkpoint, devices: Devices, blocks: Blocks) -> list[in
     rooms = [int(room * SHARE) for room in free]
     numbers = spread(blocks, rooms, n_gpus, devices.folder is not None)
     if numbers is None:
+        # All devices together may have room enough where the first has not.
+        if blocks.trunk_bytes > rooms[0]:
+            location = f"{devices.names[0]}, which holds all but the layers"
+            _refuse(checkpoint, blocks.trunk_bytes, location, rooms[0])
         needed = blocks.trunk_bytes + sum(blocks.layer_bytes)
         _refuse(checkpoint, needed, "+".join(devices.names), sum(free))
     return numbers

@@ -86,10 +86,13 @@ def spread(blocks: Blocks, rooms: Sequence[int], n_gpus: int, on_disk: bool) -> 
         n_gpus: How many of them are GPUs.
         on_disk: Whether layers may stay on disk.
     """
+    # The trunk is never divided, so that no share of the layers helps where it is too large.
+    if blocks.trunk_bytes > rooms[0]:
+        return None
     # The smallest share of each GPU that holds all layers spreads them evenly.
     for percent in range(1, 101) if n_gpus else ():
         shares = [room * percent // 100 for room in rooms[:n_gpus]]
-        # All but the layers stands on the first device.
+        # All but the layers stands on the first device; beyond its share, it takes no layer.
         shares[0] -= blocks.trunk_bytes
         if (devices := _filled(blocks.layer_bytes, shares)) is not None:
             return devices

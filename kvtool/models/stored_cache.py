@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from kvtool.errors import UsageError
-from kvtool.geometry import Geometry
+from kvtool.geometry import Geometry, LayerArray
 from kvtool.models.base import Array
 
 Stored = Mapping[str, Array]
@@ -43,29 +43,48 @@ def stored_layers(
 
 
 def check_stored(geometry: Geometry, images: Sequence[Stored]) -> None:
-    """Raise UsageError unless every layer is stored and all images have as many tokens."""
-    arrays = [
-        array
-        for name in ("key", "value")
-        for array in geometry.cache_arrays(name, range(geometry.layers))
+    """Raise UsageError unless keys and values of every layer are stored, and all images have as
+    many tokens.
+    """
+    arrays = {
+        name: geometry.cache_arrays(name, range(geometry.layers)) for name in ("key", "value")
+    }
+    # A kind that was not stored at all is another matter than layers that were not.
+    absent = [
+        name for name in arrays if not all(_stored_shapes(arrays[name], item) for item in images)
     ]
-    # Shapes of the whole prompt, since images differ in the text before them, too.
-    shapes = sorted(
-        {
-            _with_text(item[array.name].shape, item[f"text_{array.name}"].shape)
-            for array in arrays
-            for item in images
-            if array.name in item and f"text_{array.name}" in item
-        }
-    )
-    n_tokens = {shape[2] for shape in shapes}
-    n_layers = {len(array.layers) for array in arrays}
-    if len(n_tokens) != 1 or {shape[0] for shape in shapes} != n_layers:
+    if absent:
+        raise UsageError(
+            f"cache: expected keys and values, found no {' and no '.join(absent)}; extract with "
+            "--kinds key,value"
+        )
+    # Each array by itself, since the layers of one shape may be as many as those of another.
+    expected = {array.name: len(array.layers) for name in arrays for array in arrays[name]}
+    shapes = [_stored_shapes([*arrays["key"], *arrays["value"]], item) for item in images]
+    is_whole = all(_layer_counts(image) == expected for image in shapes)
+    distinct = sorted({shape for image in shapes for shape in image.values()})
+    if not is_whole or len({shape[2] for shape in distinct}) != 1:
         raise UsageError(
             f"cache: expected {len(geometry.cached_layers)} layers and equal numbers of tokens, "
-            f"found shapes {shapes} (layer, kv_head, token, dim); extract every layer, and go on "
-            "from images of one size at a time"
+            f"found shapes {distinct} (layer, kv_head, token, dim); extract every layer, and go "
+            "on from images of one size at a time"
         )
+
+
+def _stored_shapes(arrays: Sequence[LayerArray], item: Stored) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of those arrays that an image has, with the text before it, since images
+    differ in that, too.
+    """
+    return {
+        array.name: _with_text(item[array.name].shape, item[f"text_{array.name}"].shape)
+        for array in arrays
+        if array.name in item and f"text_{array.name}" in item
+    }
+
+
+def _layer_counts(shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Return how many layers each array has."""
+    return {name: shape[0] for name, shape in shapes.items()}
 
 
 def check_projected(images: Sequence[Stored]) -> None:

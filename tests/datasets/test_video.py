@@ -58,6 +58,29 @@ def test_folders_of_frames_are_videos_and_others_are_left_out(tmp_path: Path) ->
         open_dataset(f"video:{tmp_path / 'single'}")
 
 
+def test_videos_of_one_name_are_refused_in_one_line(tmp_path: Path) -> None:
+    root = tmp_path / "links"
+    root.mkdir()
+    for seed, name in enumerate(("x", "y")):
+        picture(tmp_path / name / "frames" / "0.png", seed=seed)
+        picture(tmp_path / name / "frames" / "1.png", seed=seed)
+        (root / f"to_{name}").symlink_to(tmp_path / name / "frames")
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(f"video:{root}")
+    assert str(caught.value) == (
+        f"video: {root}: expected videos of different names, found {root / 'to_x'} and "
+        f"{root / 'to_y'}, both named frames; rename a folder, of a link the one it leads to"
+    )
+    # One of them alone has the name that it always had.
+    (root / "to_y").unlink()
+    assert clip_of(f"video:{root}").id == "frames"
+    # A folder of frames with a video of its name below it.
+    frames(tmp_path / "v", ["0.png", "1.png"])
+    frames(tmp_path / "v" / "v", ["0.png", "1.png"])
+    with pytest.raises(DatasetError, match=r"found .*/v and .*/v/v, both named v; rename"):
+        open_dataset(f"video:{tmp_path / 'v'}")
+
+
 @pytest.mark.parametrize(
     ("sampling", "indices", "rate"),
     [

@@ -169,3 +169,36 @@ def test_workers_that_nobody_hears_any_more_still_end() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run_processes(tell_for_ever, TWO, stop)
+
+
+def sleep_in_c(_: str, tell: Callable[[Any], None]) -> None:
+    """Hear no signal, as code in C that runs for long."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    tell(os.getpid())
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_workers_that_hear_no_signal_are_killed_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_stopped: bool
+) -> None:
+    monkeypatch.setattr("kvtool.engine.stopping.PATIENCE_S", 0.5)
+    caplog.set_level(logging.WARNING, "kvtool")
+    numbers: dict[int, int] = {}
+
+    def hear(number: int, process: int) -> None:
+        numbers[number] = process
+        if is_stopped and len(numbers) == len(TWO):
+            raise KeyboardInterrupt
+
+    started = time.monotonic()
+    if is_stopped:
+        with pytest.raises(KeyboardInterrupt):
+            run_processes(sleep_in_c, TWO, hear)
+    else:
+        run_processes(sleep_in_c, TWO, hear, lambda _: len(numbers) == len(TWO))
+    assert time.monotonic() - started < 40
+    assert len(numbers) == len(TWO)
+    assert not any(map(psutil.pid_exists, numbers.values()))
+    assert len(caplog.messages) == len(TWO)
+    assert "expected it to stop within 0.5 s, found it still running" in caplog.messages[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kvtool.engine import ray
 from kvtool.engine.ray import Attempts, RayTask, Started, every_device
 from kvtool.engine.workers import Hands, check_engine, run_workers
 from kvtool.errors import KvtoolError, UsageError
@@ -31,6 +32,53 @@ def test_what_a_lost_node_claimed_is_released_at_once() -> None:
     # Ray begins its task again elsewhere.
     attempts.start(0, Started("third", "b"), {"b"})
     assert lost == [{"first"}]
+
+
+class Cluster:
+    """A cluster of one task, and its queue, as run_ray uses them: a node joins just before the
+    task tells that it began there, and the task ends at the second look.
+    """
+
+    def __init__(self) -> None:
+        self.node_ids = ["first"]
+        self.n_looks = 0
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "NodeID": node} for node in self.node_ids]
+
+    def wait(self, tasks: list[str], **_: Any) -> tuple[list[str], list[str]]:
+        self.n_looks += 1
+        return ([], tasks) if self.n_looks == 1 else (tasks, [])
+
+    def get(self, tasks: list[str]) -> list[None]:
+        return [None for _ in tasks]
+
+    def qsize(self) -> int:
+        return 1
+
+    def get_nowait_batch(self, _: int) -> list[tuple[int, Started]]:
+        if "second" in self.node_ids:
+            return []
+        self.node_ids.append("second")
+        return [(0, Started("process", "second"))]
+
+    def shutdown(self, force: bool) -> None:
+        assert force
+
+
+def test_an_attempt_on_a_node_that_has_just_joined_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster()
+    monkeypatch.setattr(ray, "joined_cluster", lambda: cluster)
+    monkeypatch.setattr(ray, "_queue", lambda _: cluster)
+    monkeypatch.setattr(ray, "_submitted", lambda *_: ["task"])
+    lost: list[set[str]] = []
+    ray.run_ray(
+        *(lambda *_: None, ("cpu",), lambda *_: None, lambda _: False, lost.append), variables={}
+    )
+    assert cluster.n_looks >= 2
+    assert lost == []
 
 
 def test_a_task_that_ends_its_process_time_after_time_is_an_error() -> None:

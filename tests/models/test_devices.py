@@ -111,6 +111,24 @@ def test_gpus_share_layers_in_proportion_to_their_room() -> None:
     assert spread(eight, [40, 39], 2, False) is None
 
 
+def test_the_first_gpu_must_have_room_for_all_but_the_layers() -> None:
+    ten = blocks(*[2000] * 10, trunk=3000)
+    assert spread(ten, [1000, 80000], 2, False) is None
+    assert spread(ten, [2999, 80000, 80000], 3, False) is None
+    # Neither the host nor the disk takes them off it.
+    assert spread(ten, [1000, 80000, 80000], 2, False) is None
+    assert spread(ten, [1000, 80000, 80000], 2, True) is None
+    assert spread(ten, [3000, 80000], 2, False) == [1] * 10
+
+
+@pytest.mark.slow
+def test_a_first_device_that_has_no_room_is_named(llava: Path, room: Any) -> None:
+    pytest.importorskip("accelerate")
+    room(-1)
+    line = error(llava, device="cpu+disk:x")
+    assert "on cpu, which holds all but the layers, found 0.00 GB free" in line
+
+
 def test_what_gpus_have_no_room_for_goes_to_the_host_and_then_to_disk() -> None:
     eight = blocks(*[10] * 8, trunk=5)
     # Two layers that stand elsewhere visit a GPU: room for 65 holds the rest and four.

@@ -15,6 +15,7 @@ from kvtool.engine.plan import Job
 from kvtool.errors import BusyError, ChangedError, DatasetError
 from kvtool.store.verify import verify
 from tests.engine.match.folders import counts, extract, replace_pictures, values
+from tests.support.hub import cached
 from tests.support.tiny import noise
 
 
@@ -146,3 +147,62 @@ def test_a_kept_result_of_the_pictures_before_is_not_given_for_those_that_replac
     assert kvtool.open(store).run().images_hash() != before
     assert [row["variance"] for row in second.rows] != [row["variance"] for row in first.rows]
     assert second.rows == kvtool.variance(kvtool.open(store).run(), fresh=True).rows
+
+
+@pytest.fixture
+def later_commit(
+    hub: Path, tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A store of a hub model's run, of which the cache then has a later commit with the same
+    weights, which are still to be fetched.
+    """
+    cached(hub, tiny_model, "main")
+    extract(tmp_path / "s.kv", Path("acme/tiny"), few)
+    snapshot = cached(hub, tiny_model, "main", commit="f" * 40)
+    weights = snapshot / "model.safetensors"
+    blob = weights.readlink()
+    weights.unlink()
+
+    def download(_repo: str, **_options: object) -> str:
+        weights.unlink(missing_ok=True)
+        weights.symlink_to(blob)
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    return tmp_path / "s.kv"
+
+
+@pytest.mark.slow
+def test_pictures_are_replaced_in_a_run_that_is_known_once_the_weights_are_there(
+    later_commit: Path, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
+    name = kvtool.open(later_commit).run().name
+    replace_pictures(few, "2")
+    report = extract(later_commit, Path("acme/tiny"), few, changed="replace")
+    assert report.run == name
+    assert counts(report) == (0, 6)
+    extract(tmp_path / "new.kv", tiny_model, few)
+    stored, fresh = kvtool.open(later_commit).run(), kvtool.open(tmp_path / "new.kv").run()
+    for image in fresh.ids:
+        assert np.array_equal(values(stored, image), values(fresh, image))
+
+
+@pytest.mark.slow
+def test_changed_pictures_of_a_run_that_is_known_once_the_weights_are_there_are_refused(
+    later_commit: Path, few: Path
+) -> None:
+    before = values(kvtool.open(later_commit).run(), "2.png")
+    replace_pictures(few, "2")
+    with pytest.raises(ChangedError, match=r"1 picture changed \(2\.png\)"):
+        extract(later_commit, Path("acme/tiny"), few)
+    assert np.array_equal(values(kvtool.open(later_commit).run(), "2.png"), before)
+
+
+@pytest.mark.slow
+def test_pictures_that_were_added_are_listed_in_a_run_that_is_known_once_the_weights_are_there(
+    later_commit: Path, few: Path
+) -> None:
+    noise(50, 40, 9).save(few / "9.png")
+    report = extract(later_commit, Path("acme/tiny"), few, limit=6)
+    assert counts(report) == (6, 0)
+    assert "9.png" in kvtool.open(later_commit).run().roster.index_of
