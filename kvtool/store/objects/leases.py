@@ -77,6 +77,8 @@ class _Beat:
             with suppress(StoreError):
                 data = _lease_json(self._owner, count)
                 version = self._bucket.swap(self._key, data, self._version)
+                if version is None:
+                    version = _version_of_owner(self._bucket, self._key, self._owner)
                 if version is None:  # it lapsed, and another took it: the commit decides
                     return
                 self._version, self._touched_s = version, time.monotonic()
@@ -102,12 +104,26 @@ def _take(bucket: Bucket, key: str, owner: Owner) -> Version | None:
         return version
     lease_read = bucket.fetch(key)
     if lease_read is None:  # given back in this moment
-        return bucket.create(key, data)
-    if _owner(lease_read[0]) == owner:  # made, and the answer was lost
+        version = bucket.create(key, data)
+    elif _owner(lease_read[0]) == owner:  # made, and the answer was lost
         return lease_read[1].version
-    if _has_lapsed(bucket, *lease_read):
-        return bucket.swap(key, data, lease_read[1].version)
-    return None
+    elif _has_lapsed(bucket, *lease_read):
+        version = bucket.swap(key, data, lease_read[1].version)
+    else:
+        return None
+    return version or _version_of_owner(bucket, key, owner)
+
+
+def _version_of_owner(bucket: Bucket, key: str, owner: Owner) -> Version | None:
+    """Return the version of a lease that still names its owner; None of another's, and of none.
+
+    A PUT whose answer was lost has changed the version, so that the next one, or the same as it is
+    sent again, meets its own lease and seems to be too late.
+    """
+    lease_read = bucket.fetch(key)
+    if lease_read is None or _owner(lease_read[0]) != owner:
+        return None
+    return lease_read[1].version
 
 
 def _has_lapsed(bucket: Bucket, data: bytes, entry: ObjectEntry) -> bool:
