@@ -71,11 +71,11 @@ def copy(
 
 
 def tell_copied(copied: Copied, target: str, format: Format) -> None:
-    """Print what became of each run. Raises PartialError where parts were left out."""
+    """Print what became of each run. Raises PartialError where anything was left out."""
     from kvtool.cli.output import emit_rows
 
     emit_rows([run.row() for run in copied.runs], format)
-    failed = [line for run in copied.runs for line in run.failed]
+    failed = copied.left_out()
     for line in failed:
         console.log.warning("%s", line)
     console.log.info("%s: %d results and answers copied", target, copied.results)
@@ -83,11 +83,12 @@ def tell_copied(copied: Copied, target: str, format: Format) -> None:
 
 
 def check_whole(failed: Sequence[str], store: str) -> None:
-    """Raise PartialError where parts or runs were left out."""
+    """Raise PartialError where parts, runs or results were left out."""
     from kvtool.reporting.numbers import plural
 
     if failed:
+        count = plural(len(failed), "part, run or result", "parts, runs or results")
         raise PartialError(
-            f"store {store}: {plural(len(failed), 'part or run', 'parts or runs')} left out, see "
-            "above: mend what is damaged, then run the same command again"
+            f"store {store}: {count} left out, see above: mend what is damaged, then run the same "
+            "command again"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,18 +90,28 @@ def check_copy(target: Run, group: str, name: str) -> None:
         # The message is told of the copy, so that its own location and advice are cut off.
         what = str(error).removesuffix(f": {layout.REPAIR}").partition(": ")[2]
         raise CorruptError(f"{label}: {what}: {advice}") from None
-    if mirrors.mirror_of(target.store) is not None:
-        return  # the index that names the part has the sizes of its objects
-    for file, record in _expected(part).items():
-        with os_errors(f"{label}: cannot be read"):
-            try:
-                n_bytes = (part.folder / file).stat().st_size
-            except FileNotFoundError:
-                raise CorruptError(f"{label}: file {file} is missing: {advice}") from None
-        if isinstance(record, FileRecord) and n_bytes != record.nbytes:
+    records = _expected(part)
+    with os_errors(f"{label}: cannot be read"):
+        sizes = _stored_sizes(part.folder, records)
+    for file, record in records.items():
+        if file not in sizes:
+            raise CorruptError(f"{label}: file {file} is missing: {advice}")
+        if isinstance(record, FileRecord) and sizes[file] != record.nbytes:
             raise CorruptError(
-                f"{label}: file {file}: expected {record.nbytes} bytes, found {n_bytes}: {advice}"
+                f"{label}: file {file}: expected {record.nbytes} bytes, found {sizes[file]}: "
+                f"{advice}"
             )
+
+
+def _stored_sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Return the sizes of those files of a committed folder that are there."""
+    if (mirror := mirrors.mirror_of(folder)) is not None:
+        return mirror.sizes(folder)  # one request for all of them
+    sizes = {}
+    for name in names:
+        with suppress(FileNotFoundError):
+            sizes[name] = (folder / name).stat().st_size
+    return sizes
 
 
 CopyTask = tuple[Part, str, FileRecord | int, Path]

@@ -57,10 +57,18 @@ class CopiedRun:
 
 @dataclass
 class Copied:
-    """What a copy did: run by run, and the results and answers that came with them."""
+    """What a copy did: run by run, and the results and answers that came with them.
+
+    failed: a line for each result and folder of pictures that is damaged or gone.
+    """
 
     runs: list[CopiedRun]
     results: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def left_out(self) -> list[str]:
+        """Return a line for each part, run, result and folder of pictures that is left out."""
+        return [*(line for run in self.runs for line in run.failed), *self.failed]
 
 
 def copy(
@@ -106,7 +114,7 @@ def copy(
         outcome.runs += _left_out_runs(source, remedy)
     if kinds is None and layers is None:
         names = None if runs is None else {run.name for run, _ in choice}
-        outcome.results = copy_results(source, target, names)
+        outcome.results, outcome.failed = copy_results(source, target, names)
     return outcome
 
 

@@ -54,7 +54,8 @@ class Pushed:
     """What a push did.
 
     store: the address; commit, private: of its data set. runs, parts: there by now that were
-    pushed. failed: a line for each part that is damaged or gone, which is left out.
+    pushed. failed: a line for each part, result and folder of pictures that is damaged or gone,
+    which is left out.
     """
 
     store: str
@@ -81,8 +82,8 @@ def push(
     """Push runs to a data set of the Hugging Face hub, which is made where there is none.
 
     What the hub has already is not sent again, so the same push, ended at any moment, goes on.
-    Every byte is compared with its checksum before; parts that are damaged or gone are left out and
-    named.
+    Every byte is compared with its checksum before; parts and results that are damaged or gone are
+    left out and named.
 
     Args:
         source: the open store. Where runs, kinds or layers are chosen, where a part is damaged or
@@ -165,8 +166,8 @@ def _sound_store(
     kinds: Sequence[Kind] | None,
     layers: LayerChoice | None,
 ) -> Iterator[tuple[Store, list[str]]]:
-    """Yield a store in a folder with what is chosen and not damaged, and a line for each part that
-    is. It is the store itself where that is so, else a copy.
+    """Yield a store in a folder with what is chosen and not damaged, and a line for each part or
+    result that is. It is the store itself where that is so, else a copy.
     """
     # The store itself is pushed only if all of it is meant and every byte is as it was written.
     is_all = runs is None and kinds is None and layers is None
@@ -176,7 +177,7 @@ def _sound_store(
     with TemporaryDirectory(prefix="kvtool-push-") as scratch:
         store = open_store(Path(scratch) / "store.kv", create=True)
         copied = copying.copy(source, store, runs=runs, kinds=kinds, layers=layers)
-        yield store, [line for run in copied.runs for line in run.failed]
+        yield store, copied.left_out()
 
 
 def _check_hub_runs(folder: HubFolder, runs: Sequence[Run]) -> None:

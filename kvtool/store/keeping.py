@@ -250,7 +250,7 @@ def picture_problems(folder: Path) -> Iterator[str]:
         if current != FileRecord(nbytes, crc):
             yield (
                 f"file {name}: expected {nbytes} bytes of crc32c {crc:08x}, "
-                f"found {current[0]} of {current[1]:08x}"
+                f"found {current[0]} of {current[1]:08x}: {_AGAIN}"
             )
 
 

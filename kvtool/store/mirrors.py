@@ -55,6 +55,9 @@ class Mirror(Protocol):
     def file(self, path: Path) -> RemoteFile | None:
         """Return the object of a file that the folder may lack; None where there can be none."""
 
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """Return the size of each object of a committed folder, by its name there."""
+
     def complete(self, folder: Path) -> None:
         """Fetch the files of a committed folder that the mirror lacks."""
 

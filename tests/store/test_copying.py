@@ -204,7 +204,7 @@ def test_the_command_ends_with_what_to_do_and_leaves_what_it_copied(
     code, _, err = shell(*command)
     assert code == 4
     assert any("part 0000003-0000005: expected its folder" in line for line in err)
-    assert "1 part or run left out" in err[-1]
+    assert "1 part, run or result left out" in err[-1]
     assert_holds(open_store(tmp_path / "target.kv").run(), IMAGES[:3])
     assert shell("store", "repair", source.path)[0] == 0
     assert shell(*command)[0] == 0

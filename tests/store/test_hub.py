@@ -147,7 +147,7 @@ def test_a_part_that_is_gone_is_left_out_of_a_push_and_named(
     assert code == 4
     line = "run tiny, part 0000000-0000003: expected its folder, found it in the ledger alone"
     assert any(line in text for text in err)
-    assert "1 part or run left out" in err[-1]
+    assert "1 part, run or result left out" in err[-1]
     pull(ADDRESS, target)
     assert_holds(target.run(), IMAGES[3:])
 
@@ -245,4 +245,4 @@ def test_the_commands_are_the_functions(source: Store, tmp_path: Path, shell: Sh
     damage(source.path / DAMAGED)
     code, _, err = shell("store", "push", str(source.path), ADDRESS, "--public")
     assert code == 4
-    assert "1 part or run left out" in err[-1]
+    assert "1 part, run or result left out" in err[-1]

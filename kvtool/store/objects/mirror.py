@@ -93,6 +93,11 @@ class BucketMirror:
         key = self._key(self._root.joinpath(*names[:depth]))
         return BucketFile(self._bucket, "/".join([key, *names[depth:]])) if key else None
 
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """Return the size of each object of a committed folder, by its name there."""
+        key = self._key(folder)
+        return {} if key is None else self._sizes(key)
+
     def complete(self, folder: Path) -> None:
         """Fetch the files of a committed folder that the mirror lacks. Raises StoreError."""
         if not folder.is_dir():
@@ -221,10 +226,7 @@ class BucketMirror:
             return
         prefix = f"{commit.folder}/"
         # Sizes are enough here: the service compared each request's digest as it arrived.
-        sizes = {
-            entry.key.removeprefix(prefix): entry.nbytes
-            for entry in self._bucket.list(commit.folder)
-        }
+        sizes = self._sizes(commit.folder)
         for name, (nbytes, _) in commit.files.items():
             if sizes.get(name) != nbytes:
                 self.remove(target)
@@ -233,6 +235,10 @@ class BucketMirror:
                     f"{sizes.get(name, 'no object')}: it was removed or changed while it was "
                     "written: run again"
                 )
+
+    def _sizes(self, key: str) -> dict[str, int]:
+        """Return the size of each object below a key, by its name from there on."""
+        return {entry.key.removeprefix(f"{key}/"): entry.nbytes for entry in self._bucket.list(key)}
 
     def _mirror(self, commit: Commit) -> None:
         """Give the folder the texts of a commit; a member of a run that is not there is none."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kvtool.errors import BusyError
+from kvtool.errors import BusyError, StoreError
 from kvtool.store import Run, locks, open_store, owners
 from kvtool.store.locks import Owner
 from kvtool.store.objects.bucket import Bucket
@@ -117,3 +117,71 @@ def test_a_claim_that_another_took_over_is_not_deleted_by_its_first_owner(
     with run.claim(NAME):
         leave(objects, stranger())
     assert keys_of(open_store(ADDRESS), "runs/tiny/locks/") == [KEY]
+
+
+def lose_answers(monkeypatch: pytest.MonkeyPatch, numbers: set[int], is_told: bool) -> list[int]:
+    """Let the swaps of these numbers apply and their answers be lost: with an error, or without a
+    word where the request is sent again. Return a list that grows with each swap.
+    """
+    swap = Bucket.swap
+    calls: list[int] = []
+
+    def lost(self: Bucket, key: str, data: bytes, version: Any) -> Any:
+        calls.append(len(calls))
+        answer = swap(self, key, data, version)
+        if calls[-1] not in numbers:
+            return answer
+        if is_told:
+            raise StoreError("the service is gone")
+        return None
+
+    monkeypatch.setattr(Bucket, "swap", lost)
+    monkeypatch.setattr(
+        "kvtool.store.objects.mirror.BucketMirror._check_conditions", lambda _: None
+    )
+    return calls
+
+
+def wait_for(calls: list[int], count: int) -> None:
+    deadline = time.monotonic() + 20
+    while len(calls) < count:
+        assert time.monotonic() < deadline, f"{len(calls)} of {count} heartbeats"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_heartbeat_whose_answer_was_lost_is_not_the_last_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    monkeypatch.setattr(owners, "HEARTBEAT_S", 0.02)
+    calls = lose_answers(monkeypatch, {1, 3, 4}, is_told)
+    with run.claim(NAME) as owner:
+        wait_for(calls, 9)
+        assert run.holders() == {NAME: owner}
+    assert run.holders() == {}
+    assert keys_of(open_store(ADDRESS), "runs/tiny/locks/") == []
+
+
+def test_the_heartbeat_ends_where_another_stands_in_the_lease(
+    run: Run, objects: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "HEARTBEAT_S", 0.02)
+    calls = lose_answers(monkeypatch, set(), True)
+    with run.claim(NAME):
+        wait_for(calls, 1)
+        leave(objects, stranger())
+        wait_for(calls, len(calls) + 1)
+        time.sleep(0.2)
+        count = len(calls)
+        time.sleep(0.2)
+        assert len(calls) == count
+        assert json.loads(bytes(obstore.get(objects, KEY).bytes()))["token"] == "theirs"
+
+
+def test_a_dead_claim_is_taken_over_though_the_answer_was_lost(
+    run: Run, objects: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(objects, Owner(dead_process(), time.time(), "dead"))
+    lose_answers(monkeypatch, {0}, False)
+    with run.claim(NAME) as owner:
+        assert run.holders() == {NAME: owner}
