@@ -35,13 +35,13 @@ def _without_variables(words: tuple[str, ...]) -> Iterator[None]:
     command = command_line()
     for word in words:
         command = command.commands[word]
-    shown = [flag for flag in command.params if getattr(flag, "show_envvar", False)]
+    visible = [flag for flag in command.params if getattr(flag, "show_envvar", False)]
     try:
-        for flag in shown:
+        for flag in visible:
             flag.show_envvar = False
         yield
     finally:
-        for flag in shown:
+        for flag in visible:
             flag.show_envvar = True
 
 

@@ -67,6 +67,21 @@ def widened(
     }
 
 
+def widened_difference(difference: Estimate, score: Estimate, widened_score: Estimate) -> Estimate:
+    """Widen the interval of a score less another one as far as the score's own was widened.
+
+    The resamples of a difference know no more of a score that is alike in all units than its own do.
+
+    Args:
+        difference: the difference with its interval.
+        score: the score that it is taken from, with the interval of the resamples.
+        widened_score: the same as `widened` returns it.
+    """
+    below = score.low - widened_score.low
+    above = widened_score.high - score.high
+    return Estimate(difference.value, difference.low - below, difference.high + above)
+
+
 def _widened(estimate: Estimate, n: int, top: float) -> Estimate:
     value, low, high = (np.asarray(part, np.float64) for part in estimate)
     # None of n units scores otherwise: so large a share of all units still could.

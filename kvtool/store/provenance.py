@@ -13,12 +13,12 @@ from typing import Any
 from kvtool.store import Run
 
 ALGORITHMS = {
-    "foreground-segmentation": 4,
-    "co-segmentation": 4,
-    "semantic-segmentation": 5,
-    "referring-expression": 5,
-    "semantic-correspondence": 3,
-    "temporal-correspondence": 3,
+    "foreground-segmentation": 5,
+    "co-segmentation": 5,
+    "semantic-segmentation": 6,
+    "referring-expression": 6,
+    "semantic-correspondence": 4,
+    "temporal-correspondence": 4,
     "variance": 1,
     "knockout": 5,
     "knockout-each": 2,

@@ -14,7 +14,7 @@ from kvtool.features.layers import Layer
 from kvtool.result import Row, metric_names
 from kvtool.stats.bootstrap import Estimate, Scores, bootstrap, count_clusters
 from kvtool.stats.halves import halves as halves
-from kvtool.stats.proportions import TOPS, widened
+from kvtool.stats.proportions import TOPS, widened, widened_difference
 from kvtool.store import Run
 from kvtool.store.nonfinite import WHAT, describe
 from kvtool.types import GridSpan, Kind
@@ -229,7 +229,11 @@ def table_rows(
     n = table.units.shape[1]
     # An interval rests on as many independent things as were resampled, not on all units.
     n_resampled = count_clusters(n, table.clusters)
-    estimates = widened(estimates, n_resampled, TOPS.get(unit, {}))
+    collapsed = estimates
+    estimates = widened(collapsed, n_resampled, TOPS.get(unit, {}))
+    if level is not None and (difference := estimates.get("chance_difference")) is not None:
+        primary = collapsed[level.metric], estimates[level.metric]
+        estimates["chance_difference"] = widened_difference(difference, *primary)
     resampled = {} if table.clusters is None else {"n_resampled": n_resampled}
     counts = {"n": n, **resampled, **(table.facts or {})}
     chance = {} if level is None else level.row

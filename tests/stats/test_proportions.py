@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from kvtool.stats.bootstrap import Array, Estimate, bootstrap
-from kvtool.stats.proportions import widened, wilson
+from kvtool.stats.proportions import widened, widened_difference, wilson
 
 
 def accuracy(sums: Array) -> dict[str, Array]:
@@ -66,6 +66,15 @@ def test_signed_scores_unknown_ranges_and_single_units_stay() -> None:
     assert intervals["score"].low == pytest.approx([200 * by_formula(9, 9)[0]] * 2)
     single = widened({"accuracy": flat}, 1)["accuracy"]
     assert single is flat
+
+
+def test_a_difference_is_as_uncertain_as_the_score_it_is_taken_from() -> None:
+    """Eight pairs without a hit are not surely worse than chance, which hits one of twenty."""
+    score = Estimate(np.array([0.0, 0.3]), np.array([0.0, 0.2]), np.array([0.0, 0.4]))
+    difference = Estimate(score.value - 0.05, score.low - 0.06, score.high - 0.03)
+    wider = widened_difference(difference, score, widened({"pck": score}, 8)["pck"])
+    assert wider.low == pytest.approx([-0.06, 0.14])
+    assert wider.high == pytest.approx([by_formula(0, 8)[1] - 0.03, 0.37])
 
 
 def test_units_that_are_all_alike_have_an_interval_inside_the_range() -> None:
