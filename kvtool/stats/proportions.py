@@ -70,7 +70,7 @@ def widened(
 def widened_difference(difference: Estimate, score: Estimate, widened_score: Estimate) -> Estimate:
     """Widen the interval of a score less another one as far as the score's own was widened.
 
-    The resamples of a difference know no more of a score that is alike in all units than its own do.
+    Its resamples know no more of a score that is alike in all units than the score's own do.
 
     Args:
         difference: the difference with its interval.
