@@ -18,8 +18,9 @@ import torch
 from kvtool.asking.benchmarks import BENCHMARKS
 from kvtool.asking.condition_answers import Answers
 from kvtool.asking.conditions import score_conditions
+from kvtool.asking.paired.folds import stratified_folds
 from kvtool.asking.paired.questions import FOLDS, C
-from kvtool.asking.paired.readings import LinearProbe, stratified_folds
+from kvtool.asking.paired.readings import LinearProbe
 from kvtool.experiments.paired import retraining
 from kvtool.experiments.paired.retraining import retrained_best
 from kvtool.stats import permutation

@@ -165,7 +165,7 @@ def test_the_spread_of_guesses_is_that_of_fractions(
     runs: Mapping[str, Run], unit: str, scale: float
 ) -> None:
     names = ("j", "chance", "chance_difference")
-    row = {name + end: 0.2 * scale for name in names for end in ("", "_low", "_high")}
+    row: Row = {name + end: 0.2 * scale for name in names for end in ("", "_low", "_high")}
     row |= {"kind": "value", "layer": 0, "kv_head": 0, "n": 12, "chance_kind": "random map"}
     guess = {"kind": "value", "predictor": "random map", "draws_sd": 0.03 * scale, "draws": 8}
     result = Result("probe", TASKS[0], "j", 12, [row], unit=unit, chance=[guess])

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kvtool.asking.paired.folds import stratified_folds
 from kvtool.asking.paired.points import PointQuestion, make_questions
 from kvtool.asking.paired.readings import (
     LinearProbe,
     MeanCosine,
     PointCosine,
     ValueReading,
-    stratified_folds,
 )
 from kvtool.datasets.base import Question
 from kvtool.errors import UsageError

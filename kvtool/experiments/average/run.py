@@ -267,8 +267,7 @@ def chance_row(model: str, scores: Sequence[TaskScores]) -> Row:
         return {"kind": None, "model": model, "predictor": MEAN_GUESS, SCORE: None}
     level = {SCORE + end: first["chance" + end] for end in ("", "_low", "_high")}
     row = {"kind": first["kind"], "model": model, "predictor": MEAN_GUESS, **level}
-    pairs = [(task, _random_guess(task)) for task in scores]
-    guesses = [(task, guess) for task, guess in pairs if guess is not None]
+    guesses = [(task, guess) for task in scores if (guess := _random_guess(task)) is not None]
     row |= {"n_tasks": len(scores), "n": first["n"], "draws": 1}
     if guesses:
         # Tasks are drawn independently: the variances of their means add up.

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from kvtool.asking.paired.folds import stratified_folds
 from kvtool.asking.paired.points import PointQuestion, make_questions
 from kvtool.asking.paired.readings import (
     NONE,
     LinearProbe,
     MeanCosine,
     PointCosine,
-    stratified_folds,
 )
 from kvtool.features.layers import Layer
 from kvtool.store import Run

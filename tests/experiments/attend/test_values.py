@@ -55,7 +55,7 @@ def test_a_block_of_values_that_are_not_finite_is_not_chosen(
     for expression in dataset.expressions():
         mask = masks[expression.image_id].astype(np.uint8)
         name = str(expression.sent_id)
-        inquiry = Inquiry(name, expression.image_id, expression.text, mask=lambda mask=mask: mask)
+        inquiry = Inquiry(name, expression.image_id, expression.text, mask=mask.copy)
         attention.add(inquiry, np.ones(7))
     outcome = attention.outcome(list(attention.counts))
     assert outcome is not None

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from kvtool.asking.paired.folds import stratified_folds
 from kvtool.asking.paired.pictures import picture_clusters, same_pictures
-from kvtool.asking.paired.readings import stratified_folds
 from kvtool.datasets.base import Question
 from kvtool.experiments.paired.cells import ComparedAnswers
 from kvtool.experiments.paired.guesses import RecordedAnswers

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from kvtool.asking.paired.folds import stratified_folds
 from kvtool.asking.paired.questions import FOLDS, C
-from kvtool.asking.paired.readings import LinearProbe, stratified_folds
+from kvtool.asking.paired.readings import LinearProbe
 from kvtool.datasets.base import Question
 from kvtool.experiments.paired import retraining
 from kvtool.experiments.paired.cells import ComparedAnswers
