@@ -162,10 +162,16 @@ class ArrayRecord:
             or spec.shape[0] % spec.shard_layers
         ):
             return f"expected a geometry of positive sizes, found {spec}"
+        # A chunk is never longer than all the tokens: it would ask for memory that no file fills.
+        if spec.chunk_tokens > spec.shape[2]:
+            return (
+                f"expected chunks of at most {spec.shape[2]} tokens, found chunks of "
+                f"{spec.chunk_tokens}"
+            )
         # A file for each shard, with its size and its checksum.
         if not spec.n_shards == len(self.shard_nbytes) == len(self.shard_crc32c):
             return f"expected {spec.n_shards} files, found {len(self.shard_nbytes)}"
-        if min(self.shard_nbytes) < spec.index_nbytes or spec.chunk_tokens > spec.shape[2]:
+        if min(self.shard_nbytes) < spec.index_nbytes:
             return (
                 f"expected files of at least {spec.index_nbytes} bytes, "
                 f"found {min(self.shard_nbytes)}"

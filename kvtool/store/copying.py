@@ -7,8 +7,9 @@ on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any
 
 from kvtool.errors import CorruptError, RunConflictError, UsageError
@@ -18,6 +19,7 @@ from kvtool.store.catalog import Store
 from kvtool.store.copied_parts import check_copy, chosen_config, copy_arrays, copy_files
 from kvtool.store.copied_results import copy_results
 from kvtool.store.durable import read_file, write_file
+from kvtool.store.encoding import Bits
 from kvtool.store.estimate import check_space
 from kvtool.store.files import commit_folder, member_names, os_errors, scratch_folder
 from kvtool.store.manifest import RunConfig
@@ -282,7 +284,22 @@ def _copy_texts(run: Run, target: Run) -> None:
         names = texts.names(arrays[0])
         vectors = texts.vectors_for(target.config, names) if names else None
         if vectors:
-            counts = texts.token_counts
-            # Older runs lack the counts of tokens: the copy then lacks them, too.
-            token_counts = [counts[name] for name in names] if names[0] in counts else []
-            target.commit_text(names, vectors, template, token_counts)
+            _commit_texts(target, template, names, vectors, texts.token_counts)
+
+
+def _commit_texts(
+    target: Run,
+    template: str,
+    names: Sequence[str],
+    vectors: Mapping[str, Bits],
+    counts: Mapping[str, int],
+) -> None:
+    """Commit texts in their order, with the counts of tokens that are known."""
+    # Texts of an older kvtool lack the counts. A part of texts records those of all its texts or
+    # of none, so that each stretch of texts that are alike in this becomes a part.
+    for is_counted, stretch in groupby(range(len(names)), lambda row: names[row] in counts):
+        rows = list(stretch)
+        stretch_names = [names[row] for row in rows]
+        stretch_vectors = {array: values[rows] for array, values in vectors.items()}
+        token_counts = [counts[name] for name in stretch_names] if is_counted else []
+        target.commit_text(stretch_names, stretch_vectors, template, token_counts)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kvtool import schema
 from kvtool.errors import CorruptError
-from kvtool.store.arrays import ArraySpec
+from kvtool.store.arrays import ArrayRecord, ArraySpec
 from kvtool.store.encoding import Codec
 from kvtool.types import Precision
 from tests.support.arrays import PIPELINES, open_zarr, write
@@ -69,6 +70,24 @@ def test_check_sizes_names_what_is_lost_and_what_is_short(tmp_path: Path) -> Non
         CorruptError, match=r"run r, part p, array key: file c\.1\.0\.0\.0 is missing"
     ):
         array.check_sizes()
+
+
+def test_what_no_array_can_be_is_told_by_its_own_numbers() -> None:
+    spec = ArraySpec((1, 1, 8, 4), 8, 1, "bfloat16", "none")
+    record = ArrayRecord(spec, (100,), (0,), "00000000")
+    assert record.problem() is None
+    for changed, expected in (
+        (
+            replace(record, spec=replace(spec, chunk_tokens=9)),
+            "expected chunks of at most 8 tokens, found chunks of 9",
+        ),
+        (replace(record, spec=replace(spec, chunk_tokens=0)), "a geometry of positive sizes"),
+        (replace(record, shard_nbytes=(3,)), "expected files of at least 20 bytes, found 3"),
+        (replace(record, shard_nbytes=(100, 100)), "expected 1 files, found 2"),
+    ):
+        problem = changed.problem()
+        assert problem is not None
+        assert expected in problem
 
 
 def test_the_geometry_survives_json() -> None:

@@ -16,7 +16,7 @@ from kvtool.store.repair import repair
 from kvtool.store.verify import verify
 from kvtool.types import Kind
 from tests.support.object_stores import IMAGES, files_of, filled
-from tests.support.runs import assert_holds, commit, config, create_run, image_arrays
+from tests.support.runs import assert_holds, commit, config, create_run, finite_bits, image_arrays
 from tests.support.shell import Shell
 
 
@@ -112,6 +112,29 @@ def test_chosen_kinds_and_layers_are_the_run_that_an_extraction_of_them_makes(
         assert run.text_names == ["cat", "dog"]
         assert run.texts().token_counts == {"cat": 1, "dog": 2}
         assert np.array_equal(run.text_values(3, 1), source.run().text_values(3, 1))
+    assert verify(target) == []
+
+
+@pytest.mark.parametrize("counted", [("cat", "dog"), ("cow",), ()])
+def test_texts_keep_the_counts_of_tokens_that_are_known_in_a_copy_of_a_kind(
+    target: Store, tmp_path: Path, counted: tuple[str, ...]
+) -> None:
+    """Texts of an older kvtool have none; those that were added since have."""
+    source = open_store(tmp_path / "texts.kv", create=True)
+    run = create_run(source, config(kinds=("key", "value")))
+    commit(run, IMAGES)
+    rng = np.random.default_rng(0)
+    token_counts = {"cat": 1, "dog": 2, "cow": 3}
+    for names in (["cat", "dog"], ["cow"]):
+        values = finite_bits(rng, (len(names), 2, 2, 8), np.dtype("<u2"))
+        counts = [token_counts[name] for name in names if name in counted]
+        run.commit_text(names, values, token_counts=counts)
+    copy(source, target, kinds=["value"])
+    copied = target.run()
+    assert copied.text_names == ["cat", "dog", "cow"]
+    assert copied.texts().token_counts == {name: token_counts[name] for name in counted}
+    for layer in (1, 3):
+        assert np.array_equal(copied.text_values(layer, 1), run.text_values(layer, 1))
     assert verify(target) == []
 
 
