@@ -211,7 +211,7 @@ def _extract(
         check_space(
             store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec, job.dtype)
         )
-        n_dead = run_hands(job, plan, hands, hear)
+        n_dead, plan = run_hands(job, plan, hands, hear)
         # Workers commit in processes of their own: the run is opened again to see their parts.
         run = plan.open_run(store)
         plan = plan.within(run)
@@ -274,8 +274,8 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
     return False
 
 
-def run_hands(job: Job, plan: Plan, hands: Hands, tell: Tell) -> int:
-    """Do what is left of a plan, and return how many workers died.
+def run_hands(job: Job, plan: Plan, hands: Hands, tell: Tell) -> tuple[int, Plan]:
+    """Do what is left of a plan, and return how many workers died, and the plan as they had it.
 
     A cluster's devices are those of its nodes, so that each worker looks at its own.
     """
@@ -286,5 +286,6 @@ def run_hands(job: Job, plan: Plan, hands: Hands, tell: Tell) -> int:
     # A single worker needs no process of its own, and errors keep their traceback.
     if hands.engine == "local" and len(hands.devices) == 1:
         work(job, plan, hands.devices[0], tell)
-        return 0
-    return run_workers(hands, partial(work, job, plan), lambda _, event: tell(event), [job.store])
+        return 0, plan
+    todo = partial(work, job, plan)
+    return run_workers(hands, todo, lambda _, event: tell(event), [job.store]), plan

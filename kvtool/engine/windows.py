@@ -36,7 +36,9 @@ def windows(plan: Plan, parts: Sequence[Indices]) -> list[tuple[list[Indices], I
     """Return of each window the parts among `parts` that lie in it, and the indices of the plan
     that do, whether in one of these parts or not.
 
-    Windows begin at multiples of their length, so that all workers and later calls agree on them.
+    Windows begin at multiples of their length, so that the workers of a call agree on them, and so
+    do later calls over as many pictures with as many workers. Calls of other lengths meet on the
+    claims of parts alone: none does a part that another holds or has committed.
     """
     length = window_parts(plan) * plan.config.part_size
     indices: dict[int, list[int]] = {}

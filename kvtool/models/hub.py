@@ -16,7 +16,7 @@ from pathlib import Path
 from kvtool.errors import ModelError
 from kvtool.models import smollm2
 from kvtool.models.adapters import SCHEME
-from kvtool.models.families import EXAMPLES, reads_text
+from kvtool.models.families import EXAMPLES, reads_text, takes_pictures
 from kvtool.models.files import (
     CONFIG,
     first_pointer,
@@ -229,8 +229,11 @@ def _is_incomplete(path: Path, weights: bool) -> bool:
     """Return whether a cached snapshot lacks a file that the hub is likely to have."""
     if missing_files(path, weights):
         return True
-    text = reads_text(str(read_json(path / CONFIG).get("model_type")))
-    return not has_processor(path) or (text and not has_tokenizer(path))
+    config = read_json(path / CONFIG)
+    # What a model never has is not asked for, at each call anew.
+    if takes_pictures(config) and not has_processor(path):
+        return True
+    return reads_text(str(config.get("model_type"))) and not has_tokenizer(path)
 
 
 def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -> Path:

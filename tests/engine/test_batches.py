@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 
 import kvtool
+from kvtool.engine import local
 from kvtool.engine.batches import PartWork, Pool, Waiting
 from kvtool.engine.windows import window_parts, windows
+from kvtool.engine.workers import Hands
 from kvtool.errors import KvtoolError
 from kvtool.models.base import Prepared
 from kvtool.models.captured import Captured
@@ -152,6 +155,49 @@ def test_a_window_whose_first_part_is_held_is_left_to_its_owner(
         report = kvtool.extract(tmp_path / "s.kv", **options)
     assert (report.n_done, report.n_missing, len(report.busy)) == (12, 11, 1)
     assert kvtool.extract(tmp_path / "s.kv", **options).n_done == 11
+
+
+@pytest.mark.usefixtures("parts_of_four")
+@pytest.mark.slow
+def test_a_shorter_window_that_came_free_is_done_beside_one_that_is_held(
+    tmp_path: Path, model: str, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers have windows of a part, a single one would have one of three."""
+    options: dict[str, Any] = {"model": model, "dataset": f"folder:{mixed}", **SMALL}
+    kvtool.extract(tmp_path / "s.kv", limit=1, **options)
+    run = kvtool.open(tmp_path / "s.kv").run()
+    second = ExitStack()
+
+    def in_turn(hands: Hands, work: Any, hear: Any, _: Any) -> int:
+        """Work in this process; thereafter the other holder of the second part ends."""
+        for number, device in enumerate(hands.devices):
+            work(device, partial(hear, number))
+        second.close()
+        return 0
+
+    monkeypatch.setattr(local, "run_workers", in_turn)
+    with run.claim("0000000-0000004"), second:
+        second.enter_context(run.claim("0000004-0000008"))
+        report = kvtool.extract(tmp_path / "s.kv", devices=("cpu", "cpu"), **options)
+    assert (report.n_done, report.n_missing) == (20, 3)
+
+
+@pytest.mark.usefixtures("parts_of_four")
+@pytest.mark.slow
+def test_what_a_shorter_window_of_another_call_holds_up_is_told_and_done_by_the_next_call(
+    tmp_path: Path, model: str, mixed: Path
+) -> None:
+    """A call with a smaller limit, or more workers, holds one part of a longer window."""
+    options: dict[str, Any] = {"model": model, "dataset": f"folder:{mixed}", **SMALL}
+    kvtool.extract(tmp_path / "s.kv", limit=1, **options)
+    run = kvtool.open(tmp_path / "s.kv").run()
+    for part, n_left in (("0000000-0000004", 11), ("0000004-0000008", 4)):
+        with run.claim(part):
+            report = kvtool.extract(tmp_path / "s.kv", **options)
+        assert report.n_missing == n_left
+        assert len(report.busy) == 1
+    assert kvtool.extract(tmp_path / "s.kv", **options).n_missing == 0
+    assert verify(kvtool.open(tmp_path / "s.kv")) == []
 
 
 def test_windows_leave_two_for_every_worker_and_room_in_memory(

@@ -86,11 +86,11 @@ def test_workers_that_die_before_anything_is_done_do_not_begin_for_ever(
     kvtool.extract(tmp_path / "s.kv", limit=1, **options)
     calls: list[object] = []
 
-    def die(*arguments: Any) -> int:
+    def die(*arguments: Any) -> tuple[int, Any]:
         calls.append(arguments)
         assert len(calls) < 3
         arguments[3](Event("busy", message="held by one that is dead by now"))
-        return 1
+        return 1, arguments[1]
 
     monkeypatch.setattr("kvtool.engine.local.run_hands", die)
     with pytest.raises(KvtoolError, match="found them dead, and nothing done of 5 images"):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from kvtool.errors import ModelError
 from kvtool.models import files, load_model
@@ -19,6 +20,7 @@ from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.types import Geometry, ModelInfo
 from tests.support import tiny
 from tests.support.hub import COMMIT, cached
+from tests.support.tiny_language import llama
 from tests.support.tiny_words import tokenizer
 
 ROW_BYTES = 4096
@@ -173,6 +175,43 @@ def test_a_model_without_its_weights_is_known_by_its_commit(hub: Path, qwen: Pat
         ModelError, match=r"expected weights in model\.safetensors, found no such file"
     ):
         resolve("acme/tiny")
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the hub is asked for; it is out of reach."""
+    repos: list[str] = []
+
+    def download(repo: str, **_: object) -> str:
+        repos.append(repo)
+        raise LocalEntryNotFoundError("out of reach")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    return repos
+
+
+def test_of_a_cached_language_model_the_hub_is_not_asked(
+    hub: Path, tmp_path: Path, requests: list[str]
+) -> None:
+    snapshot = cached(hub, llama(tmp_path / "llama", None), "main")
+    for weights in (True, False):
+        assert resolve("acme/tiny", weights).commit == COMMIT
+    assert requests == []
+    (snapshot / "tokenizer.json").unlink()
+    resolve("acme/tiny", weights=False)
+    assert requests == ["acme/tiny"]
+
+
+def test_of_a_model_without_its_image_processor_the_hub_is_asked(
+    hub: Path, qwen: Path, requests: list[str]
+) -> None:
+    snapshot = cached(hub, qwen, "main")
+    resolve("acme/tiny", weights=False)
+    assert requests == []
+    for name in files.PROCESSORS:
+        (snapshot / name).unlink(missing_ok=True)
+    resolve("acme/tiny", weights=False)
+    assert requests == ["acme/tiny"]
 
 
 def test_a_cache_without_references_names_its_commit(hub: Path, qwen: Path) -> None:

@@ -4,7 +4,7 @@ config.json.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -208,6 +208,8 @@ TAKES_VIDEOS = (
     "qwen3_5_moe",
 )
 """Families whose models are given the frames of a video in one context."""
+_LANGUAGE_CLASSES = ("ForCausalLM", "LMHeadModel")
+"""How names of classes of transformers end that are a decoder and its head."""
 COMMON = "common:"
 """What the families of model types without a file begin with (families/common.py)."""
 
@@ -245,3 +247,14 @@ def reads_text(model_type: str) -> bool:
     return model_type not in FAMILIES.names() or getattr(
         FAMILIES.load(model_type), "reads_text", True
     )
+
+
+def takes_pictures(config: Mapping[str, Any]) -> bool:
+    """Whether a model has an image processor, by its configuration: a language model, which says
+    so by its classes and has no tower, has none.
+    """
+    if "vision_config" in config or str(config.get("model_type")) in FAMILIES.names():
+        return True
+    classes = config.get("architectures")
+    names = [str(name) for name in classes] if isinstance(classes, list) else []
+    return not names or not all(name.endswith(_LANGUAGE_CLASSES) for name in names)
