@@ -61,7 +61,7 @@ def copy(
     with console.progress("copy", sum(map(opened.count_parts, names)), unit="parts") as advance:
         copied = copy_runs(
             opened,
-            open_store(target, create=True),
+            target,
             runs=run or None,
             kinds=chosen_kinds,
             layers=chosen_layers,

@@ -101,13 +101,12 @@ def pull(
     goes on where it was ended. Of chosen kinds or layers a run becomes another one, without
     results.
     """
-    from kvtool.store import open_store
     from kvtool.store.hub import pull as pull_runs
 
     with _bars_unless_quiet():
         copied = pull_runs(
             address,
-            open_store(store, create=True),
+            store,
             runs=run or None,
             kinds=parse_kinds(kinds),
             layers=parse_layers(layers),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,11 +26,8 @@ from kvtool.store.objects.connect import connect
 from kvtool.store.roster import segment_attributes
 from kvtool.store.run import Run
 from kvtool.store.run_folder import read_config, write_run
-from kvtool.store.store_folder import check_version, create_store
+from kvtool.store.store_folder import check_place, check_version, create_store
 from kvtool.store.stored_results import StoredResults
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""A pathlib.Path has lost the second slash. One letter may be a drive."""
 
 
 def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
@@ -41,15 +37,9 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
     """
     if (address := remote_address(path)) is not None:
         return Store(_connected(path, address, create))
-    if _URL.match(os.fspath(path)) and not Path(path).exists():
-        raise StoreError(
-            f"store {path}: expected a folder or an address s3://, gs:// or az://, found another "
-            "URL: copy or mount it, then name that folder"
-        )
     folder = Path(path)
     with os_errors(f"store {folder}: cannot be opened"):
-        if folder.exists() and not folder.is_dir():
-            raise StoreError(f"store {folder}: expected a folder, found a file: name another path")
+        check_place(path, create)
         if create and not (folder / layout.ZARR_JSON).exists():
             create_store(folder)
         check_version(folder)

@@ -27,6 +27,7 @@ from kvtool.store.parts import Part
 from kvtool.store.roster import segment_name
 from kvtool.store.run import Run
 from kvtool.store.run_folder import write_run
+from kvtool.store.targets import Target, made_target, opened_target
 from kvtool.store.texts import text_arrays
 from kvtool.types import Kind
 
@@ -75,7 +76,7 @@ class Copied:
 
 def copy(
     source: Store,
-    target: Store,
+    target: Target,
     *,
     runs: Sequence[str] | None = None,
     kinds: Sequence[Kind] | None = None,
@@ -90,7 +91,9 @@ def copy(
     make it, without results.
 
     Args:
-        source, target: the open stores.
+        source: the open store.
+        target: an open store, or the path or address of one, which is made where it is not there
+            once nothing can be refused.
         runs: names, or their beginnings; all runs by default.
         kinds, layers: what to copy of them; all by default. Layers are the decoder's, or the
             tower's of an encoder alone.
@@ -100,23 +103,26 @@ def copy(
     Raises UsageError for a run, kind or layer that is not there; RunConflictError where the target
     has another run of the name; StoreError where it cannot be written.
     """
-    if source.path == target.path:
-        raise UsageError(f"store {target.address}: expected another store to copy to")
+    existing = opened_target(target)
+    if existing is not None and source.path == existing.path:
+        raise UsageError(f"store {existing.address}: expected another store to copy to")
     # All that can be refused is refused before anything is written.
     choice = chosen_runs(source, runs, kinds, layers)
-    for _, config in choice:
-        check_conflict(target, config, target.address)
-    target.sweep_tmp()
+    if existing is not None:
+        for _, config in choice:
+            check_conflict(existing, config, existing.address)
+    store = made_target(target if existing is None else existing)
+    store.sweep_tmp()
     outcome = Copied([])
     for run, config in choice:
-        row = _copy_run(run, config, target, progress)
-        row.failed += _gone_members(run, target.run(config.name), remedy)
+        row = _copy_run(run, config, store, progress)
+        row.failed += _gone_members(run, store.run(config.name), remedy)
         outcome.runs.append(row)
     if runs is None:
         outcome.runs += _left_out_runs(source, remedy)
     if kinds is None and layers is None:
         names = None if runs is None else {run.name for run, _ in choice}
-        outcome.results, outcome.failed = copy_results(source, target, names)
+        outcome.results, outcome.failed = copy_results(source, store, names)
     return outcome
 
 

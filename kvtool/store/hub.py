@@ -32,8 +32,10 @@ from kvtool.store.files import os_errors
 from kvtool.store.hub_folder import HubFolder
 from kvtool.store.manifest import RunConfig
 from kvtool.store.mirrors import mirror_of
+from kvtool.store.objects.addresses import remote_address
 from kvtool.store.run import Run
 from kvtool.store.store_folder import check_version
+from kvtool.store.targets import Target, opened_target
 from kvtool.store.verify import verify
 from kvtool.types import Kind
 
@@ -111,7 +113,7 @@ def push(
 
 def pull(
     address: str,
-    target: Store,
+    target: Target,
     *,
     runs: Sequence[str] | None = None,
     kinds: Sequence[Kind] | None = None,
@@ -125,7 +127,9 @@ def pull(
 
     Args:
         address: hf://datasets/OWNER/NAME[/path][@revision].
-        target: the open store. The folder of one on an object store lies in the user's cache.
+        target: an open store, or the path or address of one, which is made where it is not there
+            once nothing can be refused and all is downloaded. The folder of one on an object store
+            lies in the user's cache.
         runs, kinds, layers: what to pull, as in kvtool.store.copying.copy; all by default.
 
     Raises UsageError for an address, run, kind or layer that is none; RunConflictError where the
@@ -133,6 +137,7 @@ def pull(
     data set, or it has no store.
     """
     folder = HubFolder.parse(address)
+    existing = opened_target(target)
     commit = folder.commit()
     download = _download_folder(target, commit)
     is_new = not download.exists()
@@ -143,14 +148,15 @@ def pull(
             raise folder.no_store()
         check_version(source.path)
         choice = chosen_runs(source, runs, kinds, layers)
-        for _, config in choice:
-            check_conflict(target, config, target.address)
+        if existing is not None:
+            for _, config in choice:
+                check_conflict(existing, config, existing.address)
     except KvtoolError:
         # A refusal leaves no folder behind, unless an earlier pull had begun it.
         if is_new:
             shutil.rmtree(download, ignore_errors=True)
         raise
-    names, ignored = _needed(choice, target)
+    names, ignored = _needed(choice, existing)
     folder.download(download, commit, names, ignored)
     # What was committed and has no zarr.json was lost on the hub, or its push was not ended.
     remedy = "push the run again"
@@ -203,17 +209,24 @@ def _check_hub_runs(folder: HubFolder, runs: Sequence[Run]) -> None:
                     raise other_images(run.name, folder.address)
 
 
-def _download_folder(target: Store, commit: str) -> Path:
+def _download_folder(target: Target, commit: str) -> Path:
     """Return the folder beside a store into which a commit is downloaded."""
     name = f"pull-{commit[:_COMMIT_DIGITS]}"
     # The mirror of an object store lies among files of its own: a pull goes to the cache.
-    if mirror_of(target.path) is not None:
+    path = target.path if isinstance(target, Store) else Path(target)
+    if mirror_of(path) is not None or remote_address(path) is not None:
         return cache_folder() / "pulls" / name
-    path = target.path.absolute()
+    path = path.absolute()
     return path.parent / f"{path.name}.{name}"
 
 
-def _needed(choice: Sequence[tuple[Run, RunConfig]], target: Store) -> tuple[list[str], list[str]]:
+def _stored_parts(store: Store, run: str) -> set[str]:
+    return {path.name for path in layout.entries(layout.run_path(store.path, run) / "parts")}
+
+
+def _needed(
+    choice: Sequence[tuple[Run, RunConfig]], target: Store | None
+) -> tuple[list[str], list[str]]:
     """Return patterns of the files that a copy reads, and of those among them that it does not,
     since the target has their parts.
     """
@@ -222,8 +235,7 @@ def _needed(choice: Sequence[tuple[Run, RunConfig]], target: Store) -> tuple[lis
     is_whole = {run.name: config.hash == run.config.hash for run, config in choice}
     for run, config in choice:
         parts_path = f"runs/{run.name}/parts"
-        target_parts = layout.run_path(target.path, config.name) / "parts"
-        stored = {path.name for path in layout.entries(target_parts)}
+        stored = set() if target is None else _stored_parts(target, config.name)
         names |= {f"runs/{run.name}/text/*"} | (
             {f"{parts_path}/*"} if is_whole[run.name] else set()
         )

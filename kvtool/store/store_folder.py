@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,8 @@ from kvtool.store.files import close_plain_folders, replace_file, scratch_folder
 from kvtool.store.sealed import group_json, read_group
 
 VERSION_FIELD = "kvtool_store_version"
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+"""A pathlib.Path has lost the second slash. One letter may be a drive."""
 
 
 def create_store(folder: Path) -> None:
@@ -21,9 +25,27 @@ def create_store(folder: Path) -> None:
 
     Raises StoreError or OSError.
     """
+    check_new(folder)
+    make_folder(folder)
+    for name in (*layout.ROOT_FOLDERS, layout.LEDGER):
+        make_folder(folder / name)
+    with scratch_folder(folder) as tmp:
+        root = group_json({VERSION_FIELD: layout.FORMAT_VERSION})
+        replace_file(layout.runs_path(folder) / layout.ZARR_JSON, group_json({}), tmp)
+        close_plain_folders(folder, tmp)
+        # The copy in the ledger before the original, which alone makes the folder a store.
+        replace_file(layout.ledger_path(folder) / layout.ROOT_COPY, root, tmp)
+        replace_file(folder / layout.ZARR_JSON, root, tmp)
+
+
+def check_new(folder: Path) -> None:
+    """Raise StoreError where no store can be made in a folder, which need not be there: within
+    another store, and among files that are none of a store.
+    """
     # A store within another would be taken for foreign files by `store verify`.
     _check_outside(folder)
-    make_folder(folder)
+    if not folder.exists():
+        return
     # An earlier attempt may have been ended in between: its own folders are no obstacle.
     ours = (layout.ZARR_JSON, layout.LEDGER, layout.PICTURES, *layout.ROOT_FOLDERS)
     foreign = [
@@ -36,15 +58,34 @@ def create_store(folder: Path) -> None:
             f"store {folder}: expected an empty folder for a new store, found {foreign[0]!r}: "
             "name another path"
         )
-    for name in (*layout.ROOT_FOLDERS, layout.LEDGER):
-        make_folder(folder / name)
-    with scratch_folder(folder) as tmp:
-        root = group_json({VERSION_FIELD: layout.FORMAT_VERSION})
-        replace_file(layout.runs_path(folder) / layout.ZARR_JSON, group_json({}), tmp)
-        close_plain_folders(folder, tmp)
-        # The copy in the ledger before the original, which alone makes the folder a store.
-        replace_file(layout.ledger_path(folder) / layout.ROOT_COPY, root, tmp)
-        replace_file(folder / layout.ZARR_JSON, root, tmp)
+
+
+def check_place(path: str | os.PathLike[str], create: bool) -> None:
+    """Raise StoreError where a path is a URL of a service that no store can be on, or a file.
+
+    create: whether a store may be made there.
+    """
+    if Path(path).exists():
+        if not Path(path).is_dir():
+            raise StoreError(f"store {path}: expected a folder, found a file: name another path")
+        return
+    match = _URL.match(os.fspath(path))
+    if match is None:
+        return
+    address = f"{match[1]}://{os.fspath(path)[match.end() :]}"
+    what, remedy = "another URL", "copy or mount it, then name that folder"
+    # A store on the hub is neither read nor written where it is, but there is a way to and fro.
+    if match[1] == "hf":
+        what = "one of the Hugging Face hub"
+        remedy = (
+            f"`kvtool store push STORE {address}` copies a store there"
+            if create
+            else f"`kvtool store pull {address} FOLDER`, then name that folder"
+        )
+    raise StoreError(
+        f"store {address}: expected a folder or an address s3://, gs:// or az://, found {what}: "
+        f"{remedy}"
+    )
 
 
 def _store_around(folder: Path) -> Path | None:
