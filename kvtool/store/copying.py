@@ -7,9 +7,8 @@ on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
 from typing import Any
 
 from kvtool.errors import CorruptError, RunConflictError, UsageError
@@ -18,8 +17,8 @@ from kvtool.store import layout, ledger, mirrors
 from kvtool.store.catalog import Store
 from kvtool.store.copied_parts import check_copy, chosen_config, copy_arrays, copy_files
 from kvtool.store.copied_results import copy_results
+from kvtool.store.copied_texts import copy_texts
 from kvtool.store.durable import read_file, write_file
-from kvtool.store.encoding import Bits
 from kvtool.store.estimate import check_space
 from kvtool.store.files import commit_folder, member_names, os_errors, scratch_folder
 from kvtool.store.manifest import RunConfig
@@ -28,7 +27,6 @@ from kvtool.store.roster import segment_name
 from kvtool.store.run import Run
 from kvtool.store.run_folder import write_run
 from kvtool.store.targets import Target, made_target, opened_target
-from kvtool.store.texts import text_arrays
 from kvtool.types import Kind
 
 Progress = Callable[[int], object]
@@ -173,7 +171,7 @@ def _copy_run(run: Run, config: RunConfig, target: Store, progress: Progress | N
         if progress:
             progress(1)
     if not is_whole:
-        _copy_texts(run, target_run)
+        copy_texts(run, target_run)
     return copied
 
 
@@ -278,34 +276,3 @@ def other_images(run: str, address: str) -> RunConflictError:
         f"run {run}: expected images in the order of the run to be copied, found others in "
         f"{address}: remove it there, or copy to another store"
     )
-
-
-def _copy_texts(run: Run, target: Run) -> None:
-    """Copy the vectors of texts that a run of chosen kinds or layers keeps."""
-    arrays = text_arrays(target.config)
-    if not arrays:
-        return
-    for template in run.text_templates:
-        texts = run.texts(template)
-        names = texts.names(arrays[0])
-        vectors = texts.vectors_for(target.config, names) if names else None
-        if vectors:
-            _commit_texts(target, template, names, vectors, texts.token_counts)
-
-
-def _commit_texts(
-    target: Run,
-    template: str,
-    names: Sequence[str],
-    vectors: Mapping[str, Bits],
-    counts: Mapping[str, int],
-) -> None:
-    """Commit texts in their order, with the counts of tokens that are known."""
-    # Texts of an older kvtool lack the counts. A part of texts records those of all its texts or
-    # of none, so that each stretch of texts that are alike in this becomes a part.
-    for is_counted, stretch in groupby(range(len(names)), lambda row: names[row] in counts):
-        rows = list(stretch)
-        stretch_names = [names[row] for row in rows]
-        stretch_vectors = {array: values[rows] for array, values in vectors.items()}
-        token_counts = [counts[name] for name in stretch_names] if is_counted else []
-        target.commit_text(stretch_names, stretch_vectors, template, token_counts)

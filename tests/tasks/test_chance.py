@@ -18,7 +18,7 @@ from kvtool.reporting.chance import against_chance
 from kvtool.reporting.scores import score_tables
 from kvtool.result import Result, Row, chance_kind_of, is_summary
 from kvtool.stats.bootstrap import ratio
-from kvtool.tasks.base import Array, ChanceLevel, Table, table_rows
+from kvtool.tasks.base import Array, Table, table_rows
 from kvtool.tasks.chance import Chances, _OnGrids, beside_chance, pixels_unseen
 from kvtool.tasks.episodes import draw_episodes
 from kvtool.tasks.scoring import choose_best
@@ -298,19 +298,3 @@ def test_a_task_without_guesses_has_no_chance() -> None:
     run: Any = None
     (table,) = task.tables(coins(np.random.default_rng(0), 1))
     assert Chances(task, 0).of(run, "value", table) is None
-
-
-def test_no_hit_of_a_few_units_is_not_surely_below_chance() -> None:
-    """Every resample of a block without a hit has none: its difference to chance is as uncertain
-    as its score.
-    """
-    hits = np.zeros((1, 8, 2))
-    hits[..., 1] = 1
-    guesses = hits.repeat(4, axis=0)
-    guesses[0, :2, 0] = 1
-    table = Table({}, hits, lambda sums: {"pck": sums[..., 0] / sums[..., 1]})
-    level = ChanceLevel({}, "pck", guesses)
-    (row,) = table_rows([{"kind": "value"}], table, 0, None, level)
-    assert (row["pck"], row["pck_low"]) == (0, 0)
-    assert row["chance_difference"] < 0 < row["chance_difference_high"]
-    assert row["chance_difference_high"] > row["pck_high"] - 2 / 8
