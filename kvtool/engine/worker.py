@@ -125,6 +125,9 @@ def write_texts(plan: Plan, run: Run, model: Any, source: FeatureSource | None =
     """
     if lacks_texts(plan, run):
         with contextlib.suppress(BusyError), run.claim(TEXT_CLAIM):
+            # Committed by another worker between the question and the claim?
+            if not lacks_texts(plan, run):
+                return
             # Vectors of the same texts in the source cost no pass of the model.
             vectors = (
                 source.text_vectors(plan.config, plan.texts, plan.text_template) if source else None

@@ -78,7 +78,7 @@ class _Beat:
                 data = _lease_json(self._owner, count)
                 version = self._bucket.swap(self._key, data, self._version)
                 if version is None:
-                    version = _own_version(self._bucket, self._key, self._owner)
+                    version = _version_of_owner(self._bucket, self._key, self._owner)
                 if version is None:  # it lapsed, and another took it: the commit decides
                     return
                 self._version, self._touched_s = version, time.monotonic()
@@ -111,10 +111,10 @@ def _take(bucket: Bucket, key: str, owner: Owner) -> Version | None:
         version = bucket.swap(key, data, lease_read[1].version)
     else:
         return None
-    return version or _own_version(bucket, key, owner)
+    return version or _version_of_owner(bucket, key, owner)
 
 
-def _own_version(bucket: Bucket, key: str, owner: Owner) -> Version | None:
+def _version_of_owner(bucket: Bucket, key: str, owner: Owner) -> Version | None:
     """Return the version of a lease that still names its owner; None of another's, and of none.
 
     A PUT whose answer was lost has changed the version, so that the next one, or the same as it is
