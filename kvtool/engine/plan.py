@@ -171,7 +171,10 @@ class Plan:
                 return run
         # A run that was there, or that came in between, must be the very one that was planned.
         run = store.run(self.config.name)
-        is_other = self.is_new and run.roster.ids != self.ids
+        is_other = self.is_new and (run.roster.dataset_path, run.roster.ids) != (
+            self.dataset_path,
+            self.ids,
+        )
         if not self._has_settings(run) or is_other:
             raise RunConflictError(
                 f"run {run.name}: it was made by another process for other settings or pictures: "
@@ -185,8 +188,8 @@ class Plan:
         return run.config.hash == replace(self.config, codec=codec).hash
 
     def _twin(self, store: Store) -> Run | None:
-        """A run of the same settings over the same images, which another worker made since this
-        one looked, from wherever the data set lies for it; whatever name each of them chose.
+        """A run of the same settings over the same place and images, which another worker made
+        since this one looked; whatever name each of them chose.
         """
         return next((run for run in store.readable_runs() if self._is_twin(run)), None)
 
@@ -194,7 +197,10 @@ class Plan:
         """Whether a run is the one this plan would make; where texts come from a file, they must
         agree, too.
         """
-        if not self._has_settings(run) or run.roster.ids != self.ids:
+        if not self._has_settings(run) or (run.roster.dataset_path, run.roster.ids) != (
+            self.dataset_path,
+            self.ids,
+        ):
             return False
         if self.config.prefix != "file":
             return True

@@ -19,6 +19,8 @@ def stratified_folds(
     otherwise be asked about the very vectors that it was trained on. Without any fold there are
     questions of each label left that two images or more have.
     """
+    if not labels:
+        return ()
     rng = np.random.default_rng(seed)
     # A group is what must stay in one fold: an image, or else a single question.
     groups = list(range(len(labels))) if images is None else [*images]

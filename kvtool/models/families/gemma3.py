@@ -37,7 +37,6 @@ class Gemma3(WholeModel):
     ) -> tuple[Spans, Spans]:
         """See WholeModel.spans."""
         vision = self.config.vision_config
-        # The projector averages squares of patches: both grids cover the whole picture.
         sides = isqrt(self.config.mm_tokens_per_image), vision.image_size // vision.patch_size
         cover = (0.0, 0.0, float(image_wh_px[0]), float(image_wh_px[1]))
         tokens, patches = (GridSpan("base", 0, (side, side), side, cover) for side in sides)

@@ -231,6 +231,7 @@ def test_every_fold_leaves_both_answers_where_a_picture_has_both() -> None:
 def test_folds_are_seeded_even_and_stratified() -> None:
     labels = [0] * 23 + [1] * 11
     folds = stratified_folds(labels, 5, seed=1)
+    assert stratified_folds([], 5, seed=1) == stratified_folds([], 5, seed=1, images=[]) == ()
     assert folds == stratified_folds(labels, 5, seed=1) != stratified_folds(labels, 5, seed=2)
     assert sorted(Counter(folds).values()) == [6, 7, 7, 7, 7]
     for label in (0, 1):
