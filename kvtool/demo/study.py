@@ -235,8 +235,8 @@ class DemoStudy:
         import kvtool
 
         self.step(f"writing {self.page}")
-        kvtool.report(self.store, self.page)
-        return self.page
+        title = "The demo of kvtool: a small model in a world of drawn shapes"
+        return kvtool.report(self.store, self.page, title=title).path
 
 
 def run_demo(
