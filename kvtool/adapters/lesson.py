@@ -77,8 +77,8 @@ class Lesson:
         fitted = self._fitted(dataset, vectors)
         if (first := next(fitted, None)) is None:
             raise UsageError(
-                f"--start ridge: expected pictures with masks of concepts, found none in "
-                f"{name}; start at random"
+                f"--start ridge: expected pictures with masks of concepts, found none in {name}; "
+                "start at random"
             )
         return ridge_layer(chain([first], fitted))
 

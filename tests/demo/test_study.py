@@ -118,6 +118,7 @@ def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]])
     page = (demo[0] / "report.html").read_text(encoding="utf-8")
     words = ("Semantic correspondence", "Knockout", "isual similarity", "Input-agnostic")
     titles = ("Image tokens in the features of language", "Features over pictures")
+    assert "<h1>The demo of kvtool: a small model in a world of drawn shapes</h1>" in page
     for word in (*words, "Averages over tasks", "Runs compared", *titles):
         assert word in page
 

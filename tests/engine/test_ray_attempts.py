@@ -18,8 +18,8 @@ from kvtool.store.owners import this_process
 from tests.support.runs import new_run
 
 
-def test_what_a_lost_node_claimed_is_released_at_once() -> None:
-    """Of the processes of other nodes nothing is, and nothing twice."""
+def test_what_a_lost_node_claimed_is_released_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Of the processes of other nodes nothing is, and nothing twice; a new attempt is told."""
     lost: list[set[str]] = []
     attempts = Attempts(lost.append)
     attempts.start(0, Started("first", "a"), {"a", "b"})
@@ -30,8 +30,23 @@ def test_what_a_lost_node_claimed_is_released_at_once() -> None:
     attempts.look({"b"})
     assert lost == [{"first"}]
     # Ray begins its task again elsewhere.
+    assert caplog.messages == []
     attempts.start(0, Started("third", "b"), {"b"})
     assert lost == [{"first"}]
+    (line,) = caplog.messages
+    assert line == "worker 0 of the Ray cluster: its process is gone; it begins again"
+
+
+def test_what_ray_prints_is_no_data(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray's own threads write to whatever standard output is while the tasks run."""
+    monkeypatch.setattr(
+        "kvtool.engine.ray.run_ray", lambda *_, **__: print("(raylet) A worker died")
+    )
+    run_workers(Hands(("cpu",), "ray"), lambda *_: None, lambda *_: None, [])
+    print("a row")
+    assert capsys.readouterr() == ("a row\n", "(raylet) A worker died\n")
 
 
 class Cluster:

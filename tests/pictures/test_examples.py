@@ -17,11 +17,11 @@ from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.pictures import tiles
 from kvtool.pictures.contact_sheet import ContactSheet, Tile
-from kvtool.pictures.examples import SIDE_PX, draw_examples
+from kvtool.pictures.examples import SIDE_PX, _leading_blocks, draw_examples
 from kvtool.pictures.thumbnails import Drawn, Thumbnails
 from kvtool.pictures.tiles import drawings_of
 from kvtool.registry import PLUGINS
-from kvtool.result import Result
+from kvtool.result import Result, Row
 from kvtool.store import Run
 from kvtool.tasks.saved import (
     Saved,
@@ -113,6 +113,19 @@ def test_the_page_and_show_draw_the_same_pixels(
     tile_pictures = {" · ".join(tile.caption): tile.picture for tile in sheet_tiles}
     for caption, picture in album.drawn.items():
         np.testing.assert_array_equal(np.asarray(picture), np.asarray(tile_pictures[caption]))
+
+
+def test_blocks_stand_by_the_best_of_their_kinds() -> None:
+    """Whatever the order of their worst ones is."""
+    scores = {("value", 0): 0.9, ("key", 0): 0.8, ("projected", 0): 0.7}
+    scores |= {("value", 1): 0.1, ("key", 1): 0.2, ("projected", 1): 0.3}
+    rows: list[Row] = [
+        {"kind": kind, "layer": layer, "kv_head": 0, "j": score}
+        for (kind, layer), score in scores.items()
+    ]
+    result = Result("probe", "co-segmentation", "j", 9, rows, rows[0])
+    kinds = [block.kind for block in _leading_blocks(result, 3)]
+    assert kinds == ["value", "key", "projected"]
 
 
 PLUGIN = """

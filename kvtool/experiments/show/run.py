@@ -18,7 +18,7 @@ from kvtool.pictures.files import check_images, checked_png, frames_of, pictures
 from kvtool.progress import Progress, called
 from kvtool.result import Row
 from kvtool.store import Run
-from kvtool.store.kept import extent, kept_results
+from kvtool.store.kept import kept_results
 from kvtool.store.select import Target, select_run
 from kvtool.types import VIDEO, Block, Kind
 
@@ -175,14 +175,15 @@ def _components(
 
 
 def known_agnostic(run: Run, kind: Kind) -> set[Head] | None:
-    """Return the input-agnostic blocks by the widest variance result of the run in its store; None
+    """Return the input-agnostic blocks by the last variance result of the run in its store; None
     without one."""
-    results = kept_results(run, "variance")
-    ours = (result for result in results if result.config.get("kind") == kind)
-    widest = max(ours, key=extent, default=None)
-    if widest is None:
-        return None
-    return {(row["layer"], row["kv_head"]) for row in widest.rows if row.get("input_agnostic")}
+    # The newest result comes first.
+    for result in kept_results(run, "variance"):
+        if result.config.get("kind") == kind:
+            return {
+                (row["layer"], row["kv_head"]) for row in result.rows if row.get("input_agnostic")
+            }
+    return None
 
 
 def scaled(picture: Image.Image, sheet: Sheet) -> Image.Image:

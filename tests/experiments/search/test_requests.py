@@ -39,7 +39,7 @@ def block(run: Run, **options: Any) -> tuple[Any, ...]:
 
 
 @pytest.mark.slow
-def test_the_block_is_the_best_of_the_last_correspondence_probe(tmp_path: Path) -> None:
+def test_the_block_is_the_best_of_the_widest_correspondence_probe(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     assert block(run) == ("value", 4, 0, "no")
     keep_probe(run, "foreground-segmentation", {("value", 1, 0): 0.5, ("value", 2, 1): 0.7})
@@ -53,6 +53,8 @@ def test_the_block_is_the_best_of_the_last_correspondence_probe(tmp_path: Path) 
     keep_probe(run, "semantic-correspondence", scores)
     keep_probe(run, "co-segmentation", {("value", 1, 1): 0.9})
     keep_probe(run, "semantic-correspondence", {("value", 0, 0): 0.9}, run_hash="of another run")
+    # One of a single block says nothing of the others, whenever it was kept.
+    keep_probe(run, "semantic-correspondence", {("value", 0, 1): 0.9})
     (open_store(run.store).results_dir / "bad.json").write_text("{}")
     assert block(run) == ("value", 5, 1, "best")
     assert block(run, kv_head=0) == ("value", 6, 0, "best")

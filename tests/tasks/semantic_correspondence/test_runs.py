@@ -147,6 +147,12 @@ def test_memory_is_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         assert {image.id for image in layer.each(run.ids)} == set(run.ids)
         assert layer.held_bytes == 2 * one_image
+    # A second reader within the first one's loop holds nothing twice.
+    monkeypatch.setattr(layers, "HELD_BYTES", 2**30)
+    layer = layers.Layer(run, "value", 5, [0, 1], torch.device("cpu"))
+    for image in layer.each(run.ids):
+        layer.get([image.id, run.ids[-1]])
+    assert layer.held_bytes == len(run.ids) * one_image
 
 
 def test_an_image_in_memory_goes_to_the_device_once(run: Run) -> None:
